@@ -1,0 +1,103 @@
+//! Engines: prompts and sampling settings in, completions out.
+//!
+//! An engine knows nothing of Parquet. It pulls requests as it has room and
+//! hands completions back in any order, so memory does not depend on the
+//! dataset's size.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::schema::{FinishReason, Message};
+
+/// How tokens are drawn. Serialised as canonical JSON into every completion.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus mass in (0, 1]; 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: u32,
+    /// Floor relative to the most likely token's probability; 0 is off.
+    pub min_p: f32,
+    /// Most tokens a completion may have.
+    pub max_tokens: u32,
+    /// Strings that end a completion.
+    pub stop: Vec<String>,
+    /// Token ids that end a completion, beside the model's own end of turn.
+    pub stop_token_ids: Vec<u32>,
+}
+
+impl Default for Sampling {
+    /// The paper's evaluation settings: temperature 0.6, top-p 0.95.
+    fn default() -> Self {
+        Sampling {
+            temperature: 0.6,
+            top_p: 0.95,
+            top_k: 0,
+            min_p: 0.0,
+            max_tokens: 4096,
+            stop: Vec::new(),
+            stop_token_ids: Vec::new(),
+        }
+    }
+}
+
+/// One prompt and the samples wanted of it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub prompt_id: Arc<str>,
+    pub messages: Arc<[Message]>,
+    /// (sample index, seed) of each completion wanted.
+    pub samples: Vec<(u32, u64)>,
+    pub sampling: Arc<Sampling>,
+    /// Optimizer step of the policy that is asked; 0 for a fixed model.
+    pub policy_step: u64,
+}
+
+/// What came of one sample of a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    pub prompt_id: Arc<str>,
+    pub sample_index: u32,
+    /// All that the model wrote, reasoning included with its tags; `None` if it failed.
+    pub text: Option<String>,
+    pub token_ids: Option<Vec<u32>>,
+    pub logprobs: Option<Vec<f32>>,
+    pub prompt_token_ids: Option<Vec<u32>>,
+    pub finish_reason: FinishReason,
+    pub stop_reason: Option<String>,
+    pub prompt_tokens: Option<u32>,
+    pub completion_tokens: Option<u32>,
+    /// Set exactly when `finish_reason` is `Error`.
+    pub error: Option<String>,
+}
+
+/// What a completion records of who made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// `local`, `vllm`, `replay`, `scripted`.
+    pub engine: &'static str,
+    pub model: String,
+    /// BLAKE3 of the weights, or what identifies a remote model.
+    pub model_digest: String,
+    /// Whether the same request gives the same bytes again.
+    pub deterministic: bool,
+}
+
+/// Something that answers prompts.
+pub trait Engine: Send + Sync {
+    fn info(&self) -> EngineInfo;
+
+    /// Answers every request; `sink` is called once for each sample, in any order.
+    ///
+    /// # Errors
+    /// Only when the engine cannot go on (no server left, model changed) or
+    /// `sink` fails. A request that fails is a [`Generated`] with an error.
+    fn generate(
+        &self,
+        requests: &mut (dyn Iterator<Item = Request> + Send),
+        sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
+    ) -> Result<()>;
+}

@@ -1,0 +1,15 @@
+//! gristmill: DeepSeek-R1's recipe as one program.
+//!
+//! Rooms, from the ground up: [`error`], [`seed`], [`schema`] and `store` hold
+//! what everything shares; `rule`, `engine`, `model`, `backend`, `train` and
+//! `eval` do one thing each and know nothing of Parquet; `stage` joins them to
+//! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
+//! ARCHITECTURE.md describes the house as built.
+
+pub mod engine;
+pub mod error;
+pub mod rule;
+pub mod schema;
+pub mod seed;
+
+pub use error::{Error, Result};

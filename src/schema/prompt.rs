@@ -1,0 +1,52 @@
+//! Prompts: one question with its gold answer (or none), domain, language, source.
+
+/// Who speaks in a [`Message`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+}
+
+/// One row of a prompts dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// 32 hex digits: [`crate::seed::content_id`] of the messages, gold, verification and domain.
+    pub prompt_id: String,
+    /// The conversation to answer, in order; the last turn is the user's.
+    pub messages: Vec<Message>,
+    /// The reference answer; null where no rule compares to one.
+    pub gold: Option<String>,
+    /// A reference chain of thought or worked solution; null where there is none.
+    pub solution: Option<String>,
+    /// What a rule needs beyond `gold`, as JSON (unit tests, constraints, choices); null for most.
+    pub verification: Option<String>,
+    /// `math`, `code`, `stem`, `logic`, `general`, or the user's own word.
+    pub domain: String,
+    /// BCP 47 primary tag of the question's language, such as `en`, `fr`, `zh`; `und` if unknown.
+    pub language: String,
+    /// 0 (easiest) to 1: the generator's level, or 1 − measured pass rate; null if unknown.
+    pub difficulty: Option<f64>,
+    /// Name of the data source the row came from.
+    pub source: String,
+    /// SPDX licence id of the source, null if unknown.
+    pub license: Option<String>,
+    /// The source's remaining columns as one JSON object; null if there were none.
+    pub extra: Option<String>,
+}
+
+impl Prompt {
+    /// The text of the last user turn: what a person asked.
+    pub fn question(&self) -> &str {
+        self.messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str())
+    }
+}

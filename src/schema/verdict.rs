@@ -1,0 +1,45 @@
+//! Verdicts: what the rules say of one completion.
+
+/// What a rule decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The rule accepts the completion.
+    Correct,
+    /// The rule rejects it.
+    Wrong,
+    /// The rule cannot decide: gold does not parse, out of budget, judge down. Never scored as 0.
+    CannotTell,
+}
+
+/// One rule's verdict inside a [`VerdictRow`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// The name the rule file gives the rule.
+    pub rule: String,
+    /// Usually in [0, 1]; null when the outcome is cannot tell.
+    pub score: Option<f64>,
+    pub outcome: Outcome,
+    /// A short, stable code such as `no_answer`, `not_equal`, `gold_unparsed`.
+    pub reason: String,
+    /// What was extracted and how it was read, as JSON; null if there is nothing to show.
+    pub evidence: Option<String>,
+}
+
+/// One row of a verdicts dataset: one completion under one rule file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerdictRow {
+    pub prompt_id: String,
+    pub sample_index: u32,
+    pub completion_id: String,
+    /// The rule file's reward expression over the scores; null if it cannot be told.
+    pub reward: Option<f64>,
+    /// The outcome of the rule file's deciding rule (`outcome = …`, by default its first).
+    pub outcome: Outcome,
+    /// The deciding rule's reason code.
+    pub reason: String,
+    /// Every rule's verdict, in the rule file's order.
+    pub scores: Vec<Score>,
+    /// BLAKE3 of the resolved rule file.
+    pub rules_digest: String,
+}
