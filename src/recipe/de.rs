@@ -1,0 +1,160 @@
+//! Reads a [`Node`] into a type with serde, and points every error at its place.
+
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+
+use super::node::{Key, Node, Origin, Value};
+use crate::error::Error;
+
+/// Reads the tree; see [`Node::read`].
+pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Error> {
+    T::deserialize(Reader(node)).map_err(|fault| {
+        let origin = fault.origin.as_ref().unwrap_or(&node.origin);
+        let error = origin.locate(Error::usage(fault.message));
+        fault.hint.into_iter().fold(error, Error::hint)
+    })
+}
+
+/// An error on its way up: the innermost place wins.
+#[derive(Debug)]
+struct Fault {
+    message: String,
+    hint: Option<String>,
+    origin: Option<Origin>,
+}
+
+impl Fault {
+    fn at(mut self, origin: &Origin) -> Self {
+        self.origin.get_or_insert_with(|| origin.clone());
+        self
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Fault { message: message.to_string(), hint: None, origin: None }
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Fault { message: format!("unknown key `{field}`"), hint: Some(suggest(field, expected)), origin: None }
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Fault { message: format!("unknown value `{variant}`"), hint: Some(suggest(variant, expected)), origin: None }
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Fault { message: format!("the key `{field}` is missing"), hint: None, origin: None }
+    }
+}
+
+/// "did you mean …?" for a near miss, else the list of what is known.
+pub(super) fn suggest(word: &str, known: &[&str]) -> String {
+    let best = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k)).min();
+    match best {
+        Some((distance, near)) if distance <= (word.chars().count() / 3).max(1) => format!("did you mean `{near}`?"),
+        Some(_) => format!("known here: {}", known.join(", ")),
+        None => "no key is known here".to_owned(),
+    }
+}
+
+/// The serde side of a [`Node`], kept private with its error.
+struct Reader<'a>(&'a Node);
+
+impl<'de> de::Deserializer<'de> for Reader<'de> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.0.value {
+            Value::Text(text) => visitor.visit_borrowed_str(text),
+            Value::Integer(n) => visitor.visit_i64(*n),
+            Value::Float(x) => visitor.visit_f64(*x),
+            Value::Boolean(b) => visitor.visit_bool(*b),
+            Value::Array(items) => visitor.visit_seq(Items(items.iter())),
+            Value::Table(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
+        }
+        .map_err(|fault: Fault| fault.at(&self.0.origin))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_some(self)
+    }
+
+    /// `1` where a float is wanted is a float.
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.0.value {
+            Value::Integer(n) => visitor.visit_f64(n as f64).map_err(|fault: Fault| fault.at(&self.0.origin)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let access = match &self.0.value {
+            Value::Text(text) => {
+                return visitor.visit_enum(text.as_str().into_deserializer()).map_err(|f: Fault| f.at(&self.0.origin));
+            }
+            Value::Table(entries) if entries.len() == 1 => Entries { rest: entries.iter(), value: None },
+            other => {
+                let message = format!("expected a name or a table with one key, found {other}");
+                return Err(Fault { message, hint: None, origin: Some(self.0.origin.clone()) });
+            }
+        };
+        visitor.visit_enum(de::value::MapAccessDeserializer::new(access)).map_err(|f: Fault| f.at(&self.0.origin))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf
+        unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+struct Items<'a>(std::slice::Iter<'a, Node>);
+
+impl<'de> SeqAccess<'de> for Items<'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        self.0.next().map(|node| seed.deserialize(Reader(node)).map_err(|fault| fault.at(&node.origin))).transpose()
+    }
+}
+
+struct Entries<'a> {
+    rest: std::slice::Iter<'a, (Key, Node)>,
+    value: Option<&'a Node>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'de> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+        let Some((key, node)) = self.rest.next() else { return Ok(None) };
+        self.value = Some(node);
+        let name: de::value::BorrowedStrDeserializer<'_, Fault> = de::value::BorrowedStrDeserializer::new(&key.name);
+        seed.deserialize(name).map(Some).map_err(|fault| fault.at(&key.origin))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let node = self.value.take().expect("serde asks for a key before its value");
+        seed.deserialize(Reader(node)).map_err(|fault| fault.at(&node.origin))
+    }
+}
