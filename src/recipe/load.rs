@@ -60,11 +60,14 @@ impl Recipe {
         for argument in overrides {
             apply_override(&mut root, argument)?;
         }
+        let stem = Path::new(name).file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
+        Recipe::from_tree(root, &stem, base)
+    }
+
+    fn from_tree(mut root: Node, stem: &str, base: &Path) -> Result<Recipe> {
         substitute_variables(&mut root)?;
         check_top_keys(&root)?;
-
-        let stem = Path::new(name).file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
-        let run_name = root.get("name").map_or(Ok(stem), Node::read::<String>)?;
+        let run_name = root.get("name").map_or(Ok(stem.to_owned()), Node::read::<String>)?;
         let seed = root.get("seed").map_or(Ok(0), Node::read::<u64>)?;
         let shard_rows = root.get("shard_rows").map_or(Ok(16_384), Node::read::<usize>)?;
         if shard_rows == 0 {
@@ -73,6 +76,22 @@ impl Recipe {
         }
         let stages = stage_tables(&root)?;
         Ok(Recipe { name: run_name, seed, shard_rows, stages, base: base.to_owned() })
+    }
+
+    /// A recipe of one stage whose table is the whole of `text`.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`].
+    pub fn of_stage(kind: &str, name: &str, text: &str, base: &Path, overrides: &[String]) -> Result<Recipe> {
+        let table = Node::parse(name, text)?;
+        let origin = table.origin.clone();
+        let key = |name: &str| Key { name: name.to_owned(), origin: origin.clone() };
+        let wrap = |key: Key, node: Node| Node { value: Value::Table(vec![(key, node)]), origin: origin.clone() };
+        let mut root = wrap(key("stages"), wrap(key(kind), table));
+        for argument in overrides {
+            apply_override(&mut root, argument)?;
+        }
+        Recipe::from_tree(root, kind, base)
     }
 
     /// A path written in the recipe, made absolute or relative to the recipe's folder. URLs stay.

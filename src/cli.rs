@@ -1,0 +1,104 @@
+//! The command: arguments to one library call to printing. stdout is data, stderr is people.
+
+mod inspect;
+mod progress;
+mod run;
+mod stage;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{ErrorKind, Result};
+
+/// DeepSeek-R1's recipe as one program: prompts, generation, rule verifiers, GRPO and SFT corpora.
+#[derive(Debug, Parser)]
+#[command(name = "gristmill", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a recipe (the embedded one if none is given), picking up what an earlier run finished
+    Run(run::Args),
+    /// Show any dataset: schema, counts, statistics, a few rows
+    Inspect(inspect::Args),
+    /// Run one stage alone, on files that anything wrote
+    #[command(flatten)]
+    Stage(stage::Command),
+}
+
+/// Runs the command with the process's arguments.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
+        Command::Run(args) => run::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Stage(command) => stage::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if error.kind() == ErrorKind::Interrupted {
+                eprintln!("interrupted: what was finished is committed; the same command continues from here");
+            } else {
+                eprintln!("{}", error.render(std::io::stderr().is_terminal()));
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Set by the first Ctrl-C (or SIGTERM): finish what is in hand. The second one ends the process.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Starts listening for Ctrl-C and answers with the flag that it sets.
+fn stop_on_signal() -> Result<&'static AtomicBool> {
+    let failed = |e| crate::Error::new("signals cannot be listened to").caused_by(e);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    wait_for_signal().await;
+                    if STOP.swap(true, Ordering::Relaxed) {
+                        std::process::exit(130);
+                    }
+                    eprintln!("stopping: finishing what is in hand (once more ends at once; nothing committed is lost)");
+                }
+            });
+        })
+        .map_err(failed)?;
+    Ok(&STOP)
+}
+
+#[cfg(unix)]
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn wait_for_signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,133 @@
+//! Progress for people: bars on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::pipeline::{Reporter, StageSummary, State};
+use crate::stage::Progress;
+
+/// Reports a run on stderr.
+pub struct Terminal {
+    bars: bool,
+}
+
+impl Terminal {
+    pub fn new() -> Self {
+        Terminal { bars: std::io::stderr().is_terminal() }
+    }
+}
+
+impl Reporter for Terminal {
+    fn stage(&self, number: usize, of: usize, name: &str, state: &State) -> Box<dyn Progress + '_> {
+        let title = format!("[{number}/{of}] {name}");
+        match (self.bars, state) {
+            (_, State::Cached) | (false, _) => {
+                eprintln!("{title}: {state}");
+                Box::new(Lines { title, state: Mutex::new(None) })
+            }
+            (true, _) => {
+                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+                bar.enable_steady_tick(Duration::from_millis(250));
+                bar.set_prefix(title);
+                bar.set_style(style("{prefix}  {spinner} {msg}"));
+                Box::new(Bar(bar))
+            }
+        }
+    }
+
+    fn finished(&self, summary: &StageSummary) {
+        if summary.cached {
+            return;
+        }
+        let drops: u64 = summary.drops.values().sum();
+        let dropped = if drops > 0 { format!(", {drops} dropped") } else { String::new() };
+        eprintln!(
+            "    {}: {} rows in {} shards ({:.1} MB){dropped}, {:.1} s",
+            summary.stage,
+            summary.rows,
+            summary.shards,
+            summary.bytes as f64 / 1e6,
+            summary.seconds
+        );
+        for (reason, n) in &summary.drops {
+            eprintln!("        dropped {n}: {reason}");
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is a constant").progress_chars("━╸─")
+}
+
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn start(&self, total: u64, unit: &'static str) {
+        if total > 0 {
+            self.0.set_length(total);
+            self.0.set_style(style(&format!("{{prefix}}  {{bar:24}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}")));
+        } else {
+            self.0.set_style(style(&format!("{{prefix}}  {{spinner}} {{pos}} {unit}  {{per_sec}}  {{msg}}")));
+        }
+    }
+
+    fn advance(&self, n: u64) {
+        self.0.inc(n);
+    }
+
+    fn say(&self, line: &str) {
+        self.0.suspend(|| eprintln!("    {line}"));
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A line now and then, for logs.
+struct Lines {
+    title: String,
+    state: Mutex<Option<Count>>,
+}
+
+struct Count {
+    total: u64,
+    unit: &'static str,
+    done: u64,
+    started: Instant,
+    said: Instant,
+}
+
+const EVERY: Duration = Duration::from_secs(10);
+
+impl Progress for Lines {
+    fn start(&self, total: u64, unit: &'static str) {
+        let now = Instant::now();
+        *self.state.lock().expect("no holder panics") = Some(Count { total, unit, done: 0, started: now, said: now });
+    }
+
+    fn advance(&self, n: u64) {
+        let mut state = self.state.lock().expect("no holder panics");
+        let Some(count) = state.as_mut() else { return };
+        count.done += n;
+        if count.said.elapsed() < EVERY {
+            return;
+        }
+        count.said = Instant::now();
+        let rate = count.done as f64 / count.started.elapsed().as_secs_f64();
+        let left = match count.total.saturating_sub(count.done) {
+            0 => String::new(),
+            rest => format!(" of {}, {:.0} s left", count.total, rest as f64 / rate.max(1e-9)),
+        };
+        eprintln!("{}: {} {}{left}, {rate:.0}/s", self.title, count.done, count.unit);
+    }
+
+    fn say(&self, line: &str) {
+        eprintln!("    {line}");
+    }
+}

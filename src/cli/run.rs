@@ -1,0 +1,73 @@
+//! `gristmill run`.
+
+use std::path::{Path, PathBuf};
+
+use super::progress::Terminal;
+use crate::error::{Error, Result};
+use crate::pipeline::{self, Options};
+use crate::recipe::Recipe;
+use crate::store::Location;
+
+/// The recipe that runs when none is given: the repository's `datasets/quickstart.toml`.
+const EMBEDDED: &str = include_str!("../../datasets/quickstart.toml");
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// The recipe; without one, the embedded recipe runs, which needs no files and no network
+    recipe: Option<PathBuf>,
+    /// Folder (or s3://, gs://, az:// URL) of the run [default: runs/NAME]
+    #[arg(long)]
+    out: Option<String>,
+    /// Override a value of the recipe, such as generate.samples=8 or vars.data=DIR
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Run this stage and those after it even if nothing changed
+    #[arg(long, value_name = "STAGE")]
+    from: Option<String>,
+    /// Run this stage alone; its inputs must be there
+    #[arg(long, value_name = "STAGE", conflicts_with = "from")]
+    only: Option<String>,
+    /// Print what would run, what is cached and why, and the rows expected
+    #[arg(long)]
+    dry_run: bool,
+    /// Make this machine's part of the shards: I/N with I from 0
+    #[arg(long, value_name = "I/N", value_parser = parse_part)]
+    shard: Option<(usize, usize)>,
+    /// Threads for independent shards [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the summary as JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_part(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(i, n): &(usize, usize)| i < n).ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let recipe = match &args.recipe {
+        Some(path) => Recipe::load(path, &args.set)?,
+        None => Recipe::parse("quickstart.toml", EMBEDDED, Path::new("."), &args.set)?,
+    };
+    let out = Location::parse(&args.out.unwrap_or_else(|| format!("runs/{}", recipe.name)))?;
+    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if threads == 0 {
+        return Err(Error::usage("`--threads` must be at least 1"));
+    }
+    // The pool may already be there when the library is embedded elsewhere; then its size stands.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    let options = Options { from: args.from, only: args.only, part: args.shard, threads, dry_run: args.dry_run };
+    let stop = super::stop_on_signal()?;
+    let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
+    } else if !options.dry_run {
+        eprintln!("done in {:.1} s: {}", summary.seconds, summary.out);
+        for stage in &summary.stages {
+            println!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! What a stage is given to work with: its inputs, its folder, and shards that survive a kill.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::Outcome;
+use crate::error::{Error, Result};
+use crate::store::{Dataset, Journal, Location};
+
+/// Reports how far a stage is; printing is the command's business.
+pub trait Progress: Send + Sync {
+    /// The stage's work in its own unit, known when it starts; 0 if unknown.
+    fn start(&self, total: u64, unit: &'static str);
+    /// That much more is done.
+    fn advance(&self, n: u64);
+    /// A line for people, such as a step's metrics.
+    fn say(&self, line: &str);
+}
+
+/// A running stage's surroundings.
+pub struct StageContext<'a> {
+    /// The stage's name in the recipe.
+    pub name: &'a str,
+    /// The stage's own folder.
+    pub folder: &'a Location,
+    /// The run's folder.
+    pub run_folder: &'a Location,
+    /// The run's seed.
+    pub seed: u64,
+    /// Rows of a shard, where the stage has the choice.
+    pub shard_rows: usize,
+    /// Threads for independent shards.
+    pub threads: usize,
+    /// This machine's part of the shards: (I, N) of `--shard I/N`.
+    pub part: Option<(usize, usize)>,
+    pub progress: &'a dyn Progress,
+    /// Set by Ctrl-C: finish what is in hand, commit it, and return [`Error::interrupted`].
+    pub stop: &'a AtomicBool,
+    pub(crate) inputs: BTreeMap<String, Dataset>,
+    pub(crate) resolve: &'a (dyn Fn(&str) -> String + Sync),
+    pub(crate) journal: Mutex<Journal>,
+    /// Shards that an earlier run (or another machine) finished.
+    pub(crate) done: BTreeMap<usize, Outcome>,
+}
+
+impl StageContext<'_> {
+    /// An input by its key.
+    pub fn input(&self, key: &str) -> Result<&Dataset> {
+        self.inputs.get(key).ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))
+    }
+
+    /// Makes a path of the recipe absolute.
+    pub fn resolve(&self, path: &str) -> String {
+        (self.resolve)(path)
+    }
+
+    /// An error once the user has asked to stop.
+    pub fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+    }
+
+    /// The outcome of a shard that is already there, if it is.
+    pub fn finished(&self, shard: usize) -> Option<&Outcome> {
+        self.done.get(&shard)
+    }
+
+    /// Whether this machine makes this shard.
+    pub fn is_mine(&self, shard: usize) -> bool {
+        self.part.is_none_or(|(index, of)| shard % of == index)
+    }
+
+    /// Records a finished shard: from here on a kill does not cost it.
+    pub fn finish_shard(&self, shard: usize, outcome: &Outcome) -> Result<()> {
+        let record = serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data");
+        self.journal.lock().expect("no holder of the journal panics").append(&record)
+    }
+
+    /// Makes `total` independent shards, in parallel, skipping those already there.
+    ///
+    /// `make` is called with a shard's index and answers with what it wrote. The result has
+    /// every shard's outcome added up in the order of the shards, whatever ran first.
+    ///
+    /// # Errors
+    /// The error of the lowest shard that failed; what others finished stays finished.
+    /// [`Error::interrupted`] if the user stopped the run.
+    pub fn each_shard(&self, total: usize, make: impl Fn(usize) -> Result<Outcome> + Sync) -> Result<Outcome> {
+        let todo: Vec<usize> = (0..total).filter(|i| self.is_mine(*i) && !self.done.contains_key(i)).collect();
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let results: Mutex<BTreeMap<usize, Result<Outcome>>> = Mutex::new(BTreeMap::new());
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.clamp(1, todo.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(&shard) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if failed.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let result = make(shard).and_then(|outcome| self.finish_shard(shard, &outcome).map(|()| outcome));
+                        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                        results.lock().expect("no holder panics").insert(shard, result);
+                    }
+                });
+            }
+        });
+        let mut made = results.into_inner().expect("no holder panicked");
+        if let Some(shard) = made.iter().find(|(_, result)| result.is_err()).map(|(&shard, _)| shard) {
+            return Err(made.remove(&shard).and_then(Result::err).expect("just found"));
+        }
+        self.check_stop()?;
+        let mut sum = Outcome::default();
+        for shard in 0..total {
+            let outcome = match made.remove(&shard) {
+                Some(outcome) => outcome?,
+                None => match self.done.get(&shard) {
+                    Some(outcome) => outcome.clone(),
+                    None => return Err(self.waits_for_others(total)),
+                },
+            };
+            sum.absorb(outcome);
+        }
+        Ok(sum)
+    }
+
+    /// This machine's shards are done, others' are not.
+    fn waits_for_others(&self, total: usize) -> Error {
+        let (index, of) = self.part.unwrap_or((0, 1));
+        Error::new(format!("the stage `{}` is done for part {index}/{of} of its {total} shards", self.name))
+            .hint("when every part has run, run the recipe once more without `--shard`, or with any of them")
+    }
+}

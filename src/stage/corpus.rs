@@ -1,0 +1,291 @@
+//! `corpus`: tracks are mixed to quotas, shuffled, split, and written as a Hugging Face dataset.
+//!
+//! Two passes. The first reads ids and domains and decides: each row has a rank, a hash of
+//! (seed, id), so quotas and order depend on content alone, not on shards or threads. The
+//! second reads the rows and hands each to its place. Memory holds keys and one output
+//! shard; what does not fit waits in temporary files.
+
+mod buckets;
+mod card;
+mod choose;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use self::buckets::Buckets;
+use self::choose::{Candidate, Choice, choose};
+use super::{Input, Outcome, Stage, StageContext};
+use crate::error::{Error, Result};
+use crate::recipe::StageTable;
+use crate::rule::think;
+use crate::schema::{BatchExt, CorpusRow, DatasetKind, GroupRow, Message, Prompt, Role, Row};
+use crate::store::{Lookup, Naming};
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusConfig {
+    /// What is mixed. The paper's corpus has 600,000 reasoning rows and 200,000 others.
+    pub tracks: Vec<TrackConfig>,
+    /// Share of the prompts whose rows go to the validation split, by hash of the prompt id.
+    #[serde(default)]
+    pub validation: f64,
+    /// The dataset's name on its card; by default the stage's.
+    pub title: Option<String>,
+    /// A paragraph for the card.
+    pub description: Option<String>,
+}
+
+/// One track of the corpus.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrackConfig {
+    /// `reasoning` or `other`, or the user's own word.
+    pub name: String,
+    /// Selected completions; or
+    pub groups: Option<String>,
+    /// the prompts those completions answer; without `groups`, prompts whose `solution` is the answer.
+    pub prompts: String,
+    /// Rows wanted; all if not set.
+    pub rows: Option<u64>,
+    /// Rows wanted of each domain; rows of other domains are left out.
+    #[serde(default)]
+    pub domains: BTreeMap<String, u64>,
+}
+
+/// The stage.
+pub struct CorpusStage(CorpusConfig);
+
+impl CorpusStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// No track, two quotas at odds, a share outside [0, 1), with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let config: CorpusConfig = table.config.read()?;
+        let place = |key: &str| table.config.get(key).map_or(&table.origin, |node| &node.origin);
+        if config.tracks.is_empty() {
+            return Err(place("tracks").locate(Error::usage("a corpus needs at least one track")));
+        }
+        if !(0.0..1.0).contains(&config.validation) {
+            return Err(place("validation").locate(Error::usage("`validation` is a share: at least 0, below 1")));
+        }
+        for track in &config.tracks {
+            let sum: u64 = track.domains.values().sum();
+            if track.rows.is_some_and(|rows| !track.domains.is_empty() && rows != sum) {
+                let message = format!("track `{}` wants {} rows, its domains {sum}", track.name, track.rows.unwrap_or(0));
+                return Err(place("tracks").locate(Error::usage(message)).hint("leave one of `rows` and `domains` out"));
+            }
+        }
+        Ok(CorpusStage(config))
+    }
+}
+
+impl TrackConfig {
+    /// The input whose rows are the track's candidates.
+    fn rows_key(&self, index: usize) -> String {
+        if self.groups.is_some() { format!("tracks.{index}.groups") } else { prompts_key(index) }
+    }
+}
+
+fn prompts_key(index: usize) -> String {
+    format!("tracks.{index}.prompts")
+}
+
+impl Stage for CorpusStage {
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        for (i, track) in self.0.tracks.iter().enumerate() {
+            if let Some(groups) = &track.groups {
+                inputs.push(Input::new(track.rows_key(i), groups, DatasetKind::Groups));
+            }
+            inputs.push(Input::new(prompts_key(i), &track.prompts, DatasetKind::Prompts));
+        }
+        inputs
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        Some(DatasetKind::Corpus)
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        cx.each_shard(1, |_| self.make(cx))
+    }
+}
+
+impl CorpusStage {
+    fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let mut candidates = Vec::new();
+        for (i, track) in self.0.tracks.iter().enumerate() {
+            self.read_keys(cx, i, track, &mut candidates)?;
+        }
+        let mut outcome = Outcome::default();
+        let choice = choose(&self.0, cx.seed, candidates, &mut outcome);
+        cx.progress.start(choice.chosen() as u64, "rows");
+
+        let layout = layout(&choice, cx.shard_rows);
+        let mut buckets = Buckets::new(cx.folder, layout.len());
+        let mut statistics = card::Statistics::default();
+        let mut source_row = 0;
+        for (i, track) in self.0.tracks.iter().enumerate() {
+            let places = &choice.places;
+            let lookup = Lookup::build(cx.input(&prompts_key(i))?, "prompt_id", None)?;
+            let mut rows: Vec<(usize, u32, CorpusRow)> = Vec::new();
+            let mut give = |row: CorpusRow, place: u32, flush: bool| -> Result<()> {
+                statistics.add(&row);
+                rows.push((layout_of(&layout, place), place, row));
+                if flush || rows.len() >= 4096 {
+                    cx.progress.advance(rows.len() as u64);
+                    buckets.push(std::mem::take(&mut rows))?;
+                }
+                cx.check_stop()
+            };
+            let input = cx.input(&track.rows_key(i))?;
+            if track.groups.is_some() {
+                for batch in input.batches(Some(DatasetKind::Groups), None) {
+                    let batch = batch?;
+                    let kept = choice.kept(source_row, batch.num_rows());
+                    let picked = super::take_rows(&batch, &kept)?;
+                    for (group, at) in GroupRow::from_batch(&picked)?.into_iter().zip(&kept) {
+                        let prompt = prompt_of(&lookup, &group.prompt_id)?;
+                        give(from_group(track, group, prompt)?, places[source_row + *at as usize], false)?;
+                    }
+                    source_row += batch.num_rows();
+                }
+            } else {
+                for batch in input.batches(Some(DatasetKind::Prompts), None) {
+                    let batch = batch?;
+                    let kept = choice.kept(source_row, batch.num_rows());
+                    let picked = super::take_rows(&batch, &kept)?;
+                    for (prompt, at) in Prompt::from_batch(&picked)?.into_iter().zip(&kept) {
+                        give(from_prompt(track, prompt), places[source_row + *at as usize], false)?;
+                    }
+                    source_row += batch.num_rows();
+                }
+            }
+            let rest = std::mem::take(&mut rows);
+            cx.progress.advance(rest.len() as u64);
+            buckets.push(rest)?;
+        }
+        outcome.shards = buckets.write(cx, &layout)?;
+        outcome.count("rows", choice.chosen() as u64);
+        outcome.count("completion_tokens", statistics.completion_tokens());
+        card::write(cx, &self.0, &choice, &statistics, &outcome)?;
+        Ok(outcome)
+    }
+
+    /// First pass: ids, domains, and whether there is anything to learn from.
+    fn read_keys(&self, cx: &StageContext<'_>, index: usize, track: &TrackConfig, out: &mut Vec<Candidate>) -> Result<()> {
+        let input = cx.input(&track.rows_key(index))?;
+        let (kind, columns): (_, &[&str]) = match track.groups {
+            Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain"]),
+            None => (DatasetKind::Prompts, &["prompt_id", "solution", "domain"]),
+        };
+        for batch in input.batches(Some(kind), Some(columns)) {
+            let batch = batch?;
+            let (prompts, domains) = (batch.text("prompt_id")?, batch.text("domain")?);
+            let second = batch.text(columns[1])?;
+            for row in 0..batch.num_rows() {
+                use arrow::array::Array;
+                let id = if track.groups.is_some() { second.value(row) } else { prompts.value(row) };
+                let usable = track.groups.is_some() || second.is_valid(row);
+                out.push(Candidate::new(cx.seed, index, domains.value(row), prompts.value(row), id, usable));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prompt_of(lookup: &Lookup, id: &str) -> Result<Prompt> {
+    let (batch, row) = lookup.get(id)?.ok_or_else(|| {
+        Error::new(format!("a group answers a prompt that is not there: {id}")).hint("give the track the prompts its completions were made from")
+    })?;
+    let mut rows = Prompt::from_batch(&batch.slice(row, 1))?;
+    Ok(rows.remove(0))
+}
+
+/// One output shard: its split, its index in the split, and the places it holds.
+pub(super) struct OutShard {
+    naming: Naming,
+    index: usize,
+    places: std::ops::Range<u32>,
+}
+
+/// Places 0… are the training split's rows in order, then the validation split's.
+fn layout(choice: &Choice, shard_rows: usize) -> Vec<OutShard> {
+    let mut shards = Vec::new();
+    for (split, range) in [("train", 0..choice.train), ("validation", choice.train..choice.train + choice.validation)] {
+        let total = (range.len()).div_ceil(shard_rows).max(usize::from(split == "train"));
+        for index in 0..total {
+            // Even shards: no short last one.
+            let at = |k: usize| range.start + (range.len() * k / total) as u32;
+            let naming = Naming::HuggingFace { split: split.to_owned(), shards: total };
+            shards.push(OutShard { naming, index, places: at(index)..at(index + 1) });
+        }
+    }
+    shards
+}
+
+fn layout_of(layout: &[OutShard], place: u32) -> usize {
+    layout.partition_point(|shard| shard.places.end <= place)
+}
+
+fn from_group(track: &TrackConfig, group: GroupRow, prompt: Prompt) -> Result<CorpusRow> {
+    let text = group.text.ok_or_else(|| {
+        Error::new(format!("the completion {} has no text", group.completion_id)).hint("make the groups with `carry = true`")
+    })?;
+    let parts = think::split(&text);
+    let (reasoning, answer) = (parts.reasoning.map(str::to_owned), parts.answer.to_owned());
+    let mut messages = prompt.messages;
+    messages.push(Message { role: Role::Assistant, content: text });
+    Ok(CorpusRow {
+        messages,
+        reasoning,
+        answer,
+        track: track.name.clone(),
+        domain: group.domain,
+        language: group.language,
+        difficulty: group.difficulty,
+        source: prompt.source,
+        license: prompt.license,
+        completion_tokens: group.completion_tokens,
+        prompt_id: group.prompt_id,
+        sample_index: group.sample_index,
+        completion_id: group.completion_id,
+        reward: group.reward,
+        model: group.model,
+        model_digest: group.model_digest,
+        rules_digest: group.rules_digest,
+        sampling: group.sampling,
+    })
+}
+
+/// An imported row: its solution is the answer, and no model or rule had a part in it.
+fn from_prompt(track: &TrackConfig, prompt: Prompt) -> CorpusRow {
+    let text = prompt.solution.unwrap_or_default();
+    let parts = think::split(&text);
+    let (reasoning, answer) = (parts.reasoning.map(str::to_owned), parts.answer.to_owned());
+    let mut messages = prompt.messages;
+    messages.push(Message { role: Role::Assistant, content: text });
+    CorpusRow {
+        messages,
+        reasoning,
+        answer,
+        track: track.name.clone(),
+        domain: prompt.domain,
+        language: prompt.language,
+        difficulty: prompt.difficulty,
+        source: prompt.source,
+        license: prompt.license,
+        completion_tokens: None,
+        completion_id: prompt.prompt_id.clone(),
+        prompt_id: prompt.prompt_id,
+        sample_index: 0,
+        reward: None,
+        model: "source".to_owned(),
+        model_digest: String::new(),
+        rules_digest: String::new(),
+        sampling: "{}".to_owned(),
+    }
+}

@@ -1,0 +1,157 @@
+//! The dataset card: what is in a corpus and how it was made, in the hub's README form.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use super::CorpusConfig;
+use super::choose::Choice;
+use crate::error::Result;
+use crate::schema::{ColumnType, CorpusRow, DatasetKind};
+use crate::stage::{Outcome, StageContext};
+
+/// Sums over the rows of a corpus.
+#[derive(Default)]
+pub struct Statistics {
+    rows: BTreeMap<(String, String, String), Sums>,
+    sources: BTreeMap<(String, String), u64>,
+    models: BTreeMap<(String, String), u64>,
+    rules: BTreeSet<String>,
+    sampling: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Sums {
+    rows: u64,
+    /// Rows whose engine told their tokens, and those tokens.
+    counted: u64,
+    tokens: u64,
+    characters: u64,
+}
+
+impl Statistics {
+    pub fn add(&mut self, row: &CorpusRow) {
+        let sums = self.rows.entry((row.track.clone(), row.domain.clone(), row.language.clone())).or_default();
+        sums.rows += 1;
+        sums.counted += u64::from(row.completion_tokens.is_some());
+        sums.tokens += u64::from(row.completion_tokens.unwrap_or(0));
+        sums.characters += row.messages.last().map_or(0, |m| m.content.chars().count() as u64);
+        let license = row.license.clone().unwrap_or_else(|| "not stated".to_owned());
+        *self.sources.entry((row.source.clone(), license)).or_default() += 1;
+        *self.models.entry((row.model.clone(), row.model_digest.clone())).or_default() += 1;
+        if !row.rules_digest.is_empty() {
+            self.rules.insert(row.rules_digest.clone());
+        }
+        self.sampling.insert(row.sampling.clone());
+    }
+
+    pub fn completion_tokens(&self) -> u64 {
+        self.rows.values().map(|s| s.tokens).sum()
+    }
+}
+
+/// Writes `README.md` into the stage's folder.
+pub fn write(cx: &StageContext<'_>, config: &CorpusConfig, choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> Result<()> {
+    let text = render(cx.name, cx.seed, config, choice, statistics, outcome);
+    cx.folder.join("README.md").write(text.into_bytes())
+}
+
+fn render(name: &str, seed: u64, config: &CorpusConfig, choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> String {
+    let title = config.title.as_deref().unwrap_or(name);
+    let mut out = front_matter(choice, statistics, outcome);
+    // Writing into a String cannot fail.
+    let _ = writeln!(out, "# {title}\n");
+    if let Some(description) = &config.description {
+        let _ = writeln!(out, "{description}\n");
+    }
+    let _ = writeln!(out, "Made by gristmill {} with seed {seed}. {} rows for training, {} for validation; no prompt is in both.\n", env!("CARGO_PKG_VERSION"), choice.train, choice.validation);
+    out += "## Rows\n\n| track | domain | language | rows | mean tokens | mean characters |\n|---|---|---|---:|---:|---:|\n";
+    for ((track, domain, language), sums) in &statistics.rows {
+        let mean = |sum: u64, n: u64| if n == 0 { "".to_owned() } else { format!("{:.1}", sum as f64 / n as f64) };
+        let (tokens, characters) = (mean(sums.tokens, sums.counted), mean(sums.characters, sums.rows));
+        let _ = writeln!(out, "| {track} | {domain} | {language} | {} | {tokens} | {characters} |", sums.rows);
+    }
+    out += "\n## Quotas\n\n| track | domain | wanted | got | short |\n|---|---|---:|---:|---:|\n";
+    for quota in &choice.quotas {
+        let domain = quota.domain.as_deref().unwrap_or("all");
+        let (wanted, short) = match quota.wanted {
+            Some(wanted) => (wanted.to_string(), (wanted - quota.got).to_string()),
+            None => ("all".to_owned(), "0".to_owned()),
+        };
+        let _ = writeln!(out, "| {} | {domain} | {wanted} | {} | {short} |", quota.track, quota.got);
+    }
+    out += "\n## Left out\n\n";
+    if outcome.drops.is_empty() {
+        out += "Nothing.\n";
+    }
+    for (reason, n) in &outcome.drops {
+        let _ = writeln!(out, "- {reason}: {n}");
+    }
+    out += "\n## Sources\n\n| source | licence | rows |\n|---|---|---:|\n";
+    for ((source, license), n) in &statistics.sources {
+        let _ = writeln!(out, "| {source} | {license} | {n} |");
+    }
+    out += "\n## Models\n\n| model | digest | rows |\n|---|---|---:|\n";
+    for ((model, digest), n) in &statistics.models {
+        let _ = writeln!(out, "| {model} | `{digest}` | {n} |");
+    }
+    out += "\n## Rules and sampling\n\n";
+    for digest in &statistics.rules {
+        let _ = writeln!(out, "- rules `{digest}`");
+    }
+    for sampling in &statistics.sampling {
+        let _ = writeln!(out, "- sampling `{sampling}`");
+    }
+    out += "\n## Columns\n\n";
+    for column in DatasetKind::Corpus.columns() {
+        let _ = writeln!(out, "- `{}`: {}", column.name, column.doc());
+    }
+    out
+}
+
+/// The YAML that the hub and `datasets` read: files of each split, and the features.
+fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> String {
+    let mut out = String::from("---\n");
+    let licenses: BTreeSet<String> = statistics.sources.keys().map(|(_, license)| license.to_lowercase()).collect();
+    let mut single = licenses.iter();
+    if let (Some(license), None) = (single.next(), single.next())
+        && license != "not stated"
+    {
+        let _ = writeln!(out, "license: {license}");
+    }
+    let languages: BTreeSet<&str> = statistics.rows.keys().map(|(_, _, l)| l.as_str()).filter(|l| *l != "und").collect();
+    if !languages.is_empty() {
+        out += "language:\n";
+        for language in languages {
+            let _ = writeln!(out, "- '{language}'");
+        }
+    }
+    out += "configs:\n- config_name: default\n  data_files:\n";
+    for (split, rows) in [("train", choice.train), ("validation", choice.validation)] {
+        if rows > 0 || split == "train" {
+            let _ = writeln!(out, "  - split: {split}\n    path: data/{split}-*");
+        }
+    }
+    out += "dataset_info:\n  features:\n";
+    for column in DatasetKind::Corpus.columns() {
+        let dtype = match column.column_type {
+            ColumnType::U32 => "uint32",
+            ColumnType::U64 => "uint64",
+            ColumnType::F64 => "float64",
+            ColumnType::Messages => {
+                let _ = writeln!(out, "  - name: {}\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string", column.name);
+                continue;
+            }
+            _ => "string",
+        };
+        let _ = writeln!(out, "  - name: {}\n    dtype: {dtype}", column.name);
+    }
+    out += "  splits:\n";
+    for (split, rows) in [("train", choice.train), ("validation", choice.validation)] {
+        if rows > 0 || split == "train" {
+            let prefix = format!("data/{split}-");
+            let bytes: u64 = outcome.shards.iter().filter(|s| s.file.starts_with(&prefix)).map(|s| s.bytes).sum();
+            let _ = writeln!(out, "  - name: {split}\n    num_examples: {rows}\n    num_bytes: {bytes}");
+        }
+    }
+    out + "---\n\n"
+}

@@ -1,0 +1,185 @@
+//! Which rows go into the corpus, and where: quotas, shuffle and split by rank.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::CorpusConfig;
+use crate::stage::Outcome;
+
+/// The key of one row that may be chosen; rows are numbered in reading order.
+pub struct Candidate {
+    track: u16,
+    /// Index into the domains seen, filled while choosing.
+    domain: u64,
+    domain_name: Option<Box<str>>,
+    rank: u64,
+    id: u64,
+    split: f64,
+    usable: bool,
+}
+
+impl Candidate {
+    /// `rank` and the split derive from the run's seed and the ids alone.
+    pub fn new(seed: u64, track: usize, domain: &str, prompt_id: &str, id: &str, usable: bool) -> Self {
+        let hash = |name: &str, text: &str| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&seed.to_le_bytes()).update(name.as_bytes()).update(text.as_bytes());
+            u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
+        };
+        Candidate {
+            track: track as u16,
+            domain: 0,
+            domain_name: Some(domain.into()),
+            rank: hash("rank", id),
+            id: hash("id", id),
+            split: hash("split", prompt_id) as f64 / u64::MAX as f64,
+            usable,
+        }
+    }
+}
+
+/// Where every row goes.
+pub struct Choice {
+    /// Place of each row in reading order; [`Choice::OUT`] if it is not chosen.
+    pub places: Vec<u32>,
+    pub train: u32,
+    pub validation: u32,
+    /// (track, domain, wanted, got): wanted is `None` where there was no quota.
+    pub quotas: Vec<Quota>,
+}
+
+/// What was wanted and what there was.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Quota {
+    pub track: String,
+    pub domain: Option<String>,
+    pub wanted: Option<u64>,
+    pub got: u64,
+}
+
+impl Choice {
+    pub const OUT: u32 = u32::MAX;
+
+    pub fn chosen(&self) -> usize {
+        (self.train + self.validation) as usize
+    }
+
+    /// Of the next `rows` rows from `start`, those that are chosen.
+    pub fn kept(&self, start: usize, rows: usize) -> Vec<u32> {
+        (0..rows as u32).filter(|&row| self.places[start + row as usize] != Self::OUT).collect()
+    }
+}
+
+/// Applies quotas, removes rows that two tracks share, and lays out the splits.
+pub fn choose(config: &CorpusConfig, _seed: u64, mut candidates: Vec<Candidate>, outcome: &mut Outcome) -> Choice {
+    let mut names: BTreeMap<Box<str>, u64> = BTreeMap::new();
+    for candidate in &mut candidates {
+        let name = candidate.domain_name.take().expect("set when made");
+        let next = names.len() as u64;
+        candidate.domain = *names.entry(name).or_insert(next);
+    }
+    let mut seen = HashSet::with_capacity(candidates.len());
+    let mut chosen: Vec<u32> = Vec::new();
+    let mut quotas = Vec::new();
+    for (t, track) in config.tracks.iter().enumerate() {
+        let mut rows: Vec<u32> = Vec::new();
+        for (row, candidate) in candidates.iter().enumerate().filter(|(_, c)| usize::from(c.track) == t) {
+            if !candidate.usable {
+                outcome.drop_row("no_answer");
+            } else if !seen.insert(candidate.id) {
+                outcome.drop_row("duplicate");
+            } else {
+                rows.push(row as u32);
+            }
+        }
+        let key = |row: &u32| (candidates[*row as usize].rank, *row);
+        rows.sort_unstable_by_key(key);
+        if track.domains.is_empty() {
+            let take = track.rows.map_or(rows.len(), |n| rows.len().min(n as usize));
+            quotas.push(Quota { track: track.name.clone(), domain: None, wanted: track.rows, got: take as u64 });
+            *outcome.drops.entry("over_quota".to_owned()).or_default() += (rows.len() - take) as u64;
+            chosen.extend(&rows[..take]);
+            continue;
+        }
+        let mut left: BTreeMap<u64, (u64, &str)> = BTreeMap::new();
+        for (domain, &wanted) in &track.domains {
+            // A domain no row has still shows up as a shortfall.
+            let index = names.get(domain.as_str()).copied().unwrap_or(u64::MAX - left.len() as u64);
+            left.insert(index, (wanted, domain));
+        }
+        for row in rows {
+            match left.get_mut(&candidates[row as usize].domain) {
+                Some((0, _)) => outcome.drop_row("over_quota"),
+                Some((n, _)) => {
+                    *n -= 1;
+                    chosen.push(row);
+                }
+                None => outcome.drop_row("domain_not_wanted"),
+            }
+        }
+        for (rest, domain) in left.into_values() {
+            let wanted = track.domains[domain];
+            let quota = Quota { track: track.name.clone(), domain: Some(domain.to_owned()), wanted: Some(wanted), got: wanted - rest };
+            quotas.push(quota);
+        }
+    }
+    outcome.drops.retain(|_, n| *n > 0);
+    quotas.sort_by(|a, b| (&a.track, &a.domain).cmp(&(&b.track, &b.domain)));
+
+    let is_validation = |row: u32| candidates[row as usize].split < config.validation;
+    chosen.sort_unstable_by_key(|row| (is_validation(*row), candidates[*row as usize].rank, *row));
+    let validation = chosen.iter().filter(|row| is_validation(**row)).count() as u32;
+    let mut places = vec![Choice::OUT; candidates.len()];
+    for (place, row) in chosen.iter().enumerate() {
+        places[*row as usize] = place as u32;
+    }
+    Choice { places, train: chosen.len() as u32 - validation, validation, quotas }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::corpus::TrackConfig;
+
+    fn config(domains: &[(&str, u64)], rows: Option<u64>, validation: f64) -> CorpusConfig {
+        let domains = domains.iter().map(|(d, n)| ((*d).to_owned(), *n)).collect();
+        let track = TrackConfig { name: "reasoning".into(), groups: Some("g".into()), prompts: "p".into(), rows, domains };
+        CorpusConfig { tracks: vec![track], validation, title: None, description: None }
+    }
+
+    fn candidates(n: usize) -> Vec<Candidate> {
+        let domain = |i: usize| if i.is_multiple_of(3) { "math" } else { "code" };
+        (0..n).map(|i| Candidate::new(1, 0, domain(i), &format!("p{}", i / 2), &format!("c{i}"), true)).collect()
+    }
+
+    #[test]
+    fn quotas_are_met_and_a_shortfall_is_told() {
+        let mut outcome = Outcome::default();
+        let choice = choose(&config(&[("math", 10), ("stem", 5)], None, 0.0), 1, candidates(90), &mut outcome);
+        assert_eq!((choice.train, choice.validation), (10, 0));
+        let got: Vec<_> = choice.quotas.iter().map(|q| (q.domain.as_deref(), q.wanted, q.got)).collect();
+        assert_eq!(got, [(Some("math"), Some(10), 10), (Some("stem"), Some(5), 0)]);
+        assert_eq!(outcome.drops["over_quota"], 20);
+        assert_eq!(outcome.drops["domain_not_wanted"], 60);
+    }
+
+    #[test]
+    fn no_prompt_is_in_both_splits_and_every_row_has_its_own_place() {
+        let choice = choose(&config(&[], None, 0.3), 1, candidates(400), &mut Outcome::default());
+        assert!(choice.validation > 60 && choice.train > 200);
+        for pair in choice.places.chunks(2) {
+            assert_eq!(pair[0] < choice.train, pair[1] < choice.train);
+        }
+        let mut places = choice.places.clone();
+        places.sort_unstable();
+        assert_eq!(places, (0..400).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn the_same_completion_in_two_tracks_is_taken_once() {
+        let mut both = candidates(10);
+        both.extend(candidates(10));
+        let mut outcome = Outcome::default();
+        let choice = choose(&config(&[], Some(100), 0.0), 1, both, &mut outcome);
+        assert_eq!((choice.chosen(), outcome.drops["duplicate"]), (10, 10));
+    }
+}

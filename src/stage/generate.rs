@@ -1,0 +1,380 @@
+//! `generate`: an engine answers every prompt so many times.
+//!
+//! Shards are fixed before the first request: shard `k` holds all samples of a run of
+//! prompts. Finished requests go to a journal as they arrive, so a kill costs only what was
+//! in flight; a shard whose last sample has arrived is sorted and written.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use serde::Deserialize;
+
+use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::engine::replay::{Replay, ReplayConfig};
+use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
+use crate::error::{Error, Result};
+use crate::recipe::StageTable;
+use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
+use crate::seed::{content_id, sample_seed};
+use crate::store::{Journal, Manifest, ShardWriter, WriterOptions};
+
+/// The stage's table in a recipe, its engine apart.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GenerateConfig {
+    #[serde(default = "default_prompts")]
+    prompts: String,
+    /// Completions wanted of each prompt.
+    #[serde(default = "one")]
+    samples: u32,
+    #[serde(default)]
+    sampling: Sampling,
+    /// A system turn put before conversations that have none.
+    system: Option<String>,
+}
+
+fn default_prompts() -> String {
+    "prompts".to_owned()
+}
+fn one() -> u32 {
+    1
+}
+
+/// Who answers: `engine = { kind = "…", … }`.
+#[derive(Clone, Debug)]
+enum EngineConfig {
+    Replay(ReplayConfig),
+}
+
+/// The stage.
+pub struct GenerateStage {
+    config: GenerateConfig,
+    engine: EngineConfig,
+}
+
+/// Finished requests of shards that are not yet written.
+const REQUESTS: &str = "_requests";
+
+impl GenerateStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// No engine, an unknown one, an unknown key, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let mut node = table.config.clone();
+        let Some(mut engine) = node.remove("engine") else {
+            let error = Error::usage(format!("the stage `{}` has no engine", table.name));
+            return Err(table.origin.locate(error).hint("add `engine = { kind = \"replay\", … }`"));
+        };
+        let Some(kind) = engine.remove("kind") else {
+            return Err(engine.origin.locate(Error::usage("the engine has no `kind`")).hint("engines: replay"));
+        };
+        let engine = match kind.text() {
+            Some("replay") => EngineConfig::Replay(engine.read()?),
+            _ => return Err(kind.origin.locate(Error::usage("there is no such engine")).hint("engines: replay")),
+        };
+        let config: GenerateConfig = node.read()?;
+        if config.samples == 0 {
+            return Err(table.origin.locate(Error::usage("`samples` must be at least 1")));
+        }
+        Ok(GenerateStage { config, engine })
+    }
+
+    /// The files whose bytes decide what the engine answers.
+    fn engine_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<String> {
+        match &self.engine {
+            EngineConfig::Replay(config) => config.files.iter().map(|file| resolve(file)).collect(),
+        }
+    }
+
+    fn open_engine(&self, cx: &StageContext<'_>) -> Result<Box<dyn Engine>> {
+        let files = self.engine_files(&|path| cx.resolve(path));
+        match &self.engine {
+            EngineConfig::Replay(config) => {
+                let mut hasher = blake3::Hasher::new();
+                for file in &files {
+                    hasher.update_mmap_rayon(file).map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
+                }
+                let digest = hasher.finalize().to_hex().to_string();
+                let paths: Vec<_> = files.iter().map(Into::into).collect();
+                Ok(Box::new(Replay::open(config, &paths, digest)?))
+            }
+        }
+    }
+
+    /// A request for the samples of one prompt; `None` if the engine has none.
+    fn request(&self, engine: &dyn Engine, prompt: &Prompt, seed: u64, sampling: &Arc<Sampling>) -> Option<Request> {
+        let mut messages = prompt.messages.clone();
+        if let Some(system) = &self.config.system
+            && messages.first().is_none_or(|m| m.role != crate::schema::Role::System)
+        {
+            messages.insert(0, Message { role: crate::schema::Role::System, content: system.clone() });
+        }
+        let mut request = Request {
+            prompt_id: prompt.prompt_id.as_str().into(),
+            messages: messages.into(),
+            samples: Vec::new(),
+            sampling: Arc::clone(sampling),
+            policy_step: 0,
+        };
+        let count = engine.available(&request).map_or(self.config.samples, |n| self.config.samples.min(n as u32));
+        request.samples = (0..count).map(|i| (i, sample_seed(seed, &prompt.prompt_id, i, 0))).collect();
+        (count > 0).then_some(request)
+    }
+}
+
+impl Stage for GenerateStage {
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::new("prompts", &self.config.prompts, DatasetKind::Prompts)]
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        Some(DatasetKind::Completions)
+    }
+
+    fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        self.engine_files(cx.resolve).into_iter().map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?))).collect()
+    }
+
+    fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
+        inputs[0].map(|prompts| prompts * u64::from(self.config.samples))
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let engine = self.open_engine(cx)?;
+        let info = engine.info();
+        let prompts = cx.input("prompts")?;
+        // A shard holds about `shard_rows` completions and never splits a prompt's samples.
+        let per_shard = (cx.shard_rows / self.config.samples as usize).max(1);
+        let total = prompts.rows()?.div_ceil(per_shard as u64) as usize;
+        cx.progress.start(prompts.rows()? * u64::from(self.config.samples), "completions");
+
+        let (journal, answered) = self.open_journal(cx, &info)?;
+        let state = Mutex::new(Open { cx, info: &info, config: &self.config, journal, shards: BTreeMap::new() });
+        let mut failure = None;
+        let sampling = Arc::new(self.config.sampling.clone());
+        let mut rows = prompts.rows_of::<Prompt>();
+        let mut not_available = vec![0u64; total];
+        let mut shard = 0;
+        let mut queue: std::collections::VecDeque<Request> = Default::default();
+        let mut requests = std::iter::from_fn(|| {
+            while queue.is_empty() && shard < total && failure.is_none() && cx.check_stop().is_ok() {
+                let mut step = || -> Result<()> {
+                    let mut wanted = Vec::new();
+                    for prompt in rows.by_ref().take(per_shard) {
+                        let prompt = prompt?;
+                        match self.request(&*engine, &prompt, cx.seed, &sampling) {
+                            Some(request) => wanted.push(request),
+                            None => not_available[shard] += 1,
+                        }
+                    }
+                    if cx.is_mine(shard) && cx.finished(shard).is_none() {
+                        let mut state = state.lock().expect("no holder panics");
+                        queue.extend(state.open_shard(shard, wanted, not_available[shard], &answered)?);
+                    }
+                    Ok(())
+                };
+                if let Err(error) = step() {
+                    failure = Some(error);
+                }
+                shard += 1;
+            }
+            queue.pop_front()
+        });
+        engine.generate(&mut requests, &mut |generated| state.lock().expect("no holder panics").take(generated))?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        cx.check_stop()?;
+        let made = state.into_inner().expect("no holder panicked");
+        if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
+            return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
+        }
+        let mut fresh: BTreeMap<usize, Outcome> =
+            made.shards.into_iter().filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome))).collect();
+        let mut sum = Outcome::default();
+        for shard in 0..total {
+            let done = fresh.remove(&shard).or_else(|| cx.finished(shard).cloned());
+            sum.absorb(done.ok_or_else(|| cx.waits_for_others(total))?);
+        }
+        sum.facts.insert("engine".to_owned(), info.engine.into());
+        sum.facts.insert("model".to_owned(), info.model.clone().into());
+        sum.facts.insert("model_digest".to_owned(), info.model_digest.clone().into());
+        sum.facts.insert("deterministic".to_owned(), info.deterministic.into());
+        Ok(sum)
+    }
+}
+
+impl GenerateStage {
+    /// Opens the journal of finished requests. Answers of another model or other settings are
+    /// not taken over: the journal's first record names them.
+    fn open_journal(&self, cx: &StageContext<'_>, info: &EngineInfo) -> Result<(Journal, HashMap<String, Completion>)> {
+        let name = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
+        let file = cx.folder.join(&name);
+        let head = serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
+        let mut answered = HashMap::new();
+        let records = Journal::replay(&file)?;
+        let same = records.first().is_some_and(|first| first == head.as_bytes());
+        if same {
+            for record in &records[1..] {
+                if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
+                    answered.insert(completion.completion_id.clone(), completion);
+                }
+            }
+        } else if !records.is_empty() {
+            file.delete()?;
+        }
+        // Rows that a finished earlier run got answered; only the failed ones are asked again.
+        if Manifest::load(cx.folder)?.is_some() {
+            for row in crate::store::Dataset::open(cx.folder)?.rows_of::<Completion>() {
+                let row = row?;
+                if row.finish_reason != FinishReason::Error && row.model_digest == info.model_digest {
+                    answered.insert(row.completion_id.clone(), row);
+                }
+            }
+        }
+        let (mut journal, _) = Journal::open(&file)?;
+        if !same {
+            journal.append(head.as_bytes())?;
+        }
+        Ok((journal, answered))
+    }
+}
+
+/// The shards that wait for answers.
+struct Open<'a> {
+    cx: &'a StageContext<'a>,
+    info: &'a EngineInfo,
+    config: &'a GenerateConfig,
+    journal: Journal,
+    shards: BTreeMap<usize, OpenShard>,
+}
+
+struct OpenShard {
+    /// (prompt's place in the shard) by prompt id.
+    order: HashMap<Arc<str>, usize>,
+    rows: Vec<(usize, Completion)>,
+    missing: usize,
+    not_available: u64,
+    outcome: Option<Outcome>,
+}
+
+impl Open<'_> {
+    /// Registers a shard's requests, takes over what the journal has, and answers with what is left to ask.
+    fn open_shard(
+        &mut self,
+        shard: usize,
+        wanted: Vec<Request>,
+        not_available: u64,
+        answered: &HashMap<String, Completion>,
+    ) -> Result<Vec<Request>> {
+        let order = wanted.iter().enumerate().map(|(place, request)| (Arc::clone(&request.prompt_id), place)).collect();
+        let mut open = OpenShard { order, rows: Vec::new(), missing: 0, not_available, outcome: None };
+        let mut left = Vec::new();
+        for (place, mut request) in wanted.into_iter().enumerate() {
+            request.samples.retain(|&(sample, _)| {
+                let id = completion_id(self.info, self.config, &request.prompt_id, sample);
+                match answered.get(&id) {
+                    Some(completion) => {
+                        open.rows.push((place, completion.clone()));
+                        self.cx.progress.advance(1);
+                        false
+                    }
+                    None => true,
+                }
+            });
+            open.missing += request.samples.len();
+            if !request.samples.is_empty() {
+                left.push(request);
+            }
+        }
+        let complete = open.missing == 0;
+        self.shards.insert(shard, open);
+        if complete {
+            self.write(shard)?;
+        }
+        Ok(left)
+    }
+
+    /// Takes one answer.
+    fn take(&mut self, generated: Generated) -> Result<()> {
+        let found = self.shards.iter().find(|(_, open)| open.outcome.is_none() && open.order.contains_key(&generated.prompt_id));
+        let Some(shard) = found.map(|(&shard, _)| shard) else {
+            return Err(Error::new(format!("the engine answered a prompt that was not asked: {}", generated.prompt_id)));
+        };
+        let completion = self.complete(generated);
+        if completion.finish_reason != FinishReason::Error {
+            self.journal.append(&serde_json::to_vec(&completion).expect("a completion is plain data"))?;
+        }
+        let open = self.shards.get_mut(&shard).expect("just found");
+        let place = open.order[completion.prompt_id.as_str()];
+        open.rows.push((place, completion));
+        open.missing -= 1;
+        self.cx.progress.advance(1);
+        if open.missing == 0 { self.write(shard) } else { Ok(()) }
+    }
+
+    fn complete(&self, generated: Generated) -> Completion {
+        Completion {
+            completion_id: completion_id(self.info, self.config, &generated.prompt_id, generated.sample_index),
+            seed: Some(sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
+            prompt_id: generated.prompt_id.to_string(),
+            sample_index: generated.sample_index,
+            text: generated.text,
+            token_ids: generated.token_ids,
+            logprobs: generated.logprobs,
+            prompt_token_ids: generated.prompt_token_ids,
+            finish_reason: generated.finish_reason,
+            stop_reason: generated.stop_reason,
+            prompt_tokens: generated.prompt_tokens,
+            completion_tokens: generated.completion_tokens,
+            engine: self.info.engine.to_owned(),
+            model: self.info.model.clone(),
+            model_digest: self.info.model_digest.clone(),
+            policy_step: 0,
+            sampling: sampling_json(&self.config.sampling),
+            label: generated.label.map(|good| if good { "correct" } else { "wrong" }.to_owned()),
+            error: generated.error,
+        }
+    }
+
+    /// Sorts and writes a shard whose last sample has arrived.
+    fn write(&mut self, shard: usize) -> Result<()> {
+        let open = self.shards.get_mut(&shard).expect("written once, while open");
+        let mut rows = std::mem::take(&mut open.rows);
+        open.order = HashMap::new();
+        rows.sort_by_key(|(place, completion)| (*place, completion.sample_index));
+        let mut outcome = Outcome::default();
+        for (_, row) in &rows {
+            outcome.count(row.finish_reason.as_str(), 1);
+            outcome.count("failed", u64::from(row.finish_reason == FinishReason::Error));
+            outcome.count("prompt_tokens", row.prompt_tokens.unwrap_or(0).into());
+            outcome.count("completion_tokens", row.completion_tokens.unwrap_or(0).into());
+        }
+        outcome.counts.retain(|_, n| *n > 0);
+        if open.not_available > 0 {
+            outcome.drops.insert("prompt_without_recording".to_owned(), open.not_available);
+        }
+        let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
+        let mut writer = ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
+        for piece in rows.chunks(1024) {
+            writer.push_rows(piece)?;
+        }
+        outcome.shards.push(writer.finish()?);
+        self.cx.finish_shard(shard, &outcome)?;
+        open.outcome = Some(outcome);
+        Ok(())
+    }
+}
+
+/// Sampling settings as the completions record them: JSON in the order of the fields.
+fn sampling_json(sampling: &Sampling) -> String {
+    serde_json::to_string(sampling).expect("settings are plain data")
+}
+
+fn completion_id(info: &EngineInfo, config: &GenerateConfig, prompt_id: &str, sample: u32) -> String {
+    let sampling = sampling_json(&config.sampling);
+    let parts = [prompt_id.as_bytes(), &sample.to_le_bytes(), &0u64.to_le_bytes(), info.model_digest.as_bytes(), sampling.as_bytes()];
+    content_id(parts)
+}
+

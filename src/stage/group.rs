@@ -1,0 +1,232 @@
+//! `group`: completions and their verdicts become groups with rewards and advantages.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use serde::Deserialize;
+
+use super::grouped::{Aligned, WholeGroups, boundaries};
+use super::{Input, Outcome, Stage, StageContext};
+use crate::error::{Error, Result};
+use crate::schema::{BatchExt, DatasetKind};
+use crate::store::{Lookup, ShardWriter};
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// The prompts that were asked: their domain, language and difficulty go into the groups.
+    #[serde(default = "default_prompts")]
+    pub prompts: String,
+    #[serde(default = "default_completions")]
+    pub completions: String,
+    /// Verdicts of those completions, in the same order.
+    #[serde(default = "default_verdicts")]
+    pub verdicts: String,
+    /// Whether groups carry text, token ids and logprobs, so that a trainer needs nothing else.
+    #[serde(default = "yes")]
+    pub carry: bool,
+}
+
+fn default_prompts() -> String {
+    "prompts".to_owned()
+}
+fn default_completions() -> String {
+    "generate".to_owned()
+}
+fn default_verdicts() -> String {
+    "verify".to_owned()
+}
+fn yes() -> bool {
+    true
+}
+
+/// Added to the standard deviation: keeps an advantage finite in a group of nearly equal rewards.
+const EPSILON: f64 = 1e-6;
+
+const COMPLETION_COLUMNS: &[&str] = &[
+    "prompt_id", "sample_index", "completion_id", "policy_step", "finish_reason", "completion_tokens", "model", "model_digest", "sampling",
+];
+const CARRIED: &[&str] = &["text", "prompt_token_ids", "token_ids", "logprobs"];
+const VERDICT_COLUMNS: &[&str] = &["completion_id", "reward", "outcome", "reason", "scores", "rules_digest"];
+const PROMPT_COLUMNS: &[&str] = &["prompt_id", "domain", "language", "difficulty"];
+
+impl Stage for GroupConfig {
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::new("prompts", &self.prompts, DatasetKind::Prompts),
+            Input::new("completions", &self.completions, DatasetKind::Completions),
+            Input::new("verdicts", &self.verdicts, DatasetKind::Verdicts),
+        ]
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        Some(DatasetKind::Groups)
+    }
+
+    fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
+        inputs[1]
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let completions = cx.input("completions")?;
+        let verdicts = cx.input("verdicts")?;
+        if completions.shards().len() != verdicts.shards().len() {
+            return Err(Error::new(format!(
+                "there are {} shards of completions but {} of verdicts",
+                completions.shards().len(),
+                verdicts.shards().len()
+            ))
+            .hint("verdicts belong to the completions they were made from: make them again with `gristmill verify`"));
+        }
+        let prompts = Lookup::build(cx.input("prompts")?, "prompt_id", Some(PROMPT_COLUMNS))?;
+        cx.progress.start(completions.rows()?, "completions");
+        cx.each_shard(completions.shards().len(), |shard| self.group_shard(cx, shard, &prompts))
+    }
+}
+
+impl GroupConfig {
+    fn group_shard(&self, cx: &StageContext<'_>, shard: usize, prompts: &Lookup) -> Result<Outcome> {
+        let mut columns = COMPLETION_COLUMNS.to_vec();
+        if self.carry {
+            columns.extend(CARRIED);
+        }
+        let completions = &cx.input("completions")?.shards()[shard];
+        let verdicts = &cx.input("verdicts")?.shards()[shard];
+        let pairs = Aligned::new(
+            completions.batches(Some(DatasetKind::Completions), Some(&columns))?,
+            verdicts.batches(Some(DatasetKind::Verdicts), Some(VERDICT_COLUMNS))?,
+        );
+        let joined = pairs.map(|pair| {
+            let (completions, verdicts) = pair?;
+            if completions.text("completion_id")? != verdicts.text("completion_id")? {
+                return Err(Error::new("the verdicts are not of these completions: their ids differ")
+                    .hint("make the verdicts again with `gristmill verify`"));
+            }
+            Ok(join(&completions, &verdicts))
+        });
+        let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups)?;
+        let mut outcome = Outcome::default();
+        for batch in WholeGroups::new(joined) {
+            let batch = batch.map_err(|e| e.in_file(completions.location()))?;
+            let grouped = with_group_columns(&batch, prompts, &mut outcome)?;
+            cx.progress.advance(grouped.num_rows() as u64);
+            writer.write_batch(&grouped)?;
+        }
+        outcome.shards.push(writer.finish()?);
+        Ok(outcome)
+    }
+}
+
+/// The columns of both, side by side (`completion_id` once).
+fn join(completions: &RecordBatch, verdicts: &RecordBatch) -> RecordBatch {
+    let columns = |batch: &RecordBatch, skip: &str| -> Vec<(String, ArrayRef, bool)> {
+        let schema = batch.schema();
+        let fields = schema.fields().iter().zip(batch.columns());
+        fields.filter(|(f, _)| f.name() != skip).map(|(f, c)| (f.name().clone(), Arc::clone(c), f.is_nullable())).collect()
+    };
+    let all = columns(completions, "").into_iter().chain(columns(verdicts, "completion_id"));
+    RecordBatch::try_from_iter_with_nullable(all).expect("slices of equal length with distinct names")
+}
+
+/// Statistics of one group's rewards; population standard deviation, as DeepSeekMath's `std`.
+struct Spread {
+    mean: f64,
+    std: f64,
+}
+
+fn spread(rewards: impl Iterator<Item = f64> + Clone) -> Option<Spread> {
+    let n = rewards.clone().count();
+    if n == 0 {
+        return None;
+    }
+    let mean = rewards.clone().sum::<f64>() / n as f64;
+    let variance = rewards.map(|r| (r - mean).powi(2)).sum::<f64>() / n as f64;
+    Some(Spread { mean, std: variance.sqrt() })
+}
+
+/// Adds the columns that a group has and its completions do not.
+fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outcome) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let rewards = batch.f64("reward")?;
+    let outcomes = batch.text("outcome")?;
+    let ids = batch.text("prompt_id")?;
+    let bounds = boundaries(batch)?;
+    let mut advantage: Vec<Option<f64>> = Vec::with_capacity(rows);
+    let mut means = Vec::with_capacity(rows);
+    let mut stds = Vec::with_capacity(rows);
+    let mut pass_rates = Vec::with_capacity(rows);
+    let mut sizes = Vec::with_capacity(rows);
+    let mut difficulties = Vec::with_capacity(rows);
+    let mut domains = StringBuilder::with_capacity(rows, rows * 8);
+    let mut languages = StringBuilder::with_capacity(rows, rows * 2);
+    for pair in bounds.windows(2) {
+        let (start, end) = (pair[0], pair[1]);
+        let reward = |row: usize| rewards.is_valid(row).then(|| rewards.value(row));
+        let stats = spread((start..end).filter_map(reward));
+        let decided = |word: &str| (start..end).filter(|&row| outcomes.value(row) == word).count();
+        let (correct, wrong) = (decided("correct"), decided("wrong"));
+        let pass_rate = (correct + wrong > 0).then(|| correct as f64 / (correct + wrong) as f64);
+        let id = ids.value(start);
+        let (prompt, at) = prompts.get(id)?.ok_or_else(|| {
+            Error::new(format!("the completions answer a prompt that is not there: {id}"))
+                .in_field("prompt_id")
+                .hint("give the prompts that the completions were made from")
+        })?;
+        let (domain, language) = (prompt.text("domain")?.value(at), prompt.text("language")?.value(at));
+        let difficulty = prompt.f64("difficulty")?;
+        let difficulty = difficulty.is_valid(at).then(|| difficulty.value(at));
+        for row in start..end {
+            let scored = reward(row).zip(stats.as_ref());
+            advantage.push(scored.map(|(r, s)| if s.std == 0.0 { 0.0 } else { (r - s.mean) / (s.std + EPSILON) }));
+            means.push(stats.as_ref().map(|s| s.mean));
+            stds.push(stats.as_ref().map(|s| s.std));
+            pass_rates.push(pass_rate);
+            sizes.push((end - start) as u32);
+            difficulties.push(difficulty);
+            domains.append_value(domain);
+            languages.append_value(language);
+        }
+        outcome.count("groups", 1);
+        outcome.count("correct", correct as u64);
+        outcome.count("wrong", wrong as u64);
+        outcome.count("cannot_tell", (end - start - correct - wrong) as u64);
+        if stats.is_none_or(|s| s.std == 0.0) {
+            outcome.count("groups_without_variance", 1);
+        }
+    }
+    let made: Vec<(&str, ArrayRef)> = vec![
+        ("domain", Arc::new(domains.finish())),
+        ("language", Arc::new(languages.finish())),
+        ("difficulty", Arc::new(Float64Array::from(difficulties))),
+        ("advantage", Arc::new(Float64Array::from(advantage))),
+        ("group_size", Arc::new(UInt32Array::from(sizes))),
+        ("reward_mean", Arc::new(Float64Array::from(means))),
+        ("reward_std", Arc::new(Float64Array::from(stds))),
+        ("pass_rate", Arc::new(Float64Array::from(pass_rates))),
+    ];
+    let schema = DatasetKind::Groups.arrow();
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let column = made.iter().find(|(name, _)| name == field.name()).map(|(_, array)| Arc::clone(array));
+            column
+                .or_else(|| batch.column_by_name(field.name()).cloned())
+                .unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), rows))
+        })
+        .collect();
+    RecordBatch::try_new(schema, columns).map_err(|e| Error::new("the group's columns do not fit the schema").caused_by(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_the_population_standard_deviation() {
+        let stats = spread([1.0, 0.0, 0.0, 1.0].into_iter()).unwrap();
+        assert_eq!((stats.mean, stats.std), (0.5, 0.5));
+        assert!(spread(std::iter::empty()).is_none());
+    }
+}

@@ -1,0 +1,269 @@
+//! `select`: rejection sampling. Keeps the completions worth training on; every drop has a name.
+
+use std::collections::HashSet;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, StructArray};
+use arrow::compute::filter_record_batch;
+use serde::Deserialize;
+
+use super::grouped::{WholeGroups, boundaries};
+use super::{Input, Outcome, Stage, StageContext};
+use crate::error::{Error, Result};
+use crate::schema::{BatchExt, DatasetKind};
+use crate::store::ShardWriter;
+
+/// The stage's table in a recipe. Filters apply in the order of the fields here, and the
+/// first that a completion fails names its drop.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectConfig {
+    #[serde(default = "default_groups")]
+    pub groups: String,
+    /// Keep groups whose pass rate is in this window, ends included: [0.1, 0.9] drops what is
+    /// too hard or too easy to learn from. Groups with no decided completion are dropped.
+    pub pass_rate: Option<[f64; 2]>,
+    /// Whether a completion that was cut at its token limit may be kept.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Which outcomes may be kept.
+    #[serde(default)]
+    pub outcome: Wanted,
+    /// Least reward.
+    pub min_reward: Option<f64>,
+    /// Rules of the rule file that must accept the completion, such as `["readability"]`.
+    #[serde(default)]
+    pub require: Vec<String>,
+    /// Which of a prompt's completions are kept.
+    #[serde(default)]
+    pub policy: Policy,
+    /// At most so many completions a prompt; unlimited if not set.
+    pub per_prompt: Option<usize>,
+    /// For `policy = "diverse"`: a completion whose 5-word shingles overlap a kept one's by
+    /// more than this (Jaccard) is dropped.
+    #[serde(default = "default_similarity")]
+    pub max_similarity: f64,
+}
+
+/// Which outcomes may be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    #[default]
+    Correct,
+    Any,
+}
+
+/// The order in which a prompt's completions are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// In sample order.
+    #[default]
+    All,
+    /// Highest reward first; equal rewards in sample order.
+    Best,
+    /// Fewest tokens first (characters where tokens are not known).
+    Shortest,
+    /// Highest reward first, skipping what is too similar to one already kept.
+    Diverse,
+}
+
+fn default_groups() -> String {
+    "group".to_owned()
+}
+fn default_similarity() -> f64 {
+    0.7
+}
+
+impl Stage for SelectConfig {
+    fn inputs(&self) -> Vec<Input> {
+        vec![Input::new("groups", &self.groups, DatasetKind::Groups)]
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        Some(DatasetKind::Groups)
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let groups = cx.input("groups")?;
+        cx.progress.start(groups.rows()?, "completions");
+        let mut outcome = cx.each_shard(groups.shards().len(), |shard| {
+            let source = &groups.shards()[shard];
+            let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups)?;
+            let mut outcome = Outcome::default();
+            for batch in WholeGroups::new(source.batches(Some(DatasetKind::Groups), None)?) {
+                let batch = batch?;
+                let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(source.location()))?;
+                cx.progress.advance(batch.num_rows() as u64);
+                let kept = filter_record_batch(&batch, &keep).map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
+                writer.write_batch(&kept)?;
+            }
+            outcome.shards.push(writer.finish()?);
+            Ok(outcome)
+        })?;
+        // A biased selection should not be news: the pass rates of what came in and what went out.
+        for side in ["before", "after"] {
+            let bins: Vec<u64> = (0..10).map(|bin| outcome.counts.remove(&bin_name(side, bin)).unwrap_or(0)).collect();
+            outcome.facts.insert(format!("groups_by_pass_rate_{side}"), bins.into());
+        }
+        Ok(outcome)
+    }
+}
+
+fn bin_name(side: &str, bin: usize) -> String {
+    format!("{side}_{bin}")
+}
+
+impl SelectConfig {
+    /// Which rows of a batch of whole groups are kept.
+    fn keep(&self, batch: &RecordBatch, outcome: &mut Outcome) -> Result<BooleanArray> {
+        let view = View::of(batch)?;
+        let mut keep = vec![false; batch.num_rows()];
+        for pair in boundaries(batch)?.windows(2) {
+            let group = pair[0]..pair[1];
+            let pass_rate = view.pass_rate.is_valid(group.start).then(|| view.pass_rate.value(group.start));
+            let bin = pass_rate.map(|rate| ((rate * 10.0) as usize).min(9));
+            if let Some(bin) = bin {
+                outcome.count(&bin_name("before", bin), 1);
+            }
+            let mut candidates = Vec::with_capacity(group.len());
+            for row in group {
+                match self.fault(&view, row, pass_rate) {
+                    Some(reason) => outcome.drop_row(&reason),
+                    None => candidates.push(row),
+                }
+            }
+            let kept = self.choose(&view, candidates, outcome);
+            if let Some(bin) = bin.filter(|_| !kept.is_empty()) {
+                outcome.count(&bin_name("after", bin), 1);
+            }
+            outcome.count("prompts_kept", u64::from(!kept.is_empty()));
+            outcome.count("kept", kept.len() as u64);
+            kept.into_iter().for_each(|row| keep[row] = true);
+        }
+        Ok(BooleanArray::from(keep))
+    }
+
+    /// The first filter that a completion fails.
+    fn fault(&self, view: &View<'_>, row: usize, pass_rate: Option<f64>) -> Option<String> {
+        if let Some([low, high]) = self.pass_rate {
+            match pass_rate {
+                None => return Some("pass_rate_unknown".to_owned()),
+                Some(rate) if rate < low => return Some("pass_rate_too_low".to_owned()),
+                Some(rate) if rate > high => return Some("pass_rate_too_high".to_owned()),
+                Some(_) => {}
+            }
+        }
+        match view.finish.value(row) {
+            "error" => return Some("failed".to_owned()),
+            "length" if !self.truncated => return Some("truncated".to_owned()),
+            _ => {}
+        }
+        let verdict = view.outcome.value(row);
+        if self.outcome == Wanted::Correct && verdict != "correct" {
+            return Some(verdict.to_owned());
+        }
+        if let Some(least) = self.min_reward {
+            match view.reward.is_valid(row).then(|| view.reward.value(row)) {
+                None => return Some("reward_unknown".to_owned()),
+                Some(reward) if reward < least => return Some("reward_too_low".to_owned()),
+                Some(_) => {}
+            }
+        }
+        self.require.iter().find_map(|rule| match view.score(row, rule) {
+            Some(("correct", _)) => None,
+            Some((_, reason)) => Some(format!("{rule}:{reason}")),
+            None => Some(format!("{rule}:not_judged")),
+        })
+    }
+
+    /// Orders the candidates by the policy and keeps at most `per_prompt`.
+    fn choose(&self, view: &View<'_>, mut candidates: Vec<usize>, outcome: &mut Outcome) -> Vec<usize> {
+        let reward = |row: usize| if view.reward.is_valid(row) { view.reward.value(row) } else { f64::NEG_INFINITY };
+        match self.policy {
+            Policy::All => {}
+            Policy::Best | Policy::Diverse => candidates.sort_by(|&a, &b| reward(b).total_cmp(&reward(a))),
+            Policy::Shortest => candidates.sort_by_key(|&row| view.length(row)),
+        }
+        let limit = self.per_prompt.unwrap_or(usize::MAX);
+        let mut kept: Vec<usize> = Vec::new();
+        let mut shingles: Vec<HashSet<u64>> = Vec::new();
+        for row in candidates {
+            if kept.len() >= limit {
+                outcome.drop_row("over_limit");
+                continue;
+            }
+            if self.policy == Policy::Diverse {
+                let own = view.shingles(row);
+                if shingles.iter().any(|other| jaccard(&own, other) > self.max_similarity) {
+                    outcome.drop_row("too_similar");
+                    continue;
+                }
+                shingles.push(own);
+            }
+            kept.push(row);
+        }
+        kept
+    }
+}
+
+fn jaccard(a: &HashSet<u64>, b: &HashSet<u64>) -> f64 {
+    let both = a.intersection(b).count();
+    let either = a.len() + b.len() - both;
+    if either == 0 { 1.0 } else { both as f64 / either as f64 }
+}
+
+/// The columns that the filters read.
+struct View<'a> {
+    finish: &'a StringArray,
+    outcome: &'a StringArray,
+    reward: &'a arrow::array::Float64Array,
+    pass_rate: &'a arrow::array::Float64Array,
+    tokens: &'a arrow::array::UInt32Array,
+    text: &'a StringArray,
+    scores: &'a arrow::array::ListArray,
+    score_fields: [&'a StringArray; 3],
+}
+
+impl<'a> View<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self> {
+        let scores = batch.list("scores")?;
+        let fields: &StructArray = scores.values().as_struct();
+        let field = |name: &str| {
+            let column = fields.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+            column.ok_or_else(|| Error::new(format!("a score has no `{name}`")).in_field("scores"))
+        };
+        Ok(View {
+            finish: batch.text("finish_reason")?,
+            outcome: batch.text("outcome")?,
+            reward: batch.f64("reward")?,
+            pass_rate: batch.f64("pass_rate")?,
+            tokens: batch.u32("completion_tokens")?,
+            text: batch.text("text")?,
+            scores,
+            score_fields: [field("rule")?, field("outcome")?, field("reason")?],
+        })
+    }
+
+    /// Outcome and reason of a named rule.
+    fn score(&self, row: usize, rule: &str) -> Option<(&'a str, &'a str)> {
+        let offsets = self.scores.value_offsets();
+        let [rules, outcomes, reasons] = self.score_fields;
+        let at = (offsets[row] as usize..offsets[row + 1] as usize).find(|&i| rules.value(i) == rule)?;
+        Some((outcomes.value(at), reasons.value(at)))
+    }
+
+    fn length(&self, row: usize) -> usize {
+        if self.tokens.is_valid(row) { self.tokens.value(row) as usize } else { self.text.value(row).chars().count() }
+    }
+
+    /// Hashes of all runs of five words (of the whole text if it is shorter).
+    fn shingles(&self, row: usize) -> HashSet<u64> {
+        let words: Vec<&str> = self.text.value(row).split_whitespace().collect();
+        let hash = |words: &[&str]| {
+            let digest = blake3::hash(words.join(" ").as_bytes());
+            u64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
+        };
+        words.windows(5.min(words.len().max(1))).map(hash).collect()
+    }
+}

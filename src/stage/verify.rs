@@ -1,0 +1,275 @@
+//! `verify`: every completion is judged by a rule file.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::error::{Error, Result};
+use crate::rule::Sample;
+use crate::rule::file::{Judgement, RuleSet};
+use crate::schema::{BatchExt, DatasetKind, FinishReason, VerdictRow};
+use crate::store::{Location, Lookup, ShardWriter, WriterOptions};
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyConfig {
+    /// The prompts that were asked: their gold answers are what rules compare to.
+    #[serde(default = "default_prompts")]
+    pub prompts: String,
+    #[serde(default = "default_completions")]
+    pub completions: String,
+    /// A rule file, or the name of a built-in one such as `r1`.
+    pub rules: String,
+}
+
+fn default_prompts() -> String {
+    "prompts".to_owned()
+}
+fn default_completions() -> String {
+    "generate".to_owned()
+}
+
+/// Rows judged together by one thread.
+const CHUNK: usize = 256;
+/// Where the recorded label and the rules disagree: one JSON object a line.
+const DISAGREEMENTS: &str = "_disagreements";
+
+const PROMPT_COLUMNS: &[&str] = &["prompt_id", "messages", "gold", "verification", "domain", "language", "difficulty"];
+const COMPLETION_COLUMNS: &[&str] =
+    &["prompt_id", "sample_index", "completion_id", "text", "finish_reason", "completion_tokens", "label"];
+
+impl VerifyConfig {
+    fn rules_path(&self, resolve: &dyn Fn(&str) -> String) -> String {
+        let path = resolve(&self.rules);
+        if std::path::Path::new(&path).exists() { path } else { self.rules.clone() }
+    }
+}
+
+impl Stage for VerifyConfig {
+    fn inputs(&self) -> Vec<Input> {
+        vec![
+            Input::new("prompts", &self.prompts, DatasetKind::Prompts),
+            Input::new("completions", &self.completions, DatasetKind::Completions),
+        ]
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        Some(DatasetKind::Verdicts)
+    }
+
+    fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        let rules = RuleSet::load(&self.rules_path(cx.resolve))?;
+        Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
+    }
+
+    fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
+        inputs[1]
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let rules = RuleSet::load(&self.rules_path(&|path| cx.resolve(path)))?;
+        let completions = cx.input("completions")?;
+        let prompts = PromptTable::build(cx)?;
+        cx.progress.start(completions.rows()?, "completions");
+        let mut outcome = cx.each_shard(completions.shards().len(), |shard| judge_shard(cx, shard, &rules, &prompts))?;
+        outcome.facts.insert("rules".to_owned(), rules.name().into());
+        outcome.facts.insert("rules_digest".to_owned(), rules.digest().into());
+        let (agree, labelled) = (outcome.counts.get("label_agrees"), outcome.counts.get("labelled"));
+        if let Some(&labelled) = labelled.filter(|&&n| n > 0) {
+            let agree = agree.copied().unwrap_or(0);
+            cx.progress.say(&format!(
+                "{}: agrees with {agree} of {labelled} recorded labels ({:.2}%); the others are in {}",
+                cx.name,
+                100.0 * agree as f64 / labelled as f64,
+                cx.folder.join(&format!("{DISAGREEMENTS}-*.jsonl")),
+            ));
+        }
+        Ok(outcome)
+    }
+}
+
+/// Prompts by id; holds one decoded row group or a few, not all prompts.
+struct PromptTable(Lookup);
+
+/// What the rules need of one prompt.
+struct PromptView {
+    batch: RecordBatch,
+    row: usize,
+    question: String,
+}
+
+impl PromptTable {
+    fn build(cx: &StageContext<'_>) -> Result<Self> {
+        Ok(PromptTable(Lookup::build(cx.input("prompts")?, "prompt_id", Some(PROMPT_COLUMNS))?))
+    }
+
+    fn get(&self, id: &str) -> Result<PromptView> {
+        let (batch, row) = self.0.get(id)?.ok_or_else(|| {
+            Error::new(format!("a completion answers a prompt that is not there: {id}"))
+                .in_field("prompt_id")
+                .hint("give the prompts that the completions were made from")
+        })?;
+        let question = super::messages_at(&batch, "messages", row)?
+            .iter()
+            .rev()
+            .find(|m| m.role == crate::schema::Role::User)
+            .map_or_else(String::new, |m| m.content.clone());
+        Ok(PromptView { batch, row, question })
+    }
+}
+
+impl PromptView {
+    fn text(&self, column: &str) -> Result<Option<&str>> {
+        let array = self.batch.text(column)?;
+        Ok(array.is_valid(self.row).then(|| array.value(self.row)))
+    }
+
+    fn difficulty(&self) -> Result<Option<f64>> {
+        let array = self.batch.f64("difficulty")?;
+        Ok(array.is_valid(self.row).then(|| array.value(self.row)))
+    }
+}
+
+fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &PromptTable) -> Result<Outcome> {
+    let source = &cx.input("completions")?.shards()[shard];
+    let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Verdicts, WriterOptions::default())?;
+    let mut outcome = Outcome::default();
+    let mut disagreements = String::new();
+    for batch in source.batches(Some(DatasetKind::Completions), Some(COMPLETION_COLUMNS))? {
+        let batch = batch?;
+        cx.check_stop()?;
+        let chunks: Vec<std::ops::Range<usize>> =
+            (0..batch.num_rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(batch.num_rows())).collect();
+        let judged: Vec<Result<Vec<Judged>>> =
+            chunks.into_par_iter().map(|rows| judge_rows(&batch, rows, rules, prompts)).collect();
+        for rows in judged {
+            let rows = rows.map_err(|e| e.in_file(source.location()))?;
+            for row in &rows {
+                outcome.count(row.verdict.outcome.as_str(), 1);
+                if let Some(label) = &row.label {
+                    outcome.count("labelled", 1);
+                    if label == row.verdict.outcome.as_str() {
+                        outcome.count("label_agrees", 1);
+                    } else {
+                        disagreements += &row.disagreement(label);
+                    }
+                }
+            }
+            cx.progress.advance(rows.len() as u64);
+            let verdicts: Vec<VerdictRow> = rows.into_iter().map(|row| row.verdict).collect();
+            writer.push_rows(&verdicts)?;
+        }
+    }
+    if !disagreements.is_empty() {
+        disagreements_file(cx.folder, shard).write(disagreements.into_bytes())?;
+    }
+    outcome.shards.push(writer.finish()?);
+    Ok(outcome)
+}
+
+fn disagreements_file(folder: &Location, shard: usize) -> Location {
+    folder.join(&format!("{DISAGREEMENTS}-{shard:05}.jsonl"))
+}
+
+/// One judged row, with what a disagreement's line shows.
+struct Judged {
+    verdict: VerdictRow,
+    label: Option<String>,
+    question: Arc<str>,
+    gold: Option<String>,
+    text_end: String,
+}
+
+impl Judged {
+    fn disagreement(&self, label: &str) -> String {
+        let evidence = self.verdict.scores.first().and_then(|s| s.evidence.as_deref()).and_then(|e| serde_json::from_str(e).ok());
+        let line = serde_json::json!({
+            "completion_id": self.verdict.completion_id,
+            "label": label,
+            "outcome": self.verdict.outcome.as_str(),
+            "reason": self.verdict.reason,
+            "gold": self.gold,
+            "evidence": evidence.unwrap_or(serde_json::Value::Null),
+            "question": self.question,
+            "completion_end": self.text_end,
+        });
+        format!("{line}\n")
+    }
+}
+
+/// The last characters of a text: where an answer stands.
+fn tail(text: &str, chars: usize) -> String {
+    let start = text.char_indices().rev().nth(chars.saturating_sub(1)).map_or(0, |(i, _)| i);
+    text[start..].to_owned()
+}
+
+fn judge_rows(batch: &RecordBatch, rows: std::ops::Range<usize>, rules: &RuleSet, prompts: &PromptTable) -> Result<Vec<Judged>> {
+    let ids = batch.text("prompt_id")?;
+    let (completion_ids, texts, finishes) = (batch.text("completion_id")?, batch.text("text")?, batch.text("finish_reason")?);
+    let (samples, tokens, labels) = (batch.u32("sample_index")?, batch.u32("completion_tokens")?, batch.text("label")?);
+    // Samples of one prompt are neighbours: one look-up serves them all.
+    let mut views: Vec<PromptView> = Vec::new();
+    let mut view_of = Vec::with_capacity(rows.len());
+    for row in rows.clone() {
+        if row == rows.start || ids.value(row) != ids.value(row - 1) {
+            views.push(prompts.get(ids.value(row)).map_err(|e| e.at_row(row as u64))?);
+        }
+        view_of.push(views.len() - 1);
+    }
+    let mut asked = Vec::with_capacity(rows.len());
+    for (row, &view) in rows.clone().zip(&view_of) {
+        let view = &views[view];
+        asked.push(Sample {
+            prompt: &view.question,
+            completion: if texts.is_valid(row) { texts.value(row) } else { "" },
+            gold: view.text("gold")?,
+            verification: view.text("verification")?,
+            domain: view.text("domain")?.unwrap_or_default(),
+            language: view.text("language")?.unwrap_or("und"),
+            difficulty: view.difficulty()?,
+            finish_reason: FinishReason::parse(finishes.value(row)).unwrap_or(FinishReason::Unknown),
+            tokens: tokens.is_valid(row).then(|| tokens.value(row)),
+        });
+    }
+    // A request that failed has nothing to judge.
+    let present: Vec<Sample<'_>> = asked.iter().copied().filter(|s| s.finish_reason != FinishReason::Error).collect();
+    let mut judgements = rules.judge_batch(&present).into_iter();
+    let questions: Vec<Arc<str>> = views.iter().map(|v| Arc::from(v.question.as_str())).collect();
+    let mut out = Vec::with_capacity(rows.len());
+    for ((row, sample), &view) in rows.zip(&asked).zip(&view_of) {
+        let judgement = match sample.finish_reason {
+            FinishReason::Error => failed(),
+            _ => judgements.next().expect("a judgement for each sample"),
+        };
+        out.push(Judged {
+            verdict: VerdictRow {
+                prompt_id: ids.value(row).to_owned(),
+                sample_index: samples.value(row),
+                completion_id: completion_ids.value(row).to_owned(),
+                reward: judgement.reward,
+                outcome: judgement.outcome,
+                reason: judgement.reason,
+                scores: judgement.scores,
+                rules_digest: rules.digest().to_owned(),
+            },
+            label: labels.is_valid(row).then(|| labels.value(row).to_owned()),
+            question: Arc::clone(&questions[view]),
+            gold: sample.gold.map(str::to_owned),
+            text_end: tail(sample.completion, 300),
+        });
+    }
+    Ok(out)
+}
+
+fn failed() -> Judgement {
+    Judgement {
+        reward: None,
+        outcome: crate::schema::Outcome::CannotTell,
+        reason: "request_failed".to_owned(),
+        scores: Vec::new(),
+    }
+}
