@@ -1,6 +1,12 @@
-//! What a column is, and how a file is checked against the contract.
+//! What a column is: name, type, nullability, meaning; and the datasets made of them.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+
+use super::{Completion, CorpusRow, GroupRow, Preference, Prompt, Row, VerdictRow};
 
 /// The datasets that stages exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -37,19 +43,148 @@ pub struct Column {
     pub name: &'static str,
     pub column_type: ColumnType,
     pub nullable: bool,
-    /// What it means, its unit, who writes it, what null means.
+    /// What it means, its unit, who writes it, what null means. As the doc comment
+    /// has it; [`Column::doc`] is the tidy form.
     pub doc: &'static str,
 }
 
-impl fmt::Display for DatasetKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Column {
+    /// The documentation on one line.
+    pub fn doc(&self) -> String {
+        self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The Arrow field.
+    pub fn field(&self) -> Field {
+        Field::new(self.name, self.column_type.arrow(), self.nullable)
+    }
+}
+
+/// Schema metadata key that names the dataset kind in a file.
+pub const SCHEMA_KEY: &str = "gristmill.schema";
+/// Schema metadata key of the contract's version.
+pub const VERSION_KEY: &str = "gristmill.version";
+
+impl DatasetKind {
+    /// Every kind, in flow order.
+    pub const ALL: [DatasetKind; 6] = [
+        DatasetKind::Prompts,
+        DatasetKind::Completions,
+        DatasetKind::Verdicts,
+        DatasetKind::Groups,
+        DatasetKind::Corpus,
+        DatasetKind::Preferences,
+    ];
+
+    /// The word in manifests, file metadata and recipes.
+    pub fn as_str(self) -> &'static str {
+        match self {
             DatasetKind::Prompts => "prompts",
             DatasetKind::Completions => "completions",
             DatasetKind::Verdicts => "verdicts",
             DatasetKind::Groups => "groups",
             DatasetKind::Corpus => "corpus",
             DatasetKind::Preferences => "preferences",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<DatasetKind> {
+        DatasetKind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Its columns, in file order.
+    pub fn columns(self) -> &'static [Column] {
+        match self {
+            DatasetKind::Prompts => Prompt::columns(),
+            DatasetKind::Completions => Completion::columns(),
+            DatasetKind::Verdicts => VerdictRow::columns(),
+            DatasetKind::Groups => GroupRow::columns(),
+            DatasetKind::Corpus => CorpusRow::columns(),
+            DatasetKind::Preferences => Preference::columns(),
+        }
+    }
+
+    /// The column of that name.
+    pub fn column(self, name: &str) -> Option<&'static Column> {
+        self.columns().iter().find(|column| column.name == name)
+    }
+
+    /// The contract's version, raised when a column changes its meaning or type.
+    pub fn version(self) -> u32 {
+        1
+    }
+
+    /// The Arrow schema, with `gristmill.schema` and `gristmill.version` as metadata.
+    pub fn arrow(self) -> SchemaRef {
+        static SCHEMAS: LazyLock<[SchemaRef; 6]> = LazyLock::new(|| {
+            DatasetKind::ALL.map(|kind| {
+                let fields: Vec<Field> = kind.columns().iter().map(Column::field).collect();
+                Arc::new(Schema::new_with_metadata(fields, kind.metadata()))
+            })
+        });
+        SCHEMAS[self as usize].clone()
+    }
+
+    /// The schema metadata of files of this kind.
+    pub(crate) fn metadata(self) -> HashMap<String, String> {
+        HashMap::from([
+            (SCHEMA_KEY.to_owned(), self.as_str().to_owned()),
+            (VERSION_KEY.to_owned(), self.version().to_string()),
+        ])
+    }
+}
+
+impl ColumnType {
+    /// The one Arrow type a conformed batch has for it.
+    pub fn arrow(self) -> DataType {
+        let text = |name: &str, nullable: bool| Field::new(name, DataType::Utf8, nullable);
+        let list = |item: DataType| DataType::List(ColumnType::item(item));
+        match self {
+            ColumnType::Text => DataType::Utf8,
+            ColumnType::U32 => DataType::UInt32,
+            ColumnType::U64 => DataType::UInt64,
+            ColumnType::F64 => DataType::Float64,
+            ColumnType::TokenIds => list(DataType::UInt32),
+            ColumnType::Logprobs => list(DataType::Float32),
+            ColumnType::Messages => {
+                list(DataType::Struct(Fields::from(vec![text("role", false), text("content", false)])))
+            }
+            ColumnType::Scores => list(DataType::Struct(Fields::from(vec![
+                text("rule", false),
+                Field::new("score", DataType::Float64, true),
+                text("outcome", false),
+                text("reason", false),
+                text("evidence", true),
+            ]))),
+        }
+    }
+
+    /// The field of a list's items: named as the Parquet specification names it, never null.
+    pub(super) fn item(data_type: DataType) -> FieldRef {
+        Arc::new(Field::new("element", data_type, false))
+    }
+}
+
+impl fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ColumnType::Text => "text",
+            ColumnType::U32 => "uint32",
+            ColumnType::U64 => "uint64",
+            ColumnType::F64 => "float64",
+            ColumnType::TokenIds => "list<uint32>",
+            ColumnType::Logprobs => "list<float32>",
+            ColumnType::Messages => "list<struct<role: text, content: text>>",
+            ColumnType::Scores => {
+                "list<struct<rule: text, score: float64?, outcome: text, reason: text, evidence: text?>>"
+            }
         })
+    }
+}
+
+impl fmt::Display for DatasetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

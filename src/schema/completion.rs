@@ -1,5 +1,7 @@
 //! Completions: one sampled answer to a prompt.
 
+use super::row::dataset;
+
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,42 +16,47 @@ pub enum FinishReason {
     Unknown,
 }
 
-/// One row of a completions dataset.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Completion {
-    /// The prompt it answers.
-    pub prompt_id: String,
-    /// 0-based index among the samples of this prompt under this policy.
-    pub sample_index: u32,
-    /// 32 hex digits: [`crate::seed::content_id`] of prompt id, sample index, policy step, model digest and sampling.
-    pub completion_id: String,
-    /// All that the model wrote, reasoning included with its tags; null if the request failed.
-    pub text: Option<String>,
-    /// Token ids of `text`; null where the engine does not tell.
-    pub token_ids: Option<Vec<u32>>,
-    /// Natural-log probability of each token under the sampler's policy (temperature applied as the
-    /// engine reports it), same length as `token_ids`; null where the engine does not tell.
-    pub logprobs: Option<Vec<f32>>,
-    /// Token ids of the prompt as the engine saw it, template included; null where not told.
-    pub prompt_token_ids: Option<Vec<u32>>,
-    pub finish_reason: FinishReason,
-    /// The stop string or token met; null if none.
-    pub stop_reason: Option<String>,
-    /// Tokens of prompt and completion; null where the engine does not tell.
-    pub prompt_tokens: Option<u32>,
-    pub completion_tokens: Option<u32>,
-    /// `local`, `vllm`, `replay` …
-    pub engine: String,
-    /// Name of the model as the engine calls it.
-    pub model: String,
-    /// BLAKE3 of the weights (local), or what identifies a remote model.
-    pub model_digest: String,
-    /// Optimizer step of the policy that sampled it; 0 for a fixed model.
-    pub policy_step: u64,
-    /// The seed sent to the sampler; null where it takes none.
-    pub seed: Option<u64>,
-    /// Sampling settings as canonical JSON.
-    pub sampling: String,
-    /// What went wrong; null unless `finish_reason` is `error`.
-    pub error: Option<String>,
+dataset! {
+    Completions;
+
+    /// One row of a completions dataset.
+    pub struct Completion {
+        /// The prompt it answers.
+        pub prompt_id: String,
+        /// 0-based index among the samples of this prompt under this policy.
+        pub sample_index: u32,
+        /// 32 hex digits: [`crate::seed::content_id`] of prompt id, sample index, policy step, model digest and sampling.
+        pub completion_id: String,
+        /// All that the model wrote, reasoning included with its tags; null if the request failed.
+        pub text: Option<String>,
+        /// Token ids of `text`; null where the engine does not tell.
+        pub token_ids: Option<Vec<u32>>,
+        /// Natural-log probability of each token under the sampler's policy (temperature applied as the
+        /// engine reports it), same length as `token_ids`; null where the engine does not tell.
+        pub logprobs: Option<Vec<f32>>,
+        /// Token ids of the prompt as the engine saw it, template included; null where not told.
+        pub prompt_token_ids: Option<Vec<u32>>,
+        /// Why it ended: `stop`, `length`, `error` or `unknown`; written by the engine.
+        pub finish_reason: FinishReason,
+        /// The stop string or token met; null if none.
+        pub stop_reason: Option<String>,
+        /// Tokens of the prompt, template included; null where the engine does not tell.
+        pub prompt_tokens: Option<u32>,
+        /// Tokens of the completion; null where the engine does not tell.
+        pub completion_tokens: Option<u32>,
+        /// `local`, `vllm`, `replay` …
+        pub engine: String,
+        /// Name of the model as the engine calls it.
+        pub model: String,
+        /// BLAKE3 of the weights (local), or what identifies a remote model.
+        pub model_digest: String,
+        /// Optimizer step of the policy that sampled it; 0 for a fixed model.
+        pub policy_step: u64,
+        /// The seed sent to the sampler; null where it takes none.
+        pub seed: Option<u64>,
+        /// Sampling settings as canonical JSON.
+        pub sampling: String,
+        /// What went wrong; null unless `finish_reason` is `error`.
+        pub error: Option<String>,
+    }
 }

@@ -1,26 +1,38 @@
 //! Preferences: two answers to one prompt, the better one first.
 
 use super::Message;
+use super::row::dataset;
 
-/// One row of a preferences dataset.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preference {
-    pub prompt_id: String,
-    /// The conversation both answers continue.
-    pub messages: Vec<Message>,
-    pub chosen: String,
-    pub rejected: String,
-    /// Rewards of the two; null where a person or a judge only ranked them.
-    pub chosen_reward: Option<f64>,
-    pub rejected_reward: Option<f64>,
-    /// The group of the group-robust objective: a domain, a language, or the user's own.
-    pub group: String,
-    pub domain: String,
-    pub language: String,
-    pub source: String,
-    /// Null for preferences that were imported.
-    pub chosen_completion_id: Option<String>,
-    pub rejected_completion_id: Option<String>,
-    /// Who or what said which is better: a rules digest, a judge, a person.
-    pub ranked_by: String,
+dataset! {
+    Preferences;
+
+    /// One row of a preferences dataset.
+    pub struct Preference {
+        /// The prompt both answer.
+        pub prompt_id: String,
+        /// The conversation both answers continue.
+        pub messages: Vec<Message>,
+        /// The better answer.
+        pub chosen: String,
+        /// The worse answer.
+        pub rejected: String,
+        /// Reward of the chosen answer; null where a person or a judge only ranked the two.
+        pub chosen_reward: Option<f64>,
+        /// Reward of the rejected answer; null where a person or a judge only ranked the two.
+        pub rejected_reward: Option<f64>,
+        /// The group of the group-robust objective: a domain, a language, or the user's own.
+        pub group: String,
+        /// The prompt's domain.
+        pub domain: String,
+        /// The prompt's language, BCP 47 primary tag; `und` if unknown.
+        pub language: String,
+        /// Name of the data source the prompt came from.
+        pub source: String,
+        /// The completion that was chosen; null for preferences that were imported.
+        pub chosen_completion_id: Option<String>,
+        /// The completion that was rejected; null for preferences that were imported.
+        pub rejected_completion_id: Option<String>,
+        /// Who or what said which is better: a rules digest, a judge, a person.
+        pub ranked_by: String,
+    }
 }

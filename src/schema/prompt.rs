@@ -1,5 +1,7 @@
 //! Prompts: one question with its gold answer (or none), domain, language, source.
 
+use super::row::dataset;
+
 /// Who speaks in a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -17,31 +19,34 @@ pub struct Message {
     pub content: String,
 }
 
-/// One row of a prompts dataset.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prompt {
-    /// 32 hex digits: [`crate::seed::content_id`] of the messages, gold, verification and domain.
-    pub prompt_id: String,
-    /// The conversation to answer, in order; the last turn is the user's.
-    pub messages: Vec<Message>,
-    /// The reference answer; null where no rule compares to one.
-    pub gold: Option<String>,
-    /// A reference chain of thought or worked solution; null where there is none.
-    pub solution: Option<String>,
-    /// What a rule needs beyond `gold`, as JSON (unit tests, constraints, choices); null for most.
-    pub verification: Option<String>,
-    /// `math`, `code`, `stem`, `logic`, `general`, or the user's own word.
-    pub domain: String,
-    /// BCP 47 primary tag of the question's language, such as `en`, `fr`, `zh`; `und` if unknown.
-    pub language: String,
-    /// 0 (easiest) to 1: the generator's level, or 1 − measured pass rate; null if unknown.
-    pub difficulty: Option<f64>,
-    /// Name of the data source the row came from.
-    pub source: String,
-    /// SPDX licence id of the source, null if unknown.
-    pub license: Option<String>,
-    /// The source's remaining columns as one JSON object; null if there were none.
-    pub extra: Option<String>,
+dataset! {
+    Prompts;
+
+    /// One row of a prompts dataset.
+    pub struct Prompt {
+        /// 32 hex digits: [`crate::seed::content_id`] of the messages, gold, verification and domain.
+        pub prompt_id: String,
+        /// The conversation to answer, in order; the last turn is the user's.
+        pub messages: Vec<Message>,
+        /// The reference answer; null where no rule compares to one.
+        pub gold: Option<String>,
+        /// A reference chain of thought or worked solution; null where there is none.
+        pub solution: Option<String>,
+        /// What a rule needs beyond `gold`, as JSON (unit tests, constraints, choices); null for most.
+        pub verification: Option<String>,
+        /// `math`, `code`, `stem`, `logic`, `general`, or the user's own word.
+        pub domain: String,
+        /// BCP 47 primary tag of the question's language, such as `en`, `fr`, `zh`; `und` if unknown.
+        pub language: String,
+        /// 0 (easiest) to 1: the generator's level, or 1 − measured pass rate; null if unknown.
+        pub difficulty: Option<f64>,
+        /// Name of the data source the row came from.
+        pub source: String,
+        /// SPDX licence id of the source, null if unknown.
+        pub license: Option<String>,
+        /// The source's remaining columns as one JSON object; null if there were none.
+        pub extra: Option<String>,
+    }
 }
 
 impl Prompt {

@@ -1,5 +1,7 @@
 //! Verdicts: what the rules say of one completion.
 
+use super::row::dataset;
+
 /// What a rule decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,20 +28,26 @@ pub struct Score {
     pub evidence: Option<String>,
 }
 
-/// One row of a verdicts dataset: one completion under one rule file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VerdictRow {
-    pub prompt_id: String,
-    pub sample_index: u32,
-    pub completion_id: String,
-    /// The rule file's reward expression over the scores; null if it cannot be told.
-    pub reward: Option<f64>,
-    /// The outcome of the rule file's deciding rule (`outcome = …`, by default its first).
-    pub outcome: Outcome,
-    /// The deciding rule's reason code.
-    pub reason: String,
-    /// Every rule's verdict, in the rule file's order.
-    pub scores: Vec<Score>,
-    /// BLAKE3 of the resolved rule file.
-    pub rules_digest: String,
+dataset! {
+    Verdicts;
+
+    /// One row of a verdicts dataset: one completion under one rule file.
+    pub struct VerdictRow {
+        /// The prompt that was answered.
+        pub prompt_id: String,
+        /// 0-based index among the samples of the prompt.
+        pub sample_index: u32,
+        /// The completion that was judged.
+        pub completion_id: String,
+        /// The rule file's reward expression over the scores; null if it cannot be told.
+        pub reward: Option<f64>,
+        /// The outcome of the rule file's deciding rule (`outcome = …`, by default its first).
+        pub outcome: Outcome,
+        /// The deciding rule's reason code.
+        pub reason: String,
+        /// Every rule's verdict, in the rule file's order.
+        pub scores: Vec<Score>,
+        /// BLAKE3 of the resolved rule file.
+        pub rules_digest: String,
+    }
 }

@@ -1,0 +1,55 @@
+//! Typed columns of a batch by name: what hot stages read instead of building rows.
+
+use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{Float64Type, UInt32Type, UInt64Type};
+
+use crate::error::{Error, Result};
+
+/// Typed, zero-copy access to the columns of a batch that was read under the contract.
+///
+/// # Errors
+/// Each getter fails if there is no such column or it has another type.
+pub trait BatchExt {
+    /// A text column. Check `is_null(row)` before `value(row)` where the column is nullable.
+    fn text(&self, name: &str) -> Result<&StringArray>;
+    fn u32(&self, name: &str) -> Result<&UInt32Array>;
+    fn u64(&self, name: &str) -> Result<&UInt64Array>;
+    fn f64(&self, name: &str) -> Result<&Float64Array>;
+    /// Token ids, logprobs, messages or scores: offsets and the items' array.
+    fn list(&self, name: &str) -> Result<&ListArray>;
+}
+
+fn typed<'a, T>(
+    batch: &'a RecordBatch,
+    name: &str,
+    wanted: &str,
+    cast: impl FnOnce(&'a dyn Array) -> Option<&'a T>,
+) -> Result<&'a T> {
+    let array =
+        batch.column_by_name(name).ok_or_else(|| Error::new(format!("there is no column `{name}`")).in_field(name))?;
+    cast(array.as_ref()).ok_or_else(|| {
+        Error::new(format!("column `{name}` is {} where {wanted} is expected", array.data_type())).in_field(name)
+    })
+}
+
+impl BatchExt for RecordBatch {
+    fn text(&self, name: &str) -> Result<&StringArray> {
+        typed(self, name, "text", |array| array.as_string_opt::<i32>())
+    }
+
+    fn u32(&self, name: &str) -> Result<&UInt32Array> {
+        typed(self, name, "uint32", |array| array.as_primitive_opt::<UInt32Type>())
+    }
+
+    fn u64(&self, name: &str) -> Result<&UInt64Array> {
+        typed(self, name, "uint64", |array| array.as_primitive_opt::<UInt64Type>())
+    }
+
+    fn f64(&self, name: &str) -> Result<&Float64Array> {
+        typed(self, name, "float64", |array| array.as_primitive_opt::<Float64Type>())
+    }
+
+    fn list(&self, name: &str) -> Result<&ListArray> {
+        typed(self, name, "a list", |array| array.as_list_opt::<i32>())
+    }
+}

@@ -1,0 +1,292 @@
+//! Cells: how one Rust value lies in an Arrow column, and how it is read back.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Builder, Float64Array, ListArray, ListBuilder, StringArray, StringBuilder,
+    StructArray, UInt32Array, UInt32Builder, UInt64Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Float32Type, Float64Type, UInt32Type, UInt64Type};
+
+use super::{ColumnType, FinishReason, Message, Outcome, Role, Score};
+use crate::error::Error;
+
+/// A value a row may hold: its column type and the way to Arrow and back.
+pub trait Cell: Sized {
+    const TYPE: ColumnType;
+    const NULLABLE: bool;
+
+    /// The cells as an array of exactly [`ColumnType::arrow`]'s type.
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef;
+
+    /// The cells of an array of exactly that type, without nulls unless nullable.
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault>;
+}
+
+/// What is wrong with one value of a column.
+#[derive(Debug)]
+pub struct Fault {
+    /// Zero-based row within the batch.
+    pub row: usize,
+    pub what: String,
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    pub(super) fn new(row: usize, what: impl Into<String>) -> Self {
+        Fault { row, what: what.into(), hint: None }
+    }
+
+    /// The error for people; `first_row` is the batch's first row in the file.
+    pub(super) fn into_error(self, file: &str, column: &str, first_row: u64) -> Error {
+        let mut error = Error::new(self.what).at_row(first_row + self.row as u64).in_field(column);
+        if !file.is_empty() {
+            error = error.in_file(file);
+        }
+        if let Some(hint) = self.hint {
+            error = error.hint(hint);
+        }
+        error
+    }
+}
+
+impl Cell for String {
+    const TYPE: ColumnType = ColumnType::Text;
+    const NULLABLE: bool = false;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(cells))
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let array = array.as_string::<i32>();
+        Ok((0..array.len()).map(|row| array.value(row).to_owned()).collect())
+    }
+}
+
+impl Cell for Option<String> {
+    const TYPE: ColumnType = ColumnType::Text;
+    const NULLABLE: bool = true;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        Arc::new(cells.map(|cell| cell.as_deref()).collect::<StringArray>())
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        Ok(array.as_string::<i32>().iter().map(|cell| cell.map(str::to_owned)).collect())
+    }
+}
+
+/// Numbers, plain and nullable.
+macro_rules! number_cell {
+    ($rust:ty, $column_type:ident, $array:ty, $arrow:ty) => {
+        impl Cell for $rust {
+            const TYPE: ColumnType = ColumnType::$column_type;
+            const NULLABLE: bool = false;
+
+            fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+                Arc::new(<$array>::from_iter_values(cells.copied()))
+            }
+
+            fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+                Ok(array.as_primitive::<$arrow>().values().to_vec())
+            }
+        }
+
+        impl Cell for Option<$rust> {
+            const TYPE: ColumnType = ColumnType::$column_type;
+            const NULLABLE: bool = true;
+
+            fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+                Arc::new(cells.copied().collect::<$array>())
+            }
+
+            fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+                Ok(array.as_primitive::<$arrow>().iter().collect())
+            }
+        }
+    };
+}
+
+number_cell!(u32, U32, UInt32Array, UInt32Type);
+number_cell!(u64, U64, UInt64Array, UInt64Type);
+number_cell!(f64, F64, Float64Array, Float64Type);
+
+impl Cell for Option<Vec<u32>> {
+    const TYPE: ColumnType = ColumnType::TokenIds;
+    const NULLABLE: bool = true;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        let mut builder = ListBuilder::new(UInt32Builder::new()).with_field(ColumnType::item(DataType::UInt32));
+        for cell in cells {
+            if let Some(ids) = cell {
+                builder.values().append_slice(ids);
+            }
+            builder.append(cell.is_some());
+        }
+        Arc::new(builder.finish())
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let read = |list: ArrayRef| list.as_primitive::<UInt32Type>().values().to_vec();
+        Ok(array.as_list::<i32>().iter().map(|cell| cell.map(read)).collect())
+    }
+}
+
+impl Cell for Option<Vec<f32>> {
+    const TYPE: ColumnType = ColumnType::Logprobs;
+    const NULLABLE: bool = true;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        let mut builder = ListBuilder::new(Float32Builder::new()).with_field(ColumnType::item(DataType::Float32));
+        for cell in cells {
+            if let Some(logprobs) = cell {
+                builder.values().append_slice(logprobs);
+            }
+            builder.append(cell.is_some());
+        }
+        Arc::new(builder.finish())
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let read = |list: ArrayRef| list.as_primitive::<Float32Type>().values().to_vec();
+        Ok(array.as_list::<i32>().iter().map(|cell| cell.map(read)).collect())
+    }
+}
+
+impl Cell for Vec<Message> {
+    const TYPE: ColumnType = ColumnType::Messages;
+    const NULLABLE: bool = false;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        let (mut roles, mut contents, mut lengths) = (StringBuilder::new(), StringBuilder::new(), Vec::new());
+        for messages in cells {
+            lengths.push(messages.len());
+            for message in messages {
+                roles.append_value(message.role.as_str());
+                contents.append_value(&message.content);
+            }
+        }
+        list_of_structs(ColumnType::Messages, lengths, vec![Arc::new(roles.finish()), Arc::new(contents.finish())])
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let list = array.as_list::<i32>();
+        let item = list.values().as_struct();
+        let (roles, contents) = (item.column(0).as_string::<i32>(), item.column(1).as_string::<i32>());
+        read_list(list, |row, i| {
+            let role = Role::parse(roles.value(i)).ok_or_else(|| {
+                unknown_word(row, "role", roles.value(i), Role::ALL.iter().map(|role| role.as_str()).collect())
+            })?;
+            Ok(Message { role, content: contents.value(i).to_owned() })
+        })
+    }
+}
+
+impl Cell for Vec<Score> {
+    const TYPE: ColumnType = ColumnType::Scores;
+    const NULLABLE: bool = false;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        let (mut rules, mut outcomes) = (StringBuilder::new(), StringBuilder::new());
+        let (mut reasons, mut evidence) = (StringBuilder::new(), StringBuilder::new());
+        let mut scores = arrow::array::Float64Builder::new();
+        let mut lengths = Vec::new();
+        for row in cells {
+            lengths.push(row.len());
+            for score in row {
+                rules.append_value(&score.rule);
+                scores.append_option(score.score);
+                outcomes.append_value(score.outcome.as_str());
+                reasons.append_value(&score.reason);
+                evidence.append_option(score.evidence.as_deref());
+            }
+        }
+        let fields: Vec<ArrayRef> = vec![
+            Arc::new(rules.finish()),
+            Arc::new(scores.finish()),
+            Arc::new(outcomes.finish()),
+            Arc::new(reasons.finish()),
+            Arc::new(evidence.finish()),
+        ];
+        list_of_structs(ColumnType::Scores, lengths, fields)
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let list = array.as_list::<i32>();
+        let item = list.values().as_struct();
+        let text = |column: usize| item.column(column).as_string::<i32>();
+        let (rules, outcomes, reasons, evidence) = (text(0), text(2), text(3), text(4));
+        let scores = item.column(1).as_primitive::<Float64Type>();
+        read_list(list, |row, i| {
+            Ok(Score {
+                rule: rules.value(i).to_owned(),
+                score: scores.is_valid(i).then(|| scores.value(i)),
+                outcome: parse_outcome(row, outcomes.value(i))?,
+                reason: reasons.value(i).to_owned(),
+                evidence: evidence.is_valid(i).then(|| evidence.value(i).to_owned()),
+            })
+        })
+    }
+}
+
+impl Cell for FinishReason {
+    const TYPE: ColumnType = ColumnType::Text;
+    const NULLABLE: bool = false;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let array = array.as_string::<i32>();
+        (0..array.len())
+            .map(|row| {
+                FinishReason::parse(array.value(row)).ok_or_else(|| {
+                    let known = FinishReason::ALL.iter().map(|reason| reason.as_str()).collect();
+                    unknown_word(row, "finish reason", array.value(row), known)
+                })
+            })
+            .collect()
+    }
+}
+
+impl Cell for Outcome {
+    const TYPE: ColumnType = ColumnType::Text;
+    const NULLABLE: bool = false;
+
+    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
+    }
+
+    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+        let array = array.as_string::<i32>();
+        (0..array.len()).map(|row| parse_outcome(row, array.value(row))).collect()
+    }
+}
+
+fn parse_outcome(row: usize, word: &str) -> Result<Outcome, Fault> {
+    Outcome::parse(word).ok_or_else(|| {
+        unknown_word(row, "outcome", word, Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect())
+    })
+}
+
+fn unknown_word(row: usize, what: &str, word: &str, known: Vec<&str>) -> Fault {
+    let hint = format!("one of {}", known.join(", "));
+    Fault { row, what: format!("`{word}` is no {what}"), hint: Some(hint) }
+}
+
+fn list_of_structs(column_type: ColumnType, lengths: Vec<usize>, arrays: Vec<ArrayRef>) -> ArrayRef {
+    let DataType::List(item) = column_type.arrow() else { unreachable!("lists of structs are lists") };
+    let DataType::Struct(fields) = item.data_type() else { unreachable!("their items are structs") };
+    let values = StructArray::new(fields.clone(), arrays, None);
+    Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(values), None))
+}
+
+fn read_list<T>(list: &ListArray, read: impl Fn(usize, usize) -> Result<T, Fault>) -> Result<Vec<Vec<T>>, Fault> {
+    let offsets = list.value_offsets();
+    (0..list.len())
+        .map(|row| (offsets[row] as usize..offsets[row + 1] as usize).map(|i| read(row, i)).collect())
+        .collect()
+}
