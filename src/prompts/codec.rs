@@ -27,13 +27,16 @@ impl Spill {
 
     pub fn push(&mut self, row: &Imported) -> Result<()> {
         self.rows += 1;
-        write(&mut self.writer, row).or_fail(|| "cannot write to the temporary file".to_owned()).map_err(|e| e.hint(HINT))
+        write(&mut self.writer, row)
+            .or_fail(|| "cannot write to the temporary file".to_owned())
+            .map_err(|e| e.hint(HINT))
     }
 
     /// Ends writing and reads the rows back in order.
     pub fn into_rows(self) -> Result<impl Iterator<Item = Result<Imported>>> {
         let broken = || "cannot read the temporary file back".to_owned();
-        let mut file = self.writer.into_inner().map_err(|e| e.into_error()).or_fail(broken).map_err(|e| e.hint(HINT))?;
+        let mut file =
+            self.writer.into_inner().map_err(|e| e.into_error()).or_fail(broken).map_err(|e| e.hint(HINT))?;
         file.seek(SeekFrom::Start(0)).or_fail(broken)?;
         let mut reader = BufReader::with_capacity(1 << 18, file);
         Ok((0..self.rows).map(move |_| read(&mut reader).or_fail(broken)))
@@ -73,7 +76,8 @@ fn read(from: &mut impl Read) -> std::io::Result<Imported> {
         let text = get(from)?;
         Ok(some.then_some(text))
     };
-    let (gold, solution, verification, license, extra) = (optional()?, optional()?, optional()?, optional()?, optional()?);
+    let (gold, solution, verification, license, extra) =
+        (optional()?, optional()?, optional()?, optional()?, optional()?);
     let measured = byte(from)? != 0;
     let difficulty = Some(f64::from_bits(number(from)?)).filter(|_| measured);
     let mut messages = Vec::new();
@@ -86,8 +90,19 @@ fn read(from: &mut impl Read) -> std::io::Result<Imported> {
         };
         messages.push(Message { role, content: get(from)? });
     }
-    let prompt =
-        Prompt { prompt_id, messages, gold, solution, verification, domain, language, difficulty, source, license, extra };
+    let prompt = Prompt {
+        prompt_id,
+        messages,
+        gold,
+        solution,
+        verification,
+        domain,
+        language,
+        difficulty,
+        source,
+        license,
+        extra,
+    };
     Ok(Imported { prompt, file, place })
 }
 

@@ -142,7 +142,14 @@ impl Decontaminator {
         };
         let words = Grams::new(config.ngram, &rows, |row| !spaceless(row));
         let characters = Grams::new(config.ngram_chars, &rows, spaceless);
-        Ok(Decontaminator { config, names: sets.iter().map(|set| set.name.clone()).collect(), rows, words, characters, whole })
+        Ok(Decontaminator {
+            config,
+            names: sets.iter().map(|set| set.name.clone()).collect(),
+            rows,
+            words,
+            characters,
+            whole,
+        })
     }
 
     /// All evaluation rows this prompt overlaps with, in the order they are met; empty for a clean one.
@@ -207,8 +214,13 @@ impl Grams {
         }
         // About 16 bits an n-gram: one miss in sixteen passes.
         let bits = (found.len() as u64 * 16).next_power_of_two().clamp(1 << 10, 1 << 32);
-        let mut grams =
-            Grams { n, filter: vec![0; (bits / 64) as usize], mask: bits - 1, heads: HashMap::default(), places: Vec::new() };
+        let mut grams = Grams {
+            n,
+            filter: vec![0; (bits / 64) as usize],
+            mask: bits - 1,
+            heads: HashMap::default(),
+            places: Vec::new(),
+        };
         // Backwards, so that a chain runs from the first place to the last.
         for (hash, mut place) in found.into_iter().rev() {
             let index = grams.places.len() as u32;

@@ -72,9 +72,16 @@ pub struct Fingerprint {
 pub enum Admission {
     Kept,
     /// Equal in normal form to this kept prompt.
-    Exact { kept: String, gold_differs: bool },
+    Exact {
+        kept: String,
+        gold_differs: bool,
+    },
     /// Similar to this kept prompt; `similarity` is the estimated Jaccard similarity.
-    Near { kept: String, similarity: f64, gold_differs: bool },
+    Near {
+        kept: String,
+        similarity: f64,
+        gold_differs: bool,
+    },
 }
 
 /// Remembers what was kept: about 0.6 KB a prompt with the default bands.
@@ -175,7 +182,12 @@ impl Deduplicator {
                 signature = self.hasher.signature(&shingles);
             }
         }
-        Fingerprint { key: normal.key(), signature, numbers, gold: gold.map_or(0, |gold| hash_bytes(gold.as_bytes(), 3)) }
+        Fingerprint {
+            key: normal.key(),
+            signature,
+            numbers,
+            gold: gold.map_or(0, |gold| hash_bytes(gold.as_bytes(), 3)),
+        }
     }
 
     /// Decides on the next prompt in order, and remembers it if kept. `id` is a prompt id of 32 bytes.
@@ -222,12 +234,15 @@ impl Deduplicator {
     /// The first kept prompt similar enough, in band order and newest first inside a bucket; or else
     /// the band keys to remember, `None` for a bucket that is full.
     fn near_duplicate(&self, print: &Fingerprint) -> Result<(u32, f64), Vec<Option<u32>>> {
-        let Some(near) = self.config.near.as_ref().filter(|_| !print.signature.is_empty()) else { return Err(Vec::new()) };
+        let Some(near) = self.config.near.as_ref().filter(|_| !print.signature.is_empty()) else {
+            return Err(Vec::new());
+        };
         let lanes = near.bands * near.rows;
         let low: Vec<u16> = print.signature.iter().map(|&lane| lane as u16).collect();
         let mut keys = Vec::with_capacity(near.bands);
         for (band, rows) in print.signature.chunks_exact(near.rows).enumerate() {
-            let key = rows.iter().fold(band as u64 + 1, |state, &lane| fold(state ^ u64::from(lane), 0x9e37_79b9_7f4a_7c15));
+            let key =
+                rows.iter().fold(band as u64 + 1, |state, &lane| fold(state ^ u64::from(lane), 0x9e37_79b9_7f4a_7c15));
             let key = (key >> 32) as u32 ^ key as u32;
             let mut at = self.bands[band].get(&key).copied().unwrap_or(NONE);
             let mut seen = 0;
@@ -289,7 +304,9 @@ mod tests {
         assert_eq!(out[0], Admission::Kept);
         assert_eq!(out[1], Admission::Exact { kept: format!("{:032}", 0), gold_differs: false });
         assert_eq!(out[2], Admission::Kept);
-        assert!(matches!(&out[3], Admission::Near { kept, similarity, .. } if *kept == format!("{:032}", 0) && *similarity > 0.8));
+        assert!(
+            matches!(&out[3], Admission::Near { kept, similarity, .. } if *kept == format!("{:032}", 0) && *similarity > 0.8)
+        );
     }
 
     #[test]
@@ -314,7 +331,10 @@ mod tests {
     fn chinese_is_shingled_by_characters() {
         let a = "小明家里养了一些鸡和兔子,一共有三十五个头和九十四只脚,请问小明家里鸡和兔子各有多少只,请写出详细的计算过程。";
         let b = a.replace("详细的", "完整的");
-        let out = run(DedupConfig { exact: true, near: Some(NearConfig { threshold: 0.6, ..NearConfig::default() }) }, &[a, &b]);
+        let out = run(
+            DedupConfig { exact: true, near: Some(NearConfig { threshold: 0.6, ..NearConfig::default() }) },
+            &[a, &b],
+        );
         assert!(matches!(out[1], Admission::Near { .. }), "{out:?}");
     }
 
@@ -375,7 +395,9 @@ mod tests {
     fn threads_do_not_change_the_outcome() {
         let mut rng = Rng::new(5);
         let texts: Vec<String> = (0..600)
-            .map(|_| (0..12).map(|i| format!("{}{}", "abc".repeat(i % 3 + 1), rng.below(3))).collect::<Vec<_>>().join(" "))
+            .map(|_| {
+                (0..12).map(|i| format!("{}{}", "abc".repeat(i % 3 + 1), rng.below(3))).collect::<Vec<_>>().join(" ")
+            })
             .collect();
         let outcome = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn measurements_add_up_and_the_window_is_inclusive() {
         let rates: PassRates =
-            [("a".to_owned(), 1, 8), ("a".to_owned(), 3, 8), ("b".to_owned(), 8, 8), ("c".to_owned(), 0, 0)].into_iter().collect();
+            [("a".to_owned(), 1, 8), ("a".to_owned(), 3, 8), ("b".to_owned(), 8, 8), ("c".to_owned(), 0, 0)]
+                .into_iter()
+                .collect();
         assert_eq!(rates.rate("a"), Some(0.25));
         let window = PassWindow { min: 0.25, max: 0.9, keep_unmeasured: false };
         assert_eq!(rates.reason("a", &window), None);

@@ -90,7 +90,9 @@ pub(crate) mod tests {
 
     #[test]
     fn each_bound_drops_with_its_own_reason() {
-        let reason = |filter: FilterConfig, prompt: &Prompt| filter.reason(prompt).map(|(code, detail)| format!("{code}: {detail}"));
+        let reason = |filter: FilterConfig, prompt: &Prompt| {
+            filter.reason(prompt).map(|(code, detail)| format!("{code}: {detail}"))
+        };
         let p = prompt("one two three");
         assert_eq!(reason(FilterConfig::default(), &p), None);
         let filter = FilterConfig { min_words: Some(4), ..FilterConfig::default() };

@@ -203,7 +203,8 @@ impl Importer {
             license: draft.license.or_else(|| self.config.license.clone()),
             extra: extra(row.columns, &draft.used, &self.config.extra),
         };
-        let told = draft.language.or_else(|| self.config.language.clone()).and_then(|tag| language::normalise_tag(&tag));
+        let told =
+            draft.language.or_else(|| self.config.language.clone()).and_then(|tag| language::normalise_tag(&tag));
         prompt.language = told.unwrap_or_else(|| language::detect(prompt.question()).to_owned());
         Imported { prompt: mint(prompt), file, place: row.place }
     }

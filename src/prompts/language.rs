@@ -28,9 +28,22 @@ pub fn normalise_tag(text: &str) -> Option<String> {
 }
 
 const NAMES: [(&str, &str); 16] = [
-    ("english", "en"), ("chinese", "zh"), ("french", "fr"), ("german", "de"), ("spanish", "es"), ("italian", "it"),
-    ("portuguese", "pt"), ("russian", "ru"), ("japanese", "ja"), ("korean", "ko"), ("arabic", "ar"), ("hindi", "hi"),
-    ("dutch", "nl"), ("turkish", "tr"), ("polish", "pl"), ("vietnamese", "vi"),
+    ("english", "en"),
+    ("chinese", "zh"),
+    ("french", "fr"),
+    ("german", "de"),
+    ("spanish", "es"),
+    ("italian", "it"),
+    ("portuguese", "pt"),
+    ("russian", "ru"),
+    ("japanese", "ja"),
+    ("korean", "ko"),
+    ("arabic", "ar"),
+    ("hindi", "hi"),
+    ("dutch", "nl"),
+    ("turkish", "tr"),
+    ("polish", "pl"),
+    ("vietnamese", "vi"),
 ];
 
 #[derive(Default)]
@@ -77,10 +90,9 @@ impl Scripts {
         if self.other + self.cyrillic == 0 {
             return "und";
         }
-        whatlang::detect(text).filter(|info| info.is_reliable() || info.script() != whatlang::Script::Cyrillic).map_or(
-            if self.cyrillic > self.other { "ru" } else { "und" },
-            |info| tag(info.lang()),
-        )
+        whatlang::detect(text)
+            .filter(|info| info.is_reliable() || info.script() != whatlang::Script::Cyrillic)
+            .map_or(if self.cyrillic > self.other { "ru" } else { "und" }, |info| tag(info.lang()))
     }
 }
 
@@ -105,18 +117,85 @@ fn words(text: &str) -> Vec<String> {
 }
 
 const FUNCTION_WORDS: [(&str, &[&str]); 7] = [
-    ("en", &["the", "is", "of", "and", "to", "what", "how", "if", "find", "that", "are", "for", "with", "many", "does", "have", "each", "write", "your", "you", "at", "has", "was", "by", "which", "following"]),
-    ("fr", &["le", "la", "les", "des", "est", "et", "une", "un", "du", "que", "combien", "pour", "dans", "il", "quel", "quelle", "avec", "sont", "trouver", "calculer", "au", "vous"]),
-    ("de", &["der", "die", "das", "und", "ist", "ein", "eine", "wie", "viele", "von", "mit", "den", "zu", "auf", "nicht", "für", "wenn", "sie", "dem", "sind", "hat"]),
-    ("es", &["el", "los", "las", "es", "una", "y", "cuántos", "cuál", "qué", "para", "con", "por", "del", "que", "se", "tiene", "cada", "si", "un", "la", "de"]),
-    ("it", &["il", "di", "che", "è", "gli", "una", "per", "quanti", "con", "della", "del", "sono", "ha", "qual", "ogni", "si", "un", "la", "e", "i"]),
-    ("pt", &["o", "os", "as", "uma", "um", "é", "e", "que", "quantos", "qual", "para", "com", "do", "da", "em", "não", "cada", "se", "dos", "de"]),
-    ("nl", &["de", "het", "een", "van", "en", "is", "hoeveel", "wat", "voor", "met", "op", "dat", "zijn", "als", "niet", "te"]),
+    (
+        "en",
+        &[
+            "the",
+            "is",
+            "of",
+            "and",
+            "to",
+            "what",
+            "how",
+            "if",
+            "find",
+            "that",
+            "are",
+            "for",
+            "with",
+            "many",
+            "does",
+            "have",
+            "each",
+            "write",
+            "your",
+            "you",
+            "at",
+            "has",
+            "was",
+            "by",
+            "which",
+            "following",
+        ],
+    ),
+    (
+        "fr",
+        &[
+            "le", "la", "les", "des", "est", "et", "une", "un", "du", "que", "combien", "pour", "dans", "il", "quel",
+            "quelle", "avec", "sont", "trouver", "calculer", "au", "vous",
+        ],
+    ),
+    (
+        "de",
+        &[
+            "der", "die", "das", "und", "ist", "ein", "eine", "wie", "viele", "von", "mit", "den", "zu", "auf",
+            "nicht", "für", "wenn", "sie", "dem", "sind", "hat",
+        ],
+    ),
+    (
+        "es",
+        &[
+            "el", "los", "las", "es", "una", "y", "cuántos", "cuál", "qué", "para", "con", "por", "del", "que", "se",
+            "tiene", "cada", "si", "un", "la", "de",
+        ],
+    ),
+    (
+        "it",
+        &[
+            "il", "di", "che", "è", "gli", "una", "per", "quanti", "con", "della", "del", "sono", "ha", "qual", "ogni",
+            "si", "un", "la", "e", "i",
+        ],
+    ),
+    (
+        "pt",
+        &[
+            "o", "os", "as", "uma", "um", "é", "e", "que", "quantos", "qual", "para", "com", "do", "da", "em", "não",
+            "cada", "se", "dos", "de",
+        ],
+    ),
+    (
+        "nl",
+        &[
+            "de", "het", "een", "van", "en", "is", "hoeveel", "wat", "voor", "met", "op", "dat", "zijn", "als", "niet",
+            "te",
+        ],
+    ),
 ];
 
 /// The language whose commonest words fill the text, if one clearly leads.
 fn function_words(words: &[String]) -> Option<&'static str> {
-    let mut scores = FUNCTION_WORDS.map(|(tag, list)| (words.iter().filter(|w| list.contains(&w.as_str())).count(), tag));
+    let mut scores =
+        FUNCTION_WORDS.map(|(tag, list)| (words.iter().filter(|w| list.contains(&w.as_str())).count(), tag));
     // Stable: ties keep the table's order, so the result never depends on the sort.
     scores.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
     let ((best, tag), (second, _)) = (scores[0], scores[1]);
@@ -132,16 +211,76 @@ fn trigrams(words: &[String]) -> &'static str {
 /// ISO 639-3 to BCP 47's shorter tags, for the languages whatlang knows.
 fn tag(lang: whatlang::Lang) -> &'static str {
     match lang.code() {
-        "eng" => "en", "rus" => "ru", "cmn" => "zh", "spa" => "es", "por" => "pt", "ita" => "it", "ben" => "bn",
-        "fra" => "fr", "deu" => "de", "ukr" => "uk", "kat" => "ka", "ara" => "ar", "hin" => "hi", "jpn" => "ja",
-        "heb" => "he", "yid" => "yi", "pol" => "pl", "amh" => "am", "jav" => "jv", "kor" => "ko", "nob" => "nb",
-        "dan" => "da", "swe" => "sv", "fin" => "fi", "tur" => "tr", "nld" => "nl", "hun" => "hu", "ces" => "cs",
-        "ell" => "el", "bul" => "bg", "bel" => "be", "mar" => "mr", "kan" => "kn", "ron" => "ro", "slv" => "sl",
-        "hrv" => "hr", "srp" => "sr", "mkd" => "mk", "lit" => "lt", "lav" => "lv", "est" => "et", "tam" => "ta",
-        "vie" => "vi", "urd" => "ur", "tha" => "th", "guj" => "gu", "uzb" => "uz", "pan" => "pa", "aze" => "az",
-        "ind" => "id", "tel" => "te", "pes" => "fa", "mal" => "ml", "ori" => "or", "mya" => "my", "nep" => "ne",
-        "sin" => "si", "khm" => "km", "tuk" => "tk", "aka" => "ak", "zul" => "zu", "sna" => "sn", "afr" => "af",
-        "lat" => "la", "slk" => "sk", "cat" => "ca", "tgl" => "tl", "hye" => "hy", "epo" => "eo", "cym" => "cy",
+        "eng" => "en",
+        "rus" => "ru",
+        "cmn" => "zh",
+        "spa" => "es",
+        "por" => "pt",
+        "ita" => "it",
+        "ben" => "bn",
+        "fra" => "fr",
+        "deu" => "de",
+        "ukr" => "uk",
+        "kat" => "ka",
+        "ara" => "ar",
+        "hin" => "hi",
+        "jpn" => "ja",
+        "heb" => "he",
+        "yid" => "yi",
+        "pol" => "pl",
+        "amh" => "am",
+        "jav" => "jv",
+        "kor" => "ko",
+        "nob" => "nb",
+        "dan" => "da",
+        "swe" => "sv",
+        "fin" => "fi",
+        "tur" => "tr",
+        "nld" => "nl",
+        "hun" => "hu",
+        "ces" => "cs",
+        "ell" => "el",
+        "bul" => "bg",
+        "bel" => "be",
+        "mar" => "mr",
+        "kan" => "kn",
+        "ron" => "ro",
+        "slv" => "sl",
+        "hrv" => "hr",
+        "srp" => "sr",
+        "mkd" => "mk",
+        "lit" => "lt",
+        "lav" => "lv",
+        "est" => "et",
+        "tam" => "ta",
+        "vie" => "vi",
+        "urd" => "ur",
+        "tha" => "th",
+        "guj" => "gu",
+        "uzb" => "uz",
+        "pan" => "pa",
+        "aze" => "az",
+        "ind" => "id",
+        "tel" => "te",
+        "pes" => "fa",
+        "mal" => "ml",
+        "ori" => "or",
+        "mya" => "my",
+        "nep" => "ne",
+        "sin" => "si",
+        "khm" => "km",
+        "tuk" => "tk",
+        "aka" => "ak",
+        "zul" => "zu",
+        "sna" => "sn",
+        "afr" => "af",
+        "lat" => "la",
+        "slk" => "sk",
+        "cat" => "ca",
+        "tgl" => "tl",
+        "hye" => "hy",
+        "epo" => "eo",
+        "cym" => "cy",
         _ => "und",
     }
 }

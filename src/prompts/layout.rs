@@ -54,8 +54,17 @@ pub struct Draft {
 
 const PROMPT: &[&str] = &["problem", "question", "prompt", "query", "instruction", "input"];
 const GOLD: &[&str] = &[
-    "answer", "final_answer", "expected_answer", "gold", "gold_answer", "ground_truth", "reference_answer", "target", "gt",
-    "gold_standard_solution", "label",
+    "answer",
+    "final_answer",
+    "expected_answer",
+    "gold",
+    "gold_answer",
+    "ground_truth",
+    "reference_answer",
+    "target",
+    "gt",
+    "gold_standard_solution",
+    "label",
 ];
 const SOLUTION: &[&str] =
     &["solution", "reference_solution", "gold_solution", "worked_solution", "gt_cot", "rationale", "explanation"];
@@ -166,7 +175,9 @@ fn conversation(
                 return Err(Fault::new(row.place, "missing_prompt", "the prompt is empty").in_field(name));
             }
             if map.prompt.is_none() && name.eq_ignore_ascii_case("question") {
-                if let Some(before) = cells.find(PREAMBLE).and_then(Value::as_str).map(str::trim).filter(|t| !t.is_empty()) {
+                if let Some(before) =
+                    cells.find(PREAMBLE).and_then(Value::as_str).map(str::trim).filter(|t| !t.is_empty())
+                {
                     // SVAMP leaves the full stop out.
                     let stop = if before.ends_with(|c: char| c.is_alphanumeric()) { "." } else { "" };
                     text = format!("{before}{stop} {text}");
@@ -225,7 +236,8 @@ fn gold(
             Some(gold) => {
                 if solution.is_none() {
                     let worked = find(object, SOLUTION).and_then(|(_, value)| text_list(value));
-                    *solution = worked.map(|text| strip_calculator(split_marked(&text).map_or(&*text, |(worked, _)| worked)));
+                    *solution =
+                        worked.map(|text| strip_calculator(split_marked(&text).map_or(&*text, |(worked, _)| worked)));
                 }
                 gold
             }
@@ -301,7 +313,11 @@ fn difficulty(cells: &mut Cells<'_>, layout: Layout, config: &SourceConfig) -> R
         }
     }
     // The level stays in `extra` as well: it is the source's own word.
-    Ok(if layout == Layout::Math { find(&cells.row.columns, &["level"]).and_then(|(_, value)| level(value)) } else { None })
+    Ok(if layout == Layout::Math {
+        find(&cells.row.columns, &["level"]).and_then(|(_, value)| level(value))
+    } else {
+        None
+    })
 }
 
 /// A row's columns, and which of them were read.

@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn both_spellings_and_text_parts_read_alike() {
         let openai = json!([{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": "a"}]);
-        let sharegpt = json!([{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]);
+        let sharegpt =
+            json!([{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]);
         let text = Value::String(openai.to_string());
         assert_eq!(parse(&openai).unwrap(), parse(&sharegpt).unwrap());
         assert_eq!(parse(&openai).unwrap(), parse(&text).unwrap());

@@ -156,7 +156,9 @@ impl PromptPipeline {
             }
         }
         let hits: Vec<Vec<Hit>> = match &self.decontaminator {
-            Some(index) => distinct.par_iter().map(|work| index.scan(&work.row.prompt.prompt_id, &work.normal)).collect(),
+            Some(index) => {
+                distinct.par_iter().map(|work| index.scan(&work.row.prompt.prompt_id, &work.normal)).collect()
+            }
             None => vec![Vec::new(); distinct.len()],
         };
         for (work, hits) in distinct.into_iter().zip(hits) {
@@ -256,7 +258,9 @@ fn text_of(prompt: &Prompt) -> Cow<'_, str> {
     let mut turns = prompt.messages.iter().filter(|m| m.role != Role::System).map(|m| m.content.as_str());
     match (turns.next(), turns.next()) {
         (Some(only), None) => Cow::Borrowed(only),
-        (Some(first), Some(second)) => Cow::Owned([first, second].into_iter().chain(turns).collect::<Vec<_>>().join("\n")),
+        (Some(first), Some(second)) => {
+            Cow::Owned([first, second].into_iter().chain(turns).collect::<Vec<_>>().join("\n"))
+        }
         (None, _) => Cow::Borrowed(""),
     }
 }

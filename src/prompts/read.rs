@@ -199,7 +199,9 @@ impl Compression {
         Ok(match self {
             Compression::None => Box::new(file),
             // Concatenated members are one file, as gzip(1) has it.
-            Compression::Gzip => Box::new(BufReader::with_capacity(1 << 17, flate2::bufread::MultiGzDecoder::new(file))),
+            Compression::Gzip => {
+                Box::new(BufReader::with_capacity(1 << 17, flate2::bufread::MultiGzDecoder::new(file)))
+            }
             Compression::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(file)
                     .or_fail(|| "cannot start to decompress".to_owned())
@@ -273,15 +275,18 @@ fn text_format(path: &Path, head: &[u8]) -> Result<Format> {
 /// Parses one JSON object, or says what is wrong with it.
 fn parse_object(bytes: &[u8], place: Place) -> std::result::Result<Map<String, Value>, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let mut fault = Fault::new(place, "invalid_utf8", format!("invalid UTF-8 (byte {} of the row)", error.valid_up_to() + 1))
-            .hint("convert the file to UTF-8, for example with iconv");
+        let mut fault =
+            Fault::new(place, "invalid_utf8", format!("invalid UTF-8 (byte {} of the row)", error.valid_up_to() + 1))
+                .hint("convert the file to UTF-8, for example with iconv");
         let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
         fault.column = (!valid.contains('\n')).then(|| valid.chars().count() + 1);
         fault
     })?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(columns)) => Ok(columns),
-        Ok(other) => Err(Fault::new(place, "not_an_object", format!("a row must be a JSON object, this is {}", kind(&other)))),
+        Ok(other) => {
+            Err(Fault::new(place, "not_an_object", format!("a row must be a JSON object, this is {}", kind(&other))))
+        }
         Err(error) => {
             // serde_json counts from the row's own first line.
             let place = Place { line: place.line.map(|line| line + error.line().saturating_sub(1)), ..place };
@@ -356,7 +361,11 @@ pub(crate) mod tests {
         for (name, bytes) in cases {
             assert_eq!(questions(&write(&dir, name, bytes), Format::Auto), ["a", "b"], "{name}");
             // The name lies about the packing on purpose: magic decides.
-            assert_eq!(questions(&write(&dir, &format!("{name}.zst"), &gzip(bytes)), Format::Auto), ["a", "b"], "{name} gzip");
+            assert_eq!(
+                questions(&write(&dir, &format!("{name}.zst"), &gzip(bytes)), Format::Auto),
+                ["a", "b"],
+                "{name} gzip"
+            );
             let packed = zstd::encode_all(bytes, 1).unwrap();
             assert_eq!(questions(&write(&dir, name, &packed), Format::Auto), ["a", "b"], "{name} zstd");
         }

@@ -86,8 +86,12 @@ impl Sampler {
         for name in config.targets.keys() {
             let parts = name.split('/').count().max(1);
             if !config.by.contains(&Key::Source) && parts != config.by.len().max(1) {
-                return Err(Error::usage(format!("sample: the target `{name}` does not name a stratum"))
-                    .hint(format!("a stratum has {} part(s) here, joined by `/`, one for each key of `by`", config.by.len().max(1))));
+                return Err(Error::usage(format!("sample: the target `{name}` does not name a stratum")).hint(
+                    format!(
+                        "a stratum has {} part(s) here, joined by `/`, one for each key of `by`",
+                        config.by.len().max(1)
+                    ),
+                ));
             }
         }
         let mut hasher = blake3::Hasher::new_derive_key("gristmill 2026 prompt sample");
@@ -108,15 +112,20 @@ impl Sampler {
     /// The stratum's name: values joined with `/`.
     pub fn stratum(&self, prompt: &Prompt) -> String {
         let buckets = if self.config.difficulty_buckets == 0 { 5 } else { self.config.difficulty_buckets };
-        let parts: Vec<String> = self.config.by.iter().map(|key| match key {
-            Key::Domain => prompt.domain.clone(),
-            Key::Language => prompt.language.clone(),
-            Key::Source => prompt.source.clone(),
-            Key::Difficulty => match prompt.difficulty {
-                Some(x) => ((x.clamp(0.0, 1.0) * f64::from(buckets)) as u32).min(buckets - 1).to_string(),
-                None => "unknown".to_owned(),
-            },
-        }).collect();
+        let parts: Vec<String> = self
+            .config
+            .by
+            .iter()
+            .map(|key| match key {
+                Key::Domain => prompt.domain.clone(),
+                Key::Language => prompt.language.clone(),
+                Key::Source => prompt.source.clone(),
+                Key::Difficulty => match prompt.difficulty {
+                    Some(x) => ((x.clamp(0.0, 1.0) * f64::from(buckets)) as u32).min(buckets - 1).to_string(),
+                    None => "unknown".to_owned(),
+                },
+            })
+            .collect();
         if parts.is_empty() { "all".to_owned() } else { parts.join("/") }
     }
 
@@ -230,9 +239,14 @@ mod tests {
         let config = SampleConfig { by: vec![Key::Domain, Key::Language], targets, ..SampleConfig::default() };
         let (ids, report) = sample(config, &prompts);
         assert_eq!(ids.len(), 10 + 20 + 5);
-        let told: Vec<String> =
-            report.iter().map(|r| format!("{} {}/{} short {}", r.stratum, r.kept, r.available, r.shortfall())).collect();
-        assert_eq!(told, ["code/en 0/0 short 3", "logic/en 5/5 short 3", "math/en 10/50 short 0", "math/zh 20/20 short 0"]);
+        let told: Vec<String> = report
+            .iter()
+            .map(|r| format!("{} {}/{} short {}", r.stratum, r.kept, r.available, r.shortfall()))
+            .collect();
+        assert_eq!(
+            told,
+            ["code/en 0/0 short 3", "logic/en 5/5 short 3", "math/en 10/50 short 0", "math/zh 20/20 short 0"]
+        );
     }
 
     #[test]
@@ -248,14 +262,22 @@ mod tests {
 
     #[test]
     fn difficulty_falls_into_buckets() {
-        let config = SampleConfig { by: vec![Key::Difficulty], difficulty_buckets: 4, total: Some(1), ..SampleConfig::default() };
+        let config = SampleConfig {
+            by: vec![Key::Difficulty],
+            difficulty_buckets: 4,
+            total: Some(1),
+            ..SampleConfig::default()
+        };
         let sampler = Sampler::new(config, 0).unwrap();
         let mut prompt = super::super::filter::tests::prompt("q");
         let mut bucket = |difficulty| {
             prompt.difficulty = difficulty;
             sampler.stratum(&prompt)
         };
-        assert_eq!([bucket(Some(0.0)), bucket(Some(0.25)), bucket(Some(1.0)), bucket(None)], ["0", "1", "3", "unknown"]);
+        assert_eq!(
+            [bucket(Some(0.0)), bucket(Some(0.25)), bucket(Some(1.0)), bucket(None)],
+            ["0", "1", "3", "unknown"]
+        );
     }
 
     #[test]

@@ -237,8 +237,15 @@ mod tests {
 
     #[test]
     fn what_changes_the_answer_changes_the_key() {
-        let pairs =
-            [("3+5", "3-5"), ("3.5", "35"), ("5!", "5"), ("1,000", "1 000"), ("x^2", "x2"), ("f(x)", "fx"), ("a<b", "a>b")];
+        let pairs = [
+            ("3+5", "3-5"),
+            ("3.5", "35"),
+            ("5!", "5"),
+            ("1,000", "1 000"),
+            ("x^2", "x2"),
+            ("f(x)", "fx"),
+            ("a<b", "a>b"),
+        ];
         for (a, b) in pairs {
             assert_ne!(Normal::of(a).key(), Normal::of(b).key(), "{a} {b}");
         }

@@ -26,8 +26,9 @@ fn failure(name: &str, bytes: &[u8]) -> String {
 
 #[test]
 fn gsm8k_has_its_gold_after_the_marker_and_its_solution_without_marks() {
-    let (prompt, layout) =
-        one(r#"{"question": "How many clips?", "answer": "48/2 = <<48/2=24>>24 in May.\n48+24 = <<48+24=72>>72\n#### 72"}"#);
+    let (prompt, layout) = one(
+        r#"{"question": "How many clips?", "answer": "48/2 = <<48/2=24>>24 in May.\n48+24 = <<48+24=72>>72\n#### 72"}"#,
+    );
     assert_eq!(layout, Layout::Gsm8k);
     assert_eq!(prompt.question(), "How many clips?");
     assert_eq!(prompt.gold.as_deref(), Some("72"));
@@ -38,14 +39,20 @@ fn gsm8k_has_its_gold_after_the_marker_and_its_solution_without_marks() {
 
 #[test]
 fn math_has_its_gold_in_the_last_box_and_its_level_as_difficulty() {
-    let (prompt, layout) =
-        one(r#"{"problem": "Find $x$.", "level": "Level 4", "type": "Algebra", "solution": "So $x=\\boxed{\\frac{1}{2}}$."}"#);
+    let (prompt, layout) = one(
+        r#"{"problem": "Find $x$.", "level": "Level 4", "type": "Algebra", "solution": "So $x=\\boxed{\\frac{1}{2}}$."}"#,
+    );
     assert_eq!(layout, Layout::Math);
     assert_eq!(prompt.gold.as_deref(), Some(r"\frac{1}{2}"));
     assert_eq!(prompt.difficulty, Some(0.75));
     assert_eq!(prompt.extra.as_deref(), Some(r#"{"level":"Level 4","type":"Algebra"}"#));
-    let (prompt, _) = one(r#"{"problem": "Find it.", "solution": "\\boxed{3}", "answer": "4", "subject": "Algebra", "level": 1}"#);
-    assert_eq!((prompt.gold.as_deref(), prompt.difficulty), (Some("4"), Some(0.0)), "an answer column wins over the box");
+    let (prompt, _) =
+        one(r#"{"problem": "Find it.", "solution": "\\boxed{3}", "answer": "4", "subject": "Algebra", "level": 1}"#);
+    assert_eq!(
+        (prompt.gold.as_deref(), prompt.difficulty),
+        (Some("4"), Some(0.0)),
+        "an answer column wins over the box"
+    );
 }
 
 #[test]
@@ -56,7 +63,7 @@ fn chat_takes_the_last_answer_as_solution_and_keeps_earlier_turns() {
     assert_eq!(layout, Layout::Chat);
     let roles: Vec<Role> = prompt.messages.iter().map(|m| m.role).collect();
     assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
-    assert_eq!((prompt.question(), prompt.solution.as_deref(), prompt.gold), ("2+2?", Some("4"), None));
+    assert_eq!((prompt.question(), prompt.solution.as_deref(), prompt.gold.as_deref()), ("2+2?", Some("4"), None));
     assert_eq!(prompt.extra.as_deref(), Some(r#"{"id":"a"}"#));
     assert_eq!(prompt.domain, "general");
 }
@@ -77,7 +84,10 @@ fn verl_rows_read_their_reward_model() {
         r#"{"data_source": "openai/gsm8k", "prompt": [{"role": "user", "content": "Q"}], "ability": "math", "reward_model": {"style": "rule", "ground_truth": "7"}, "extra_info": {"split": "train", "index": 0}}"#,
     );
     assert_eq!(layout, Layout::Verl);
-    assert_eq!((prompt.gold.as_deref(), prompt.domain.as_str(), prompt.source.as_str()), (Some("7"), "math", "openai/gsm8k"));
+    assert_eq!(
+        (prompt.gold.as_deref(), prompt.domain.as_str(), prompt.source.as_str()),
+        (Some("7"), "math", "openai/gsm8k")
+    );
     assert_eq!(prompt.extra.as_deref(), Some(r#"{"extra_info":{"split":"train","index":0}}"#));
     let (prompt, _) = one(
         r#"{"prompt": [{"role": "user", "content": "Q"}], "reward_model": {"ground_truth": {"target": 24, "numbers": [4, 6]}}}"#,
@@ -134,7 +144,7 @@ fn the_same_question_has_the_same_id_wherever_it_stands() {
 
 #[test]
 fn a_parquet_file_of_any_schema_imports() {
-    use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructArray};
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, ListBuilder, StringArray, StringBuilder, StructArray};
     use arrow::datatypes::{DataType, Field};
     use parquet::arrow::ArrowWriter;
     let text = |items: &[&str]| Arc::new(StringArray::from(items.to_vec())) as ArrayRef;
@@ -177,12 +187,15 @@ fn faults_stop_with_file_line_and_hint() {
     );
     assert_eq!(
         failure("odd.jsonl", b"{\"foo\": 1, \"bar\": 2}\n"),
-        "error: no prompt in this row; its columns are foo, bar\n  |\n  = at: odd.jsonl:1\n  = hint: name the column in the source: `columns = { prompt = \"\xe2\x80\xa6\" }`\n  = hint: `on_error = \"skip\"` in the source leaves such rows out and counts them"
-            .replace("\u{e2}\u{80}\u{a6}", "…")
+        "error: no prompt in this row; its columns are foo, bar\n  |\n  = at: odd.jsonl:1\n  = hint: name the column in the source: `columns = { prompt = \"…\" }`\n  = hint: `on_error = \"skip\"` in the source leaves such rows out and counts them"
     );
     for (name, bytes, told) in [
         ("utf8.jsonl", b"{\"question\": \"\xff\"}\n".as_slice(), "invalid UTF-8"),
-        ("type.jsonl", b"{\"question\": 5, \"answer\": 1}", "the prompt must be text or a list of turns, it is a number"),
+        (
+            "type.jsonl",
+            b"{\"question\": 5, \"answer\": 1}",
+            "the prompt must be text or a list of turns, it is a number",
+        ),
         ("turns.jsonl", b"{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}", "no user turn"),
         ("none.jsonl", b"\n\n", "the source has no rows"),
         ("empty.jsonl", b"", "the source has no rows"),
@@ -200,7 +213,9 @@ fn faults_stop_with_file_line_and_hint() {
 #[test]
 fn skipped_rows_are_counted_by_reason_with_their_places() {
     let dir = tempfile::tempdir().unwrap();
-    let mut text = String::from("{\"id\": 1, \"question\": \"a\", \"answer\": \"notfound\"}\n{bad\n{\"id\": 1, \"question\": \"b\", \"answer\": \"2\"}\n");
+    let mut text = String::from(
+        "{\"id\": 1, \"question\": \"a\", \"answer\": \"notfound\"}\n{bad\n{\"id\": 1, \"question\": \"b\", \"answer\": \"2\"}\n",
+    );
     text += &"{\"question\": null, \"answer\": 3}\n".repeat(150);
     let mut config = SourceConfig::new(write(&dir, "a.jsonl", text.as_bytes()));
     config.on_error = OnError::Skip;
@@ -219,7 +234,8 @@ fn folders_patterns_and_limits() {
     for name in ["b.jsonl", "a.jsonl", "notes.txt", "_part.jsonl"] {
         write(&dir, name, format!("{{\"question\": \"{name}\"}}\n{{\"question\": \"{name} again\"}}\n").as_bytes());
     }
-    let questions = |config: &SourceConfig| import(config).0.iter().map(|p| p.question().to_owned()).collect::<Vec<_>>();
+    let questions =
+        |config: &SourceConfig| import(config).0.iter().map(|p| p.question().to_owned()).collect::<Vec<_>>();
     let folder = SourceConfig::new(dir.path());
     assert_eq!(questions(&folder), ["a.jsonl", "a.jsonl again", "b.jsonl", "b.jsonl again"]);
     assert_eq!(questions(&SourceConfig { limit: Some(3), ..folder }).len(), 3);
@@ -231,10 +247,8 @@ fn folders_patterns_and_limits() {
 /// The field's own files, where they are at hand: rows as their list says, gold wherever there is one.
 #[test]
 fn the_shared_files_import_whole() {
-    let root = std::env::var_os("GRISTMILL_SHARED_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("GRISTMILL_SHARED_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     if !root.join("gsm8k_test.jsonl").exists() {
         println!("skipped: no shared data at {}", root.display());
         return;
@@ -266,7 +280,10 @@ fn the_shared_files_import_whole() {
         assert_eq!(prompts.len(), rows, "{name}");
         assert_eq!(report.files[0].layout, layout, "{name}");
         let without_gold = prompts.iter().filter(|p| p.gold.is_none()).count();
-        println!("{name}: {rows} rows, {without_gold} without gold {:?}, e.g. {:?}", report.gold_missing, prompts[0].gold);
+        println!(
+            "{name}: {rows} rows, {without_gold} without gold {:?}, e.g. {:?}",
+            report.gold_missing, prompts[0].gold
+        );
         assert_eq!(without_gold, 0, "{name}: {:?}", report.gold_missing);
         let tagged = prompts.iter().filter(|p| p.language == language).count();
         println!("    {tagged} tagged {language}");

@@ -28,7 +28,11 @@ impl Sink for Collect {
 
 fn rows(questions: &[String]) -> Vec<Result<Imported>> {
     let imported = |(row, question): (usize, &String)| {
-        Ok(Imported { prompt: prompt(question), file: "test.jsonl".into(), place: Place { row: row as u64, line: Some(row + 1) } })
+        Ok(Imported {
+            prompt: prompt(question),
+            file: "test.jsonl".into(),
+            place: Place { row: row as u64, line: Some(row + 1) },
+        })
     };
     questions.iter().enumerate().map(imported).collect()
 }
@@ -65,7 +69,8 @@ fn evals() -> Vec<EvalSet> {
 
 #[test]
 fn every_drop_names_its_place_reason_and_cause() {
-    let config = PipelineConfig { filter: FilterConfig { min_words: Some(3), ..Default::default() }, ..Default::default() };
+    let config =
+        PipelineConfig { filter: FilterConfig { min_words: Some(3), ..Default::default() }, ..Default::default() };
     let (sink, summary) = run(&PromptPipeline::new(config, 0, &evals()).unwrap(), &questions());
     let told: Vec<(u64, &str)> = sink.drops.iter().map(|drop| (drop.row, drop.reason)).collect();
     assert_eq!(told, [(1, "too_short"), (3, "exact_duplicate"), (4, "near_duplicate"), (5, "contaminated")]);

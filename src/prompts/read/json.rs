@@ -11,16 +11,29 @@ use crate::{Error, Result};
 const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
 
 /// Keys under which files of the field keep their list of rows.
-const WRAPPERS: [&str; 12] =
-    ["data", "rows", "examples", "instances", "items", "problems", "questions", "prompts", "train", "test", "validation", "dev"];
+const WRAPPERS: [&str; 12] = [
+    "data",
+    "rows",
+    "examples",
+    "instances",
+    "items",
+    "problems",
+    "questions",
+    "prompts",
+    "train",
+    "test",
+    "validation",
+    "dev",
+];
 
 /// The rows of a JSON document.
 pub(super) fn rows(mut source: Source) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
     let mut line = 1;
     loop {
-        let head = source.reader.fill_buf().map_err(|e| {
-            Error::new("cannot read the prompts file").in_file(source.path.display()).caused_by(e)
-        })?;
+        let head = source
+            .reader
+            .fill_buf()
+            .map_err(|e| Error::new("cannot read the prompts file").in_file(source.path.display()).caused_by(e))?;
         match head.first() {
             None => return Ok(Box::new(std::iter::empty())),
             Some(b'[') => {
@@ -64,7 +77,8 @@ impl Elements {
     fn peek(&mut self) -> Result<Option<u8>> {
         loop {
             let buffer = self.source.reader.fill_buf();
-            let first = buffer.map(|buffer| buffer.first().copied()).map_err(|e| self.source.error(e, Some(self.line)))?;
+            let first =
+                buffer.map(|buffer| buffer.first().copied()).map_err(|e| self.source.error(e, Some(self.line)))?;
             match first {
                 Some(byte) if byte.is_ascii_whitespace() => {
                     self.line += usize::from(byte == b'\n');

@@ -22,7 +22,8 @@ impl JsonLines {
         loop {
             self.buffer.clear();
             let mut limited = self.source.reader.by_ref().take(MAX_ROW_BYTES as u64);
-            let read = limited.read_until(b'\n', &mut self.buffer).map_err(|e| self.source.error(e, Some(self.line + 1)))?;
+            let read =
+                limited.read_until(b'\n', &mut self.buffer).map_err(|e| self.source.error(e, Some(self.line + 1)))?;
             if read == 0 {
                 return Ok(None);
             }

@@ -60,7 +60,9 @@ impl Iterator for Batches {
                     }
                     Err(error) => error,
                 },
-                Some(Err(error)) => Error::new("cannot read on in the Parquet file").caused_by(error).hint(super::TRUNCATED),
+                Some(Err(error)) => {
+                    Error::new("cannot read on in the Parquet file").caused_by(error).hint(super::TRUNCATED)
+                }
             };
             self.done = true;
             return Some(Err(error.in_file(self.path.display()).at_row(self.row)));
