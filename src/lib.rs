@@ -6,11 +6,17 @@
 //! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
 //! ARCHITECTURE.md describes the house as built.
 
+pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod pipeline;
+pub mod procedural;
+pub mod prompts;
 pub mod recipe;
 pub mod rule;
 pub mod schema;
 pub mod seed;
+pub mod stage;
+pub mod store;
 
 pub use error::{Error, Result};

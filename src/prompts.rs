@@ -1,0 +1,42 @@
+//! Prompt sets: from files of any layout of the field to clean, distinct, uncontaminated [`Prompt`] rows.
+//!
+//! One idea a file, in the order a row meets them: [`source`] says what to
+//! read, [`read`] turns bytes into rows, [`layout`] turns rows into prompts,
+//! [`import`] joins the two; then [`filter`], [`dedup`], [`decontam`] and
+//! [`sample`] decide what stays, and [`pipeline`] runs them in that order with
+//! bounded memory. A row that does not stay leaves a [`drops::Dropped`] behind.
+//!
+//! This room writes no Parquet: the prompts stage feeds it and stores what it yields.
+//!
+//! [`Prompt`]: crate::schema::Prompt
+
+pub mod codec;
+pub mod decontam;
+pub mod dedup;
+pub mod difficulty;
+pub mod drops;
+pub mod filter;
+pub mod gold;
+pub mod identity;
+pub mod import;
+pub mod language;
+pub mod layout;
+pub mod messages;
+pub mod minhash;
+pub mod pipeline;
+pub mod read;
+pub mod sample;
+pub mod source;
+pub mod text;
+
+pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit};
+pub use dedup::{DedupConfig, Deduplicator, NearConfig};
+pub use difficulty::{PassRates, PassWindow};
+pub use drops::{DropCounts, Dropped};
+pub use filter::FilterConfig;
+pub use identity::{mint, prompt_id};
+pub use import::{ImportReport, Imported, Importer};
+pub use layout::Layout;
+pub use pipeline::{PipelineConfig, PromptPipeline, Summary};
+pub use sample::SampleConfig;
+pub use source::{ColumnRef, Extra, Format, Mapping, OnError, SourceConfig};

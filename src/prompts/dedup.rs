@@ -1,0 +1,414 @@
+//! Duplicates: exact ones by the hash of the normal form, near ones by MinHash and locality-sensitive hashing.
+//!
+//! The first prompt in order stays; every later duplicate names the kept prompt
+//! it duplicates. Near duplicates are found by banding (two texts of Jaccard
+//! similarity J share one of b bands of r lanes with probability 1 − (1 − J^r)^b)
+//! and then verified against the kept prompt's signature, so nothing is dropped
+//! for a chain of ever less similar texts.
+//!
+//! Fingerprints are pure and computed in parallel; admission is sequential and
+//! cheap. The outcome depends on the order of the prompts alone.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use serde::{Deserialize, Serialize};
+
+use super::minhash::{MinHasher, similarity};
+use super::text::{Normal, TokenKind, fold, hash_bytes, rolling};
+use crate::{Error, Result};
+
+/// Which duplicates are dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DedupConfig {
+    /// Drop prompts equal in normal form.
+    pub exact: bool,
+    /// Drop near duplicates; `None` keeps them.
+    pub near: Option<NearConfig>,
+}
+
+impl Default for DedupConfig {
+    fn default() -> Self {
+        DedupConfig { exact: true, near: Some(NearConfig::default()) }
+    }
+}
+
+/// MinHash-LSH. The defaults are datatrove's shingles and bands: found with probability 0.92 at J = 0.8.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NearConfig {
+    /// Words in a shingle; characters in scripts written without spaces.
+    pub ngram: usize,
+    pub bands: usize,
+    /// Lanes in a band.
+    pub rows: usize,
+    /// Estimated Jaccard similarity from which two prompts are duplicates, 0 to 1.
+    pub threshold: f64,
+    /// Keep prompts whose numbers differ: the same story with other numbers is another problem.
+    pub keep_other_numbers: bool,
+    /// Kept prompts that one band's bucket holds at most. Bounds the work on sets made from one template.
+    pub bucket: usize,
+}
+
+impl Default for NearConfig {
+    fn default() -> Self {
+        NearConfig { ngram: 5, bands: 14, rows: 8, threshold: 0.8, keep_other_numbers: true, bucket: 64 }
+    }
+}
+
+/// What deciding on one prompt needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fingerprint {
+    key: u128,
+    /// Empty where near duplicates are kept or the text has no token.
+    signature: Vec<u32>,
+    numbers: u64,
+    gold: u64,
+}
+
+/// What became of one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Admission {
+    Kept,
+    /// Equal in normal form to this kept prompt.
+    Exact {
+        kept: String,
+        gold_differs: bool,
+    },
+    /// Similar to this kept prompt; `similarity` is the estimated Jaccard similarity.
+    Near {
+        kept: String,
+        similarity: f64,
+        gold_differs: bool,
+    },
+}
+
+/// Remembers what was kept: about 0.6 KB a prompt with the default bands.
+pub struct Deduplicator {
+    config: DedupConfig,
+    hasher: MinHasher,
+    exact: HashMap<u128, u32, Mixed>,
+    bands: Vec<HashMap<u32, u32, Mixed>>,
+    kept: Vec<Kept>,
+    /// Low halves of the kept signatures, one after the other: b-bit minwise hashing (Li and König
+    /// 2010) with b = 16, which halves the memory and adds 2^-16 to the similarity.
+    signatures: Vec<u16>,
+    /// `next[prompt * bands + band]`: the prompt before in the same bucket.
+    next: Vec<u32>,
+    full_buckets: u64,
+}
+
+struct Kept {
+    id: [u8; 32],
+    numbers: u64,
+    gold: u64,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Keys are hashes already.
+type Mixed = BuildHasherDefault<Identity>;
+
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash_bytes(bytes, self.0);
+    }
+    fn write_u32(&mut self, key: u32) {
+        self.0 = u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+impl Deduplicator {
+    /// # Errors
+    /// A parameter is out of range.
+    pub fn new(config: DedupConfig) -> Result<Self> {
+        let near = config.near.clone().unwrap_or_default();
+        let wrong = |what: &str| Err(Error::usage(format!("dedup.near: {what}")));
+        if near.ngram == 0 || near.bands == 0 || near.rows == 0 || near.bucket == 0 {
+            return wrong("`ngram`, `bands`, `rows` and `bucket` must be at least 1");
+        }
+        if near.bands.saturating_mul(near.rows) > 4096 {
+            return wrong("`bands` times `rows` must be at most 4096");
+        }
+        if !(near.threshold > 0.0 && near.threshold <= 1.0) {
+            return wrong("`threshold` must be above 0 and at most 1");
+        }
+        Ok(Deduplicator {
+            hasher: MinHasher::new(near.bands * near.rows, 0x67_7269_7374),
+            exact: HashMap::default(),
+            bands: (0..near.bands).map(|_| HashMap::default()).collect(),
+            kept: Vec::new(),
+            signatures: Vec::new(),
+            next: Vec::new(),
+            full_buckets: 0,
+            config,
+        })
+    }
+
+    /// Prompts kept so far.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// How often a kept prompt found a bucket full, so that later near duplicates of it may be missed.
+    pub fn full_buckets(&self) -> u64 {
+        self.full_buckets
+    }
+
+    /// The pure part: run it in parallel.
+    pub fn fingerprint(&self, normal: &Normal, gold: Option<&str>) -> Fingerprint {
+        let mut numbers = 0;
+        let mut signature = Vec::new();
+        if let Some(near) = &self.config.near {
+            for token in normal.tokens.iter().filter(|token| token.kind == TokenKind::Number) {
+                numbers = fold(numbers ^ token.hash, 0xd6e8_feb8_6659_fd93).wrapping_add(1);
+            }
+            let shingles = shingles(normal, near.ngram);
+            if !shingles.is_empty() {
+                signature = self.hasher.signature(&shingles);
+            }
+        }
+        Fingerprint {
+            key: normal.key(),
+            signature,
+            numbers,
+            gold: gold.map_or(0, |gold| hash_bytes(gold.as_bytes(), 3)),
+        }
+    }
+
+    /// Decides on the next prompt in order, and remembers it if kept. `id` is a prompt id of 32 bytes.
+    pub fn admit(&mut self, id: &str, print: &Fingerprint) -> Admission {
+        if self.config.exact {
+            if let Some(&index) = self.exact.get(&print.key) {
+                let kept = &self.kept[index as usize];
+                return Admission::Exact { kept: kept.id(), gold_differs: kept.gold != print.gold };
+            }
+        }
+        let keys = match self.near_duplicate(print) {
+            Ok((index, similarity)) => {
+                let kept = &self.kept[index as usize];
+                return Admission::Near { kept: kept.id(), similarity, gold_differs: kept.gold != print.gold };
+            }
+            Err(keys) => keys,
+        };
+        let index = u32::try_from(self.kept.len()).expect("four thousand million prompts do not fit in memory");
+        let mut bytes = [b'0'; 32];
+        let length = id.len().min(32);
+        bytes[..length].copy_from_slice(&id.as_bytes()[..length]);
+        self.kept.push(Kept { id: bytes, numbers: print.numbers, gold: print.gold });
+        if self.config.exact {
+            self.exact.insert(print.key, index);
+        }
+        if let Some(near) = &self.config.near {
+            // Every kept prompt has its slots, so that an index is a multiplication.
+            self.signatures.extend(print.signature.iter().map(|&lane| lane as u16));
+            self.signatures.resize((index as usize + 1) * near.bands * near.rows, 0);
+            self.next.resize((index as usize + 1) * near.bands, NONE);
+            for (band, key) in keys.into_iter().enumerate() {
+                match key {
+                    Some(key) => {
+                        let head = self.bands[band].insert(key, index).unwrap_or(NONE);
+                        self.next[index as usize * near.bands + band] = head;
+                    }
+                    None => self.full_buckets += 1,
+                }
+            }
+        }
+        Admission::Kept
+    }
+
+    /// The first kept prompt similar enough, in band order and newest first inside a bucket; or else
+    /// the band keys to remember, `None` for a bucket that is full.
+    fn near_duplicate(&self, print: &Fingerprint) -> Result<(u32, f64), Vec<Option<u32>>> {
+        let Some(near) = self.config.near.as_ref().filter(|_| !print.signature.is_empty()) else {
+            return Err(Vec::new());
+        };
+        let lanes = near.bands * near.rows;
+        let low: Vec<u16> = print.signature.iter().map(|&lane| lane as u16).collect();
+        let mut keys = Vec::with_capacity(near.bands);
+        for (band, rows) in print.signature.chunks_exact(near.rows).enumerate() {
+            let key =
+                rows.iter().fold(band as u64 + 1, |state, &lane| fold(state ^ u64::from(lane), 0x9e37_79b9_7f4a_7c15));
+            let key = (key >> 32) as u32 ^ key as u32;
+            let mut at = self.bands[band].get(&key).copied().unwrap_or(NONE);
+            let mut seen = 0;
+            while at != NONE {
+                let kept = &self.signatures[at as usize * lanes..][..lanes];
+                let numbers_agree = !near.keep_other_numbers || self.kept[at as usize].numbers == print.numbers;
+                if numbers_agree {
+                    let similarity = similarity(kept, &low);
+                    if similarity >= near.threshold {
+                        return Ok((at, similarity));
+                    }
+                }
+                seen += 1;
+                at = self.next[at as usize * near.bands + band];
+            }
+            keys.push((seen < near.bucket).then_some(key));
+        }
+        Err(keys)
+    }
+}
+
+impl Kept {
+    fn id(&self) -> String {
+        String::from_utf8_lossy(&self.id).into_owned()
+    }
+}
+
+/// Hashes of all windows of `n` tokens; a shorter text is one shingle, an empty one none.
+pub fn shingles(normal: &Normal, n: usize) -> Vec<u64> {
+    let hashes: Vec<u64> = normal.tokens.iter().map(|token| token.hash).collect();
+    let mut shingles = Vec::with_capacity(hashes.len());
+    rolling(&hashes, n.min(hashes.len()), |_, hash| shingles.push(hash));
+    shingles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Rng;
+    use proptest::prelude::*;
+    use rayon::prelude::*;
+
+    fn run(config: DedupConfig, texts: &[&str]) -> Vec<Admission> {
+        let mut dedup = Deduplicator::new(config).unwrap();
+        let admit = |(i, text): (usize, &&str)| {
+            let print = dedup.fingerprint(&Normal::of(text), None);
+            dedup.admit(&format!("{i:032}"), &print)
+        };
+        texts.iter().enumerate().map(admit).collect()
+    }
+
+    const STORY: &str = "Natalia sold clips to forty eight of her friends in April and then she sold half as many clips \
+        in May so how many clips did Natalia sell altogether in April and May if none of them was ever given back to her";
+
+    #[test]
+    fn the_first_stays_and_duplicates_name_it() {
+        let near = STORY.replace("altogether", "in total");
+        let out = run(DedupConfig::default(), &[STORY, &STORY.to_uppercase(), "Another question?", &near]);
+        assert_eq!(out[0], Admission::Kept);
+        assert_eq!(out[1], Admission::Exact { kept: format!("{:032}", 0), gold_differs: false });
+        assert_eq!(out[2], Admission::Kept);
+        assert!(
+            matches!(&out[3], Admission::Near { kept, similarity, .. } if *kept == format!("{:032}", 0) && *similarity > 0.8)
+        );
+    }
+
+    #[test]
+    fn other_numbers_are_another_problem_unless_told_otherwise() {
+        let (a, b) = (STORY.replace("forty eight", "48"), STORY.replace("forty eight", "96"));
+        assert_eq!(run(DedupConfig::default(), &[&a, &b])[1], Admission::Kept);
+        let near = NearConfig { keep_other_numbers: false, threshold: 0.7, ..NearConfig::default() };
+        let out = run(DedupConfig { exact: true, near: Some(near) }, &[&a, &b]);
+        assert!(matches!(out[1], Admission::Near { .. }), "{out:?}");
+    }
+
+    #[test]
+    fn short_and_empty_texts_are_compared_whole() {
+        let out = run(DedupConfig::default(), &["Add 3+5", "Add 3-5", "add 3+5.", "", "?"]);
+        assert_eq!(out[..2], [Admission::Kept, Admission::Kept]);
+        assert!(matches!(out[2], Admission::Exact { .. }));
+        assert_eq!(out[3], Admission::Kept);
+        assert!(matches!(out[4], Admission::Exact { .. }), "nothing but punctuation is nothing");
+    }
+
+    #[test]
+    fn chinese_is_shingled_by_characters() {
+        let a = "小明家里养了一些鸡和兔子,一共有三十五个头和九十四只脚,请问小明家里鸡和兔子各有多少只,请写出详细的计算过程。";
+        let b = a.replace("详细的", "完整的");
+        let out = run(
+            DedupConfig { exact: true, near: Some(NearConfig { threshold: 0.6, ..NearConfig::default() }) },
+            &[a, &b],
+        );
+        assert!(matches!(out[1], Admission::Near { .. }), "{out:?}");
+    }
+
+    #[test]
+    fn a_template_set_stays_fast_and_bounded() {
+        let texts: Vec<String> = (0..20_000)
+            .map(|i| format!("A farmer has {i} apples and gives some of them away to each of his many friends in the village today"))
+            .collect();
+        let mut dedup = Deduplicator::new(DedupConfig::default()).unwrap();
+        let start = std::time::Instant::now();
+        for (i, text) in texts.iter().enumerate() {
+            let print = dedup.fingerprint(&Normal::of(text), None);
+            assert_eq!(dedup.admit(&format!("{i:032}"), &print), Admission::Kept);
+        }
+        assert!(dedup.full_buckets() > 0);
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn parameters_out_of_range_are_usage_errors() {
+        for near in [
+            NearConfig { rows: 0, ..NearConfig::default() },
+            NearConfig { threshold: 1.5, ..NearConfig::default() },
+            NearConfig { threshold: f64::NAN, ..NearConfig::default() },
+            NearConfig { bands: 1 << 40, ..NearConfig::default() },
+        ] {
+            let error = Deduplicator::new(DedupConfig { exact: true, near: Some(near) }).err().unwrap();
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// The probability of a catch at similarity J follows the banding curve.
+        #[test]
+        fn the_similarity_of_edited_texts_is_estimated_within_five_deviations(seed: u64, edits in 0usize..6) {
+            let mut rng = Rng::new(seed);
+            let mut words: Vec<String> = (0..80).map(|_| format!("w{}", rng.below(5_000))).collect();
+            let original = words.join(" ");
+            for _ in 0..edits {
+                let at = rng.below(80) as usize;
+                words[at] = format!("e{}", rng.below(5_000));
+            }
+            let (a, b) = (shingles(&Normal::of(&original), 5), shingles(&Normal::of(&words.join(" ")), 5));
+            let (mut left, mut right) = (a.clone(), b.clone());
+            left.sort_unstable(); left.dedup(); right.sort_unstable(); right.dedup();
+            let shared = left.iter().filter(|x| right.binary_search(x).is_ok()).count();
+            let truth = shared as f64 / (left.len() + right.len() - shared) as f64;
+            let hasher = MinHasher::new(112, 0x67_7269_7374);
+            let estimate = similarity(&hasher.signature(&a), &hasher.signature(&b));
+            let deviation = (truth * (1.0 - truth) / 112.0).sqrt();
+            prop_assert!((estimate - truth).abs() <= 5.0 * deviation + 1e-9, "{estimate} for {truth}");
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_the_outcome() {
+        let mut rng = Rng::new(5);
+        let texts: Vec<String> = (0..600)
+            .map(|_| {
+                (0..12).map(|i| format!("{}{}", "abc".repeat(i % 3 + 1), rng.below(3))).collect::<Vec<_>>().join(" ")
+            })
+            .collect();
+        let outcome = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let near = NearConfig { ngram: 2, threshold: 0.5, keep_other_numbers: false, ..NearConfig::default() };
+            let mut dedup = Deduplicator::new(DedupConfig { exact: true, near: Some(near) }).unwrap();
+            let prints: Vec<_> =
+                pool.install(|| texts.par_iter().map(|text| dedup.fingerprint(&Normal::of(text), None)).collect());
+            prints.iter().enumerate().map(|(i, print)| dedup.admit(&format!("{i:032}"), print)).collect::<Vec<_>>()
+        };
+        let one = outcome(1);
+        assert_eq!(one, outcome(4));
+        assert!(one.iter().any(|a| matches!(a, Admission::Near { .. })));
+    }
+}

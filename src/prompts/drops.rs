@@ -1,0 +1,43 @@
+//! Every prompt that did not stay, and why.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::import::Imported;
+
+/// One dropped prompt: a row of the drop log.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dropped {
+    pub prompt_id: String,
+    /// The prompt's data source.
+    pub source: String,
+    /// The file it was read from.
+    pub file: String,
+    /// 0-based row of that file.
+    pub row: u64,
+    /// 1-based line where the row starts; null for Parquet.
+    pub line: Option<usize>,
+    /// A short, stable code: `too_short`, `too_long`, `language`, `no_gold`, `duplicate_id`, `exact_duplicate`,
+    /// `near_duplicate`, `contaminated`, `unmeasured`, `pass_rate`, `sampled_out`.
+    pub reason: &'static str,
+    /// What decided it: the kept prompt it duplicates, the n-gram, the length.
+    pub detail: String,
+}
+
+impl Dropped {
+    pub fn new(from: &Imported, reason: &'static str, detail: impl Into<String>) -> Self {
+        Dropped {
+            prompt_id: from.prompt.prompt_id.clone(),
+            source: from.prompt.source.clone(),
+            file: from.file.to_string(),
+            row: from.place.row,
+            line: from.place.line,
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// Drops by reason.
+pub type DropCounts = BTreeMap<String, u64>;

@@ -1,0 +1,188 @@
+//! Gold answers as the field writes them: after `####`, inside the last `\boxed{}`, as numbers, lists, or a sentinel.
+
+use serde_json::Value;
+
+/// What a row says of its gold answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gold {
+    Answer(String),
+    /// No usable answer, with the reason that the import report counts:
+    /// `absent`, `empty`, `proof`, `notfound`, `no_marker`, `no_box`, `imprecise`.
+    Missing(&'static str),
+}
+
+impl Gold {
+    /// Sorts sentinels from answers.
+    pub fn of_text(text: &str) -> Gold {
+        let text = text.trim();
+        match sentinel(text) {
+            Some(reason) => Gold::Missing(reason),
+            None => Gold::Answer(text.to_owned()),
+        }
+    }
+
+    /// The answer in a cell; a list is joined with `, `. `None` for an object: its meaning is a rule's business.
+    pub fn of_value(value: &Value) -> Option<Gold> {
+        Some(match value {
+            Value::Null => Gold::Missing("absent"),
+            Value::Bool(b) => Gold::Answer(if *b { "True" } else { "False" }.to_owned()),
+            Value::Number(number) => number_text(number).map_or(Gold::Missing("imprecise"), Gold::Answer),
+            Value::String(text) => Gold::of_text(text),
+            Value::Array(list) => {
+                let mut parts = Vec::with_capacity(list.len());
+                for item in list {
+                    match Gold::of_value(item)? {
+                        Gold::Answer(text) => parts.push(text),
+                        missing => return Some(missing),
+                    }
+                }
+                Gold::of_text(&parts.join(", "))
+            }
+            Value::Object(_) => return None,
+        })
+    }
+}
+
+/// Words that stand where an answer should: NuminaMath writes `proof` and `notfound`; the others are export accidents.
+fn sentinel(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        return Some("empty");
+    }
+    if text.len() > 16 {
+        return None;
+    }
+    match text.to_ascii_lowercase().as_str() {
+        "proof" => Some("proof"),
+        "notfound" | "not found" | "not_found" => Some("notfound"),
+        "nan" | "null" | "n/a" => Some("empty"),
+        _ => None,
+    }
+}
+
+/// A JSON number as the text a rule should compare: `27.0` is `27`.
+/// `None` beyond 2^53, where the source's own digits are already lost.
+fn number_text(number: &serde_json::Number) -> Option<String> {
+    if number.is_i64() || number.is_u64() {
+        return Some(number.to_string());
+    }
+    let x = number.as_f64().filter(|x| x.abs() < (1u64 << 53) as f64)?;
+    Some(if x.fract() == 0.0 { format!("{}", x as i64) } else { x.to_string() })
+}
+
+/// GSM8K's answer text: the worked solution, then `#### gold` (or a last line `A: gold`, as its
+/// authors' model solutions have it). `None` without a marker.
+pub fn split_marked(text: &str) -> Option<(&str, &str)> {
+    if let Some((solution, gold)) = text.rsplit_once("####") {
+        return Some((solution.trim(), gold.trim()));
+    }
+    let (solution, last) = text.trim_end().rsplit_once('\n')?;
+    Some((solution.trim(), last.strip_prefix("A:")?.trim()))
+}
+
+/// Takes GSM8K's calculator marks `<<48/2=24>>` out of a solution.
+pub fn strip_calculator(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("<<") {
+        let Some(length) = rest[start..].find(">>") else { break };
+        clean.push_str(&rest[..start]);
+        rest = &rest[start + length + 2..];
+    }
+    clean + rest
+}
+
+/// The content of the last `\boxed{…}` or `\fbox{…}` whose braces balance; also MATH's rare `\boxed 2`.
+pub fn last_boxed(text: &str) -> Option<&str> {
+    let mut end = text.len();
+    loop {
+        let start = text[..end].rfind("\\boxed").max(text[..end].rfind("\\fbox"))?;
+        let after = text[start..].trim_start_matches(|c: char| c == '\\' || c.is_ascii_alphabetic());
+        let body = after.trim_start();
+        if let Some(inner) = body.strip_prefix('{').and_then(balanced) {
+            return Some(inner.trim());
+        }
+        if body.len() < after.len() && !body.starts_with('{') {
+            let stop = body.find(['$', '.', '\n']).unwrap_or(body.len());
+            if !body[..stop].trim().is_empty() {
+                return Some(body[..stop].trim());
+            }
+        }
+        end = start;
+    }
+}
+
+/// The text up to the brace that closes one already open. `\{` and `\}` are text.
+fn balanced(text: &str) -> Option<&str> {
+    let (mut depth, mut escaped) = (1u32, false);
+    for (i, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'{' => depth += 1,
+            b'}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(&text[..i]);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn boxes_nest_and_the_last_balanced_one_wins() {
+        assert_eq!(last_boxed(r"so $\boxed{\frac{14}{3}}$."), Some(r"\frac{14}{3}"));
+        assert_eq!(last_boxed(r"\boxed{1} then \boxed{2}"), Some("2"));
+        assert_eq!(last_boxed(r"\boxed{1} then \boxed{2"), Some("1"));
+        assert_eq!(last_boxed(r"\boxed{\{1, 2\}}"), Some(r"\{1, 2\}"));
+        assert_eq!(last_boxed(r"$\boxed 2$."), Some("2"));
+        assert_eq!(last_boxed(r"\fbox{7}"), Some("7"));
+        assert_eq!(last_boxed("no box, \\boxed"), None);
+    }
+
+    #[test]
+    fn gsm8k_answers_come_apart_and_lose_their_marks() {
+        let (solution, gold) = split_marked("48/2 = <<48/2=24>>24 clips.\n#### 72").unwrap();
+        assert_eq!((strip_calculator(solution).as_str(), gold), ("48/2 = 24 clips.", "72"));
+        assert_eq!(split_marked("9 * 2 = 18\nA: 18").unwrap().1, "18");
+        assert_eq!(split_marked("18"), None);
+        assert_eq!(strip_calculator("1 << 2 and no end"), "1 << 2 and no end");
+    }
+
+    #[test]
+    fn numbers_lists_and_sentinels() {
+        let answer = |text: &str| Some(Gold::Answer(text.to_owned()));
+        assert_eq!(Gold::of_value(&json!(27.0)), answer("27"));
+        assert_eq!(Gold::of_value(&json!(0.5)), answer("0.5"));
+        assert_eq!(Gold::of_value(&json!(-3)), answer("-3"));
+        assert_eq!(Gold::of_value(&json!(["$1$", "$2$"])), answer("$1$, $2$"));
+        assert_eq!(Gold::of_value(&json!(1e22)), Some(Gold::Missing("imprecise")));
+        assert_eq!(Gold::of_value(&json!(" Proof ")), Some(Gold::Missing("proof")));
+        assert_eq!(Gold::of_value(&json!("notfound")), Some(Gold::Missing("notfound")));
+        assert_eq!(Gold::of_value(&json!([])), Some(Gold::Missing("empty")));
+        assert_eq!(Gold::of_value(&json!("none")), answer("none"), "`none` answers `how many?`");
+        assert_eq!(Gold::of_value(&json!({"a": 1})), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_balanced_content_comes_back_from_its_box(inner in r"[a-z0-9 +\\{}]{0,40}", before in ".{0,40}") {
+            prop_assume!(balanced(&format!("{inner}}}")) == Some(inner.as_str()) && !inner.contains("box"));
+            let text = format!("{before} \\boxed{{{inner}}} done");
+            prop_assert_eq!(last_boxed(&text), Some(inner.trim()));
+        }
+
+        #[test]
+        fn no_text_makes_extraction_panic(text in r"(\\boxed|\\fbox|\{|\}|<<|>>|####|A:|\n|é| |x){0,30}") {
+            let _ = (last_boxed(&text), split_marked(&text), strip_calculator(&text));
+        }
+    }
+}

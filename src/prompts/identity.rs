@@ -1,0 +1,65 @@
+//! A prompt's id: a content hash, so that the same question is the same prompt in every run.
+
+use crate::schema::{Message, Prompt, Role};
+use crate::seed::content_id;
+
+/// The [`Prompt::prompt_id`] of this content: 32 hex digits.
+///
+/// Depends on the messages, gold, verification and domain, and on nothing
+/// else: re-reading the same question from another file, or with another
+/// source name, gives the same id. Null and empty text are kept apart.
+pub fn prompt_id(messages: &[Message], gold: Option<&str>, verification: Option<&str>, domain: &str) -> String {
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * messages.len() + 5);
+    for message in messages {
+        parts.push(role_name(message.role).as_bytes());
+        parts.push(message.content.as_bytes());
+    }
+    for optional in [gold, verification] {
+        parts.push(if optional.is_some() { b"some" } else { b"null" });
+        parts.push(optional.unwrap_or("").as_bytes());
+    }
+    parts.push(domain.as_bytes());
+    content_id(parts)
+}
+
+/// Gives a prompt the id of its content.
+pub fn mint(mut prompt: Prompt) -> Prompt {
+    prompt.prompt_id =
+        prompt_id(&prompt.messages, prompt.gold.as_deref(), prompt.verification.as_deref(), &prompt.domain);
+    prompt
+}
+
+/// The role as the field's files spell it.
+pub(crate) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(content: &str) -> Vec<Message> {
+        vec![Message { role: Role::User, content: content.to_owned() }]
+    }
+
+    #[test]
+    fn the_id_follows_content_and_tells_null_from_empty() {
+        let base = prompt_id(&user("1+1?"), Some("2"), None, "math");
+        assert_eq!(base, prompt_id(&user("1+1?"), Some("2"), None, "math"));
+        assert_eq!(base.len(), 32);
+        for other in [
+            prompt_id(&user("1+1"), Some("2"), None, "math"),
+            prompt_id(&user("1+1?"), None, None, "math"),
+            prompt_id(&user("1+1?"), Some("2"), Some(""), "math"),
+            prompt_id(&user("1+1?"), Some("2"), None, "logic"),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert_ne!(prompt_id(&user("a"), Some(""), None, "math"), prompt_id(&user("a"), None, None, "math"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Conversations in the two spellings of the field: `role`/`content` and `from`/`value`.
+
+use serde_json::Value;
+
+use super::read::kind;
+use crate::schema::{Message, Role};
+
+/// Reads a list of turns, given as JSON or (CSV) as text that holds JSON.
+///
+/// # Errors
+/// What is wrong, in words: no list, an unknown role, a turn without text, a part that is no text.
+pub fn parse(value: &Value) -> Result<Vec<Message>, String> {
+    match value {
+        Value::Array(turns) => turns.iter().enumerate().map(|(i, turn)| message(turn, i)).collect(),
+        Value::String(text) if text.trim_start().starts_with('[') => match serde_json::from_str::<Value>(text) {
+            Ok(Value::Array(turns)) => turns.iter().enumerate().map(|(i, turn)| message(turn, i)).collect(),
+            _ => Err("the text is no JSON list of turns".to_owned()),
+        },
+        other => Err(format!("a conversation must be a list of turns, this is {}", kind(other))),
+    }
+}
+
+fn message(turn: &Value, index: usize) -> Result<Message, String> {
+    let object = turn.as_object().ok_or_else(|| format!("turn {index} must be an object, it is {}", kind(turn)))?;
+    let pick = |names: [&str; 2]| names.iter().find_map(|name| object.get(*name)).filter(|value| !value.is_null());
+    let name = pick(["role", "from"]).and_then(Value::as_str).ok_or_else(|| format!("turn {index} has no role"))?;
+    let role = role(name).ok_or_else(|| format!("turn {index} has the unknown role `{name}`"))?;
+    let content = match pick(["content", "value"]) {
+        None => String::new(),
+        Some(value) => content(value).map_err(|what| format!("turn {index}: {what}"))?,
+    };
+    Ok(Message { role, content })
+}
+
+fn role(name: &str) -> Option<Role> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "user" | "human" | "prompter" => Role::User,
+        "assistant" | "gpt" | "chatgpt" | "bot" | "model" | "function_call" => Role::Assistant,
+        "system" | "developer" => Role::System,
+        "tool" | "function" | "observation" | "ipython" => Role::Tool,
+        _ => return None,
+    })
+}
+
+/// Plain text, or a list of text parts as multimodal schemas have it.
+fn content(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(parts) => {
+            let mut text = String::new();
+            for part in parts {
+                let piece = part.as_str().or_else(|| {
+                    let part = part.as_object()?;
+                    let is_text = part.get("type").and_then(Value::as_str).is_none_or(|kind| kind == "text");
+                    is_text.then(|| part.get("text").or_else(|| part.get("content"))?.as_str()).flatten()
+                });
+                text += piece.ok_or("a part of the content is no text; images and audio are not supported")?;
+            }
+            Ok(text)
+        }
+        other => Err(format!("the content must be text, it is {}", kind(other))),
+    }
+}
+
+/// Cuts a conversation after its last user turn. An assistant turn at the very end becomes the solution.
+///
+/// # Errors
+/// There is no user turn, or the last one is empty.
+pub fn split(mut messages: Vec<Message>) -> Result<(Vec<Message>, Option<String>), String> {
+    let last = messages.iter().rposition(|m| m.role == Role::User).ok_or("the conversation has no user turn")?;
+    if messages[last].content.trim().is_empty() {
+        return Err("the last user turn is empty".to_owned());
+    }
+    let answer = messages.split_off(last + 1).pop().filter(|m| m.role == Role::Assistant).map(|m| m.content);
+    Ok((messages, answer.filter(|text| !text.trim().is_empty())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_spellings_and_text_parts_read_alike() {
+        let openai = json!([{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": "a"}]);
+        let sharegpt =
+            json!([{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]);
+        let text = Value::String(openai.to_string());
+        assert_eq!(parse(&openai).unwrap(), parse(&sharegpt).unwrap());
+        assert_eq!(parse(&openai).unwrap(), parse(&text).unwrap());
+        let (messages, solution) = split(parse(&openai).unwrap()).unwrap();
+        assert_eq!((messages.len(), solution.as_deref()), (2, Some("a")));
+    }
+
+    #[test]
+    fn earlier_turns_stay_and_an_empty_answer_is_none() {
+        let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": ""}]);
+        let (messages, solution) = split(parse(&turns).unwrap()).unwrap();
+        assert_eq!((messages.len(), solution), (3, None));
+    }
+
+    #[test]
+    fn faults_are_told_in_words() {
+        for (turns, told) in [
+            (json!("hello"), "must be a list of turns"),
+            (json!([1]), "turn 0 must be an object, it is a number"),
+            (json!([{"content": "x"}]), "turn 0 has no role"),
+            (json!([{"role": "wizard", "content": "x"}]), "unknown role `wizard`"),
+            (json!([{"role": "user", "content": [{"type": "image_url"}]}]), "images and audio"),
+            (json!([{"role": "user", "content": 3}]), "must be text, it is a number"),
+        ] {
+            assert!(parse(&turns).unwrap_err().contains(told), "{turns}");
+        }
+        assert!(split(vec![]).unwrap_err().contains("no user turn"));
+    }
+}

@@ -1,0 +1,269 @@
+//! The whole of prompt preparation in one pass: filters, exact and near duplicates, contamination,
+//! measured difficulty, sampling.
+//!
+//! Rows stream in batches. Pure work (normal forms, signatures, scans) runs in
+//! parallel; decisions are taken in order, so the outcome depends on the input
+//! alone. Memory holds one batch and the keys of kept prompts; where sampling
+//! needs to see all prompts first, the rows wait in a temporary file.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::codec::Spill;
+use super::decontam::{DecontamConfig, Decontaminator, EvalSet, Hit};
+use super::dedup::{Admission, DedupConfig, Deduplicator, Fingerprint};
+use super::difficulty::{PassRates, PassWindow};
+use super::drops::{DropCounts, Dropped};
+use super::filter::FilterConfig;
+use super::import::Imported;
+use super::sample::{SampleConfig, Sampler, StratumReport};
+use super::text::{Normal, hash_bytes};
+use crate::Result;
+use crate::schema::{Prompt, Role};
+
+/// Rows worked on together. Fixed: nothing may depend on the machine.
+const BATCH: usize = 4096;
+
+/// What is done to imported prompts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineConfig {
+    pub filter: FilterConfig,
+    pub dedup: DedupConfig,
+    pub decontaminate: DecontamConfig,
+    /// Pass rates to keep, where pass rates are given.
+    pub pass_rate: Option<PassWindow>,
+    pub sample: Option<SampleConfig>,
+}
+
+/// Where rows go. Errors stop the pipeline.
+pub trait Sink {
+    /// A prompt that stays, in input order.
+    fn keep(&mut self, prompt: Prompt) -> Result<()>;
+    /// A prompt that does not.
+    fn drop(&mut self, drop: Dropped) -> Result<()>;
+    /// An overlap with an evaluation set.
+    fn hit(&mut self, hit: Hit) -> Result<()>;
+}
+
+/// The account of one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Prompts that came in.
+    pub rows: u64,
+    pub kept: u64,
+    pub drops: DropCounts,
+    /// Overlaps reported; a contaminated prompt has one or more.
+    pub hits: u64,
+    /// Duplicates whose gold differs from the kept prompt's: one of the two is wrong.
+    pub gold_conflicts: u64,
+    /// See [`Deduplicator::full_buckets`].
+    pub full_buckets: u64,
+    /// Strata by name; empty without sampling.
+    pub strata: Vec<StratumReport>,
+}
+
+/// Prompt preparation with its evaluation sets and pass rates.
+pub struct PromptPipeline {
+    config: PipelineConfig,
+    seed: u64,
+    decontaminator: Option<Decontaminator>,
+    pass_rates: Option<PassRates>,
+}
+
+/// One row of a batch on its way.
+struct Work {
+    row: Imported,
+    normal: Normal,
+    print: Fingerprint,
+}
+
+impl PromptPipeline {
+    /// `evals` empty: no decontamination. `seed` decides the sample alone.
+    ///
+    /// # Errors
+    /// A parameter is out of range or an evaluation set is empty.
+    pub fn new(config: PipelineConfig, seed: u64, evals: &[EvalSet]) -> Result<Self> {
+        Deduplicator::new(config.dedup.clone())?;
+        if let Some(sample) = &config.sample {
+            Sampler::new(sample.clone(), seed)?;
+        }
+        let decontaminator = match evals {
+            [] => None,
+            sets => Some(Decontaminator::new(config.decontaminate.clone(), sets)?),
+        };
+        Ok(PromptPipeline { config, seed, decontaminator, pass_rates: None })
+    }
+
+    /// Sets difficulty from measured pass rates, and applies the window if the configuration has one.
+    pub fn with_pass_rates(mut self, rates: PassRates) -> Self {
+        self.pass_rates = Some(rates);
+        self
+    }
+
+    /// Runs over all rows.
+    ///
+    /// # Errors
+    /// The first error of `rows` or of the sink, or the temporary file's.
+    pub fn run(&self, rows: impl IntoIterator<Item = Result<Imported>>, sink: &mut dyn Sink) -> Result<Summary> {
+        let mut state = State {
+            summary: Summary::default(),
+            dedup: Deduplicator::new(self.config.dedup.clone())?,
+            ids: HashSet::new(),
+            sampling: match &self.config.sample {
+                Some(sample) => Some((Sampler::new(sample.clone(), self.seed)?, Spill::new()?)),
+                None => None,
+            },
+            sink,
+        };
+        let mut rows = rows.into_iter();
+        loop {
+            let batch = rows.by_ref().take(BATCH).collect::<Result<Vec<Imported>>>()?;
+            if batch.is_empty() {
+                break;
+            }
+            state.summary.rows += batch.len() as u64;
+            self.batch(batch, &mut state)?;
+        }
+        state.summary.full_buckets = state.dedup.full_buckets();
+        state.finish()
+    }
+
+    fn batch(&self, batch: Vec<Imported>, state: &mut State<'_>) -> Result<()> {
+        let reasons: Vec<_> = batch.par_iter().map(|row| self.config.filter.reason(&row.prompt)).collect();
+        let mut passed = Vec::with_capacity(batch.len());
+        for (row, reason) in batch.into_iter().zip(reasons) {
+            match reason {
+                Some((reason, detail)) => state.drop(&row, reason, detail)?,
+                None => passed.push(row),
+            }
+        }
+        let work: Vec<Work> = passed
+            .into_par_iter()
+            .map(|row| {
+                let normal = Normal::of(&text_of(&row.prompt));
+                let print = state.dedup.fingerprint(&normal, row.prompt.gold.as_deref());
+                Work { row, normal, print }
+            })
+            .collect();
+        let mut distinct = Vec::with_capacity(work.len());
+        for work in work {
+            if let Some(work) = state.admit(work)? {
+                distinct.push(work);
+            }
+        }
+        let hits: Vec<Vec<Hit>> = match &self.decontaminator {
+            Some(index) => {
+                distinct.par_iter().map(|work| index.scan(&work.row.prompt.prompt_id, &work.normal)).collect()
+            }
+            None => vec![Vec::new(); distinct.len()],
+        };
+        for (work, hits) in distinct.into_iter().zip(hits) {
+            let mut row = work.row;
+            if let Some(first) = hits.first() {
+                let detail = format!("{} row {}: {}", first.eval_set, first.eval_row, first.ngram);
+                state.summary.hits += hits.len() as u64;
+                for hit in hits {
+                    state.sink.hit(hit)?;
+                }
+                state.drop(&row, "contaminated", detail)?;
+                continue;
+            }
+            if let Some(rates) = &self.pass_rates {
+                rates.apply(&mut row.prompt);
+                let window = self.config.pass_rate.as_ref();
+                if let Some((reason, detail)) = window.and_then(|window| rates.reason(&row.prompt.prompt_id, window)) {
+                    state.drop(&row, reason, detail)?;
+                    continue;
+                }
+            }
+            state.keep(row)?;
+        }
+        Ok(())
+    }
+}
+
+struct State<'a> {
+    summary: Summary,
+    dedup: Deduplicator,
+    /// Hashes of the ids let through: a dataset's ids are unique even where duplicates are wanted.
+    ids: HashSet<u64>,
+    sampling: Option<(Sampler, Spill)>,
+    sink: &'a mut dyn Sink,
+}
+
+impl State<'_> {
+    fn drop(&mut self, row: &Imported, reason: &'static str, detail: impl Into<String>) -> Result<()> {
+        *self.summary.drops.entry(reason.to_owned()).or_default() += 1;
+        self.sink.drop(Dropped::new(row, reason, detail))
+    }
+
+    /// The row if it is no duplicate.
+    fn admit(&mut self, work: Work) -> Result<Option<Work>> {
+        let id = &work.row.prompt.prompt_id;
+        let (reason, detail, conflict) = match self.dedup.admit(id, &work.print) {
+            Admission::Kept => {
+                if self.ids.insert(hash_bytes(id.as_bytes(), 4)) {
+                    return Ok(Some(work));
+                }
+                ("duplicate_id", format!("of {id}"), false)
+            }
+            Admission::Exact { kept, gold_differs } => ("exact_duplicate", format!("of {kept}"), gold_differs),
+            Admission::Near { kept, similarity, gold_differs } => {
+                ("near_duplicate", format!("of {kept}, similarity {similarity:.3}"), gold_differs)
+            }
+        };
+        self.summary.gold_conflicts += u64::from(conflict);
+        let detail = if conflict { detail + ", gold differs" } else { detail };
+        self.drop(&work.row, reason, detail)?;
+        Ok(None)
+    }
+
+    fn keep(&mut self, row: Imported) -> Result<()> {
+        match &mut self.sampling {
+            Some((sampler, spill)) => {
+                sampler.note(&row.prompt);
+                spill.push(&row)
+            }
+            None => {
+                self.summary.kept += 1;
+                self.sink.keep(row.prompt)
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Summary> {
+        if let Some((sampler, spill)) = self.sampling.take() {
+            let (keep, strata) = sampler.decide();
+            self.summary.strata = strata;
+            for (row, keep) in spill.into_rows()?.zip(keep) {
+                let row = row?;
+                if keep {
+                    self.summary.kept += 1;
+                    self.sink.keep(row.prompt)?;
+                } else {
+                    self.drop(&row, "sampled_out", "beyond the stratum's target")?;
+                }
+            }
+        }
+        Ok(self.summary)
+    }
+}
+
+/// What duplicates and contamination are judged by: all turns but the system's.
+fn text_of(prompt: &Prompt) -> Cow<'_, str> {
+    let mut turns = prompt.messages.iter().filter(|m| m.role != Role::System).map(|m| m.content.as_str());
+    match (turns.next(), turns.next()) {
+        (Some(only), None) => Cow::Borrowed(only),
+        (Some(first), Some(second)) => {
+            Cow::Owned([first, second].into_iter().chain(turns).collect::<Vec<_>>().join("\n"))
+        }
+        (None, _) => Cow::Borrowed(""),
+    }
+}
+
+#[cfg(test)]
+mod tests;

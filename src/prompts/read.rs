@@ -1,0 +1,413 @@
+//! Files to rows: opens a file, tells its compression and format, and streams its rows as JSON objects.
+//!
+//! Compression is told by magic bytes (gzip `1f 8b`, zstd `28 b5 2f fd`), never
+//! by name. A fault of one row is data ([`Item::Fault`]), so that the caller
+//! decides whether it stops the stage; a fault of the file is an [`Error`].
+
+mod delimited;
+mod json;
+mod lines;
+mod parquet;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::source::Format;
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// Longest single row that is read, in bytes: a guard against files that are no text at all.
+pub const MAX_ROW_BYTES: usize = 256 << 20;
+
+/// One row of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub place: Place,
+    pub columns: Map<String, Value>,
+}
+
+/// Where in its file a row is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// 0-based.
+    pub row: u64,
+    /// 1-based line of a text file where the row starts; `None` for Parquet.
+    pub line: Option<usize>,
+}
+
+/// What is wrong with one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    pub place: Place,
+    /// 1-based, in characters, where known.
+    pub column: Option<usize>,
+    pub field: Option<String>,
+    /// A short, stable code, counted by the import report: `bad_json`, `invalid_utf8`, `missing_prompt` …
+    pub reason: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Fault {
+    pub fn new(place: Place, reason: &'static str, message: impl Into<String>) -> Self {
+        Fault { place, column: None, field: None, reason, message: message.into(), hint: None }
+    }
+
+    pub fn in_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The fault as an error that stops the stage.
+    pub fn into_error(self, file: &Path) -> Error {
+        let mut error = Error::new(self.message).in_file(file.display());
+        error = match self.place.line {
+            Some(line) => error.at_line(line, self.column),
+            None => error.at_row(self.place.row),
+        };
+        if let Some(field) = self.field {
+            error = error.in_field(field);
+        }
+        if let Some(hint) = self.hint {
+            error = error.hint(hint);
+        }
+        error.hint("`on_error = \"skip\"` in the source leaves such rows out and counts them")
+    }
+}
+
+/// One step of reading.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    Row(Row),
+    Fault(Fault),
+}
+
+/// Streams the rows of one file.
+pub struct Rows {
+    items: Box<dyn Iterator<Item = Result<Item>> + Send>,
+    /// What the file turned out to be.
+    pub format: Format,
+}
+
+impl Iterator for Rows {
+    type Item = Result<Item>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.items.next()
+    }
+}
+
+/// Opens a file. Rows are read as they are asked for.
+///
+/// # Errors
+/// The file does not open, its compression or Parquet footer is broken, its
+/// format cannot be told, or (CSV) its header is unusable.
+pub fn open(path: &Path, format: Format) -> Result<Rows> {
+    let mut file = File::open(path)
+        .or_fail(|| "cannot open the prompts file".to_owned())
+        .map_err(|error| error.in_file(path.display()))?;
+    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+        return Err(Error::new("this is a folder, a file is wanted").in_file(path.display()));
+    }
+    let magic = peek(&mut file, path)?;
+    let compression = Compression::of(&magic);
+    if compression == Compression::None && is_parquet(&magic, path, format) {
+        let rows = parquet::rows(file, path)?;
+        return Ok(Rows { items: Box::new(rows), format: Format::Parquet });
+    }
+    let mut reader = Source::new(compression.reader(file, path)?, path);
+    let head = reader.head()?;
+    if is_parquet(head, path, format) {
+        let rows = parquet::rows(spill(reader, path)?, path)?;
+        return Ok(Rows { items: Box::new(rows), format: Format::Parquet });
+    }
+    let format = match format {
+        Format::Auto => text_format(path, head)?,
+        given => given,
+    };
+    let items: Box<dyn Iterator<Item = Result<Item>> + Send> = match format {
+        Format::Jsonl => Box::new(lines::JsonLines::new(reader)),
+        Format::Json => json::rows(reader)?,
+        Format::Csv => Box::new(delimited::Delimited::new(reader, b',')?),
+        Format::Tsv => Box::new(delimited::Delimited::new(reader, b'\t')?),
+        Format::Parquet | Format::Auto => unreachable!("Parquet left above, auto was told apart"),
+    };
+    Ok(Rows { items, format })
+}
+
+/// A decompressed byte stream that knows its file and has lost its byte-order mark.
+pub(super) struct Source {
+    reader: Box<dyn BufRead + Send>,
+    path: std::path::PathBuf,
+}
+
+impl Source {
+    fn new(reader: Box<dyn BufRead + Send>, path: &Path) -> Self {
+        Source { reader, path: path.to_owned() }
+    }
+
+    /// The first bytes, not consumed; a UTF-8 byte-order mark is.
+    fn head(&mut self) -> Result<&[u8]> {
+        let path = &self.path;
+        let broken = |error: std::io::Error| {
+            Error::new("cannot read the prompts file").in_file(path.display()).caused_by(error).hint(TRUNCATED)
+        };
+        if self.reader.fill_buf().map_err(broken)?.starts_with(b"\xef\xbb\xbf") {
+            self.reader.consume(3);
+        }
+        self.reader.fill_buf().map_err(broken)
+    }
+
+    /// An input/output fault with its place: most often a cut-off archive.
+    fn error(&self, error: std::io::Error, line: Option<usize>) -> Error {
+        let mut report = Error::new("cannot read on in the prompts file").in_file(self.path.display()).hint(TRUNCATED);
+        if let Some(line) = line {
+            report = report.at_line(line, None);
+        }
+        report.caused_by(error)
+    }
+}
+
+const TRUNCATED: &str = "the file may be cut off or damaged; compare its size or checksum with the original's";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    fn of(magic: &[u8]) -> Self {
+        match magic {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    fn reader(self, file: File, path: &Path) -> Result<Box<dyn BufRead + Send>> {
+        let file = BufReader::with_capacity(1 << 16, file);
+        Ok(match self {
+            Compression::None => Box::new(file),
+            // Concatenated members are one file, as gzip(1) has it.
+            Compression::Gzip => {
+                Box::new(BufReader::with_capacity(1 << 17, flate2::bufread::MultiGzDecoder::new(file)))
+            }
+            Compression::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(file)
+                    .or_fail(|| "cannot start to decompress".to_owned())
+                    .map_err(|error| error.in_file(path.display()))?;
+                Box::new(BufReader::with_capacity(1 << 17, decoder))
+            }
+        })
+    }
+}
+
+fn peek(file: &mut File, path: &Path) -> Result<Vec<u8>> {
+    let mut magic = Vec::with_capacity(4);
+    Read::by_ref(file)
+        .take(4)
+        .read_to_end(&mut magic)
+        .and_then(|_| file.seek(SeekFrom::Start(0)))
+        .or_fail(|| "cannot read the prompts file".to_owned())
+        .map_err(|error| error.in_file(path.display()))?;
+    Ok(magic)
+}
+
+/// By magic, or because the name or the recipe says so: then a wrong magic is the Parquet reader's error.
+fn is_parquet(head: &[u8], path: &Path, format: Format) -> bool {
+    match format {
+        Format::Parquet => true,
+        Format::Auto => head.starts_with(b"PAR1") || extension(path).as_deref() == Some("parquet"),
+        _ => false,
+    }
+}
+
+/// Parquet needs to seek: a compressed one is unpacked to a temporary file first.
+fn spill(mut reader: Source, path: &Path) -> Result<File> {
+    let mut file = tempfile::tempfile().or_fail(|| "cannot make a temporary file".to_owned())?;
+    std::io::copy(&mut reader.reader, &mut file)
+        .and_then(|_| file.seek(SeekFrom::Start(0)))
+        .or_fail(|| "cannot unpack the Parquet file".to_owned())
+        .map_err(|error| error.in_file(path.display()).hint(TRUNCATED))?;
+    Ok(file)
+}
+
+/// The extension below `.gz` and `.zst`, in lower case.
+fn extension(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = [".gz", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+}
+
+/// Whether a folder's file is one of ours, by its name.
+pub(super) fn is_data_file(path: &Path) -> bool {
+    matches!(extension(path).as_deref(), Some("jsonl" | "ndjson" | "json" | "csv" | "tsv" | "parquet"))
+}
+
+fn text_format(path: &Path, head: &[u8]) -> Result<Format> {
+    let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
+    match (extension(path).as_deref(), first) {
+        (Some("jsonl" | "ndjson"), Some(b'[')) => Ok(Format::Json),
+        (Some("jsonl" | "ndjson"), _) => Ok(Format::Jsonl),
+        // Many a `.json` file of the field holds one object a line.
+        (Some("json"), Some(b'{')) if json::is_lines(head) => Ok(Format::Jsonl),
+        (Some("json"), _) => Ok(Format::Json),
+        (Some("csv"), _) => Ok(Format::Csv),
+        (Some("tsv"), _) => Ok(Format::Tsv),
+        (_, Some(b'{')) => Ok(Format::Jsonl),
+        (_, Some(b'[')) => Ok(Format::Json),
+        _ => Err(Error::new("cannot tell what format the prompts file is in")
+            .in_file(path.display())
+            .hint("say it in the source: `format = \"jsonl\"`, `json`, `csv`, `tsv` or `parquet`")),
+    }
+}
+
+/// Parses one JSON object, or says what is wrong with it.
+fn parse_object(bytes: &[u8], place: Place) -> std::result::Result<Map<String, Value>, Fault> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let mut fault =
+            Fault::new(place, "invalid_utf8", format!("invalid UTF-8 (byte {} of the row)", error.valid_up_to() + 1))
+                .hint("convert the file to UTF-8, for example with iconv");
+        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        fault.column = (!valid.contains('\n')).then(|| valid.chars().count() + 1);
+        fault
+    })?;
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(columns)) => Ok(columns),
+        Ok(other) => {
+            Err(Fault::new(place, "not_an_object", format!("a row must be a JSON object, this is {}", kind(&other))))
+        }
+        Err(error) => {
+            // serde_json counts from the row's own first line.
+            let place = Place { line: place.line.map(|line| line + error.line().saturating_sub(1)), ..place };
+            let mut message = error.to_string();
+            if let Some(cut) = message.rfind(" at line ") {
+                message.truncate(cut);
+            }
+            let mut fault = Fault::new(place, "bad_json", format!("bad JSON: {message}"));
+            fault.column = (error.column() > 0).then_some(error.column());
+            if text.contains("NaN") || text.contains("Infinity") {
+                fault = fault.hint("JSON has no NaN or Infinity; write null");
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// What a JSON value is, in words.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    pub(crate) fn write(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn questions(path: &Path, format: Format) -> Vec<String> {
+        open(path, format)
+            .unwrap()
+            .map(|item| match item.unwrap() {
+                Item::Row(row) => row.columns["q"].as_str().unwrap().to_owned(),
+                Item::Fault(fault) => format!("!{} {:?}", fault.reason, fault.place.line),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_text_format_yields_the_same_rows_packed_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let jsonl = b"\xef\xbb\xbf{\"q\": \"a\"}\n\n{\"q\": \"b\"}".as_slice();
+        let cases: [(&str, &[u8]); 8] = [
+            ("a.jsonl", jsonl),
+            ("b.json", b"[{\"q\":\"a\"},\n {\"q\":\"b\"}]"),
+            ("c.json", b"{\"data\": [{\"q\":\"a\"}, {\"q\":\"b\"}]}"),
+            ("d.json", b"{\n \"x1\": {\"q\":\"a\"},\n \"x2\": {\"q\":\"b\"}}"),
+            ("e.csv", b"q,n\na,1\nb,2\n"),
+            ("f.tsv", b"q\tn\r\na\t1\r\nb\t2\r\n"),
+            ("g.json", b"{\"q\": \"a\"}\n{\"q\": \"b\"}\n"),
+            ("h", b"{\"q\": \"a\"}\n{\"q\": \"b\"}\n"),
+        ];
+        for (name, bytes) in cases {
+            assert_eq!(questions(&write(&dir, name, bytes), Format::Auto), ["a", "b"], "{name}");
+            // The name lies about the packing on purpose: magic decides.
+            assert_eq!(
+                questions(&write(&dir, &format!("{name}.zst"), &gzip(bytes)), Format::Auto),
+                ["a", "b"],
+                "{name} gzip"
+            );
+            let packed = zstd::encode_all(bytes, 1).unwrap();
+            assert_eq!(questions(&write(&dir, name, &packed), Format::Auto), ["a", "b"], "{name} zstd");
+        }
+    }
+
+    #[test]
+    fn a_cut_off_archive_is_an_error_with_a_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let text: String = (0..5_000).map(|i| format!("{{\"q\": \"question {}\"}}\n", i * 7919)).collect();
+        let packed = gzip(text.as_bytes());
+        let path = write(&dir, "a.jsonl.gz", &packed[..packed.len() / 2]);
+        let error = open(&path, Format::Auto).unwrap().find_map(Result::err).expect("half a file is not whole");
+        assert!(error.render(false).contains("may be cut off"), "{error:?}");
+    }
+
+    #[test]
+    fn faults_name_their_line_and_reading_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(&dir, "a.jsonl", b"{\"q\": \"a\"}\n{\"q\": tru}\n{\"q\": \"\xff\"}\n[1]\n{\"q\": \"b\"}\n");
+        assert_eq!(
+            questions(&path, Format::Auto),
+            ["a", "!bad_json Some(2)", "!invalid_utf8 Some(3)", "!not_an_object Some(4)", "b"]
+        );
+    }
+
+    #[test]
+    fn deep_nesting_is_a_fault_not_a_crash() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = format!("{{\"q\": {}", "[".repeat(200_000));
+        assert_eq!(questions(&write(&dir, "a.jsonl", deep.as_bytes()), Format::Auto), ["!bad_json Some(1)"]);
+        let array = format!("[{}", "[".repeat(200_000));
+        assert_eq!(questions(&write(&dir, "a.json", array.as_bytes()), Format::Auto).len(), 1);
+    }
+
+    #[test]
+    fn unknown_formats_folders_and_missing_files_are_clear_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |path: &Path| open(path, Format::Auto).err().unwrap().render(false);
+        assert!(text(&write(&dir, "notes", b"hello")).contains("hint: say it in the source: `format"));
+        assert!(text(dir.path()).contains("folder"));
+        assert!(text(&dir.path().join("nothing.jsonl")).contains("cannot open the prompts file"));
+        assert!(text(&write(&dir, "fake.parquet", b"not at all parquet")).contains("not a readable Parquet file"));
+        assert!(text(&write(&dir, "cut.parquet", b"PAR1\x00\x01")).contains("not a readable Parquet file"));
+    }
+}

@@ -1,0 +1,297 @@
+//! What to read and how: the `[[source]]` table of a prompts stage.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::layout::Layout;
+
+/// One source of prompts: files, their layout, and what to say of rows that do not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// A file, a folder (its data files, in name order), or a pattern with `*` in the last part; or a list of these.
+    #[serde(alias = "paths")]
+    pub path: Paths,
+    /// Name of the source in every row; the first file's stem if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// SPDX licence id of rows that name none.
+    #[serde(default)]
+    pub license: Option<String>,
+    /// Domain of rows that name none; by default what the layout implies, else `general`.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// Language of rows that name none; by default it is detected.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// A system turn put before conversations that have none.
+    #[serde(default)]
+    pub system: Option<String>,
+    /// By default told from the file's content, then its name.
+    #[serde(default)]
+    pub format: Format,
+    /// By default told from the columns of each file's first good row.
+    #[serde(default)]
+    pub layout: Layout,
+    /// Columns that the layout does not find by itself; each wins over the layout.
+    #[serde(default)]
+    pub columns: Mapping,
+    /// What a faulty row does.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Which of the remaining columns are kept in `extra`.
+    #[serde(default)]
+    pub extra: Extra,
+    /// Stop after this many rows.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+impl SourceConfig {
+    /// A source with defaults for everything but its path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        SourceConfig {
+            path: Paths::One(path.into()),
+            name: None,
+            license: None,
+            domain: None,
+            language: None,
+            system: None,
+            format: Format::Auto,
+            layout: Layout::Auto,
+            columns: Mapping::default(),
+            on_error: OnError::Stop,
+            extra: Extra::default(),
+            limit: None,
+        }
+    }
+}
+
+/// One path or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Paths {
+    One(PathBuf),
+    Many(Vec<PathBuf>),
+}
+
+impl Paths {
+    pub fn as_slice(&self) -> &[PathBuf] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Many(paths) => paths,
+        }
+    }
+}
+
+/// The encoding of a file, compression aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Jsonl,
+    /// One array of objects, or an object that holds the rows.
+    Json,
+    Csv,
+    Tsv,
+    Parquet,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Auto => "auto",
+            Format::Jsonl => "jsonl",
+            Format::Json => "json",
+            Format::Csv => "csv",
+            Format::Tsv => "tsv",
+            Format::Parquet => "parquet",
+        })
+    }
+}
+
+/// What a row that cannot be read does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// Stops the stage, with file and line.
+    #[default]
+    #[serde(alias = "error")]
+    Stop,
+    /// Leaves the row out and counts it by reason; the first places are kept.
+    Skip,
+}
+
+/// Which columns that nothing else reads go to a prompt's `extra`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Extra {
+    /// All of them, or none.
+    All(bool),
+    /// These only.
+    Only(Vec<String>),
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Extra::All(true)
+    }
+}
+
+/// Column names by meaning. Unset ones are found by the layout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mapping {
+    /// The question, as text or as a list of turns.
+    pub prompt: Option<ColumnRef>,
+    /// The whole conversation; a trailing assistant turn becomes the solution.
+    pub messages: Option<ColumnRef>,
+    /// The system turn.
+    pub system: Option<ColumnRef>,
+    pub gold: Option<ColumnRef>,
+    pub solution: Option<ColumnRef>,
+    /// Stored as JSON.
+    pub verification: Option<ColumnRef>,
+    pub domain: Option<ColumnRef>,
+    pub language: Option<ColumnRef>,
+    /// A number from 0 to 1.
+    pub difficulty: Option<ColumnRef>,
+    pub source: Option<ColumnRef>,
+    pub license: Option<ColumnRef>,
+    /// The source's own row id: duplicates are counted, the value is kept in `extra`.
+    pub id: Option<ColumnRef>,
+}
+
+/// A column path such as `reward_model.ground_truth` or `answers.0`, or a constant such as `= "math"`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ColumnRef {
+    Path(String),
+    /// The same value for every row. `= null` says that there is none.
+    Literal(Value),
+}
+
+impl ColumnRef {
+    /// Reads the notation of the recipe. After `=` stands JSON; what is no JSON is plain text.
+    pub fn parse(text: &str) -> ColumnRef {
+        match text.trim().strip_prefix('=') {
+            Some(literal) => {
+                let literal = literal.trim();
+                ColumnRef::Literal(serde_json::from_str(literal).unwrap_or_else(|_| Value::String(literal.to_owned())))
+            }
+            None => ColumnRef::Path(text.trim().to_owned()),
+        }
+    }
+
+    /// The value in this row; `None` where the column is absent or null.
+    pub fn get<'a>(&'a self, row: &'a serde_json::Map<String, Value>) -> Option<&'a Value> {
+        let value = match self {
+            ColumnRef::Literal(value) => Some(value),
+            ColumnRef::Path(path) => lookup(row, path),
+        };
+        value.filter(|value| !value.is_null())
+    }
+
+    /// The top-level column this reads; `None` for a constant.
+    pub fn column<'a>(&'a self, row: &serde_json::Map<String, Value>) -> Option<&'a str> {
+        match self {
+            ColumnRef::Literal(_) => None,
+            ColumnRef::Path(path) if row.contains_key(path) => Some(path),
+            ColumnRef::Path(path) => Some(path.split('.').next().unwrap_or(path)),
+        }
+    }
+}
+
+impl fmt::Display for ColumnRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ColumnRef::Path(path) => f.write_str(path),
+            ColumnRef::Literal(value) => write!(f, "= {value}"),
+        }
+    }
+}
+
+impl Serialize for ColumnRef {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ColumnRef {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match ColumnRef::parse(&text) {
+            ColumnRef::Path(path) if path.is_empty() => {
+                Err(serde::de::Error::custom("a column name must not be empty; write a constant as `= \"value\"`"))
+            }
+            column => Ok(column),
+        }
+    }
+}
+
+/// A column whose name is the whole path wins over a nested one.
+fn lookup<'a>(row: &'a serde_json::Map<String, Value>, path: &str) -> Option<&'a Value> {
+    if let Some(value) = row.get(path) {
+        return Some(value);
+    }
+    let mut parts = path.split('.');
+    let mut value = row.get(parts.next()?)?;
+    for part in parts {
+        value = match value {
+            Value::Object(object) => object.get(part)?,
+            Value::Array(list) => list.get(part.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_reads_paths_constants_and_dotted_names() {
+        let mapping: Mapping = toml::from_str(
+            "prompt = 'turns.0.text'\ngold = 'reward_model.ground_truth'\ndomain = '= \"math\"'\nsource = 'meta.name'\nlicense = '= MIT'",
+        )
+        .unwrap();
+        let row = serde_json::json!({
+            "turns": [{"text": "1+1?"}], "reward_model": {"ground_truth": "2"}, "meta.name": "flat", "meta": {"name": "nested"},
+        });
+        let row = row.as_object().unwrap();
+        let get = |column: &Option<ColumnRef>| column.as_ref().unwrap().get(row).unwrap().as_str().unwrap().to_owned();
+        assert_eq!(get(&mapping.prompt), "1+1?");
+        assert_eq!(get(&mapping.gold), "2");
+        assert_eq!(get(&mapping.domain), "math");
+        assert_eq!(get(&mapping.source), "flat");
+        assert_eq!(get(&mapping.license), "MIT");
+    }
+
+    #[test]
+    fn unknown_keys_and_empty_columns_are_refused() {
+        assert!(toml::from_str::<Mapping>("question = 'q'").unwrap_err().to_string().contains("unknown field"));
+        assert!(toml::from_str::<Mapping>("prompt = ''").unwrap_err().to_string().contains("must not be empty"));
+        assert!(toml::from_str::<SourceConfig>("path = 'a'\nonerror = 'skip'").is_err());
+    }
+
+    #[test]
+    fn a_source_has_defaults_for_all_but_its_path() {
+        let source: SourceConfig = toml::from_str("path = ['a.jsonl', 'b.jsonl']\non_error = 'skip'").unwrap();
+        assert_eq!(source.path.as_slice().len(), 2);
+        assert_eq!(source.on_error, OnError::Skip);
+        assert_eq!(toml::from_str::<SourceConfig>("path = 'a'").unwrap(), SourceConfig::new("a"));
+    }
+
+    #[test]
+    fn a_column_reference_survives_serialisation() {
+        for text in ["a.b", "= \"math\"", "= null", "= 3"] {
+            let column = ColumnRef::parse(text);
+            assert_eq!(ColumnRef::parse(&column.to_string()), column, "{text}");
+        }
+    }
+}
