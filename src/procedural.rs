@@ -75,7 +75,8 @@ impl Generator {
         let level = level.clamp(1, self.max_level);
         let language = if self.languages.contains(&language) { language } else { self.languages[0] };
         let mut problem = (self.draw)(rng, level, language);
-        problem.difficulty = if self.max_level > 1 { f64::from(level - 1) / f64::from(self.max_level - 1) } else { 0.0 };
+        problem.difficulty =
+            if self.max_level > 1 { f64::from(level - 1) / f64::from(self.max_level - 1) } else { 0.0 };
         problem
     }
 

@@ -32,8 +32,14 @@ const MONTHS: [[&str; 2]; 12] = [
 ];
 
 const WEEKDAY_LATER: Phrases = Phrases::three(
-    &["Today is {w}. What day of the week will it be in {n} days?", "If today is {w}, which weekday comes {n} days later?"],
-    &["Aujourd'hui, c'est {w}. Quel jour de la semaine serons-nous dans {n} jours ?", "Si nous sommes {w}, quel jour de la semaine viendra {n} jours plus tard ?"],
+    &[
+        "Today is {w}. What day of the week will it be in {n} days?",
+        "If today is {w}, which weekday comes {n} days later?",
+    ],
+    &[
+        "Aujourd'hui, c'est {w}. Quel jour de la semaine serons-nous dans {n} jours ?",
+        "Si nous sommes {w}, quel jour de la semaine viendra {n} jours plus tard ?",
+    ],
     &["今天是{w}，{n}天后是星期几？", "如果今天是{w}，那么再过{n}天是星期几？"],
 );
 const DAYS_BETWEEN: Phrases = Phrases::three(
@@ -42,13 +48,25 @@ const DAYS_BETWEEN: Phrases = Phrases::three(
     &["从{a}到{b}一共相隔多少天？", "{b}是{a}之后的第几天？"],
 );
 const DATE_LATER: Phrases = Phrases::three(
-    &["What is the date {n} days after {a}? Answer as YYYY-MM-DD.", "Which date comes {n} days after {a}? Write it as YYYY-MM-DD."],
-    &["Quelle est la date {n} jours après le {a} ? Réponds sous la forme AAAA-MM-JJ.", "Quelle date vient {n} jours après le {a} ? Écris-la sous la forme AAAA-MM-JJ."],
-    &["{a}之后{n}天是哪一天？请用“年-月-日”的格式回答，例如2024-01-31。", "从{a}起再过{n}天是几月几日？按2024-01-31这样的格式作答。"],
+    &[
+        "What is the date {n} days after {a}? Answer as YYYY-MM-DD.",
+        "Which date comes {n} days after {a}? Write it as YYYY-MM-DD.",
+    ],
+    &[
+        "Quelle est la date {n} jours après le {a} ? Réponds sous la forme AAAA-MM-JJ.",
+        "Quelle date vient {n} jours après le {a} ? Écris-la sous la forme AAAA-MM-JJ.",
+    ],
+    &[
+        "{a}之后{n}天是哪一天？请用“年-月-日”的格式回答，例如2024-01-31。",
+        "从{a}起再过{n}天是几月几日？按2024-01-31这样的格式作答。",
+    ],
 );
 const WEEKDAY_OF: Phrases = Phrases::three(
     &["{a} was a {w}. Which day of the week is {b}?", "Given that {a} falls on a {w}, what day of the week is {b}?"],
-    &["Le {a} était un {w}. Quel jour de la semaine est le {b} ?", "Sachant que le {a} tombe un {w}, quel jour de la semaine est le {b} ?"],
+    &[
+        "Le {a} était un {w}. Quel jour de la semaine est le {b} ?",
+        "Sachant que le {a} tombe un {w}, quel jour de la semaine est le {b} ?",
+    ],
     &["{a}是{w}，那么{b}是星期几？", "已知{a}是{w}，求{b}是星期几。"],
 );
 
@@ -100,8 +118,7 @@ impl Date {
 
     /// The months' lengths before this date and its day, as a sum: its day of the year.
     fn day_sum(self) -> String {
-        let mut terms: Vec<String> =
-            (1..self.month).map(|month| month_length(self.year, month).to_string()).collect();
+        let mut terms: Vec<String> = (1..self.month).map(|month| month_length(self.year, month).to_string()).collect();
         terms.push(self.day.to_string());
         if terms.len() == 1 { terms.remove(0) } else { format!("{} = {}", terms.join(" + "), self.day_of_year()) }
     }

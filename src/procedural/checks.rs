@@ -6,7 +6,7 @@ mod golds;
 
 use std::collections::HashSet;
 
-use self::evaluate::{equations, equation_holds};
+use self::evaluate::{equation_holds, equations};
 use super::*;
 
 /// Draws enough to meet every branch, for every generator, level and language.
@@ -61,7 +61,12 @@ fn every_equation_of_every_chain_holds_and_its_last_line_gives_the_answer() {
         let x = gold.parse().ok();
         for line in chain.lines() {
             for equation in equations(line) {
-                assert!(equation_holds(&equation, x), "{} {level}: {equation} in\n{}\n{chain}", generator.name, problem.question);
+                assert!(
+                    equation_holds(&equation, x),
+                    "{} {level}: {equation} in\n{}\n{chain}",
+                    generator.name,
+                    problem.question
+                );
                 checked += 1;
             }
         }
@@ -75,7 +80,9 @@ fn every_equation_of_every_chain_holds_and_its_last_line_gives_the_answer() {
 
 #[test]
 fn arithmetic_chains_show_equations() {
-    for name in ["arithmetic", "linear", "modular", "sequences", "units", "mini_mix", "mini_linear", "mini_sum", "mini_total"] {
+    for name in
+        ["arithmetic", "linear", "modular", "sequences", "units", "mini_mix", "mini_linear", "mini_sum", "mini_total"]
+    {
         let generator = Generator::named(name).unwrap();
         for level in 1..=generator.max_level {
             let problem = generator.generate(&mut Rng::new(4), level, Language::En);
@@ -150,7 +157,18 @@ fn a_preference_pair_has_two_different_replies() {
 #[test]
 fn levels_get_harder() {
     // Longer chains for those whose chain is the work to do.
-    for name in ["arithmetic", "linear", "modular", "countdown", "calendar", "units", "knights", "ordering", "mini_total", "mini_sum"] {
+    for name in [
+        "arithmetic",
+        "linear",
+        "modular",
+        "countdown",
+        "calendar",
+        "units",
+        "knights",
+        "ordering",
+        "mini_total",
+        "mini_sum",
+    ] {
         let generator = Generator::named(name).unwrap();
         let mean = |level| {
             let cell = Cell { generator, level, language: Language::En };

@@ -77,7 +77,11 @@ const TOPICS: [Topic; 5] = [
 
 const ASK: Phrases = Phrases::three(
     &["Write a short text about {t}. {c}", "Describe {t} in a few words. {c}", "Tell me about {t}. {c}"],
-    &["Écris un court texte sur ce thème : {t}. {c}", "Décris en quelques mots : {t}. {c}", "Parle-moi de ce sujet : {t}. {c}"],
+    &[
+        "Écris un court texte sur ce thème : {t}. {c}",
+        "Décris en quelques mots : {t}. {c}",
+        "Parle-moi de ce sujet : {t}. {c}",
+    ],
     &["写一段关于{t}的短文。{c}", "用几句话描述{t}。{c}", "请谈谈{t}。{c}"],
 );
 
@@ -132,7 +136,11 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
                 ));
             }
             2 => {
-                let word = say(*rng.pick(&[["beautiful", "beau", "美丽"], ["very", "très", "非常"], ["always", "toujours", "总是"]]));
+                let word = say(*rng.pick(&[
+                    ["beautiful", "beau", "美丽"],
+                    ["very", "très", "非常"],
+                    ["always", "toujours", "总是"],
+                ]));
                 forbidden = Some(word);
                 ids.push("keywords:forbidden_words");
                 kwargs.push(json!({ "forbidden_words": [word] }));
@@ -145,7 +153,9 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
             3 => {
                 ids.push("punctuation:no_comma");
                 kwargs.push(json!({}));
-                told.push(say(["Do not use any commas.", "N'utilise aucune virgule.", "全文不要使用逗号。"]).to_owned());
+                told.push(
+                    say(["Do not use any commas.", "N'utilise aucune virgule.", "全文不要使用逗号。"]).to_owned(),
+                );
             }
             4 => {
                 let phrase = say(*rng.pick(&[
@@ -177,7 +187,9 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
             }
         }
     }
-    if ending.is_some_and(|phrase| phrase.contains(',')) && ids.contains(&"punctuation:no_comma") || quoted && ending.is_some() {
+    if ending.is_some_and(|phrase| phrase.contains(',')) && ids.contains(&"punctuation:no_comma")
+        || quoted && ending.is_some()
+    {
         // The two cannot hold together (a quotation ends in its mark): draw again.
         return draw(rng, level, language);
     }

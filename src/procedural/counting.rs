@@ -6,7 +6,10 @@ use crate::seed::Rng;
 
 const COUNT: Phrases = Phrases::three(
     &["How many of the numbers {l} are greater than {k}?", "Count the numbers greater than {k} in this list: {l}."],
-    &["Combien de nombres sont plus grands que {k} dans la liste {l} ?", "Compte les nombres supérieurs à {k} dans cette liste : {l}."],
+    &[
+        "Combien de nombres sont plus grands que {k} dans la liste {l} ?",
+        "Compte les nombres supérieurs à {k} dans cette liste : {l}.",
+    ],
     &["在{l}这些数中，有多少个大于{k}？", "数一数，下列数中大于{k}的有几个：{l}。"],
 );
 const SORT: Phrases = Phrases::three(
@@ -25,8 +28,14 @@ const MEDIAN: Phrases = Phrases::three(
     &["{l}的中位数是多少？", "把下列数排序后，中间的数是多少：{l}？"],
 );
 const SUM: Phrases = Phrases::three(
-    &["What is the sum of the even numbers greater than {k} among {l}?", "Add up all even numbers above {k} in this list: {l}."],
-    &["Quelle est la somme des nombres pairs supérieurs à {k} parmi {l} ?", "Additionne tous les nombres pairs plus grands que {k} de cette liste : {l}."],
+    &[
+        "What is the sum of the even numbers greater than {k} among {l}?",
+        "Add up all even numbers above {k} in this list: {l}.",
+    ],
+    &[
+        "Quelle est la somme des nombres pairs supérieurs à {k} parmi {l} ?",
+        "Additionne tous les nombres pairs plus grands que {k} de cette liste : {l}.",
+    ],
     &["在{l}中，大于{k}的偶数之和是多少？", "求下列数中所有大于{k}的偶数的和：{l}。"],
 );
 

@@ -67,8 +67,14 @@ const ASK: Phrases = Phrases::three(
     &["阅读文本：“{t}”只写出{f}，不要写别的内容。", "从下面的文本中提取{f}，不要添加其他文字：“{t}”"],
 );
 const ASK_TWO: Phrases = Phrases::three(
-    &["Read the text: \"{t}\" Give {f}, then {h}, separated by a semicolon.", "Extract {f} and {h} from this text, in this order, separated by a semicolon: \"{t}\""],
-    &["Lis le texte : « {t} » Donne {f}, puis {h}, séparés par un point-virgule.", "Extrais {f} et {h} de ce texte, dans cet ordre, séparés par un point-virgule : « {t} »"],
+    &[
+        "Read the text: \"{t}\" Give {f}, then {h}, separated by a semicolon.",
+        "Extract {f} and {h} from this text, in this order, separated by a semicolon: \"{t}\"",
+    ],
+    &[
+        "Lis le texte : « {t} » Donne {f}, puis {h}, séparés par un point-virgule.",
+        "Extrais {f} et {h} de ce texte, dans cet ordre, séparés par un point-virgule : « {t} »",
+    ],
     &["阅读文本：“{t}”先写{f}，再写{h}，用分号隔开。", "从下面的文本中依次提取{f}和{h}，用分号隔开：“{t}”"],
 );
 const ASK_JSON: Phrases = Phrases::three(
@@ -96,8 +102,12 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let two = (one + 1 + two) % 4;
     let key = format!("extraction:{level}:{one}:{two}:{}:{}:{}:{price}", name.0, city.0, goods.0);
     match level {
-        1 => Problem::exact(key, ASK.say(rng, language, &[("t", &text), ("f", &label(&FIELDS, one))]), facts[one].as_str())
-            .worse(PreferenceKind::Helpful, facts[two].as_str()),
+        1 => Problem::exact(
+            key,
+            ASK.say(rng, language, &[("t", &text), ("f", &label(&FIELDS, one))]),
+            facts[one].as_str(),
+        )
+        .worse(PreferenceKind::Helpful, facts[two].as_str()),
         2 => {
             let values: [(&str, &dyn std::fmt::Display); 3] =
                 [("t", &text), ("f", &label(&FIELDS, one)), ("h", &label(&FIELDS, two))];

@@ -32,11 +32,7 @@ impl Side {
     }
 
     fn expanded(self) -> Side {
-        Side {
-            slope: self.slope + self.outer,
-            constant: self.constant + self.outer * self.inner,
-            ..Side::default()
-        }
+        Side { slope: self.slope + self.outer, constant: self.constant + self.outer * self.inner, ..Side::default() }
     }
 
     fn text(self) -> String {
@@ -113,7 +109,8 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let slope = flat_left.slope - flat_right.slope;
     let constant = flat_right.constant - flat_left.constant;
     let collect = language.of("collect:", "on regroupe :", "移项：", "zusammenfassen:", "agrupamos:");
-    let collected = format!("{} = {}{} = {constant}", leading(slope, "x"), flat_right.constant, signed(-flat_left.constant, ""));
+    let collected =
+        format!("{} = {}{} = {constant}", leading(slope, "x"), flat_right.constant, signed(-flat_left.constant, ""));
     steps.push(spaced(language, collect, &collected));
     if slope != 1 {
         let divide = language.of("divide:", "on divise :", "两边相除：", "dividieren:", "dividimos:");

@@ -233,7 +233,9 @@ fn members(name: &str) -> Result<Vec<&'static Generator>> {
 fn check_asked(generator: &Generator, levels: &[u32], languages: &[Language]) -> Result<()> {
     if let Some(level) = levels.iter().find(|&&level| !(1..=generator.max_level).contains(&level)) {
         let max = generator.max_level;
-        return Err(Error::usage(format!("`{}` has no level {level}", generator.name)).hint(format!("levels: 1 to {max}")));
+        return Err(
+            Error::usage(format!("`{}` has no level {level}", generator.name)).hint(format!("levels: 1 to {max}"))
+        );
     }
     if let Some(language) = languages.iter().find(|language| !generator.languages.contains(language)) {
         let has = generator.languages.iter().map(|l| l.code()).collect::<Vec<_>>().join(", ");

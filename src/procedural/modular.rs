@@ -5,16 +5,30 @@ use super::{Language, Problem};
 use crate::seed::Rng;
 
 const REMAINDERS: Phrases = Phrases {
-    en: &["What is the remainder when {e} is divided by {m}?", "Find ({e}) mod {m}.", "Compute the remainder of {e} modulo {m}."],
-    fr: &["Quel est le reste de la division de {e} par {m} ?", "Calcule le reste de {e} modulo {m}.", "Trouve le reste de {e} divisé par {m}."],
+    en: &[
+        "What is the remainder when {e} is divided by {m}?",
+        "Find ({e}) mod {m}.",
+        "Compute the remainder of {e} modulo {m}.",
+    ],
+    fr: &[
+        "Quel est le reste de la division de {e} par {m} ?",
+        "Calcule le reste de {e} modulo {m}.",
+        "Trouve le reste de {e} divisé par {m}.",
+    ],
     zh: &["{e}除以{m}的余数是多少？", "求{e}除以{m}所得的余数。", "计算{e}模{m}的余数。"],
     de: &["Welcher Rest bleibt, wenn man {e} durch {m} teilt?", "Bestimme den Rest von {e} modulo {m}."],
     es: &["¿Cuál es el resto de dividir {e} entre {m}?", "Halla el resto de {e} módulo {m}."],
 };
 
 const INVERSES: Phrases = Phrases {
-    en: &["Find the smallest positive integer x such that {a}x leaves remainder {r} when divided by {m}.", "What is the smallest positive integer x for which {a}x has remainder {r} modulo {m}?"],
-    fr: &["Trouve le plus petit entier positif x tel que {a}x ait pour reste {r} dans la division par {m}.", "Quel est le plus petit entier positif x pour lequel {a}x a pour reste {r} modulo {m} ?"],
+    en: &[
+        "Find the smallest positive integer x such that {a}x leaves remainder {r} when divided by {m}.",
+        "What is the smallest positive integer x for which {a}x has remainder {r} modulo {m}?",
+    ],
+    fr: &[
+        "Trouve le plus petit entier positif x tel que {a}x ait pour reste {r} dans la division par {m}.",
+        "Quel est le plus petit entier positif x pour lequel {a}x a pour reste {r} modulo {m} ?",
+    ],
     zh: &["求最小的正整数x，使得{a}x除以{m}余{r}。", "最小的正整数x是多少，才能使{a}x除以{m}的余数为{r}？"],
     de: &["Finde die kleinste positive ganze Zahl x, sodass {a}x bei Division durch {m} den Rest {r} lässt."],
     es: &["Halla el menor entero positivo x tal que {a}x deje resto {r} al dividirlo entre {m}."],
@@ -40,12 +54,8 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
             let (a, b, c, m) = (rng.between(11, 99), rng.between(11, 99), rng.between(11, 499), rng.between(5, 29));
             let (ra, rb) = (a % m, b % m);
             let total = ra * rb + c;
-            let steps = vec![
-                division(a, m),
-                division(b, m),
-                format!("{ra} × {rb} + {c} = {total}"),
-                division(total, m),
-            ];
+            let steps =
+                vec![division(a, m), division(b, m), format!("{ra} × {rb} + {c} = {total}"), division(total, m)];
             (format!("{a} × {b} + {c}"), m, steps, total % m)
         }
         _ => {

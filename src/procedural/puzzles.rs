@@ -1,7 +1,7 @@
-//! Logic puzzles whose one solution is proven by enumeration.
+//! Logic puzzles with exactly one solution.
 //!
-//! Knights and knaves (2 to 5 people), finishing orders (3 to 6 people) and
-//! syllogisms over 3 or 4 terms, decided over every possible world.
+//! Knights and knaves (2 to 5 people) and finishing orders (3 to 6 people) are
+//! proven unique by enumeration; syllogisms over 3 or 4 terms are decided exactly.
 
 use super::language::Phrases;
 use super::{Language, Problem};
@@ -21,8 +21,16 @@ fn name(index: usize, language: Language) -> &'static str {
     language.of3(en, fr, zh)
 }
 
-fn names(indices: &[usize], language: Language) -> String {
-    language.list(&indices.iter().map(|index| name(*index, language)).collect::<Vec<_>>())
+/// Who plays which part: the first `count` of a shuffle of [`NAMES`].
+fn cast(rng: &mut Rng, count: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..NAMES.len()).collect();
+    rng.shuffle(&mut all);
+    all.truncate(count);
+    all
+}
+
+fn names(people: &[usize], cast: &[usize], language: Language) -> String {
+    language.list(&people.iter().map(|person| name(cast[*person], language)).collect::<Vec<_>>())
 }
 
 // ---------------------------------------------------------------- knights and knaves
@@ -48,8 +56,8 @@ impl Claim {
         }
     }
 
-    fn text(self, language: Language) -> String {
-        let n = |person| name(person, language);
+    fn text(self, cast: &[usize], language: Language) -> String {
+        let n = |person: usize| name(cast[person], language);
         match self {
             Claim::IsKnight(a) => language.of3(
                 format!("{} is a knight", n(a)),
@@ -93,6 +101,7 @@ const KNIGHTS: Phrases = Phrases::three(
 /// Generator `knights`.
 pub(super) fn draw_knights(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let people = level as usize + 1;
+    let cast = cast(rng, people);
     let (claims, world) = loop {
         let claims: Vec<Claim> = (0..people).map(|speaker| claim(rng, speaker, people)).collect();
         let mut worlds = (0..1usize << people)
@@ -108,7 +117,7 @@ pub(super) fn draw_knights(rng: &mut Rng, level: u32, language: Language) -> Pro
         .iter()
         .enumerate()
         .map(|(speaker, claim)| {
-            let (who, what) = (name(speaker, language), claim.text(language));
+            let (who, what) = (name(cast[speaker], language), claim.text(&cast, language));
             language.of3(
                 format!("{who} says: \"{what}.\""),
                 format!("{who} dit : « {what}. »"),
@@ -119,9 +128,12 @@ pub(super) fn draw_knights(rng: &mut Rng, level: u32, language: Language) -> Pro
     let joined = statements.join(if language == Language::Zh { "" } else { " " });
     let question = KNIGHTS.say(rng, language, &[("s", &joined)]);
     let knights: Vec<usize> = (0..people).filter(|person| world >> person & 1 == 1).collect();
-    let gold = names(&knights, language);
-    let steps: Vec<String> = (0..1usize << people).map(|case| refute(case, &claims, language)).collect();
-    let key = claims.iter().map(|claim| claim.text(Language::En)).collect::<Vec<_>>().join("; ");
+    let gold = names(&knights, &cast, language);
+    let steps: Vec<String> = (0..1usize << people).map(|case| refute(case, &claims, &cast, language)).collect();
+    let told = |(speaker, claim): (usize, &Claim)| {
+        format!("{}: {}", name(cast[speaker], Language::En), claim.text(&cast, Language::En))
+    };
+    let key = claims.iter().enumerate().map(told).collect::<Vec<_>>().join("; ");
     Problem::exact(format!("knights:{key}"), question, gold.as_str()).with_chain(language.chain(&steps, &gold))
 }
 
@@ -147,10 +159,10 @@ fn claim(rng: &mut Rng, speaker: usize, people: usize) -> Claim {
 }
 
 /// One line about one world: the first contradiction in it, or that there is none.
-fn refute(world: usize, claims: &[Claim], language: Language) -> String {
+fn refute(world: usize, claims: &[Claim], cast: &[usize], language: Language) -> String {
     let knights: Vec<usize> = (0..claims.len()).filter(|person| world >> person & 1 == 1).collect();
     let nobody = language.of3("nobody", "personne", "没有人").to_owned();
-    let list = if knights.is_empty() { nobody } else { names(&knights, language) };
+    let list = if knights.is_empty() { nobody } else { names(&knights, cast, language) };
     let clash = claims.iter().enumerate().find(|(i, claim)| claim.holds(world) != (world >> i & 1 == 1));
     match clash {
         None => language.of3(
@@ -159,11 +171,17 @@ fn refute(world: usize, claims: &[Claim], language: Language) -> String {
             format!("如果骑士是{list}：没有矛盾"),
         ),
         Some((speaker, claim)) => {
-            let who = name(speaker, language);
+            let who = name(cast[speaker], language);
             let lies = !claim.holds(world);
             language.of3(
-                format!("if the knights are {list}: {who} would {}, impossible", if lies { "be a knight who lies" } else { "be a knave who tells the truth" }),
-                format!("si les chevaliers sont {list} : {who} serait {}, impossible", if lies { "un chevalier qui ment" } else { "un menteur qui dit la vérité" }),
+                format!(
+                    "if the knights are {list}: {who} would {}, impossible",
+                    if lies { "be a knight who lies" } else { "be a knave who tells the truth" }
+                ),
+                format!(
+                    "si les chevaliers sont {list} : {who} serait {}, impossible",
+                    if lies { "un chevalier qui ment" } else { "un menteur qui dit la vérité" }
+                ),
                 format!("如果骑士是{list}：{who}就是{}，矛盾", if lies { "说假话的骑士" } else { "说真话的骗子" }),
             )
         }
@@ -191,8 +209,8 @@ impl Clue {
         }
     }
 
-    fn text(self, language: Language) -> String {
-        let n = |person| name(person, language);
+    fn text(self, cast: &[usize], language: Language) -> String {
+        let n = |person: usize| name(cast[person], language);
         match self {
             Clue::Before(a, b) => language.of3(
                 format!("{} finished before {}.", n(a), n(b)),
@@ -225,7 +243,10 @@ const ORDERS: Phrases = Phrases::three(
         "{p} ont couru une course sans ex æquo. {c} Donne leur ordre du premier au dernier.",
         "{p} ont terminé une course, jamais deux en même temps. {c} Dans quel ordre sont-ils arrivés ?",
     ],
-    &["{p}参加了赛跑，没有并列名次。{c}请按从第一名到最后一名的顺序列出他们。", "{p}跑完了比赛，没有人同时到达。{c}他们的名次顺序是什么？"],
+    &[
+        "{p}参加了赛跑，没有并列名次。{c}请按从第一名到最后一名的顺序列出他们。",
+        "{p}跑完了比赛，没有人同时到达。{c}他们的名次顺序是什么？",
+    ],
 );
 
 /// Every order of `0..people`, in lexicographic order.
@@ -245,6 +266,7 @@ fn orders(people: usize) -> Vec<Vec<usize>> {
 /// Generator `ordering`.
 pub(super) fn draw_ordering(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let people = level as usize + 2;
+    let cast = cast(rng, people);
     let mut truth: Vec<usize> = (0..people).collect();
     rng.shuffle(&mut truth);
     // Add true clues that exclude something until one order is left.
@@ -267,10 +289,10 @@ pub(super) fn draw_ordering(rng: &mut Rng, level: u32, language: Language) -> Pr
         }
     }
     let gap = if language == Language::Zh { "" } else { " " };
-    let told = clues.iter().map(|clue| clue.text(language)).collect::<Vec<_>>();
+    let told = clues.iter().map(|clue| clue.text(&cast, language)).collect::<Vec<_>>();
     let everyone: Vec<usize> = (0..people).collect();
-    let question = ORDERS.say(rng, language, &[("p", &names(&everyone, language)), ("c", &told.join(gap))]);
-    let gold = names(&truth, language);
+    let question = ORDERS.say(rng, language, &[("p", &names(&everyone, &cast, language)), ("c", &told.join(gap))]);
+    let gold = names(&truth, &cast, language);
     let steps: Vec<String> = told
         .iter()
         .zip(&counts)
@@ -282,8 +304,9 @@ pub(super) fn draw_ordering(rng: &mut Rng, level: u32, language: Language) -> Pr
             )
         })
         .collect();
-    let key = clues.iter().map(|clue| clue.text(Language::En)).collect::<Vec<_>>().join(" ");
-    Problem::exact(format!("ordering:{people}:{key}"), question, gold.as_str())
+    let key = clues.iter().map(|clue| clue.text(&cast, Language::En)).collect::<Vec<_>>().join(" ");
+    let runners = names(&everyone, &cast, Language::En);
+    Problem::exact(format!("ordering:{runners}:{key}"), question, gold.as_str())
         .with_chain(language.chain(&steps, &gold))
 }
 
@@ -382,8 +405,7 @@ pub(super) fn draw_syllogism(rng: &mut Rng, level: u32, language: Language) -> P
     rng.shuffle(&mut terms);
     terms.truncate(count);
     let (premises, conclusion, counterexample) = loop {
-        let mut premises: Vec<Proposition> =
-            (1..count).map(|term| Proposition::random(rng, term - 1, term)).collect();
+        let mut premises: Vec<Proposition> = (1..count).map(|term| Proposition::random(rng, term - 1, term)).collect();
         let conclusion = Proposition::random(rng, 0, count - 1);
         rng.shuffle(&mut premises);
         let particular = premises.iter().any(|p| matches!(p.form, Form::Some | Form::SomeNot));
@@ -413,17 +435,39 @@ pub(super) fn draw_syllogism(rng: &mut Rng, level: u32, language: Language) -> P
     Problem::exact(format!("syllogism:{key}"), question, gold).with_chain(language.chain(&steps, gold))
 }
 
-/// The counterexample with the fewest inhabited regions, by trying every world;
-/// `None` if the conclusion follows. `inhabited`: only worlds in which every term has members.
+/// A world in which the premises hold and the conclusion does not, with no region
+/// that could be left out; `None` if the conclusion follows. `inhabited`: every term has members.
+///
+/// Exact without a search: universal propositions forbid regions and stay true in smaller
+/// worlds, particular ones stay true in larger worlds, so a counterexample exists if and only
+/// if the world of all regions not forbidden is one.
 fn decide(premises: &[Proposition], conclusion: Proposition, terms: usize, inhabited: bool) -> Option<u32> {
-    let members: Vec<u32> = (0..terms).map(|term| inside(term, terms)).collect();
-    (0..=u32::MAX >> (32 - (1 << terms)))
-        .filter(|world| {
-            !conclusion.holds(*world, terms)
-                && premises.iter().all(|premise| premise.holds(*world, terms))
-                && (!inhabited || members.iter().all(|term| world & term != 0))
-        })
-        .min_by_key(|world| world.count_ones())
+    let opposite = match conclusion.form {
+        Form::All => Form::SomeNot,
+        Form::No => Form::Some,
+        Form::Some => Form::No,
+        Form::SomeNot => Form::All,
+    };
+    let wanted = [premises, &[Proposition { form: opposite, ..conclusion }]].concat();
+    let regions = 1u32 << terms;
+    let universal = |proposition: &&Proposition| matches!(proposition.form, Form::All | Form::No);
+    let mut world = (0..regions)
+        .filter(|region| wanted.iter().filter(universal).all(|proposition| proposition.holds(1 << region, terms)))
+        .fold(0, |world, region| world | 1 << region);
+    let fits = |world: u32| {
+        wanted.iter().all(|proposition| proposition.holds(world, terms))
+            && (!inhabited || (0..terms).all(|term| world & inside(term, terms) != 0))
+    };
+    if !fits(world) {
+        return None;
+    }
+    for region in 0..regions {
+        let smaller = world & !(1 << region);
+        if fits(smaller) {
+            world = smaller;
+        }
+    }
+    Some(world)
 }
 
 /// The counterexample in words: who exists in it.
@@ -438,9 +482,17 @@ fn describe(world: u32, terms: &[usize], language: Language) -> String {
             })
             .collect();
         let none = language.of3("none of these", "rien de tout cela", "什么都不是的人");
-        people.push(if trades.is_empty() { none.to_owned() } else { trades.join(language.of3(" and ", " et ", "兼")) });
+        people.push(if trades.is_empty() {
+            none.to_owned()
+        } else {
+            trades.join(language.of3(" and ", " et ", "兼"))
+        });
     }
-    let who = if people.is_empty() { language.of3("nobody", "personne", "没有人").to_owned() } else { people.join(language.of3("; ", " ; ", "；")) };
+    let who = if people.is_empty() {
+        language.of3("nobody", "personne", "没有人").to_owned()
+    } else {
+        people.join(language.of3("; ", " ; ", "；"))
+    };
     language.of3(
         format!("a counterexample is a world with just these people: {who}"),
         format!("un contre-exemple est un monde avec ces seules personnes : {who}"),

@@ -33,40 +33,70 @@ struct Verb {
 
 const VERBS: [Verb; 6] = [
     Verb {
-        en: ["read", "reads", "read"],
-        fr: ["lit", "lisent", "lu"],
-        zh: "看",
-        objects: [["the newspaper", "le journal", "报纸"], ["the letter", "la lettre", "信"], ["this book", "ce livre", "这本书"], ["the report", "le rapport", "报告"]],
+        en: ["write", "writes", "wrote"],
+        fr: ["écrit", "écrivent", "écrit"],
+        zh: "写",
+        objects: [
+            ["the poem", "le poème", "诗"],
+            ["the letter", "la lettre", "信"],
+            ["this book", "ce livre", "这本书"],
+            ["the report", "le rapport", "报告"],
+        ],
     },
     Verb {
         en: ["buy", "buys", "bought"],
         fr: ["achète", "achètent", "acheté"],
         zh: "买",
-        objects: [["the bread", "le pain", "面包"], ["this table", "cette table", "这张桌子"], ["the flowers", "les fleurs", "花"], ["a bicycle", "un vélo", "自行车"]],
+        objects: [
+            ["the bread", "le pain", "面包"],
+            ["this table", "cette table", "这张桌子"],
+            ["the flowers", "les fleurs", "花"],
+            ["a bicycle", "un vélo", "自行车"],
+        ],
     },
     Verb {
         en: ["see", "sees", "saw"],
         fr: ["voit", "voient", "vu"],
         zh: "看见",
-        objects: [["the mountain", "la montagne", "山"], ["the train", "le train", "火车"], ["the dog", "le chien", "狗"], ["the bridge", "le pont", "桥"]],
+        objects: [
+            ["the mountain", "la montagne", "山"],
+            ["the train", "le train", "火车"],
+            ["the dog", "le chien", "狗"],
+            ["the bridge", "le pont", "桥"],
+        ],
     },
     Verb {
         en: ["choose", "chooses", "chose"],
         fr: ["choisit", "choisissent", "choisi"],
         zh: "选择",
-        objects: [["the colour", "la couleur", "颜色"], ["this road", "cette route", "这条路"], ["the menu", "le menu", "菜单"], ["the film", "le film", "电影"]],
+        objects: [
+            ["the colour", "la couleur", "颜色"],
+            ["this road", "cette route", "这条路"],
+            ["the menu", "le menu", "菜单"],
+            ["the film", "le film", "电影"],
+        ],
     },
     Verb {
         en: ["sell", "sells", "sold"],
         fr: ["vend", "vendent", "vendu"],
         zh: "卖",
-        objects: [["the house", "la maison", "房子"], ["the car", "la voiture", "车"], ["the vegetables", "les légumes", "蔬菜"], ["the machine", "la machine", "机器"]],
+        objects: [
+            ["the house", "la maison", "房子"],
+            ["the car", "la voiture", "车"],
+            ["the vegetables", "les légumes", "蔬菜"],
+            ["the machine", "la machine", "机器"],
+        ],
     },
     Verb {
         en: ["finish", "finishes", "finished"],
         fr: ["finit", "finissent", "fini"],
         zh: "完成",
-        objects: [["the work", "le travail", "工作"], ["the project", "le projet", "项目"], ["the drawing", "le dessin", "图画"], ["the homework", "les devoirs", "作业"]],
+        objects: [
+            ["the work", "le travail", "工作"],
+            ["the project", "le projet", "项目"],
+            ["the drawing", "le dessin", "图画"],
+            ["the homework", "les devoirs", "作业"],
+        ],
     },
 ];
 
@@ -76,13 +106,22 @@ const NEGATE: Phrases = Phrases::three(
     &["把这个句子改成用“不”的否定句：“{s}”", "请用“不”把下面的句子改为否定句：“{s}”"],
 );
 const PAST: Phrases = Phrases::three(
-    &["Rewrite this sentence in the simple past: \"{s}\"", "Put the following sentence into the simple past tense: \"{s}\""],
+    &[
+        "Rewrite this sentence in the simple past: \"{s}\"",
+        "Put the following sentence into the simple past tense: \"{s}\"",
+    ],
     &["Mets cette phrase au passé composé : « {s} »", "Réécris la phrase suivante au passé composé : « {s} »"],
     &["在句首加“昨天”，在动词后加“了”，改写这个句子：“{s}”", "用“昨天……了”的形式改写下面的句子（“了”紧跟动词）：“{s}”"],
 );
 const BOTH: Phrases = Phrases::three(
-    &["Rewrite this sentence in the simple past and in the negative: \"{s}\"", "Make the following sentence negative and put it into the simple past: \"{s}\""],
-    &["Mets cette phrase au passé composé et à la forme négative : « {s} »", "Réécris la phrase suivante au passé composé, à la forme négative : « {s} »"],
+    &[
+        "Rewrite this sentence in the simple past and in the negative: \"{s}\"",
+        "Make the following sentence negative and put it into the simple past: \"{s}\"",
+    ],
+    &[
+        "Mets cette phrase au passé composé et à la forme négative : « {s} »",
+        "Réécris la phrase suivante au passé composé, à la forme négative : « {s} »",
+    ],
     &["在句首加“昨天”，并用“没有”否定，改写这个句子：“{s}”", "用“昨天……没有……”的形式改写下面的句子：“{s}”"],
 );
 
@@ -111,10 +150,10 @@ fn sentence(subject: usize, verb: &Verb, object: usize, past: bool, negative: bo
             };
             match (past, negative) {
                 (false, false) => format!("{fr} {present} {object}"),
-                (false, true) if present.starts_with(['a', 'e', 'i', 'o', 'u']) => format!("{fr} n'{present} pas {object}"),
+                (false, true) if present.starts_with(['a', 'é']) => format!("{fr} n'{present} pas {object}"),
                 (false, true) => format!("{fr} ne {present} pas {object}"),
                 (true, false) => format!("{fr} {have} {participle} {object}"),
-                (true, true) => format!("{fr} n'{} pas {participle} {object}", have),
+                (true, true) => format!("{fr} n'{have} pas {participle} {object}"),
             }
         }
         _ => {

@@ -9,8 +9,16 @@ use super::{Language, Problem};
 use crate::seed::Rng;
 
 const QUESTIONS: Phrases = Phrases {
-    en: &["What is the next number in the sequence {s}, ...?", "Continue the sequence: {s}, ...", "Find the next term: {s}, ..."],
-    fr: &["Quel est le nombre suivant dans la suite {s}, ... ?", "Continue la suite : {s}, ...", "Trouve le terme suivant : {s}, ..."],
+    en: &[
+        "What is the next number in the sequence {s}, ...?",
+        "Continue the sequence: {s}, ...",
+        "Find the next term: {s}, ...",
+    ],
+    fr: &[
+        "Quel est le nombre suivant dans la suite {s}, ... ?",
+        "Continue la suite : {s}, ...",
+        "Trouve le terme suivant : {s}, ...",
+    ],
     zh: &["数列{s}、……的下一个数是多少？", "找规律，写出下一个数：{s}、……"],
     de: &["Wie lautet die nächste Zahl der Folge {s}, ...?", "Setze die Folge fort: {s}, ..."],
     es: &["¿Cuál es el siguiente número de la sucesión {s}, ...?", "Continúa la sucesión: {s}, ..."],
@@ -41,8 +49,7 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
         2 => {
             let (start, ratio) = (rng.between(2, 60), rng.between(2, 6));
             let terms: Vec<i64> = (0..5).map(|i| start * ratio.pow(i)).collect();
-            let ratios: Vec<String> =
-                terms[..4].windows(2).map(|w| format!("{} ÷ {} = {ratio}", w[1], w[0])).collect();
+            let ratios: Vec<String> = terms[..4].windows(2).map(|w| format!("{} ÷ {} = {ratio}", w[1], w[0])).collect();
             let steps = vec![join(&ratios), format!("{} × {ratio} = {}", terms[3], terms[4])];
             (terms, steps)
         }
@@ -64,7 +71,8 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
             let (a, b) = (rng.between(1, 90), rng.between(1, 90));
             let by_a = rng.between(2, 20);
             let by_b = by_a + rng.between(1, 15);
-            let terms: Vec<i64> = (0..9).map(|i| if i % 2 == 0 { a + i / 2 * by_a } else { b + i / 2 * by_b }).collect();
+            let terms: Vec<i64> =
+                (0..9).map(|i| if i % 2 == 0 { a + i / 2 * by_a } else { b + i / 2 * by_b }).collect();
             let odd: Vec<i64> = terms[..8].iter().step_by(2).copied().collect();
             let even: Vec<i64> = terms[..8].iter().skip(1).step_by(2).copied().collect();
             let steps = vec![

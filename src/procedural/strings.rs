@@ -11,18 +11,36 @@ const REVERSE: Phrases = Phrases::three(
 );
 const COUNT: Phrases = Phrases::three(
     &["How many times does the letter \"{c}\" occur in \"{w}\"?", "Count the letter \"{c}\" in the string \"{w}\"."],
-    &["Combien de fois la lettre « {c} » apparaît-elle dans « {w} » ?", "Compte les lettres « {c} » dans la chaîne « {w} »."],
+    &[
+        "Combien de fois la lettre « {c} » apparaît-elle dans « {w} » ?",
+        "Compte les lettres « {c} » dans la chaîne « {w} ».",
+    ],
     &["字母“{c}”在“{w}”中出现了几次？", "数一数字符串“{w}”里有多少个字母“{c}”。"],
 );
 const SHIFT: Phrases = Phrases::three(
-    &["Shift each letter of \"{w}\" forward by {k} in the alphabet (after z comes a).", "Apply a Caesar cipher with shift {k} to \"{w}\"."],
-    &["Décale chaque lettre de « {w} » de {k} rangs vers l'avant dans l'alphabet (après z vient a).", "Applique un chiffre de César de décalage {k} à « {w} »."],
+    &[
+        "Shift each letter of \"{w}\" forward by {k} in the alphabet (after z comes a).",
+        "Apply a Caesar cipher with shift {k} to \"{w}\".",
+    ],
+    &[
+        "Décale chaque lettre de « {w} » de {k} rangs vers l'avant dans l'alphabet (après z vient a).",
+        "Applique un chiffre de César de décalage {k} à « {w} ».",
+    ],
     &["把“{w}”中的每个字母在字母表中向后移动{k}位（z之后是a）。", "用位移为{k}的凯撒密码加密“{w}”。"],
 );
 const BOTH: Phrases = Phrases::three(
-    &["Reverse \"{w}\", then shift each letter forward by {k} in the alphabet (after z comes a).", "Write \"{w}\" backwards and apply a Caesar cipher with shift {k} to the result."],
-    &["Inverse « {w} », puis décale chaque lettre de {k} rangs vers l'avant dans l'alphabet (après z vient a).", "Écris « {w} » à l'envers et applique au résultat un chiffre de César de décalage {k}."],
-    &["先把“{w}”倒过来，再把每个字母在字母表中向后移动{k}位（z之后是a）。", "将“{w}”反转，然后用位移为{k}的凯撒密码加密。"],
+    &[
+        "Reverse \"{w}\", then shift each letter forward by {k} in the alphabet (after z comes a).",
+        "Write \"{w}\" backwards and apply a Caesar cipher with shift {k} to the result.",
+    ],
+    &[
+        "Inverse « {w} », puis décale chaque lettre de {k} rangs vers l'avant dans l'alphabet (après z vient a).",
+        "Écris « {w} » à l'envers et applique au résultat un chiffre de César de décalage {k}.",
+    ],
+    &[
+        "先把“{w}”倒过来，再把每个字母在字母表中向后移动{k}位（z之后是a）。",
+        "将“{w}”反转，然后用位移为{k}的凯撒密码加密。",
+    ],
 );
 
 fn shift(letter: char, by: u8) -> char {
@@ -35,8 +53,7 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     // Few letters where they are counted, so that counts are not all zero or one.
     let alphabet = if level == 2 { 4 } else { 26 };
     let first = rng.below(26 - alphabet + 1) as u8;
-    let letters: Vec<char> =
-        (0..length).map(|_| char::from(b'a' + first + rng.below(alphabet) as u8)).collect();
+    let letters: Vec<char> = (0..length).map(|_| char::from(b'a' + first + rng.below(alphabet) as u8)).collect();
     let word: String = letters.iter().collect();
     let spell = |letters: &[char]| letters.iter().map(char::to_string).collect::<Vec<_>>().join(" ");
     let by = rng.between(1, 13) as u8;
@@ -57,10 +74,8 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
                 letters.iter().enumerate().filter(|(_, c)| **c == letter).map(|(i, _)| i + 1).collect();
             let found = language.of3("found at positions", "trouvée aux positions", "出现的位置是");
             let question = COUNT.say(rng, language, &[("c", &letter), ("w", &word)]);
-            let steps = vec![
-                format!("{letters_are} {}", spell(&letters)),
-                format!("{found} {}", language.list(&places)),
-            ];
+            let steps =
+                vec![format!("{letters_are} {}", spell(&letters)), format!("{found} {}", language.list(&places))];
             (format!("count {letter}"), question, places.len().to_string(), steps)
         }
         3 => (

@@ -88,7 +88,9 @@ fn whole(subject: Option<usize>, number: usize, noun: &Noun, colour: Option<usiz
     let phrase = phrase(number, noun, colour, language);
     match subject.map(|subject| SUBJECTS[subject]) {
         None => phrase,
-        Some([en, fr, zh]) => language.of3(format!("{en} {phrase}."), format!("{fr} {phrase}."), format!("{zh}{phrase}。")),
+        Some([en, fr, zh]) => {
+            language.of3(format!("{en} {phrase}."), format!("{fr} {phrase}."), format!("{zh}{phrase}。"))
+        }
     }
 }
 

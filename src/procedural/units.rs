@@ -55,7 +55,10 @@ const ADD: Phrases = Phrases::three(
 );
 const TIMES: Phrases = Phrases::three(
     &["What is {n} times {q}, minus {r}, in {u}?", "Take {n} times {q} and subtract {r}. Give the result in {u}."],
-    &["Combien font {n} fois {q}, moins {r}, en {u} ?", "Prends {n} fois {q} et soustrais {r}. Donne le résultat en {u}."],
+    &[
+        "Combien font {n} fois {q}, moins {r}, en {u} ?",
+        "Prends {n} fois {q} et soustrais {r}. Donne le résultat en {u}.",
+    ],
     &["{q}的{n}倍减去{r}是多少{u}？", "先求{q}的{n}倍，再减去{r}，结果是多少{u}？"],
 );
 

@@ -102,7 +102,9 @@ pub(super) fn equations(line: &str) -> Vec<String> {
     let mathematical = |c: char| c.is_ascii_digit() || " x+-*/×÷()=".contains(c);
     line.split(|c| !mathematical(c))
         .map(str::trim)
-        .filter(|run| run.contains('=') && run.split('=').all(|side| side.contains(|c: char| c.is_ascii_digit() || c == 'x')))
+        .filter(|run| {
+            run.contains('=') && run.split('=').all(|side| side.contains(|c: char| c.is_ascii_digit() || c == 'x'))
+        })
         .map(str::to_owned)
         .collect()
 }
@@ -115,7 +117,9 @@ pub(super) fn equation_holds(equation: &str, x: Option<i64>) -> bool {
 
 #[test]
 fn the_evaluator_knows_precedence_brackets_and_implied_products() {
-    for (text, value) in [("2 + 3 × 4", 14), ("(2 + 3) × 4", 20), ("20 - 6 - 4", 10), ("-3 + 5", 2), ("2(x - 1) + 3x", 13)] {
+    for (text, value) in
+        [("2 + 3 × 4", 14), ("(2 + 3) × 4", 20), ("20 - 6 - 4", 10), ("-3 + 5", 2), ("2(x - 1) + 3x", 13)]
+    {
         assert_eq!(evaluate(text, Some(3)), Some(Fraction(value, 1)), "{text}");
     }
     assert_eq!(evaluate("12 ÷ 8", None), Some(Fraction(3, 2)));

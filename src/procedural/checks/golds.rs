@@ -265,11 +265,8 @@ fn people(text: &str) -> Vec<usize> {
 
 /// Where each name of the gold answer stands among the names, in any language.
 fn listed(gold: &str) -> Vec<usize> {
-    let names = [
-        PEOPLE,
-        ["Paul", "Marc", "Hugo", "Oscar", "Léo", "Simon"],
-        ["小明", "小刚", "小强", "小华", "小军", "小伟"],
-    ];
+    let names =
+        [PEOPLE, ["Paul", "Marc", "Hugo", "Oscar", "Léo", "Simon"], ["小明", "小刚", "小强", "小华", "小军", "小伟"]];
     gold.split([',', '、'])
         .map(|part| names.iter().find_map(|table| table.iter().position(|name| *name == part.trim())).expect(part))
         .collect()
@@ -278,19 +275,20 @@ fn listed(gold: &str) -> Vec<usize> {
 #[test]
 fn knights_are_the_only_ones_that_fit_what_was_said() {
     each("knights", |_, _, problem, content| {
-        let claims: Vec<&str> = content.split("; ").collect();
-        let fits: Vec<usize> = (0..1usize << claims.len())
+        let claims: Vec<(Vec<usize>, &str)> = content.split("; ").map(|claim| (people(claim), claim)).collect();
+        let island: usize = claims.iter().map(|(who, _)| 1 << who[0]).sum();
+        let fits: Vec<usize> = (0..1usize << PEOPLE.len())
+            .filter(|world| world & !island == 0)
             .filter(|world| {
                 let knight = |p: usize| world & (1 << p) != 0;
-                claims.iter().enumerate().all(|(speaker, claim)| {
-                    let who = people(claim);
+                claims.iter().all(|(who, claim)| {
                     let said = match claim {
-                        c if c.contains("same kind") => knight(who[0]) == knight(who[1]),
-                        c if c.contains("different") => knight(who[0]) != knight(who[1]),
-                        c if c.ends_with("a knight") => knight(who[0]),
-                        _ => !knight(who[0]),
+                        c if c.contains("same kind") => knight(who[1]) == knight(who[2]),
+                        c if c.contains("different") => knight(who[1]) != knight(who[2]),
+                        c if c.ends_with("a knight") => knight(who[1]),
+                        _ => !knight(who[1]),
                     };
-                    said == knight(speaker)
+                    said == knight(who[0])
                 })
             })
             .collect();
@@ -301,26 +299,34 @@ fn knights_are_the_only_ones_that_fit_what_was_said() {
 
 #[test]
 fn orders_are_the_only_ones_that_satisfy_the_clues() {
-    each("ordering", |_, _, problem, content| {
-        let (count, clues) = content.split_once(':').unwrap();
-        let count: usize = count.parse().unwrap();
+    let mut turn = 0;
+    each("ordering", |level, _, problem, content| {
+        turn += 1;
+        if level == 4 && turn % 8 != 0 {
+            return;
+        }
+        let (runners, clues) = content.split_once(':').unwrap();
+        let runners = people(runners);
+        let count = runners.len();
+        let read: Vec<(Vec<usize>, &str)> = clues.split_inclusive('.').map(|clue| (people(clue), clue)).collect();
         // Places in base `count`: every assignment, those with two in one place left out.
-        let fits: Vec<Vec<usize>> = (0..count.pow(count as u32))
-            .map(|code| (0..count).map(|person| code / count.pow(person as u32) % count).collect::<Vec<usize>>())
-            .filter(|places| places.iter().collect::<HashSet<_>>().len() == count)
+        let fits: Vec<[usize; 6]> = (0..count.pow(count as u32))
+            .map(|code| {
+                let mut places = [usize::MAX; 6];
+                (0..count).for_each(|i| places[runners[i]] = code / count.pow(i as u32) % count);
+                places
+            })
+            .filter(|places| (0..count).all(|place| places.contains(&place)))
             .filter(|places| {
-                clues.split_inclusive('.').map(str::trim).all(|clue| {
-                    let who = people(clue);
-                    match clue {
-                        c if c.contains("did not") => places[who[0]] + 1 != numbers(c)[0] as usize,
-                        c if c.contains("right after") => places[who[0]] == places[who[1]] + 1,
-                        _ => places[who[0]] < places[who[1]],
-                    }
+                read.iter().all(|(who, clue)| match clue {
+                    c if c.contains("did not") => places[who[0]] + 1 != numbers(c)[0] as usize,
+                    c if c.contains("right after") => places[who[0]] == places[who[1]] + 1,
+                    _ => places[who[0]] < places[who[1]],
                 })
             })
             .collect();
-        let order = listed(gold(problem));
-        let places: Vec<usize> = (0..count).map(|person| order.iter().position(|p| *p == person).unwrap()).collect();
+        let mut places = [usize::MAX; 6];
+        listed(gold(problem)).iter().enumerate().for_each(|(place, person)| places[*person] = place);
         assert_eq!(fits, [places], "{content}");
     });
 }
@@ -348,13 +354,18 @@ fn syllogisms_are_decided_by_every_world_of_up_to_four_people() {
                 (_, true) => subjects.any(|person| !is(person)),
             }
         };
+        if level == 3 && all % 8 != 0 {
+            return;
+        }
         let kinds = 1u32 << terms.len();
         // Each premise and the denied conclusion need at most one witness, so four people are enough.
         let people = if level == 3 { 4 } else { 3 };
         let counterexample = (0..kinds.pow(people)).any(|code| {
-            let persons: Vec<u32> = (0..people).map(|i| code / kinds.pow(i) % kinds).collect();
+            let mut persons = [0; 4];
+            (0..people).for_each(|i| persons[i as usize] = code / kinds.pow(i) % kinds);
+            let persons = &persons[..people as usize];
             let (conclusion, premises) = propositions.split_last().unwrap();
-            premises.iter().all(|p| holds(p, &persons)) && !holds(conclusion, &persons)
+            premises.iter().all(|p| holds(p, persons)) && !holds(conclusion, persons)
         });
         assert_eq!(says_yes, !counterexample, "{content}");
     });
@@ -376,7 +387,11 @@ fn satisfies(text: &str, id: &str, arguments: &serde_json::Value) -> bool {
         "keywords:forbidden_words" => {
             let han = |word: &str| !word.is_ascii() && word.chars().all(|c| c > '\u{2fff}');
             !words("forbidden_words").iter().any(|word| {
-                if han(word) { lower.contains(word) } else { lower.split(|c: char| !c.is_alphabetic()).any(|w| w == word) }
+                if han(word) {
+                    lower.contains(word)
+                } else {
+                    lower.split(|c: char| !c.is_alphabetic()).any(|w| w == word)
+                }
             })
         }
         "punctuation:no_comma" => !text.contains([',', '，', '、']),

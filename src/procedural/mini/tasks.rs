@@ -120,9 +120,11 @@ impl Task {
             }
             if step.joins_columns {
                 let last = results.len() - 1;
-                left = results.iter().enumerate().rev().fold(0, |sum, (column, &result)| {
-                    if column == last { result } else { sum * 10 + result % 10 }
-                });
+                left = results
+                    .iter()
+                    .enumerate()
+                    .rev()
+                    .fold(0, |sum, (column, &result)| if column == last { result } else { sum * 10 + result % 10 });
             }
             let written = slip(index, left);
             results.push(written);
@@ -325,7 +327,11 @@ pub fn space(family: Family, level: u32) -> u64 {
                 1,
             ),
             // Distinct (a, x + e) pairs may share a value but not a statement, as e is shown.
-            _ => count_offsets((2..=9).flat_map(|a| (1..=50).flat_map(move |x| (1..=50).map(move |e| a * (x + e)))), 99, 0),
+            _ => count_offsets(
+                (2..=9).flat_map(|a| (1..=50).flat_map(move |x| (1..=50).map(move |e| a * (x + e)))),
+                99,
+                0,
+            ),
         },
         Family::Sum => (9 * 10u64.pow(level.clamp(1, 3))).pow(2),
         Family::Total => {
@@ -402,9 +408,7 @@ mod tests {
             }
         }
         assert_eq!(mix, space(Family::Mix, 1));
-        for (a, x, b) in
-            (2..=12).flat_map(|a| (1..=99).flat_map(move |x| (1..=99).map(move |b| (a, x, b))))
-        {
+        for (a, x, b) in (2..=12).flat_map(|a| (1..=99).flat_map(move |x| (1..=99).map(move |b| (a, x, b)))) {
             linear += 1 + u64::from(a * x - b >= 0);
         }
         assert_eq!(linear, space(Family::Linear, 1));
@@ -412,7 +416,9 @@ mod tests {
 
     #[test]
     fn all_but_the_first_levels_have_a_million_statements() {
-        for (family, levels) in [(Family::Mix, 2..=4), (Family::Linear, 3..=3), (Family::Total, 2..=4), (Family::Sum, 3..=3)] {
+        for (family, levels) in
+            [(Family::Mix, 2..=4), (Family::Linear, 3..=3), (Family::Total, 2..=4), (Family::Sum, 3..=3)]
+        {
             for level in levels {
                 assert!(space(family, level) >= 1_000_000, "{family:?} {level}: {}", space(family, level));
             }

@@ -36,8 +36,7 @@ pub fn tokenizer_json() -> String {
             })
         })
         .collect();
-    let metaspace =
-        json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": false });
+    let metaspace = json!({ "type": "Metaspace", "replacement": SPACE, "prepend_scheme": "always", "split": false });
     let split = json!({
         "type": "Split",
         "pattern": { "Regex": format!("{SPACE}?[0-9]|{SPACE}?[^{SPACE}0-9]+") },
