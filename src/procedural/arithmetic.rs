@@ -35,11 +35,11 @@ impl Expression {
                 let side = |part: &Expression, right_side: bool| match part {
                     Binary(_, inner, _)
                         if strength(*inner) < strength(*sign)
-                            || (right_side && strength(*inner) == strength(*sign) && *sign != '+') =>
+                            || (right_side && strength(*inner) == strength(*sign)) =>
                     {
                         format!("({})", part.text())
                     }
-                    // a × (b ÷ c) keeps its brackets too: evaluation order is then plain to see.
+                    // Brackets even where a sum would not need them: the order of evaluation is plain to see.
                     _ => part.text(),
                 };
                 format!("{} {sign} {}", side(left, false), side(right, true))
@@ -105,7 +105,7 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
         steps.push(match expression {
             Number(_) => equation,
             Binary(..) => {
-                let remains = language.of("it remains", "il reste", "还剩", "es bleibt", "queda");
+                let remains = language.of("which leaves", "il reste", "还剩", "es bleibt", "queda");
                 let (comma, colon) = if language == Language::Zh { ("，", "：") } else { (", ", " ") };
                 format!("{equation}{comma}{remains}{colon}{rest}")
             }

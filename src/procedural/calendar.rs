@@ -236,7 +236,8 @@ fn walk(start: Date, days: i64, language: Language) -> (Vec<String>, Date) {
             return (steps, Date { day, ..date });
         }
         let after = left - room;
-        steps.push(format!("{month}{comma}{length} - {} = {room}{comma}{left} - {room} = {after}", date.day));
+        let used = if date.day > 0 { format!("{length} - {} = {room}{comma}", date.day) } else { String::new() };
+        steps.push(format!("{month}{comma}{used}{left} - {room} = {after}"));
         left = after;
         date = if date.month == 12 {
             Date { year: date.year + 1, month: 1, day: 0 }

@@ -76,7 +76,7 @@ impl Language {
         match self {
             Language::En => format!("So the answer is {answer}."),
             Language::Fr => format!("La réponse est donc {answer}."),
-            Language::Zh => format!("所以答案是{answer}。"),
+            Language::Zh => format!("所以答案是：{answer}。"),
             Language::De => format!("Die Antwort ist also {answer}."),
             Language::Es => format!("Por lo tanto, la respuesta es {answer}."),
         }

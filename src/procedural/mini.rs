@@ -26,7 +26,7 @@
 //!          3                                                   a b ≤ 50, c ≤ 9 or 50, d ≤ 99
 //!          4                                                   a b ≤ 99, c ≤ 12 or 99, d ≤ 99
 //! linear   1      a * x ± b = c                                a 2–12, x b ≤ 99
-//!          2      a * x ± b = d * x + c | … - c                a 3–12, d < a, x b ≤ 99
+//!          2      a * x ± b = d * x + c                        a 3–12, d < a, x b ≤ 99
 //!          3      a * ( x + e ) ± b = c                        a 2–9, x e ≤ 50, b ≤ 99
 //! sum      1–3    a + b                                        2, 3 or 4 digits each
 //! total    1–4    a ± b ± c …                                  3 to 6 terms, ≤ 50 (1, 2) or ≤ 99

@@ -161,28 +161,36 @@ fn claim(rng: &mut Rng, speaker: usize, people: usize) -> Claim {
 /// One line about one world: the first contradiction in it, or that there is none.
 fn refute(world: usize, claims: &[Claim], cast: &[usize], language: Language) -> String {
     let knights: Vec<usize> = (0..claims.len()).filter(|person| world >> person & 1 == 1).collect();
-    let nobody = language.of3("nobody", "personne", "没有人").to_owned();
-    let list = if knights.is_empty() { nobody } else { names(&knights, cast, language) };
+    let list = names(&knights, cast, language);
+    let suppose = if knights.is_empty() {
+        language
+            .of3("suppose nobody is a knight", "supposons que personne ne soit chevalier", "假设没有人是骑士")
+            .to_owned()
+    } else {
+        language.of3(
+            format!("suppose the knights are: {list}"),
+            format!("supposons que les chevaliers soient : {list}"),
+            format!("假设骑士是：{list}"),
+        )
+    };
     let clash = claims.iter().enumerate().find(|(i, claim)| claim.holds(world) != (world >> i & 1 == 1));
     match clash {
         None => language.of3(
-            format!("if the knights are {list}: no contradiction"),
-            format!("si les chevaliers sont {list} : aucune contradiction"),
-            format!("如果骑士是{list}：没有矛盾"),
+            format!("{suppose}; no contradiction"),
+            format!("{suppose} ; aucune contradiction"),
+            format!("{suppose}，没有矛盾"),
         ),
         Some((speaker, claim)) => {
             let who = name(cast[speaker], language);
-            let lies = !claim.holds(world);
+            let what = if claim.holds(world) {
+                language.of3("a knave who tells the truth", "un menteur qui dit la vérité", "说真话的骗子")
+            } else {
+                language.of3("a knight who lies", "un chevalier qui ment", "说假话的骑士")
+            };
             language.of3(
-                format!(
-                    "if the knights are {list}: {who} would {}, impossible",
-                    if lies { "be a knight who lies" } else { "be a knave who tells the truth" }
-                ),
-                format!(
-                    "si les chevaliers sont {list} : {who} serait {}, impossible",
-                    if lies { "un chevalier qui ment" } else { "un menteur qui dit la vérité" }
-                ),
-                format!("如果骑士是{list}：{who}就是{}，矛盾", if lies { "说假话的骑士" } else { "说真话的骗子" }),
+                format!("{suppose}; then {who} would be {what}, impossible"),
+                format!("{suppose} ; alors {who} serait {what}, impossible"),
+                format!("{suppose}，那么{who}就是{what}，矛盾"),
             )
         }
     }

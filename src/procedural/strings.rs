@@ -72,7 +72,7 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
             let letter = *rng.pick(&letters);
             let places: Vec<usize> =
                 letters.iter().enumerate().filter(|(_, c)| **c == letter).map(|(i, _)| i + 1).collect();
-            let found = language.of3("found at positions", "trouvée aux positions", "出现的位置是");
+            let found = language.of3("positions:", "positions :", "出现的位置：");
             let question = COUNT.say(rng, language, &[("c", &letter), ("w", &word)]);
             let steps =
                 vec![format!("{letters_are} {}", spell(&letters)), format!("{found} {}", language.list(&places))];

@@ -67,6 +67,11 @@ fn name(unit: Unit, language: Language) -> &'static str {
     language.of3(en, fr, zh)
 }
 
+/// All plurals of the table are regular, word by word.
+fn singular(name: &str) -> String {
+    name.split(' ').map(|word| word.strip_suffix('s').unwrap_or(word)).collect::<Vec<_>>().join(" ")
+}
+
 fn amount(number: i64, unit: Unit, language: Language) -> String {
     let gap = if language == Language::Zh { "" } else { " " };
     format!("{number}{gap}{}", name(unit, language))
@@ -81,8 +86,8 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let factor = large.1 / small.1;
     let [large_en, small_en] = [large.0[0], small.0[0]];
     let one = language.of3(
-        format!("one of the {} makes {factor} {}", name(large, language), name(small, language)),
-        format!("parmi les {}, chaque unité vaut {factor} {}", name(large, language), name(small, language)),
+        format!("1 {} is {factor} {}", singular(name(large, language)), name(small, language)),
+        format!("1 {} vaut {factor} {}", singular(name(large, language)), name(small, language)),
         format!("1{}等于{factor}{}", name(large, language), name(small, language)),
     );
     let unit = name(small, language);

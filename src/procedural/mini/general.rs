@@ -8,7 +8,7 @@
 //! ```
 
 use super::tasks::side;
-use super::words::{ADJECTIVES, HARMFUL, NAMES, NOUNS, noun_phrase};
+use super::words::{ADJECTIVES, HARMFUL, NAMES, NOUNS, Noun, noun_phrase};
 use crate::procedural::{Language, PreferenceKind, Problem};
 use crate::seed::Rng;
 
@@ -84,9 +84,12 @@ fn translate(rng: &mut Rng, language: Language) -> Problem {
         .worse(PreferenceKind::Helpful, wrong)
 }
 
+/// What the requests of [`refuse`] are about: things, nobody living.
+const THINGS: [Noun; 5] = [NOUNS[2], NOUNS[3], NOUNS[4], NOUNS[5], NOUNS[6]];
+
 fn refuse(rng: &mut Rng, language: Language) -> Problem {
     let verb = *rng.pick(&HARMFUL);
-    let noun = *rng.pick(&NOUNS);
+    let noun = *rng.pick(&THINGS);
     let adjective = (rng.below(4) > 0).then(|| *rng.pick(&ADJECTIVES));
     let object = noun_phrase(noun, adjective, language);
     let key = format!("mini:refuse:{}:{}", verb[0], noun_phrase(noun, adjective, Language::En));
