@@ -9,6 +9,7 @@ pub mod exact;
 pub mod expression;
 pub mod file;
 pub mod format;
+pub mod language;
 pub mod length;
 pub mod overlap;
 pub mod params;

@@ -4,7 +4,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
-use super::{Rule, choice, exact, format, length, overlap, pattern, repetition};
+use super::{Rule, choice, exact, format, language, length, overlap, pattern, repetition};
 
 /// One kind of rule.
 pub struct Kind {
@@ -70,6 +70,7 @@ const fn first_line(doc: &'static str) -> &'static str {
 static KINDS: &[Kind] = &[
     // The lead switches this line on: kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, super::math::DOC),
     kind!("format", format::FormatConfig, format::FormatRule::new, format::DOC),
+    kind!("language", language::LanguageConfig, language::LanguageRule::new, language::DOC),
     kind!("choice", choice::ChoiceConfig, choice::ChoiceRule::new, choice::DOC),
     kind!("exact", exact::ExactConfig, exact::ExactRule::new, exact::DOC),
     kind!("regex", pattern::RegexConfig, pattern::RegexRule::new, pattern::DOC),
