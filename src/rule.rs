@@ -4,6 +4,26 @@
 //! Parquet, engines or trainers, keeps no state between samples, and gives the
 //! same verdict on any machine and thread.
 
+pub mod choice;
+pub mod exact;
+pub mod expression;
+pub mod file;
+pub mod format;
+pub mod language;
+pub mod length;
+pub mod overlap;
+pub mod params;
+pub mod pattern;
+pub mod registry;
+pub mod repetition;
+mod text;
+pub mod think;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use file::{Judgement, RuleSet};
+
 use crate::schema::{FinishReason, Outcome};
 
 /// What a rule sees of one completion.

@@ -1,0 +1,449 @@
+//! Reward expressions: meval's syntax over rule scores and facts, compiled once.
+//!
+//! meval parses and orders the expression; its postfix tokens are then lowered to
+//! a small program over numbered slots, so a reward costs no lookup and no
+//! allocation. Beside meval's functions there are comparisons and choices:
+//! `if eq ne lt le gt ge and or not clamp first`.
+//!
+//! NaN stands for "not known" and every operation hands it on (meval's own `max`,
+//! `min` and `^` would swallow it); only `if`, which looks at the branch it
+//! takes, and `first`, which takes the first known score, can drop it.
+
+use std::ops::Range;
+
+use meval::tokenizer::{Operation, Token};
+
+/// Longest expression in bytes.
+pub const MAX_TEXT: usize = 4096;
+/// Deepest nesting of parentheses.
+pub const MAX_NESTING: usize = 64;
+/// Most values alive at once while evaluating.
+const MAX_STACK: usize = 128;
+
+/// What is wrong with an expression, and where in its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpressionError {
+    pub message: String,
+    pub span: Range<usize>,
+    pub hint: Option<String>,
+}
+
+/// A compiled reward expression.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    ops: Vec<Op>,
+    /// Slots read, ascending, each once.
+    uses: Vec<usize>,
+    /// Slots read outside `first(…)` and `if(…)`: those must be known for the reward to be.
+    needs: Vec<usize>,
+    text: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Number(f64),
+    Slot(usize),
+    Negate,
+    Binary(Operation),
+    Call(Function, usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Function {
+    Real(fn(f64) -> f64),
+    Pair(fn(f64, f64) -> f64),
+    Max,
+    Min,
+    If,
+    Clamp,
+    First,
+}
+
+/// Name, arguments (least, most), meaning.
+const FUNCTIONS: &[(&str, usize, usize, Function, &str)] = &[
+    ("sqrt", 1, 1, Function::Real(f64::sqrt), "square root"),
+    ("exp", 1, 1, Function::Real(f64::exp), "e to the power"),
+    ("ln", 1, 1, Function::Real(f64::ln), "natural logarithm"),
+    ("abs", 1, 1, Function::Real(f64::abs), "absolute value"),
+    ("sin", 1, 1, Function::Real(f64::sin), "sine"),
+    ("cos", 1, 1, Function::Real(f64::cos), "cosine"),
+    ("tan", 1, 1, Function::Real(f64::tan), "tangent"),
+    ("asin", 1, 1, Function::Real(f64::asin), "inverse sine"),
+    ("acos", 1, 1, Function::Real(f64::acos), "inverse cosine"),
+    ("atan", 1, 1, Function::Real(f64::atan), "inverse tangent"),
+    ("sinh", 1, 1, Function::Real(f64::sinh), "hyperbolic sine"),
+    ("cosh", 1, 1, Function::Real(f64::cosh), "hyperbolic cosine"),
+    ("tanh", 1, 1, Function::Real(f64::tanh), "hyperbolic tangent"),
+    ("asinh", 1, 1, Function::Real(f64::asinh), "inverse hyperbolic sine"),
+    ("acosh", 1, 1, Function::Real(f64::acosh), "inverse hyperbolic cosine"),
+    ("atanh", 1, 1, Function::Real(f64::atanh), "inverse hyperbolic tangent"),
+    ("floor", 1, 1, Function::Real(f64::floor), "largest integer not above"),
+    ("ceil", 1, 1, Function::Real(f64::ceil), "least integer not below"),
+    ("round", 1, 1, Function::Real(f64::round), "nearest integer, halves away from 0"),
+    ("signum", 1, 1, Function::Real(f64::signum), "sign: -1 or 1"),
+    ("atan2", 2, 2, Function::Pair(f64::atan2), "angle of the point (x, y), as atan2(y, x)"),
+    ("max", 1, 64, Function::Max, "largest of its arguments"),
+    ("min", 1, 64, Function::Min, "least of its arguments"),
+    ("not", 1, 1, Function::Real(|x| flag(x == 0.0)), "1 if 0, else 0"),
+    ("eq", 2, 2, Function::Pair(|a, b| flag(a == b)), "1 if equal"),
+    ("ne", 2, 2, Function::Pair(|a, b| flag(a != b)), "1 if not equal"),
+    ("lt", 2, 2, Function::Pair(|a, b| flag(a < b)), "1 if less"),
+    ("le", 2, 2, Function::Pair(|a, b| flag(a <= b)), "1 if less or equal"),
+    ("gt", 2, 2, Function::Pair(|a, b| flag(a > b)), "1 if greater"),
+    ("ge", 2, 2, Function::Pair(|a, b| flag(a >= b)), "1 if greater or equal"),
+    ("and", 2, 2, Function::Pair(|a, b| flag(a != 0.0 && b != 0.0)), "1 if neither is 0"),
+    ("or", 2, 2, Function::Pair(|a, b| flag(a != 0.0 || b != 0.0)), "1 if one is not 0"),
+    ("if", 3, 3, Function::If, "if(c, a, b): a where c is not 0, else b"),
+    ("clamp", 3, 3, Function::Clamp, "clamp(x, low, high)"),
+    ("first", 1, 64, Function::First, "the first rule score that is known: first(math, judge)"),
+];
+
+const CONSTANTS: &[(&str, f64)] = &[("pi", std::f64::consts::PI), ("e", std::f64::consts::E)];
+
+fn flag(condition: bool) -> f64 {
+    f64::from(u8::from(condition))
+}
+
+/// Whether a name means something in every expression, so that no rule may take it.
+pub fn is_reserved(name: &str) -> bool {
+    FUNCTIONS.iter().any(|f| f.0 == name) || CONSTANTS.iter().any(|c| c.0 == name)
+}
+
+/// Every function with its meaning, for the reference.
+pub fn functions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FUNCTIONS.iter().map(|f| (f.0, f.4))
+}
+
+impl Expression {
+    /// Parses and checks `text` against the names it may use; a name's position is its slot.
+    ///
+    /// # Errors
+    /// Empty, too long or too deep text, syntax errors, unknown names and functions, wrong
+    /// numbers of arguments, and constant expressions that are not finite.
+    pub fn compile(text: &str, names: &[&str]) -> Result<Self, ExpressionError> {
+        let whole = 0..text.len();
+        let fail = |message: String, span: Range<usize>| ExpressionError { message, span, hint: None };
+        if text.trim().is_empty() {
+            return Err(fail("the expression is empty".into(), whole));
+        }
+        if text.len() > MAX_TEXT {
+            return Err(fail(format!("the expression is {} bytes long; the limit is {MAX_TEXT}", text.len()), whole));
+        }
+        if let Some((at, c)) = text.char_indices().find(|&(_, c)| !c.is_ascii() || c.is_ascii_control() && c != '\n') {
+            return Err(fail(
+                format!("`{}` has no meaning in an expression", c.escape_default()),
+                at..at + c.len_utf8(),
+            ));
+        }
+        check_nesting(text)?;
+        // meval trims nothing and panics on what it did not foresee.
+        let trimmed = text.trim();
+        let offset = text.len() - text.trim_start().len();
+        let parsed = std::panic::catch_unwind(|| trimmed.parse::<meval::Expr>())
+            .map_err(|_| fail("the expression cannot be read".into(), 0..text.len()))?;
+        let parsed = parsed.map_err(|error| syntax_error(text, offset, &error))?;
+
+        let mut ops = Vec::with_capacity(parsed.len());
+        let (mut uses, mut depth) = (Vec::new(), 0usize);
+        for token in parsed.iter() {
+            let (op, takes) = match token {
+                Token::Number(value) if !value.is_finite() => {
+                    return Err(fail("a number in the expression is out of range".into(), 0..text.len()));
+                }
+                Token::Number(value) => (Op::Number(*value), 0),
+                Token::Var(name) => {
+                    let op = match CONSTANTS.iter().find(|c| c.0 == name) {
+                        Some(constant) => Op::Number(constant.1),
+                        None => match names.iter().position(|n| n == name) {
+                            Some(slot) => {
+                                uses.push(slot);
+                                Op::Slot(slot)
+                            }
+                            None => return Err(unknown(text, name, names)),
+                        },
+                    };
+                    (op, 0)
+                }
+                Token::Binary(operation) => (Op::Binary(*operation), 2),
+                Token::Unary(Operation::Minus) => (Op::Negate, 1),
+                Token::Unary(_) => continue,
+                Token::Func(name, arguments) => {
+                    let count = arguments.unwrap_or(0);
+                    let Some(&(_, least, most, function, meaning)) = FUNCTIONS.iter().find(|f| f.0 == name) else {
+                        return Err(unknown(text, name, names));
+                    };
+                    if count < least || count > most {
+                        let span = find_name(text, name);
+                        let mut error = fail(format!("`{name}` takes {least} arguments, {count} given"), span);
+                        error.hint = Some(meaning.into());
+                        return Err(error);
+                    }
+                    let plain = |op: &Op| matches!(op, Op::Slot(_));
+                    if matches!(function, Function::First) && !ops[ops.len() - count..].iter().all(plain) {
+                        let mut error = fail("`first` takes rule names, not expressions".into(), find_name(text, name));
+                        error.hint = Some("write first(a, b) and do the arithmetic outside".into());
+                        return Err(error);
+                    }
+                    (Op::Call(function, count), count)
+                }
+                Token::LParen | Token::RParen | Token::Comma => {
+                    return Err(fail("a bracket or comma is out of place".into(), 0..text.len()));
+                }
+            };
+            if depth < takes {
+                return Err(fail("an operand is missing".into(), 0..text.len()));
+            }
+            depth = depth - takes + 1;
+            if depth > MAX_STACK {
+                return Err(fail(format!("more than {MAX_STACK} values are open at once"), 0..text.len()));
+            }
+            ops.push(op);
+        }
+        if depth != 1 {
+            return Err(fail("the expression does not come to one value".into(), 0..text.len()));
+        }
+        uses.sort_unstable();
+        uses.dedup();
+        let needs = needed_slots(&ops);
+        let expression = Expression { ops, uses, needs, text: text.to_owned() };
+        if expression.uses.is_empty() && !expression.eval(&[]).is_finite() {
+            return Err(fail("the expression is never a finite number".into(), 0..text.len()));
+        }
+        Ok(expression)
+    }
+
+    /// Evaluates over the slots; NaN is "not known". Never panics when `slots` covers every name.
+    pub fn eval(&self, slots: &[f64]) -> f64 {
+        let mut stack = [0.0f64; MAX_STACK];
+        let mut top = 0;
+        for &op in &self.ops {
+            let (value, takes) = match op {
+                Op::Number(value) => (value, 0),
+                Op::Slot(slot) => (slots[slot], 0),
+                Op::Negate => (-stack[top - 1], 1),
+                Op::Binary(operation) => (binary(operation, stack[top - 2], stack[top - 1]), 2),
+                Op::Call(function, count) => (call(function, &stack[top - count..top]), count),
+            };
+            top -= takes;
+            stack[top] = value;
+            top += 1;
+        }
+        stack[0]
+    }
+
+    /// Slots the expression reads, ascending.
+    pub fn uses(&self) -> &[usize] {
+        &self.uses
+    }
+
+    /// Slots that must be known for the result to be known, ascending.
+    pub fn needs(&self) -> &[usize] {
+        &self.needs
+    }
+
+    /// The text it was compiled from.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+fn binary(operation: Operation, a: f64, b: f64) -> f64 {
+    match operation {
+        Operation::Plus => a + b,
+        Operation::Minus => a - b,
+        Operation::Times => a * b,
+        Operation::Div => a / b,
+        Operation::Rem => a % b,
+        // powf gives 1 for NaN^0 and 1^NaN.
+        Operation::Pow if a.is_nan() || b.is_nan() => f64::NAN,
+        Operation::Pow => a.powf(b),
+    }
+}
+
+fn call(function: Function, arguments: &[f64]) -> f64 {
+    let unknown = || arguments.iter().any(|a| a.is_nan());
+    match function {
+        Function::First => arguments.iter().copied().find(|a| !a.is_nan()).unwrap_or(f64::NAN),
+        Function::If if arguments[0].is_nan() => f64::NAN,
+        Function::If => arguments[if arguments[0] != 0.0 { 1 } else { 2 }],
+        _ if unknown() => f64::NAN,
+        Function::Real(f) => f(arguments[0]),
+        Function::Pair(f) => f(arguments[0], arguments[1]),
+        Function::Max => arguments.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        Function::Min => arguments.iter().copied().fold(f64::INFINITY, f64::min),
+        Function::Clamp => arguments[0].max(arguments[1]).min(arguments[2]),
+    }
+}
+
+/// Walks the program with, for each value, the slots that must be known for it.
+fn needed_slots(ops: &[Op]) -> Vec<usize> {
+    let mut stack: Vec<Vec<usize>> = Vec::new();
+    for op in ops {
+        let needs = match op {
+            Op::Number(_) => Vec::new(),
+            Op::Slot(slot) => vec![*slot],
+            Op::Negate => stack.pop().unwrap_or_default(),
+            Op::Binary(_) => stack.split_off(stack.len() - 2).concat(),
+            Op::Call(function, count) => {
+                let arguments = stack.split_off(stack.len() - count);
+                match function {
+                    Function::First if *count > 1 => Vec::new(),
+                    Function::If => arguments.into_iter().next().unwrap_or_default(),
+                    _ => arguments.concat(),
+                }
+            }
+        };
+        stack.push(needs);
+    }
+    let mut needs = stack.pop().unwrap_or_default();
+    needs.sort_unstable();
+    needs.dedup();
+    needs
+}
+
+fn check_nesting(text: &str) -> Result<(), ExpressionError> {
+    let mut depth = 0usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            let message = format!("brackets are nested deeper than {MAX_NESTING}");
+            return Err(ExpressionError { message, span: at..at + 1, hint: None });
+        }
+    }
+    Ok(())
+}
+
+fn syntax_error(text: &str, offset: usize, error: &meval::Error) -> ExpressionError {
+    use meval::{Error, ParseError};
+    let end = text.trim_end().len();
+    let (message, span) = match error {
+        Error::ParseError(ParseError::UnexpectedToken(at)) => {
+            let at = (at + offset).min(text.len());
+            let found = text[at..].trim_start().chars().next();
+            let at = text.len() - text[at..].trim_start().len();
+            match found {
+                Some(found) => (format!("unexpected `{found}` in the expression"), at..at + found.len_utf8()),
+                None => ("the expression ends too early".into(), end..end),
+            }
+        }
+        Error::ParseError(ParseError::MissingRParen(count)) => (format!("{count} closing bracket missing"), end..end),
+        Error::ParseError(ParseError::MissingArgument) => ("the expression ends where a value is due".into(), end..end),
+        other => (other.to_string(), 0..text.len()),
+    };
+    let operators = ["==", "!=", "<", ">", "&", "|"].iter().any(|op| text.contains(op));
+    let hint = operators.then(|| "comparisons are functions: ge(tokens, 100), and(a, b), not(a)".to_owned());
+    ExpressionError { message, span, hint }
+}
+
+fn unknown(text: &str, name: &str, names: &[&str]) -> ExpressionError {
+    let span = find_name(text, name);
+    let known = names.iter().copied().chain(FUNCTIONS.iter().map(|f| f.0)).chain(CONSTANTS.iter().map(|c| c.0));
+    let hint = match nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("names here: {}", names.join(", ")),
+    };
+    ExpressionError { message: format!("unknown name `{name}` in the expression"), span, hint: Some(hint) }
+}
+
+/// The bytes of the first whole-word occurrence of `name`.
+fn find_name(text: &str, name: &str) -> Range<usize> {
+    let word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    let bytes = text.as_bytes();
+    text.match_indices(name)
+        .map(|(at, _)| at..at + name.len())
+        .find(|span| !word(span.start.checked_sub(1).and_then(|i| bytes.get(i))) && !word(bytes.get(span.end)))
+        .unwrap_or(0..text.len())
+}
+
+/// The closest of `known` to what was written, if close enough to be meant.
+pub(crate) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        .filter(|&(distance, name)| distance <= 1 + name.len().min(written.len()) / 4)
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn eval(text: &str, slots: &[(&str, f64)]) -> f64 {
+        let names: Vec<&str> = slots.iter().map(|s| s.0).collect();
+        let values: Vec<f64> = slots.iter().map(|s| s.1).collect();
+        Expression::compile(text, &names).unwrap().eval(&values)
+    }
+
+    fn fails(text: &str, names: &[&str]) -> ExpressionError {
+        Expression::compile(text, names).unwrap_err()
+    }
+
+    #[test]
+    fn gates_and_weights() {
+        assert_eq!(
+            eval("accuracy * format + 0.5 * language", &[("accuracy", 1.0), ("format", 1.0), ("language", 0.5)]),
+            1.25
+        );
+        assert_eq!(eval("if(ge(tokens, 100), -1, accuracy)", &[("tokens", 120.0), ("accuracy", 1.0)]), -1.0);
+        assert_eq!(eval("-2^2", &[]), -4.0);
+    }
+
+    #[test]
+    fn what_is_not_known_stays_not_known() {
+        for text in ["0 * x", "max(x, 1)", "min(1, x)", "x ^ 0", "1 ^ x", "clamp(x, 0, 1)", "and(x, 0)", "if(x, 1, 1)"]
+        {
+            assert!(eval(text, &[("x", f64::NAN)]).is_nan(), "{text}");
+        }
+        assert_eq!(eval("first(x, y)", &[("x", f64::NAN), ("y", 0.5)]), 0.5);
+        assert_eq!(eval("if(y, y, x)", &[("x", f64::NAN), ("y", 0.5)]), 0.5);
+    }
+
+    #[test]
+    fn a_mistyped_name_is_pointed_at_with_a_suggestion() {
+        let error = fails("acuracy * format", &["accuracy", "format"]);
+        assert_eq!(error.span, 0..7);
+        assert_eq!(error.hint.as_deref(), Some("did you mean `accuracy`?"));
+        assert!(fails("maxx(1, 2)", &[]).hint.unwrap().contains("`max`"));
+    }
+
+    #[test]
+    fn traps_of_the_parser_are_errors_not_panics() {
+        for text in
+            ["", "   ", "\n", "1 +", "(1", "1)", "a b", "1e", "f(", "max()", "1,2", "@", "é", "1..2", "first(1+1)"]
+        {
+            let error = fails(text, &["a", "b", "f"]);
+            assert!(error.span.end <= text.len(), "{text:?} {error:?}");
+        }
+        assert!(fails(&"(".repeat(3000), &[]).message.contains("nested"));
+        assert!(fails(&"1+".repeat(3000), &[]).message.contains("limit"));
+        assert!(fails("1/0", &[]).message.contains("finite"));
+        assert!(fails("a == 1", &["a"]).hint.unwrap().contains("functions"));
+        let ladder = format!("{}1{}", "1+(".repeat(63), ")".repeat(63));
+        assert!(Expression::compile(&ladder, &[]).is_ok());
+    }
+
+    #[test]
+    fn needs_leave_out_what_a_branch_may_not_take() {
+        let e = Expression::compile("first(a, b) * c + if(d, a, b)", &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(e.needs(), [2, 3]);
+        assert_eq!(e.uses(), [0, 1, 2, 3]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_compiles_or_is_an_error(text in "[a-c0-9 +*/^%(),.e-]{0,40}") {
+            if let Ok(e) = Expression::compile(&text, &["a", "b", "c"]) {
+                let ours = e.eval(&[0.5, 2.0, -1.0]);
+                let theirs = meval::eval_str_with_context(text.trim(), (vec![("a", 0.5), ("b", 2.0), ("c", -1.0)], meval::Context::new()));
+                if let Ok(theirs) = theirs {
+                    prop_assert!(ours == theirs || ours.is_nan() || theirs.is_nan(), "{text}: {ours} {theirs}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Rule files: named rules and the expression that turns their scores into a reward.
+//!
+//! ```toml
+//! reward = "accuracy * format"      # meval over rule scores and facts
+//!
+//! [rules.accuracy]                  # the first rule decides the outcome
+//! kind = "math"
+//!
+//! [rules.format]
+//! kind = "format"
+//! style = "think_answer"
+//! ```
+//!
+//! Before the first table may stand `extends` (a path or a built-in name; rules of
+//! the same name are changed key by key, or replaced when `kind` is given),
+//! `without` (rules of the base to leave out), `outcome` (the rule, or the first
+//! of several that decides) and `clip = [low, high]`. `[rewards]` gives domains
+//! expressions of their own. A rule may be confined by `domains` and `languages`,
+//! or run only where others could not tell (`fallback_for`). `[[examples]]` are run
+//! by `rules test`. Everything is checked when the file is loaded.
+
+mod example;
+mod parse;
+mod print;
+mod source;
+
+use std::path::Path;
+
+use super::expression::Expression;
+use super::registry::Kind;
+use super::{Rule, Sample, Verdict, text, think};
+use crate::error::Result;
+use crate::schema::{FinishReason, Outcome, Score};
+
+pub use example::{Example, Expect};
+pub use source::BUILTIN;
+
+/// A loaded rule file: everything needed to judge completions, from any number of threads.
+pub struct RuleSet {
+    name: String,
+    description: String,
+    file: String,
+    rules: Vec<Entry>,
+    reward: Option<Reward>,
+    rewards: Vec<(String, Reward)>,
+    /// Indices of the deciding rules: the first that applies and decides.
+    outcome: Vec<usize>,
+    clip: Option<(f64, f64)>,
+    examples: Vec<Example>,
+    resolved: String,
+    digest: String,
+}
+
+/// One rule of a file.
+struct Entry {
+    name: String,
+    span: std::ops::Range<usize>,
+    kind: &'static Kind,
+    domains: Vec<String>,
+    languages: Vec<String>,
+    fallback_for: Vec<usize>,
+    rule: Box<dyn Rule>,
+}
+
+struct Reward {
+    expression: Expression,
+}
+
+impl Entry {
+    fn takes_domain(&self, domain: &str) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|d| d == domain)
+    }
+
+    fn takes(&self, sample: &Sample<'_>) -> bool {
+        self.takes_domain(sample.domain)
+            && (self.languages.is_empty() || self.languages.iter().any(|l| l == sample.language))
+    }
+}
+
+/// What a rule file says of one completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// Null where a score or fact that the expression needs is not known, or it is not finite.
+    pub reward: Option<f64>,
+    /// Of the deciding rule.
+    pub outcome: Outcome,
+    /// The deciding rule's reason code.
+    pub reason: String,
+    /// Every verdict in the file's order; rules that do not take the sample have none.
+    pub scores: Vec<Score>,
+}
+
+/// Facts an expression may use: name and meaning.
+pub const FACTS: &[(&str, &str)] = &[
+    ("length_chars", "characters of the completion"),
+    ("length_words", "words of the completion"),
+    ("tokens", "tokens of the completion; not known for every engine"),
+    ("reasoning_chars", "characters of the chain of thought"),
+    ("answer_chars", "characters after it"),
+    ("prompt_chars", "characters of the prompt"),
+    ("truncated", "1 if the completion was cut at the token limit"),
+    ("difficulty", "0 (easiest) to 1; not known for every prompt"),
+    ("has_gold", "1 if the prompt has a gold answer"),
+    ("lang_en", "1 if the prompt's language is English"),
+    ("lang_zh", "Chinese"),
+    ("lang_fr", "French"),
+    ("lang_de", "German"),
+    ("lang_es", "Spanish"),
+    ("lang_ja", "Japanese"),
+    ("lang_ko", "Korean"),
+    ("lang_ru", "Russian"),
+    ("lang_ar", "Arabic"),
+    ("lang_hi", "Hindi"),
+];
+
+fn fact(index: usize, sample: &Sample<'_>) -> f64 {
+    let chars = |text: &str| text.chars().count() as f64;
+    let flag = |condition: bool| f64::from(u8::from(condition));
+    match FACTS[index].0 {
+        "length_chars" => chars(sample.completion),
+        "length_words" => text::words(sample.completion).count() as f64,
+        "tokens" => sample.tokens.map_or(f64::NAN, f64::from),
+        "reasoning_chars" => chars(think::split(sample.completion).reasoning.unwrap_or("")),
+        "answer_chars" => chars(think::split(sample.completion).answer),
+        "prompt_chars" => chars(sample.prompt),
+        "truncated" => flag(sample.finish_reason == FinishReason::Length),
+        "difficulty" => sample.difficulty.unwrap_or(f64::NAN),
+        "has_gold" => flag(sample.gold.is_some_and(|gold| !gold.trim().is_empty())),
+        language => flag(language.strip_prefix("lang_").is_some_and(|tag| tag == sample.language)),
+    }
+}
+
+impl RuleSet {
+    /// Loads a rule file by path, or a built-in one by name (`r1`, `general` …).
+    ///
+    /// # Errors
+    /// A file that cannot be read or is over 1 MiB, TOML that does not parse, unknown keys, kinds
+    /// and names, parameters out of range, faulty expressions: with file, line, column and hint.
+    pub fn load(path_or_name: &str) -> Result<Self> {
+        let (name, text, folder) = source::open(path_or_name, None)?;
+        parse::rule_set(&text, &name, folder.as_deref())
+    }
+
+    /// Parses a rule file's text; `name` is what errors call it. Relative `extends` start at the
+    /// working directory.
+    ///
+    /// # Errors
+    /// As [`RuleSet::load`].
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        parse::rule_set(text, name, None::<&Path>)
+    }
+
+    /// Judges one completion.
+    pub fn judge(&self, sample: &Sample<'_>) -> Judgement {
+        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(self.rules.len());
+        for entry in &self.rules {
+            let runs = entry.takes(sample) && self.left_open(entry, |index| verdicts[index].as_ref());
+            verdicts.push(runs.then(|| entry.rule.check(sample)));
+        }
+        self.conclude(sample, verdicts)
+    }
+
+    /// Judges many, in order; rules that wait overlap their waiting.
+    pub fn judge_batch(&self, samples: &[Sample<'_>]) -> Vec<Judgement> {
+        let mut verdicts: Vec<Vec<Option<Verdict>>> = vec![Vec::with_capacity(self.rules.len()); samples.len()];
+        for entry in &self.rules {
+            let runs =
+                |i: &usize| entry.takes(&samples[*i]) && self.left_open(entry, |index| verdicts[*i][index].as_ref());
+            let chosen: Vec<usize> = (0..samples.len()).filter(runs).collect();
+            let subset: Vec<Sample<'_>> = chosen.iter().map(|&i| samples[i]).collect();
+            let mut answers = chosen.iter().zip(entry.rule.check_batch(&subset)).peekable();
+            for (i, row) in verdicts.iter_mut().enumerate() {
+                row.push(answers.next_if(|(chosen, _)| **chosen == i).map(|(_, verdict)| verdict));
+            }
+        }
+        samples.iter().zip(verdicts).map(|(sample, verdicts)| self.conclude(sample, verdicts)).collect()
+    }
+
+    /// Whether the rules an entry falls back for decided nothing.
+    fn left_open<'v>(&self, entry: &Entry, verdict: impl Fn(usize) -> Option<&'v Verdict>) -> bool {
+        entry.fallback_for.iter().all(|&index| verdict(index).is_none_or(|v| v.outcome == Outcome::CannotTell))
+    }
+
+    fn conclude(&self, sample: &Sample<'_>, verdicts: Vec<Option<Verdict>>) -> Judgement {
+        let taken = |index: &&usize| verdicts[**index].is_some();
+        let decided = |index: &&usize| verdicts[**index].as_ref().is_some_and(|v| v.outcome != Outcome::CannotTell);
+        let deciding = self.outcome.iter().find(decided).or_else(|| self.outcome.iter().find(taken));
+        let (mut outcome, mut reason) = match deciding.and_then(|&index| verdicts[index].as_ref()) {
+            Some(verdict) => (verdict.outcome, verdict.reason),
+            None => (Outcome::CannotTell, "no_rule_for_sample"),
+        };
+        let mut reward = None;
+        match self.reward_for(sample.domain) {
+            None => (outcome, reason) = (Outcome::CannotTell, "no_reward_for_domain"),
+            Some(expression) => {
+                let mut slots = [f64::NAN; 128];
+                for &slot in expression.uses() {
+                    slots[slot] = match slot.checked_sub(self.rules.len()) {
+                        None => verdicts[slot].as_ref().and_then(|v| v.score).unwrap_or(f64::NAN),
+                        Some(index) => fact(index, sample),
+                    };
+                }
+                let value = expression.eval(&slots);
+                if value.is_finite() {
+                    // `+ 0.0` so that a reward of -0 is stored as 0.
+                    reward = Some(self.clip.map_or(value, |(low, high)| value.clamp(low, high)) + 0.0);
+                } else if !value.is_nan() || expression.uses().iter().all(|&slot| !slots[slot].is_nan()) {
+                    (outcome, reason) = (Outcome::CannotTell, "reward_not_finite");
+                }
+            }
+        }
+        let scores = self
+            .rules
+            .iter()
+            .zip(verdicts)
+            .filter_map(|(entry, verdict)| verdict.map(|verdict| score(&entry.name, verdict)))
+            .collect();
+        Judgement { reward, outcome, reason: reason.to_owned(), scores }
+    }
+
+    fn reward_for(&self, domain: &str) -> Option<&Expression> {
+        let own = self.rewards.iter().find(|(d, _)| d == domain).map(|(_, reward)| reward);
+        own.or(self.reward.as_ref()).map(|reward| &reward.expression)
+    }
+
+    /// BLAKE3 of the resolved file, 64 hex digits: the same for two files that judge alike but for
+    /// comments, layout, examples and [meta].
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The file with `extends` inlined, as canonical TOML; parses to the same rule set.
+    pub fn resolved(&self) -> &str {
+        &self.resolved
+    }
+
+    /// The `[meta]` name, or the file's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The `[meta]` description; empty if there is none.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// What the file was loaded as.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Names and kinds of the rules, in order.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.rules.iter().map(|entry| (entry.name.as_str(), entry.kind.name))
+    }
+
+    /// The file's `[[examples]]`.
+    pub fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
+    /// The reward expressions: the default under `None`, then each domain's.
+    pub fn rewards(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
+        let own = self.rewards.iter().map(|(domain, reward)| (Some(domain.as_str()), reward.expression.text()));
+        self.reward.iter().map(|reward| (None, reward.expression.text())).chain(own)
+    }
+
+    /// What is legal but hardly meant: rules whose score no expression reads, rewards that read no
+    /// rule, domains without a reward.
+    pub fn warnings(&self) -> Vec<String> {
+        let expressions: Vec<&Expression> =
+            self.reward.iter().chain(self.rewards.iter().map(|(_, reward)| reward)).map(|r| &r.expression).collect();
+        let mut warnings = Vec::new();
+        for (index, entry) in self.rules.iter().enumerate() {
+            let read = expressions.iter().any(|e| e.uses().contains(&index));
+            if !read && !self.outcome.contains(&index) {
+                warnings.push(format!("no reward reads rule `{}`", entry.name));
+            }
+        }
+        for expression in &expressions {
+            if !expression.uses().iter().any(|&slot| slot < self.rules.len()) {
+                warnings.push(format!("the reward `{}` reads no rule", expression.text()));
+            }
+        }
+        if let Some(reward) = &self.reward {
+            for &slot in reward.expression.needs() {
+                if let Some(entry) = self.rules.get(slot).filter(|entry| !entry.domains.is_empty()) {
+                    warnings.push(format!(
+                        "`{}` takes only {}: elsewhere the default reward is not known (see first(…) and [rewards])",
+                        entry.name,
+                        entry.domains.join(", ")
+                    ));
+                }
+            }
+        }
+        warnings
+    }
+}
+
+fn score(rule: &str, verdict: Verdict) -> Score {
+    let evidence = (!verdict.evidence.is_empty()).then(|| {
+        let map: serde_json::Map<String, serde_json::Value> =
+            verdict.evidence.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        serde_json::Value::Object(map).to_string()
+    });
+    Score {
+        rule: rule.to_owned(),
+        score: verdict.score,
+        outcome: verdict.outcome,
+        reason: verdict.reason.to_owned(),
+        evidence,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+use super::*;
+use crate::rule::testing::{sample, with_gold};
+
+const BASE: &str = r#"
+reward = "accuracy * format"
+
+[meta]
+description = "a test"
+
+[rules.accuracy]
+kind = "exact"
+
+[rules.format]
+kind = "format"
+style = "think_answer"
+"#;
+
+const GOOD: &str = "<think>two and two</think><answer>4</answer>";
+
+fn parse(text: &str) -> RuleSet {
+    RuleSet::parse(text, "test.toml").unwrap()
+}
+
+fn error(text: &str) -> String {
+    RuleSet::parse(text, "test.toml").err().expect("the file has a fault").render(false)
+}
+
+#[test]
+fn a_reward_is_the_expression_over_the_scores() {
+    let rules = parse(BASE);
+    let judgement = rules.judge(&with_gold(GOOD, "4"));
+    assert_eq!((judgement.reward, judgement.outcome), (Some(1.0), Outcome::Correct));
+    assert_eq!(judgement.scores.iter().map(|s| s.rule.as_str()).collect::<Vec<_>>(), ["accuracy", "format"]);
+    let loose = rules.judge(&with_gold("4", "4"));
+    assert_eq!((loose.reward, loose.outcome), (Some(0.0), Outcome::Correct));
+}
+
+#[test]
+fn a_score_that_cannot_be_told_makes_the_reward_null() {
+    let judgement = parse(BASE).judge(&sample("4"));
+    assert_eq!(
+        (judgement.reward, judgement.outcome, judgement.reason.as_str()),
+        (None, Outcome::CannotTell, "gold_missing")
+    );
+}
+
+#[test]
+fn rewards_that_are_not_finite_cannot_tell() {
+    let rules = parse(&BASE.replace("accuracy * format", "1 / (accuracy - accuracy)"));
+    let judgement = rules.judge(&with_gold(GOOD, "4"));
+    assert_eq!((judgement.reward, judgement.reason.as_str()), (None, "reward_not_finite"));
+    let nan = parse(&BASE.replace("accuracy * format", "ln(-accuracy)"));
+    assert_eq!(nan.judge(&with_gold(GOOD, "4")).reason, "reward_not_finite");
+}
+
+#[test]
+fn batches_say_what_single_judgements_say() {
+    let text =
+        format!("{BASE}\n[rules.other]\nkind = \"overlap\"\nfallback_for = \"accuracy\"\ndomains = [\"math\"]\n");
+    let rules = parse(&text);
+    let mut samples = vec![with_gold(GOOD, "4"), sample(GOOD), with_gold("5", "4")];
+    samples[2].domain = "logic";
+    let singly: Vec<_> = samples.iter().map(|s| rules.judge(s)).collect();
+    assert_eq!(rules.judge_batch(&samples), singly);
+    assert_eq!(singly[0].scores.len(), 2, "the fallback runs only where accuracy cannot tell");
+    assert_eq!(singly[1].scores.len(), 3);
+}
+
+#[test]
+fn domains_have_rewards_of_their_own() {
+    let text = r#"
+        outcome = ["math", "stem"]
+        [rewards]
+        math = "math"
+        stem = "2 * stem"
+        [rules.math]
+        kind = "exact"
+        domains = ["math"]
+        [rules.stem]
+        kind = "choice"
+        domains = ["stem"]
+    "#;
+    let rules = parse(text);
+    let mut sample = with_gold("C", "C");
+    assert_eq!(rules.judge(&sample).reward, Some(1.0));
+    sample.domain = "stem";
+    let judgement = rules.judge(&sample);
+    assert_eq!((judgement.reward, judgement.outcome), (Some(2.0), Outcome::Correct));
+    sample.domain = "code";
+    assert_eq!(rules.judge(&sample).reason, "no_reward_for_domain");
+    assert!(error(&text.replace("2 * stem", "math")).contains("does not take that domain"));
+}
+
+#[test]
+fn first_takes_the_rule_that_can_tell_and_clip_bounds_the_reward() {
+    let text = r#"
+        reward = "3 * first(math, text) - 1"
+        clip = [-0.5, 1]
+        outcome = ["math", "text"]
+        [rules.math]
+        kind = "choice"
+        [rules.text]
+        kind = "exact"
+        fallback_for = "math"
+    "#;
+    let judgement = parse(text).judge(&with_gold("blue", "Blue"));
+    assert_eq!(
+        (judgement.reward, judgement.outcome, judgement.reason.as_str()),
+        (Some(1.0), Outcome::Correct, "equal")
+    );
+    assert_eq!(parse(text).judge(&with_gold("red", "Blue")).reward, Some(-0.5));
+}
+
+#[test]
+fn mistakes_are_shown_with_line_column_and_suggestion() {
+    for (from, to, place, hint) in [
+        ("accuracy * format", "acuracy * format", "test.toml:2:11", "did you mean `accuracy`?"),
+        ("kind = \"exact\"", "kind = \"exakt\"", "test.toml:8:8", "did you mean `exact`?"),
+        ("style =", "stile =", "test.toml:12:1", "did you mean `style`?"),
+        ("[meta]", "[mta]", "test.toml:4:2", "did you mean `meta`?"),
+        ("\"think_answer\"", "\"think_anser\"", "test.toml:12:9", ""),
+        ("\"think_answer\"", "7", "test.toml:12:9", ""),
+        ("description =", "reward =", "test.toml:5:1", "above the first"),
+        ("[rules.format]", "[rules.pi]", "test.toml:10:8", ""),
+        ("[rules.format]", "[rules.tokens]", "test.toml:10:8", ""),
+        ("style = \"think_answer\"", "style = \"custom\"", "test.toml:12:9", "pattern"),
+        ("reward =", "clip = [1, 0]\nreward =", "test.toml:2:8", ""),
+        ("reward =", "outcome = \"acc\"\nreward =", "test.toml:2:11", "accuracy"),
+        ("reward =", "extends = \"r2\"\nreward =", "test.toml:2:11", ""),
+        ("[meta]", "[meta", "test.toml:4", ""),
+    ] {
+        let text = BASE.replacen(from, to, 1);
+        assert_ne!(text, BASE);
+        let shown = error(&text);
+        assert!(shown.contains(place), "{to}: wanted {place} in\n{shown}");
+        assert!(shown.contains(hint), "{to}: wanted {hint} in\n{shown}");
+    }
+}
+
+#[test]
+fn files_extend_each_other_key_by_key() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("base.toml"), BASE).unwrap();
+    let child =
+        "extends = \"base.toml\"\nreward = \"format\"\nwithout = \"accuracy\"\n[rules.format]\npartial = true\n";
+    let path = folder.path().join("child.toml");
+    std::fs::write(&path, child).unwrap();
+    let rules = RuleSet::load(path.to_str().unwrap()).unwrap();
+    assert_eq!(rules.rules().collect::<Vec<_>>(), [("format", "format")]);
+    assert!(rules.resolved().contains("partial = true") && rules.resolved().contains("think_answer"));
+    std::fs::write(&path, child.replace("partial", "partal")).unwrap();
+    let shown = RuleSet::load(path.to_str().unwrap()).err().unwrap().render(false);
+    assert!(shown.contains("child.toml:5:1") && shown.contains("`partial`"), "{shown}");
+    std::fs::write(folder.path().join("base.toml"), BASE.replace("think_answer", "thnk")).unwrap();
+    std::fs::write(&path, child).unwrap();
+    let shown = RuleSet::load(path.to_str().unwrap()).err().unwrap().render(false);
+    assert!(shown.contains("base.toml:12:9"), "{shown}");
+    std::fs::write(folder.path().join("base.toml"), "extends = \"child.toml\"").unwrap();
+    assert!(RuleSet::load(path.to_str().unwrap()).is_err());
+}
+
+#[test]
+fn the_digest_sees_meaning_and_not_layout() {
+    let plain = parse(BASE);
+    let dressed = parse(&format!("# comment\n{}", BASE.replace(" = ", "  =  ").replace("a test", "another")));
+    assert_eq!(plain.digest(), dressed.digest());
+    assert_ne!(plain.digest(), parse(&BASE.replace("think_answer", "think")).digest());
+    let again = parse(plain.resolved());
+    assert_eq!(again.digest(), plain.digest());
+    assert_eq!(again.resolved(), plain.resolved());
+}
+
+#[test]
+fn examples_are_read_and_run() {
+    let text = format!(
+        "{BASE}\n[[examples]]\ncompletion = \"{GOOD}\"\ngold = \"4\"\nexpect = \"accept\"\n\n[[examples]]\ncompletion = \"5\"\ngold = \"4\"\nreward = 1.0\nscores = {{ format = 0 }}\n"
+    );
+    let rules = parse(&text);
+    assert!(rules.examples()[0].run(&rules).1.is_empty());
+    let faults = rules.examples()[1].run(&rules).1;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(error(&format!("{BASE}[[examples]]\ncompletion = \"x\"\n")).contains("expects nothing"));
+    assert!(error(&format!("{BASE}[[examples]]\ncompletoin = \"x\"\n")).contains("`completion`"));
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_of() {
+    let warnings = parse(&BASE.replace("accuracy * format", "accuracy")).warnings();
+    assert!(warnings.iter().any(|w| w.contains("`format`")), "{warnings:?}");
+}

@@ -1,0 +1,140 @@
+//! How rules declare their parameters: one macro gives the struct, its strict
+//! TOML form, and the reference that `rules list` and the JSON Schema print.
+
+use serde_json::{Value, json};
+
+/// One parameter of a rule kind, as `rules list` shows it.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: &'static str,
+    pub doc: &'static str,
+    /// JSON Schema of the value.
+    pub schema: Value,
+    pub default: Value,
+}
+
+/// A parameter that parses but makes no sense: which one, why, and what to write instead.
+#[derive(Clone, Debug)]
+pub struct ParamError {
+    pub field: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl ParamError {
+    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+        ParamError { field, message: message.into(), hint: None }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A rule's parameters. Implemented by `params!`; [`Params::fields`] is the reference.
+pub trait Params: serde::de::DeserializeOwned + Default {
+    fn fields() -> Vec<Field>;
+}
+
+/// A type that may stand in a rule file.
+pub trait ParamType {
+    fn schema() -> Value;
+}
+
+impl ParamType for bool {
+    fn schema() -> Value {
+        json!({"type": "boolean"})
+    }
+}
+impl ParamType for f64 {
+    fn schema() -> Value {
+        json!({"type": "number"})
+    }
+}
+impl ParamType for usize {
+    fn schema() -> Value {
+        json!({"type": "integer", "minimum": 0})
+    }
+}
+impl ParamType for u64 {
+    fn schema() -> Value {
+        json!({"type": "integer", "minimum": 0})
+    }
+}
+impl ParamType for String {
+    fn schema() -> Value {
+        json!({"type": "string"})
+    }
+}
+impl ParamType for Value {
+    fn schema() -> Value {
+        json!({})
+    }
+}
+impl<T: ParamType> ParamType for Vec<T> {
+    fn schema() -> Value {
+        json!({"type": "array", "items": T::schema()})
+    }
+}
+impl<T: ParamType> ParamType for Option<T> {
+    fn schema() -> Value {
+        T::schema()
+    }
+}
+impl<T: ParamType> ParamType for std::collections::BTreeMap<String, T> {
+    fn schema() -> Value {
+        json!({"type": "object", "additionalProperties": T::schema()})
+    }
+}
+
+/// Declares a rule's parameters: `/// doc` then `name: Type = default`.
+macro_rules! params {
+    ($(#[doc = $doc:literal])* $vis:vis struct $name:ident {
+        $( $(#[doc = $fdoc:literal])* $field:ident : $ty:ty = $default:expr ),* $(,)?
+    }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        $vis struct $name { $( $(#[doc = $fdoc])* pub $field: $ty ),* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $( $field: $default ),* }
+            }
+        }
+
+        impl $crate::rule::params::Params for $name {
+            fn fields() -> Vec<$crate::rule::params::Field> {
+                let default = serde_json::to_value(Self::default()).unwrap_or_default();
+                vec![ $( $crate::rule::params::Field {
+                    name: stringify!($field),
+                    doc: concat!($($fdoc, "\n"),*).trim(),
+                    schema: <$ty as $crate::rule::params::ParamType>::schema(),
+                    default: default.get(stringify!($field)).cloned().unwrap_or_default(),
+                } ),* ]
+            }
+        }
+    };
+}
+
+/// Declares a choice between words: `/// doc` then `Variant = "word"`.
+macro_rules! choices {
+    ($(#[doc = $doc:literal])* $vis:vis enum $name:ident {
+        $( $(#[doc = $vdoc:literal])* $variant:ident = $word:literal ),* $(,)?
+    }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        $vis enum $name { $( $(#[doc = $vdoc])* #[serde(rename = $word)] $variant ),* }
+
+        impl $crate::rule::params::ParamType for $name {
+            fn schema() -> serde_json::Value {
+                serde_json::json!({"oneOf": [
+                    $( {"const": $word, "description": concat!($($vdoc, "\n"),*).trim()} ),*
+                ]})
+            }
+        }
+    };
+}
+
+pub(crate) use {choices, params};

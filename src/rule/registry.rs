@@ -1,0 +1,90 @@
+//! Every kind of rule: its name in a rule file, its reference, and how it is built.
+
+use serde_spanned::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+use super::params::{Field, ParamError, Params};
+use super::{Rule, choice, exact, format, language, length, overlap, pattern, repetition};
+
+/// One kind of rule.
+pub struct Kind {
+    /// What `kind = "…"` says.
+    pub name: &'static str,
+    /// One line for lists.
+    pub summary: &'static str,
+    /// What, why and an example, as Markdown.
+    pub doc: &'static str,
+    /// The parameters; empty for a kind that documents them elsewhere.
+    pub fields: fn() -> Vec<Field>,
+    build: fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Rule>, BuildError>,
+}
+
+/// Why a rule could not be built from its table.
+pub enum BuildError {
+    /// The table does not have the parameters' form; carries the span and serde's words.
+    Form(toml::de::Error),
+    /// The form is right, a value is not.
+    Value(ParamError),
+}
+
+impl Kind {
+    /// Builds the rule from its table, the keys common to all rules taken out.
+    ///
+    /// # Errors
+    /// Unknown keys, wrong types, values out of range.
+    pub fn build(&self, table: Spanned<DeValue<'_>>) -> Result<Box<dyn Rule>, BuildError> {
+        (self.build)(table)
+    }
+}
+
+/// A kind whose parameters are a serde struct `$config` and whose rule is `$make(config)`.
+macro_rules! kind {
+    ($name:literal, $config:ty, $make:expr, $fields:expr, $doc:expr) => {
+        Kind {
+            name: $name,
+            summary: first_line($doc),
+            doc: $doc,
+            fields: $fields,
+            build: |table| {
+                let config = <$config as serde::Deserialize>::deserialize(ValueDeserializer::from(table))
+                    .map_err(BuildError::Form)?;
+                let made: Result<_, ParamError> = $make(config);
+                Ok(Box::new(made.map_err(BuildError::Value)?))
+            },
+        }
+    };
+    ($name:literal, $config:ty, $make:expr, $doc:expr) => {
+        kind!($name, $config, $make, <$config as Params>::fields, $doc)
+    };
+}
+
+const fn first_line(doc: &'static str) -> &'static str {
+    let bytes = doc.as_bytes();
+    let mut end = 0;
+    while end < bytes.len() && bytes[end] != b'\n' {
+        end += 1;
+    }
+    doc.split_at(end).0
+}
+
+static KINDS: &[Kind] = &[
+    // The lead switches this line on: kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, super::math::DOC),
+    kind!("format", format::FormatConfig, format::FormatRule::new, format::DOC),
+    kind!("language", language::LanguageConfig, language::LanguageRule::new, language::DOC),
+    kind!("choice", choice::ChoiceConfig, choice::ChoiceRule::new, choice::DOC),
+    kind!("exact", exact::ExactConfig, exact::ExactRule::new, exact::DOC),
+    kind!("regex", pattern::RegexConfig, pattern::RegexRule::new, pattern::DOC),
+    kind!("overlap", overlap::OverlapConfig, overlap::OverlapRule::new, overlap::DOC),
+    kind!("length", length::LengthConfig, length::LengthRule::new, length::DOC),
+    kind!("repetition", repetition::RepetitionConfig, repetition::RepetitionRule::new, repetition::DOC),
+];
+
+/// Every kind, in the order of the reference.
+pub fn kinds() -> &'static [Kind] {
+    KINDS
+}
+
+/// The kind of that name.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}

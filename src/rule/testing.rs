@@ -1,0 +1,24 @@
+//! Samples for the tests of rules.
+
+use super::Sample;
+use crate::schema::FinishReason;
+
+/// A finished English maths completion without gold.
+pub(crate) fn sample(completion: &str) -> Sample<'_> {
+    Sample {
+        prompt: "What is 2 + 2?",
+        completion,
+        gold: None,
+        verification: None,
+        domain: "math",
+        language: "en",
+        difficulty: None,
+        finish_reason: FinishReason::Stop,
+        tokens: None,
+    }
+}
+
+/// The same with gold.
+pub(crate) fn with_gold<'a>(completion: &'a str, gold: &'a str) -> Sample<'a> {
+    Sample { gold: Some(gold), ..sample(completion) }
+}
