@@ -13,7 +13,6 @@ pub mod pipeline;
 pub mod procedural;
 pub mod prompts;
 pub mod recipe;
-pub mod procedural;
 pub mod rule;
 pub mod schema;
 pub mod seed;

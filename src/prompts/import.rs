@@ -109,6 +109,11 @@ impl Importer {
         })
     }
 
+    /// The files it reads, in order.
+    pub fn files(&self) -> &[PathBuf] {
+        self.files.as_slice()
+    }
+
     /// The source's name, as rows carry it.
     pub fn name(&self) -> &str {
         &self.name

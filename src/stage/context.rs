@@ -123,7 +123,7 @@ impl StageContext<'_> {
     }
 
     /// This machine's shards are done, others' are not.
-    fn waits_for_others(&self, total: usize) -> Error {
+    pub(super) fn waits_for_others(&self, total: usize) -> Error {
         let (index, of) = self.part.unwrap_or((0, 1));
         Error::new(format!("the stage `{}` is done for part {index}/{of} of its {total} shards", self.name))
             .hint("when every part has run, run the recipe once more without `--shard`, or with any of them")

@@ -130,7 +130,7 @@ impl CorpusStage {
         let mut source_row = 0;
         for (i, track) in self.0.tracks.iter().enumerate() {
             let places = &choice.places;
-            let lookup = Lookup::build(cx.input(&prompts_key(i))?, "prompt_id", None)?;
+            let lookup = Lookup::build(cx.input(&prompts_key(i))?, Some(DatasetKind::Prompts), "prompt_id", None)?;
             let mut rows: Vec<(usize, u32, CorpusRow)> = Vec::new();
             let mut give = |row: CorpusRow, place: u32, flush: bool| -> Result<()> {
                 statistics.add(&row);

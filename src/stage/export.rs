@@ -63,7 +63,7 @@ impl Stage for ExportConfig {
         let input = cx.input("input")?;
         let kind = input.kind()?.ok_or_else(|| Error::new("the dataset is none that gristmill knows").in_file(input.location()))?;
         let prompts = match (&self.prompts, kind) {
-            (Some(_), _) => Some(Lookup::build(cx.input("prompts")?, "prompt_id", Some(&["prompt_id", "messages"]))?),
+            (Some(_), _) => Some(Lookup::build(cx.input("prompts")?, Some(DatasetKind::Prompts), "prompt_id", Some(&["prompt_id", "messages"]))?),
             (None, DatasetKind::Groups) => {
                 return Err(Error::usage("groups hold no prompts").hint("add `prompts = …`: the prompts the groups answer"));
             }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
 use crate::seed::{content_id, sample_seed};
-use crate::store::{Journal, Manifest, ShardWriter, WriterOptions};
+use crate::store::{Journal, Manifest, ShardWriter, SyncPolicy, WriterOptions};
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]
@@ -213,16 +213,21 @@ impl GenerateStage {
         let file = cx.folder.join(&name);
         let head = serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
         let mut answered = HashMap::new();
-        let records = Journal::replay(&file)?;
-        let same = records.first().is_some_and(|first| first == head.as_bytes());
-        if same {
-            for record in &records[1..] {
-                if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
-                    answered.insert(completion.completion_id.clone(), completion);
+        let mut same = None;
+        Journal::replay(&file, |record| {
+            match same {
+                None => same = Some(record == head.as_bytes()),
+                Some(false) => {}
+                Some(true) => {
+                    if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
+                        answered.insert(completion.completion_id.clone(), completion);
+                    }
                 }
             }
-        } else if !records.is_empty() {
-            file.delete()?;
+            Ok(())
+        })?;
+        if same == Some(false) {
+            Journal::delete(&file)?;
         }
         // Rows that a finished earlier run got answered; only the failed ones are asked again.
         if Manifest::load(cx.folder)?.is_some() {
@@ -233,8 +238,8 @@ impl GenerateStage {
                 }
             }
         }
-        let (mut journal, _) = Journal::open(&file)?;
-        if !same {
+        let mut journal = Journal::open(&file, SyncPolicy::default(), |_| Ok(()))?;
+        if same != Some(true) {
             journal.append(head.as_bytes())?;
         }
         Ok((journal, answered))

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder, UInt32Array};
 use serde::Deserialize;
 
 use super::grouped::{Aligned, WholeGroups, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::{Lookup, ShardWriter};
+use crate::store::{Lookup, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -79,7 +79,7 @@ impl Stage for GroupConfig {
             ))
             .hint("verdicts belong to the completions they were made from: make them again with `gristmill verify`"));
         }
-        let prompts = Lookup::build(cx.input("prompts")?, "prompt_id", Some(PROMPT_COLUMNS))?;
+        let prompts = Lookup::build(cx.input("prompts")?, Some(DatasetKind::Prompts), "prompt_id", Some(PROMPT_COLUMNS))?;
         cx.progress.start(completions.rows()?, "completions");
         cx.each_shard(completions.shards().len(), |shard| self.group_shard(cx, shard, &prompts))
     }
@@ -105,13 +105,13 @@ impl GroupConfig {
             }
             Ok(join(&completions, &verdicts))
         });
-        let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups)?;
+        let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
         let mut outcome = Outcome::default();
         for batch in WholeGroups::new(joined) {
             let batch = batch.map_err(|e| e.in_file(completions.location()))?;
             let grouped = with_group_columns(&batch, prompts, &mut outcome)?;
             cx.progress.advance(grouped.num_rows() as u64);
-            writer.write_batch(&grouped)?;
+            writer.push(&grouped)?;
         }
         outcome.shards.push(writer.finish()?);
         Ok(outcome)

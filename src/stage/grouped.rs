@@ -1,6 +1,6 @@
 //! Streams of batches cut so that no group is split.
 
-use arrow::array::{Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};

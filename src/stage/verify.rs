@@ -104,7 +104,7 @@ struct PromptView {
 
 impl PromptTable {
     fn build(cx: &StageContext<'_>) -> Result<Self> {
-        Ok(PromptTable(Lookup::build(cx.input("prompts")?, "prompt_id", Some(PROMPT_COLUMNS))?))
+        Ok(PromptTable(Lookup::build(cx.input("prompts")?, Some(DatasetKind::Prompts), "prompt_id", Some(PROMPT_COLUMNS))?))
     }
 
     fn get(&self, id: &str) -> Result<PromptView> {
