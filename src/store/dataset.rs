@@ -1,0 +1,294 @@
+//! A dataset: which files it is made of, and what their footers say.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::file::metadata::ParquetMetaData;
+
+use super::reader::{self, Batches, Rows};
+use super::{Location, MANIFEST_FILE, Manifest};
+use crate::error::{Error, Result};
+use crate::schema::{DatasetKind, Row, SCHEMA_KEY};
+
+/// Parquet files read as one table, in file order.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    location: Location,
+    shards: Vec<Shard>,
+    manifest: Option<Arc<Manifest>>,
+}
+
+/// One Parquet file of a dataset. Its footer is read when first asked for, once.
+#[derive(Clone)]
+pub struct Shard(Arc<ShardInner>);
+
+struct ShardInner {
+    location: Location,
+    name: String,
+    bytes: u64,
+    blake3: Option<String>,
+    footer: OnceLock<ArrowReaderMetadata>,
+}
+
+impl Dataset {
+    /// Opens one Parquet file, a stage's folder (its manifest says which files), a Hugging Face
+    /// layout (`data/*.parquet`, every split; see [`Dataset::split`]), or any folder of Parquet files.
+    ///
+    /// # Errors
+    /// There is nothing, or nothing in Parquet; a shard of the manifest is missing or has another size.
+    pub fn open(location: &Location) -> Result<Dataset> {
+        if let Some(bytes) = location.size()? {
+            let shard = Shard::new(location.clone(), location.file_name().to_owned(), bytes, None);
+            return Ok(Dataset { location: location.clone(), shards: vec![shard], manifest: None });
+        }
+        if let Some(manifest) = Manifest::load(location)? {
+            return Dataset::of_manifest(location, manifest);
+        }
+        let mut shards = Vec::new();
+        let entries = location.list()?;
+        let has_data = entries.iter().any(|entry| entry.is_folder && entry.name == "data");
+        for (prefix, folder) in [("data/", location.join("data")), ("", location.clone())] {
+            if !shards.is_empty() || (prefix == "data/" && !has_data) {
+                continue;
+            }
+            let entries = folder.list()?;
+            let files = entries.iter().filter(|entry| !entry.is_folder && entry.name.ends_with(".parquet"));
+            shards.extend(files.map(|entry| {
+                Shard::new(folder.join(&entry.name), format!("{prefix}{}", entry.name), entry.bytes, None)
+            }));
+        }
+        if shards.is_empty() {
+            let error = if location.exists()? {
+                let unfinished = entries.iter().any(|entry| entry.name.contains(".parquet.tmp-"));
+                let hint = if unfinished {
+                    "the stage that writes it did not finish: run it again"
+                } else {
+                    "give a Parquet file or a folder of them"
+                };
+                Error::new("there is no Parquet file in this folder").hint(hint)
+            } else {
+                Error::new("there is no such file or folder").hint("check the path")
+            };
+            return Err(error.in_file(location));
+        }
+        Ok(Dataset { location: location.clone(), shards, manifest: None })
+    }
+
+    fn of_manifest(location: &Location, manifest: Manifest) -> Result<Dataset> {
+        let mut shards = Vec::with_capacity(manifest.shards.len());
+        for info in &manifest.shards {
+            let file = location.join(&info.file);
+            let hint = format!("remove {MANIFEST_FILE} and run the stage again");
+            match file.size()? {
+                Some(bytes) if bytes == info.bytes => {}
+                Some(bytes) => {
+                    let message = format!("the file has {bytes} bytes where the manifest says {}", info.bytes);
+                    return Err(Error::new(message).in_file(&file).hint(hint));
+                }
+                None => return Err(Error::new("a shard that the manifest lists is missing").in_file(&file).hint(hint)),
+            }
+            shards.push(Shard::new(file, info.file.clone(), info.bytes, Some(info.blake3.clone())));
+        }
+        Ok(Dataset { location: location.clone(), shards, manifest: Some(Arc::new(manifest)) })
+    }
+
+    /// Where it lies.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Its files, in order.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The stage's manifest, if it has one.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_deref()
+    }
+
+    /// Only the files of a split (`train`, `validation`): those called `train-…` or `train.parquet`.
+    pub fn split(&self, name: &str) -> Dataset {
+        let of_split = |shard: &&Shard| {
+            let file = shard.name().rsplit('/').next().unwrap_or_default();
+            file.strip_prefix(name).is_some_and(|rest| rest.starts_with('-') || rest == ".parquet")
+        };
+        Dataset { shards: self.shards.iter().filter(of_split).cloned().collect(), ..self.clone() }
+    }
+
+    /// Rows of all shards, from their footers.
+    ///
+    /// # Errors
+    /// A footer cannot be read.
+    pub fn rows(&self) -> Result<u64> {
+        self.shards.iter().map(Shard::rows).sum()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(Shard::bytes).sum()
+    }
+
+    /// The kind the manifest or the first file's metadata names; `None` for files that gristmill did not write.
+    ///
+    /// # Errors
+    /// The first footer cannot be read.
+    pub fn kind(&self) -> Result<Option<DatasetKind>> {
+        if let Some(schema) = self.manifest.as_ref().and_then(|manifest| manifest.schema.as_ref()) {
+            return Ok(Some(schema.name));
+        }
+        let Some(shard) = self.shards.first() else { return Ok(None) };
+        Ok(shard.schema()?.metadata().get(SCHEMA_KEY).and_then(|name| DatasetKind::parse(name)))
+    }
+
+    /// Fails on a dataset without rows, for stages that need some.
+    ///
+    /// # Errors
+    /// There are no rows, or a footer cannot be read.
+    pub fn require_rows(&self) -> Result<u64> {
+        match self.rows()? {
+            0 => Err(Error::new("the dataset has no rows")
+                .in_file(&self.location)
+                .hint("if a stage of this run wrote it, its manifest counts what was dropped and why")),
+            rows => Ok(rows),
+        }
+    }
+
+    /// Checks every shard's columns against the contract, reading footers only.
+    ///
+    /// # Errors
+    /// As [`DatasetKind::check`], naming the file.
+    pub fn check(&self, kind: DatasetKind, columns: Option<&[&str]>) -> Result<()> {
+        self.shards.iter().try_for_each(|shard| kind.check(&shard.to_string(), shard.schema()?, columns).map(drop))
+    }
+
+    /// The batches of all shards, one after the other; see [`Shard::batches`].
+    pub fn batches<'a>(
+        &'a self,
+        kind: Option<DatasetKind>,
+        columns: Option<&'a [&'a str]>,
+    ) -> impl Iterator<Item = Result<RecordBatch>> + 'a {
+        self.shards.iter().flat_map(move |shard| -> Box<dyn Iterator<Item = Result<RecordBatch>>> {
+            match shard.batches(kind, columns) {
+                Ok(batches) => Box::new(batches),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            }
+        })
+    }
+
+    /// The rows of all shards, one after the other.
+    pub fn rows_of<R: Row + 'static>(&self) -> impl Iterator<Item = Result<R>> + '_ {
+        self.shards.iter().flat_map(|shard| -> Box<dyn Iterator<Item = Result<R>>> {
+            match shard.rows_of::<R>() {
+                Ok(rows) => Box::new(rows),
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            }
+        })
+    }
+}
+
+impl Shard {
+    fn new(location: Location, name: String, bytes: u64, blake3: Option<String>) -> Shard {
+        Shard(Arc::new(ShardInner { location, name, bytes, blake3, footer: OnceLock::new() }))
+    }
+
+    /// Where it lies.
+    pub fn location(&self) -> &Location {
+        &self.0.location
+    }
+
+    /// Its path within the dataset.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Bytes of the file.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    pub(super) fn footer(&self) -> Result<&ArrowReaderMetadata> {
+        if let Some(footer) = self.0.footer.get() {
+            return Ok(footer);
+        }
+        let footer = reader::load_footer(&self.0.location, self.0.bytes)?;
+        Ok(self.0.footer.get_or_init(|| footer))
+    }
+
+    /// Rows, from the footer.
+    ///
+    /// # Errors
+    /// The file is no Parquet file, or cannot be read.
+    pub fn rows(&self) -> Result<u64> {
+        Ok(u64::try_from(self.parquet_metadata()?.file_metadata().num_rows()).unwrap_or(0))
+    }
+
+    /// The Arrow schema of the file as it is.
+    ///
+    /// # Errors
+    /// As [`Shard::rows`].
+    pub fn schema(&self) -> Result<&SchemaRef> {
+        Ok(self.footer()?.schema())
+    }
+
+    /// The footer: row groups, sizes, statistics.
+    ///
+    /// # Errors
+    /// As [`Shard::rows`].
+    pub fn parquet_metadata(&self) -> Result<&ParquetMetaData> {
+        Ok(self.footer()?.metadata())
+    }
+
+    /// Streams the file row group by row group. Under a `kind` the columns are checked and cast to its
+    /// contract; `columns` picks some, in that order. Batches hold at most 8,192 rows and some 32 MiB.
+    ///
+    /// # Errors
+    /// The schema does not fit, or the file cannot be read; while iterating, a damaged page, a null or
+    /// a number where the contract allows none, with the row.
+    pub fn batches(&self, kind: Option<DatasetKind>, columns: Option<&[&str]>) -> Result<Batches> {
+        Batches::open(self, kind, columns, None)
+    }
+
+    /// Streams one row group; see [`Shard::batches`].
+    ///
+    /// # Errors
+    /// As [`Shard::batches`]; there is no such row group.
+    pub fn row_group(&self, index: usize, kind: Option<DatasetKind>, columns: Option<&[&str]>) -> Result<Batches> {
+        Batches::open(self, kind, columns, Some(index..index + 1))
+    }
+
+    /// Streams the file as row structs.
+    ///
+    /// # Errors
+    /// As [`Shard::batches`].
+    pub fn rows_of<R: Row>(&self) -> Result<Rows<R>> {
+        Ok(Rows::new(self.batches(Some(R::KIND), None)?))
+    }
+
+    /// Reads the whole file and compares it with the manifest's digest; true where there is none to compare.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn verify_digest(&self) -> Result<bool> {
+        let Some(wanted) = &self.0.blake3 else { return Ok(true) };
+        let mut hasher = blake3::Hasher::new();
+        let mut source = reader::Source::open(&self.0.location, self.0.bytes)?.sequential()?;
+        hasher.update_reader(&mut source).map_err(|e| super::faults::io_error("read", self, e))?;
+        Ok(hasher.finalize().to_hex().as_str() == wanted)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.location.fmt(f)
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shard({})", self.0.location)
+    }
+}

@@ -1,0 +1,66 @@
+//! What disks and Parquet files do wrong, said so that a person can act on it.
+
+use std::fmt::Display;
+use std::io;
+
+use parquet::errors::ParquetError;
+
+use crate::error::Error;
+
+/// An I/O error with the file and, for the common causes, what to do.
+pub(super) fn io_error(doing: &str, file: impl Display, error: io::Error) -> Error {
+    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let (what, hint) = match error.kind() {
+        StorageFull => {
+            ("the disk is full", Some("free some space, then run the same command: it continues where it stopped"))
+        }
+        QuotaExceeded => (
+            "the disk quota is used up",
+            Some("free some space, then run the same command: it continues where it stopped"),
+        ),
+        ReadOnlyFilesystem => ("the file system is read-only", Some("choose another output folder")),
+        PermissionDenied => {
+            ("permission denied", Some("check who owns the folder and its mode, or choose another one"))
+        }
+        NotFound => ("there is no such file or folder", Some("check the path")),
+        _ => ("", None),
+    };
+    let message = if what.is_empty() { format!("cannot {doing}: {error}") } else { format!("cannot {doing}: {what}") };
+    let mut result = Error::new(message).in_file(file).caused_by(error);
+    if let Some(hint) = hint {
+        result = result.hint(hint);
+    }
+    result
+}
+
+/// A Parquet or Arrow error while reading, with the file.
+pub(super) fn parquet_error(file: impl Display, error: ParquetError) -> Error {
+    let text = error.to_string();
+    // Arrow wraps the fault of a remote store or disk; those say what happened by themselves.
+    let lower = text.to_lowercase();
+    let (message, hint) = if lower.contains("utf-8") || lower.contains("utf8") {
+        (
+            "a text column holds bytes that are not UTF-8",
+            "the file is damaged, or was written with a binary column declared as text",
+        )
+    } else if lower.contains("corrupt footer") || lower.contains("magic") {
+        (
+            "this is not a Parquet file, or it was cut short",
+            "write or download it again; a Parquet file begins and ends with `PAR1`",
+        )
+    } else {
+        ("the Parquet file is damaged", "write or download it again")
+    };
+    Error::new(message).in_file(file).caused_by(error).hint(hint)
+}
+
+/// A Parquet error while writing: nearly always the disk's.
+pub(super) fn write_error(file: impl Display, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(error) => io_error("write", file, *error),
+            Err(source) => Error::new(format!("cannot write: {source}")).in_file(file),
+        },
+        other => Error::new("cannot write").in_file(file).caused_by(other),
+    }
+}

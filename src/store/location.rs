@@ -1,0 +1,385 @@
+//! A path or URL: local disk, `s3://`, `gs://`, `az://`, behind one set of blocking calls.
+
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::faults::io_error;
+use super::remote::{connect, remote_error, upload, wait};
+use crate::error::{Error, Result};
+
+/// A file or folder, on the local disk or in an object store.
+#[derive(Clone)]
+pub struct Location(Place);
+
+#[derive(Clone)]
+pub(super) enum Place {
+    Local(PathBuf),
+    Remote { store: Arc<dyn ObjectStore>, root: Arc<str>, path: object_store::path::Path },
+}
+
+/// What [`Location::list`] finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The last part of its path.
+    pub name: String,
+    pub is_folder: bool,
+    /// 0 for folders.
+    pub bytes: u64,
+}
+
+impl Location {
+    /// Reads a local path, `file://`, `s3://bucket/path`, `gs://bucket/path` or `az://container/path`.
+    ///
+    /// Nothing is contacted yet; credentials and endpoints come from the environment
+    /// variables the provider's own tools read.
+    ///
+    /// # Errors
+    /// The text is empty, has an unknown scheme or no bucket, or the environment's
+    /// configuration of the object store is not usable.
+    pub fn parse(text: &str) -> Result<Location> {
+        if text.is_empty() {
+            return Err(Error::usage("a path is empty"));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Location(Place::Local(PathBuf::from(text))));
+        };
+        match scheme {
+            "file" => {
+                // `file://localhost/path` and `file:///path` are the same.
+                let path = rest.strip_prefix("localhost").unwrap_or(rest);
+                Ok(Location(Place::Local(PathBuf::from(path))))
+            }
+            "s3" | "gs" | "az" => {
+                let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+                if bucket.is_empty() {
+                    return Err(Error::usage("the URL names no bucket")
+                        .in_file(text)
+                        .hint(format!("{scheme}://bucket/path")));
+                }
+                let path = object_store::path::Path::parse(path.trim_matches('/'))
+                    .map_err(|e| Error::usage("the URL's path is not valid").in_file(text).caused_by(e))?;
+                let root = format!("{scheme}://{bucket}").into();
+                Ok(Location(Place::Remote { store: connect(scheme, bucket)?, root, path }))
+            }
+            other => Err(Error::usage(format!("paths of the kind `{other}://` are not known"))
+                .in_file(text)
+                .hint("use a local path, file://, s3://, gs:// or az://")),
+        }
+    }
+
+    /// The local path, if it is one.
+    pub fn as_local(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Local(path) => Some(path),
+            Place::Remote { .. } => None,
+        }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0
+    }
+
+    /// This folder's file or folder of that relative name, `/` between the parts.
+    pub fn join(&self, name: &str) -> Location {
+        match &self.0 {
+            Place::Local(path) => Location(Place::Local(path.join(name))),
+            Place::Remote { store, root, path } => {
+                let path =
+                    name.split('/').filter(|part| !part.is_empty()).fold(path.clone(), |path, part| path.join(part));
+                Location(Place::Remote { store: store.clone(), root: root.clone(), path })
+            }
+        }
+    }
+
+    /// The last part of the path.
+    pub fn file_name(&self) -> &str {
+        match &self.0 {
+            Place::Local(path) => path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            Place::Remote { path, .. } => path.filename().unwrap_or_default(),
+        }
+    }
+
+    /// The folder it lies in; of a bucket, the bucket itself.
+    pub fn parent(&self) -> Location {
+        match &self.0 {
+            Place::Local(path) => Location(Place::Local(path.parent().map(Path::to_path_buf).unwrap_or_default())),
+            Place::Remote { store, root, path } => {
+                let parent = path.as_ref().rsplit_once('/').map_or("", |(parent, _)| parent);
+                Location(Place::Remote { store: store.clone(), root: root.clone(), path: parent.into() })
+            }
+        }
+    }
+
+    /// The size of the file in bytes, or `None` if there is no such file (a folder is not one).
+    ///
+    /// # Errors
+    /// The disk or store refuses to say.
+    pub fn size(&self) -> Result<Option<u64>> {
+        match &self.0 {
+            Place::Local(path) => match fs::metadata(path) {
+                Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+                Err(e) if is_absent(&e) => Ok(None),
+                Err(e) => Err(io_error("look at", self, e)),
+            },
+            Place::Remote { store, path, .. } => {
+                if path.as_ref().is_empty() {
+                    return Ok(None);
+                }
+                let (store, path) = (store.clone(), path.clone());
+                match wait(async move { store.head(&path).await }) {
+                    Ok(meta) => Ok(Some(meta.size)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(e) => Err(remote_error("look at", &self.to_string(), e)),
+                }
+            }
+        }
+    }
+
+    /// Whether there is a file, or a folder with something in it (locally also an empty one).
+    ///
+    /// # Errors
+    /// The disk or store refuses to say.
+    pub fn exists(&self) -> Result<bool> {
+        match &self.0 {
+            Place::Local(path) => path.try_exists().map_err(|e| io_error("look at", self, e)),
+            Place::Remote { .. } => Ok(self.size()?.is_some() || !self.list()?.is_empty()),
+        }
+    }
+
+    /// What lies directly in the folder, by name; nothing if there is no such folder.
+    ///
+    /// # Errors
+    /// It is a file, or the disk or store refuses to list it.
+    pub fn list(&self) -> Result<Vec<Entry>> {
+        let mut entries = match &self.0 {
+            Place::Local(path) => {
+                let folder = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+                let listing = match fs::read_dir(folder) {
+                    Ok(listing) => listing,
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    Err(e) => return Err(io_error("list", self, e)),
+                };
+                let mut entries = Vec::new();
+                for entry in listing {
+                    let entry = entry.map_err(|e| io_error("list", self, e))?;
+                    // Through links; one that leads nowhere (or is gone by now) is not listed.
+                    let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+                    entries.push(Entry {
+                        name: entry.file_name().to_string_lossy().into_owned(),
+                        is_folder: metadata.is_dir(),
+                        bytes: if metadata.is_dir() { 0 } else { metadata.len() },
+                    });
+                }
+                entries
+            }
+            Place::Remote { store, path, .. } => {
+                let (store, path) = (store.clone(), path.clone());
+                let listing = wait(async move { store.list_with_delimiter(Some(&path)).await })
+                    .map_err(|e| remote_error("list", &self.to_string(), e))?;
+                let folder = |path: &object_store::path::Path| Entry {
+                    name: path.filename().unwrap_or_default().to_owned(),
+                    is_folder: true,
+                    bytes: 0,
+                };
+                let files = listing.objects.iter().map(|object| Entry {
+                    name: object.location.filename().unwrap_or_default().to_owned(),
+                    is_folder: false,
+                    bytes: object.size,
+                });
+                listing.common_prefixes.iter().map(folder).chain(files).collect()
+            }
+        };
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// The whole file.
+    ///
+    /// # Errors
+    /// There is no such file, or the disk or store refuses to give it.
+    pub fn read(&self) -> Result<Bytes> {
+        self.read_if_exists()?
+            .ok_or_else(|| Error::new("cannot read: there is no such file").in_file(self).hint("check the path"))
+    }
+
+    /// The whole file, or `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk or store refuses to give it.
+    pub fn read_if_exists(&self) -> Result<Option<Bytes>> {
+        match &self.0 {
+            Place::Local(path) => match fs::read(path) {
+                Ok(bytes) => Ok(Some(bytes.into())),
+                Err(e) if is_absent(&e) => Ok(None),
+                Err(e) => Err(io_error("read", self, e)),
+            },
+            Place::Remote { store, path, .. } => {
+                let (store, path) = (store.clone(), path.clone());
+                match wait(async move { store.get(&path).await?.bytes().await }) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(object_store::Error::NotFound { .. }) => Ok(None),
+                    Err(e) => Err(remote_error("read", &self.to_string(), e)),
+                }
+            }
+        }
+    }
+
+    /// Writes the whole file at once: readers see the old bytes or the new ones, whatever
+    /// happens meanwhile. When this returns, a local file is on the disk. Folders are made.
+    ///
+    /// # Errors
+    /// The disk is full or read-only, permission is denied, the store refuses.
+    pub fn write(&self, bytes: impl Into<Bytes>) -> Result<()> {
+        let bytes = bytes.into();
+        match &self.0 {
+            Place::Local(path) => {
+                let mut pending = PendingFile::create(path)?;
+                pending.file.write_all(&bytes).map_err(|e| io_error("write", self, e))?;
+                pending.publish()
+            }
+            Place::Remote { store, path, .. } => upload(store, path, &self.to_string(), std::io::Cursor::new(bytes)),
+        }
+    }
+
+    /// Deletes the file; no error if there is none.
+    ///
+    /// # Errors
+    /// The disk or store refuses.
+    pub fn delete(&self) -> Result<()> {
+        match &self.0 {
+            Place::Local(path) => match fs::remove_file(path) {
+                Ok(()) => Ok(()),
+                Err(e) if is_absent(&e) => Ok(()),
+                Err(e) => Err(io_error("delete", self, e)),
+            },
+            Place::Remote { store, path, .. } => {
+                let (store, path) = (store.clone(), path.clone());
+                match wait(async move { store.delete(&path).await }) {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    Err(e) => Err(remote_error("delete", &self.to_string(), e)),
+                }
+            }
+        }
+    }
+
+    /// Makes the folder and those above it; nothing to do in an object store.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn create_folder(&self) -> Result<()> {
+        match &self.0 {
+            Place::Local(path) if path.as_os_str().is_empty() => Ok(()),
+            Place::Local(path) => fs::create_dir_all(path).map_err(|e| io_error("make the folder", self, e)),
+            Place::Remote { .. } => Ok(()),
+        }
+    }
+}
+
+impl From<&Path> for Location {
+    fn from(path: &Path) -> Self {
+        Location(Place::Local(path.to_owned()))
+    }
+}
+
+impl From<PathBuf> for Location {
+    fn from(path: PathBuf) -> Self {
+        Location(Place::Local(path))
+    }
+}
+
+/// The path as the user would write it; credentials never appear in it.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Local(path) => path.display().fmt(f),
+            Place::Remote { root, path, .. } if path.as_ref().is_empty() => f.write_str(root),
+            Place::Remote { root, path, .. } => write!(f, "{root}/{path}"),
+        }
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// Marks temporary files; see [`super::sweep_unfinished`].
+pub(super) const TEMPORARY: &str = ".tmp-";
+
+/// A file under a temporary name beside its own; dropped without [`PendingFile::publish`], it is removed.
+pub(super) struct PendingFile {
+    pub file: fs::File,
+    temporary: PathBuf,
+    target: PathBuf,
+    published: bool,
+}
+
+/// Temporary files this process is writing, which a sweep must leave alone.
+pub(super) static LIVE: std::sync::Mutex<std::collections::BTreeSet<PathBuf>> =
+    std::sync::Mutex::new(std::collections::BTreeSet::new());
+
+impl PendingFile {
+    pub fn create(target: &Path) -> Result<PendingFile> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let folder = folder_of(target);
+        fs::create_dir_all(folder).map_err(|e| io_error("make the folder", folder.display(), e))?;
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
+        name.push(format!("{TEMPORARY}{}-{unique}", std::process::id()));
+        let temporary = target.with_file_name(name);
+        live().insert(temporary.clone());
+        match fs::File::create(&temporary) {
+            Ok(file) => Ok(PendingFile { file, temporary, target: target.to_owned(), published: false }),
+            Err(e) => {
+                live().remove(&temporary);
+                Err(io_error("write", target.display(), e))
+            }
+        }
+    }
+
+    /// Flushes the file to the disk and gives it its name; the folder is flushed too.
+    pub fn publish(mut self) -> Result<()> {
+        let fail = |e| io_error("write", self.target.display(), e);
+        self.file.sync_all().map_err(fail)?;
+        fs::rename(&self.temporary, &self.target).map_err(fail)?;
+        self.published = true;
+        // Makes the rename itself durable; some file systems cannot open folders, and need not.
+        if let Ok(folder) = fs::File::open(folder_of(&self.target)) {
+            folder
+                .sync_all()
+                .or_else(|e| if e.kind() == std::io::ErrorKind::InvalidInput { Ok(()) } else { Err(e) })
+                .map_err(fail)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // Best effort: a leftover is swept when the stage starts again.
+            let _ = fs::remove_file(&self.temporary);
+        }
+        live().remove(&self.temporary);
+    }
+}
+
+pub(super) fn live() -> std::sync::MutexGuard<'static, std::collections::BTreeSet<PathBuf>> {
+    LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

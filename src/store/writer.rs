@@ -1,0 +1,379 @@
+//! Writing shards: Parquet laid out for scanning, the same bytes for the same rows.
+//!
+//! Rows are re-cut into pieces whose ends depend on the rows alone, and row
+//! groups end between pieces, so neither the caller's batch sizes nor its
+//! threads show in the file. A shard is written under a temporary name and
+//! renamed when it is whole and on the disk.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufWriter, Seek, Write};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
+
+use super::Location;
+use super::faults::{io_error, write_error};
+use super::location::{PendingFile, Place, TEMPORARY, live};
+use super::remote::upload;
+use crate::error::{Context, Error, Result};
+use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY};
+
+/// Rows handed to the encoder at once: Parquet's own mini-batch, so that page ends do not move.
+const PIECE_ROWS: usize = 1024;
+/// A piece of long rows ends earlier.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// One finished shard, as the manifest lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInfo {
+    /// Its path within the stage's folder, `/` between the parts.
+    pub file: String,
+    pub rows: u64,
+    pub bytes: u64,
+    /// BLAKE3 of the file, 64 hex digits.
+    pub blake3: String,
+}
+
+/// How shards are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// `part-00000.parquet`
+    Part,
+    /// `data/train-00000-of-00004.parquet`: what the Hugging Face hub and `datasets` expect.
+    HuggingFace { split: String, shards: usize },
+}
+
+impl Naming {
+    /// The file of shard `index`, relative to the dataset's folder.
+    pub fn file(&self, index: usize) -> String {
+        match self {
+            Naming::Part => format!("part-{index:05}.parquet"),
+            Naming::HuggingFace { split, shards } => format!("data/{split}-{index:05}-of-{shards:05}.parquet"),
+        }
+    }
+}
+
+/// How a shard is laid out.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    pub naming: Naming,
+    /// Most rows of a row group.
+    pub group_rows: usize,
+    /// A row group ends when its rows hold this many bytes, before encoding.
+    pub group_bytes: usize,
+    /// zstd level, 1 to 22.
+    pub zstd_level: i32,
+}
+
+impl Default for WriterOptions {
+    /// Groups of 65,536 rows or 64 MiB, zstd level 3, `part-00000.parquet`.
+    fn default() -> Self {
+        WriterOptions { naming: Naming::Part, group_rows: 64 << 10, group_bytes: 64 << 20, zstd_level: 3 }
+    }
+}
+
+/// Writes one shard. Dropped without [`ShardWriter::finish`], it leaves nothing behind.
+pub struct ShardWriter {
+    kind: DatasetKind,
+    schema: SchemaRef,
+    options: WriterOptions,
+    /// Relative to the dataset's folder.
+    file: String,
+    target: Location,
+    writer: ArrowWriter<Sink>,
+    /// Slices not yet long enough for a piece, with their bytes.
+    pending: VecDeque<RecordBatch>,
+    pending_rows: usize,
+    pending_bytes: usize,
+    group_bytes: usize,
+    rows: u64,
+}
+
+impl ShardWriter {
+    /// Begins shard `index` of the dataset in `folder`; the folder is made if needed.
+    ///
+    /// # Errors
+    /// The folder cannot be written (full, read-only, no permission).
+    pub fn create(folder: &Location, index: usize, kind: DatasetKind, options: WriterOptions) -> Result<ShardWriter> {
+        let file = options.naming.file(index);
+        let target = folder.join(&file);
+        let sink = match target.place() {
+            Place::Local(path) => Spool::Local(PendingFile::create(path)?),
+            // Object stores want the size first, and an upload that fails must be able to start again.
+            Place::Remote { .. } => {
+                Spool::Remote(tempfile::tempfile().or_fail(|| "cannot make a temporary file".into())?)
+            }
+        };
+        let sink = Sink { out: BufWriter::with_capacity(1 << 20, sink), hash: blake3::Hasher::new(), bytes: 0 };
+        let schema = kind.arrow();
+        let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(kind, &options)?))
+            .map_err(|e| write_error(&target, e))?;
+        Ok(ShardWriter {
+            kind,
+            schema,
+            options,
+            file,
+            target,
+            writer,
+            pending: VecDeque::new(),
+            pending_rows: 0,
+            pending_bytes: 0,
+            group_bytes: 0,
+            rows: 0,
+        })
+    }
+
+    /// Appends the rows of a batch that holds all columns of the contract.
+    ///
+    /// # Errors
+    /// The batch does not fit the contract, or the disk refuses.
+    pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        let batch = self.kind.conform("", batch).map_err(|e| e.context(format!("writing {}", self.target)))?;
+        let sizes = row_bytes(&batch);
+        let mut start = 0;
+        for (row, bytes) in sizes.into_iter().enumerate() {
+            self.pending_rows += 1;
+            self.pending_bytes += bytes;
+            if self.pending_rows == PIECE_ROWS || self.pending_bytes >= PIECE_BYTES {
+                self.pending.push_back(batch.slice(start, row + 1 - start));
+                start = row + 1;
+                self.write_piece()?;
+            }
+        }
+        if start < batch.num_rows() {
+            self.pending.push_back(batch.slice(start, batch.num_rows() - start));
+        }
+        Ok(())
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// As [`ShardWriter::push`].
+    pub fn push_rows<R: Row>(&mut self, rows: &[R]) -> Result<()> {
+        if R::KIND != self.kind {
+            return Err(
+                Error::new(format!("{} rows do not belong in a {} dataset", R::KIND, self.kind)).in_file(&self.target)
+            );
+        }
+        rows.chunks(PIECE_ROWS).try_for_each(|rows| self.push(&R::to_batch(rows)))
+    }
+
+    /// Rows appended so far.
+    pub fn rows(&self) -> u64 {
+        self.rows + self.pending_rows as u64
+    }
+
+    /// Bytes in the file so far; what is still being encoded is not counted.
+    pub fn bytes_written(&self) -> u64 {
+        self.writer.bytes_written() as u64
+    }
+
+    fn write_piece(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let piece = match self.pending.len() {
+            1 => self.pending[0].clone(),
+            _ => concat_batches(&self.schema, &self.pending)
+                .map_err(|e| Error::new("cannot join rows").in_file(&self.target).caused_by(e))?,
+        };
+        self.pending.clear();
+        let fail = |e| write_error(&self.target, e);
+        self.writer.write(&piece).map_err(fail)?;
+        self.rows += self.pending_rows as u64;
+        self.group_bytes += self.pending_bytes;
+        (self.pending_rows, self.pending_bytes) = (0, 0);
+        if self.writer.in_progress_rows() + PIECE_ROWS > self.options.group_rows
+            || self.group_bytes >= self.options.group_bytes
+        {
+            self.writer.flush().map_err(fail)?;
+            self.group_bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Ends the shard: on the disk (or uploaded), under its name.
+    ///
+    /// # Errors
+    /// The disk or store refuses; then nothing is left under the shard's name.
+    pub fn finish(mut self) -> Result<ShardInfo> {
+        self.write_piece()?;
+        let ShardWriter { writer, target, file, rows, .. } = self;
+        let sink = writer.into_inner().map_err(|e| write_error(&target, e))?;
+        let Sink { out, hash, bytes } = sink;
+        let spool = out.into_inner().map_err(|e| io_error("write", &target, e.into_error()))?;
+        match (spool, target.place()) {
+            (Spool::Local(pending), _) => pending.publish()?,
+            (Spool::Remote(mut spooled), Place::Remote { store, path, .. }) => {
+                spooled.rewind().map_err(|e| io_error("read back", &target, e))?;
+                upload(store, path, &target.to_string(), spooled)?;
+            }
+            (Spool::Remote(_), Place::Local(_)) => unreachable!("a spool is made for remote targets only"),
+        }
+        Ok(ShardInfo { file, rows, bytes, blake3: hash.finalize().to_hex().to_string() })
+    }
+}
+
+/// Removes what killed writers left in the folder and its `data` folder; returns how many files.
+///
+/// Call it when no other process writes there; shards being written by this process are left alone.
+///
+/// # Errors
+/// The disk refuses.
+pub fn sweep_unfinished(folder: &Location) -> Result<usize> {
+    let mut removed = 0;
+    for folder in [folder.clone(), folder.join("data")] {
+        let Some(path) = folder.as_local() else { continue };
+        for entry in folder.list()?.iter().filter(|entry| !entry.is_folder && entry.name.contains(TEMPORARY)) {
+            let file = path.join(&entry.name);
+            if !live().contains(&file) {
+                fs::remove_file(&file).map_err(|e| io_error("delete", file.display(), e))?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Hashes and counts what goes to the disk.
+struct Sink {
+    out: BufWriter<Spool>,
+    hash: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.out.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+enum Spool {
+    Local(PendingFile),
+    Remote(fs::File),
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Spool::Local(pending) => pending.file.write(bytes),
+            Spool::Remote(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How each column is encoded: dictionaries for words that repeat, statistics where a reader can skip by them.
+fn properties(kind: DatasetKind, options: &WriterOptions) -> Result<WriterProperties> {
+    let level = ZstdLevel::try_new(options.zstd_level)
+        .map_err(|e| Error::usage("the zstd level must be from 1 to 22").caused_by(e))?;
+    let metadata = [(SCHEMA_KEY, kind.as_str().to_owned()), (VERSION_KEY, kind.version().to_string())];
+    let mut builder = WriterProperties::builder()
+        .set_created_by("gristmill".to_owned())
+        .set_compression(Compression::ZSTD(level))
+        .set_write_batch_size(PIECE_ROWS)
+        // Row groups end where `write_piece` says.
+        .set_max_row_group_row_count(None)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_dictionary_enabled(false)
+        .set_key_value_metadata(Some(metadata.map(|(key, value)| KeyValue::new(key.to_owned(), value)).to_vec()));
+    for column in kind.columns() {
+        let path = ColumnPath::from(column.name);
+        let nested = |parts: &[&str]| ColumnPath::new(parts.iter().map(|part| (*part).to_owned()).collect());
+        match column.column_type {
+            ColumnType::U32 | ColumnType::U64 | ColumnType::F64 => {
+                builder = builder
+                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
+                    .set_column_dictionary_enabled(path, true);
+            }
+            ColumnType::Text if is_free_text(column.name) => {}
+            ColumnType::Text => {
+                let unique =
+                    column.name == "completion_id" || (column.name == "prompt_id" && kind == DatasetKind::Prompts);
+                builder = builder
+                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
+                    .set_column_dictionary_enabled(path, !unique);
+            }
+            ColumnType::TokenIds => {}
+            // The exponent bytes of logprobs are alike: apart from the rest they compress.
+            ColumnType::Logprobs => {
+                let path = nested(&[column.name, "list", "element"]);
+                builder = builder.set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT);
+            }
+            ColumnType::Messages => {
+                let path = nested(&[column.name, "list", "element", "role"]);
+                builder = builder.set_column_dictionary_enabled(path, true);
+            }
+            ColumnType::Scores => {
+                for field in ["rule", "score", "outcome", "reason"] {
+                    let path = nested(&[column.name, "list", "element", field]);
+                    builder = builder.set_column_dictionary_enabled(path, true);
+                }
+            }
+        }
+    }
+    Ok(builder.build())
+}
+
+/// Columns of running text: no dictionary and no statistics pay for them.
+fn is_free_text(name: &str) -> bool {
+    let names =
+        ["text", "gold", "solution", "verification", "extra", "reasoning", "answer", "chosen", "rejected", "error"];
+    names.contains(&name)
+}
+
+/// Bytes of data in each row, by content alone: the same however the batch was cut or built.
+fn row_bytes(batch: &RecordBatch) -> Vec<usize> {
+    let mut bytes = vec![0; batch.num_rows()];
+    for column in batch.columns() {
+        add_bytes(column, &mut bytes);
+    }
+    bytes
+}
+
+fn add_bytes(array: &ArrayRef, bytes: &mut [usize]) {
+    match array.data_type() {
+        DataType::Utf8 => {
+            for (bytes, ends) in bytes.iter_mut().zip(array.as_string::<i32>().value_offsets().windows(2)) {
+                *bytes += (ends[1] - ends[0]) as usize + 4;
+            }
+        }
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let offsets = list.value_offsets();
+            let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+            let mut items = vec![0; last - first];
+            add_bytes(&list.values().slice(first, last - first), &mut items);
+            for (bytes, ends) in bytes.iter_mut().zip(offsets.windows(2)) {
+                *bytes += items[ends[0] as usize - first..ends[1] as usize - first].iter().sum::<usize>() + 4;
+            }
+        }
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().for_each(|column: &Arc<dyn Array>| add_bytes(column, bytes))
+        }
+        other => {
+            let width = other.primitive_width().unwrap_or(0);
+            bytes.iter_mut().for_each(|bytes| *bytes += width);
+        }
+    }
+}
