@@ -8,6 +8,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod inspect;
 pub mod rule;
 pub mod schema;
 pub mod seed;
