@@ -17,6 +17,10 @@ pub mod rule;
 pub mod schema;
 pub mod seed;
 pub mod stage;
+pub mod inspect;
+pub mod rule;
+pub mod schema;
+pub mod seed;
 pub mod store;
 
 pub use error::{Error, Result};
