@@ -8,6 +8,7 @@
 
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod procedural;
 pub mod rule;
 pub mod schema;
