@@ -10,6 +10,7 @@ pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod pipeline;
+pub mod eval;
 pub mod procedural;
 pub mod prompts;
 pub mod recipe;
