@@ -9,8 +9,9 @@
 pub mod cli;
 pub mod engine;
 pub mod error;
-pub mod pipeline;
 pub mod eval;
+pub mod inspect;
+pub mod pipeline;
 pub mod procedural;
 pub mod prompts;
 pub mod recipe;
@@ -18,10 +19,6 @@ pub mod rule;
 pub mod schema;
 pub mod seed;
 pub mod stage;
-pub mod inspect;
-pub mod rule;
-pub mod schema;
-pub mod seed;
 pub mod store;
 
 pub use error::{Error, Result};

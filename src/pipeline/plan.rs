@@ -93,10 +93,6 @@ impl Plan {
 }
 
 impl Planned {
-    /// Points an error at the stage's table in the recipe.
-    pub(super) fn locate(&self, key: &str, error: Error) -> Error {
-        locate(&self.table, key, error)
-    }
 
     /// Opens the inputs: other stages' folders, or datasets of the user's.
     pub(super) fn open_inputs(&self, plan: &Plan, recipe: &Recipe) -> Result<BTreeMap<String, Dataset>> {
