@@ -77,7 +77,9 @@ fn stop_on_signal() -> Result<&'static AtomicBool> {
                     if STOP.swap(true, Ordering::Relaxed) {
                         std::process::exit(130);
                     }
-                    eprintln!("stopping: finishing what is in hand (once more ends at once; nothing committed is lost)");
+                    eprintln!(
+                        "stopping: finishing what is in hand (once more ends at once; nothing committed is lost)"
+                    );
                 }
             });
         })

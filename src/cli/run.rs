@@ -43,7 +43,9 @@ pub struct Args {
 
 fn parse_part(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    parts.filter(|(i, n): &(usize, usize)| i < n).ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
+    parts
+        .filter(|(i, n): &(usize, usize)| i < n)
+        .ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
 }
 
 pub fn run(args: Args) -> Result<()> {

@@ -27,7 +27,13 @@ struct Known {
 impl Digests {
     /// What an earlier run of this folder found; a damaged file only costs reading again.
     pub fn load(run_folder: &Location) -> Self {
-        let known = run_folder.join(FILE).read_if_exists().ok().flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let known = run_folder
+            .join(FILE)
+            .read_if_exists()
+            .ok()
+            .flatten()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         Digests { known: Mutex::new(known) }
     }
 

@@ -67,7 +67,13 @@ pub struct RunSummary {
 /// # Errors
 /// The first stage that fails; everything committed before stays. [`Error::interrupted`]
 /// after Ctrl-C: what was in hand is committed.
-pub fn run(recipe: &Recipe, out: &Location, options: &Options, reporter: &dyn Reporter, stop: &AtomicBool) -> Result<RunSummary> {
+pub fn run(
+    recipe: &Recipe,
+    out: &Location,
+    options: &Options,
+    reporter: &dyn Reporter,
+    stop: &AtomicBool,
+) -> Result<RunSummary> {
     let start = Instant::now();
     let plan = Plan::new(recipe, out)?;
     for (flag, name) in [("--from", &options.from), ("--only", &options.only)] {
@@ -75,7 +81,8 @@ pub fn run(recipe: &Recipe, out: &Location, options: &Options, reporter: &dyn Re
             && plan.find(name).is_none()
         {
             let names: Vec<&str> = plan.stages.iter().map(|s| s.name.as_str()).collect();
-            return Err(Error::usage(format!("{flag} {name}: the recipe has no such stage")).hint(format!("it has: {}", names.join(", "))));
+            return Err(Error::usage(format!("{flag} {name}: the recipe has no such stage"))
+                .hint(format!("it has: {}", names.join(", "))));
         }
     }
     let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
@@ -146,8 +153,11 @@ impl Planned {
     }
 
     fn summary(&self, cached: bool, seconds: f64) -> Result<StageSummary> {
-        let manifest = Manifest::load(&self.folder)?
-            .ok_or_else(|| Error::new("the stage's manifest is gone").in_file(&self.folder).hint("another process removed it; run again"))?;
+        let manifest = Manifest::load(&self.folder)?.ok_or_else(|| {
+            Error::new("the stage's manifest is gone")
+                .in_file(&self.folder)
+                .hint("another process removed it; run again")
+        })?;
         Ok(StageSummary {
             stage: self.name.clone(),
             kind: self.kind.clone(),
@@ -274,7 +284,9 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
     let marker = out.join("run.json");
     if marker.exists()? {
         let bytes = marker.read()?;
-        let owner: serde_json::Value = serde_json::from_slice(&bytes).or_fail(|| "`run.json` is damaged".to_owned()).map_err(|e| e.in_file(&marker))?;
+        let owner: serde_json::Value = serde_json::from_slice(&bytes)
+            .or_fail(|| "`run.json` is damaged".to_owned())
+            .map_err(|e| e.in_file(&marker))?;
         let name = owner.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
         if name != recipe.name {
             return Err(Error::new(format!("the folder belongs to the run `{name}`, not to `{}`", recipe.name))
@@ -283,17 +295,23 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
         }
     } else {
         if !out.list()?.is_empty() {
-            return Err(Error::new("the output folder is not empty and is not a run of gristmill").in_file(out).hint("choose another folder with `--out`"));
+            return Err(Error::new("the output folder is not empty and is not a run of gristmill")
+                .in_file(out)
+                .hint("choose another folder with `--out`"));
         }
         let owner = serde_json::json!({ "name": recipe.name, "gristmill": env!("CARGO_PKG_VERSION") });
         marker.write(format!("{owner:#}\n"))?;
     }
     let Some(folder) = out.as_local().filter(|_| options.part.is_none()) else { return Ok(None) };
     let path = folder.join("_lock");
-    let file = File::create(&path).or_fail(|| "the run's lock cannot be made".to_owned()).map_err(|e| e.in_file(path.display()))?;
+    let file = File::create(&path)
+        .or_fail(|| "the run's lock cannot be made".to_owned())
+        .map_err(|e| e.in_file(path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(_) => Err(Error::new("another process is running in this folder").in_file(out).hint("wait for it, or choose another folder with `--out`")),
+        Err(_) => Err(Error::new("another process is running in this folder")
+            .in_file(out)
+            .hint("wait for it, or choose another folder with `--out`")),
     }
 }
 
@@ -305,7 +323,9 @@ impl RunLog {
         let Some(folder) = out.as_local().filter(|_| !dry_run) else { return Ok(RunLog(None)) };
         let path = folder.join("run.jsonl");
         let file = File::options().create(true).append(true).open(&path);
-        Ok(RunLog(Some(Mutex::new(file.or_fail(|| "the run's log cannot be opened".to_owned()).map_err(|e| e.in_file(path.display()))?))))
+        Ok(RunLog(Some(Mutex::new(
+            file.or_fail(|| "the run's log cannot be opened".to_owned()).map_err(|e| e.in_file(path.display()))?,
+        ))))
     }
 
     fn event(&self, stage: &str, event: &str, more: serde_json::Value) -> Result<()> {
@@ -316,6 +336,9 @@ impl RunLog {
             line.extend(more.into_iter().filter(|(key, _)| key != "stage"));
         }
         let text = format!("{line}\n");
-        file.lock().expect("no holder panics").write_all(text.as_bytes()).or_fail(|| "the run's log cannot be written".to_owned())
+        file.lock()
+            .expect("no holder panics")
+            .write_all(text.as_bytes())
+            .or_fail(|| "the run's log cannot be written".to_owned())
     }
 }

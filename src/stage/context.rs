@@ -96,7 +96,8 @@ impl StageContext<'_> {
                         if failed.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        let result = make(shard).and_then(|outcome| self.finish_shard(shard, &outcome).map(|()| outcome));
+                        let result =
+                            make(shard).and_then(|outcome| self.finish_shard(shard, &outcome).map(|()| outcome));
                         failed.fetch_or(result.is_err(), Ordering::Relaxed);
                         results.lock().expect("no holder panics").insert(shard, result);
                     }

@@ -93,7 +93,9 @@ impl GenerateStage {
             EngineConfig::Replay(config) => {
                 let mut hasher = blake3::Hasher::new();
                 for file in &files {
-                    hasher.update_mmap_rayon(file).map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
+                    hasher
+                        .update_mmap_rayon(file)
+                        .map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
                 }
                 let digest = hasher.finalize().to_hex().to_string();
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
@@ -133,7 +135,10 @@ impl Stage for GenerateStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        self.engine_files(cx.resolve).into_iter().map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?))).collect()
+        self.engine_files(cx.resolve)
+            .into_iter()
+            .map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?)))
+            .collect()
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -190,8 +195,11 @@ impl Stage for GenerateStage {
         if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
             return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
         }
-        let mut fresh: BTreeMap<usize, Outcome> =
-            made.shards.into_iter().filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome))).collect();
+        let mut fresh: BTreeMap<usize, Outcome> = made
+            .shards
+            .into_iter()
+            .filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome)))
+            .collect();
         let mut sum = Outcome::default();
         for shard in 0..total {
             let done = fresh.remove(&shard).or_else(|| cx.finished(shard).cloned());
@@ -211,7 +219,8 @@ impl GenerateStage {
     fn open_journal(&self, cx: &StageContext<'_>, info: &EngineInfo) -> Result<(Journal, HashMap<String, Completion>)> {
         let name = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
         let file = cx.folder.join(&name);
-        let head = serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
+        let head =
+            serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
         let mut answered = HashMap::new();
         let mut same = None;
         Journal::replay(&file, |record| {
@@ -303,9 +312,15 @@ impl Open<'_> {
 
     /// Takes one answer.
     fn take(&mut self, generated: Generated) -> Result<()> {
-        let found = self.shards.iter().find(|(_, open)| open.outcome.is_none() && open.order.contains_key(&generated.prompt_id));
+        let found = self
+            .shards
+            .iter()
+            .find(|(_, open)| open.outcome.is_none() && open.order.contains_key(&generated.prompt_id));
         let Some(shard) = found.map(|(&shard, _)| shard) else {
-            return Err(Error::new(format!("the engine answered a prompt that was not asked: {}", generated.prompt_id)));
+            return Err(Error::new(format!(
+                "the engine answered a prompt that was not asked: {}",
+                generated.prompt_id
+            )));
         };
         let completion = self.complete(generated);
         if completion.finish_reason != FinishReason::Error {
@@ -361,7 +376,8 @@ impl Open<'_> {
             outcome.drops.insert("prompt_without_recording".to_owned(), open.not_available);
         }
         let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
-        let mut writer = ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
+        let mut writer =
+            ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
         for piece in rows.chunks(1024) {
             writer.push_rows(piece)?;
         }
@@ -379,7 +395,12 @@ fn sampling_json(sampling: &Sampling) -> String {
 
 fn completion_id(info: &EngineInfo, config: &GenerateConfig, prompt_id: &str, sample: u32) -> String {
     let sampling = sampling_json(&config.sampling);
-    let parts = [prompt_id.as_bytes(), &sample.to_le_bytes(), &0u64.to_le_bytes(), info.model_digest.as_bytes(), sampling.as_bytes()];
+    let parts = [
+        prompt_id.as_bytes(),
+        &sample.to_le_bytes(),
+        &0u64.to_le_bytes(),
+        info.model_digest.as_bytes(),
+        sampling.as_bytes(),
+    ];
     content_id(parts)
 }
-

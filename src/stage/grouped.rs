@@ -42,7 +42,10 @@ impl<I: Iterator<Item = Result<RecordBatch>>> WholeGroups<I> {
             let head = match self.held.take() {
                 Some(held) if first > 0 => {
                     let parts = [held, batch.slice(0, first)];
-                    Some(concat_batches(&batch.schema(), &parts).map_err(|e| Error::new("a group is too large for one batch").caused_by(e))?)
+                    Some(
+                        concat_batches(&batch.schema(), &parts)
+                            .map_err(|e| Error::new("a group is too large for one batch").caused_by(e))?,
+                    )
                 }
                 held => held,
             };
@@ -159,8 +162,10 @@ where
         };
         match (left, right) {
             (0, 0) => None,
-            (0, _) | (_, 0) => Some(Err(Error::new("two datasets that belong together have different numbers of rows")
-                .hint("make the verdicts again from these completions"))),
+            (0, _) | (_, 0) => {
+                Some(Err(Error::new("two datasets that belong together have different numbers of rows")
+                    .hint("make the verdicts again from these completions")))
+            }
             _ => {
                 let rows = left.min(right);
                 Some(Ok((self.left.take(rows), self.right.take(rows))))
@@ -177,7 +182,10 @@ mod tests {
     use std::sync::Arc;
 
     fn batch(keys: &[u8]) -> RecordBatch {
-        let schema = Schema::new(vec![Field::new("prompt_id", DataType::Utf8, false), Field::new("policy_step", DataType::UInt64, false)]);
+        let schema = Schema::new(vec![
+            Field::new("prompt_id", DataType::Utf8, false),
+            Field::new("policy_step", DataType::UInt64, false),
+        ]);
         let ids: StringArray = keys.iter().map(|k| Some(k.to_string())).collect();
         let steps = UInt64Array::from(vec![0; keys.len()]);
         RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(steps)]).unwrap()

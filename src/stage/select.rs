@@ -95,7 +95,8 @@ impl Stage for SelectConfig {
                 let batch = batch?;
                 let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(source.location()))?;
                 cx.progress.advance(batch.num_rows() as u64);
-                let kept = filter_record_batch(&batch, &keep).map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
+                let kept = filter_record_batch(&batch, &keep)
+                    .map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
                 writer.push(&kept)?;
             }
             outcome.shards.push(writer.finish()?);
