@@ -72,7 +72,8 @@ fn number_text(number: &serde_json::Number) -> Option<String> {
 /// GSM8K's answer text: the worked solution, then `#### gold` (or a last line `A: gold`, as its
 /// authors' model solutions have it). `None` without a marker.
 pub fn split_marked(text: &str) -> Option<(&str, &str)> {
-    if let Some((solution, gold)) = text.rsplit_once("####") {
+    // More than a line after the marks is a heading of Markdown.
+    if let Some((solution, gold)) = text.rsplit_once("####").filter(|(_, gold)| !gold.trim().contains('\n')) {
         return Some((solution.trim(), gold.trim()));
     }
     let (solution, last) = text.trim_end().rsplit_once('\n')?;

@@ -93,6 +93,7 @@ fn verl_rows_read_their_reward_model() {
         r#"{"prompt": [{"role": "user", "content": "Q"}], "reward_model": {"ground_truth": {"target": 24, "numbers": [4, 6]}}}"#,
     );
     assert_eq!(prompt.gold.as_deref(), Some("24"), "`target` is a gold name");
+    assert_eq!(prompt.verification.as_deref(), Some(r#"{"target":24,"numbers":[4,6]}"#));
 }
 
 #[test]
