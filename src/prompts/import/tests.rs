@@ -184,11 +184,11 @@ fn a_parquet_file_of_any_schema_imports() {
 fn faults_stop_with_file_line_and_hint() {
     assert_eq!(
         failure("bad.jsonl", b"{\"question\": \"a\", \"answer\": \"1\"}\n{\"question\": \"b\", \"answer\": }\n"),
-        "error: bad JSON: expected value\n  |\n  = at: bad.jsonl:2:29\n  = hint: `on_error = \"skip\"` in the source leaves such rows out and counts them"
+        "error: bad JSON: expected value\n |\n = at: bad.jsonl:2:29\n = hint: `on_error = \"skip\"` in the source leaves such rows out and counts them"
     );
     assert_eq!(
         failure("odd.jsonl", b"{\"foo\": 1, \"bar\": 2}\n"),
-        "error: no prompt in this row; its columns are foo, bar\n  |\n  = at: odd.jsonl:1\n  = hint: name the column in the source: `columns = { prompt = \"…\" }`\n  = hint: `on_error = \"skip\"` in the source leaves such rows out and counts them"
+        "error: no prompt in this row; its columns are foo, bar\n |\n = at: odd.jsonl:1\n = hint: name the column in the source: `columns = { prompt = \"…\" }`\n = hint: `on_error = \"skip\"` in the source leaves such rows out and counts them"
     );
     for (name, bytes, told) in [
         ("utf8.jsonl", b"{\"question\": \"\xff\"}\n".as_slice(), "invalid UTF-8"),
