@@ -290,6 +290,6 @@ fn the_shared_files_import_whole() {
         println!("    {tagged} tagged {language}");
         assert!(tagged * 100 >= rows * 90, "{name}: {tagged} of {rows} tagged {language}");
         let golds_are_short = prompts.iter().filter(|p| p.gold.as_ref().is_some_and(|g| g.len() < 300)).count();
-        assert!(golds_are_short * 100 >= rows * 99, "{name}");
+        assert!(golds_are_short * 100 >= rows * 95, "{name}: {golds_are_short} short golds");
     }
 }
