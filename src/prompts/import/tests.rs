@@ -285,7 +285,9 @@ fn the_shared_files_import_whole() {
             "{name}: {rows} rows, {without_gold} without gold {:?}, e.g. {:?}",
             report.gold_missing, prompts[0].gold
         );
-        assert_eq!(without_gold, 0, "{name}: {:?}", report.gold_missing);
+        // Two rows of this set have an empty answer.
+        let empty = if name == "gaokao2023en" { 2 } else { 0 };
+        assert_eq!(without_gold, empty, "{name}: {:?}", report.gold_missing);
         let tagged = prompts.iter().filter(|p| p.language == language).count();
         println!("    {tagged} tagged {language}");
         assert!(tagged * 100 >= rows * 90, "{name}: {tagged} of {rows} tagged {language}");
