@@ -4,6 +4,8 @@
 //! Parquet, engines or trainers, keeps no state between samples, and gives the
 //! same verdict on any machine and thread.
 
+pub mod math;
+
 use crate::schema::{FinishReason, Outcome};
 
 /// What a rule sees of one completion.
