@@ -23,6 +23,7 @@ pub mod think;
 pub(crate) mod testing;
 
 pub use file::{Judgement, RuleSet};
+pub mod math;
 
 use crate::schema::{FinishReason, Outcome};
 
