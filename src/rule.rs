@@ -5,15 +5,18 @@
 //! same verdict on any machine and thread.
 
 pub mod choice;
+pub mod constraint;
 pub mod exact;
 pub mod expression;
 pub mod file;
 pub mod format;
+pub mod json_schema;
 pub mod language;
 pub mod length;
 pub mod overlap;
 pub mod params;
 pub mod pattern;
+pub mod readability;
 pub mod registry;
 pub mod repetition;
 mod text;
