@@ -5,7 +5,8 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
 use super::{
-    Rule, choice, constraint, exact, format, json_schema, language, length, overlap, pattern, readability, repetition,
+    Rule, choice, code, constraint, exact, format, json_schema, language, length, overlap, pattern, readability,
+    repetition,
 };
 
 /// One kind of rule.
@@ -82,6 +83,7 @@ static KINDS: &[Kind] = &[
     kind!("readability", readability::ReadabilityConfig, readability::ReadabilityRule::new, readability::DOC),
     kind!("constraint", constraint::ConstraintConfig, constraint::ConstraintRule::new, constraint::DOC),
     kind!("json_schema", json_schema::JsonSchemaConfig, json_schema::JsonSchemaRule::new, json_schema::DOC),
+    kind!("code", code::CodeConfig, code::CodeRule::new, code::DOC),
 ];
 
 /// Every kind, in the order of the reference.
