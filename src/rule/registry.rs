@@ -4,7 +4,10 @@ use serde_spanned::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
-use super::{Rule, choice, exact, format, language, length, overlap, pattern, repetition};
+use super::{
+    Rule, choice, code, constraint, exact, format, json_schema, language, length, overlap, pattern, readability,
+    repetition,
+};
 
 /// One kind of rule.
 pub struct Kind {
@@ -77,6 +80,10 @@ static KINDS: &[Kind] = &[
     kind!("overlap", overlap::OverlapConfig, overlap::OverlapRule::new, overlap::DOC),
     kind!("length", length::LengthConfig, length::LengthRule::new, length::DOC),
     kind!("repetition", repetition::RepetitionConfig, repetition::RepetitionRule::new, repetition::DOC),
+    kind!("readability", readability::ReadabilityConfig, readability::ReadabilityRule::new, readability::DOC),
+    kind!("constraint", constraint::ConstraintConfig, constraint::ConstraintRule::new, constraint::DOC),
+    kind!("json_schema", json_schema::JsonSchemaConfig, json_schema::JsonSchemaRule::new, json_schema::DOC),
+    kind!("code", code::CodeConfig, code::CodeRule::new, code::DOC),
 ];
 
 /// Every kind, in the order of the reference.
