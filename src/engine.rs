@@ -4,7 +4,7 @@
 //! hands completions back in any order, so memory does not depend on the
 //! dataset's size.
 
-pub mod replay;
+pub mod local;
 
 use std::sync::Arc;
 
@@ -74,8 +74,6 @@ pub struct Generated {
     pub completion_tokens: Option<u32>,
     /// Set exactly when `finish_reason` is `Error`.
     pub error: Option<String>,
-    /// What the source of a recorded completion says of it; `None` for what was just made.
-    pub label: Option<bool>,
 }
 
 /// What a completion records of who made it.
@@ -93,11 +91,6 @@ pub struct EngineInfo {
 /// Something that answers prompts.
 pub trait Engine: Send + Sync {
     fn info(&self) -> EngineInfo;
-
-    /// How many samples of a prompt there are; `None` if as many as one asks for.
-    fn available(&self, _request: &Request) -> Option<usize> {
-        None
-    }
 
     /// Answers every request; `sink` is called once for each sample, in any order.
     ///

@@ -6,11 +6,13 @@
 //! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
 //! ARCHITECTURE.md describes the house as built.
 
+pub mod backend;
 pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod inspect;
+pub mod model;
 pub mod pipeline;
 pub mod procedural;
 pub mod prompts;
