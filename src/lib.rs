@@ -11,5 +11,6 @@ pub mod error;
 pub mod rule;
 pub mod schema;
 pub mod seed;
+pub mod train;
 
 pub use error::{Error, Result};
