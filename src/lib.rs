@@ -6,8 +6,10 @@
 //! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
 //! ARCHITECTURE.md describes the house as built.
 
+pub mod backend;
 pub mod engine;
 pub mod error;
+pub mod model;
 pub mod rule;
 pub mod schema;
 pub mod seed;
