@@ -66,7 +66,12 @@ impl OptimizerConfig {
             ("beta2", self.beta2, unit.contains(&self.beta2), "from 0 to below 1"),
             ("momentum", self.momentum, unit.contains(&self.momentum), "from 0 to below 1"),
             ("eps", self.eps, self.eps.is_finite() && self.eps > 0.0, "above 0"),
-            ("weight_decay", self.weight_decay, self.weight_decay.is_finite() && self.weight_decay >= 0.0, "at least 0"),
+            (
+                "weight_decay",
+                self.weight_decay,
+                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+                "at least 0",
+            ),
             (
                 "adamw_fraction",
                 self.adamw_fraction,
