@@ -22,5 +22,6 @@ pub mod schema;
 pub mod seed;
 pub mod stage;
 pub mod store;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -1,0 +1,206 @@
+//! A model being trained: forward, backward, update, for whatever objective.
+
+use std::path::Path;
+
+use super::batch::MicroBatch;
+use super::checkpoint::{TensorReader, write_tensors};
+use super::objective::LossOutputs;
+use super::optimizer::OptimizerConfig;
+use crate::backend::{Backend, Cpu};
+use crate::error::{Error, Result};
+use crate::model::{Grads, Model, Moments, Scores, Workspace};
+
+/// A policy with its gradients, optimizer state and activations.
+pub struct Learner<B: Backend = Cpu> {
+    model: Model<B>,
+    work: Workspace<B>,
+    grads: Grads<B>,
+    moments: Moments<B>,
+    config: OptimizerConfig,
+    /// Updates applied so far: AdamW's bias correction counts these, not the skipped ones.
+    updates: u64,
+    /// Updates refused in a row because a gradient was not finite.
+    bad_steps: u32,
+    /// Whether a loss of the batch being accumulated was not finite.
+    poisoned: bool,
+}
+
+/// What became of one optimizer step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Applied {
+    /// L2 norm of the gradient before clipping; not finite if the update was refused for that.
+    pub grad_norm: f64,
+    /// Whether the gradient was scaled down.
+    pub clipped: bool,
+    /// Whether the weights changed.
+    pub applied: bool,
+}
+
+/// Counters of a [`Learner`] that a checkpoint keeps beside its tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearnerState {
+    pub updates: u64,
+    pub bad_steps: u32,
+}
+
+impl<B: Backend> Learner<B> {
+    /// # Errors
+    /// A usage error if a setting is out of range.
+    pub fn new(model: Model<B>, config: OptimizerConfig) -> Result<Self> {
+        config.validate()?;
+        let (work, grads, moments) = (model.workspace(), model.grads(), model.moments());
+        Ok(Learner { model, work, grads, moments, config, updates: 0, bad_steps: 0, poisoned: false })
+    }
+
+    pub fn model(&self) -> &Model<B> {
+        &self.model
+    }
+
+    /// The trained model; its optimizer state is dropped.
+    pub fn into_model(self) -> Model<B> {
+        self.model
+    }
+
+    /// Logprobs and entropies under the policy as it is.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    pub fn score(&mut self, micro: &MicroBatch) -> Result<Scores> {
+        self.model.forward(&mut self.work, &micro.batch)
+    }
+
+    /// The same under another model of the same shape, such as the reference; shares the activations.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model.
+    pub fn score_with(&mut self, model: &Model<B>, micro: &MicroBatch) -> Result<Scores> {
+        model.forward(&mut self.work, &micro.batch)
+    }
+
+    /// Adds one micro-batch's gradient: forward, `loss`, backward. A gradient that is not finite is
+    /// not propagated; the following [`Learner::step`] refuses the whole batch.
+    ///
+    /// # Errors
+    /// If the batch does not fit the model or `loss` fails.
+    pub fn accumulate(
+        &mut self,
+        micro: &MicroBatch,
+        loss: impl FnOnce(&Scores) -> Result<LossOutputs>,
+    ) -> Result<LossOutputs> {
+        let scores = self.model.forward(&mut self.work, &micro.batch)?;
+        let outputs = loss(&scores)?;
+        let seeds = || outputs.logprob_gradient.iter().chain(outputs.entropy_gradient.iter().flatten());
+        if !outputs.loss.is_finite() || seeds().any(|g| !g.is_finite()) {
+            self.poisoned = true;
+        } else if seeds().any(|&g| g != 0.0) {
+            let (g, h) = (&outputs.logprob_gradient, outputs.entropy_gradient.as_deref());
+            self.model.backward(&mut self.work, &micro.batch, g, h, &mut self.grads)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Applies what was accumulated at this learning rate, and clears it.
+    ///
+    /// A gradient of exactly 0 leaves weights and optimizer state as they are: momentum alone must
+    /// not move a policy that learned nothing.
+    ///
+    /// # Errors
+    /// When [`OptimizerConfig::max_bad_steps`] updates in a row had a gradient that is not finite;
+    /// `culprits` then names what was trained on.
+    pub fn step(&mut self, rate: f64, culprits: impl FnOnce() -> String) -> Result<Applied> {
+        let grad_norm = if self.poisoned { f64::NAN } else { self.grads.norm() };
+        let scale = self.config.clip_scale(grad_norm);
+        let applied = grad_norm.is_finite() && grad_norm > 0.0;
+        if applied {
+            self.updates += 1;
+            self.bad_steps = 0;
+            let (config, updates) = (&self.config, self.updates);
+            self.model.update(&self.grads, &mut self.moments, |info| config.update(info, rate, updates, scale));
+        } else if !grad_norm.is_finite() {
+            self.bad_steps += 1;
+        }
+        self.grads.zero();
+        self.poisoned = false;
+        if self.bad_steps >= self.config.max_bad_steps.max(1) {
+            return Err(Error::new(format!(
+                "the gradient was not finite {} steps in a row, the last time on {}",
+                self.bad_steps,
+                culprits()
+            ))
+            .hint("lower the learning rate, or look at those rows; the last checkpoint is from before"));
+        }
+        Ok(Applied { grad_norm, clipped: scale < 1.0, applied })
+    }
+
+    /// Counters to store beside [`Learner::write`].
+    pub fn state(&self) -> LearnerState {
+        LearnerState { updates: self.updates, bad_steps: self.bad_steps }
+    }
+
+    /// Writes weights (`model.safetensors` under their Hugging Face names, f32) and optimizer state
+    /// (`optimizer.safetensors`) to a folder.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        write_weights(&self.model, &dir.join(WEIGHTS))?;
+        let infos = self.model.parameters();
+        let moments = infos.iter().flat_map(|info| {
+            let part = move |i: usize| move || self.moments.get(info)[i].clone();
+            [
+                (format!("{}.first", info.name), info.shape.clone(), Box::new(part(0)) as Box<dyn Fn() -> Vec<f32>>),
+                (format!("{}.second", info.name), info.shape.clone(), Box::new(part(1))),
+            ]
+        });
+        write_tensors(&dir.join(OPTIMIZER), moments)
+    }
+
+    /// Continues from what [`Learner::write`] and [`Learner::state`] gave, bit for bit.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or holds other tensors than the model has.
+    pub fn read(&mut self, dir: &Path, state: LearnerState) -> Result<()> {
+        read_weights(&mut self.model, &dir.join(WEIGHTS))?;
+        let reader = TensorReader::open(&dir.join(OPTIMIZER))?;
+        for info in self.model.parameters() {
+            let part = |name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
+            let (first, second) = (part("first")?, part("second")?);
+            self.moments.set(info, [&first, &second]);
+        }
+        self.grads.zero();
+        (self.updates, self.bad_steps, self.poisoned) = (state.updates, state.bad_steps, false);
+        Ok(())
+    }
+}
+
+const WEIGHTS: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// Writes a model's f32 weights under their Hugging Face names.
+pub(super) fn write_weights<B: Backend>(model: &Model<B>, path: &Path) -> Result<()> {
+    let tensors = model.parameters().iter().map(|info| {
+        let read: Box<dyn Fn() -> Vec<f32>> = Box::new(move || model.get(info));
+        (info.name.clone(), info.shape.clone(), read)
+    });
+    write_tensors(path, tensors)
+}
+
+/// Replaces a model's weights by those of a file that [`write_weights`] made.
+pub(super) fn read_weights<B: Backend>(model: &mut Model<B>, path: &Path) -> Result<()> {
+    let reader = TensorReader::open(path)?;
+    for info in model.parameters().to_vec() {
+        let values = reader.get(&info.name, &info.shape)?;
+        model.set(&info, &values);
+    }
+    model.publish();
+    Ok(())
+}
+
+/// Makes `to` an equal copy of `from`, a model of the same shape.
+pub(super) fn copy_weights<B: Backend>(from: &Model<B>, to: &mut Model<B>) {
+    for info in from.parameters() {
+        to.set(info, &from.get(info));
+    }
+    to.publish();
+}
