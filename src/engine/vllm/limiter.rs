@@ -14,19 +14,24 @@ pub(super) struct Limiter {
     limit: f64,
     max: f64,
     slow_start: bool,
-    /// No second decrease before this: one congestion is felt by many requests at once.
+    /// Neither growth nor a second decrease before this: one congestion is felt by many requests at once.
     settled_at: Instant,
+    /// Where congestion was last met: beyond three quarters of it the limit grows ten times slower.
+    ceiling: f64,
     /// Whether the server's gauge decides instead of the throughput windows.
     has_gauge: bool,
     window: Window,
-    previous: Option<Measured>,
+    /// The window that later ones are compared to.
+    base: Option<Measured>,
     /// Windows left before the limit may grow again after a plateau.
     hold: u32,
 }
 
+/// Work done since `started`, when the limit was `limit`.
 #[derive(Debug)]
 struct Window {
     started: Instant,
+    limit: f64,
     work: f64,
     answers: u32,
 }
@@ -40,18 +45,24 @@ struct Measured {
 const START: f64 = 16.0;
 /// Windows to stay on a plateau before probing upwards again.
 const HOLD: u32 = 8;
+/// Growth of the limit over which throughput is compared: less would drown in noise.
+const STRIDE: f64 = 0.2;
+/// Share of that growth that throughput must follow.
+const WORTHWHILE: f64 = 0.25;
 
 impl Limiter {
     pub fn new(max: u32, now: Instant) -> Self {
         let max = f64::from(max.max(1));
+        let limit = START.min(max);
         Limiter {
-            limit: START.min(max),
+            limit,
             max,
             slow_start: true,
             settled_at: now,
+            ceiling: f64::INFINITY,
             has_gauge: false,
-            window: Window { started: now, work: 0.0, answers: 0 },
-            previous: None,
+            window: Window { started: now, limit, work: 0.0, answers: 0 },
+            base: None,
             hold: 0,
         }
     }
@@ -66,46 +77,58 @@ impl Limiter {
     pub fn on_answer(&mut self, now: Instant, latency: Duration, tokens: u64, saturated: bool) {
         self.window.work += tokens as f64 + 1.0;
         self.window.answers += 1;
-        if saturated && self.hold == 0 {
-            let step = if self.slow_start { 1.0 } else { (0.05 * self.limit).max(1.0) / self.limit };
+        if saturated && self.hold == 0 && now >= self.settled_at {
+            let mut step = if self.slow_start { 1.0 } else { (0.05 * self.limit).max(1.0) / self.limit };
+            if self.limit > 0.75 * self.ceiling {
+                step *= 0.1;
+            }
             self.limit = (self.limit + step).min(self.max);
         }
         let length = now.duration_since(self.window.started);
-        if length >= Duration::from_millis(250).max(latency * 2) && f64::from(self.window.answers) >= 2.0 * self.limit {
+        if length >= latency.max(Duration::from_millis(250)) && f64::from(self.window.answers) >= self.window.limit {
             self.close_window(now, length);
         }
     }
 
     fn close_window(&mut self, now: Instant, length: Duration) {
-        let measured = Measured { limit: self.limit, rate: self.window.work / length.as_secs_f64() };
-        self.window = Window { started: now, work: 0.0, answers: 0 };
-        if self.has_gauge {
-            return;
+        let limit = 0.5 * (self.window.limit + self.limit);
+        let measured = Measured { limit, rate: self.window.work / length.as_secs_f64() };
+        if !self.has_gauge {
+            self.compare(measured);
         }
+        self.window = Window { started: now, limit: self.limit, work: 0.0, answers: 0 };
+    }
+
+    fn compare(&mut self, measured: Measured) {
         if self.hold > 0 {
             self.hold -= 1;
-            self.previous = Some(measured);
+            self.base = Some(measured);
             return;
         }
-        if let Some(before) = self.previous {
-            let grown = measured.limit / before.limit - 1.0;
-            let gained = measured.rate / before.rate - 1.0;
-            if grown > 0.02 && gained < 0.1 * grown {
-                self.limit = (before.limit * 0.9).max(1.0);
-                self.slow_start = false;
-                self.hold = HOLD;
-            }
+        let Some(base) = self.base else {
+            self.base = Some(measured);
+            return;
+        };
+        let grown = measured.limit / base.limit - 1.0;
+        if grown < STRIDE {
+            return;
         }
-        self.previous = Some(measured);
+        if measured.rate / base.rate - 1.0 < WORTHWHILE * grown {
+            self.limit = base.limit.max(1.0);
+            self.slow_start = false;
+            self.hold = HOLD;
+        }
+        self.base = Some(measured);
     }
 
     /// The endpoint had too much: halve, at most once for each round of answers.
     pub fn on_congestion(&mut self, now: Instant, latency: Duration) {
         self.slow_start = false;
         if now >= self.settled_at {
+            self.ceiling = self.limit;
             self.limit = (self.limit * 0.5).max(1.0);
             self.settled_at = now + latency.clamp(Duration::from_millis(100), Duration::from_secs(30));
-            self.previous = None;
+            self.base = None;
         }
     }
 

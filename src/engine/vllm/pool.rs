@@ -332,15 +332,17 @@ impl Permit {
         if fault.kind.is_congestion() {
             let latency = Duration::from_secs_f64(slot.latency);
             slot.limiter.on_congestion(now, latency);
-        }
-        if let Some(pause) = fault.retry_after.filter(|_| fault.kind.is_congestion()) {
-            let until = now + pause.min(Duration::from_secs(600));
-            slot.paused_until = Some(slot.paused_until.map_or(until, |other| other.max(until)));
-            let woken = pool.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep_until(until.into()).await;
-                woken.serve(&mut woken.lock());
-            });
+            // Without a pause every refusal would free a place and so send the next request to be refused.
+            let short = latency.clamp(Duration::from_millis(10), Duration::from_secs(1));
+            let until = now + fault.retry_after.unwrap_or(short).min(Duration::from_secs(600));
+            if slot.paused_until.is_none_or(|other| other < until) {
+                slot.paused_until = Some(until);
+                let woken = pool.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(until.into()).await;
+                    woken.serve(&mut woken.lock());
+                });
+            }
         }
         let mut opened = false;
         if fault.kind.blames_endpoint() {
