@@ -77,6 +77,8 @@ pub struct Behaviour {
     pub reasoning_key: Option<&'static str>,
     /// Answers every completion with these bytes at once, unread: for measuring clients.
     pub canned: Option<Bytes>,
+    /// What canned answers meet instead, by the request's number.
+    pub canned_script: fn(u64) -> Fault,
 }
 
 impl Default for Behaviour {
@@ -93,6 +95,7 @@ impl Default for Behaviour {
             tokenizer_shift: 0,
             reasoning_key: None,
             canned: None,
+            canned_script: |_| Fault::None,
         }
     }
 }
@@ -204,6 +207,12 @@ fn authorised(inner: &Inner, headers: &HeaderMap) -> Result<(), Box<Response>> {
     Err(Box::new(error(401, &format!("Incorrect API key provided: {}", given.trim_start_matches("Bearer ")))))
 }
 
+/// An answer whose connection breaks after these bytes.
+fn broken(start: &'static [u8]) -> Response {
+    let parts = [Ok(Bytes::from_static(start)), Err(std::io::Error::other("scripted"))];
+    Body::from_stream(futures::stream::iter(parts)).into_response()
+}
+
 async fn models(State(inner): State<Arc<Inner>>, headers: HeaderMap) -> Response {
     if let Err(refused) = authorised(&inner, &headers) {
         return *refused;
@@ -256,7 +265,13 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
     let (seen, behaviour) = (&inner.seen, &inner.behaviour);
     let number = seen.completions.fetch_add(1, SeqCst);
     if let Some(canned) = &behaviour.canned {
-        return ([(header::CONTENT_TYPE, "application/json")], canned.clone()).into_response();
+        return match (behaviour.canned_script)(number) {
+            Fault::Status(status) => error(status, "scripted"),
+            Fault::TruncatedJson => canned.slice(..canned.len() / 2).into_response(),
+            Fault::Reset => broken(b""),
+            Fault::CutBody => broken(b"{\"choices\": [{\"te"),
+            _ => ([(header::CONTENT_TYPE, "application/json")], canned.clone()).into_response(),
+        };
     }
     let now = seen.in_flight.fetch_add(1, SeqCst) + 1;
     let _in_flight = InFlight(seen.clone());
@@ -284,11 +299,8 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
             return error(400, "This model's maximum context length is 512 tokens. However, you requested 4096 tokens");
         }
         Fault::Hang => std::future::pending().await,
-        Fault::Reset | Fault::CutBody => {
-            let start = if fault == Fault::Reset { &b""[..] } else { b"{\"choices\": [{\"te" };
-            let parts = [Ok(Bytes::from_static(start)), Err(std::io::Error::other("scripted"))];
-            return Body::from_stream(futures::stream::iter(parts)).into_response();
-        }
+        Fault::Reset => return broken(b""),
+        Fault::CutBody => return broken(b"{\"choices\": [{\"te"),
         Fault::NotJson => return "<html>502 Bad Gateway</html>".into_response(),
         _ => {}
     }

@@ -2,9 +2,9 @@
 //!
 //! Additive increase, multiplicative decrease (Chiu and Jain 1989), with slow
 //! start. Three things say that an endpoint has enough: it answers 429 or 503
-//! or not in time; its own gauge `vllm:num_requests_waiting` grows; or, where
-//! there is no gauge, more concurrency no longer brings more tokens a second
-//! (by Little's law that is the same as latency growing with concurrency).
+//! or not in time; its own gauge `vllm:num_requests_waiting` grows; or more
+//! concurrency no longer brings more tokens a second (by Little's law that is
+//! the same as latency growing with concurrency).
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,6 @@ pub(super) struct Limiter {
     settled_at: Instant,
     /// Where congestion was last met: beyond three quarters of it the limit grows ten times slower.
     ceiling: f64,
-    /// Whether the server's gauge decides instead of the throughput windows.
-    has_gauge: bool,
     window: Window,
     /// The window that later ones are compared to.
     base: Option<Measured>,
@@ -60,7 +58,6 @@ impl Limiter {
             slow_start: true,
             settled_at: now,
             ceiling: f64::INFINITY,
-            has_gauge: false,
             window: Window { started: now, limit, work: 0.0, answers: 0 },
             base: None,
             hold: 0,
@@ -93,9 +90,7 @@ impl Limiter {
     fn close_window(&mut self, now: Instant, length: Duration) {
         let limit = 0.5 * (self.window.limit + self.limit);
         let measured = Measured { limit, rate: self.window.work / length.as_secs_f64() };
-        if !self.has_gauge {
-            self.compare(measured);
-        }
+        self.compare(measured);
         self.window = Window { started: now, limit: self.limit, work: 0.0, answers: 0 };
     }
 
@@ -134,8 +129,6 @@ impl Limiter {
 
     /// The server's own queue. A short queue keeps its batch full; a long one only adds latency.
     pub fn on_gauge(&mut self, waiting: u64, running: u64) {
-        self.has_gauge = true;
-        self.hold = 0;
         if waiting as f64 > (0.1 * running as f64).max(2.0) {
             self.slow_start = false;
             self.limit = (self.limit * 0.9).max(1.0);
