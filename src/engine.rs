@@ -4,6 +4,7 @@
 //! hands completions back in any order, so memory does not depend on the
 //! dataset's size.
 
+pub mod replay;
 pub mod vllm;
 
 use std::sync::Arc;
@@ -74,6 +75,8 @@ pub struct Generated {
     pub completion_tokens: Option<u32>,
     /// Set exactly when `finish_reason` is `Error`.
     pub error: Option<String>,
+    /// What the source of a recorded completion says of it; `None` for what was just made.
+    pub label: Option<bool>,
 }
 
 /// What a completion records of who made it.
@@ -91,6 +94,11 @@ pub struct EngineInfo {
 /// Something that answers prompts.
 pub trait Engine: Send + Sync {
     fn info(&self) -> EngineInfo;
+
+    /// How many samples of a prompt there are; `None` if as many as one asks for.
+    fn available(&self, _request: &Request) -> Option<usize> {
+        None
+    }
 
     /// Answers every request; `sink` is called once for each sample, in any order.
     ///

@@ -70,8 +70,21 @@ const fn first_line(doc: &'static str) -> &'static str {
     doc.split_at(end).0
 }
 
+/// The math rule documents its parameters beside them, in `math::MathConfig`.
+const MATH_DOC: &str = r#"Whether the answer is mathematically the gold answer
+# What
+Finds the final answer (boxed, after "the answer is", `####`, in LaTeX, …), reads it and gold
+as exact mathematics, and decides: correct, wrong, or cannot tell. Gold that does not
+parse is a fault of the dataset and never scored.
+# Why
+Comparing text calls 1/2 and 0.5 different; comparing floats calls different things equal.
+# Example
+    [rules.accuracy]
+    kind = "math"
+"#;
+
 static KINDS: &[Kind] = &[
-    // The lead switches this line on: kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, super::math::DOC),
+    kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, MATH_DOC),
     kind!("format", format::FormatConfig, format::FormatRule::new, format::DOC),
     kind!("language", language::LanguageConfig, language::LanguageRule::new, language::DOC),
     kind!("choice", choice::ChoiceConfig, choice::ChoiceRule::new, choice::DOC),

@@ -218,6 +218,7 @@ fn prepare<B: Backend>(
     let failed = |error: String| -> Vec<Generated> {
         let all = request.samples.iter();
         all.map(|&(sample_index, _)| Generated {
+label: None,
             prompt_id: request.prompt_id.clone(),
             sample_index,
             text: None,
@@ -333,6 +334,7 @@ impl Active {
             None => tokenizer.decode(&self.ids)?,
         };
         Ok(Generated {
+label: None,
             prompt_id: self.request.prompt_id.clone(),
             sample_index: self.index,
             text: Some(text),

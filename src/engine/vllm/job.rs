@@ -74,7 +74,8 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                     return Ok(done);
                 }
                 // Fewer choices than asked: keep those, ask again for the rest.
-                let fault = Fault::new(FaultKind::WrongCount, format!("{} of {n} choices did not come", job.samples.len()));
+                let fault =
+                    Fault::new(FaultKind::WrongCount, format!("{} of {n} choices did not come", job.samples.len()));
                 counters.faults[fault.kind.index()].fetch_add(1, Relaxed);
                 fault
             }
@@ -194,6 +195,7 @@ fn deliver(job: &mut Job, reply: Reply, done: &mut Vec<Generated>) {
         let Completed { index, text, token_ids, logprobs, finish_reason, stop_reason, tokens } = choice;
         answered[index] = true;
         done.push(Generated {
+            label: None,
             prompt_id: job.group.prompt_id.clone(),
             sample_index: job.samples[index].0,
             text: Some(text),
@@ -221,6 +223,7 @@ pub(super) fn failed(group: &Group, sample_index: u32, fault: &Fault) -> Generat
 
 pub(super) fn failed_row(prompt_id: Arc<str>, sample_index: u32, fault: &Fault) -> Generated {
     Generated {
+        label: None,
         prompt_id,
         sample_index,
         text: None,
