@@ -83,6 +83,8 @@ pub enum Tok<'a> {
     Frac,
     Sqrt,
     Binom,
+    /// Infix, between top and bottom.
+    Choose,
     Series(bool),
     Meridiem(bool),
     Dots,
@@ -201,6 +203,10 @@ impl<'a> Lexer<'a, '_> {
                 b'.' => self.dot()?,
                 b'a'..=b'z' | b'A'..=b'Z' => self.letters(),
                 b'\\' => self.command(),
+                b'{' if self.rest().starts_with("{:}") => {
+                    self.at += 3;
+                    self.push(Tok::Colon);
+                }
                 b'{' => {
                     self.at += 1;
                     match self.text_depth.last_mut() {
@@ -515,6 +521,10 @@ impl<'a> Lexer<'a, '_> {
         let mut len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let mut run = &rest[..len];
         let after_number = matches!(self.out.tokens.last(), Some(Token { tok: Tok::Num(_), .. }));
+        if after_number && run == "to" {
+            self.at += len;
+            return self.push(Tok::Colon);
+        }
         if after_number && matches!(run, "am" | "pm" | "AM" | "PM") {
             self.at += len;
             return self.push(Tok::Meridiem(run.eq_ignore_ascii_case("pm")));
@@ -571,7 +581,11 @@ impl<'a> Lexer<'a, '_> {
             name.push('_');
             name.push_str(&sub);
         }
-        if let Some(len) = definition(self.rest()) {
+        let head = matches!(
+            self.out.tokens.last().map(|t| &t.tok),
+            None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Row | Tok::Amp | Tok::Rel(_) | Tok::Open(_))
+        );
+        if head && let Some(len) = definition(self.rest()) {
             name.push_str(&self.rest()[..len].replace(' ', ""));
             self.at += len;
         }
@@ -951,7 +965,8 @@ fn command_token<'a>(name: &str) -> Command<'a> {
     let token = match name {
         "frac" | "dfrac" | "tfrac" | "cfrac" => Tok::Frac,
         "sqrt" => Tok::Sqrt,
-        "binom" | "dbinom" | "tbinom" | "choose" => Tok::Binom,
+        "binom" | "dbinom" | "tbinom" => Tok::Binom,
+        "choose" => Tok::Choose,
         "pi" => Tok::Atom(Node::Pi),
         "infty" => Tok::Atom(Node::Infinity),
         "emptyset" | "varnothing" => Tok::Atom(Node::Numbers(Numbers::Empty)),

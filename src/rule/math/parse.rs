@@ -43,8 +43,13 @@ pub struct Parsed {
 pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget) -> Result<Parsed, Fault> {
     let Lexed { tokens, ambiguous_comma } = lex::lex(text, commas, arena, budget)?;
     budget.charge(tokens.len() as u64 * 8)?;
+    let variables = tokens
+        .iter()
+        .enumerate()
+        .any(|(i, t)| matches!(t.tok, Tok::Sym(_)) && !(i > 0 && tokens[i - 1].tok == Tok::Div));
     let mut parser = Parser {
         tokens,
+        variables,
         at: 0,
         arena,
         budget,
@@ -112,6 +117,8 @@ enum Op {
     Difference,
     Add,
     Sub,
+    /// `n \choose k`.
+    Choose,
     PlusMinus(bool),
     Mul,
     /// Juxtaposition inside a function's argument: binds tighter than the function.
@@ -140,6 +147,7 @@ impl Op {
         match self {
             Op::Colon => 8,
             Op::Union | Op::Intersection | Op::Difference => 10,
+            Op::Choose => 15,
             Op::Add | Op::Sub | Op::PlusMinus(_) => 20,
             Op::Series { .. } => 25,
             Op::Mul | Op::Div | Op::Mod => 30,
@@ -190,6 +198,8 @@ struct Parser<'a, 'b> {
     chain_rels: Vec<Rel>,
     row_ends: Vec<usize>,
     prose: bool,
+    /// Letters stand for variables somewhere: `nm` is then n times m, not a unit.
+    variables: bool,
 }
 
 impl<'a> Parser<'a, '_> {
@@ -259,6 +269,7 @@ impl<'a> Parser<'a, '_> {
             Tok::Times => self.binary(Op::Mul),
             Tok::Div => self.binary(Op::Div),
             Tok::Mod => self.binary(Op::Mod),
+            Tok::Choose => self.binary(Op::Choose),
             Tok::Caret => self.binary(Op::Pow),
             Tok::Cup => self.binary(Op::Union),
             Tok::Cap => self.binary(Op::Intersection),
@@ -368,6 +379,7 @@ impl<'a> Parser<'a, '_> {
                     }
                     Op::Div => Node::Div(left, right),
                     Op::Mod => Node::Call2(Func2::Mod, left, right),
+                    Op::Choose => Node::Call2(Func2::Binomial, left, right),
                     Op::Pow => Node::Pow(left, right),
                     _ => Node::Mul(left, right),
                 }
@@ -392,9 +404,10 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn join_colon(&mut self, left: Id, right: Id) -> Result<(), Fault> {
-        let parts = match self.arena.node(left) {
+        let parts = match *self.arena.node(left) {
             Node::Colon { parts, .. } => {
-                let mut ids = self.arena.list(*parts).to_vec();
+                let mut ids = self.arena.list(parts).to_vec();
+                self.arena.retire(left);
                 ids.push(right);
                 ids
             }

@@ -35,9 +35,11 @@ pub fn normalise(text: &str) -> String {
     let words: Vec<&str> = out
         .split_whitespace()
         .map(|w| w.trim_matches(|c: char| matches!(c, '.' | ',' | ';' | ':' | '!' | '?')))
-        .filter(|w| !w.is_empty() && !matches!(*w, "the" | "a" | "an"))
+        .filter(|w| !w.is_empty())
         .collect();
-    words.join(" ")
+    // An article needs a noun; a lone "a" is an answer.
+    let article = matches!(words[..], ["the" | "a" | "an", noun, ..] if noun.chars().count() >= 3);
+    words[usize::from(article)..].join(" ")
 }
 
 fn is_dressing(name: &str) -> bool {
