@@ -13,7 +13,9 @@
 //! pass with probability at most (d / 2⁶¹)² (Schwartz 1980, Zippel 1979), and a difference
 //! found there is certain. Everything else is evaluated with error bounds at up to twelve
 //! points inside the real domain: a difference found is certain, and equality is
-//! accepted when four points agree within bounds below 10⁻⁷ relative.
+//! accepted when four points agree within bounds below 10⁻⁷ relative (10⁻¹⁰ for constants)
+//! and, where the functions allow it, agree once more to 60 digits. Two different constants
+//! built from fewer than 80 roots and functions agree so far only by extreme coincidence.
 
 mod ast;
 mod budget;

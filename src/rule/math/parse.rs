@@ -433,6 +433,9 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn relation(&mut self, rel: Rel) -> Result<(), Fault> {
+        if self.expecting() && self.continues_row() {
+            return self.continue_row(rel);
+        }
         if self.expecting() {
             let fresh = self.top_op().is_none() && self.chain.len() == self.top().chain;
             return match rel {
@@ -454,6 +457,32 @@ impl<'a> Parser<'a, '_> {
         self.chain.push(left);
         self.chain_rels.push(rel);
         self.top_mut().expect = true;
+        Ok(())
+    }
+
+    /// In `align`, a row that starts with a relation goes on with the row above.
+    fn continues_row(&self) -> bool {
+        let frame = self.top();
+        frame.kind == Kind::Env(Env::Rows)
+            && self.items.len() > frame.items
+            && self.ops.len() == frame.ops
+            && self.chain.len() == frame.chain
+    }
+
+    fn continue_row(&mut self, rel: Rel) -> Result<(), Fault> {
+        let Some(above) = self.items.pop() else { return Err(Fault::Syntax) };
+        match *self.arena.node(above) {
+            Node::Chain { operands, rels } => {
+                let ids = self.arena.list(operands).to_vec();
+                let kinds = self.arena.chain_rels(rels, ids.len()).to_vec();
+                self.budget.charge(ids.len() as u64)?;
+                self.arena.retire(above);
+                self.chain.extend(ids);
+                self.chain_rels.extend(kinds);
+            }
+            _ => self.chain.push(above),
+        }
+        self.chain_rels.push(rel);
         Ok(())
     }
 

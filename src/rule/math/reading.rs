@@ -59,7 +59,7 @@ impl Reading {
             Ok(parsed) => (parsed.root, parsed.ambiguous_comma),
             Err(Fault::Budget) => return Err(Unread::Budget),
             Err(Fault::Prose | Fault::Syntax) => {
-                if !wordy(&text) {
+                if !wordy(cleaned) {
                     return Err(Unread::Syntax);
                 }
                 arena.clear();
@@ -104,7 +104,19 @@ impl Reading {
 
 /// At least one word of two letters, so that stray symbols are no answer in words.
 fn wordy(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphabetic()).any(|w| w.chars().count() >= 2 || w.chars().any(|c| !c.is_ascii()))
+    let mut run = 0;
+    let mut command = false;
+    for c in text.chars() {
+        if c.is_alphabetic() {
+            run += 1;
+            if !command && (run >= 2 || !c.is_ascii()) {
+                return true;
+            }
+        } else {
+            (run, command) = (0, c == '\\');
+        }
+    }
+    false
 }
 
 /// An ASCII integer of at most 18 digits.

@@ -4,7 +4,7 @@ use super::super::Tolerance;
 use super::super::ast::{Id, Node, Sym};
 use super::super::budget::Stop;
 use super::super::eval::ball::{Ball, Balls, ONE, Sampling, mix};
-use super::super::eval::{Field, eval, modular::Modular};
+use super::super::eval::{Field, eval, modular::Modular, precise::Precise};
 use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::units;
@@ -32,6 +32,14 @@ const POINTS: [Sampling; 16] = [
     Sampling::Integers,
 ];
 const NEEDED: usize = 4;
+
+/// Roots and functions in two constants that doubles are trusted with.
+const MAX_IRRATIONAL: usize = 80;
+
+/// How many roots and functions a value is made of.
+fn irrational(r: &Reading, id: Id) -> usize {
+    r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
+}
 
 /// Which marks of unit a value carries.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -143,7 +151,13 @@ impl Comparison<'_> {
         if g.sign == p.sign && same_tree(gold, g.id, pred, p.id) {
             return Equal("same_tree");
         }
-        let found = self.modular(g, p).unwrap_or_else(|| self.balls(g, p, ignore_units));
+        let found = match self.modular(g, p) {
+            Some(found) => found,
+            None => match self.balls(g, p, ignore_units) {
+                Equal(step) => self.confirmed(g, p, ignore_units).unwrap_or(Equal(step)),
+                other => other,
+            },
+        };
         if let Different(_) = found
             && let (Some(a), Some(b)) = (self.constant(gold, g, ignore_units), self.constant(pred, p, ignore_units))
         {
@@ -226,6 +240,9 @@ impl Comparison<'_> {
         let symbols = gold.arena.any(g.id, free) || pred.arena.any(p.id, free);
         let imaginary = |n: &Node| matches!(n, Node::Imaginary);
         let complex = gold.arena.any(g.id, imaginary) || pred.arena.any(p.id, imaginary);
+        if !symbols && irrational(gold, g.id) + irrational(pred, p.id) > MAX_IRRATIONAL {
+            return Unknown("precision");
+        }
         let alias = self.aliases(g, p);
         let mut agreed = 0;
         let mut outside = 0;
@@ -245,7 +262,8 @@ impl Comparison<'_> {
                     }
                     let size = a.abs().max(b.abs());
                     let rad = a.rad + b.rad;
-                    if rad > 1e-7 * size && rad > 1e-9 {
+                    let limit = if symbols { 1e-7 } else { 1e-10 };
+                    if rad > limit * size && rad > limit * 1e-2 {
                         stop = Stop::Unsupported;
                         continue;
                     }
@@ -295,6 +313,26 @@ impl Comparison<'_> {
             }
         }
         if agreed >= 2 { Equal("numeric") } else { Unknown("undefined") }
+    }
+
+    /// Doubles agree: once more with 320 bits behind the point, where the operations allow it.
+    fn confirmed(&mut self, g: Val, p: Val, ignore_units: bool) -> Option<Finding> {
+        let alias = self.aliases(g, p);
+        let free = |n: &Node| matches!(n, Node::Sym(_));
+        let symbols = self.gold.arena.any(g.id, free) || self.pred.arena.any(p.id, free);
+        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 1 }) {
+            let mut at = |r: &Reading, v: Val, alias: &[(Sym, Sym)]| {
+                let point = Balls { seed: mix(i as u64 + 1), sampling, sign: v.sign, ignore_units, alias };
+                eval(&mut Precise { point }, &r.arena, &r.exact, v.id, &mut self.budget)
+            };
+            match (at(self.gold, g, &[]), at(self.pred, p, &alias)) {
+                (Ok(a), Ok(b)) if a.apart(&b) => return Some(Different("precise")),
+                (Ok(a), Ok(b)) if a.sharp() && b.sharp() => return Some(Equal("precise")),
+                (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Some(Unknown("budget")),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Arbitrary constants that only differ in name: `C` and `c`, `k` and `n`.

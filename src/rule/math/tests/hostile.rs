@@ -76,7 +76,7 @@ fn wide_input() {
     bounded("integer of 19,000 digits", &shorter, &(shorter[..18_999].to_string() + "8"), false);
     let decimal = format!("0.{shorter}");
     bounded("decimal of 19,000 digits", &decimal, &shorter, false);
-    let list = |skip: usize| (1..=5000usize).map(|i| (i * 7919 % 100_003 + usize::from(i == skip)).to_string());
+    let list = |skip: usize| (1..=5000usize).map(move |i| (i * 7919 % 100_003 + usize::from(i == skip)).to_string());
     let set = |items: Vec<String>| format!(r"\{{{}\}}", items.join(", "));
     let forward = set(list(0).collect());
     let backward = set(list(0).rev_vec());
