@@ -218,9 +218,17 @@ impl MathRule {
     }
 }
 
+/// A gold answer with the text and settings it was parsed under.
+struct Cached {
+    text: String,
+    config: MathConfig,
+    decimal_comma: bool,
+    gold: Arc<Gold>,
+}
+
 thread_local! {
     /// The gold answer parsed last on this thread: a group's completions share it.
-    static LAST_GOLD: RefCell<Option<(String, MathConfig, bool, Arc<Gold>)>> = const { RefCell::new(None) };
+    static LAST_GOLD: RefCell<Option<Cached>> = const { RefCell::new(None) };
 }
 
 impl Rule for MathRule {
@@ -230,12 +238,15 @@ impl Rule for MathRule {
         };
         let comma = self.config.decimal_comma.unwrap_or_else(|| writes_decimal_comma(sample.language));
         let prepared = LAST_GOLD.with_borrow_mut(|cache| match cache {
-            Some((text, config, c, prepared)) if text == gold && *config == self.config && *c == comma => {
-                prepared.clone()
-            }
+            Some(c) if c.text == gold && c.decimal_comma == comma && c.config == self.config => c.gold.clone(),
             _ => {
                 let prepared = Arc::new(prepare(gold, &self.config, comma));
-                *cache = Some((gold.to_string(), self.config.clone(), comma, prepared.clone()));
+                *cache = Some(Cached {
+                    text: gold.to_string(),
+                    config: self.config.clone(),
+                    decimal_comma: comma,
+                    gold: prepared.clone(),
+                });
                 prepared
             }
         });

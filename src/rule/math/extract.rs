@@ -102,7 +102,7 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
         return None;
     }
     let mut narrower = Vec::new();
-    if !super::reading::plain_integer(text).is_some() {
+    if super::reading::plain_integer(text).is_none() {
         if let Some(formulas) = span::last(text) {
             narrower.push(formulas);
         }

@@ -565,7 +565,7 @@ impl<'a> Lexer<'a, '_> {
     }
 
     fn named(&mut self, base: &str) {
-        if base == "C" && self.combination() {
+        if matches!(base, "C" | "A" | "P") && self.combination(base) {
             return;
         }
         if self.peek() != b'_' {
@@ -593,20 +593,20 @@ impl<'a> Lexer<'a, '_> {
         self.push(Tok::Sym(sym));
     }
 
-    /// `C_{n}^{k}` with numerals: a binomial, as written in China and France.
-    fn combination(&mut self) -> bool {
+    /// `C_{n}^{k}`, `A_{n}^{k}` with numerals: combinations and permutations, as written in China and France.
+    fn combination(&mut self, base: &str) -> bool {
         let Some((n, rest)) = script(self.rest(), '_') else { return false };
         let Some((k, rest)) = script(rest, '^') else { return false };
         let (Ok(n), Ok(k)) = (n.trim().parse::<i64>(), k.trim().parse::<i64>()) else { return false };
         self.at = self.text.len() - rest.len();
+        let func = if base == "C" { Func2::Binomial } else { Func2::Permutations };
         for tok in [
-            Tok::Binom,
-            Tok::Open(Delim::Group),
+            Tok::Func2(func),
+            Tok::Open(Delim::Paren),
             Tok::Num(integer(n)),
-            Tok::Close(Delim::Group),
-            Tok::Open(Delim::Group),
+            Tok::Comma,
             Tok::Num(integer(k)),
-            Tok::Close(Delim::Group),
+            Tok::Close(Delim::Paren),
         ] {
             self.push(tok);
         }
@@ -937,6 +937,8 @@ fn keyword<'a>(run: &str) -> Option<Tok<'a>> {
         "floor" => Tok::Func(Floor),
         "ceil" => Tok::Func(Ceil),
         "sgn" | "sign" => Tok::Func(Sign),
+        "conj" => Tok::Func(Conj),
+        "arg" => Tok::Func(Arg),
         "gcd" => Tok::Func2(Func2::Gcd),
         "lcm" => Tok::Func2(Func2::Lcm),
         "binom" | "binomial" => Tok::Func2(Func2::Binomial),

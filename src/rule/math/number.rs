@@ -169,7 +169,7 @@ impl Q {
 
     /// An integer power, if the result stays below [`MAX_BITS`].
     pub fn pow(&self, exponent: i64, budget: &mut Budget) -> Result<Q, Stop> {
-        if let Q::Small(n @ (0 | 1 | -1), 1) = self {
+        if let Q::Small(n @ -1..=1, 1) = self {
             return match (n, exponent) {
                 (0, 0) => Ok(Q::ONE),
                 (0, e) if e < 0 => Err(Stop::Undefined),

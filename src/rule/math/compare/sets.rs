@@ -352,8 +352,7 @@ impl Comparison<'_> {
                     };
                     if ids.iter().all(excluded) {
                         // "x ≠ 1, x ≠ 2" both hold.
-                        let parts: Option<Vec<Vec<Piece>>> =
-                            ids.to_vec().into_iter().map(|id| self.simple_pieces(r, id)).collect();
+                        let parts: Option<Vec<Vec<Piece>>> = ids.iter().map(|&id| self.simple_pieces(r, id)).collect();
                         out.extend(intersect(parts?));
                         continue;
                     }

@@ -185,7 +185,7 @@ fn root(a: &Q, n: i64, budget: &mut Budget) -> Result<Option<Q>, Stop> {
     {
         let (x, y) = ((p as f64).sqrt().round() as i64, (q as f64).sqrt().round() as i64);
         let exact = x.checked_mul(x) == Some(p) && y.checked_mul(y) == Some(q);
-        return Ok(exact.then(|| Q::Small(x, y)));
+        return Ok(exact.then_some(Q::Small(x, y)));
     }
     // Newton's iteration on integers: about log2(bits) products of the size.
     charge_product(a.bits() * 4, a.bits(), budget)?;

@@ -131,7 +131,7 @@ fn exp(a: &Fixed) -> Result<Fixed, Stop> {
     let mut term = one();
     let mut sum = one();
     for k in 1..40u32 {
-        term = (term * &x.m >> S) / k;
+        term = ((term * &x.m) >> S) / k;
         if term.is_zero() {
             break;
         }
@@ -160,7 +160,7 @@ fn ln(a: &Fixed) -> Result<Fixed, Stop> {
     let mut power = z.m.clone();
     let mut sum = z.m.clone();
     for k in (3..80u32).step_by(2) {
-        power = power * &square.m >> S;
+        power = (power * &square.m) >> S;
         if power.is_zero() {
             break;
         }
@@ -179,15 +179,15 @@ fn sin_cos(a: &Fixed) -> Result<(Fixed, Fixed), Stop> {
     let m = &a.m - &turns * &turn;
     const HALVINGS: u64 = 24;
     let x: BigInt = m >> HALVINGS;
-    let square: BigInt = &x * &x >> S;
+    let square: BigInt = (&x * &x) >> S;
     let (mut term, mut sin) = (x.clone(), x);
     for k in 1..24u32 {
-        term = -(term * &square >> S) / (2 * k * (2 * k + 1));
+        term = -((term * &square) >> S) / (2 * k * (2 * k + 1));
         sin += &term;
     }
     let (mut term, mut cos) = (one(), one());
     for k in 1..24u32 {
-        term = -(term * &square >> S) / (2 * k * (2 * k - 1));
+        term = -((term * &square) >> S) / (2 * k * (2 * k - 1));
         cos += &term;
     }
     let err: BigInt = (&a.err >> HALVINGS) + BigInt::from(64) + turns.abs() * BigInt::from(4);
@@ -212,7 +212,7 @@ fn atan(a: &Fixed) -> Result<Fixed, Stop> {
     let square = mul(&x, &x)?;
     let (mut power, mut sum) = (x.m.clone(), x.m.clone());
     for k in (3..80u32).step_by(2) {
-        power = -(power * &square.m >> S);
+        power = -((power * &square.m) >> S);
         if power.is_zero() {
             break;
         }

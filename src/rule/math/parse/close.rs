@@ -273,7 +273,7 @@ impl Parser<'_, '_> {
                     }
                     let list = self.arena.make_list(&groups);
                     Node::List(list)
-                } else if named && distinct && !seps.iter().any(|s| *s == Sep::Or) {
+                } else if named && distinct && !seps.contains(&Sep::Or) {
                     Node::All(self.arena.make_list(&ids))
                 } else {
                     Node::List(self.arena.make_list(&ids))
