@@ -49,6 +49,9 @@ def ours(rows, bench):
 
 
 def theirs(rows):
+    # This file has the peer's name: do not import it in the peer's place.
+    here = pathlib.Path(__file__).resolve().parent
+    sys.path[:] = [p for p in sys.path if pathlib.Path(p or ".").resolve() != here]
     from math_verify import parse, verify
 
     def grade(completion, gold):
