@@ -337,7 +337,9 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
     let commas = if decimal_comma { Commas::Decimal } else { Commas::Thousands };
     let mut budget = Budget::new(config.steps);
     let mut best: Option<(Finding, Option<String>)> = None;
-    for text in std::iter::once(&found.text).chain(&found.narrower) {
+    // "(B) 12" stands for B and for 12.
+    let behind_letter = text::behind_choice(&found.text).map(str::to_string);
+    for text in std::iter::once(&found.text).chain(&found.narrower).chain(&behind_letter) {
         let pred = match Reading::new(text, commas, &mut budget) {
             Ok(pred) => pred,
             Err(fault) => {

@@ -59,7 +59,7 @@ impl Reading {
             Ok(parsed) => (parsed.root, parsed.ambiguous_comma),
             Err(Fault::Budget) => return Err(Unread::Budget),
             Err(Fault::Prose | Fault::Syntax) => {
-                if !wordy(cleaned) {
+                if !wordy(cleaned) && text::choice(&text).is_none() {
                     return Err(Unread::Syntax);
                 }
                 arena.clear();

@@ -132,7 +132,11 @@ impl<'a> Parser<'a, '_> {
             if space && lit.places.is_none() && self.mixed_plain(&lit)? {
                 return Ok(());
             }
-            self.juxtapose()?;
+            if self.next_part_of_quantity() {
+                self.binary(Op::Add)?;
+            } else {
+                self.juxtapose()?;
+            }
         }
         // 1010_2: a numeral with its base.
         if matches!(self.peek(), Some(Tok::Under)) {
@@ -141,6 +145,15 @@ impl<'a> Parser<'a, '_> {
             return self.begin_arg(Arg::Base(id));
         }
         self.atom(node)
+    }
+
+    /// "5 feet 6 inches": a number with a unit right behind a quantity adds to it.
+    fn next_part_of_quantity(&self) -> bool {
+        let Some(Tok::Word(word) | Tok::Run(word)) = self.peek() else { return false };
+        !self.variables
+            && units::find(word).is_some()
+            && self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Unit(_)))
+            && matches!(self.top_op(), Some(Op::Mul))
     }
 
     /// The value before is a whole number standing alone: the start of a mixed number.
