@@ -85,7 +85,7 @@ pub fn choice(normal: &str) -> Option<char> {
 /// What follows the letter of a multiple-choice answer, as written: `12` in `\text{(B) }12`.
 pub fn behind_choice(text: &str) -> Option<&str> {
     let at = text.find(')').filter(|&at| at <= 16)?;
-    let letter = text[..at].chars().filter(|c| !matches!(c, '(' | '{' | ' ' | '*')).next_back()?;
+    let letter = text[..at].chars().rfind(|c| !matches!(c, '(' | '{' | ' ' | '*'))?;
     let before = text[..at].trim_end_matches(letter);
     let rest = text[at + 1..].trim_start_matches(['}', ' ', '~', '*', ':', '$']).trim();
     (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && !rest.is_empty()).then_some(rest)
