@@ -6,6 +6,7 @@
 //! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
 //! ARCHITECTURE.md describes the house as built.
 
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod rule;

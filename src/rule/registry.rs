@@ -5,7 +5,7 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
 use super::{
-    Rule, choice, code, constraint, exact, format, json_schema, language, length, overlap, pattern, readability,
+    Rule, choice, code, constraint, exact, format, json_schema, judge, language, length, overlap, pattern, readability,
     repetition,
 };
 
@@ -70,8 +70,22 @@ const fn first_line(doc: &'static str) -> &'static str {
     doc.split_at(end).0
 }
 
+#[allow(dead_code)]
+const MATH_DOC: &str = r#"Whether the final answer equals gold as mathematics
+# What
+Extracts the answer (a box, `####`, "the final answer is" in ten languages …),
+parses it and gold to exact expressions and compares: exactly where possible,
+then symbolically, then at many random points. A step budget bounds the work;
+gold that does not parse is reported, never scored.
+# Why
+The accuracy reward of R1-Zero and R1.
+# Example
+    [rules.accuracy]
+    kind = "math"
+    domains = ["math"]"#;
+
 static KINDS: &[Kind] = &[
-    // The lead switches this line on: kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, super::math::DOC),
+    // kind!("math", super::math::MathConfig, |config| Ok(super::math::MathRule::new(config)), Vec::new, MATH_DOC),
     kind!("format", format::FormatConfig, format::FormatRule::new, format::DOC),
     kind!("language", language::LanguageConfig, language::LanguageRule::new, language::DOC),
     kind!("choice", choice::ChoiceConfig, choice::ChoiceRule::new, choice::DOC),
@@ -84,6 +98,7 @@ static KINDS: &[Kind] = &[
     kind!("constraint", constraint::ConstraintConfig, constraint::ConstraintRule::new, constraint::DOC),
     kind!("json_schema", json_schema::JsonSchemaConfig, json_schema::JsonSchemaRule::new, json_schema::DOC),
     kind!("code", code::CodeConfig, code::CodeRule::new, code::DOC),
+    kind!("judge", judge::JudgeConfig, judge::JudgeRule::new, judge::DOC),
 ];
 
 /// Every kind, in the order of the reference.
