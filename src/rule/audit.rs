@@ -49,9 +49,9 @@ pub struct Finding {
     pub untold: usize,
     /// The most any of them earned.
     pub most: f64,
-    /// Completions that earned what they should not, with the first of them.
+    /// Completions that earned what they should not, with the first few of them and their rewards.
     pub unearned: usize,
-    pub example: Option<(String, f64)>,
+    pub examples: Vec<(String, f64)>,
 }
 
 /// The table of `rules audit`.
@@ -74,6 +74,9 @@ impl Report {
         self.findings.iter().map(|finding| finding.unearned).sum()
     }
 }
+
+/// Most examples kept of one probe.
+const MAX_EXAMPLES: usize = 10;
 
 /// The forms a completion may take; `{r}` reasoning, `{a}` answer.
 const TEMPLATES: [&str; 5] = [
@@ -110,7 +113,7 @@ pub fn audit(rules: &RuleSet, cases: &[Case]) -> Report {
         untold: 0,
         most: f64::NEG_INFINITY,
         unearned: 0,
-        example: None,
+        examples: Vec::new(),
     }));
     for case in cases {
         let reward = |completion: &str| rules.judge(&case.sample(completion)).reward;
@@ -144,7 +147,9 @@ pub fn audit(rules: &RuleSet, cases: &[Case]) -> Report {
                 let limit = if finding.probe.holds_gold { paid - 1e-9 } else { base + 1e-9 };
                 if earned > limit {
                     finding.unearned += 1;
-                    finding.example.get_or_insert((completion, earned));
+                    if finding.examples.len() < MAX_EXAMPLES {
+                        finding.examples.push((completion, earned));
+                    }
                 }
             }
         }
@@ -195,12 +200,23 @@ mod tests {
         let cases = builtin_cases();
         let report = audit(&RuleSet::parse(strict, "strict").unwrap(), &cases);
         let paid: Vec<_> =
-            report.findings.iter().filter(|f| f.unearned > 0).map(|f| (f.probe.name, &f.example)).collect();
+            report.findings.iter().filter(|f| f.unearned > 0).map(|f| (f.probe.name, &f.examples)).collect();
         assert_eq!((report.cases, report.unearned()), (2, 0), "{paid:?}");
         let loose =
             "[rules.accuracy]\nkind = \"regex\"\npattern = '(?P<answer>\\b[A-D]\\b)'\nregion = \"completion\"\n";
         let report = audit(&RuleSet::parse(loose, "loose").unwrap(), &cases);
         assert!(report.unearned() > 3, "{report:?}");
+    }
+
+    #[test]
+    fn the_shipped_r1_file_pays_no_probe() {
+        if crate::rule::registry::kind("math").is_none() {
+            eprintln!("skipped: this build has no math rule");
+            return;
+        }
+        let report = audit(&RuleSet::load("r1").unwrap(), &builtin_cases());
+        let paid: Vec<_> = report.findings.iter().flat_map(|f| &f.examples).collect();
+        assert_eq!((report.cases, report.unearned()), (12, 0), "{paid:#?}");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn print(report: &Report) {
     }
     println!("{table}");
     for finding in &report.findings {
-        if let Some((completion, reward)) = &finding.example {
+        if let Some((completion, reward)) = finding.examples.first() {
             let text: String = completion.chars().take(240).collect();
             println!("{} earned {reward:.3}: {text:?}", finding.probe.name);
         }
@@ -95,7 +95,7 @@ fn as_json(report: &Report) -> serde_json::Value {
         .map(|f| {
             json!({"probe": f.probe.name, "tried": f.tried, "no_reward": f.untold,
                 "most": f.most.is_finite().then_some(f.most), "unearned": f.unearned,
-                "example": f.example.as_ref().map(|(completion, reward)| json!({"completion": completion, "reward": reward}))})
+                 "examples": f.examples.iter().map(|(completion, reward)| json!({"completion": completion, "reward": reward})).collect::<Vec<_>>()})
         })
         .collect();
     json!({"prompts": report.cases, "skipped": report.skipped, "honest_right": report.honest_right,
