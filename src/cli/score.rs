@@ -1,5 +1,7 @@
 //! `gristmill score`: rows with completions in, the same rows with rewards out.
 
+mod parquet;
+
 use std::io::{BufWriter, Write};
 
 use rayon::prelude::*;
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use super::rows::{self, Fields, Row};
 use crate::error::{Context, Error, Result};
 use crate::rule::{Judgement, RuleSet};
+use crate::schema::Outcome;
 
 /// Rows judged together: enough to share out, little enough to hold.
 const CHUNK: usize = 2048;
@@ -20,7 +23,7 @@ pub struct ScoreArgs {
     /// Rule file, or the name of a built-in one
     #[arg(long, value_name = "RULES")]
     pub rules: String,
-    /// JSONL rows with `completion` and `gold` (optional: `prompt`, `verification`, `language`, `domain`, `tokens`, `finish_reason`); `-` is standard input
+    /// JSONL (or a .parquet file of) rows with `completion` and `gold` (optional: `prompt`, `verification`, `language`, `domain`, `tokens`, `finish_reason`); `-` is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub input: String,
     /// Where the rows go, with `reward` and `verdicts` added; `-` is standard output
@@ -35,6 +38,13 @@ pub struct ScoreArgs {
 pub fn run(args: ScoreArgs) -> Result<()> {
     let rules = RuleSet::load(&args.rules)?;
     rules.ensure_ready()?;
+    if args.input.ends_with(".parquet") {
+        if args.output == "-" {
+            return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
+        }
+        eprintln!("{}", parquet::score(&rules, &args.input, &args.output)?);
+        return Ok(());
+    }
     let source = rows::open(&args.input)?;
     let target: Box<dyn Write> = match args.output.as_str() {
         "-" => Box::new(std::io::stdout().lock()),
@@ -53,6 +63,15 @@ pub struct Tally {
     pub wrong: u64,
     /// Rows without a reward.
     pub untold: u64,
+}
+
+impl Tally {
+    fn count(&mut self, judgement: &Judgement) {
+        self.rows += 1;
+        self.untold += u64::from(judgement.reward.is_none());
+        self.correct += u64::from(judgement.outcome == Outcome::Correct);
+        self.wrong += u64::from(judgement.outcome == Outcome::Wrong);
+    }
 }
 
 impl std::fmt::Display for Tally {
@@ -84,21 +103,9 @@ pub fn score(rules: &RuleSet, source: impl std::io::Read, name: &str, mut target
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let judged: Vec<Judgement> = fields
-            .par_chunks(PIECE)
-            .flat_map_iter(|piece| {
-                let samples: Vec<_> = piece.iter().map(Fields::sample).collect();
-                rules.judge_batch(&samples)
-            })
-            .collect();
+        let judged = judge(rules, &fields);
         for (mut row, judgement) in chunk.into_iter().zip(judged) {
-            tally.rows += 1;
-            tally.untold += u64::from(judgement.reward.is_none());
-            match judgement.outcome {
-                crate::schema::Outcome::Correct => tally.correct += 1,
-                crate::schema::Outcome::Wrong => tally.wrong += 1,
-                crate::schema::Outcome::CannotTell => {}
-            }
+            tally.count(&judgement);
             add(&mut row, judgement);
             let write = serde_json::to_writer(&mut target, &row).map_err(std::io::Error::from);
             write.and_then(|()| target.write_all(b"\n")).or_fail(|| "cannot write the scored rows".into())?;
@@ -107,6 +114,17 @@ pub fn score(rules: &RuleSet, source: impl std::io::Read, name: &str, mut target
     })?;
     target.flush().or_fail(|| "cannot write the scored rows".into())?;
     Ok(tally)
+}
+
+/// Judges rows on every core, in order.
+fn judge(rules: &RuleSet, fields: &[Fields]) -> Vec<Judgement> {
+    fields
+        .par_chunks(PIECE)
+        .flat_map_iter(|piece| {
+            let samples: Vec<_> = piece.iter().map(Fields::sample).collect();
+            rules.judge_batch(&samples)
+        })
+        .collect()
 }
 
 /// Adds `reward` and `verdicts` to a row.

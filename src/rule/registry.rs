@@ -19,8 +19,11 @@ pub struct Kind {
     pub doc: &'static str,
     /// The parameters; empty for a kind that documents them elsewhere.
     pub fields: fn() -> Vec<Field>,
-    build: fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Rule>, BuildError>,
+    build: Build,
 }
+
+/// Makes a rule from its table.
+type Build = fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Rule>, BuildError>;
 
 /// Why a rule could not be built from its table.
 pub enum BuildError {
