@@ -113,3 +113,82 @@ pub fn kinds() -> &'static [Kind] {
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::rule::testing::with_gold;
+    use crate::rule::{RuleSet, Sample};
+
+    /// Every kind that neither runs programs nor asks a server, with its defaults.
+    fn all() -> RuleSet {
+        let mut text = "reward = \"format\"\n".to_owned();
+        for (kind, more) in [
+            ("format", "partial = true"),
+            ("language", ""),
+            ("choice", "multiple = true"),
+            ("exact", "gold_separator = \"|\""),
+            ("regex", "pattern = '(?P<answer>\\w+)'"),
+            ("overlap", ""),
+            ("length", "unit = \"words\""),
+            ("repetition", ""),
+            ("readability", ""),
+            ("constraint", ""),
+            ("json_schema", "schema = '{\"type\": \"object\"}'"),
+        ] {
+            let name = if kind == "format" { kind.to_owned() } else { format!("rule_{kind}") };
+            text += &format!("[rules.{name}]\nkind = \"{kind}\"\n{more}\n");
+        }
+        RuleSet::parse(&text, "all").unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_rule_panic(
+            pieces in prop::collection::vec(prop_oneof![
+                "\\PC{0,6}", Just("<think>".to_owned()), Just("</think>".into()), Just("<answer>".into()), Just("</answer>".into()),
+                Just("$".into()), Just("\\\\(".into()), Just("\\\\boxed{".into()), Just("}".into()), Just("```".into()), Just("\n".into()),
+                Just("答案是 C。".into()), Just("é'à".into()), Just("The answer is A or B".into()), Just("{\"a\":1}".into())], 0..20),
+            gold in "\\PC{0,8}",
+        ) {
+            let completion = pieces.concat();
+            let rules = all();
+            let sample = Sample { verification: Some(&completion), prompt: &completion, ..with_gold(&completion, &gold) };
+            let judgement = rules.judge(&sample);
+            for score in &judgement.scores {
+                prop_assert_eq!(score.score.is_none(), score.outcome == crate::schema::Outcome::CannotTell, "{}", score.rule);
+                prop_assert!(score.score.is_none_or(f64::is_finite));
+            }
+            prop_assert_eq!(rules.judge_batch(&[sample])[0].clone(), judgement);
+        }
+    }
+
+    #[test]
+    fn long_and_repetitive_texts_are_judged_in_linear_time() {
+        let rules = all();
+        for piece in [
+            "<think>",
+            "</think>",
+            "$",
+            "\\(",
+            "\\boxed{",
+            "```",
+            "(A",
+            "A. ",
+            "answer is ",
+            "<<",
+            "[",
+            "\"",
+            "*",
+            "的",
+            "a b ",
+            "9",
+        ] {
+            let text = piece.repeat(200_000 / piece.len());
+            let start = std::time::Instant::now();
+            rules.judge(&with_gold(&text, "A"));
+            assert!(start.elapsed() < std::time::Duration::from_secs(8), "{piece:?} took {:?}", start.elapsed());
+        }
+    }
+}

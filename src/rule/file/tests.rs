@@ -189,6 +189,30 @@ fn what_is_hardly_meant_is_warned_of() {
     assert!(warnings.iter().any(|w| w.contains("`format`")), "{warnings:?}");
 }
 
+#[test]
+fn shipped_rule_files_keep_their_promises() {
+    for (name, _) in BUILTIN {
+        let rules = match RuleSet::load(name) {
+            Ok(rules) => rules,
+            Err(error) if crate::rule::registry::kind("math").is_none() && error.message().contains("`math`") => {
+                eprintln!("skipped: {name}, this build has no math rule");
+                continue;
+            }
+            Err(error) => panic!("{}", error.render(false)),
+        };
+        assert!(rules.examples().len() >= 2, "{name} needs examples");
+        assert_eq!(RuleSet::parse(rules.resolved(), name).unwrap().digest(), rules.digest());
+        for example in rules.examples() {
+            let (judgement, faults) = example.run(&rules);
+            if judgement.scores.iter().any(|score| score.reason == "sandbox_missing") {
+                eprintln!("skipped: {name}:{}, no sandbox", example.line);
+                continue;
+            }
+            assert!(faults.is_empty(), "{name}:{} {faults:?}", example.line);
+        }
+    }
+}
+
 /// Run by hand: `cargo test --release --lib rewards_a_second -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
