@@ -119,9 +119,7 @@ pub fn cached(
                 let values = Strided { data: values, row: dim, at: 0 };
                 let job = Job { keys, values, dim, pairs: group };
                 job.run(
-                    |pair| {
-                        (&qkv[row * width + (kv * group + pair) * dim..][..dim], positions[row] as usize + 1)
-                    },
+                    |pair| (&qkv[row * width + (kv * group + pair) * dim..][..dim], positions[row] as usize + 1),
                     |pair, result, _| {
                         let at = (row * heads.query + kv * group + pair) * dim;
                         // SAFETY: tasks have different rows.
