@@ -27,8 +27,8 @@ const HEADS: Heads = Heads { query: 4, kv: 2, dim: 16 };
 const PROMPT: usize = 14;
 const COMPLETION: usize = 29;
 const SEQUENCES: usize = 256;
-/// Sequences of a micro-batch: its activations fit the last-level cache.
-const MICRO: usize = 32;
+/// Sequences of a micro-batch, so that its activations fit the caches; `GRISTMILL_MICRO` sets it.
+const MICRO: usize = 16;
 const RUNS: usize = 7;
 
 fn main() {
@@ -175,24 +175,36 @@ fn small_shapes(_: &Cpu) {
 
 /// GFLOP/s over the forward and both backward products of every linear layer.
 fn linear_rate(cpu: &Cpu) -> f64 {
-    let rows = SEQUENCES * (PROMPT + COMPLETION - 1);
+    let rows = micro() * (PROMPT + COMPLETION - 1);
     let shapes = [(HEADS.qkv_width(), HIDDEN), (HIDDEN, HIDDEN), (2 * FF, HIDDEN), (HIDDEN, FF)];
     let weights: Vec<_> = shapes.iter().map(|&(out, input)| matrix(cpu, out, input)).collect();
     let wide = 2 * FF;
     let (x, dy) = (vec![0.01f32; rows * wide], vec![0.01f32; rows * wide]);
     let (mut y, mut dw) = (vec![0.0f32; rows * wide], vec![0.0f32; wide * HIDDEN]);
     let flops: usize = shapes.iter().map(|(out, input)| 6 * rows * out * input).sum();
-    let seconds = best(|| {
-        cpu.run(|| {
-            for w in &weights {
-                cpu.linear(&x, w, None, rows, &mut y);
-                cpu.linear_dx(&dy, w, rows, &mut y);
-                cpu.linear_dw(&dy, &x, w, rows, &mut dw, None);
-            }
-        });
-    })
-    .0;
-    flops as f64 * 1e-9 / seconds
+    let times = (SEQUENCES / micro()).max(1);
+    let mut all = 0.0;
+    for (pass, name) in ["forward", "dx", "dw"].into_iter().enumerate() {
+        let seconds = best(|| {
+            cpu.run(|| {
+                for w in weights.iter().flat_map(|w| std::iter::repeat_n(w, times)) {
+                    match pass {
+                        0 => cpu.linear(&x, w, None, rows, &mut y),
+                        1 => cpu.linear_dx(&dy, w, rows, &mut y),
+                        _ => cpu.linear_dw(&dy, &x, w, rows, &mut dw, None),
+                    }
+                }
+            });
+        })
+        .0;
+        println!("    {name}: {:.1} GFLOP/s", (flops * times) as f64 / 3.0 * 1e-9 / seconds);
+        all += seconds;
+    }
+    (flops * times) as f64 * 1e-9 / all
+}
+
+fn micro() -> usize {
+    std::env::var("GRISTMILL_MICRO").ok().and_then(|n| n.parse().ok()).unwrap_or(MICRO)
 }
 
 fn config() -> Config {
@@ -203,16 +215,17 @@ fn train(cpu: &Cpu) -> Rates {
     let mut model = Model::init_on(cpu.clone(), config(), 1);
     let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
     let mut batches = Vec::new();
-    for first in (0..SEQUENCES).step_by(MICRO) {
+    let micro = micro();
+    for first in (0..SEQUENCES).step_by(micro) {
         let mut batch = Batch::new();
-        for i in first..SEQUENCES.min(first + MICRO) {
+        for i in first..SEQUENCES.min(first + micro) {
             let tokens: Vec<u32> = (0..PROMPT + COMPLETION).map(|t| ((t * t + i * 7) % VOCAB) as u32).collect();
             batch.push(&tokens, |t| t >= PROMPT);
         }
         batches.push(batch);
     }
     let share = -1.0 / (SEQUENCES * COMPLETION) as f32;
-    let seed = vec![share; MICRO * COMPLETION];
+    let seed = vec![share; micro * COMPLETION];
     let mut step = 0;
     let (seconds, wall) = best(|| {
         step += 1;

@@ -54,7 +54,7 @@ impl Heads {
 }
 
 /// A parameter: its f32 master and the form the kernels read.
-pub struct Param<B: Backend + ?Sized> {
+pub struct Param<B: Backend> {
     /// `[rows, cols]`, row-major: a linear layer's `[out, in]`; a vector has one row.
     pub value: B::F32,
     /// What [`Backend::publish`] made of `value`.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::backend::{Draw, Drawn, Heads};
-use crate::schema::{Message, Role};
+use crate::schema::Message;
 
 const LAYOUTS: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
