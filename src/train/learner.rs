@@ -204,3 +204,76 @@ pub(super) fn copy_weights<B: Backend>(from: &Model<B>, to: &mut Model<B>) {
     }
     to.publish();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Sequence, pack};
+    use super::super::trainer::testing::{bits, tiny_model};
+    use super::*;
+
+    fn outputs(gradient: f32, tokens: usize) -> Result<LossOutputs> {
+        let logprob_gradient = vec![gradient; tokens];
+        Ok(LossOutputs { loss: 1.0, logprob_gradient, ..LossOutputs::default() })
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_refused_and_too_many_in_a_row_stop_the_run() {
+        let config = OptimizerConfig { max_bad_steps: 3, ..OptimizerConfig::default() };
+        let mut learner = Learner::new(tiny_model(1), config).unwrap();
+        let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+        let micro = &pack(&[&sequence], 1, 100)[0];
+        let before = bits(learner.model());
+        let culprits = || "prompt 7".to_owned();
+        for bad in [f32::NAN, f32::INFINITY] {
+            // A good micro-batch beside the bad one does not save the step.
+            learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+            learner.accumulate(micro, |_| outputs(bad, 2)).unwrap();
+            let refused = learner.step(0.1, culprits).unwrap();
+            assert!(!refused.applied && !refused.grad_norm.is_finite());
+        }
+        assert_eq!(bits(learner.model()), before);
+        assert_eq!(learner.state(), LearnerState { updates: 0, bad_steps: 2 });
+
+        learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+        assert!(learner.step(0.1, culprits).unwrap().applied, "nothing of the refused gradients is left");
+        assert_eq!(learner.state(), LearnerState { updates: 1, bad_steps: 0 });
+        assert_ne!(bits(learner.model()), before);
+
+        for _ in 0..2 {
+            learner.accumulate(micro, |_| outputs(f32::NAN, 2)).unwrap();
+            learner.step(0.1, culprits).unwrap();
+        }
+        learner.accumulate(micro, |_| outputs(f32::NAN, 2)).unwrap();
+        let error = learner.step(0.1, culprits).unwrap_err().to_string();
+        assert!(error.contains("3 steps in a row") && error.contains("prompt 7"), "{error}");
+    }
+
+    #[test]
+    fn a_step_without_a_gradient_leaves_weights_and_momentum() {
+        let mut learner = Learner::new(tiny_model(1), OptimizerConfig::default()).unwrap();
+        let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+        let micro = &pack(&[&sequence], 1, 100)[0];
+        learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+        learner.step(0.1, String::new).unwrap();
+        let before = bits(learner.model());
+        learner.accumulate(micro, |_| outputs(0.0, 2)).unwrap();
+        let nothing = learner.step(0.1, String::new).unwrap();
+        assert_eq!((nothing.applied, nothing.grad_norm), (false, 0.0));
+        assert_eq!(bits(learner.model()), before);
+    }
+
+    #[test]
+    fn clipping_bounds_the_step_the_optimizer_sees() {
+        let step = |max_grad_norm| {
+            let config = OptimizerConfig { max_grad_norm, ..OptimizerConfig::default() };
+            let mut learner = Learner::new(tiny_model(1), config).unwrap();
+            let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+            let micro = &pack(&[&sequence], 1, 100)[0];
+            learner.accumulate(micro, |_| outputs(-100.0, 2)).unwrap();
+            learner.step(0.1, String::new).unwrap()
+        };
+        let (free, held) = (step(0.0), step(1.0));
+        assert_eq!((free.clipped, held.clipped), (false, true));
+        assert_eq!(free.grad_norm, held.grad_norm, "the norm is reported before clipping");
+    }
+}
