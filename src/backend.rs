@@ -131,6 +131,11 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// Runs `work` where this backend's operations are cheapest to issue (inside its thread pool).
     fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R;
 
+    /// Backends for independent decoding of a model with this many weights: one
+    /// where the device is best kept busy with one large batch, several where
+    /// small steps are cheaper on a core each.
+    fn workers(&self, weights: usize) -> Vec<Self>;
+
     /// Waits for everything issued.
     ///
     /// # Errors

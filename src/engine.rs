@@ -4,6 +4,8 @@
 //! hands completions back in any order, so memory does not depend on the
 //! dataset's size.
 
+pub mod local;
+
 use std::sync::Arc;
 
 use crate::error::Result;

@@ -18,16 +18,23 @@
 //! A model knows tokens, weights and text; it knows nothing of rewards.
 
 mod batch;
+mod chat_template;
 mod config;
+mod decoder;
 mod parameters;
 mod rope;
+mod tokenizer;
 mod transformer;
+mod weights;
 
 pub use batch::{Batch, Scores};
 pub use config::{Config, Family};
+pub use decoder::{Decoder, Row};
 pub use parameters::{Grads, Moments, ParamInfo, ParamKind};
 pub use rope::RopeScaling;
+pub use tokenizer::Tokenizer;
 pub use transformer::Workspace;
+pub use weights::Dtype;
 
 use crate::backend::{AdamW, Backend, Cpu, Muon, Param};
 use crate::seed;

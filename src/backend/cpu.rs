@@ -19,6 +19,8 @@ mod rope;
 mod sample;
 pub(crate) mod simd;
 mod swiglu;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,6 +30,10 @@ use parallel::{SendPtr, Shared, scratch};
 
 use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param};
 use crate::error::{Context, Result};
+
+/// Weights below which decoding runs a worker on each core: such a model stays in
+/// a core's caches, and its steps are too short to be shared out.
+const SMALL_MODEL: usize = 4 << 20;
 
 /// The CPU backend: a handle on the threads it may use.
 #[derive(Clone, Default)]
@@ -96,6 +102,13 @@ impl Backend for Cpu {
             Pool::Serial => work(),
             Pool::Global => rayon::scope(|_| work()),
             Pool::Own(pool) => pool.install(work),
+        }
+    }
+
+    fn workers(&self, weights: usize) -> Vec<Self> {
+        match weights {
+            0..SMALL_MODEL => vec![Cpu::serial(); self.threads()],
+            _ => vec![self.clone()],
         }
     }
 

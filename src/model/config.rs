@@ -56,14 +56,19 @@ pub struct Config {
     pub qkv_bias: bool,
     pub out_bias: bool,
     pub qk_norm: bool,
-    /// Tokens that end a turn, as `config.json` has them; `generation_config.json` may have more.
+    /// Tokens that end a turn, of `config.json` and `generation_config.json`.
     pub eos_token_ids: Vec<u32>,
     /// Every key of `config.json`.
     pub(super) raw: Map<String, Value>,
+    /// Every key of `generation_config.json`.
+    pub(super) generation: Option<Map<String, Value>>,
 }
 
+const CONFIG: &str = "config.json";
+const GENERATION: &str = "generation_config.json";
+
 impl Config {
-    /// A fresh model's config: Qwen2 layout without biases is Llama, and that is what it says it is.
+    /// A fresh model's config, in the Llama layout with tied embeddings.
     ///
     /// # Errors
     /// Sizes that do not fit together.
@@ -107,22 +112,44 @@ impl Config {
         Config::from_json(raw)
     }
 
-    /// Reads `config.json`.
+    /// Reads `config.json` of a checkpoint folder, and the ends of turn of its
+    /// `generation_config.json` if there is one.
     ///
     /// # Errors
     /// A file that cannot be read or is not JSON; an architecture, rope scaling,
     /// activation or option the decoder does not cover; sizes that do not fit together.
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .or_fail(|| "the model has no readable config.json".into())
-            .map_err(|e| e.in_file(path.display()))?;
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::new(format!("not JSON: {e}")).in_file(path.display()).at_line(e.line(), Some(e.column())))?;
-        match value {
-            Value::Object(raw) => Config::from_json(raw),
-            _ => Err(Error::new("config.json is not a JSON object")),
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let raw = read_object(&path)?;
+        let mut config = Config::from_json(raw).map_err(|e| e.in_file(path.display()))?;
+        let path = dir.join(GENERATION);
+        if path.exists() {
+            let generation = read_object(&path)?;
+            for id in token_ids(generation.get("eos_token_id")) {
+                if !config.eos_token_ids.contains(&id) {
+                    config.eos_token_ids.push(id);
+                }
+            }
+            config.generation = Some(generation);
         }
-        .map_err(|e| e.in_file(path.display()))
+        Ok(config)
+    }
+
+    /// Writes `config.json` and `generation_config.json`.
+    pub(super) fn save(&self, dir: &Path, dtype: &str) -> Result<()> {
+        let mut raw = self.raw.clone();
+        let key = if raw.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+        raw.insert(key.into(), dtype.into());
+        let generation = self.generation.clone().unwrap_or_else(|| {
+            let ids = ["bos_token_id", "eos_token_id"];
+            ids.into_iter().filter_map(|id| Some((id.to_owned(), raw.get(id)?.clone()))).collect()
+        });
+        for (file, object) in [(CONFIG, raw), (GENERATION, generation)] {
+            let path = dir.join(file);
+            let text = format!("{:#}\n", Value::Object(object));
+            std::fs::write(&path, text).or_fail(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Interprets the keys of a `config.json`.
@@ -184,6 +211,7 @@ impl Config {
             qk_norm: family == Family::Qwen3,
             eos_token_ids: token_ids(raw.get("eos_token_id")),
             raw,
+            generation: None,
         };
         if config.norm_eps <= 0.0 || !config.norm_eps.is_finite() {
             return Err(Error::new("rms_norm_eps must be positive"));
@@ -194,6 +222,18 @@ impl Config {
     /// Every key of `config.json`, as read.
     pub fn raw(&self) -> &Map<String, Value> {
         &self.raw
+    }
+}
+
+/// The JSON object in a file.
+pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path)
+        .or_fail(|| "cannot be read".into())
+        .map_err(|e| e.in_file(path.display()).hint("a model is a folder with config.json, weights and tokenizer.json"))?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::new("not a JSON object").in_file(path.display())),
+        Err(e) => Err(Error::new(format!("not JSON: {e}")).in_file(path.display()).at_line(e.line(), Some(e.column()))),
     }
 }
 
