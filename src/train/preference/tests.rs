@@ -1,5 +1,6 @@
+use super::super::learner::read;
 use super::super::objective::{Estimate, PreferenceLoss, Reweighting};
-use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, tiny_model, train};
+use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, shared, tiny_model, train};
 use super::*;
 use crate::seed::Rng;
 
@@ -32,7 +33,7 @@ fn trainer(change: impl FnOnce(&mut PreferenceTrainerConfig)) -> PreferenceTrain
     };
     change(&mut config);
     let groups = [("easy", 30), ("hard", 10)].map(|(name, pairs)| Group { name: name.into(), pairs });
-    PreferenceTrainer::new(tiny_model(2), tiny_model(2), pairs(40), groups.to_vec(), config).unwrap()
+    PreferenceTrainer::new(shared(2), tiny_model(2), pairs(40), groups.to_vec(), config).unwrap()
 }
 
 fn robust(config: &mut PreferenceTrainerConfig) {
@@ -104,14 +105,13 @@ fn pairs_that_do_not_fit_are_left_out_and_unknown_groups_are_errors() {
     let mut data = pairs(1);
     data.push(Pair { chosen: vec![3; 60], ..data[0].clone() });
     data.push(Pair { rejected: vec![], ..data[0].clone() });
-    let make =
-        |data| PreferenceTrainer::new(tiny_model(2), tiny_model(2), data, groups.clone(), config.clone()).unwrap();
+    let make = |data| PreferenceTrainer::new(shared(2), tiny_model(2), data, groups.clone(), config.clone()).unwrap();
     let metrics = make(data.clone()).advance().unwrap().remove(0);
     assert_eq!((metrics.unusable, metrics.sequences), (Some(4.0), Some(2.0)));
     let mut unusable = make(data[1..].to_vec());
-    let before = bits(unusable.model());
+    let before = bits(&read(unusable.model()));
     assert_eq!(unusable.advance().unwrap()[0].skipped, Some(1.0));
-    assert_eq!(bits(unusable.model()), before);
+    assert_eq!(bits(&read(unusable.model())), before);
     data[0].group = 7;
     assert!(make(data).advance().unwrap_err().to_string().contains("unknown group"));
 }
