@@ -203,7 +203,7 @@ fn template_of(config: &Map<String, Value>) -> Option<String> {
 
 /// Keys such as `bos_token`, whose values are a text or an object with one.
 fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().or(value.get("content")?.as_str()).map(str::to_owned);
+    let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
     config
         .iter()
         .filter(|(name, _)| name.ends_with("_token"))

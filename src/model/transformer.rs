@@ -132,7 +132,7 @@ impl<B: Backend> Workspace<B> {
             self.final_rstd = b.f32(rows);
             self.grads = None;
         }
-        if scored > self.scored || self.picked_is_empty() {
+        if scored > self.scored {
             self.scored = scored.max(self.scored);
             self.picked = b.act(self.scored * hidden);
             self.logprob = b.f32(self.scored);
@@ -140,10 +140,6 @@ impl<B: Backend> Workspace<B> {
             self.lse = b.f32(self.scored);
             self.grads = None;
         }
-    }
-
-    fn picked_is_empty(&self) -> bool {
-        self.scored == 0
     }
 }
 
@@ -187,6 +183,19 @@ impl<B: Backend> Model<B> {
         }
         work.last = Some((batch.rows(), batch.scored()));
         Ok(scores)
+    }
+
+    /// Logits of the scored rows, `[scored, vocab]`: for looking at, since training never holds them.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn logits(&self, work: &mut Workspace<B>, batch: &Batch) -> Result<Vec<f32>> {
+        self.forward(work, batch)?;
+        let len = batch.scored() * self.config.vocab_size;
+        let mut logits = self.backend.f32(len);
+        self.backend.logits(&work.picked, &self.params[self.layout.head], batch.scored(), &mut logits);
+        self.backend.finish()?;
+        Ok(self.backend.get_f32(&logits, 0..len))
     }
 
     fn forward_ops(&self, work: &mut Workspace<B>, batch: &Batch) {

@@ -53,7 +53,7 @@ struct End {
 
 type Next<'a> = &'a mut dyn FnMut() -> Option<Request>;
 type Send<'a> = &'a mut dyn FnMut(Generated) -> bool;
-type OnText<'a> = &'a mut (dyn FnMut(&str) -> bool + std::marker::Send);
+type OnText<'a> = &'a mut (dyn FnMut(&str) -> bool + std::marker::Send + 'a);
 
 impl<B: Backend> Worker<B> {
     pub fn new(backend: B, options: Options) -> Self {
@@ -96,7 +96,11 @@ impl<B: Backend> Worker<B> {
             for (&slot, drawn) in order.iter().zip(&drawn) {
                 let place = &mut active[slot];
                 let sequence = place.as_mut().expect("it was decoded");
-                if let Some(end) = sequence.push(*drawn, tokenizer, ends, on_text.as_deref_mut())?
+                let on_text: Option<OnText> = match &mut on_text {
+                    Some(on_text) => Some(&mut **on_text),
+                    None => None,
+                };
+                if let Some(end) = sequence.push(*drawn, tokenizer, ends, on_text)?
                     && let Some(sequence) = place.take()
                     && !send(sequence.finish(end, tokenizer)?)
                 {
