@@ -111,7 +111,8 @@ fn group(rewards: &[Option<f64>]) -> ScoredGroup {
 
 #[test]
 fn reward_rises_on_policy_under_every_variant() {
-    let variants: [(&str, fn(&mut GrpoTrainerConfig)); 6] = [
+    type Change = fn(&mut GrpoTrainerConfig);
+    let variants: [(&str, Change); 6] = [
         ("grpo", |c| c.objective.kl_coefficient = 0.001),
         ("dr grpo", |c| {
             c.advantage = AdvantageKind::GroupMean;
