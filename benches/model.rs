@@ -27,6 +27,8 @@ const HEADS: Heads = Heads { query: 4, kv: 2, dim: 16 };
 const PROMPT: usize = 14;
 const COMPLETION: usize = 29;
 const SEQUENCES: usize = 256;
+/// Sequences of a micro-batch, so that its activations fit the caches; `GRISTMILL_MICRO` sets it.
+const MICRO: usize = 16;
 const RUNS: usize = 7;
 
 fn main() {
@@ -101,8 +103,25 @@ fn peak(cpu: &Cpu) -> f64 {
         // SAFETY: all three are N × N, row-major, and do not overlap.
         unsafe {
             gemm::gemm(
-                N, N, N, y.as_mut_ptr(), 1, N as isize, false, x.as_ptr(), 1, N as isize, w.value.as_ptr(), N as isize,
-                1, 0.0, 1.0, false, false, false, gemm::Parallelism::None,
+                N,
+                N,
+                N,
+                y.as_mut_ptr(),
+                1,
+                N as isize,
+                false,
+                x.as_ptr(),
+                1,
+                N as isize,
+                w.value.as_ptr(),
+                N as isize,
+                1,
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
             );
         }
     })
@@ -126,8 +145,25 @@ fn small_shapes(_: &Cpu) {
                 // SAFETY: y is m × n, x m × k, w n × k read transposed; none overlap.
                 unsafe {
                     gemm::gemm(
-                        m, n, k, y.as_mut_ptr(), 1, n as isize, false, x.as_ptr(), 1, k as isize, w.value.as_ptr(),
-                        k as isize, 1, 0.0, 1.0, false, false, false, gemm::Parallelism::None,
+                        m,
+                        n,
+                        k,
+                        y.as_mut_ptr(),
+                        1,
+                        n as isize,
+                        false,
+                        x.as_ptr(),
+                        1,
+                        k as isize,
+                        w.value.as_ptr(),
+                        k as isize,
+                        1,
+                        0.0,
+                        1.0,
+                        false,
+                        false,
+                        false,
+                        gemm::Parallelism::None,
                     );
                 }
             }
@@ -139,24 +175,36 @@ fn small_shapes(_: &Cpu) {
 
 /// GFLOP/s over the forward and both backward products of every linear layer.
 fn linear_rate(cpu: &Cpu) -> f64 {
-    let rows = SEQUENCES * (PROMPT + COMPLETION - 1);
+    let rows = micro() * (PROMPT + COMPLETION - 1);
     let shapes = [(HEADS.qkv_width(), HIDDEN), (HIDDEN, HIDDEN), (2 * FF, HIDDEN), (HIDDEN, FF)];
     let weights: Vec<_> = shapes.iter().map(|&(out, input)| matrix(cpu, out, input)).collect();
     let wide = 2 * FF;
     let (x, dy) = (vec![0.01f32; rows * wide], vec![0.01f32; rows * wide]);
     let (mut y, mut dw) = (vec![0.0f32; rows * wide], vec![0.0f32; wide * HIDDEN]);
     let flops: usize = shapes.iter().map(|(out, input)| 6 * rows * out * input).sum();
-    let seconds = best(|| {
-        cpu.run(|| {
-            for w in &weights {
-                cpu.linear(&x, w, None, rows, &mut y);
-                cpu.linear_dx(&dy, w, rows, &mut y);
-                cpu.linear_dw(&dy, &x, w, rows, &mut dw, None);
-            }
-        });
-    })
-    .0;
-    flops as f64 * 1e-9 / seconds
+    let times = (SEQUENCES / micro()).max(1);
+    let mut all = 0.0;
+    for (pass, name) in ["forward", "dx", "dw"].into_iter().enumerate() {
+        let seconds = best(|| {
+            cpu.run(|| {
+                for w in weights.iter().flat_map(|w| std::iter::repeat_n(w, times)) {
+                    match pass {
+                        0 => cpu.linear(&x, w, None, rows, &mut y),
+                        1 => cpu.linear_dx(&dy, w, rows, &mut y),
+                        _ => cpu.linear_dw(&dy, &x, w, rows, &mut dw, None),
+                    }
+                }
+            });
+        })
+        .0;
+        println!("    {name}: {:.1} GFLOP/s", (flops * times) as f64 / 3.0 * 1e-9 / seconds);
+        all += seconds;
+    }
+    (flops * times) as f64 * 1e-9 / all
+}
+
+fn micro() -> usize {
+    std::env::var("GRISTMILL_MICRO").ok().and_then(|n| n.parse().ok()).unwrap_or(MICRO)
 }
 
 fn config() -> Config {
@@ -166,18 +214,26 @@ fn config() -> Config {
 fn train(cpu: &Cpu) -> Rates {
     let mut model = Model::init_on(cpu.clone(), config(), 1);
     let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
-    let mut batch = Batch::new();
-    for i in 0..SEQUENCES {
-        let tokens: Vec<u32> = (0..PROMPT + COMPLETION).map(|t| ((t * t + i * 7) % VOCAB) as u32).collect();
-        batch.push(&tokens, |t| t >= PROMPT);
+    let mut batches = Vec::new();
+    let micro = micro();
+    for first in (0..SEQUENCES).step_by(micro) {
+        let mut batch = Batch::new();
+        for i in first..SEQUENCES.min(first + micro) {
+            let tokens: Vec<u32> = (0..PROMPT + COMPLETION).map(|t| ((t * t + i * 7) % VOCAB) as u32).collect();
+            batch.push(&tokens, |t| t >= PROMPT);
+        }
+        batches.push(batch);
     }
-    let seed = vec![-1.0 / batch.scored() as f32; batch.scored()];
+    let share = -1.0 / (SEQUENCES * COMPLETION) as f32;
+    let seed = vec![share; micro * COMPLETION];
     let mut step = 0;
     let (seconds, wall) = best(|| {
         step += 1;
-        model.forward(&mut work, &batch).expect("a sound batch");
         grads.zero();
-        model.backward(&mut work, &batch, &seed, None, &mut grads).expect("a sound batch");
+        for batch in &batches {
+            model.forward(&mut work, batch).expect("a sound batch");
+            model.backward(&mut work, batch, &seed[..batch.scored()], None, &mut grads).expect("a sound batch");
+        }
         let grad_scale = (1.0 / grads.norm()).min(1.0) as f32;
         let rule = AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step, grad_scale };
         model.update(&grads, &mut moments, |_| Update::AdamW(rule));
@@ -193,12 +249,8 @@ fn decode(cpu: &Cpu) -> Rates {
     let model = Model::init_on(cpu.clone(), config(), 1);
     let options = Options { batch: SEQUENCES, ..Options::default() };
     let engine = LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "mini", options).expect("fits");
-    let sampling = Arc::new(Sampling {
-        temperature: 1.0,
-        top_p: 1.0,
-        max_tokens: COMPLETION as u32,
-        ..Sampling::default()
-    });
+    let sampling =
+        Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: COMPLETION as u32, ..Sampling::default() });
     let requests: Vec<Request> = (0..SEQUENCES / 16)
         .map(|i| {
             let content = (0..PROMPT).map(|t| format!("w{}", 2 + (t * 5 + i) % 100)).collect::<Vec<_>>().join(" ");

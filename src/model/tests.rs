@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::backend::{Draw, Drawn, Heads};
-use crate::schema::{Message, Role};
+use crate::schema::Message;
 
 const LAYOUTS: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
@@ -252,4 +252,63 @@ fn a_fresh_model_depends_on_its_seed_alone() {
     let scores = model.forward(&mut model.workspace(), &batch).unwrap();
     let mean = scores.logprobs.iter().sum::<f32>() / batch.scored() as f32;
     assert!((mean + 110f32.ln()).abs() < 0.2, "{mean}");
+}
+
+/// The process's largest resident memory so far, in bytes; `None` where the system does not tell.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Takes about 12 GB of memory, 1 GB of disk and some minutes: `cargo test --release -- --ignored half_a_billion`.
+#[test]
+#[ignore = "12 GB of memory and minutes of work"]
+fn half_a_billion_weights_load_generate_and_take_a_step() {
+    let raw = serde_json::json!({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 151_936, "hidden_size": 896,
+        "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
+        "max_position_embeddings": 32_768, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": true,
+        "hidden_act": "silu", "eos_token_id": 151_645,
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config::from_json(raw.as_object().unwrap().clone()).unwrap();
+    Model::init(config, 1).save(dir.path(), Dtype::Bf16).unwrap();
+    let start = std::time::Instant::now();
+    let mut model = Model::load(dir.path()).unwrap();
+    assert_eq!(model.size(), 494_032_768);
+    println!("loaded in {:.1} s", start.elapsed().as_secs_f64());
+
+    let mut decoder = Decoder::new(Cpu::new(), &model, 1, 64, 32);
+    let prompt: Vec<Row> = (0..31).map(|i| Row { token: i * 4000, slot: 0, position: i }).collect();
+    model.prefill(&mut decoder, &prompt);
+    let draw = Draw { temperature: 1.0, top_k: 0, top_p: 0.95, min_p: 0.0, seed: 3, index: 0 };
+    let (mut drawn, mut tokens, mut logprobs) = ([Drawn::default()], vec![7], Vec::new());
+    let start = std::time::Instant::now();
+    for i in 0..8 {
+        let row = Row { token: tokens[i], slot: 0, position: 31 + i as u32 };
+        model.decode(&mut decoder, &[row], &[Draw { index: i as u64, ..draw }], &mut drawn).unwrap();
+        tokens.push(drawn[0].token);
+        logprobs.push(drawn[0].logprob);
+    }
+    println!("decoded {:.2} tokens/s", 8.0 / start.elapsed().as_secs_f64());
+    drop(decoder);
+
+    let mut batch = Batch::new();
+    let prompt: Vec<u32> = prompt.iter().map(|row| row.token).chain([7]).collect();
+    batch.push_completion(&prompt, &tokens[1..]);
+    let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
+    let start = std::time::Instant::now();
+    let before = model.forward(&mut work, &batch).unwrap().logprobs;
+    assert_eq!(before, logprobs, "the sampler's log-probabilities are the trainer's");
+    model.backward(&mut work, &batch, &[-1.0; 8], None, &mut grads).unwrap();
+    let rule = AdamW { lr: 1e-5, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
+    model.update(&grads, &mut moments, |_| Update::AdamW(rule));
+    println!("step in {:.1} s", start.elapsed().as_secs_f64());
+    let after = model.forward(&mut work, &batch).unwrap().logprobs;
+    assert!(after.iter().sum::<f32>() > before.iter().sum::<f32>(), "a step towards the tokens");
+    if let Some(bytes) = peak_memory() {
+        println!("peak memory {:.1} GiB", bytes as f64 / f64::from(1 << 30));
+        assert!(bytes < 16 << 30);
+    }
 }

@@ -15,7 +15,7 @@
 //! and reused: no tape, no allocation once it has grown.
 
 use super::batch::{Batch, Scores};
-use super::parameters::{Grads, Layout};
+use super::parameters::Grads;
 use super::{Config, Model};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -396,12 +396,14 @@ fn pair<T>(grads: &mut [T], first: usize, second: Option<usize>) -> (&mut T, Opt
     }
 }
 
-impl Layout {
-    /// f32 values of activations a training step keeps for each token: what a memory estimate needs.
-    pub fn activation_floats(config: &Config) -> usize {
-        let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
-        let qk = if config.qk_norm { heads.qkv_width() + heads.query + heads.kv } else { 0 };
+impl Config {
+    /// Activation values that a training step holds for each packed token: what a
+    /// memory estimate multiplies by the rows of a batch and the size of a value.
+    pub fn activations_per_token(&self) -> usize {
+        let (hidden, ff, heads) = (self.hidden_size, self.intermediate_size, self.heads);
+        let qk = if self.qk_norm { heads.qkv_width() + heads.query + heads.kv } else { 0 };
         let layer = 4 * hidden + 2 + heads.qkv_width() + qk + heads.out_width() + heads.query + 3 * ff;
-        config.layers * layer + 6 * hidden + heads.qkv_width() + 3 * ff
+        let backward = 3 * hidden.max(heads.out_width()) + heads.qkv_width() + 3 * ff;
+        self.layers * layer + 4 * hidden + 6 + backward
     }
 }

@@ -74,7 +74,8 @@ fn walk(items: impl Iterator<Item = (usize, f64)>, goal: f64, best: usize) -> us
 /// What the filters leave, likeliest first.
 fn candidates(logits: &[f32], best: usize, draw: &Draw, weight: &impl Fn(f32) -> f64) -> Vec<usize> {
     let floor = f64::from(draw.min_p);
-    let mut ids: Vec<usize> = (0..logits.len()).filter(|&i| i == best || weight(logits[i]) >= floor.max(1e-300)).collect();
+    let mut ids: Vec<usize> =
+        (0..logits.len()).filter(|&i| i == best || weight(logits[i]) >= floor.max(1e-300)).collect();
     let order = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
     if draw.top_k > 0 && (draw.top_k as usize) < ids.len() {
         ids.select_nth_unstable_by(draw.top_k as usize - 1, order);

@@ -148,9 +148,9 @@ impl<B: Backend> Worker<B> {
                 break;
             }
             let shared = prompt.tokens.len() - 1;
-            let mut source = active.iter().position(
-                |sequence| matches!(sequence, Some(s) if Arc::ptr_eq(&s.prompt, &prompt.tokens)),
-            );
+            let mut source = active
+                .iter()
+                .position(|sequence| matches!(sequence, Some(s) if Arc::ptr_eq(&s.prompt, &prompt.tokens)));
             while let Some(free) = active.iter().position(Option::is_none) {
                 let Some((index, seed)) = prompt.samples.pop_front() else { break };
                 match source {
