@@ -123,8 +123,8 @@ enum Event {
 
 /// Requests beyond the servers' room that are pulled ahead, so that a place never waits for a request.
 const AHEAD: usize = 64;
-/// Answers in one go from which on the calling thread collects them instead of waking for each.
-const BURST: usize = 4;
+/// How often at most the calling thread is woken. The requests pulled ahead last for longer than this.
+const PACE: Duration = Duration::from_millis(1);
 /// Requests in a pause that do not count against the look-ahead: a storm must not stop the others.
 const MOST_PAUSING: usize = 4096;
 
@@ -422,7 +422,7 @@ impl Engine for VllmEngine {
         let mut call =
             Call { engine: self, run: Arc::default(), tasks: JoinSet::new(), events: sender, outstanding: 0 };
         let mut exhausted = false;
-        let mut checked = Instant::now();
+        let (mut checked, mut woken) = (Instant::now(), Instant::now());
         loop {
             if self.cancel.is_cancelled() {
                 return drain(call, &events, sink);
@@ -450,16 +450,15 @@ impl Engine for VllmEngine {
                     }
                 }
             }
-            let mut burst = 0;
+            if !may_pull && woken.elapsed() < PACE {
+                // Answers come faster than a thread is woken cheaply: let some gather.
+                std::thread::sleep(PACE);
+            }
+            woken = Instant::now();
             while let Ok(event) = events.try_recv() {
                 call.receive(event, sink)?;
-                burst += 1;
             }
             call.reap()?;
-            if burst >= BURST && !may_pull {
-                // Waking this thread for each of thousands of answers a second would cost more than they do.
-                std::thread::sleep(Duration::from_micros(300));
-            }
             if checked.elapsed() > Duration::from_millis(100) {
                 self.check()?;
                 checked = Instant::now();

@@ -316,7 +316,8 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
     };
     let prompt = if chat { &body["messages"] } else { &body["prompt"] };
     let limit = body["max_tokens"].as_u64().unwrap_or(16) as usize;
-    let choices: Vec<Value> = (0..count).map(|i| choice(inner, &body, prompt, seed + i, i, limit, chat, fault)).collect();
+    let choices: Vec<Value> =
+        (0..count).map(|i| choice(inner, &body, prompt, seed + i, i, limit, chat, fault)).collect();
     let tokens = behaviour.tokens.min(limit) as u64 * count;
     let usage = json!({"prompt_tokens": 4, "completion_tokens": tokens, "total_tokens": 4 + tokens});
     if body["stream"] == true {
@@ -324,7 +325,11 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
     }
     let mut text = json!({"id": "cmpl-1", "object": "text_completion", "choices": choices, "usage": usage}).to_string();
     if fault == Fault::NanLogprobs {
-        text = text.replace("\"token_logprobs\":[", "\"token_logprobs\":[NaN,").replacen("\"logprob\":-", "\"logprob\":NaN,\"x\":-", 1);
+        text = text.replace("\"token_logprobs\":[", "\"token_logprobs\":[NaN,").replacen(
+            "\"logprob\":-",
+            "\"logprob\":NaN,\"x\":-",
+            1,
+        );
     }
     if fault == Fault::TruncatedJson {
         text.truncate(text.len() / 2);

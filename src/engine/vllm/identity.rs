@@ -133,7 +133,9 @@ pub(super) fn explain(fault: &Fault, endpoint: &Endpoint) -> Fatal {
         FaultKind::Tls => Fatal::new(format!("no secure connection to {at}: {}", fault.message))
             .hint("for a private certificate authority set `ca_file`; for a server without TLS write http://"),
         FaultKind::UnknownModel => fatal.hint("the server no longer serves this model: was it restarted with another?"),
-        FaultKind::WrongAddress => fatal.hint("is this the root of an OpenAI-compatible server? `/v1/…` is added to it"),
+        FaultKind::WrongAddress => {
+            fatal.hint("is this the root of an OpenAI-compatible server? `/v1/…` is added to it")
+        }
         FaultKind::MissingTokenIds => {
             fatal.hint("this server returns no token ids: set `token_ids = \"auto\"` to do without")
         }

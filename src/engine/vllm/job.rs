@@ -74,7 +74,8 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                     return Ok(done);
                 }
                 // Fewer choices than asked: keep those, ask again for the rest.
-                let fault = Fault::new(FaultKind::WrongCount, format!("{} of {n} choices did not come", job.samples.len()));
+                let fault =
+                    Fault::new(FaultKind::WrongCount, format!("{} of {n} choices did not come", job.samples.len()));
                 counters.faults[fault.kind.index()].fetch_add(1, Relaxed);
                 fault
             }

@@ -39,7 +39,8 @@ impl ManagedServer {
         } else {
             config.log.clone()
         };
-        let out = File::create(&log).map_err(|e| Error::new("the server's log cannot be written").in_file(log.display()).caused_by(e))?;
+        let out = File::create(&log)
+            .map_err(|e| Error::new("the server's log cannot be written").in_file(log.display()).caused_by(e))?;
         let err = out.try_clone().or_fail(|| "the server's log cannot be shared".into())?;
         let mut command = Command::new(&config.command);
         command
@@ -154,7 +155,9 @@ mod tests {
     #[test]
     fn a_server_that_dies_says_its_last_words() {
         let dir = tempfile::tempdir().unwrap();
-        let mut server = ManagedServer::start(&shell(dir.path(), "echo \"args: $@\"; echo no such model >&2; exit 3"), None).unwrap();
+        let mut server =
+            ManagedServer::start(&shell(dir.path(), "echo \"args: $@\"; echo no such model >&2; exit 3"), None)
+                .unwrap();
         let error = until(|| server.check().err());
         assert!(error.message().contains("no such model"), "{error}");
         assert!(error.message().contains("serve tiny --host 127.0.0.1 --port"), "{error}");
@@ -180,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let config = ServerConfig { command: "/nowhere/vllm".into(), model: "m".into(), ..ServerConfig::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let config = ServerConfig { command: "/nowhere/vllm".into(), ..shell(dir.path(), "") };
         let error = ManagedServer::start(&config, None).err().unwrap();
         assert!(error.to_string().contains("/nowhere/vllm"), "{error}");
     }

@@ -85,7 +85,8 @@ impl Pool {
             dark_since: Some(now),
             fatal: None,
         };
-        let counters = endpoints.iter().map(|_| Counters { server_waiting: AtomicU64::new(u64::MAX), ..Counters::default() });
+        let counters =
+            endpoints.iter().map(|_| Counters { server_waiting: AtomicU64::new(u64::MAX), ..Counters::default() });
         Arc::new(Pool {
             counters: counters.collect(),
             endpoints,
@@ -109,14 +110,19 @@ impl Pool {
     pub async fn acquire(self: &Arc<Self>, affinity: usize, avoid: Option<usize>, first: bool) -> Permit {
         let waiting = {
             let mut state = self.lock();
-            let pick = if state.waiters.is_empty() || first { state.pick(affinity, avoid, Instant::now()) } else { None };
+            let pick =
+                if state.waiters.is_empty() || first { state.pick(affinity, avoid, Instant::now()) } else { None };
             match pick {
                 Some(endpoint) => return self.grant(&mut state, endpoint),
                 None => {
                     let (turn, waiting) = oneshot::channel();
                     let waiter = Waiter { turn, affinity, avoid };
                     // Retries go before requests that were never tried: their prompt is the oldest.
-                    if first { state.waiters.push_front(waiter) } else { state.waiters.push_back(waiter) }
+                    if first {
+                        state.waiters.push_front(waiter)
+                    } else {
+                        state.waiters.push_back(waiter)
+                    }
                     waiting
                 }
             }

@@ -225,10 +225,7 @@ fn finite(numbers: Vec<Option<f32>>) -> Result<Vec<f32>, Fault> {
     if good.len() == count {
         return Ok(good);
     }
-    Err(Fault::new(
-        FaultKind::BadLogprobs,
-        format!("{} of {count} logprobs are no finite number", count - good.len()),
-    ))
+    Err(Fault::new(FaultKind::BadLogprobs, format!("{} of {count} logprobs are no finite number", count - good.len())))
 }
 
 /// Reasoning and answer as the model wrote them. Without content the closing tag was never written:

@@ -114,7 +114,12 @@ impl Snapshot {
         let plain = |value: f64| vec![(String::new(), value)];
         family("requests_total", "counter", "Requests sent.", &of(|e| e.requests as f64));
         family("completions_total", "counter", "Completions received.", &of(|e| e.completions as f64));
-        family("prompt_tokens_total", "counter", "Prompt tokens as the servers count.", &of(|e| e.prompt_tokens as f64));
+        family(
+            "prompt_tokens_total",
+            "counter",
+            "Prompt tokens as the servers count.",
+            &of(|e| e.prompt_tokens as f64),
+        );
         family("completion_tokens_total", "counter", "Completion tokens.", &of(|e| e.completion_tokens as f64));
         family("in_flight", "gauge", "Requests in flight.", &of(|e| e.in_flight as f64));
         family("concurrency_limit", "gauge", "Adaptive limit on requests in flight.", &of(|e| e.limit as f64));

@@ -56,12 +56,7 @@ struct Choice {
 /// # Errors
 /// As a whole answer, and a timeout when the server falls silent for longer than one token may take
 /// (the first event has the request's own deadline). A stream without its `[DONE]` was cut.
-pub(super) async fn read(
-    mut response: Response,
-    path: ApiPath,
-    n: usize,
-    config: &VllmConfig,
-) -> Result<Reply, Fault> {
+pub(super) async fn read(mut response: Response, path: ApiPath, n: usize, config: &VllmConfig) -> Result<Reply, Fault> {
     let mut answer = Answer { choices: Vec::new(), usage: None, prompt_ids: None, done: false, n };
     let mut buffer = Vec::new();
     let mut silence = seconds(config.request_timeout_s);

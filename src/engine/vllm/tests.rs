@@ -140,11 +140,8 @@ fn five_percent_of_every_fault_lose_and_double_nothing() {
     };
     let servers: Vec<_> =
         (0..2).map(|_| OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() })).collect();
-    let config = VllmConfig {
-        request_timeout_s: 1.0,
-        token_timeout_s: 1e-6,
-        ..config(&servers.iter().collect::<Vec<_>>())
-    };
+    let config =
+        VllmConfig { request_timeout_s: 1.0, token_timeout_s: 1e-6, ..config(&servers.iter().collect::<Vec<_>>()) };
     let (rows, engine) = run(config, 500);
     assert_right(&rows, 8);
     let snapshot = engine.snapshot();
@@ -191,11 +188,8 @@ fn one_of_two_endpoints_is_killed_and_comes_back() {
 
 #[test]
 fn a_storm_of_429_lowers_the_concurrency_and_fails_no_row() {
-    let server = OpenAiServer::start(Behaviour {
-        capacity: 6,
-        latency: Duration::from_millis(10),
-        ..Behaviour::default()
-    });
+    let server =
+        OpenAiServer::start(Behaviour { capacity: 6, latency: Duration::from_millis(10), ..Behaviour::default() });
     let (rows, engine) = run(config(&[&server]), 150);
     assert_right(&rows, 8);
     let snapshot = engine.snapshot();
@@ -224,8 +218,7 @@ fn a_server_that_hangs_is_left_for_another() {
     let hangs = OpenAiServer::start(Behaviour { script: Box::new(|_| Fault::Hang), ..Behaviour::default() });
     let works = OpenAiServer::start(Behaviour::default());
     for stream in [false, true] {
-        let config =
-            VllmConfig { request_timeout_s: 0.5, token_timeout_s: 1e-6, stream, ..config(&[&hangs, &works]) };
+        let config = VllmConfig { request_timeout_s: 0.5, token_timeout_s: 1e-6, stream, ..config(&[&hangs, &works]) };
         let (rows, _engine) = run(config, 50);
         assert_right(&rows, 8);
     }
@@ -241,7 +234,8 @@ fn rows_that_cannot_be_answered_keep_their_error_and_are_counted() {
     };
     let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() });
     let (rows, engine) = run(VllmConfig { max_attempts: 2, ..config(&[&server]) }, 20);
-    let (bad, good): (Rows, Rows) = rows.into_iter().partition(|((id, _), _)| ["p3", "p4", "p5"].contains(&id.as_str()));
+    let (bad, good): (Rows, Rows) =
+        rows.into_iter().partition(|((id, _), _)| ["p3", "p4", "p5"].contains(&id.as_str()));
     assert_right(&good, 8);
     for ((id, _), row) in &bad {
         let code = match id.as_str() {
@@ -368,13 +362,11 @@ fn a_secure_address_of_a_plain_server_is_explained() {
 
 #[test]
 fn settings_that_no_server_takes_stop_the_run() {
-    let server =
-        OpenAiServer::start(Behaviour { script: Box::new(|_| Fault::Status(400)), ..Behaviour::default() });
+    let server = OpenAiServer::start(Behaviour { script: Box::new(|_| Fault::Status(400)), ..Behaviour::default() });
     let engine = VllmEngine::connect(config(&[&server]), None).unwrap();
     let (rows, outcome) = collect(&engine, requests(500));
     assert!(outcome.unwrap_err().to_string().contains("refused the first"), "{}", rows.len());
-    let server =
-        OpenAiServer::start(Behaviour { script: Box::new(|_| Fault::NoTokenIds), ..Behaviour::default() });
+    let server = OpenAiServer::start(Behaviour { script: Box::new(|_| Fault::NoTokenIds), ..Behaviour::default() });
     let engine = VllmEngine::connect(VllmConfig { max_attempts: 2, ..config(&[&server]) }, None).unwrap();
     let (_, outcome) = collect(&engine, requests(5));
     assert!(outcome.unwrap_err().render(false).contains("token_ids = \"auto\""));

@@ -151,10 +151,16 @@ impl Endpoint {
     }
 
     /// Ends an exchange that takes too long.
-    pub async fn within<T>(&self, deadline: Duration, exchange: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    pub async fn within<T>(
+        &self,
+        deadline: Duration,
+        exchange: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         match tokio::time::timeout(deadline, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(Fault::new(FaultKind::Timeout, format!("no whole answer within {:.1} s", deadline.as_secs_f64()))),
+            Err(_) => {
+                Err(Fault::new(FaultKind::Timeout, format!("no whole answer within {:.1} s", deadline.as_secs_f64())))
+            }
         }
     }
 
@@ -203,7 +209,8 @@ async fn read(mut response: Response) -> Result<Vec<u8>, Fault> {
 /// What a status means. 400s are the request's fault, 401 to 404 the configuration's, the rest the server's.
 fn from_status(status: StatusCode, message: &str) -> Fault {
     let lower = message.to_ascii_lowercase();
-    let overflow = ["maximum context length", "context length", "max_model_len", "context size", "maximum model length"];
+    let overflow =
+        ["maximum context length", "context length", "max_model_len", "context size", "maximum model length"];
     let kind = match status.as_u16() {
         401 | 403 => FaultKind::Unauthorized,
         404 if lower.contains("model") => FaultKind::UnknownModel,
@@ -254,7 +261,6 @@ fn parse_retry_after(value: &str) -> Option<Duration> {
     let now = jiff::Timestamp::try_from(SystemTime::now()).ok()?;
     Some(Duration::from_secs(at.as_second().saturating_sub(now.as_second()).clamp(0, 86_400) as u64))
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -62,8 +62,9 @@ impl Shared {
             Fatal::new(format!("the model at {b} changed under the run: {what}"))
                 .hint("start the run again: its finished rows stay, and name the model that made them")
         } else {
-            Fatal::new(format!("{a} and {b} serve different models: {what}"))
-                .hint("serve the same weights everywhere; for one model under two paths set `allow_different_roots = true`")
+            Fatal::new(format!("{a} and {b} serve different models: {what}")).hint(
+                "serve the same weights everywhere; for one model under two paths set `allow_different_roots = true`",
+            )
         })
     }
 }
@@ -79,8 +80,7 @@ pub(super) async fn observe(shared: Weak<Shared>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(shared) = shared.upgrade() else { return };
         let sum = |pick: fn(&super::stats::Counters) -> u64| shared.pool.counters.iter().map(pick).sum::<u64>();
-        let (tokens, completions) =
-            (sum(|c| c.completion_tokens.load(Relaxed)), sum(|c| c.completions.load(Relaxed)));
+        let (tokens, completions) = (sum(|c| c.completion_tokens.load(Relaxed)), sum(|c| c.completions.load(Relaxed)));
         let now = Instant::now();
         let seconds = now.duration_since(last.0).as_secs_f64();
         {
@@ -96,8 +96,8 @@ pub(super) async fn observe(shared: Weak<Shared>) {
         if shared.runs.load(Relaxed) == 0 {
             continue;
         }
-        let scrapes = has_gauge.iter_mut().enumerate().filter(|(at, has)| **has && shared.pool.is_up(*at)).map(
-            |(at, has)| {
+        let scrapes =
+            has_gauge.iter_mut().enumerate().filter(|(at, has)| **has && shared.pool.is_up(*at)).map(|(at, has)| {
                 let pool = &shared.pool;
                 async move {
                     match pool.endpoints[at].get("metrics", Duration::from_secs(2)).await {
@@ -105,12 +105,13 @@ pub(super) async fn observe(shared: Weak<Shared>) {
                             Some((waiting, running)) => pool.on_gauge(at, waiting, running),
                             None => *has = false,
                         },
-                        Err(fault) if matches!(fault.kind, FaultKind::WrongAddress | FaultKind::BadRequest) => *has = false,
+                        Err(fault) if matches!(fault.kind, FaultKind::WrongAddress | FaultKind::BadRequest) => {
+                            *has = false
+                        }
                         Err(_) => {}
                     }
                 }
-            },
-        );
+            });
         futures::future::join_all(scrapes).await;
     }
 }

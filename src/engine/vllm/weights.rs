@@ -84,7 +84,8 @@ fn absolute(dir: &Path) -> Result<PathBuf> {
     if !dir.is_dir() {
         return Err(Error::new("there is no such folder of weights").in_file(dir.display()));
     }
-    std::path::absolute(dir).map_err(|e| Error::new("the folder has no absolute path").in_file(dir.display()).caused_by(e))
+    std::path::absolute(dir)
+        .map_err(|e| Error::new("the folder has no absolute path").in_file(dir.display()).caused_by(e))
 }
 
 /// Loads weights into one server and leaves it serving, also if loading failed.

@@ -110,9 +110,7 @@ impl<'a> BodyWriter<'a> {
             (Template::Ours, Some(encoder)) => {
                 encoder(messages).map_err(|e| Fault::new(FaultKind::BadPrompt, e.to_string()))
             }
-            _ => Ok(EncodedPrompt::Text(
-                messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n\n"),
-            )),
+            _ => Ok(EncodedPrompt::Text(messages.iter().map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n\n"))),
         }
     }
 
@@ -242,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_last_assistant_turn_is_continued() {
-        let body = body(&VllmConfig::default(), None, &request(&[(Role::User, "q"), (Role::Assistant, "<think>\nWell")]));
+        let body =
+            body(&VllmConfig::default(), None, &request(&[(Role::User, "q"), (Role::Assistant, "<think>\nWell")]));
         assert_eq!((&body["continue_final_message"], &body["add_generation_prompt"]), (&json!(true), &json!(false)));
     }
 
@@ -255,7 +254,8 @@ mod tests {
         });
         let good = body(&config, Some(&encoder), &request(&[(Role::User, "q")]));
         assert_eq!(good["prompt"], json!([1, 2, 3]));
-        let fault = BodyWriter::new(&config, "m", Some(&encoder)).group(&request(&[(Role::User, "bad")])).err().unwrap();
+        let fault =
+            BodyWriter::new(&config, "m", Some(&encoder)).group(&request(&[(Role::User, "bad")])).err().unwrap();
         assert_eq!(fault.row_error(), "bad_prompt: no template for this role");
     }
 }
