@@ -276,7 +276,8 @@ fn a_cut_completion_is_continued_when_asked() {
 
 #[test]
 fn samples_asked_together_are_all_there_even_if_some_did_not_come() {
-    let script = |ask: &super::openai_server::Ask<'_>| if ask.number % 3 == 0 { Fault::TooFew } else { Fault::None };
+    let script =
+        |ask: &super::openai_server::Ask<'_>| if ask.number.is_multiple_of(3) { Fault::TooFew } else { Fault::None };
     let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() });
     let (rows, engine) = run(VllmConfig { n_per_request: 4, ..config(&[&server]) }, 30);
     assert!(rows.values().all(|row| row.error.is_none() && row.token_ids.as_ref().unwrap().len() == 8));
