@@ -301,8 +301,10 @@ impl VllmEngine {
         }
         let patience = seconds(self.shared.config.give_up_after_s);
         let (dark, silent) = pool.silence();
-        let (in_flight, _) = pool.load();
-        if dark > patience || (silent > patience && in_flight == 0) {
+        let (in_flight, queued) = pool.load();
+        // Silence is the servers' only while requests wait for them: a slow source or sink is no fault.
+        let waiting = in_flight == 0 && (queued > 0 || self.shared.totals.pausing.load(Relaxed) > 0);
+        if dark > patience || (silent > patience && waiting) {
             let down: Vec<String> = pool
                 .snapshot()
                 .iter()
@@ -432,7 +434,12 @@ impl Engine for VllmEngine {
                 if exhausted || !call.has_room() {
                     break;
                 }
-                match requests.next() {
+                let idle = call.outstanding == 0;
+                let next = requests.next();
+                if idle {
+                    shared.pool.begin();
+                }
+                match next {
                     Some(request) => call.submit(request, &mut bodies).into_iter().try_for_each(&mut *sink)?,
                     None => exhausted = true,
                 }

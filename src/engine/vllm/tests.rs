@@ -479,3 +479,19 @@ fn a_server_outside_development_mode_names_the_two_ways() {
     assert!(text.contains("VLLM_SERVER_DEV_MODE=1") && text.contains("VLLM_ALLOW_RUNTIME_LORA_UPDATING"), "{text}");
     assert!(engine.reload_weights(&dir.path().join("none")).unwrap_err().to_string().contains("no such folder"));
 }
+
+#[test]
+fn a_slow_source_and_a_slow_sink_are_no_silence_of_the_server() {
+    let server = OpenAiServer::start(Behaviour::default());
+    let engine = VllmEngine::connect(VllmConfig { give_up_after_s: 0.3, ..config(&[&server]) }, None).unwrap();
+    let mut source = requests(4).inspect(|_| std::thread::sleep(Duration::from_millis(500)));
+    let mut rows = 0;
+    engine
+        .generate(&mut source, &mut |_| {
+            rows += 1;
+            std::thread::sleep(Duration::from_millis(if rows % 4 == 0 { 500 } else { 0 }));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(rows, 16);
+}
