@@ -419,7 +419,9 @@ impl Engine for VllmEngine {
         let _running = Running(&shared.runs);
         shared.pool.begin();
         let model = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
-        let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref());
+        let known = shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let knows_token_ids = known.is_some_and(|(_, identity)| identity.knows_token_ids());
+        let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref(), knows_token_ids);
         let (sender, events) = mpsc::channel();
         let mut call =
             Call { engine: self, run: Arc::default(), tasks: JoinSet::new(), events: sender, outstanding: 0 };

@@ -318,6 +318,19 @@ fn endpoints_with_different_models_stop_the_run() {
 }
 
 #[test]
+fn a_server_of_another_make_is_asked_for_nothing_it_does_not_know() {
+    let server = OpenAiServer::start(Behaviour { foreign: true, ..Behaviour::default() });
+    let plain = || VllmConfig { token_ids: TokenIds::Auto, logprobs: false, ..config(&[&server]) };
+    let error = refusal(plain());
+    assert!(error.render(false).contains("model = "), "{error:?}");
+    let (rows, _engine) = run(VllmConfig { model: "tiny".into(), ..plain() }, 3);
+    assert!(rows.values().all(|row| row.text.is_some() && row.token_ids.is_none()), "{rows:?}");
+    let engine = VllmEngine::connect(VllmConfig { model: "huge".into(), ..plain() }, None).unwrap();
+    let (_, outcome) = collect(&engine, requests(3));
+    assert!(outcome.unwrap_err().to_string().contains("does not exist"));
+}
+
+#[test]
 fn a_server_that_comes_back_with_another_model_stops_the_run() {
     let mut server = OpenAiServer::start(Behaviour::default());
     let engine = VllmEngine::connect(config(&[&server]), None).unwrap();
