@@ -193,6 +193,8 @@ fn a_real_server_of_another_make_answers() {
         endpoints: vec![variable("GRISTMILL_TEST_OTHER").display().to_string()],
         model,
         startup_timeout_s: 300.0,
+        // It seeds torch as a whole for each request, so its seeds hold for one at a time only.
+        max_concurrency: 1,
         ..VllmConfig::default()
     };
     let completions = VllmConfig { api: Api::Completions, template: Template::Plain, ..config.clone() };
