@@ -26,14 +26,15 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
   const bf16* const q = qkv + start * stride + head * DIM;
   const bf16* const k = qkv + start * stride + (query + key_head) * DIM;
   const bf16* const v = k + kv * DIM;
-  bf16* const keys[2] = {memory, memory + 64 * DIM};
-  bf16* const values[2] = {memory + 128 * DIM, memory + 192 * DIM};
+  // Stage i of the keys at 64 · i rows, of the values 128 rows further.
+  const auto keys = [&](int stage) { return memory + (stage & 1) * 64 * DIM; };
+  const auto values = [&](int stage) { return memory + (128 + (stage & 1) * 64) * DIM; };
   const int row = first + warp * 16;
   const int steps = (min(len, first + 64) + 63) / 64;
   const float scale = LOG2E / sqrtf((float)DIM);
 
-  load_tile<DIM, 64, 128>(keys[0], k, stride, 0, len);
-  load_tile<DIM, 64, 128>(values[0], v, stride, 0, len);
+  load_tile<DIM, 64, 128>(keys(0), k, stride, 0, len);
+  load_tile<DIM, 64, 128>(values(0), v, stride, 0, len);
   cp_async_commit();
   u32 queries[DIM / 16][4];
 #pragma unroll
@@ -46,14 +47,14 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
 
   for (int step = 0; step < steps; step++) {
     if (step + 1 < steps) {
-      load_tile<DIM, 64, 128>(keys[(step + 1) & 1], k, stride, (step + 1) * 64, len);
-      load_tile<DIM, 64, 128>(values[(step + 1) & 1], v, stride, (step + 1) * 64, len);
+      load_tile<DIM, 64, 128>(keys(step + 1), k, stride, (step + 1) * 64, len);
+      load_tile<DIM, 64, 128>(values(step + 1), v, stride, (step + 1) * 64, len);
     }
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    bf16* const key_tile = keys[step & 1];
-    bf16* const value_tile = values[step & 1];
+    bf16* const key_tile = keys(step);
+    bf16* const value_tile = values(step);
     float s[8][4];
 #pragma unroll
     for (int n = 0; n < 8; n++) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;

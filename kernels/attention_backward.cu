@@ -46,13 +46,14 @@ __device__ __forceinline__ void dq_tile(const bf16* __restrict__ dout, const bf1
   const bf16* const k = qkv + start * stride + (query + key_head) * DIM;
   const bf16* const v = k + kv * DIM;
   const bf16* const d = dout + start * out_stride + head * DIM;
-  bf16* const keys[2] = {memory, memory + 64 * DIM};
-  bf16* const values[2] = {memory + 128 * DIM, memory + 192 * DIM};
+  // Stage i of the keys at 64 · i rows, of the values 128 rows further.
+  const auto keys = [&](int stage) { return memory + (stage & 1) * 64 * DIM; };
+  const auto values = [&](int stage) { return memory + (128 + (stage & 1) * 64) * DIM; };
   const int row = first + warp * 16, steps = (min(len, first + 64) + 63) / 64;
   const float root = 1.0f / sqrtf((float)DIM), scale = LOG2E * root;
 
-  load_tile<DIM, 64, 128>(keys[0], k, stride, 0, len);
-  load_tile<DIM, 64, 128>(values[0], v, stride, 0, len);
+  load_tile<DIM, 64, 128>(keys(0), k, stride, 0, len);
+  load_tile<DIM, 64, 128>(values(0), v, stride, 0, len);
   cp_async_commit();
   u32 queries[DIM / 16][4], douts[DIM / 16][4];
 #pragma unroll
@@ -73,14 +74,15 @@ __device__ __forceinline__ void dq_tile(const bf16* __restrict__ dout, const bf1
 
   for (int step = 0; step < steps; step++) {
     if (step + 1 < steps) {
-      load_tile<DIM, 64, 128>(keys[(step + 1) & 1], k, stride, (step + 1) * 64, len);
-      load_tile<DIM, 64, 128>(values[(step + 1) & 1], v, stride, (step + 1) * 64, len);
+      load_tile<DIM, 64, 128>(keys(step + 1), k, stride, (step + 1) * 64, len);
+      load_tile<DIM, 64, 128>(values(step + 1), v, stride, (step + 1) * 64, len);
     }
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    bf16* const key_tile = keys[step & 1];
-    bf16* const value_tile = values[step & 1];
+    bf16* const key_tile = keys(step);
+    bf16* const value_tile = values(step);
+#pragma unroll 1
     for (int j = 0; j < 64; j += 16) {
       float s[2][4] = {}, dp[2][4] = {};
 #pragma unroll
@@ -132,8 +134,8 @@ __device__ __forceinline__ void dkv_tile(const bf16* __restrict__ dout, const bf
   const bf16* const v = k + kv * DIM;
   bf16* const keys = memory;
   bf16* const values = memory + 64 * DIM;
-  bf16* const queries[2] = {memory + 128 * DIM, memory + (128 + QUERIES) * DIM};
-  bf16* const douts[2] = {memory + (128 + 2 * QUERIES) * DIM, memory + (128 + 3 * QUERIES) * DIM};
+  const auto queries = [&](int stage) { return memory + (128 + (stage & 1) * QUERIES) * DIM; };
+  const auto douts = [&](int stage) { return memory + (128 + (2 + (stage & 1)) * QUERIES) * DIM; };
   // Queries before the first key see none of this tile. One walk over (head of the group, tile of queries).
   const int per_head = (len - first + QUERIES - 1) / QUERIES, steps = per_head * group;
   const float root = 1.0f / sqrtf((float)DIM), scale = LOG2E * root;
@@ -142,8 +144,8 @@ __device__ __forceinline__ void dkv_tile(const bf16* __restrict__ dout, const bf
   load_tile<DIM, 64, 128>(values, v, stride, first, len);
   const bf16* const q = qkv + start * stride + key_head * group * DIM;
   const bf16* const d = dout + start * out_stride + key_head * group * DIM;
-  load_tile<DIM, QUERIES, 128>(queries[0], q, stride, first, len);
-  load_tile<DIM, QUERIES, 128>(douts[0], d, out_stride, first, len);
+  load_tile<DIM, QUERIES, 128>(queries(0), q, stride, first, len);
+  load_tile<DIM, QUERIES, 128>(douts(0), d, out_stride, first, len);
   cp_async_commit();
   float dk[DIM / 8][4], dv[DIM / 8][4];
 #pragma unroll
@@ -155,18 +157,19 @@ __device__ __forceinline__ void dkv_tile(const bf16* __restrict__ dout, const bf
     const int next = step + 1;
     if (next < steps) {
       const int head = next / per_head, from = first + next % per_head * QUERIES;
-      load_tile<DIM, QUERIES, 128>(queries[next & 1], q + head * DIM, stride, from, len);
-      load_tile<DIM, QUERIES, 128>(douts[next & 1], d + head * DIM, out_stride, from, len);
+      load_tile<DIM, QUERIES, 128>(queries(next), q + head * DIM, stride, from, len);
+      load_tile<DIM, QUERIES, 128>(douts(next), d + head * DIM, out_stride, from, len);
     }
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    bf16* const query_tile = queries[step & 1];
-    bf16* const dout_tile = douts[step & 1];
+    bf16* const query_tile = queries(step);
+    bf16* const dout_tile = douts(step);
     const int head = key_head * group + step / per_head, from = first + step % per_head * QUERIES;
+#pragma unroll 1
     for (int j = 0; j < QUERIES; j += 16) {
       float s[2][4] = {}, dp[2][4] = {};  // rows are keys, columns queries
-#pragma unroll
+#pragma unroll 2  // all of it spills at 128
       for (int i = 0; i < DIM / 16; i++) {
         u32 a[4], b[4];
         load_a<DIM>(a, keys, warp * 16, i * 16);

@@ -1,7 +1,10 @@
 //! The kernels' sources, as the binary carries them.
 
-/// `kernels/device.cuh`, which every kernel includes.
-pub const DEVICE: &str = include_str!("../../../kernels/device.cuh");
+/// File name and text of what kernels include.
+pub const HEADERS: &[(&str, &str)] = &[
+    ("attention.cuh", include_str!("../../../kernels/attention.cuh")),
+    ("device.cuh", include_str!("../../../kernels/device.cuh")),
+];
 
 /// File name and text of every file of kernels.
 pub const SOURCES: &[(&str, &str)] = &[
@@ -33,6 +36,34 @@ pub fn entry_points(text: &str) -> impl Iterator<Item = &str> {
             Some(bounds) => bounds.split_once(')')?.1,
             None => rest,
         };
-        Some(rest.split_once('(')?.0.trim())
+        // attention_backward.cu writes its four tensor-core passes with a macro.
+        let rest = rest.trim_start().strip_prefix("PASS(").unwrap_or(rest);
+        Some(rest.split(['(', ',']).next()?.trim())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_points_are_found_with_and_without_launch_bounds() {
+        let text = "extern \"C\" __global__ void plain(int n) {}\n\
+                    extern \"C\" __global__ void __launch_bounds__(128)\n    bounded(int n) {}\n\
+                    extern \"C\" __global__ void __launch_bounds__(128) PASS(made, dq_tile, 64)";
+        assert_eq!(entry_points(text).collect::<Vec<_>>(), ["plain", "bounded", "made"]);
+    }
+
+    #[test]
+    fn every_file_has_a_kernel_and_no_two_have_the_same() {
+        let mut names: Vec<&str> = Vec::new();
+        for (file, text) in SOURCES {
+            assert!(entry_points(text).next().is_some(), "{file}");
+            names.extend(entry_points(text));
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
 }
