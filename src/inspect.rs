@@ -28,7 +28,7 @@ const SAMPLE_ROWS: usize = 3;
 #[serde(tag = "what", rename_all = "lowercase")]
 pub enum Inspection {
     /// A Parquet file, a stage's folder, or any folder of Parquet files.
-    Dataset(DatasetReport),
+    Dataset(Box<DatasetReport>),
     /// A folder of stages.
     Run(RunReport),
 }
@@ -110,7 +110,7 @@ pub fn inspect(location: &Location) -> Result<Inspection> {
             return Ok(Inspection::Run(run));
         }
     }
-    inspect_dataset(location).map(Inspection::Dataset)
+    Ok(Inspection::Dataset(Box::new(inspect_dataset(location)?)))
 }
 
 fn inspect_run(location: &Location) -> Result<RunReport> {

@@ -6,10 +6,10 @@ fn prompt(i: usize) -> Prompt {
     Prompt {
         prompt_id: format!("{i:032x}"),
         messages: vec![Message { role: Role::User, content: "line\nline ".repeat(40) }],
-        gold: (i % 2 == 0).then(|| i.to_string()),
+        gold: i.is_multiple_of(2).then(|| i.to_string()),
         solution: None,
         verification: None,
-        domain: if i % 3 == 0 { "code" } else { "math" }.into(),
+        domain: if i.is_multiple_of(3) { "code" } else { "math" }.into(),
         language: "en".into(),
         difficulty: Some(i as f64 / 4000.0),
         source: "tests".into(),

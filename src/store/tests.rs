@@ -9,7 +9,7 @@ fn verdict(i: u32) -> VerdictRow {
         prompt_id: crate::seed::content_id([&(i / 4).to_le_bytes()[..]]),
         sample_index: i % 4,
         completion_id: crate::seed::content_id([&i.to_be_bytes()[..]]),
-        reward: (i % 3 != 0).then_some(f64::from(i)),
+        reward: (!i.is_multiple_of(3)).then_some(f64::from(i)),
         outcome: Outcome::ALL[i as usize % 3],
         reason: "not_equal".into(),
         scores: (0..i % 3)
