@@ -18,6 +18,7 @@
 //! longer than what an operation touches.
 
 pub mod cpu;
+pub mod cuda;
 mod philox;
 
 use std::ops::Range;

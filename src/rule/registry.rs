@@ -73,7 +73,6 @@ const fn first_line(doc: &'static str) -> &'static str {
     doc.split_at(end).0
 }
 
-#[allow(dead_code)]
 const MATH_DOC: &str = r#"Whether the final answer equals gold as mathematics
 # What
 Extracts the answer (a box, `####`, "the final answer is" in ten languages …),
@@ -88,7 +87,7 @@ The accuracy reward of R1-Zero and R1.
     domains = ["math"]"#;
 
 static KINDS: &[Kind] = &[
-    // kind!("math", super::math::MathConfig, |config| Ok(super::math::MathRule::new(config)), Vec::new, MATH_DOC),
+    kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, MATH_DOC),
     kind!("format", format::FormatConfig, format::FormatRule::new, format::DOC),
     kind!("language", language::LanguageConfig, language::LanguageRule::new, language::DOC),
     kind!("choice", choice::ChoiceConfig, choice::ChoiceRule::new, choice::DOC),

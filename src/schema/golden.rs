@@ -65,7 +65,7 @@ fn completions() -> Vec<Completion> {
         seed: full.then_some(7),
         sampling: "{}".into(),
         label: None,
-            error: (!full).then(|| "connection refused".into()),
+        error: (!full).then(|| "connection refused".into()),
     };
     vec![row(0, true), row(1, false)]
 }

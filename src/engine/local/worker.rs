@@ -222,7 +222,7 @@ fn prepare<B: Backend>(
     let failed = |error: String| -> Vec<Generated> {
         let all = request.samples.iter();
         all.map(|&(sample_index, _)| Generated {
-label: None,
+            label: None,
             prompt_id: request.prompt_id.clone(),
             sample_index,
             text: None,
@@ -338,7 +338,7 @@ impl Active {
             None => tokenizer.decode(&self.ids)?,
         };
         Ok(Generated {
-label: None,
+            label: None,
             prompt_id: self.request.prompt_id.clone(),
             sample_index: self.index,
             text: Some(text),
