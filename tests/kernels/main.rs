@@ -7,6 +7,7 @@
 mod attention;
 mod decode;
 mod gates_can_fail;
+mod gpu;
 mod head;
 mod nvrtc;
 mod ops;
