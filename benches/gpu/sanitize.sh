@@ -5,5 +5,5 @@ cd "$(dirname "$0")/../.."
 source benches/gpu/test_binary.sh
 for tool in memcheck racecheck; do
   GRISTMILL_TEST_DEVICE=cuda compute-sanitizer --tool "$tool" --error-exitcode 1 \
-    "$test_binary" --test-threads 1 ops:: head:: sample:: attention:: decode::
+    "$test_binary" --test-threads 1 ops:: head:: sample:: attention:: decode:: matmul::
 done 2>&1 | tee benches/gpu/sanitize.txt

@@ -9,3 +9,4 @@ pub mod device;
 pub mod geometry;
 pub mod kernels;
 pub mod kv_pages;
+pub mod matmul;

@@ -9,6 +9,7 @@ mod decode;
 mod gates_can_fail;
 mod gpu;
 mod head;
+mod matmul;
 mod nvrtc;
 mod ops;
 mod sample;

@@ -11,7 +11,16 @@ fn both(logits: &[f32], vocab: usize, draws: &[Draw]) -> (Vec<Drawn>, Vec<Drawn>
         .iter()
         .flat_map(|d| {
             let [seed, index] = [d.seed, d.index].map(|x| [x as u32, (x >> 32) as u32]);
-            [d.temperature.to_bits(), d.top_k, d.top_p.to_bits(), d.min_p.to_bits(), seed[0], seed[1], index[0], index[1]]
+            [
+                d.temperature.to_bits(),
+                d.top_k,
+                d.top_p.to_bits(),
+                d.min_p.to_bits(),
+                seed[0],
+                seed[1],
+                index[0],
+                index[1],
+            ]
         })
         .collect();
     let mut d = Device::new("sample.cu", Act::F32);

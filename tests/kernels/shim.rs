@@ -58,7 +58,16 @@ pub fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-type Entry = unsafe extern "C" fn(*const c_char, *const u32, *const u32, u32, *mut *mut c_void, u32, *mut c_char, usize) -> c_int;
+type Entry = unsafe extern "C" fn(
+    *const c_char,
+    *const u32,
+    *const u32,
+    u32,
+    *mut *mut c_void,
+    u32,
+    *mut c_char,
+    usize,
+) -> c_int;
 
 /// A kernel source compiled for the host.
 #[derive(Clone, Copy)]
