@@ -32,7 +32,7 @@ fn every_transposition_multiplies_and_adds_as_the_formula_says() {
             matmul.issue(&product, da, db, dc, workspace).unwrap();
             device.context().synchronize().unwrap();
             result::memcpy_dtoh_sync(&mut found, dc).unwrap();
-            [da, db, dc, workspace].map(|at| result::free_sync(at).unwrap());
+            [da, db, dc, workspace].into_iter().for_each(|at| result::free_sync(at).unwrap());
         }
         let want: Vec<f32> = (0..m * n)
             .map(|at| {
