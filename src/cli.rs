@@ -1,8 +1,13 @@
 //! The command: arguments to one library call to printing. stdout is data, stderr is people.
 
+mod doctor;
 mod inspect;
 mod progress;
+mod rows;
+mod rules;
 mod run;
+mod score;
+mod serve_rewards;
 mod stage;
 
 use std::io::IsTerminal;
@@ -27,6 +32,14 @@ enum Command {
     Run(run::Args),
     /// Show any dataset: schema, counts, statistics, a few rows
     Inspect(inspect::Args),
+    /// Say what this machine has: driver, GPUs, memory, CUDA libraries, kernels
+    Doctor(doctor::Args),
+    /// Check, test, try, list, compare and audit rule files
+    Rules(rules::RulesArgs),
+    /// Grade rows of JSONL or Parquet: the same rows plus reward and verdicts
+    Score(score::ScoreArgs),
+    /// Serve rewards over HTTP, for trainers that call a reward function
+    ServeRewards(serve_rewards::ServeRewardsArgs),
     /// Run one stage alone, on files that anything wrote
     #[command(flatten)]
     Stage(stage::Command),
@@ -46,6 +59,10 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Rules(args) => rules::run(args),
+        Command::Score(args) => score::run(args),
+        Command::ServeRewards(args) => serve_rewards::run(args),
         Command::Stage(command) => stage::run(command),
     };
     match result {
@@ -77,7 +94,9 @@ fn stop_on_signal() -> Result<&'static AtomicBool> {
                     if STOP.swap(true, Ordering::Relaxed) {
                         std::process::exit(130);
                     }
-                    eprintln!("stopping: finishing what is in hand (once more ends at once; nothing committed is lost)");
+                    eprintln!(
+                        "stopping: finishing what is in hand (once more ends at once; nothing committed is lost)"
+                    );
                 }
             });
         })

@@ -4,16 +4,22 @@
 //! Parquet, engines or trainers, keeps no state between samples, and gives the
 //! same verdict on any machine and thread.
 
+pub mod audit;
 pub mod choice;
+pub mod code;
+pub mod constraint;
 pub mod exact;
 pub mod expression;
 pub mod file;
 pub mod format;
+pub mod json_schema;
+pub mod judge;
 pub mod language;
 pub mod length;
 pub mod overlap;
 pub mod params;
 pub mod pattern;
+pub mod readability;
 pub mod registry;
 pub mod repetition;
 mod text;
@@ -23,6 +29,7 @@ pub mod think;
 pub(crate) mod testing;
 
 pub use file::{Judgement, RuleSet};
+pub mod math;
 
 use crate::schema::{FinishReason, Outcome};
 
@@ -97,4 +104,25 @@ pub trait Rule: Send + Sync {
     fn check_batch(&self, samples: &[Sample<'_>]) -> Vec<Verdict> {
         samples.iter().map(|sample| self.check(sample)).collect()
     }
+}
+
+/// Answers for every item, in order, from `workers` threads.
+fn in_parallel<T: Sync, R: Send>(items: &[T], workers: usize, answer: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            match items.get(index) {
+                Some(item) => done.push((index, answer(item))),
+                None => return done,
+            }
+        }
+    };
+    let mut answers: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("rules do not panic")).collect()
+    });
+    answers.sort_by_key(|(index, _)| *index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }

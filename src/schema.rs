@@ -56,3 +56,6 @@ words!(Outcome { Correct = "correct", Wrong = "wrong", CannotTell = "cannot_tell
 #[cfg(test)]
 #[path = "schema/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod golden;

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
-use crate::schema::DatasetKind;
+use crate::schema::{BatchExt, DatasetKind, Message, Role};
 use crate::store::ShardInfo;
 
-pub mod corpus;
 mod context;
+pub mod corpus;
 pub mod export;
 pub mod generate;
 pub mod group;
@@ -121,18 +121,52 @@ impl Outcome {
     }
 }
 
+/// A conversation out of a batch's list column.
+pub(crate) fn messages_at(batch: &arrow::array::RecordBatch, column: &str, row: usize) -> Result<Vec<Message>> {
+    use arrow::array::{Array, AsArray};
+    let turns = batch.list(column)?.value(row);
+    let turns = turns.as_struct();
+    let field = |name: &str| {
+        let column = turns.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        column.ok_or_else(|| Error::new(format!("a turn has no `{name}`")).in_field(name))
+    };
+    let (roles, contents) = (field("role")?, field("content")?);
+    (0..turns.len())
+        .map(|i| {
+            let role = Role::parse(roles.value(i))
+                .ok_or_else(|| Error::new(format!("`{}` is no role", roles.value(i))).in_field(column))?;
+            Ok(Message { role, content: contents.value(i).to_owned() })
+        })
+        .collect()
+}
+
+/// The rows of a batch at these indices, in their order.
+pub(crate) fn take_rows(batch: &arrow::array::RecordBatch, rows: &[u32]) -> Result<arrow::array::RecordBatch> {
+    let indices = arrow::array::UInt32Array::from(rows.to_vec());
+    arrow::compute::take_record_batch(batch, &indices)
+        .map_err(|e| Error::new("rows cannot be taken from a batch").caused_by(e))
+}
+
 /// A stage's kind and what reads its table.
 type Builder = (&'static str, &'static str, fn(&StageTable) -> Result<Box<dyn Stage>>);
 
 /// Every kind of stage, in the order of the flow, with one line for people.
 pub const KINDS: &[Builder] = &[
-    ("prompts", "import, generate, deduplicate and decontaminate prompts", |t| Ok(Box::new(t.config.read::<prompts::PromptsConfig>()?))),
+    ("prompts", "import, generate, deduplicate and decontaminate prompts", |t| {
+        Ok(Box::new(t.config.read::<prompts::PromptsConfig>()?))
+    }),
     ("generate", "sample completions from an engine", |t| Ok(Box::new(generate::GenerateStage::read(t)?))),
     ("verify", "judge completions by a rule file", |t| Ok(Box::new(t.config.read::<verify::VerifyConfig>()?))),
     ("group", "rewards and advantages by prompt", |t| Ok(Box::new(t.config.read::<group::GroupConfig>()?))),
-    ("select", "rejection sampling: keep what is worth training on", |t| Ok(Box::new(t.config.read::<select::SelectConfig>()?))),
-    ("corpus", "mix tracks to quotas into an SFT dataset with its card", |t| Ok(Box::new(corpus::CorpusStage::read(t)?))),
-    ("export", "write a dataset in the layout another tool reads", |t| Ok(Box::new(t.config.read::<export::ExportConfig>()?))),
+    ("select", "rejection sampling: keep what is worth training on", |t| {
+        Ok(Box::new(t.config.read::<select::SelectConfig>()?))
+    }),
+    ("corpus", "mix tracks to quotas into an SFT dataset with its card", |t| {
+        Ok(Box::new(corpus::CorpusStage::read(t)?))
+    }),
+    ("export", "write a dataset in the layout another tool reads", |t| {
+        Ok(Box::new(t.config.read::<export::ExportConfig>()?))
+    }),
 ];
 
 /// Reads a stage's table by its kind.
@@ -144,11 +178,16 @@ pub fn build(table: &StageTable) -> Result<Box<dyn Stage>> {
         Some((_, _, read)) => read(table),
         None => {
             let names: Vec<&str> = KINDS.iter().map(|(kind, ..)| *kind).collect();
-            let near = names.iter().min_by_key(|k| strsim::damerau_levenshtein(k, &table.kind)).expect("there are kinds");
+            let near =
+                names.iter().min_by_key(|k| strsim::damerau_levenshtein(k, &table.kind)).expect("there are kinds");
             let origin = table.config.get("kind").map_or(&table.origin, |node| &node.origin);
             let error = Error::usage(format!("there is no stage of the kind `{}`", table.kind));
             let close = strsim::damerau_levenshtein(near, &table.kind) <= 2;
-            let hint = if close { format!("did you mean `{near}`?") } else { format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", ")) };
+            let hint = if close {
+                format!("did you mean `{near}`?")
+            } else {
+                format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", "))
+            };
             Err(origin.locate(error).hint(hint))
         }
     }

@@ -23,3 +23,7 @@ pub use lookup::Lookup;
 pub use manifest::{MANIFEST_FILE, Manifest, SchemaName, TIMES_FILE, read_times, write_times};
 pub use reader::{Batches, Rows};
 pub use writer::{Naming, ShardInfo, ShardWriter, WriterOptions, sweep_unfinished};
+
+#[cfg(test)]
+#[path = "store/tests.rs"]
+mod tests;

@@ -68,7 +68,9 @@ impl Progress for Bar {
     fn start(&self, total: u64, unit: &'static str) {
         if total > 0 {
             self.0.set_length(total);
-            self.0.set_style(style(&format!("{{prefix}}  {{bar:24}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}")));
+            self.0.set_style(style(&format!(
+                "{{prefix}}  {{bar:24}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}"
+            )));
         } else {
             self.0.set_style(style(&format!("{{prefix}}  {{spinner}} {{pos}} {unit}  {{per_sec}}  {{msg}}")));
         }

@@ -1,15 +1,33 @@
 //! `gristmill run`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::progress::Terminal;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::pipeline::{self, Options};
 use crate::recipe::Recipe;
 use crate::store::Location;
 
-/// The recipe that runs when none is given: the repository's `datasets/quickstart.toml`.
+/// The recipe that runs when none is given.
 const EMBEDDED: &str = include_str!("../../datasets/quickstart.toml");
+/// The files it reads, beside it.
+const SAMPLE: &[(&str, &str)] = &[
+    ("questions.jsonl", include_str!("../../datasets/sample/questions.jsonl")),
+    ("completions.jsonl", include_str!("../../datasets/sample/completions.jsonl")),
+    ("evaluation.jsonl", include_str!("../../datasets/sample/evaluation.jsonl")),
+];
+
+/// Unpacks the embedded recipe's files; they are gone when the guard is dropped.
+fn unpack_sample() -> Result<tempfile::TempDir> {
+    let failed = || "the embedded sample cannot be unpacked".to_owned();
+    let dir = tempfile::tempdir().or_fail(failed)?;
+    let folder = dir.path().join("sample");
+    std::fs::create_dir(&folder).or_fail(failed)?;
+    for (name, text) in SAMPLE {
+        std::fs::write(folder.join(name), text).or_fail(failed)?;
+    }
+    Ok(dir)
+}
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
@@ -43,13 +61,21 @@ pub struct Args {
 
 fn parse_part(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    parts.filter(|(i, n): &(usize, usize)| i < n).ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
+    parts
+        .filter(|(i, n): &(usize, usize)| i < n)
+        .ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
 }
 
 pub fn run(args: Args) -> Result<()> {
+    let mut sample = None;
     let recipe = match &args.recipe {
         Some(path) => Recipe::load(path, &args.set)?,
-        None => Recipe::parse("quickstart.toml", EMBEDDED, Path::new("."), &args.set)?,
+        None => {
+            let dir = unpack_sample()?;
+            let recipe = Recipe::parse("quickstart.toml", EMBEDDED, dir.path(), &args.set)?;
+            sample = Some(dir);
+            recipe
+        }
     };
     let out = Location::parse(&args.out.unwrap_or_else(|| format!("runs/{}", recipe.name)))?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -61,6 +87,7 @@ pub fn run(args: Args) -> Result<()> {
     let options = Options { from: args.from, only: args.only, part: args.shard, threads, dry_run: args.dry_run };
     let stop = super::stop_on_signal()?;
     let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop)?;
+    drop(sample);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
     } else if !options.dry_run {

@@ -71,16 +71,23 @@ pub fn run(command: Command) -> Result<()> {
         Command::Export(args) => ("export", args),
     };
     let mut overrides = vec![format!("seed={}", args.seed)];
-    let named =
-        [("prompts", args.prompts), ("completions", args.completions), ("verdicts", args.verdicts), ("groups", args.groups), ("rules", args.rules)];
+    let named = [
+        ("prompts", args.prompts),
+        ("completions", args.completions),
+        ("verdicts", args.verdicts),
+        ("groups", args.groups),
+        ("rules", args.rules),
+    ];
     for (key, value) in named {
         overrides.extend(value.map(|value| format!("stages.{kind}.{key}={}", toml::Value::String(value))));
     }
     overrides.extend(args.set.into_iter().map(|set| format!("stages.{kind}.{set}")));
     let (name, text, base) = match &args.config {
         Some(path) => {
-            let text = crate::error::Context::or_fail(std::fs::read_to_string(path), || "the stage's file cannot be read".to_owned())
-                .map_err(|e| e.in_file(path.display()))?;
+            let text = crate::error::Context::or_fail(std::fs::read_to_string(path), || {
+                "the stage's file cannot be read".to_owned()
+            })
+            .map_err(|e| e.in_file(path.display()))?;
             (path.display().to_string(), text, path.parent().unwrap_or(Path::new(".")).to_owned())
         }
         None => (format!("gristmill {kind}"), String::new(), Path::new(".").to_owned()),

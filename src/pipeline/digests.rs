@@ -27,7 +27,13 @@ struct Known {
 impl Digests {
     /// What an earlier run of this folder found; a damaged file only costs reading again.
     pub fn load(run_folder: &Location) -> Self {
-        let known = run_folder.join(FILE).read().ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let known = run_folder
+            .join(FILE)
+            .read_if_exists()
+            .ok()
+            .flatten()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         Digests { known: Mutex::new(known) }
     }
 
@@ -36,10 +42,10 @@ impl Digests {
         let known = self.known.lock().expect("no holder panics");
         let bytes = serde_json::to_vec_pretty(&*known).expect("digests are plain data");
         let file = run_folder.join(FILE);
-        if file.read().ok().as_deref() == Some(&bytes[..]) {
+        if file.read_if_exists()?.as_deref() == Some(&bytes[..]) {
             return Ok(());
         }
-        file.write(&bytes)
+        file.write(bytes)
     }
 
     /// BLAKE3 of a local file's bytes, as hex.

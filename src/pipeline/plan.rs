@@ -81,7 +81,14 @@ impl Plan {
             .map(|(number, &i)| {
                 let (table, stage, inputs) = parts[i].take().expect("an order names each stage once");
                 let folder = out.join(&format!("{}_{}", number + 1, table.name));
-                Planned { name: table.name.clone(), kind: table.kind.clone(), folder, inputs, stage, table: table.clone() }
+                Planned {
+                    name: table.name.clone(),
+                    kind: table.kind.clone(),
+                    folder,
+                    inputs,
+                    stage,
+                    table: table.clone(),
+                }
             })
             .collect();
         Ok(Plan { stages })
@@ -93,11 +100,6 @@ impl Plan {
 }
 
 impl Planned {
-    /// Points an error at the stage's table in the recipe.
-    pub(super) fn locate(&self, key: &str, error: Error) -> Error {
-        locate(&self.table, key, error)
-    }
-
     /// Opens the inputs: other stages' folders, or datasets of the user's.
     pub(super) fn open_inputs(&self, plan: &Plan, recipe: &Recipe) -> Result<BTreeMap<String, Dataset>> {
         let mut datasets = BTreeMap::new();
@@ -106,14 +108,20 @@ impl Planned {
                 Some(stage) => stage.folder.clone(),
                 None => Location::parse(&recipe.resolve(&input.of))?,
             };
-            let dataset = Dataset::open(&location).map_err(|e| e.context(format!("the input `{}` of `{}`", input.key, self.name)))?;
+            let dataset = Dataset::open(&location)
+                .map_err(|e| e.context(format!("the input `{}` of `{}`", input.key, self.name)))?;
             datasets.insert(input.key.clone(), dataset);
         }
         Ok(datasets)
     }
 
     /// What the output depends on, as one BLAKE3 in hex.
-    pub(super) fn fingerprint(&self, recipe: &Recipe, digests: &Digests, inputs: &BTreeMap<String, Dataset>) -> Result<String> {
+    pub(super) fn fingerprint(
+        &self,
+        recipe: &Recipe,
+        digests: &Digests,
+        inputs: &BTreeMap<String, Dataset>,
+    ) -> Result<String> {
         let resolve = |path: &str| recipe.resolve(path);
         let digest_file = |path: &str| digests.of_path(path);
         let materials = self
@@ -181,7 +189,10 @@ fn check_input(
             if Location::parse(&path)?.exists()? {
                 return Ok(());
             }
-            let message = format!("`{}` of the stage `{}` is neither a stage nor a dataset: `{}`", input.key, table.name, input.of);
+            let message = format!(
+                "`{}` of the stage `{}` is neither a stage nor a dataset: `{}`",
+                input.key, table.name, input.of
+            );
             let names: Vec<&str> = recipe.stages.iter().map(|s| s.name.as_str()).collect();
             let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &input.of));
             let hint = match near {
@@ -197,8 +208,10 @@ fn check_input(
 /// written first.
 fn running_order(recipe: &Recipe, inputs: &[&[Input]]) -> Result<Vec<usize>> {
     let index: HashMap<&str, usize> = recipe.stages.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
-    let needs: Vec<Vec<usize>> =
-        inputs.iter().map(|inputs| inputs.iter().filter_map(|input| index.get(input.of.as_str()).copied()).collect()).collect();
+    let needs: Vec<Vec<usize>> = inputs
+        .iter()
+        .map(|inputs| inputs.iter().filter_map(|input| index.get(input.of.as_str()).copied()).collect())
+        .collect();
     let mut order = Vec::new();
     let mut placed = vec![false; needs.len()];
     while order.len() < needs.len() {

@@ -12,7 +12,7 @@ use super::plan::{Plan, Planned, State};
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Progress, StageContext};
-use crate::store::{Dataset, Journal, Location, Manifest};
+use crate::store::{Dataset, Journal, Location, Manifest, SyncPolicy};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -67,7 +67,13 @@ pub struct RunSummary {
 /// # Errors
 /// The first stage that fails; everything committed before stays. [`Error::interrupted`]
 /// after Ctrl-C: what was in hand is committed.
-pub fn run(recipe: &Recipe, out: &Location, options: &Options, reporter: &dyn Reporter, stop: &AtomicBool) -> Result<RunSummary> {
+pub fn run(
+    recipe: &Recipe,
+    out: &Location,
+    options: &Options,
+    reporter: &dyn Reporter,
+    stop: &AtomicBool,
+) -> Result<RunSummary> {
     let start = Instant::now();
     let plan = Plan::new(recipe, out)?;
     for (flag, name) in [("--from", &options.from), ("--only", &options.only)] {
@@ -75,7 +81,8 @@ pub fn run(recipe: &Recipe, out: &Location, options: &Options, reporter: &dyn Re
             && plan.find(name).is_none()
         {
             let names: Vec<&str> = plan.stages.iter().map(|s| s.name.as_str()).collect();
-            return Err(Error::usage(format!("{flag} {name}: the recipe has no such stage")).hint(format!("it has: {}", names.join(", "))));
+            return Err(Error::usage(format!("{flag} {name}: the recipe has no such stage"))
+                .hint(format!("it has: {}", names.join(", "))));
         }
     }
     let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
@@ -146,8 +153,11 @@ impl Planned {
     }
 
     fn summary(&self, cached: bool, seconds: f64) -> Result<StageSummary> {
-        let manifest = Manifest::load(&self.folder)?
-            .ok_or_else(|| Error::new("the stage's manifest is gone").in_file(&self.folder).hint("another process removed it; run again"))?;
+        let manifest = Manifest::load(&self.folder)?.ok_or_else(|| {
+            Error::new("the stage's manifest is gone")
+                .in_file(&self.folder)
+                .hint("another process removed it; run again")
+        })?;
         Ok(StageSummary {
             stage: self.name.clone(),
             kind: self.kind.clone(),
@@ -182,10 +192,14 @@ fn execute(
         State::Cached | State::Changed | State::Retry { .. } => BTreeMap::new(),
     };
     if done.is_empty() && !matches!(state, State::Retry { .. }) {
-        clear(folder, fingerprint)?;
+        clear(folder)?;
     }
-    let (journal, _) = Journal::open(&journal_file(folder, options.part))?;
-    if journal.is_empty() {
+    let mut is_new = true;
+    let mut journal = Journal::open(&journal_file(folder, options.part), SyncPolicy::default(), |_| {
+        is_new = false;
+        Ok(())
+    })?;
+    if is_new {
         journal.append(fingerprint.as_bytes())?;
     }
     let resolve = |path: &str| recipe.resolve(path);
@@ -209,21 +223,10 @@ fn execute(
         _ => e.context(format!("stage `{}`", planned.name)),
     })?;
     drop(cx);
-    Manifest {
-        stage: planned.name.clone(),
-        kind: planned.kind.clone(),
-        output: planned.stage.output(),
-        fingerprint: fingerprint.to_owned(),
-        shards: outcome.shards,
-        drops: outcome.drops,
-        counts: outcome.counts,
-        facts: outcome.facts,
-    }
-    .commit(folder)?;
-    for file in folder.list()? {
-        if is_journal(&file) {
-            folder.join(&file).delete()?;
-        }
+    let manifest = Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
+    Manifest { drops: outcome.drops, counts: outcome.counts, facts: outcome.facts, ..manifest }.commit(folder)?;
+    for entry in folder.list()?.iter().filter(|entry| is_journal(&entry.name)) {
+        Journal::delete(&folder.join(&entry.name))?;
     }
     Ok(())
 }
@@ -241,30 +244,36 @@ fn is_journal(file: &str) -> bool {
 /// Finished shards of every part, if their journal carries this fingerprint.
 fn read_journals(folder: &Location, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
     let mut done = BTreeMap::new();
-    for file in folder.list()?.iter().filter(|file| file.starts_with(JOURNAL)) {
-        let mut records = Journal::replay(&folder.join(file))?.into_iter();
-        if records.next().is_none_or(|first| first != fingerprint.as_bytes()) {
-            continue;
-        }
-        for record in records {
-            if let Ok((shard, outcome)) = serde_json::from_slice::<(usize, Outcome)>(&record) {
-                done.insert(shard, outcome);
+    for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
+        let mut is_ours = None;
+        Journal::replay(&folder.join(&entry.name), |record| {
+            match is_ours {
+                None => is_ours = Some(record == fingerprint.as_bytes()),
+                Some(false) => {}
+                Some(true) => {
+                    if let Ok((shard, outcome)) = serde_json::from_slice::<(usize, Outcome)>(record) {
+                        done.insert(shard, outcome);
+                    }
+                }
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(done)
 }
 
-/// Removes what an earlier configuration left: shards, manifest, journals of other fingerprints.
-/// Request journals name their own fingerprint, so they may stay.
-fn clear(folder: &Location, fingerprint: &str) -> Result<()> {
-    for file in folder.list()? {
-        let ours = file.starts_with('_') || file.ends_with(".parquet") || file.contains("/") || file == "README.md";
-        let keep = file.starts_with(JOURNAL)
-            && Journal::replay(&folder.join(&file))?.first().is_some_and(|first| first == fingerprint.as_bytes())
-            || file.starts_with("_requests");
-        if ours && !keep {
-            folder.join(&file).delete()?;
+/// Removes what an earlier configuration left. Request journals name what they answer, so they
+/// stay: a change that does not touch the requests does not cost their answers.
+fn clear(folder: &Location) -> Result<()> {
+    for entry in folder.list()? {
+        let file = folder.join(&entry.name);
+        match entry.name.as_str() {
+            name if name.starts_with("_requests") => {}
+            name if name.starts_with(JOURNAL) => Journal::delete(&file)?,
+            "data" | "_spill" if entry.is_folder => clear(&file)?,
+            name if name.starts_with('_') || name == "README.md" => file.delete()?,
+            name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
+            _ => {}
         }
     }
     Ok(())
@@ -275,7 +284,9 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
     let marker = out.join("run.json");
     if marker.exists()? {
         let bytes = marker.read()?;
-        let owner: serde_json::Value = serde_json::from_slice(&bytes).or_fail(|| "`run.json` is damaged".to_owned()).map_err(|e| e.in_file(&marker))?;
+        let owner: serde_json::Value = serde_json::from_slice(&bytes)
+            .or_fail(|| "`run.json` is damaged".to_owned())
+            .map_err(|e| e.in_file(&marker))?;
         let name = owner.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
         if name != recipe.name {
             return Err(Error::new(format!("the folder belongs to the run `{name}`, not to `{}`", recipe.name))
@@ -284,17 +295,23 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
         }
     } else {
         if !out.list()?.is_empty() {
-            return Err(Error::new("the output folder is not empty and is not a run of gristmill").in_file(out).hint("choose another folder with `--out`"));
+            return Err(Error::new("the output folder is not empty and is not a run of gristmill")
+                .in_file(out)
+                .hint("choose another folder with `--out`"));
         }
         let owner = serde_json::json!({ "name": recipe.name, "gristmill": env!("CARGO_PKG_VERSION") });
-        marker.write(format!("{owner:#}\n").as_bytes())?;
+        marker.write(format!("{owner:#}\n"))?;
     }
-    let Some(folder) = out.local_path().filter(|_| options.part.is_none()) else { return Ok(None) };
+    let Some(folder) = out.as_local().filter(|_| options.part.is_none()) else { return Ok(None) };
     let path = folder.join("_lock");
-    let file = File::create(&path).or_fail(|| "the run's lock cannot be made".to_owned()).map_err(|e| e.in_file(path.display()))?;
+    let file = File::create(&path)
+        .or_fail(|| "the run's lock cannot be made".to_owned())
+        .map_err(|e| e.in_file(path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(_) => Err(Error::new("another process is running in this folder").in_file(out).hint("wait for it, or choose another folder with `--out`")),
+        Err(_) => Err(Error::new("another process is running in this folder")
+            .in_file(out)
+            .hint("wait for it, or choose another folder with `--out`")),
     }
 }
 
@@ -303,10 +320,12 @@ struct RunLog(Option<Mutex<File>>);
 
 impl RunLog {
     fn open(out: &Location, dry_run: bool) -> Result<RunLog> {
-        let Some(folder) = out.local_path().filter(|_| !dry_run) else { return Ok(RunLog(None)) };
+        let Some(folder) = out.as_local().filter(|_| !dry_run) else { return Ok(RunLog(None)) };
         let path = folder.join("run.jsonl");
         let file = File::options().create(true).append(true).open(&path);
-        Ok(RunLog(Some(Mutex::new(file.or_fail(|| "the run's log cannot be opened".to_owned()).map_err(|e| e.in_file(path.display()))?))))
+        Ok(RunLog(Some(Mutex::new(
+            file.or_fail(|| "the run's log cannot be opened".to_owned()).map_err(|e| e.in_file(path.display()))?,
+        ))))
     }
 
     fn event(&self, stage: &str, event: &str, more: serde_json::Value) -> Result<()> {
@@ -317,6 +336,9 @@ impl RunLog {
             line.extend(more.into_iter().filter(|(key, _)| key != "stage"));
         }
         let text = format!("{line}\n");
-        file.lock().expect("no holder panics").write_all(text.as_bytes()).or_fail(|| "the run's log cannot be written".to_owned())
+        file.lock()
+            .expect("no holder panics")
+            .write_all(text.as_bytes())
+            .or_fail(|| "the run's log cannot be written".to_owned())
     }
 }

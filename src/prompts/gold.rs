@@ -72,7 +72,8 @@ fn number_text(number: &serde_json::Number) -> Option<String> {
 /// GSM8K's answer text: the worked solution, then `#### gold` (or a last line `A: gold`, as its
 /// authors' model solutions have it). `None` without a marker.
 pub fn split_marked(text: &str) -> Option<(&str, &str)> {
-    if let Some((solution, gold)) = text.rsplit_once("####") {
+    // More than a line after the marks is a heading of Markdown.
+    if let Some((solution, gold)) = text.rsplit_once("####").filter(|(_, gold)| !gold.trim().contains('\n')) {
         return Some((solution.trim(), gold.trim()));
     }
     let (solution, last) = text.trim_end().rsplit_once('\n')?;
@@ -174,8 +175,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_balanced_content_comes_back_from_its_box(inner in r"[a-z0-9 +\\{}]{0,40}", before in ".{0,40}") {
-            prop_assume!(balanced(&format!("{inner}}}")) == Some(inner.as_str()) && !inner.contains("box"));
+        fn any_balanced_content_comes_back_from_its_box(parts in prop::collection::vec(r"[a-z0-9 +]{0,8}", 4), before in "[^\\\\]{0,40}") {
+            let inner = format!("{}{{{}}}\\{{{}{{}}{}", parts[0], parts[1], parts[2], parts[3]);
             let text = format!("{before} \\boxed{{{inner}}} done");
             prop_assert_eq!(last_boxed(&text), Some(inner.trim()));
         }

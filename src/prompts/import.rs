@@ -97,6 +97,10 @@ impl Importer {
         let Some(first) = files.first() else {
             return Err(Error::usage("the source names no file").hint("give it one: `path = \"prompts.jsonl\"`"));
         };
+        if let Some(tag) = config.language.as_ref().filter(|tag| language::normalise_tag(tag).is_none()) {
+            let error = Error::usage(format!("`{tag}` is no language tag"));
+            return Err(error.hint("write a BCP 47 tag such as `en`, `fr` or `zh`"));
+        }
         let name = config.name.clone().unwrap_or_else(|| stem(first));
         Ok(Importer {
             config: config.clone(),
@@ -107,6 +111,11 @@ impl Importer {
             ids: HashSet::new(),
             done: false,
         })
+    }
+
+    /// The files it reads, in order.
+    pub fn files(&self) -> &[PathBuf] {
+        self.files.as_slice()
     }
 
     /// The source's name, as rows carry it.
@@ -203,8 +212,7 @@ impl Importer {
             license: draft.license.or_else(|| self.config.license.clone()),
             extra: extra(row.columns, &draft.used, &self.config.extra),
         };
-        let told =
-            draft.language.or_else(|| self.config.language.clone()).and_then(|tag| language::normalise_tag(&tag));
+        let told = draft.language.or_else(|| self.config.language.as_deref().and_then(language::normalise_tag));
         prompt.language = told.unwrap_or_else(|| language::detect(prompt.question()).to_owned());
         Imported { prompt: mint(prompt), file, place: row.place }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::gold::{Gold, last_boxed, split_marked, strip_calculator};
+use super::language::normalise_tag;
 use super::messages;
 use super::read::{Fault, Row, kind};
 use super::source::{ColumnRef, SourceConfig};
@@ -131,7 +132,7 @@ pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, 
         solution,
         verification,
         domain: domain.or_else(|| config.domain.clone()).or_else(|| layout.domain().map(str::to_owned)),
-        language: cells.text(&map.language, LANGUAGE),
+        language: language(&mut cells, &map.language),
         difficulty: difficulty(&mut cells, layout, config)?,
         source: cells.text(&map.source, sources),
         license: cells.text(&map.license, &["license", "licence"]),
@@ -225,7 +226,7 @@ fn gold(
     let found = match value {
         None | Some(Value::Null) => Gold::Missing("absent"),
         Some(Value::String(text)) => match split_marked(text) {
-            Some((worked, gold)) if layout == Layout::Gsm8k || text.contains('\n') || text.contains("####") => {
+            Some((worked, gold)) => {
                 solution.get_or_insert_with(|| strip_calculator(worked));
                 Gold::of_text(gold)
             }
@@ -234,6 +235,9 @@ fn gold(
         },
         Some(Value::Object(object)) => match find(object, GOLD).and_then(|(_, value)| Gold::of_value(value)) {
             Some(gold) => {
+                if object.keys().any(|key| !GOLD.iter().chain(SOLUTION).any(|name| key.eq_ignore_ascii_case(name))) {
+                    verification.get_or_insert_with(|| Value::Object(object.clone()).to_string());
+                }
                 if solution.is_none() {
                     let worked = find(object, SOLUTION).and_then(|(_, value)| text_list(value));
                     *solution =
@@ -318,6 +322,16 @@ fn difficulty(cells: &mut Cells<'_>, layout: Layout, config: &SourceConfig) -> R
     } else {
         None
     })
+}
+
+/// The tag of the question's language. A `language` column that names another kind (`python`) stays in `extra`.
+fn language(cells: &mut Cells<'_>, column: &Option<ColumnRef>) -> Option<String> {
+    let read = cells.used.len();
+    let tag = cells.text(column, LANGUAGE).and_then(|text| normalise_tag(&text));
+    if tag.is_none() {
+        cells.used.truncate(read);
+    }
+    tag
 }
 
 /// A row's columns, and which of them were read.

@@ -56,6 +56,8 @@ dataset! {
         pub seed: Option<u64>,
         /// Sampling settings as canonical JSON.
         pub sampling: String,
+        /// What the source of a recorded completion says of it, `correct` or `wrong`; null where it says nothing.
+        pub label: Option<String>,
         /// What went wrong; null unless `finish_reason` is `error`.
         pub error: Option<String>,
     }

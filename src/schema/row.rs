@@ -56,7 +56,7 @@ macro_rules! dataset {
         }
     ) => {
         $(#[doc = $struct_doc])*
-        #[derive(Clone, Debug, PartialEq)]
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         pub struct $name {
             $( $(#[doc = $doc])+ pub $field: $type, )+
         }

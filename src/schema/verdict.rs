@@ -15,7 +15,7 @@ pub enum Outcome {
 }
 
 /// One rule's verdict inside a [`VerdictRow`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Score {
     /// The name the rule file gives the rule.
     pub rule: String,

@@ -96,7 +96,8 @@ impl StageContext<'_> {
                         if failed.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
                             return;
                         }
-                        let result = make(shard).and_then(|outcome| self.finish_shard(shard, &outcome).map(|()| outcome));
+                        let result =
+                            make(shard).and_then(|outcome| self.finish_shard(shard, &outcome).map(|()| outcome));
                         failed.fetch_or(result.is_err(), Ordering::Relaxed);
                         results.lock().expect("no holder panics").insert(shard, result);
                     }
@@ -123,7 +124,7 @@ impl StageContext<'_> {
     }
 
     /// This machine's shards are done, others' are not.
-    fn waits_for_others(&self, total: usize) -> Error {
+    pub(super) fn waits_for_others(&self, total: usize) -> Error {
         let (index, of) = self.part.unwrap_or((0, 1));
         Error::new(format!("the stage `{}` is done for part {index}/{of} of its {total} shards", self.name))
             .hint("when every part has run, run the recipe once more without `--shard`, or with any of them")

@@ -74,8 +74,11 @@ impl CorpusStage {
         for track in &config.tracks {
             let sum: u64 = track.domains.values().sum();
             if track.rows.is_some_and(|rows| !track.domains.is_empty() && rows != sum) {
-                let message = format!("track `{}` wants {} rows, its domains {sum}", track.name, track.rows.unwrap_or(0));
-                return Err(place("tracks").locate(Error::usage(message)).hint("leave one of `rows` and `domains` out"));
+                let message =
+                    format!("track `{}` wants {} rows, its domains {sum}", track.name, track.rows.unwrap_or(0));
+                return Err(place("tracks")
+                    .locate(Error::usage(message))
+                    .hint("leave one of `rows` and `domains` out"));
             }
         }
         Ok(CorpusStage(config))
@@ -130,7 +133,7 @@ impl CorpusStage {
         let mut source_row = 0;
         for (i, track) in self.0.tracks.iter().enumerate() {
             let places = &choice.places;
-            let lookup = Lookup::build(cx.input(&prompts_key(i))?, "prompt_id", None)?;
+            let lookup = Lookup::build(cx.input(&prompts_key(i))?, Some(DatasetKind::Prompts), "prompt_id", None)?;
             let mut rows: Vec<(usize, u32, CorpusRow)> = Vec::new();
             let mut give = |row: CorpusRow, place: u32, flush: bool| -> Result<()> {
                 statistics.add(&row);
@@ -176,7 +179,13 @@ impl CorpusStage {
     }
 
     /// First pass: ids, domains, and whether there is anything to learn from.
-    fn read_keys(&self, cx: &StageContext<'_>, index: usize, track: &TrackConfig, out: &mut Vec<Candidate>) -> Result<()> {
+    fn read_keys(
+        &self,
+        cx: &StageContext<'_>,
+        index: usize,
+        track: &TrackConfig,
+        out: &mut Vec<Candidate>,
+    ) -> Result<()> {
         let input = cx.input(&track.rows_key(index))?;
         let (kind, columns): (_, &[&str]) = match track.groups {
             Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain"]),
@@ -199,7 +208,8 @@ impl CorpusStage {
 
 fn prompt_of(lookup: &Lookup, id: &str) -> Result<Prompt> {
     let (batch, row) = lookup.get(id)?.ok_or_else(|| {
-        Error::new(format!("a group answers a prompt that is not there: {id}")).hint("give the track the prompts its completions were made from")
+        Error::new(format!("a group answers a prompt that is not there: {id}"))
+            .hint("give the track the prompts its completions were made from")
     })?;
     let mut rows = Prompt::from_batch(&batch.slice(row, 1))?;
     Ok(rows.remove(0))
@@ -233,7 +243,8 @@ fn layout_of(layout: &[OutShard], place: u32) -> usize {
 
 fn from_group(track: &TrackConfig, group: GroupRow, prompt: Prompt) -> Result<CorpusRow> {
     let text = group.text.ok_or_else(|| {
-        Error::new(format!("the completion {} has no text", group.completion_id)).hint("make the groups with `carry = true`")
+        Error::new(format!("the completion {} has no text", group.completion_id))
+            .hint("make the groups with `carry = true`")
     })?;
     let parts = think::split(&text);
     let (reasoning, answer) = (parts.reasoning.map(str::to_owned), parts.answer.to_owned());

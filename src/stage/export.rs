@@ -61,11 +61,20 @@ impl Stage for ExportConfig {
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let input = cx.input("input")?;
-        let kind = input.kind()?.ok_or_else(|| Error::new("the dataset is none that gristmill knows").in_file(input.location()))?;
+        let kind = input
+            .kind()?
+            .ok_or_else(|| Error::new("the dataset is none that gristmill knows").in_file(input.location()))?;
         let prompts = match (&self.prompts, kind) {
-            (Some(_), _) => Some(Lookup::build(cx.input("prompts")?, "prompt_id", Some(&["prompt_id", "messages"]))?),
+            (Some(_), _) => Some(Lookup::build(
+                cx.input("prompts")?,
+                Some(DatasetKind::Prompts),
+                "prompt_id",
+                Some(&["prompt_id", "messages"]),
+            )?),
             (None, DatasetKind::Groups) => {
-                return Err(Error::usage("groups hold no prompts").hint("add `prompts = …`: the prompts the groups answer"));
+                return Err(
+                    Error::usage("groups hold no prompts").hint("add `prompts = …`: the prompts the groups answer")
+                );
             }
             (None, _) => None,
         };
@@ -103,7 +112,8 @@ struct Lines {
 
 impl Lines {
     fn push(&mut self, row: Value) -> Result<()> {
-        serde_json::to_writer(&mut self.bytes, &row).map_err(|e| Error::new("a row cannot be written as JSON").caused_by(e))?;
+        serde_json::to_writer(&mut self.bytes, &row)
+            .map_err(|e| Error::new("a row cannot be written as JSON").caused_by(e))?;
         self.bytes.push(b'\n');
         self.rows += 1;
         Ok(())
@@ -112,7 +122,8 @@ impl Lines {
 
 impl ExportConfig {
     fn unfit(&self, kind: DatasetKind) -> Error {
-        Error::usage(format!("{kind} cannot be exported as {:?}", self.format)).hint("see the table in the stage's documentation: README, \"Export\"")
+        Error::usage(format!("{kind} cannot be exported as {:?}", self.format))
+            .hint("see the table in the stage's documentation: README, \"Export\"")
     }
 
     fn corpus_row(&self, row: CorpusRow) -> Result<Value> {
@@ -126,7 +137,8 @@ impl ExportConfig {
             ExportFormat::Sharegpt => {
                 let system = messages.first().filter(|m| m.role == Role::System).map(|m| m.content.clone());
                 let turns = messages.iter().filter(|m| m.role != Role::System);
-                let turns: Vec<Value> = turns.map(|m| json!({ "from": sharegpt_name(m.role), "value": m.content })).collect();
+                let turns: Vec<Value> =
+                    turns.map(|m| json!({ "from": sharegpt_name(m.role), "value": m.content })).collect();
                 json!({ "conversations": turns, "system": system.unwrap_or_default() })
             }
             ExportFormat::Preference | ExportFormat::Verl => return Err(self.unfit(DatasetKind::Corpus)),
@@ -164,7 +176,8 @@ impl ExportConfig {
             let bounds = boundaries(&batch)?;
             let rows = GroupRow::from_batch(&batch)?;
             for pair in bounds.windows(2) {
-                let scored = || rows[pair[0]..pair[1]].iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?)));
+                let scored =
+                    || rows[pair[0]..pair[1]].iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?)));
                 // Of equals the first sampled wins on both sides.
                 let best = scored().reduce(|a, b| if b.0 > a.0 { b } else { a });
                 let worst = scored().reduce(|a, b| if b.0 < a.0 { b } else { a });
@@ -173,7 +186,9 @@ impl ExportConfig {
                     continue;
                 }
                 let id = &rows[pair[0]].prompt_id;
-                let (prompt, at) = prompts.get(id)?.ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
+                let (prompt, at) = prompts
+                    .get(id)?
+                    .ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
                 out.push(preference(&super::messages_at(&prompt, "messages", at)?, best.1, worst.1))?;
             }
         }

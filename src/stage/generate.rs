@@ -5,18 +5,22 @@
 //! in flight; a shard whose last sample has arrived is sorted and written.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
 use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
+use crate::engine::vllm::{VllmConfig, VllmEngine};
 use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::error::{Error, Result};
+use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
 use crate::seed::{content_id, sample_seed};
-use crate::store::{Journal, Manifest, ShardWriter, WriterOptions};
+use crate::store::{Journal, Manifest, ShardWriter, SyncPolicy, WriterOptions};
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,7 +48,19 @@ fn one() -> u32 {
 #[derive(Clone, Debug)]
 enum EngineConfig {
     Replay(ReplayConfig),
+    Local(LocalConfig),
+    Vllm(Box<VllmConfig>),
 }
+
+/// The embedded engine: a model in Hugging Face form, run in this process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalConfig {
+    /// Folder with `config.json`, safetensors and `tokenizer.json`.
+    model: String,
+}
+
+const ENGINES: &str = "engines: local, replay, vllm";
 
 /// The stage.
 pub struct GenerateStage {
@@ -67,11 +83,13 @@ impl GenerateStage {
             return Err(table.origin.locate(error).hint("add `engine = { kind = \"replay\", … }`"));
         };
         let Some(kind) = engine.remove("kind") else {
-            return Err(engine.origin.locate(Error::usage("the engine has no `kind`")).hint("engines: replay"));
+            return Err(engine.origin.locate(Error::usage("the engine has no `kind`")).hint(ENGINES));
         };
         let engine = match kind.text() {
             Some("replay") => EngineConfig::Replay(engine.read()?),
-            _ => return Err(kind.origin.locate(Error::usage("there is no such engine")).hint("engines: replay")),
+            Some("local") => EngineConfig::Local(engine.read()?),
+            Some("vllm") => EngineConfig::Vllm(Box::new(engine.read()?)),
+            _ => return Err(kind.origin.locate(Error::usage("there is no such engine")).hint(ENGINES)),
         };
         let config: GenerateConfig = node.read()?;
         if config.samples == 0 {
@@ -84,6 +102,9 @@ impl GenerateStage {
     fn engine_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<String> {
         match &self.engine {
             EngineConfig::Replay(config) => config.files.iter().map(|file| resolve(file)).collect(),
+            EngineConfig::Local(config) => model_files(Path::new(&resolve(&config.model))),
+            // A server's model identifies itself when the stage runs.
+            EngineConfig::Vllm(_) => Vec::new(),
         }
     }
 
@@ -93,12 +114,24 @@ impl GenerateStage {
             EngineConfig::Replay(config) => {
                 let mut hasher = blake3::Hasher::new();
                 for file in &files {
-                    hasher.update_mmap_rayon(file).map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
+                    hasher
+                        .update_mmap_rayon(file)
+                        .map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
                 }
                 let digest = hasher.finalize().to_hex().to_string();
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Ok(Box::new(Replay::open(config, &paths, digest)?))
             }
+            EngineConfig::Local(config) => {
+                let folder = cx.resolve(&config.model);
+                let model = Model::load(Path::new(&folder))?;
+                let tokenizer = Tokenizer::load(Path::new(&folder))?;
+                let name =
+                    Path::new(&folder).file_name().map_or(folder.clone(), |name| name.to_string_lossy().into_owned());
+                let model = Arc::new(RwLock::new(model));
+                Ok(Box::new(LocalEngine::new(model, Arc::new(tokenizer), name, LocalOptions::default())?))
+            }
+            EngineConfig::Vllm(config) => Ok(Box::new(VllmEngine::connect((**config).clone(), None)?)),
         }
     }
 
@@ -133,7 +166,10 @@ impl Stage for GenerateStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        self.engine_files(cx.resolve).into_iter().map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?))).collect()
+        self.engine_files(cx.resolve)
+            .into_iter()
+            .map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?)))
+            .collect()
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -190,8 +226,11 @@ impl Stage for GenerateStage {
         if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
             return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
         }
-        let mut fresh: BTreeMap<usize, Outcome> =
-            made.shards.into_iter().filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome))).collect();
+        let mut fresh: BTreeMap<usize, Outcome> = made
+            .shards
+            .into_iter()
+            .filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome)))
+            .collect();
         let mut sum = Outcome::default();
         for shard in 0..total {
             let done = fresh.remove(&shard).or_else(|| cx.finished(shard).cloned());
@@ -211,18 +250,24 @@ impl GenerateStage {
     fn open_journal(&self, cx: &StageContext<'_>, info: &EngineInfo) -> Result<(Journal, HashMap<String, Completion>)> {
         let name = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
         let file = cx.folder.join(&name);
-        let head = serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
+        let head =
+            serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
         let mut answered = HashMap::new();
-        let records = Journal::replay(&file)?;
-        let same = records.first().is_some_and(|first| first == head.as_bytes());
-        if same {
-            for record in &records[1..] {
-                if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
-                    answered.insert(completion.completion_id.clone(), completion);
+        let mut same = None;
+        Journal::replay(&file, |record| {
+            match same {
+                None => same = Some(record == head.as_bytes()),
+                Some(false) => {}
+                Some(true) => {
+                    if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
+                        answered.insert(completion.completion_id.clone(), completion);
+                    }
                 }
             }
-        } else if !records.is_empty() {
-            file.delete()?;
+            Ok(())
+        })?;
+        if same == Some(false) {
+            Journal::delete(&file)?;
         }
         // Rows that a finished earlier run got answered; only the failed ones are asked again.
         if Manifest::load(cx.folder)?.is_some() {
@@ -233,12 +278,24 @@ impl GenerateStage {
                 }
             }
         }
-        let (mut journal, _) = Journal::open(&file)?;
-        if !same {
+        let mut journal = Journal::open(&file, SyncPolicy::default(), |_| Ok(()))?;
+        if same != Some(true) {
             journal.append(head.as_bytes())?;
         }
         Ok((journal, answered))
     }
+}
+
+/// The files of a model's folder that decide what it answers, by name.
+fn model_files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let decides = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja")
+    };
+    let mut files: Vec<String> = entries.filter(decides).map(|path| path.display().to_string()).collect();
+    files.sort();
+    files
 }
 
 /// The shards that wait for answers.
@@ -298,9 +355,15 @@ impl Open<'_> {
 
     /// Takes one answer.
     fn take(&mut self, generated: Generated) -> Result<()> {
-        let found = self.shards.iter().find(|(_, open)| open.outcome.is_none() && open.order.contains_key(&generated.prompt_id));
+        let found = self
+            .shards
+            .iter()
+            .find(|(_, open)| open.outcome.is_none() && open.order.contains_key(&generated.prompt_id));
         let Some(shard) = found.map(|(&shard, _)| shard) else {
-            return Err(Error::new(format!("the engine answered a prompt that was not asked: {}", generated.prompt_id)));
+            return Err(Error::new(format!(
+                "the engine answered a prompt that was not asked: {}",
+                generated.prompt_id
+            )));
         };
         let completion = self.complete(generated);
         if completion.finish_reason != FinishReason::Error {
@@ -356,7 +419,8 @@ impl Open<'_> {
             outcome.drops.insert("prompt_without_recording".to_owned(), open.not_available);
         }
         let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
-        let mut writer = ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
+        let mut writer =
+            ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
         for piece in rows.chunks(1024) {
             writer.push_rows(piece)?;
         }
@@ -374,7 +438,12 @@ fn sampling_json(sampling: &Sampling) -> String {
 
 fn completion_id(info: &EngineInfo, config: &GenerateConfig, prompt_id: &str, sample: u32) -> String {
     let sampling = sampling_json(&config.sampling);
-    let parts = [prompt_id.as_bytes(), &sample.to_le_bytes(), &0u64.to_le_bytes(), info.model_digest.as_bytes(), sampling.as_bytes()];
+    let parts = [
+        prompt_id.as_bytes(),
+        &sample.to_le_bytes(),
+        &0u64.to_le_bytes(),
+        info.model_digest.as_bytes(),
+        sampling.as_bytes(),
+    ];
     content_id(parts)
 }
-

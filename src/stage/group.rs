@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder, UInt32Array};
 use serde::Deserialize;
 
 use super::grouped::{Aligned, WholeGroups, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::{Lookup, ShardWriter};
+use crate::store::{Lookup, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,7 +45,15 @@ fn yes() -> bool {
 const EPSILON: f64 = 1e-6;
 
 const COMPLETION_COLUMNS: &[&str] = &[
-    "prompt_id", "sample_index", "completion_id", "policy_step", "finish_reason", "completion_tokens", "model", "model_digest", "sampling",
+    "prompt_id",
+    "sample_index",
+    "completion_id",
+    "policy_step",
+    "finish_reason",
+    "completion_tokens",
+    "model",
+    "model_digest",
+    "sampling",
 ];
 const CARRIED: &[&str] = &["text", "prompt_token_ids", "token_ids", "logprobs"];
 const VERDICT_COLUMNS: &[&str] = &["completion_id", "reward", "outcome", "reason", "scores", "rules_digest"];
@@ -79,7 +87,8 @@ impl Stage for GroupConfig {
             ))
             .hint("verdicts belong to the completions they were made from: make them again with `gristmill verify`"));
         }
-        let prompts = Lookup::build(cx.input("prompts")?, "prompt_id", Some(PROMPT_COLUMNS))?;
+        let prompts =
+            Lookup::build(cx.input("prompts")?, Some(DatasetKind::Prompts), "prompt_id", Some(PROMPT_COLUMNS))?;
         cx.progress.start(completions.rows()?, "completions");
         cx.each_shard(completions.shards().len(), |shard| self.group_shard(cx, shard, &prompts))
     }
@@ -105,13 +114,13 @@ impl GroupConfig {
             }
             Ok(join(&completions, &verdicts))
         });
-        let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups)?;
+        let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
         let mut outcome = Outcome::default();
         for batch in WholeGroups::new(joined) {
             let batch = batch.map_err(|e| e.in_file(completions.location()))?;
             let grouped = with_group_columns(&batch, prompts, &mut outcome)?;
             cx.progress.advance(grouped.num_rows() as u64);
-            writer.write_batch(&grouped)?;
+            writer.push(&grouped)?;
         }
         outcome.shards.push(writer.finish()?);
         Ok(outcome)
@@ -123,7 +132,10 @@ fn join(completions: &RecordBatch, verdicts: &RecordBatch) -> RecordBatch {
     let columns = |batch: &RecordBatch, skip: &str| -> Vec<(String, ArrayRef, bool)> {
         let schema = batch.schema();
         let fields = schema.fields().iter().zip(batch.columns());
-        fields.filter(|(f, _)| f.name() != skip).map(|(f, c)| (f.name().clone(), Arc::clone(c), f.is_nullable())).collect()
+        fields
+            .filter(|(f, _)| f.name() != skip)
+            .map(|(f, c)| (f.name().clone(), Arc::clone(c), f.is_nullable()))
+            .collect()
     };
     let all = columns(completions, "").into_iter().chain(columns(verdicts, "completion_id"));
     RecordBatch::try_from_iter_with_nullable(all).expect("slices of equal length with distinct names")
@@ -216,7 +228,8 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
                 .unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), rows))
         })
         .collect();
-    RecordBatch::try_new(schema, columns).map_err(|e| Error::new("the group's columns do not fit the schema").caused_by(e))
+    RecordBatch::try_new(schema, columns)
+        .map_err(|e| Error::new("the group's columns do not fit the schema").caused_by(e))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Streams of batches cut so that no group is split.
 
-use arrow::array::{Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};
@@ -42,7 +42,10 @@ impl<I: Iterator<Item = Result<RecordBatch>>> WholeGroups<I> {
             let head = match self.held.take() {
                 Some(held) if first > 0 => {
                     let parts = [held, batch.slice(0, first)];
-                    Some(concat_batches(&batch.schema(), &parts).map_err(|e| Error::new("a group is too large for one batch").caused_by(e))?)
+                    Some(
+                        concat_batches(&batch.schema(), &parts)
+                            .map_err(|e| Error::new("a group is too large for one batch").caused_by(e))?,
+                    )
                 }
                 held => held,
             };
@@ -110,6 +113,8 @@ impl<'a> Keys<'a> {
 pub struct Aligned<A, B> {
     left: Rest<A>,
     right: Rest<B>,
+    /// Nothing follows an error.
+    failed: bool,
 }
 
 struct Rest<I> {
@@ -141,7 +146,11 @@ where
     B: Iterator<Item = Result<RecordBatch>>,
 {
     pub fn new(left: A, right: B) -> Self {
-        Aligned { left: Rest { batches: left, batch: None }, right: Rest { batches: right, batch: None } }
+        Aligned {
+            left: Rest { batches: left, batch: None },
+            right: Rest { batches: right, batch: None },
+            failed: false,
+        }
     }
 }
 
@@ -153,17 +162,28 @@ where
     type Item = Result<(RecordBatch, RecordBatch)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (left, right) = match (self.left.fill(), self.right.fill()) {
-            (Ok(left), Ok(right)) => (left, right),
-            (Err(e), _) | (_, Err(e)) => return Some(Err(e)),
-        };
-        match (left, right) {
-            (0, 0) => None,
-            (0, _) | (_, 0) => Some(Err(Error::new("two datasets that belong together have different numbers of rows")
-                .hint("make the verdicts again from these completions"))),
-            _ => {
+        if self.failed {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+impl<A, B> Aligned<A, B>
+where
+    A: Iterator<Item = Result<RecordBatch>>,
+    B: Iterator<Item = Result<RecordBatch>>,
+{
+    fn advance(&mut self) -> Result<Option<(RecordBatch, RecordBatch)>> {
+        match (self.left.fill()?, self.right.fill()?) {
+            (0, 0) => Ok(None),
+            (0, _) | (_, 0) => Err(Error::new("two datasets that belong together have different numbers of rows")
+                .hint("make the verdicts again from these completions")),
+            (left, right) => {
                 let rows = left.min(right);
-                Some(Ok((self.left.take(rows), self.right.take(rows))))
+                Ok(Some((self.left.take(rows), self.right.take(rows))))
             }
         }
     }
@@ -177,7 +197,10 @@ mod tests {
     use std::sync::Arc;
 
     fn batch(keys: &[u8]) -> RecordBatch {
-        let schema = Schema::new(vec![Field::new("prompt_id", DataType::Utf8, false), Field::new("policy_step", DataType::UInt64, false)]);
+        let schema = Schema::new(vec![
+            Field::new("prompt_id", DataType::Utf8, false),
+            Field::new("policy_step", DataType::UInt64, false),
+        ]);
         let ids: StringArray = keys.iter().map(|k| Some(k.to_string())).collect();
         let steps = UInt64Array::from(vec![0; keys.len()]);
         RecordBatch::try_new(Arc::new(schema), vec![Arc::new(ids), Arc::new(steps)]).unwrap()
@@ -206,7 +229,8 @@ mod tests {
             let got: Vec<String> = out.iter().flat_map(keys).collect();
             prop_assert_eq!(got, rows.iter().map(u8::to_string).collect::<Vec<_>>());
             for pair in out.windows(2) {
-                prop_assert_ne!(keys(&pair[0]).last(), keys(&pair[1]).first());
+                let (before, after) = (keys(&pair[0]), keys(&pair[1]));
+                prop_assert_ne!(before.last(), after.first());
             }
         }
     }

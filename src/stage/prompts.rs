@@ -10,8 +10,8 @@ use crate::procedural::ProceduralConfig;
 use crate::prompts::pipeline::Sink;
 use crate::prompts::read::Place;
 use crate::prompts::{
-    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FilterConfig, Hit, Imported, Importer, PassRates, PassWindow,
-    PipelineConfig, PromptPipeline, SampleConfig, SourceConfig,
+    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FilterConfig, Hit, Imported, Importer, PassRates,
+    PassWindow, PipelineConfig, PromptPipeline, SampleConfig, SourceConfig,
 };
 use crate::schema::{BatchExt, DatasetKind, Prompt};
 use crate::store::{Location, ShardInfo, ShardWriter, WriterOptions};
@@ -63,7 +63,10 @@ impl Stage for PromptsConfig {
         for source in self.sources.iter().chain(&self.evaluation) {
             for file in Importer::open(source, Path::new(&base))?.files() {
                 let path = file.display().to_string();
-                materials.push((file.file_name().unwrap_or_default().to_string_lossy().into_owned(), (cx.digest_file)(&path)?));
+                materials.push((
+                    file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    (cx.digest_file)(&path)?,
+                ));
             }
         }
         Ok(materials)

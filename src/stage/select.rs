@@ -10,7 +10,7 @@ use super::grouped::{WholeGroups, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::ShardWriter;
+use crate::store::{ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe. Filters apply in the order of the fields here, and the
 /// first that a completion fails names its drop.
@@ -89,14 +89,15 @@ impl Stage for SelectConfig {
         cx.progress.start(groups.rows()?, "completions");
         let mut outcome = cx.each_shard(groups.shards().len(), |shard| {
             let source = &groups.shards()[shard];
-            let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups)?;
+            let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
             let mut outcome = Outcome::default();
             for batch in WholeGroups::new(source.batches(Some(DatasetKind::Groups), None)?) {
                 let batch = batch?;
                 let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(source.location()))?;
                 cx.progress.advance(batch.num_rows() as u64);
-                let kept = filter_record_batch(&batch, &keep).map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
-                writer.write_batch(&kept)?;
+                let kept = filter_record_batch(&batch, &keep)
+                    .map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
+                writer.push(&kept)?;
             }
             outcome.shards.push(writer.finish()?);
             Ok(outcome)

@@ -75,7 +75,8 @@ impl Stage for VerifyConfig {
         let completions = cx.input("completions")?;
         let prompts = PromptTable::build(cx)?;
         cx.progress.start(completions.rows()?, "completions");
-        let mut outcome = cx.each_shard(completions.shards().len(), |shard| judge_shard(cx, shard, &rules, &prompts))?;
+        let mut outcome =
+            cx.each_shard(completions.shards().len(), |shard| judge_shard(cx, shard, &rules, &prompts))?;
         outcome.facts.insert("rules".to_owned(), rules.name().into());
         outcome.facts.insert("rules_digest".to_owned(), rules.digest().into());
         let (agree, labelled) = (outcome.counts.get("label_agrees"), outcome.counts.get("labelled"));
@@ -104,7 +105,12 @@ struct PromptView {
 
 impl PromptTable {
     fn build(cx: &StageContext<'_>) -> Result<Self> {
-        Ok(PromptTable(Lookup::build(cx.input("prompts")?, "prompt_id", Some(PROMPT_COLUMNS))?))
+        Ok(PromptTable(Lookup::build(
+            cx.input("prompts")?,
+            Some(DatasetKind::Prompts),
+            "prompt_id",
+            Some(PROMPT_COLUMNS),
+        )?))
     }
 
     fn get(&self, id: &str) -> Result<PromptView> {
@@ -186,7 +192,8 @@ struct Judged {
 
 impl Judged {
     fn disagreement(&self, label: &str) -> String {
-        let evidence = self.verdict.scores.first().and_then(|s| s.evidence.as_deref()).and_then(|e| serde_json::from_str(e).ok());
+        let evidence =
+            self.verdict.scores.first().and_then(|s| s.evidence.as_deref()).and_then(|e| serde_json::from_str(e).ok());
         let line = serde_json::json!({
             "completion_id": self.verdict.completion_id,
             "label": label,
@@ -207,9 +214,15 @@ fn tail(text: &str, chars: usize) -> String {
     text[start..].to_owned()
 }
 
-fn judge_rows(batch: &RecordBatch, rows: std::ops::Range<usize>, rules: &RuleSet, prompts: &PromptTable) -> Result<Vec<Judged>> {
+fn judge_rows(
+    batch: &RecordBatch,
+    rows: std::ops::Range<usize>,
+    rules: &RuleSet,
+    prompts: &PromptTable,
+) -> Result<Vec<Judged>> {
     let ids = batch.text("prompt_id")?;
-    let (completion_ids, texts, finishes) = (batch.text("completion_id")?, batch.text("text")?, batch.text("finish_reason")?);
+    let (completion_ids, texts, finishes) =
+        (batch.text("completion_id")?, batch.text("text")?, batch.text("finish_reason")?);
     let (samples, tokens, labels) = (batch.u32("sample_index")?, batch.u32("completion_tokens")?, batch.text("label")?);
     // Samples of one prompt are neighbours: one look-up serves them all.
     let mut views: Vec<PromptView> = Vec::new();

@@ -180,8 +180,8 @@ impl Dataset {
     }
 
     /// The rows of all shards, one after the other.
-    pub fn rows_of<R: Row + 'static>(&self) -> impl Iterator<Item = Result<R>> + '_ {
-        self.shards.iter().flat_map(|shard| -> Box<dyn Iterator<Item = Result<R>>> {
+    pub fn rows_of<R: Row + Send + 'static>(&self) -> impl Iterator<Item = Result<R>> + Send + '_ {
+        self.shards.iter().flat_map(|shard| -> Box<dyn Iterator<Item = Result<R>> + Send> {
             match shard.rows_of::<R>() {
                 Ok(rows) => Box::new(rows),
                 Err(error) => Box::new(std::iter::once(Err(error))),

@@ -112,6 +112,38 @@ impl Journal {
         Ok(Journal { location: location.clone(), out, policy, unsynced: 0, last_sync: Instant::now(), recovered_bytes })
     }
 
+    /// Reads what a journal holds without opening it for writing; nothing if there is none.
+    ///
+    /// # Errors
+    /// `replay` fails, or the disk or store refuses.
+    pub fn replay(location: &Location, mut replay: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match location.place() {
+            Place::Local(path) => match File::open(path) {
+                Ok(file) => replay_file(&mut BufReader::with_capacity(1 << 20, file), location, &mut replay).map(drop),
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                Err(e) => Err(io_error("read the journal", location, e)),
+            },
+            Place::Remote { .. } => {
+                for entry in location.list()?.iter().filter(|entry| entry.name.starts_with("segment-")) {
+                    let segment = location.join(&entry.name);
+                    replay_file(&mut segment.read()?.as_ref(), &segment, &mut replay)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Deletes the journal at a location, if there is one.
+    ///
+    /// # Errors
+    /// The disk or store refuses.
+    pub fn delete(location: &Location) -> Result<()> {
+        match location.place() {
+            Place::Local(_) => location.delete(),
+            Place::Remote { .. } => location.list()?.iter().try_for_each(|entry| location.join(&entry.name).delete()),
+        }
+    }
+
     /// Bytes of a torn tail that opening cut off.
     pub fn recovered_bytes(&self) -> u64 {
         self.recovered_bytes

@@ -40,6 +40,9 @@ pub struct Manifest {
     /// Rows that were dropped, by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
+    /// Sums over the rows, such as `correct` or `completion_tokens`.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
     /// What else is worth knowing: engine, device, token totals. Kept in the order given.
     #[serde(default)]
     pub facts: serde_json::Map<String, serde_json::Value>,
@@ -66,8 +69,14 @@ impl Manifest {
             rows: shards.iter().map(|shard| shard.rows).sum(),
             shards,
             drops: BTreeMap::new(),
+            counts: BTreeMap::new(),
             facts: serde_json::Map::new(),
         }
+    }
+
+    /// BLAKE3 of the manifest: names the dataset's content and how it was made.
+    pub fn digest(&self) -> String {
+        blake3::hash(&pretty(self)).to_hex().to_string()
     }
 
     /// Commits the stage: writes the manifest into its folder, atomically and durably.

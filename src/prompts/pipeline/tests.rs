@@ -54,7 +54,7 @@ fn questions() -> Vec<String> {
         "tiny",
         "Find the largest prime below one hundred please.",
         "find the largest PRIME below one hundred, please",
-        &story.replace("in all", "altogether"),
+        &story.replace("stops twice", "stops thrice"),
         "You are asked: what is the least positive integer that is divisible by every small digit?",
         "How many ways are there to seat five people in a row?",
     ]

@@ -1,6 +1,6 @@
 //! Rows on their way to output shards: in memory while they are few, in temporary files beyond.
 
-use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 
 use super::OutShard;

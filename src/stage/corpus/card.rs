@@ -50,12 +50,25 @@ impl Statistics {
 }
 
 /// Writes `README.md` into the stage's folder.
-pub fn write(cx: &StageContext<'_>, config: &CorpusConfig, choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> Result<()> {
+pub fn write(
+    cx: &StageContext<'_>,
+    config: &CorpusConfig,
+    choice: &Choice,
+    statistics: &Statistics,
+    outcome: &Outcome,
+) -> Result<()> {
     let text = render(cx.name, cx.seed, config, choice, statistics, outcome);
     cx.folder.join("README.md").write(text.into_bytes())
 }
 
-fn render(name: &str, seed: u64, config: &CorpusConfig, choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> String {
+fn render(
+    name: &str,
+    seed: u64,
+    config: &CorpusConfig,
+    choice: &Choice,
+    statistics: &Statistics,
+    outcome: &Outcome,
+) -> String {
     let title = config.title.as_deref().unwrap_or(name);
     let mut out = front_matter(choice, statistics, outcome);
     // Writing into a String cannot fail.
@@ -63,7 +76,13 @@ fn render(name: &str, seed: u64, config: &CorpusConfig, choice: &Choice, statist
     if let Some(description) = &config.description {
         let _ = writeln!(out, "{description}\n");
     }
-    let _ = writeln!(out, "Made by gristmill {} with seed {seed}. {} rows for training, {} for validation; no prompt is in both.\n", env!("CARGO_PKG_VERSION"), choice.train, choice.validation);
+    let _ = writeln!(
+        out,
+        "Made by gristmill {} with seed {seed}. {} rows for training, {} for validation; no prompt is in both.\n",
+        env!("CARGO_PKG_VERSION"),
+        choice.train,
+        choice.validation
+    );
     out += "## Rows\n\n| track | domain | language | rows | mean tokens | mean characters |\n|---|---|---|---:|---:|---:|\n";
     for ((track, domain, language), sums) in &statistics.rows {
         let mean = |sum: u64, n: u64| if n == 0 { "".to_owned() } else { format!("{:.1}", sum as f64 / n as f64) };
@@ -118,7 +137,8 @@ fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> 
     {
         let _ = writeln!(out, "license: {license}");
     }
-    let languages: BTreeSet<&str> = statistics.rows.keys().map(|(_, _, l)| l.as_str()).filter(|l| *l != "und").collect();
+    let languages: BTreeSet<&str> =
+        statistics.rows.keys().map(|(_, _, l)| l.as_str()).filter(|l| *l != "und").collect();
     if !languages.is_empty() {
         out += "language:\n";
         for language in languages {
@@ -138,7 +158,11 @@ fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> 
             ColumnType::U64 => "uint64",
             ColumnType::F64 => "float64",
             ColumnType::Messages => {
-                let _ = writeln!(out, "  - name: {}\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string", column.name);
+                let _ = writeln!(
+                    out,
+                    "  - name: {}\n    list:\n    - name: role\n      dtype: string\n    - name: content\n      dtype: string",
+                    column.name
+                );
                 continue;
             }
             _ => "string",

@@ -118,7 +118,12 @@ pub fn choose(config: &CorpusConfig, _seed: u64, mut candidates: Vec<Candidate>,
         }
         for (rest, domain) in left.into_values() {
             let wanted = track.domains[domain];
-            let quota = Quota { track: track.name.clone(), domain: Some(domain.to_owned()), wanted: Some(wanted), got: wanted - rest };
+            let quota = Quota {
+                track: track.name.clone(),
+                domain: Some(domain.to_owned()),
+                wanted: Some(wanted),
+                got: wanted - rest,
+            };
             quotas.push(quota);
         }
     }
@@ -142,7 +147,8 @@ mod tests {
 
     fn config(domains: &[(&str, u64)], rows: Option<u64>, validation: f64) -> CorpusConfig {
         let domains = domains.iter().map(|(d, n)| ((*d).to_owned(), *n)).collect();
-        let track = TrackConfig { name: "reasoning".into(), groups: Some("g".into()), prompts: "p".into(), rows, domains };
+        let track =
+            TrackConfig { name: "reasoning".into(), groups: Some("g".into()), prompts: "p".into(), rows, domains };
         CorpusConfig { tracks: vec![track], validation, title: None, description: None }
     }
 

@@ -1,0 +1,149 @@
+//! What the client costs: requests through [`VllmEngine`] against a server that answers at once.
+//!
+//!     cargo bench --bench vllm_client -- [--requests N] [--tokens T] [--faults] [--chat]
+//!
+//! The server is this same program as a child process, so that the client's CPU
+//! time and memory are its own. Printed: wall time, CPU time of the client,
+//! requests and tokens a second of each, and the client's peak memory. Every
+//! row is checked to come exactly once. `--faults` breaks one request in twenty
+//! (500, reset, cut body, half a JSON).
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gristmill::engine::vllm::{Api, Template, TokenIds, VllmConfig, VllmEngine};
+use gristmill::engine::{Engine, Request, Sampling};
+use gristmill::schema::{Message, Role};
+use serde_json::json;
+
+#[allow(dead_code, reason = "the tests use all of the server, this bench a part")]
+#[path = "../tests/support/openai_server.rs"]
+mod openai_server;
+use openai_server::{Behaviour, Fault, OpenAiServer};
+
+const SAMPLES: usize = 4;
+
+struct Options {
+    requests: usize,
+    tokens: usize,
+    faults: bool,
+    chat: bool,
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str, default: usize| {
+        let value = arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
+        value.map_or(default, |v| v.replace('_', "").parse().expect("a number follows"))
+    };
+    let has = |name: &str| arguments.iter().any(|a| a == name);
+    let options = Options {
+        requests: number("--requests", 100_000).div_ceil(SAMPLES) * SAMPLES,
+        tokens: number("--tokens", 100),
+        faults: has("--faults"),
+        chat: has("--chat"),
+    };
+    if has("--serve") { serve(&options) } else { measure(&options) }
+}
+
+/// The child: serves until its standard input closes.
+fn serve(options: &Options) {
+    let ids: Vec<u32> = (0..options.tokens as u32).map(|i| 1000 + i * 7 % 50_000).collect();
+    let mut choice = json!({
+        "index": 0, "finish_reason": "stop", "stop_reason": null,
+        "token_ids": ids, "logprobs": null,
+    });
+    let text = "word ".repeat(options.tokens);
+    if options.chat {
+        choice["message"] = json!({"role": "assistant", "content": text});
+    } else {
+        choice["text"] = json!(text);
+    }
+    let usage = json!({"prompt_tokens": 12, "completion_tokens": options.tokens});
+    let canned = json!({"id": "cmpl-1", "object": "text_completion", "choices": [choice], "usage": usage});
+    let script: fn(u64) -> Fault = |number| match number % 80 {
+        7 => Fault::Status(500),
+        27 => Fault::Reset,
+        47 => Fault::CutBody,
+        67 => Fault::TruncatedJson,
+        _ => Fault::None,
+    };
+    let server = OpenAiServer::start(Behaviour {
+        canned: Some(canned.to_string().into()),
+        canned_script: if options.faults { script } else { |_| Fault::None },
+        ..Behaviour::default()
+    });
+    println!("{}", server.url());
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn measure(options: &Options) {
+    let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
+    child.arg("--serve").args(["--tokens", &options.tokens.to_string()]);
+    child.args(options.faults.then_some("--faults")).args(options.chat.then_some("--chat"));
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server starts");
+    let mut url = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut url).expect("the server says its address");
+
+    let config = VllmConfig {
+        endpoints: vec![url.trim().to_owned()],
+        api: if options.chat { Api::Chat } else { Api::Completions },
+        template: if options.chat { Template::Server } else { Template::Plain },
+        token_ids: TokenIds::Require,
+        threads: 1,
+        ..VllmConfig::default()
+    };
+    let engine = VllmEngine::connect(config, None).expect("the server is up");
+    let sampling = Arc::new(Sampling::default());
+    let mut seen = vec![0u8; options.requests];
+    let mut requests = (0..options.requests / SAMPLES).map(|i| Request {
+        prompt_id: format!("{i}").into(),
+        messages: [Message { role: Role::User, content: format!("How many grains of wheat are in {i} sacks?") }].into(),
+        samples: (0..SAMPLES as u32).map(|k| (k, i as u64 * 8 + u64::from(k))).collect(),
+        sampling: sampling.clone(),
+        policy_step: 0,
+    });
+    let (cpu, wall) = (cpu_time(), Instant::now());
+    engine
+        .generate(&mut requests, &mut |row| {
+            assert!(row.error.is_none(), "{:?}", row.error);
+            let prompt: usize = row.prompt_id.parse().expect("ids are numbers");
+            seen[prompt * SAMPLES + row.sample_index as usize] += 1;
+            Ok(())
+        })
+        .expect("the run ends well");
+    let (cpu, wall) = ((cpu_time() - cpu).as_secs_f64(), wall.elapsed().as_secs_f64());
+    assert!(seen.iter().all(|&n| n == 1), "a row was lost or doubled");
+    let (n, tokens) = (options.requests as f64, (options.requests * options.tokens) as f64);
+    println!("requests        {n}, {} tokens each{}", options.tokens, if options.faults { ", 5% faults" } else { "" });
+    println!("wall            {wall:.2} s: {:.0} requests/s, {:.2} M tokens/s", n / wall, tokens / wall / 1e6);
+    println!("client CPU      {cpu:.2} s: {:.0} requests/s, {:.2} M tokens/s on one core", n / cpu, tokens / cpu / 1e6);
+    println!("client memory   {} MiB at most", peak_memory() >> 20);
+    let snapshot = engine.snapshot();
+    println!("concurrency     {} at the end; retries {:?}", snapshot.endpoints[0].limit, snapshot.retries);
+    drop(child.stdin.take());
+    let _ = child.wait();
+}
+
+fn usage() -> libc::rusage {
+    // SAFETY: rusage is plain numbers, for which zero is valid; getrusage writes to the one it is given.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    }
+}
+
+/// CPU time of all threads of this process, user and system.
+fn cpu_time() -> Duration {
+    let usage = usage();
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+/// Peak resident memory in bytes.
+fn peak_memory() -> u64 {
+    usage().ru_maxrss as u64 * 1024
+}

@@ -1,0 +1,383 @@
+//! Backends: device buffers and the fixed list of fused operations the decoder is made of.
+//!
+//! The transformer in [`crate::model`] is written once over [`Backend`]; a backend
+//! is a set of buffers and one function for each operation, forward and backward.
+//! [`Cpu`] is the reference. Whatever a backend does inside, it keeps three promises:
+//!
+//! - **Same bits.** An operation's result does not depend on the number of
+//!   threads, and a row's result does not depend on which rows ride in the same
+//!   batch. So a sampled token's logprob equals the one the trainer computes.
+//! - **No T × T matrix, no N × V matrix.** Attention and head work in tiles.
+//! - **No allocation per operation** once the buffers are planned.
+//!
+//! Operations are asynchronous where the device is. None returns a `Result`: an
+//! operation that fails leaves the backend failed, later ones do nothing, and
+//! [`Backend::finish`] reports the first failure.
+//!
+//! Shapes are row-major; `rows` is the number of packed tokens. Buffers may be
+//! longer than what an operation touches.
+
+pub mod cpu;
+pub mod cuda;
+mod philox;
+
+use std::ops::Range;
+
+pub use cpu::Cpu;
+pub use philox::uniform;
+
+use crate::error::Result;
+
+/// Query and key/value heads. A fused row holds `query` query heads, then `kv`
+/// key heads, then `kv` value heads, of `dim` values each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    pub query: usize,
+    pub kv: usize,
+    pub dim: usize,
+}
+
+impl Heads {
+    /// Width of a fused qkv row.
+    pub fn qkv_width(&self) -> usize {
+        (self.query + 2 * self.kv) * self.dim
+    }
+
+    /// Width of attention's output.
+    pub fn out_width(&self) -> usize {
+        self.query * self.dim
+    }
+
+    /// Query heads that share one key/value head.
+    pub fn group(&self) -> usize {
+        self.query / self.kv
+    }
+}
+
+/// A parameter: its f32 master and the form the kernels read.
+pub struct Param<B: Backend> {
+    /// `[rows, cols]`, row-major: a linear layer's `[out, in]`; a vector has one row.
+    pub value: B::F32,
+    /// What [`Backend::publish`] made of `value`.
+    pub ready: B::Ready,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// How one token is drawn; see [`crate::engine::Sampling`] for the fields' meaning.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// 0 is greedy (the lowest id among equals).
+    pub temperature: f32,
+    pub top_k: u32,
+    pub top_p: f32,
+    pub min_p: f32,
+    /// Seed of the completion and index of the token in it: together they are
+    /// the counter of the random number, so nothing else can change the draw.
+    pub seed: u64,
+    pub index: u64,
+}
+
+/// A drawn token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Drawn {
+    pub token: u32,
+    /// Log-probability at temperature 1 with nothing cut off: the trainer's.
+    pub logprob: f32,
+}
+
+/// AdamW (Loshchilov & Hutter 2019, alg. 2), weight decay decoupled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub lr: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+    /// 1 for the first update.
+    pub step: u64,
+    /// Gradients are multiplied by this first (clipping, accumulation).
+    pub grad_scale: f32,
+}
+
+/// Muon (Jordan 2024): momentum, orthogonalised by Newton–Schulz iterations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Muon {
+    pub lr: f32,
+    pub momentum: f32,
+    pub nesterov: bool,
+    pub weight_decay: f32,
+    /// Newton–Schulz iterations; 5 is the author's.
+    pub iterations: u32,
+    /// Gradients are multiplied by this first (clipping, accumulation).
+    pub grad_scale: f32,
+}
+
+/// Device buffers and the operations on them.
+pub trait Backend: Clone + Send + Sync + Sized + 'static {
+    /// f32 values: masters, gradients, moments, statistics, logits.
+    type F32: Send + Sync;
+    /// Activations in the compute type (f32 on the CPU, bf16 on CUDA).
+    type Act: Send + Sync;
+    /// Token ids, positions, offsets.
+    type U32: Send + Sync;
+    /// A parameter as the kernels read it (packed panels on the CPU, bf16 on CUDA).
+    type Ready: Send + Sync;
+    /// Keys and values of the tokens seen so far, by layer and slot.
+    type KvCache: Send + Sync;
+
+    /// `cpu` or `cuda`.
+    fn name(&self) -> &'static str;
+
+    /// Runs `work` where this backend's operations are cheapest to issue (inside its thread pool).
+    fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R;
+
+    /// Backends for independent decoding of a model with this many weights: one
+    /// where the device is best kept busy with one large batch, several where
+    /// small steps are cheaper on a core each.
+    fn workers(&self, weights: usize) -> Vec<Self>;
+
+    /// Waits for everything issued.
+    ///
+    /// # Errors
+    /// The first failure since the backend was made.
+    fn finish(&self) -> Result<()>;
+
+    // --- buffers, zeroed ---
+
+    fn f32(&self, len: usize) -> Self::F32;
+    fn act(&self, len: usize) -> Self::Act;
+    fn u32(&self, len: usize) -> Self::U32;
+    /// Copies `source` to the buffer from element `at`.
+    fn put_f32(&self, buffer: &mut Self::F32, at: usize, source: &[f32]);
+    fn put_u32(&self, buffer: &mut Self::U32, source: &[u32]);
+    /// Copies elements `range` to the host.
+    fn get_f32(&self, buffer: &Self::F32, range: Range<usize>) -> Vec<f32>;
+    fn zero_f32(&self, buffer: &mut Self::F32);
+    /// Zeroes the first `len` elements.
+    fn zero_act(&self, buffer: &mut Self::Act, len: usize);
+
+    // --- parameters ---
+
+    /// Storage for what [`Backend::publish`] writes. `matrix` is false for what
+    /// no linear layer reads (norms, biases, an untied embedding).
+    fn ready(&self, rows: usize, cols: usize, matrix: bool) -> Self::Ready;
+    /// Brings `param.ready` up to date with `param.value`.
+    fn publish(&self, param: &mut Param<Self>);
+
+    // --- embedding ---
+
+    /// `out[t] = table[tokens[t]]`.
+    fn embed(&self, table: &Param<Self>, tokens: &Self::U32, rows: usize, out: &mut Self::Act);
+    /// `grad[tokens[t]] += dout[t]`, in the order of t.
+    fn embed_backward(&self, dout: &Self::Act, tokens: &Self::U32, rows: usize, width: usize, grad: &mut Self::F32);
+
+    // --- RMSNorm (Zhang & Sennrich 2019): y = x · rstd · w, rstd = 1/√(mean x² + ε) ---
+
+    fn rms_norm(
+        &self,
+        x: &Self::Act,
+        weight: &Param<Self>,
+        rows: usize,
+        eps: f32,
+        y: &mut Self::Act,
+        rstd: &mut Self::F32,
+    );
+    /// `sum = x + delta`, `y = rms_norm(sum)`: the residual stream and the norm after it in one pass.
+    #[allow(clippy::too_many_arguments)]
+    fn add_rms_norm(
+        &self,
+        x: &Self::Act,
+        delta: &Self::Act,
+        weight: &Param<Self>,
+        rows: usize,
+        eps: f32,
+        sum: &mut Self::Act,
+        y: &mut Self::Act,
+        rstd: &mut Self::F32,
+    );
+    /// `dx += ∂/∂x`, `dweight += ∂/∂w`; `dx` holds the residual stream's gradient.
+    #[allow(clippy::too_many_arguments)]
+    fn rms_norm_backward(
+        &self,
+        dy: &Self::Act,
+        x: &Self::Act,
+        weight: &Param<Self>,
+        rstd: &Self::F32,
+        rows: usize,
+        dx: &mut Self::Act,
+        dweight: &mut Self::F32,
+    );
+
+    // --- linear: y = x wᵀ + b, w [out, in] ---
+
+    fn linear(&self, x: &Self::Act, w: &Param<Self>, bias: Option<&Param<Self>>, rows: usize, y: &mut Self::Act);
+    /// `dx = dy w`.
+    fn linear_dx(&self, dy: &Self::Act, w: &Param<Self>, rows: usize, dx: &mut Self::Act);
+    /// `dw += dyᵀ x`, `dbias += Σ dy`.
+    fn linear_dw(
+        &self,
+        dy: &Self::Act,
+        x: &Self::Act,
+        w: &Param<Self>,
+        rows: usize,
+        dw: &mut Self::F32,
+        dbias: Option<&mut Self::F32>,
+    );
+
+    // --- query/key norm of Qwen3: RMSNorm of every query and key head, in place ---
+
+    /// Keeps the unnormalised rows in `before` and `rstd [rows, query + kv]`.
+    #[allow(clippy::too_many_arguments)]
+    fn qk_norm(
+        &self,
+        qkv: &mut Self::Act,
+        before: &mut Self::Act,
+        weights: (&Param<Self>, &Param<Self>),
+        heads: Heads,
+        rows: usize,
+        eps: f32,
+        rstd: &mut Self::F32,
+    );
+    /// Turns `dqkv` into the gradient of the unnormalised rows, in place.
+    #[allow(clippy::too_many_arguments)]
+    fn qk_norm_backward(
+        &self,
+        dqkv: &mut Self::Act,
+        before: &Self::Act,
+        weights: (&Param<Self>, &Param<Self>),
+        rstd: &Self::F32,
+        heads: Heads,
+        rows: usize,
+        dweights: (&mut Self::F32, &mut Self::F32),
+    );
+
+    // --- rotary position embedding (Su et al. 2021), halves rotated as in Hugging Face's Llama ---
+
+    /// Rotates query and key heads in place by the angles of `table`
+    /// (`[positions, dim]`: dim/2 cosines, then dim/2 sines); `inverse` is the backward pass.
+    #[allow(clippy::too_many_arguments)]
+    fn rope(
+        &self,
+        qkv: &mut Self::Act,
+        positions: &Self::U32,
+        table: &Self::F32,
+        heads: Heads,
+        rows: usize,
+        inverse: bool,
+    );
+
+    // --- causal attention over packed sequences (Dao 2023, tiles with online softmax) ---
+
+    /// Sequence s is rows `cu_seqlens[s]..cu_seqlens[s + 1]`; scores are scaled by 1/√dim.
+    /// `lse [rows, query]` is kept for the backward pass.
+    fn attention(&self, qkv: &Self::Act, cu_seqlens: &[u32], heads: Heads, out: &mut Self::Act, lse: &mut Self::F32);
+    #[allow(clippy::too_many_arguments)]
+    fn attention_backward(
+        &self,
+        dout: &Self::Act,
+        qkv: &Self::Act,
+        out: &Self::Act,
+        lse: &Self::F32,
+        cu_seqlens: &[u32],
+        heads: Heads,
+        dqkv: &mut Self::Act,
+    );
+
+    // --- SwiGLU (Shazeer 2020): out = silu(gate) · up, rows of gate then up ---
+
+    fn swiglu(&self, gate_up: &Self::Act, width: usize, rows: usize, out: &mut Self::Act);
+    fn swiglu_backward(
+        &self,
+        dout: &Self::Act,
+        gate_up: &Self::Act,
+        width: usize,
+        rows: usize,
+        dgate_up: &mut Self::Act,
+    );
+
+    // --- head ---
+
+    /// `out[i] = x[index[i]]`.
+    fn gather(&self, x: &Self::Act, index: &[u32], width: usize, out: &mut Self::Act);
+    /// `out = 0`, then `out[index[i]] = x[i]`; `rows` are out's.
+    fn scatter(&self, x: &Self::Act, index: &[u32], width: usize, rows: usize, out: &mut Self::Act);
+
+    /// Log-probability of each target, entropy and log-sum-exp of each row's distribution.
+    #[allow(clippy::too_many_arguments)]
+    fn head(
+        &self,
+        x: &Self::Act,
+        w: &Param<Self>,
+        targets: &[u32],
+        logprob: &mut Self::F32,
+        entropy: &mut Self::F32,
+        lse: &mut Self::F32,
+    );
+    /// The backward pass of [`Backend::head`], seeded by one scalar per row:
+    /// with g = ∂L/∂logprob and h = ∂L/∂entropy,
+    /// `dlogit[j] = g (1[j = target] − p[j]) − h p[j] (log p[j] + entropy)`.
+    /// `dx = dlogit w`, `dw += dlogitᵀ x`.
+    #[allow(clippy::too_many_arguments)]
+    fn head_backward(
+        &self,
+        x: &Self::Act,
+        w: &Param<Self>,
+        targets: &[u32],
+        entropy: &Self::F32,
+        lse: &Self::F32,
+        grad_logprob: &[f32],
+        grad_entropy: Option<&[f32]>,
+        dx: &mut Self::Act,
+        dw: &mut Self::F32,
+    );
+    /// Whole rows of logits, for sampling.
+    fn logits(&self, x: &Self::Act, w: &Param<Self>, rows: usize, out: &mut Self::F32);
+    /// Draws one token of each row of `logits [draws, vocab]`.
+    fn sample(&self, logits: &Self::F32, vocab: usize, draws: &[Draw], out: &mut [Drawn]);
+
+    // --- decoding ---
+
+    /// Room for `slots` sequences of `capacity` tokens each.
+    fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> Self::KvCache;
+    /// Stores the keys and values of each row at (slot, position).
+    fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, slots: &[u32], positions: &[u32]);
+    /// Copies the first `len` tokens of one slot to another: a shared prompt prefix.
+    fn kv_copy(&self, cache: &mut Self::KvCache, from: u32, to: u32, len: usize);
+    /// Attention of each row over positions `0..=positions[row]` of its slot.
+    #[allow(clippy::too_many_arguments)]
+    fn attention_cached(
+        &self,
+        cache: &Self::KvCache,
+        layer: usize,
+        qkv: &Self::Act,
+        slots: &[u32],
+        positions: &[u32],
+        heads: Heads,
+        out: &mut Self::Act,
+    );
+
+    // --- optimizer ---
+
+    /// Σ x², added in an order that does not depend on the threads.
+    fn square_sum(&self, x: &Self::F32) -> f64;
+    /// Updates elements `range` of `value` and both moments.
+    fn adamw(
+        &self,
+        value: &mut Self::F32,
+        grad: &Self::F32,
+        moments: (&mut Self::F32, &mut Self::F32),
+        range: Range<usize>,
+        rule: &AdamW,
+    );
+    /// Updates the matrix `[shape.0, shape.1]` that starts at element `at` of `value`.
+    fn muon(
+        &self,
+        value: &mut Self::F32,
+        grad: &Self::F32,
+        momentum: &mut Self::F32,
+        at: usize,
+        shape: (usize, usize),
+        rule: &Muon,
+    );
+}

@@ -1,0 +1,197 @@
+//! The engine that is a model in this process.
+//!
+//! Requests are answered with continuous batching: a sequence that ends gives its
+//! slot to the next at once, the samples of one request share the computation of
+//! their prompt, and every completion has its own counter-based random numbers.
+//! Rows keep their bits whatever else is in the batch, so a completion depends on
+//! the weights, the prompt, the sampling and its seed, and on nothing else.
+//!
+//! The model sits behind a lock: the trainer updates it between rollouts, and both
+//! use the same weights with no copy.
+
+mod text;
+mod worker;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+
+use super::{Engine, EngineInfo, Generated, Request, Sampling};
+use crate::backend::{Backend, Cpu};
+use crate::error::{Error, Result};
+use crate::model::{Model, Tokenizer};
+use crate::schema::Message;
+use worker::Worker;
+
+/// How much the engine takes on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Sequences decoded together, over all workers.
+    pub batch: usize,
+    /// Bytes of KV cache, over all workers; one sequence always fits.
+    pub cache_bytes: usize,
+    /// Prompt tokens run through the model in one step.
+    pub prefill: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { batch: 256, cache_bytes: 1 << 30, prefill: 512 }
+    }
+}
+
+/// A model, its tokenizer, and the workers that decode.
+pub struct LocalEngine<B: Backend = Cpu> {
+    model: Arc<RwLock<Model<B>>>,
+    tokenizer: Arc<Tokenizer>,
+    name: String,
+    options: Options,
+    /// Ids that end a turn.
+    ends: Vec<u32>,
+    /// Workers at rest, with their caches.
+    idle: Mutex<Vec<Worker<B>>>,
+}
+
+impl<B: Backend> LocalEngine<B> {
+    /// `name` is what completions call the model.
+    ///
+    /// # Errors
+    /// A tokenizer with tokens the model has no embedding for.
+    pub fn new(
+        model: Arc<RwLock<Model<B>>>,
+        tokenizer: Arc<Tokenizer>,
+        name: impl Into<String>,
+        options: Options,
+    ) -> Result<Self> {
+        let ends = {
+            let model = model.read().unwrap_or_else(PoisonError::into_inner);
+            tokenizer.check(model.config().vocab_size)?;
+            let mut ends = model.config().eos_token_ids.clone();
+            ends.extend(tokenizer.end_of_turn());
+            ends
+        };
+        Ok(LocalEngine { model, tokenizer, name: name.into(), options, ends, idle: Mutex::default() })
+    }
+
+    /// The model, for whoever trains it.
+    pub fn model(&self) -> &Arc<RwLock<Model<B>>> {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Answers one conversation, handing text over as it comes; `on_text` returns
+    /// false to stop early, as if a stop string had been met.
+    ///
+    /// # Errors
+    /// A prompt that the template refuses or the context does not hold.
+    pub fn chat(
+        &self,
+        messages: &[Message],
+        sampling: &Sampling,
+        seed: u64,
+        on_text: &mut (dyn FnMut(&str) -> bool + Send),
+    ) -> Result<Generated> {
+        let request = Request {
+            prompt_id: "chat".into(),
+            messages: messages.into(),
+            samples: vec![(0, seed)],
+            sampling: Arc::new(sampling.clone()),
+            policy_step: 0,
+        };
+        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let mut worker = Worker::new(model.backend().clone(), Options { batch: 1, ..self.options });
+        let mut answer = None;
+        let mut next = Some(request);
+        worker.run(
+            &model,
+            &self.tokenizer,
+            &self.ends,
+            &mut || next.take(),
+            &mut |generated| {
+                answer = Some(generated);
+                true
+            },
+            Some(on_text),
+        )?;
+        let answer = answer.ok_or_else(|| Error::new("the model gave no answer"))?;
+        match answer.error {
+            Some(error) => Err(Error::new(error)),
+            None => Ok(answer),
+        }
+    }
+
+    fn workers(&self, model: &Model<B>) -> Vec<Worker<B>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.is_empty() {
+            let backends = model.backend().workers(model.size());
+            let share = |total: usize| total.div_ceil(backends.len());
+            let options = Options {
+                batch: share(self.options.batch).max(1),
+                cache_bytes: share(self.options.cache_bytes),
+                ..self.options
+            };
+            *idle = backends.into_iter().map(|backend| Worker::new(backend, options)).collect();
+        }
+        std::mem::take(&mut idle)
+    }
+}
+
+impl<B: Backend> Engine for LocalEngine<B> {
+    fn info(&self) -> EngineInfo {
+        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        EngineInfo { engine: "local", model: self.name.clone(), model_digest: model.digest(), deterministic: true }
+    }
+
+    fn generate(
+        &self,
+        requests: &mut (dyn Iterator<Item = Request> + Send),
+        sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
+    ) -> Result<()> {
+        let model = &*self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let mut workers = self.workers(model);
+        let requests = &Mutex::new(requests);
+        let stop = &AtomicBool::new(false);
+        // Bounded: a slow sink slows the workers instead of filling the memory.
+        let (sender, receiver) = mpsc::sync_channel::<Generated>(1024);
+        let result = std::thread::scope(|scope| {
+            let handles: Vec<_> = workers
+                .iter_mut()
+                .map(|worker| {
+                    let sender = sender.clone();
+                    scope.spawn(move || {
+                        let mut next = || match stop.load(Ordering::Relaxed) {
+                            true => None,
+                            false => requests.lock().unwrap_or_else(PoisonError::into_inner).next(),
+                        };
+                        let mut send = |generated| sender.send(generated).is_ok();
+                        worker.run(model, &self.tokenizer, &self.ends, &mut next, &mut send, None)
+                    })
+                })
+                .collect();
+            drop(sender);
+            let mut result = Ok(());
+            for generated in receiver {
+                result = sink(generated);
+                if result.is_err() {
+                    stop.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+            for handle in handles {
+                let joined = handle.join().unwrap_or_else(|_| Err(Error::new("a decoding worker panicked")));
+                result = result.and(joined);
+            }
+            result
+        });
+        if result.is_ok() {
+            *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = workers;
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::backend::Heads;
+use crate::model::{Batch, Config};
+use crate::schema::{FinishReason, Role};
+
+const TEMPLATE: &str = "{% for m in messages %}{{ m.content }} {% endfor %}ask";
+
+fn engine(options: Options, threads: usize) -> LocalEngine {
+    let mut words: Vec<String> = ["<unk>", "<end>", "ask", "stop", "here"].map(String::from).into();
+    words.extend((0..40).map(|i| format!("w{i}")));
+    let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", TEMPLATE).unwrap();
+    let heads = Heads { query: 4, kv: 2, dim: 8 };
+    let config = Config::fresh(words.len(), 32, 48, 2, heads, 128, &[1]).unwrap();
+    let mut model = Model::init_on(Cpu::with_threads(threads).unwrap(), config, 3);
+    // Larger weights make a peaked, wordy distribution.
+    for info in model.parameters().to_vec() {
+        let scaled: Vec<f32> = model.get(&info).iter().map(|w| w * 3.0).collect();
+        model.set(&info, &scaled);
+    }
+    model.publish();
+    LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "tiny", options).unwrap()
+}
+
+fn request(id: usize, words: usize, samples: u32, sampling: &Sampling) -> Request {
+    let content = (0..words).map(|i| format!("w{}", (id * 7 + i) % 40)).collect::<Vec<_>>().join(" ");
+    Request {
+        prompt_id: format!("p{id}").into(),
+        messages: [Message { role: Role::User, content }].into(),
+        samples: (0..samples).map(|i| (i, (id * 100) as u64 + u64::from(i))).collect(),
+        sampling: Arc::new(sampling.clone()),
+        policy_step: 0,
+    }
+}
+
+fn answers(engine: &LocalEngine, requests: Vec<Request>) -> BTreeMap<(String, u32), Generated> {
+    let mut all = BTreeMap::new();
+    let mut sink = |g: Generated| {
+        assert!(all.insert((g.prompt_id.to_string(), g.sample_index), g).is_none(), "a sample came twice");
+        Ok(())
+    };
+    engine.generate(&mut requests.into_iter(), &mut sink).unwrap();
+    all
+}
+
+fn plain(max_tokens: u32) -> Sampling {
+    Sampling { temperature: 1.0, top_p: 1.0, max_tokens, ..Sampling::default() }
+}
+
+#[test]
+fn a_completion_does_not_depend_on_its_batch_or_threads() {
+    let sampling = Sampling { top_p: 0.9, min_p: 0.01, ..plain(30) };
+    let requests = || (0..9).map(|i| request(i, 1 + i * 5, 3, &sampling)).collect::<Vec<_>>();
+    let wide = answers(&engine(Options::default(), 2), requests());
+    assert_eq!(wide.len(), 27);
+    let narrow = Options { batch: 2, prefill: 5, cache_bytes: 1 << 16 };
+    assert_eq!(answers(&engine(narrow, 1), requests()), wide);
+    let alone = engine(Options { batch: 1, ..Options::default() }, 1);
+    for i in 0..9 {
+        for (key, answer) in answers(&alone, vec![request(i, 1 + i * 5, 3, &sampling)]) {
+            assert_eq!(wide[&key], answer);
+        }
+    }
+}
+
+#[test]
+fn sampled_logprobs_are_the_trainers_to_the_bit() {
+    let engine = engine(Options::default(), 2);
+    let answers = answers(&engine, (0..6).map(|i| request(i, 3 + i * 11, 4, &plain(40))).collect());
+    let model = engine.model().read().unwrap();
+    let mut batch = Batch::new();
+    let mut sampled = Vec::new();
+    for answer in answers.values() {
+        batch.push_completion(answer.prompt_token_ids.as_ref().unwrap(), answer.token_ids.as_ref().unwrap());
+        sampled.extend(answer.logprobs.clone().unwrap());
+    }
+    let scores = model.forward(&mut model.workspace(), &batch).unwrap();
+    assert_eq!(scores.logprobs, sampled);
+}
+
+#[test]
+fn stop_strings_and_tokens_end_a_completion_and_leave_the_text() {
+    let engine = engine(Options::default(), 2);
+    let whole = answers(&engine, vec![request(0, 4, 8, &plain(40))]);
+    let whole = whole.values().max_by_key(|g| g.token_ids.as_ref().unwrap().len()).unwrap();
+    let text = whole.text.clone().unwrap();
+    let word = text.split(' ').nth(2).expect("the longest of eight answers has three words").to_owned();
+    let sample = |sampling: Sampling| {
+        let mut again = request(0, 4, 8, &sampling);
+        again.samples.retain(|(i, _)| *i == whole.sample_index);
+        answers(&engine, vec![again]).into_values().next().unwrap()
+    };
+    let cut = sample(Sampling { stop: vec![format!(" {word}")], ..plain(40) });
+    assert_eq!(cut.finish_reason, FinishReason::Stop);
+    assert_eq!(cut.stop_reason, Some(format!(" {word}")));
+    assert_eq!(cut.text.as_deref(), text.split_once(&format!(" {word}")).map(|(before, _)| before));
+    let id = engine.tokenizer().id(&word).unwrap();
+    let cut = sample(Sampling { stop_token_ids: vec![id], ..plain(40) });
+    assert_eq!(cut.token_ids.unwrap().last(), Some(&id));
+    assert_eq!(cut.stop_reason, Some(word.clone()));
+    assert!(!cut.text.unwrap().contains(&word));
+    let short = sample(plain(2));
+    assert_eq!((short.finish_reason, short.completion_tokens), (FinishReason::Length, Some(2)));
+}
+
+#[test]
+fn a_prompt_too_long_fails_alone() {
+    let engine = engine(Options::default(), 2);
+    let answers = answers(&engine, vec![request(0, 200, 2, &plain(5)), request(1, 3, 1, &plain(5))]);
+    let failed = &answers[&("p0".into(), 1)];
+    assert_eq!(failed.finish_reason, FinishReason::Error);
+    assert!(failed.error.as_ref().unwrap().contains("201 tokens"), "{failed:?}");
+    assert!(answers[&("p1".into(), 0)].text.is_some());
+}
+
+#[test]
+fn a_sink_that_fails_ends_the_work() {
+    let engine = engine(Options { batch: 2, ..Options::default() }, 2);
+    let mut requests = (0..).map(|i| request(i, 3, 2, &plain(5)));
+    let mut left = 5;
+    let mut sink = |_| {
+        left -= 1;
+        if left == 0 { Err(Error::new("disk full")) } else { Ok(()) }
+    };
+    assert_eq!(engine.generate(&mut requests, &mut sink).unwrap_err().message(), "disk full");
+}
+
+#[test]
+fn chat_streams_the_text_it_returns() {
+    let engine = engine(Options::default(), 2);
+    let messages = request(2, 4, 1, &plain(30)).messages;
+    let mut streamed = String::new();
+    let answer = engine.chat(&messages, &plain(30), 11, &mut |piece| {
+        streamed.push_str(piece);
+        true
+    });
+    assert_eq!(answer.unwrap().text.unwrap(), streamed);
+    let mut pieces = 0;
+    let stopped = engine.chat(&messages, &plain(30), 11, &mut |_| {
+        pieces += 1;
+        false
+    });
+    assert_eq!((pieces, stopped.unwrap().token_ids.unwrap().len()), (1, 1));
+}

@@ -1,0 +1,496 @@
+//! Completions from servers that speak the OpenAI API, at its best with vLLM.
+//!
+//! One [`VllmEngine`] keeps many endpoints busy and loses nothing: each sample
+//! asked becomes one completion, answered or failed, whatever the servers do
+//! meanwhile. It finds each server's concurrency by itself, retries what may go
+//! better elsewhere, and stops the run only for what no retry can mend: a wrong
+//! key, another model, no server left.
+//!
+//! Requests are pulled as there is room and completions handed over as they
+//! arrive, on the caller's thread, so memory does not depend on the dataset.
+//! The engine runs its own HTTP threads; it may be used from any thread.
+//!
+//! Invariants:
+//! - A seed goes with its sample through every retry and to whatever server.
+//! - A pause before a retry holds no place at a server.
+//! - A completion cut at its token limit is an answer, never a fault.
+//! - The API key is in no message, log or row.
+
+mod config;
+mod fault;
+mod identity;
+mod job;
+mod launch;
+mod limiter;
+mod pool;
+mod reply;
+mod stats;
+mod stream;
+mod transport;
+mod watch;
+mod weights;
+mod wire;
+
+#[cfg(test)]
+#[path = "../../tests/support/openai_server.rs"]
+mod openai_server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, RwLock, mpsc};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+pub use config::{Api, Prices, Reasoning, ServerConfig, Template, TokenIds, VllmConfig};
+pub use fault::{Action, FaultKind};
+pub use stats::{EndpointSnapshot, Snapshot};
+
+use crate::engine::{Engine, EngineInfo, Generated, Request};
+use crate::error::{Context, Error, Result};
+use crate::schema::Message;
+use config::seconds;
+use fault::Fatal;
+use identity::{Identity, ProbeError};
+use job::{Job, Run};
+use launch::ManagedServer;
+use pool::Pool;
+use transport::{Endpoint, Secret};
+use weights::Weights;
+use wire::BodyWriter;
+
+/// A prompt as `/v1/completions` takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EncodedPrompt {
+    Text(String),
+    TokenIds(Vec<u32>),
+}
+
+/// Turns messages into what the model reads: our chat template and tokenizer. An error fails the row.
+pub type PromptEncoder = Arc<dyn Fn(&[Message]) -> Result<EncodedPrompt> + Send + Sync>;
+
+/// Stops a run from another thread, such as a Ctrl-C handler.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// From now on no request is sent; those in flight are still delivered.
+    pub fn cancel(&self) {
+        self.0.store(true, SeqCst);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+}
+
+/// An [`Engine`] over OpenAI-compatible servers.
+pub struct VllmEngine {
+    shared: Arc<Shared>,
+    info: EngineInfo,
+    cancel: CancelToken,
+    /// `None` only while dropping.
+    runtime: Option<Runtime>,
+    /// Ends after the runtime: fields drop in order.
+    _server: Option<ManagedServer>,
+}
+
+/// What tasks share with the engine.
+struct Shared {
+    config: VllmConfig,
+    encoder: Option<PromptEncoder>,
+    pool: Arc<Pool>,
+    totals: stats::Totals,
+    rates: Mutex<watch::Rates>,
+    /// Index of the endpoint that told first, and what it serves.
+    identity: Mutex<Option<(usize, Identity)>>,
+    /// What the servers were last told to load.
+    installed: Mutex<Option<Weights>>,
+    /// The model's name in requests.
+    model: RwLock<String>,
+    /// Calls of `generate` under way.
+    runs: AtomicUsize,
+    since: Instant,
+}
+
+/// What a job sends to the thread that called `generate`.
+enum Event {
+    Done(Vec<Generated>),
+    Fatal(Fatal),
+}
+
+/// Requests beyond the servers' room that are pulled ahead, so that a place never waits for a request.
+const AHEAD: usize = 64;
+/// How often at most the calling thread is woken. The requests pulled ahead last for longer than this.
+const PACE: Duration = Duration::from_millis(1);
+/// Requests in a pause that do not count against the look-ahead: a storm must not stop the others.
+const MOST_PAUSING: usize = 4096;
+
+impl VllmEngine {
+    /// Connects to the servers (or starts one) and makes sure that they serve one and the same model.
+    ///
+    /// Servers that are not up yet are no error as long as one is; they join when they are.
+    /// `encoder` is needed for `template = "ours"` and unused otherwise.
+    ///
+    /// # Errors
+    /// The configuration is wrong, no server answers within `startup_timeout_s`, a server refuses the
+    /// key, does not know the model, or serves another one.
+    pub fn connect(config: VllmConfig, encoder: Option<PromptEncoder>) -> Result<Self> {
+        config.validate()?;
+        if config.template == Template::Ours && encoder.is_none() {
+            return Err(Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine")
+                .in_field("engine.template"));
+        }
+        let key = Secret::from_env(&config)?;
+        let mut server = match config.launch {
+            true => Some(ManagedServer::start(&config.server, key.as_ref().map(|k| k.expose()))?),
+            false => None,
+        };
+        let launched = server.as_ref().map(|s| s.address.clone());
+        let addresses = launched.iter().chain(&config.endpoints);
+        let endpoints = addresses.map(|a| Endpoint::new(a, &config, key.clone())).collect::<Result<Vec<_>>>()?;
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
+            threads => threads,
+        };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("gristmill-http")
+            .enable_all()
+            .build()
+            .or_fail(|| "the HTTP threads cannot start".into())?;
+        let pool = Pool::new(endpoints, config.max_concurrency);
+        let shared = Arc::new(Shared {
+            model: RwLock::new(config.model.clone()),
+            encoder,
+            pool,
+            totals: stats::Totals::default(),
+            rates: Mutex::default(),
+            identity: Mutex::default(),
+            installed: Mutex::default(),
+            runs: AtomicUsize::new(0),
+            since: Instant::now(),
+            config,
+        });
+        let info =
+            EngineInfo { engine: "vllm", model: String::new(), model_digest: String::new(), deterministic: false };
+        let mut engine =
+            VllmEngine { shared, info, cancel: CancelToken::default(), runtime: Some(runtime), _server: None };
+        let first = engine.wait_for_servers(server.as_mut())?;
+        engine._server = server;
+        *engine.shared.model.write().unwrap_or_else(|e| e.into_inner()) = first.model.clone();
+        engine.info.model_digest = first.digest();
+        engine.info.model = first.model;
+        // Seeds reproduce token ids whatever the concurrency, as long as each sample carries its own.
+        engine.info.deterministic = engine.shared.config.n_per_request == 1;
+        let (handle, weak) = (engine.runtime().handle().clone(), Arc::downgrade(&engine.shared));
+        engine.shared.pool.when_opened({
+            let (handle, weak) = (handle.clone(), weak.clone());
+            move |at| drop(handle.spawn(watch::revive(weak.clone(), at)))
+        });
+        for at in (0..engine.shared.pool.endpoints.len()).filter(|&at| !engine.shared.pool.is_up(at)) {
+            handle.spawn(watch::revive(weak.clone(), at));
+        }
+        handle.spawn(watch::observe(weak));
+        Ok(engine)
+    }
+
+    /// Probes all endpoints until one is up and the others have been asked once.
+    fn wait_for_servers(&self, mut server: Option<&mut ManagedServer>) -> Result<Identity> {
+        let config = &self.shared.config;
+        let patience = seconds(if server.is_some() { config.server.ready_timeout_s } else { config.startup_timeout_s });
+        let since = Instant::now();
+        loop {
+            let shared = self.shared.clone();
+            let outcomes = self.wait(async move {
+                let all = (0..shared.pool.endpoints.len()).map(|at| watch::admit(&shared, at));
+                futures::future::join_all(all).await
+            })?;
+            let mut last_fault = None;
+            for (at, outcome) in outcomes.into_iter().enumerate() {
+                match outcome {
+                    Ok(()) => {}
+                    Err(ProbeError::Never(fatal)) => return Err(fatal.into()),
+                    Err(ProbeError::NotYet(fault)) => last_fault = Some((at, fault)),
+                }
+            }
+            let known = self.shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
+            if let Some((_, identity)) = known {
+                return Ok(identity);
+            }
+            if let Some(server) = &mut server {
+                server.check()?;
+            }
+            if since.elapsed() >= patience {
+                let (at, fault) = last_fault.expect("an endpoint is up or has a fault");
+                let address = &self.shared.pool.endpoints[at].address;
+                let error = Error::new(format!(
+                    "no server answered within {:.0} s; {address}: {}",
+                    patience.as_secs_f64(),
+                    fault.row_error()
+                ));
+                return Err(match server {
+                    Some(server) => error.in_file(server.log.display()).hint("see the server's log"),
+                    None => error.hint("is the server running, and is its address reachable from here?"),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(250).min(patience));
+        }
+    }
+
+    /// A token that stops runs of this engine; see [`CancelToken::cancel`].
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
+    }
+
+    /// What was done up to now. Cheap; for progress displays.
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = &*self.shared;
+        let endpoints = shared.pool.snapshot();
+        let sum = |pick: fn(&EndpointSnapshot) -> u64| endpoints.iter().map(pick).sum::<u64>();
+        let (in_flight, queued) = shared.pool.load();
+        let rates = *shared.rates.lock().unwrap_or_else(|e| e.into_inner());
+        let (prompt_tokens, completion_tokens) = (sum(|e| e.prompt_tokens), sum(|e| e.completion_tokens));
+        let prices = shared.config.prices.as_ref();
+        Snapshot {
+            seconds: shared.since.elapsed().as_secs_f64(),
+            requests: sum(|e| e.requests),
+            completions: sum(|e| e.completions),
+            prompt_tokens,
+            completion_tokens,
+            truncated: shared.pool.counters.iter().map(|c| c.truncated.load(Relaxed)).sum(),
+            tokens_per_second: rates.tokens,
+            completions_per_second: rates.completions,
+            in_flight,
+            queued,
+            pausing: shared.totals.pausing.load(Relaxed),
+            retries: stats::by_kind(&shared.totals.retries),
+            failed_rows: stats::by_kind(&shared.totals.failed_rows),
+            continuations: shared.totals.continuations.load(Relaxed),
+            cost: prices.map(|p| stats::cost(p, prompt_tokens, completion_tokens)),
+            currency: prices.map(|p| p.currency.clone()),
+            endpoints,
+        }
+    }
+
+    /// The snapshot in Prometheus' text format.
+    pub fn metrics_text(&self) -> String {
+        self.snapshot().metrics_text()
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("the runtime is taken only by drop")
+    }
+
+    /// Runs a future on the HTTP threads and waits for it. Works on any thread, inside another runtime too.
+    fn wait<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+        let (done, waiting) = mpsc::sync_channel(1);
+        self.runtime().spawn(async move {
+            let _ = done.send(future.await);
+        });
+        waiting.recv().or_fail(|| "an HTTP thread ended before its work".into())
+    }
+
+    /// Ends the run if no retry can help: a fatal cause, or no server for too long.
+    fn check(&self) -> Result<()> {
+        let pool = &self.shared.pool;
+        if let Some(fatal) = pool.fatal() {
+            return Err(fatal.into());
+        }
+        let patience = seconds(self.shared.config.give_up_after_s);
+        let (dark, silent) = pool.silence();
+        let (in_flight, queued) = pool.load();
+        // Silence is the servers' only while requests wait for them: a slow source or sink is no fault.
+        let waiting = in_flight == 0 && (queued > 0 || self.shared.totals.pausing.load(Relaxed) > 0);
+        if dark > patience || (silent > patience && waiting) {
+            let down: Vec<String> = pool
+                .snapshot()
+                .iter()
+                .map(|e| {
+                    let faults: Vec<String> = e.faults.iter().map(|(cause, n)| format!("{n} × {cause}")).collect();
+                    format!("{}: {}", e.address, if faults.is_empty() { "down".into() } else { faults.join(", ") })
+                })
+                .collect();
+            return Err(Error::new(format!("no server has answered for {:.0} s", patience.as_secs_f64()))
+                .hint(down.join("; "))
+                .hint("what was done is kept; run again when a server is up"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for VllmEngine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Does not wait, so that an engine may be dropped inside another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Counts a call of `generate` while it lives.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One call of `generate`: its tasks, and what it still waits for.
+struct Call<'a> {
+    engine: &'a VllmEngine,
+    run: Arc<Run>,
+    /// Dropped with the call, which ends its tasks.
+    tasks: JoinSet<()>,
+    events: mpsc::Sender<Event>,
+    /// Jobs whose event has not come.
+    outstanding: usize,
+}
+
+impl Call<'_> {
+    /// Starts the jobs of one request. A prompt that cannot be encoded is failed at once.
+    fn submit(&mut self, request: Request, bodies: &mut BodyWriter<'_>) -> Vec<Generated> {
+        let group = match bodies.group(&request) {
+            Ok(group) => Arc::new(group),
+            Err(fault) => {
+                let failed = &self.engine.shared.totals.failed_rows[fault.kind.index()];
+                failed.fetch_add(request.samples.len() as u64, Relaxed);
+                let row = |(index, _): &(u32, u64)| job::failed_row(request.prompt_id.clone(), *index, &fault);
+                return request.samples.iter().map(row).collect();
+            }
+        };
+        for samples in request.samples.chunks(self.engine.shared.config.n_per_request as usize) {
+            let job = Job { group: group.clone(), samples: samples.to_vec() };
+            let (shared, run, events) = (self.engine.shared.clone(), self.run.clone(), self.events.clone());
+            let work = async move {
+                let event = match job::run(&shared, &run, job).await {
+                    Ok(done) => Event::Done(done),
+                    Err(fatal) => Event::Fatal(fatal),
+                };
+                // The receiver is gone only when the call has ended.
+                let _ = events.send(event);
+            };
+            self.tasks.spawn_on(work, self.engine.runtime().handle());
+            self.outstanding += 1;
+        }
+        Vec::new()
+    }
+
+    fn has_room(&self) -> bool {
+        let shared = &self.engine.shared;
+        let pausing = (shared.totals.pausing.load(Relaxed) as usize).min(MOST_PAUSING);
+        self.outstanding < 2 * shared.pool.room() + AHEAD + pausing
+    }
+
+    fn receive(&mut self, event: Event, sink: &mut (dyn FnMut(Generated) -> Result<()> + Send)) -> Result<()> {
+        self.outstanding -= 1;
+        match event {
+            Event::Done(rows) => rows.into_iter().try_for_each(sink),
+            Event::Fatal(fatal) => Err(fatal.into()),
+        }
+    }
+
+    /// Forgets finished tasks. One that panicked would leave its samples without an answer.
+    fn reap(&mut self) -> Result<()> {
+        while let Some(outcome) = self.tasks.try_join_next() {
+            outcome.or_fail(|| "a request's task failed, which is a bug in gristmill".into())?;
+        }
+        Ok(())
+    }
+}
+
+impl Engine for VllmEngine {
+    fn info(&self) -> EngineInfo {
+        self.info.clone()
+    }
+
+    /// See [`Engine::generate`]. After [`CancelToken::cancel`] it delivers what is in flight, then
+    /// returns an error of kind [`crate::error::ErrorKind::Interrupted`]; requests not yet sent are not delivered.
+    fn generate(
+        &self,
+        requests: &mut (dyn Iterator<Item = Request> + Send),
+        sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
+    ) -> Result<()> {
+        let shared = &*self.shared;
+        shared.runs.fetch_add(1, Relaxed);
+        let _running = Running(&shared.runs);
+        shared.pool.begin();
+        let model = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
+        let known = shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let knows_token_ids = known.is_some_and(|(_, identity)| identity.knows_token_ids());
+        let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref(), knows_token_ids);
+        let (sender, events) = mpsc::channel();
+        let mut call =
+            Call { engine: self, run: Arc::default(), tasks: JoinSet::new(), events: sender, outstanding: 0 };
+        let mut exhausted = false;
+        let (mut checked, mut woken) = (Instant::now(), Instant::now());
+        loop {
+            if self.cancel.is_cancelled() {
+                return drain(call, &events, sink);
+            }
+            // A few at a time: completions that came meanwhile are not kept waiting by a slow source.
+            for _ in 0..32 {
+                if exhausted || !call.has_room() {
+                    break;
+                }
+                let idle = call.outstanding == 0;
+                let next = requests.next();
+                if idle {
+                    shared.pool.begin();
+                }
+                match next {
+                    Some(request) => call.submit(request, &mut bodies).into_iter().try_for_each(&mut *sink)?,
+                    None => exhausted = true,
+                }
+            }
+            if exhausted && call.outstanding == 0 {
+                return Ok(());
+            }
+            let may_pull = !exhausted && call.has_room();
+            if !may_pull {
+                match events.recv_timeout(Duration::from_millis(50)) {
+                    Ok(event) => call.receive(event, sink)?,
+                    Err(_) => {
+                        call.reap()?;
+                        self.check()?;
+                    }
+                }
+            }
+            if !may_pull && woken.elapsed() < PACE {
+                // Answers come faster than a thread is woken cheaply: let some gather.
+                std::thread::sleep(PACE);
+            }
+            woken = Instant::now();
+            while let Ok(event) = events.try_recv() {
+                call.receive(event, sink)?;
+            }
+            call.reap()?;
+            if checked.elapsed() > Duration::from_millis(100) {
+                self.check()?;
+                checked = Instant::now();
+            }
+        }
+    }
+}
+
+/// Waits for the exchanges under way and delivers them; what was never sent stays unasked.
+fn drain(
+    mut call: Call<'_>,
+    events: &mpsc::Receiver<Event>,
+    sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
+) -> Result<()> {
+    call.run.draining.store(true, SeqCst);
+    let until = Instant::now() + seconds(call.engine.shared.config.drain_timeout_s);
+    loop {
+        let idle = call.run.in_flight.load(SeqCst) == 0;
+        match events.recv_timeout(Duration::from_millis(if idle { 0 } else { 20 })) {
+            Ok(event) => call.receive(event, sink)?,
+            Err(_) if idle || Instant::now() >= until => break,
+            Err(_) => {}
+        }
+    }
+    Err(Error::interrupted())
+}

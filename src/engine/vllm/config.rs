@@ -1,0 +1,366 @@
+//! What a user writes about the servers: addresses, API, deadlines, prices.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// How to reach and use OpenAI-compatible servers. Written as TOML; unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VllmConfig {
+    /// Base addresses such as `http://gpu1:8000`, with or without `/v1`. All must serve the same model.
+    pub endpoints: Vec<String>,
+    /// The model's name as the servers call it; empty takes the only one served.
+    pub model: String,
+    pub api: Api,
+    pub template: Template,
+    /// Environment variable that holds the API key. The key itself is never written or printed.
+    pub api_key_env: Option<String>,
+    /// PEM file with the certificate authority of the servers, for private TLS.
+    pub ca_file: Option<PathBuf>,
+    /// Keys added to every request body (`guided_json`, `chat_template_kwargs` …); they win over the
+    /// sampling settings. The keys the engine itself writes are refused.
+    pub extra_body: Map<String, Value>,
+    /// Samples asked in one request. 1 sends each sample with its own seed, so that seeds reproduce;
+    /// more sends the first sample's seed with `n` and lets the server derive the others.
+    pub n_per_request: u32,
+    /// Ask for the log-probability of each sampled token. vLLM reports them before temperature
+    /// unless it runs with `--logprobs-mode processed_logprobs`.
+    pub logprobs: bool,
+    pub token_ids: TokenIds,
+    /// Receive tokens as they are made. Costs client time; finds a hung server within `token_timeout_s`.
+    pub stream: bool,
+    pub reasoning: Reasoning,
+    /// How often a completion cut by `max_tokens` is continued from where it stopped; 0 never.
+    /// Needs token ids from the server. Without it a cut completion stays `length` and is never retried.
+    pub continue_rounds: u32,
+    /// Token budget of each continuation.
+    pub continue_tokens: u32,
+    /// Seconds for queueing and the first token. A request's deadline is
+    /// `request_timeout_s + token_timeout_s × max_tokens`.
+    pub request_timeout_s: f64,
+    /// Seconds allowed for each token; with `stream`, the longest silence.
+    pub token_timeout_s: f64,
+    pub connect_timeout_s: f64,
+    /// How long to wait at the start for a first server to answer.
+    pub startup_timeout_s: f64,
+    /// With no server available for this long, the run stops (what was done is kept).
+    pub give_up_after_s: f64,
+    /// How long Ctrl-C waits for requests in flight.
+    pub drain_timeout_s: f64,
+    /// Tries of one request, faults of the network's making not counted.
+    pub max_attempts: u32,
+    /// Upper bound of the adaptive concurrency of each endpoint.
+    pub max_concurrency: u32,
+    /// Threads that talk HTTP; 0 takes up to four of the machine's.
+    pub threads: usize,
+    /// Accept endpoints whose `/v1/models` roots differ, such as the same weights under two paths.
+    pub allow_different_roots: bool,
+    pub prices: Option<Prices>,
+    /// Start a server on this machine with the settings of `server`, and stop it at the end.
+    pub launch: bool,
+    pub server: ServerConfig,
+}
+
+impl Default for VllmConfig {
+    fn default() -> Self {
+        VllmConfig {
+            endpoints: Vec::new(),
+            model: String::new(),
+            api: Api::Chat,
+            template: Template::Server,
+            api_key_env: None,
+            ca_file: None,
+            extra_body: Map::new(),
+            n_per_request: 1,
+            logprobs: false,
+            token_ids: TokenIds::Auto,
+            stream: false,
+            reasoning: Reasoning::default(),
+            continue_rounds: 0,
+            continue_tokens: 4096,
+            request_timeout_s: 120.0,
+            token_timeout_s: 0.5,
+            connect_timeout_s: 10.0,
+            startup_timeout_s: 60.0,
+            give_up_after_s: 300.0,
+            drain_timeout_s: 300.0,
+            max_attempts: 6,
+            max_concurrency: 1024,
+            threads: 0,
+            allow_different_roots: false,
+            prices: None,
+            launch: false,
+            server: ServerConfig::default(),
+        }
+    }
+}
+
+/// Which of the two OpenAI calls is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Api {
+    /// `/v1/chat/completions` with the messages.
+    Chat,
+    /// `/v1/completions` with token ids or text.
+    Completions,
+}
+
+/// Who turns messages into the text the model reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Template {
+    /// The server's chat template (`api = "chat"`).
+    Server,
+    /// Ours: the encoder given to [`super::VllmEngine::connect`] (`api = "completions"`).
+    Ours,
+    /// None: message contents joined by blank lines, for base models (`api = "completions"`).
+    Plain,
+}
+
+/// Whether the servers are asked for token ids (vLLM's `return_token_ids`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenIds {
+    /// Ask servers that know the key (vLLM, SGLang), and do without where none come.
+    Auto,
+    /// Ask, and stop the run if a server has none.
+    Require,
+    /// Do not ask.
+    Off,
+}
+
+/// How a server's split of reasoning and answer is joined again, so that the stored text is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reasoning {
+    pub open: String,
+    pub close: String,
+    /// What the chat template already wrote of the answer, such as `<think>\n`: put before texts
+    /// that do not start with it (vLLM#13125). Empty for none.
+    pub opened_by_template: String,
+}
+
+impl Default for Reasoning {
+    fn default() -> Self {
+        Reasoning { open: "<think>".into(), close: "</think>".into(), opened_by_template: String::new() }
+    }
+}
+
+/// Prices per million tokens, for the cost estimate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    pub prompt: f64,
+    pub completion: f64,
+    #[serde(default = "dollars")]
+    pub currency: String,
+}
+
+fn dollars() -> String {
+    "USD".into()
+}
+
+/// A server started as a child process (`launch = true`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// The program; `serve MODEL --host 127.0.0.1 --port PORT` and `args` follow.
+    pub command: String,
+    /// Model name on a hub or path: what `vllm serve` loads.
+    pub model: String,
+    /// 0 takes a free port.
+    pub port: u16,
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    /// Where the server's output goes; empty takes a file in the system's temporary folder.
+    pub log: PathBuf,
+    /// How long the server may take to load its model.
+    pub ready_timeout_s: f64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            command: "vllm".into(),
+            model: String::new(),
+            port: 0,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            log: PathBuf::new(),
+            ready_timeout_s: 900.0,
+        }
+    }
+}
+
+/// Keys of a request body that the engine writes itself.
+const RESERVED: [&str; 8] = ["model", "prompt", "messages", "n", "seed", "stream", "logprobs", "return_token_ids"];
+
+impl VllmConfig {
+    /// Checks what can be checked without a server.
+    ///
+    /// # Errors
+    /// A usage error that names the key: no endpoint, an address that is no URL, a template the API
+    /// cannot use, a reserved key in `extra_body`, a time that is no positive number.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |key: &str, what: String| Err(Error::usage(what).in_field(format!("engine.{key}")));
+        if self.launch {
+            if self.server.model.is_empty() {
+                return wrong("server.model", "`launch = true` needs the model that the server shall load".into());
+            }
+            if !self.endpoints.is_empty() {
+                return wrong("endpoints", "`launch = true` starts its own server: leave `endpoints` out".into());
+            }
+        } else if self.endpoints.is_empty() {
+            return Err(Error::usage("no server to ask")
+                .in_field("engine.endpoints")
+                .hint("write `endpoints = [\"http://127.0.0.1:8000\"]`, or `launch = true` to start one"));
+        }
+        for endpoint in &self.endpoints {
+            parse_endpoint(endpoint)?;
+        }
+        for (i, endpoint) in self.endpoints.iter().enumerate() {
+            if self.endpoints[..i].contains(endpoint) {
+                return wrong("endpoints", format!("`{endpoint}` is listed twice"));
+            }
+        }
+        match (self.api, self.template) {
+            (Api::Chat, Template::Server) | (Api::Completions, Template::Ours | Template::Plain) => {}
+            (Api::Chat, _) => return wrong("template", "`api = \"chat\"` always uses the server's template".into()),
+            (Api::Completions, Template::Server) => {
+                return Err(Error::usage("`api = \"completions\"` needs `template = \"ours\"` or `\"plain\"`")
+                    .in_field("engine.template")
+                    .hint("`api = \"chat\"` lets the server apply its own template"));
+            }
+        }
+        if let Some(key) = RESERVED.iter().find(|key| self.extra_body.contains_key(**key)) {
+            return wrong("extra_body", format!("`{key}` is written by the engine itself"));
+        }
+        for (key, seconds) in [
+            ("request_timeout_s", self.request_timeout_s),
+            ("connect_timeout_s", self.connect_timeout_s),
+            ("startup_timeout_s", self.startup_timeout_s),
+            ("give_up_after_s", self.give_up_after_s),
+            ("drain_timeout_s", self.drain_timeout_s),
+            ("server.ready_timeout_s", self.server.ready_timeout_s),
+            ("token_timeout_s", self.token_timeout_s),
+        ] {
+            if !(seconds > 0.0 && seconds <= 1e9) {
+                return wrong(key, format!("{seconds} is no positive number of seconds"));
+            }
+        }
+        for (key, count) in [
+            ("n_per_request", self.n_per_request),
+            ("max_attempts", self.max_attempts),
+            ("max_concurrency", self.max_concurrency),
+            ("continue_tokens", self.continue_tokens),
+        ] {
+            if count == 0 {
+                return wrong(key, "must be at least 1".into());
+            }
+        }
+        if self.continue_rounds > 0 && self.token_ids == TokenIds::Off {
+            return wrong("continue_rounds", "a continuation needs token ids: set `token_ids = \"require\"`".into());
+        }
+        if let Some(prices) = &self.prices
+            && !(prices.prompt >= 0.0
+                && prices.completion >= 0.0
+                && prices.prompt.is_finite()
+                && prices.completion.is_finite())
+        {
+            return wrong("prices", "prices are finite and not negative".into());
+        }
+        Ok(())
+    }
+
+    /// Longest time one request may take, `max_tokens` included.
+    pub(super) fn deadline(&self, max_tokens: u32) -> Duration {
+        seconds(self.request_timeout_s + self.token_timeout_s * f64::from(max_tokens))
+    }
+}
+
+/// A duration of seconds that [`VllmConfig::validate`] has seen, bounded so that adding it to a clock is safe.
+pub(super) fn seconds(value: f64) -> Duration {
+    Duration::from_secs_f64(value.clamp(0.0, 1e9))
+}
+
+/// The server's root: scheme, host, port and path without a trailing `/` or `/v1`.
+pub(super) fn parse_endpoint(text: &str) -> Result<reqwest::Url> {
+    let fail = |what: &str| {
+        Error::usage(format!("`{}` {what}", without_password(text)))
+            .in_field("engine.endpoints")
+            .hint("write an address such as `http://gpu1:8000`")
+    };
+    let mut url = reqwest::Url::parse(text.trim()).map_err(|e| fail("is no address of a server").caused_by(e))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(fail("does not start with http:// or https:// and a host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(fail("carries a user or password").hint("put the key in a variable and name it in `api_key_env`"));
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/');
+    let path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// The address with anything between `//` and `@` hidden.
+fn without_password(text: &str) -> String {
+    match (text.find("//"), text.rfind('@')) {
+        (Some(start), Some(end)) if start + 2 < end => format!("{}***{}", &text[..start + 2], &text[end..]),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid() -> VllmConfig {
+        VllmConfig { endpoints: vec!["http://localhost:8000".into()], ..VllmConfig::default() }
+    }
+
+    #[test]
+    fn an_address_is_the_same_with_and_without_v1() {
+        for text in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"] {
+            assert_eq!(parse_endpoint(text).unwrap().as_str(), "http://h:1/", "{text}");
+        }
+        assert_eq!(parse_endpoint("https://h/api/v1").unwrap().as_str(), "https://h/api");
+    }
+
+    #[test]
+    fn wrong_settings_name_their_key_and_never_show_a_password() {
+        let cases: Vec<(&str, VllmConfig)> = vec![
+            ("engine.endpoints", VllmConfig::default()),
+            ("engine.endpoints", VllmConfig { endpoints: vec!["http://me:hunter2@h".into()], ..valid() }),
+            ("engine.endpoints", VllmConfig { endpoints: vec!["gpu1:8000".into()], ..valid() }),
+            ("engine.template", VllmConfig { api: Api::Completions, ..valid() }),
+            ("engine.token_timeout_s", VllmConfig { token_timeout_s: f64::NAN, ..valid() }),
+            ("engine.n_per_request", VllmConfig { n_per_request: 0, ..valid() }),
+            (
+                "engine.extra_body",
+                VllmConfig { extra_body: Map::from_iter([("seed".into(), Value::from(1))]), ..valid() },
+            ),
+        ];
+        for (field, config) in cases {
+            let text = config.validate().unwrap_err().to_string();
+            assert!(text.contains(field), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        valid().validate().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(toml::from_str::<VllmConfig>("endpoint = \"http://h\"").is_err());
+        let config: VllmConfig = toml::from_str("endpoints = [\"http://h\"]\nextra_body.top_k = 5").unwrap();
+        assert_eq!(config.extra_body["top_k"], 5);
+    }
+}

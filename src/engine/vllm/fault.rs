@@ -1,0 +1,225 @@
+//! What can go wrong with a request, and what is done about it.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::seed;
+
+/// Everything a server or the way to it can do wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// No connection: refused, no route, name not found.
+    Unreachable,
+    /// The connection was closed or reset before a whole answer.
+    Reset,
+    /// No answer within the deadline.
+    Timeout,
+    /// 429.
+    Throttled,
+    /// 503 or 529: starting up, shutting down, overloaded.
+    Overloaded,
+    /// Any other 5xx.
+    ServerError,
+    /// The server ended the completion itself (`abort`).
+    Aborted,
+    /// Not JSON, or not the JSON of a completion.
+    Malformed,
+    /// Not as many choices as were asked.
+    WrongCount,
+    /// Token ids were required and did not come, or do not match the logprobs.
+    MissingTokenIds,
+    /// A logprob that is no finite number.
+    BadLogprobs,
+    /// Certificate or handshake.
+    Tls,
+    /// 401 or 403.
+    Unauthorized,
+    /// 404 that names the model.
+    UnknownModel,
+    /// 3xx, 404 or 405 on the path itself.
+    WrongAddress,
+    /// Prompt, or prompt and budget, over the model's context.
+    ContextOverflow,
+    /// Any other 4xx.
+    BadRequest,
+    /// The prompt could not be encoded on our side.
+    BadPrompt,
+}
+
+/// What a fault means for the request that met it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask again after a pause; `counted` says whether this uses up one of the request's tries.
+    Retry { counted: bool },
+    /// Ask another endpoint if there is one.
+    Elsewhere { counted: bool },
+    /// This row failed; the error is its data.
+    FailRow,
+    /// Nothing that follows can go well.
+    FailRun,
+}
+
+impl FaultKind {
+    /// Every kind, in the order of the metrics.
+    pub const ALL: [FaultKind; 18] = [
+        FaultKind::Unreachable,
+        FaultKind::Reset,
+        FaultKind::Timeout,
+        FaultKind::Throttled,
+        FaultKind::Overloaded,
+        FaultKind::ServerError,
+        FaultKind::Aborted,
+        FaultKind::Malformed,
+        FaultKind::WrongCount,
+        FaultKind::MissingTokenIds,
+        FaultKind::BadLogprobs,
+        FaultKind::Tls,
+        FaultKind::Unauthorized,
+        FaultKind::UnknownModel,
+        FaultKind::WrongAddress,
+        FaultKind::ContextOverflow,
+        FaultKind::BadRequest,
+        FaultKind::BadPrompt,
+    ];
+
+    /// A short, stable code: what metrics and row errors start with.
+    pub fn code(self) -> &'static str {
+        match self {
+            FaultKind::Unreachable => "unreachable",
+            FaultKind::Reset => "reset",
+            FaultKind::Timeout => "timeout",
+            FaultKind::Throttled => "throttled",
+            FaultKind::Overloaded => "overloaded",
+            FaultKind::ServerError => "server_error",
+            FaultKind::Aborted => "aborted",
+            FaultKind::Malformed => "malformed",
+            FaultKind::WrongCount => "wrong_count",
+            FaultKind::MissingTokenIds => "missing_token_ids",
+            FaultKind::BadLogprobs => "bad_logprobs",
+            FaultKind::Tls => "tls",
+            FaultKind::Unauthorized => "unauthorized",
+            FaultKind::UnknownModel => "unknown_model",
+            FaultKind::WrongAddress => "wrong_address",
+            FaultKind::ContextOverflow => "context_overflow",
+            FaultKind::BadRequest => "bad_request",
+            FaultKind::BadPrompt => "bad_prompt",
+        }
+    }
+
+    /// What the request does next. A request that never reached a server keeps its tries: a dead
+    /// endpoint must not fail rows. One that may itself have broken the server does not.
+    pub fn action(self) -> Action {
+        match self {
+            FaultKind::Throttled | FaultKind::Overloaded => Action::Retry { counted: false },
+            FaultKind::Unreachable | FaultKind::Tls => Action::Elsewhere { counted: false },
+            FaultKind::ServerError | FaultKind::Aborted => Action::Retry { counted: true },
+            FaultKind::Reset
+            | FaultKind::Timeout
+            | FaultKind::Malformed
+            | FaultKind::WrongCount
+            | FaultKind::MissingTokenIds
+            | FaultKind::BadLogprobs => Action::Elsewhere { counted: true },
+            FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress => Action::FailRun,
+            FaultKind::ContextOverflow | FaultKind::BadRequest | FaultKind::BadPrompt => Action::FailRow,
+        }
+    }
+
+    /// Whether it says something bad about the endpoint's health, for the circuit breaker.
+    pub(super) fn blames_endpoint(self) -> bool {
+        !matches!(
+            self,
+            FaultKind::Throttled | FaultKind::ContextOverflow | FaultKind::BadRequest | FaultKind::BadPrompt
+        )
+    }
+
+    /// Whether the endpoint had more work than it could take.
+    pub(super) fn is_congestion(self) -> bool {
+        matches!(self, FaultKind::Throttled | FaultKind::Overloaded | FaultKind::Timeout)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// One fault, with what the server said.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub kind: FaultKind,
+    pub message: String,
+    /// What the server asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Fault {
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        Fault { kind, message: message.into(), retry_after: None }
+    }
+
+    /// The text a failed row keeps.
+    pub fn row_error(&self) -> String {
+        format!("{}: {}", self.kind.code(), self.message)
+    }
+}
+
+/// Why a run cannot go on; [`Error`] cannot be cloned, and several tasks may meet the same cause.
+#[derive(Clone, Debug)]
+pub(super) struct Fatal {
+    pub message: String,
+    pub hints: Vec<String>,
+}
+
+impl Fatal {
+    pub fn new(message: impl Into<String>) -> Self {
+        Fatal { message: message.into(), hints: Vec::new() }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl From<Fatal> for Error {
+    fn from(fatal: Fatal) -> Error {
+        fatal.hints.into_iter().fold(Error::new(fatal.message), Error::hint)
+    }
+}
+
+/// The pause before try number `attempt` (from 1): exponential from a quarter second to 30 s with
+/// full jitter in the upper half, from a stream of its own so that it changes no other random number.
+/// A server's Retry-After, up to ten minutes, is the least.
+pub(super) fn backoff(row_seed: u64, attempt: u32, retry_after: Option<Duration>) -> Duration {
+    let ceiling = (0.25 * f64::from(2u32.saturating_pow(attempt.saturating_sub(1).min(20)))).min(30.0);
+    let jitter = seed::stream(row_seed, "retry", u64::from(attempt)).uniform();
+    let pause = Duration::from_secs_f64(ceiling * (0.5 + 0.5 * jitter));
+    match retry_after {
+        // Jitter on top, or all that were sent away would come back together.
+        Some(least) => least.min(Duration::from_secs(600)) + pause / 4,
+        None => pause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_stay_bounded_and_honour_retry_after() {
+        for seed in 0..50 {
+            let pauses: Vec<f64> = (1..12).map(|attempt| backoff(seed, attempt, None).as_secs_f64()).collect();
+            assert!(pauses.iter().all(|p| (0.125..=30.0).contains(p)), "{pauses:?}");
+            assert!(pauses[10] >= 15.0 && pauses[0] <= 0.25, "{pauses:?}");
+            assert!(backoff(seed, 1, Some(Duration::from_secs(7))) >= Duration::from_secs(7));
+        }
+        assert_eq!(backoff(3, 2, None), backoff(3, 2, None), "the same seed pauses alike");
+        assert_ne!(backoff(3, 2, None), backoff(4, 2, None), "others spread out");
+    }
+
+    #[test]
+    fn the_index_of_a_kind_is_its_place_in_the_list() {
+        for (i, kind) in FaultKind::ALL.iter().enumerate() {
+            assert_eq!(kind.index(), i);
+        }
+    }
+}

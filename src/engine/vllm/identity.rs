@@ -1,0 +1,178 @@
+//! Which model a server serves, and whether it is the one that all the others serve.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::config::VllmConfig;
+use super::fault::{Fatal, Fault, FaultKind};
+use super::transport::Endpoint;
+use crate::seed::content_id;
+
+/// What tells one model from another without its weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// The name requests carry.
+    pub model: String,
+    /// Where the server loaded it from: vLLM's `root`. Other servers do not tell.
+    pub root: Option<String>,
+    pub max_model_len: Option<u64>,
+    /// Digest of how a probe text becomes tokens; servers without `/tokenize` do not tell.
+    pub tokenizer: Option<String>,
+}
+
+impl Identity {
+    /// Whether the server is of a make that knows `return_token_ids`; others may refuse requests that ask.
+    pub fn knows_token_ids(&self) -> bool {
+        self.max_model_len.is_some()
+    }
+
+    /// A digest of all that is known.
+    pub fn digest(&self) -> String {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        content_id([self.model.as_bytes(), part(&self.root).as_bytes(), part(&self.tokenizer).as_bytes()])
+    }
+
+    /// How another server's model differs, if it does. What one of them does not tell is not compared.
+    pub fn difference(&self, other: &Identity, allow_different_roots: bool) -> Option<String> {
+        let differ = |what: &str, a: &Option<String>, b: &Option<String>| match (a, b) {
+            (Some(a), Some(b)) if a != b => Some(format!("{what} `{a}` and `{b}`")),
+            _ => None,
+        };
+        if self.model != other.model {
+            return Some(format!("models `{}` and `{}`", self.model, other.model));
+        }
+        let roots = differ("roots", &self.root, &other.root).filter(|_| !allow_different_roots);
+        roots.or_else(|| differ("tokenizers with digests", &self.tokenizer, &other.tokenizer))
+    }
+}
+
+/// Why an endpoint cannot be used now, or never.
+pub(super) enum ProbeError {
+    /// Try again later.
+    NotYet(Fault),
+    Never(Fatal),
+}
+
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+    root: Option<String>,
+    max_model_len: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Tokenized {
+    tokens: Vec<u32>,
+}
+
+const PROBE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Letters, digits, spaces, scripts and tags that tokenizers treat differently.
+const PROBE_TEXT: &str = "Gristmill 3.14159  <think>\n\tÉté 数学 {\"x\": [1, 22, 333]}</think> naïve—end";
+
+/// Asks a server whether it is healthy and what it serves.
+pub(super) async fn probe(endpoint: &Endpoint, config: &VllmConfig) -> Result<Identity, ProbeError> {
+    let at = &endpoint.address;
+    match endpoint.get("health", PROBE_DEADLINE).await {
+        // Servers of another make have no /health; /v1/models decides then.
+        Ok(_) => {}
+        Err(fault) if fault.kind == FaultKind::WrongAddress => {}
+        Err(fault) => return Err(classify(fault, endpoint)),
+    }
+    let body = endpoint.get("v1/models", PROBE_DEADLINE).await.map_err(|fault| classify(fault, endpoint))?;
+    let models: Models = serde_json::from_slice(&body).map_err(|e| {
+        ProbeError::NotYet(Fault::new(FaultKind::Malformed, format!("/v1/models of {at} is not a list of models: {e}")))
+    })?;
+    let names = || models.data.iter().map(|m| format!("`{}`", m.id)).collect::<Vec<_>>().join(", ");
+    // Servers of another make list what lies in a cache, or nothing: they do not tell what they serve.
+    let tells = models.data.iter().any(|m| m.root.is_some() || m.max_model_len.is_some());
+    let model = match (&config.model, &models.data[..]) {
+        (name, [only]) if name.is_empty() => only,
+        (name, list) if name.is_empty() => {
+            let what = if list.is_empty() { "does not tell its model".into() } else { format!("serves {}", names()) };
+            return Err(ProbeError::Never(
+                Fatal::new(format!("{at} {what}")).hint("name the one to use: `model = \"…\"`"),
+            ));
+        }
+        (name, list) => match list.iter().find(|m| m.id == *name) {
+            Some(model) => model,
+            None if !tells => &Model { id: name.clone(), root: None, max_model_len: None },
+            None => {
+                return Err(ProbeError::Never(
+                    Fatal::new(format!("{at} does not serve the model `{name}`"))
+                        .hint(format!("it serves {}", names())),
+                ));
+            }
+        },
+    };
+    let body = serde_json::json!({"model": model.id, "prompt": PROBE_TEXT, "add_special_tokens": false});
+    let tokens = endpoint.post("tokenize", body.to_string().into_bytes(), PROBE_DEADLINE).await.ok();
+    let tokens = tokens.and_then(|body| serde_json::from_slice::<Tokenized>(&body).ok()).map(|t| t.tokens);
+    let tokenizer = tokens.map(|ids| {
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        content_id([&bytes[..]])
+    });
+    Ok(Identity { model: model.id.clone(), root: model.root.clone(), max_model_len: model.max_model_len, tokenizer })
+}
+
+fn classify(fault: Fault, endpoint: &Endpoint) -> ProbeError {
+    match fault.kind {
+        FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress | FaultKind::Tls => {
+            ProbeError::Never(explain(&fault, endpoint))
+        }
+        _ => ProbeError::NotYet(fault),
+    }
+}
+
+/// A fault that ends the run, said for people.
+pub(super) fn explain(fault: &Fault, endpoint: &Endpoint) -> Fatal {
+    let at = &endpoint.address;
+    let fatal = Fatal::new(format!("{at}: {}", fault.message));
+    match fault.kind {
+        FaultKind::Unauthorized => match endpoint.key_variable() {
+            Some(variable) => Fatal::new(format!("{at} refused the API key of ${variable} ({})", fault.message))
+                .hint(format!("check the value of ${variable}")),
+            None => Fatal::new(format!("{at} wants an API key ({})", fault.message))
+                .hint("export the key and name its variable: `api_key_env = \"VLLM_API_KEY\"`"),
+        },
+        FaultKind::Tls => Fatal::new(format!("no secure connection to {at}: {}", fault.message))
+            .hint("for a private certificate authority set `ca_file`; for a server without TLS write http://"),
+        FaultKind::UnknownModel => fatal.hint("the server no longer serves this model: was it restarted with another?"),
+        FaultKind::WrongAddress => {
+            fatal.hint("is this the root of an OpenAI-compatible server? `/v1/…` is added to it")
+        }
+        FaultKind::MissingTokenIds => {
+            fatal.hint("this server returns no token ids: set `token_ids = \"auto\"` to do without")
+        }
+        FaultKind::BadLogprobs => fatal.hint("this server returns no usable logprobs: set `logprobs = false`"),
+        _ => fatal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_differ_by_name_root_or_tokenizer_where_both_tell() {
+        let one = Identity {
+            model: "m".into(),
+            root: Some("/a".into()),
+            max_model_len: Some(512),
+            tokenizer: Some("t".into()),
+        };
+        assert_eq!(one.difference(&Identity { root: None, tokenizer: None, ..one.clone() }, false), None);
+        let moved = Identity { root: Some("/b".into()), ..one.clone() };
+        assert!(one.difference(&moved, false).unwrap().contains("roots `/a` and `/b`"));
+        assert_eq!(one.difference(&moved, true), None);
+        assert!(one.difference(&Identity { tokenizer: Some("u".into()), ..one.clone() }, true).is_some());
+        assert!(one.difference(&Identity { model: "n".into(), ..one.clone() }, true).is_some());
+        assert_ne!(one.digest(), moved.digest());
+    }
+}

@@ -1,0 +1,191 @@
+//! A server of our own: `vllm serve` as a child process, taken down with its
+//! whole process group.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::config::ServerConfig;
+use crate::error::{Context, Error, Result};
+
+/// A running child server.
+pub(super) struct ManagedServer {
+    child: Child,
+    pub address: String,
+    pub log: PathBuf,
+}
+
+/// How long a server may take to end by itself after SIGTERM.
+const GRACE: Duration = Duration::from_secs(15);
+
+impl ManagedServer {
+    /// Starts the server; it is not ready yet.
+    ///
+    /// # Errors
+    /// The log cannot be written, no port is free, or the program cannot be started.
+    pub fn start(config: &ServerConfig, api_key: Option<&str>) -> Result<Self> {
+        let port = match config.port {
+            0 => TcpListener::bind("127.0.0.1:0")
+                .and_then(|listener| listener.local_addr())
+                .or_fail(|| "no free port for the server".into())?
+                .port(),
+            port => port,
+        };
+        let log = if config.log.as_os_str().is_empty() {
+            std::env::temp_dir().join(format!("gristmill-server-{}-{port}.log", std::process::id()))
+        } else {
+            config.log.clone()
+        };
+        let out = File::create(&log)
+            .map_err(|e| Error::new("the server's log cannot be written").in_file(log.display()).caused_by(e))?;
+        let err = out.try_clone().or_fail(|| "the server's log cannot be shared".into())?;
+        let mut command = Command::new(&config.command);
+        command
+            .args(["serve", &config.model, "--host", "127.0.0.1", "--port", &port.to_string()])
+            .args(&config.args)
+            .envs(&config.env)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
+        if let Some(key) = api_key {
+            // By environment: an argument would show in the process list.
+            command.env("VLLM_API_KEY", key);
+        }
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().map_err(|e| {
+            Error::new(format!("the server `{}` cannot be started", config.command))
+                .caused_by(e)
+                .hint("install vLLM (`pip install vllm`), or set `server.command` to its path")
+        })?;
+        Ok(ManagedServer { child, address: format!("http://127.0.0.1:{port}"), log })
+    }
+
+    /// Whether the server still runs.
+    ///
+    /// # Errors
+    /// It has ended; with the last lines of its log.
+    pub fn check(&mut self) -> Result<()> {
+        let Some(status) = self.child.try_wait().or_fail(|| "the server cannot be watched".into())? else {
+            return Ok(());
+        };
+        Err(Error::new(format!("the server ended before it was ready ({status}):\n{}", self.log_tail()))
+            .in_file(self.log.display())
+            .hint("the whole log is in that file; `server.args` and `server.env` are passed to the server"))
+    }
+
+    /// The last lines of the log.
+    fn log_tail(&self) -> String {
+        let read = || -> std::io::Result<String> {
+            let mut file = File::open(&self.log)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let text = read().unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, signal: libc::c_int) {
+        if let Ok(group) = libc::pid_t::try_from(self.child.id()) {
+            // SAFETY: killpg takes no pointers. The group is our child's own (process_group(0)), and the
+            // child has not been reaped for the last time before `drop` ends, so the id is not reused.
+            unsafe { libc::killpg(group, signal) };
+        }
+    }
+}
+
+impl Drop for ManagedServer {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        {
+            self.signal(libc::SIGTERM);
+            let since = Instant::now();
+            while since.elapsed() < GRACE {
+                match self.child.try_wait() {
+                    Ok(None) => std::thread::sleep(Duration::from_millis(50)),
+                    _ => break,
+                }
+            }
+            // Workers that outlived their parent, and a parent that did not listen.
+            self.signal(libc::SIGKILL);
+        }
+        #[cfg(not(unix))]
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn shell(dir: &std::path::Path, script: &str) -> ServerConfig {
+        use std::os::unix::fs::PermissionsExt;
+        let program = dir.join("fake-vllm");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        ServerConfig {
+            command: program.display().to_string(),
+            model: "tiny".into(),
+            log: dir.join("log"),
+            args: vec!["--dtype".into(), "float32".into()],
+            ..ServerConfig::default()
+        }
+    }
+
+    fn until<T>(mut poll: impl FnMut() -> Option<T>) -> T {
+        let since = Instant::now();
+        loop {
+            if let Some(value) = poll() {
+                return value;
+            }
+            assert!(since.elapsed() < Duration::from_secs(20), "waited too long");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn a_server_that_dies_says_its_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server =
+            ManagedServer::start(&shell(dir.path(), "echo \"args: $@\"; echo no such model >&2; exit 3"), None)
+                .unwrap();
+        let error = until(|| server.check().err());
+        assert!(error.message().contains("no such model"), "{error}");
+        assert!(error.message().contains("serve tiny --host 127.0.0.1 --port"), "{error}");
+        assert!(error.message().contains("--dtype float32"), "{error}");
+    }
+
+    #[test]
+    fn the_whole_process_group_is_taken_down() {
+        let dir = tempfile::tempdir().unwrap();
+        // The grandchild writes its pid, the parent waits for it.
+        let script = format!("sleep 600 & echo $! > {}/pid; wait", dir.path().display());
+        let server = ManagedServer::start(&shell(dir.path(), &script), None).unwrap();
+        let pid: u32 =
+            until(|| std::fs::read_to_string(dir.path().join("pid")).ok().and_then(|t| t.trim().parse().ok()));
+        drop(server);
+        let alive = || {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = state.rsplit(')').next().unwrap_or_default().trim().chars().next();
+            !matches!(state, None | Some('Z' | 'X'))
+        };
+        until(|| (!alive()).then_some(()));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ServerConfig { command: "/nowhere/vllm".into(), ..shell(dir.path(), "") };
+        let error = ManagedServer::start(&config, None).err().unwrap();
+        assert!(error.to_string().contains("/nowhere/vllm"), "{error}");
+    }
+}

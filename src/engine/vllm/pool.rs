@@ -1,0 +1,380 @@
+//! Which endpoint a request goes to, and when.
+//!
+//! Every endpoint has an adaptive limit and a circuit breaker. A request waits
+//! in one queue for the first endpoint with room; among several it takes the
+//! one with the least expected wait (in flight times measured latency), but
+//! stays with the endpoint that holds its prompt's prefix cache while that
+//! costs little. A pause before a retry holds no place anywhere.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::fault::{Fatal, Fault};
+use super::limiter::Limiter;
+use super::stats::{Counters, EndpointSnapshot, by_kind};
+use super::transport::Endpoint;
+
+/// The endpoints of an engine and the queue before them.
+pub(super) struct Pool {
+    pub endpoints: Vec<Endpoint>,
+    pub counters: Vec<Counters>,
+    state: Mutex<State>,
+    /// Sum of the limits of endpoints that are up, for the look-ahead.
+    room: AtomicUsize,
+    /// Called with the index of an endpoint whose circuit opened.
+    on_open: Mutex<Option<OnOpen>>,
+}
+
+type OnOpen = Box<dyn Fn(usize) + Send>;
+
+struct State {
+    slots: Vec<Slot>,
+    waiters: VecDeque<Waiter>,
+    last_answer: Instant,
+    /// Since when no endpoint is up.
+    dark_since: Option<Instant>,
+    fatal: Option<Fatal>,
+}
+
+struct Slot {
+    limiter: Limiter,
+    in_flight: usize,
+    /// Smoothed seconds to a whole answer; 0 until measured.
+    latency: f64,
+    /// Faults in a row.
+    faults: u32,
+    open: bool,
+    /// The server asked to be left alone until then.
+    paused_until: Option<Instant>,
+}
+
+struct Waiter {
+    turn: oneshot::Sender<Permit>,
+    affinity: usize,
+    avoid: Option<usize>,
+}
+
+/// A place at an endpoint; given back when dropped.
+pub(super) struct Permit {
+    pool: Arc<Pool>,
+    pub endpoint: usize,
+    held: bool,
+}
+
+/// Faults in a row that open an endpoint's circuit.
+const TRIP: u32 = 5;
+
+impl Pool {
+    /// All endpoints begin with their circuit open; [`Pool::close`] lets requests in.
+    pub fn new(endpoints: Vec<Endpoint>, max_concurrency: u32) -> Arc<Self> {
+        let now = Instant::now();
+        let slots = endpoints.iter().map(|_| Slot {
+            limiter: Limiter::new(max_concurrency, now),
+            in_flight: 0,
+            latency: 0.0,
+            faults: 0,
+            open: true,
+            paused_until: None,
+        });
+        let state = State {
+            slots: slots.collect(),
+            waiters: VecDeque::new(),
+            last_answer: now,
+            dark_since: Some(now),
+            fatal: None,
+        };
+        let counters =
+            endpoints.iter().map(|_| Counters { server_waiting: AtomicU64::new(u64::MAX), ..Counters::default() });
+        Arc::new(Pool {
+            counters: counters.collect(),
+            endpoints,
+            state: Mutex::new(state),
+            room: AtomicUsize::new(0),
+            on_open: Mutex::new(None),
+        })
+    }
+
+    /// What to do when a circuit opens: start probing the endpoint.
+    pub fn when_opened(&self, call: impl Fn(usize) + Send + 'static) {
+        *self.on_open.lock().unwrap_or_else(|e| e.into_inner()) = Some(Box::new(call));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state stays consistent even if a holder panicked: every change is a few plain assignments.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Waits for a place. `affinity` is the endpoint that last answered for this prompt.
+    pub async fn acquire(self: &Arc<Self>, affinity: usize, avoid: Option<usize>, first: bool) -> Permit {
+        let waiting = {
+            let mut state = self.lock();
+            let pick =
+                if state.waiters.is_empty() || first { state.pick(affinity, avoid, Instant::now()) } else { None };
+            match pick {
+                Some(endpoint) => return self.grant(&mut state, endpoint),
+                None => {
+                    let (turn, waiting) = oneshot::channel();
+                    let waiter = Waiter { turn, affinity, avoid };
+                    // Retries go before requests that were never tried: their prompt is the oldest.
+                    if first {
+                        state.waiters.push_front(waiter)
+                    } else {
+                        state.waiters.push_back(waiter)
+                    }
+                    waiting
+                }
+            }
+        };
+        waiting.await.expect("the queue lives in the pool, which this task holds, and drops no waiter")
+    }
+
+    fn grant(self: &Arc<Self>, state: &mut State, endpoint: usize) -> Permit {
+        state.slots[endpoint].in_flight += 1;
+        Permit { pool: self.clone(), endpoint, held: true }
+    }
+
+    /// Gives free places to those who wait.
+    fn serve(self: &Arc<Self>, state: &mut State) {
+        let now = Instant::now();
+        // A retry that avoids an endpoint must not keep others from it: look a little past the front.
+        let next = |state: &State| {
+            let waiters = state.waiters.iter().take(64).enumerate();
+            waiters.filter_map(|(i, w)| Some((i, state.pick(w.affinity, w.avoid, now)?))).next()
+        };
+        while let Some((place, endpoint)) = next(state) {
+            let waiter = state.waiters.remove(place).expect("the place was found in the queue");
+            let permit = self.grant(state, endpoint);
+            if let Err(mut unused) = waiter.turn.send(permit) {
+                // Nobody waits any more. Undone here, since dropping it would lock the state again.
+                unused.held = false;
+                state.slots[endpoint].in_flight -= 1;
+            }
+        }
+        let room = state.slots.iter().filter(|s| !s.open).map(|s| s.limiter.limit()).sum();
+        self.room.store(room, Relaxed);
+    }
+
+    /// Requests that all endpoints together may have in flight now.
+    pub fn room(&self) -> usize {
+        self.room.load(Relaxed)
+    }
+
+    /// Lets requests to an endpoint that was found healthy.
+    pub fn close(self: &Arc<Self>, endpoint: usize) {
+        let mut state = self.lock();
+        let slot = &mut state.slots[endpoint];
+        if slot.open {
+            slot.open = false;
+            slot.faults = 0;
+            slot.paused_until = None;
+            slot.limiter.restart(Instant::now());
+        }
+        state.dark_since = None;
+        self.serve(&mut state);
+    }
+
+    /// Stops sending to an endpoint until [`Pool::close`]. True if it was in use.
+    pub fn open(&self, endpoint: usize) -> bool {
+        let opened = self.lock().trip(endpoint);
+        if opened {
+            self.report_open(endpoint);
+        }
+        opened
+    }
+
+    fn report_open(&self, endpoint: usize) {
+        if let Some(call) = &*self.on_open.lock().unwrap_or_else(|e| e.into_inner()) {
+            call(endpoint);
+        }
+    }
+
+    pub fn is_up(&self, endpoint: usize) -> bool {
+        !self.lock().slots[endpoint].open
+    }
+
+    /// Whether a request that failed at `endpoint` can be asked elsewhere at once.
+    pub fn has_other(&self, endpoint: usize) -> bool {
+        let state = self.lock();
+        state.slots.iter().enumerate().any(|(i, slot)| i != endpoint && !slot.open)
+    }
+
+    /// The server's own queue, from its metrics.
+    pub fn on_gauge(self: &Arc<Self>, endpoint: usize, waiting: u64, running: u64) {
+        self.counters[endpoint].server_waiting.store(waiting, Relaxed);
+        let mut state = self.lock();
+        state.slots[endpoint].limiter.on_gauge(waiting, running);
+        self.serve(&mut state);
+    }
+
+    /// How long no endpoint has been up, and how long none has answered.
+    pub fn silence(&self) -> (Duration, Duration) {
+        let state = self.lock();
+        (state.dark_since.map_or(Duration::ZERO, |since| since.elapsed()), state.last_answer.elapsed())
+    }
+
+    /// Starts the clock of [`Pool::silence`] anew: idle time between two runs is no silence.
+    pub fn begin(&self) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.last_answer = now;
+        if state.dark_since.is_some() {
+            state.dark_since = Some(now);
+        }
+    }
+
+    /// Ends every run of the engine with this cause; the first one stays.
+    pub fn fail(&self, fatal: Fatal) {
+        self.lock().fatal.get_or_insert(fatal);
+    }
+
+    pub fn fatal(&self) -> Option<Fatal> {
+        self.lock().fatal.clone()
+    }
+
+    /// (in flight, queued) now.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.slots.iter().map(|s| s.in_flight).sum(), state.waiters.len())
+    }
+
+    pub fn snapshot(&self) -> Vec<EndpointSnapshot> {
+        let state = self.lock();
+        let now = Instant::now();
+        let lines = self.endpoints.iter().zip(&self.counters).zip(&state.slots);
+        lines
+            .map(|((endpoint, counters), slot)| EndpointSnapshot {
+                address: endpoint.address.clone(),
+                state: match slot {
+                    Slot { open: true, .. } => "down",
+                    Slot { paused_until: Some(until), .. } if *until > now => "pausing",
+                    _ => "up",
+                },
+                in_flight: slot.in_flight,
+                limit: slot.limiter.limit(),
+                requests: counters.requests.load(Relaxed),
+                completions: counters.completions.load(Relaxed),
+                prompt_tokens: counters.prompt_tokens.load(Relaxed),
+                completion_tokens: counters.completion_tokens.load(Relaxed),
+                latency: slot.latency,
+                server_waiting: Some(counters.server_waiting.load(Relaxed)).filter(|&n| n != u64::MAX),
+                faults: by_kind(&counters.faults),
+            })
+            .collect()
+    }
+}
+
+impl State {
+    /// The endpoint to ask next, or none with room.
+    fn pick(&self, affinity: usize, avoid: Option<usize>, now: Instant) -> Option<usize> {
+        let known = self.slots.iter().filter(|s| !s.open && s.latency > 0.0).map(|s| s.latency);
+        let fastest = known.fold(f64::INFINITY, f64::min);
+        let wait = |slot: &Slot| {
+            let latency = if slot.latency > 0.0 { slot.latency } else { fastest.min(1e9) };
+            (slot.in_flight + 1) as f64 * latency
+        };
+        // An endpoint to avoid is better than none: it may be the only one that is up.
+        let others_up = self.slots.iter().enumerate().any(|(i, s)| Some(i) != avoid && !s.open);
+        let usable = |i: usize, slot: &Slot| {
+            !slot.open
+                && slot.in_flight < slot.limiter.limit()
+                && slot.paused_until.is_none_or(|until| until <= now)
+                && (Some(i) != avoid || !others_up)
+        };
+        let mut best: Option<(usize, f64)> = None;
+        for (i, slot) in self.slots.iter().enumerate().filter(|(i, slot)| usable(*i, slot)) {
+            let wait = wait(slot);
+            if best.is_none_or(|(_, least)| wait < least) {
+                best = Some((i, wait));
+            }
+        }
+        let (endpoint, least) = best?;
+        match self.slots.get(affinity) {
+            Some(warm) if usable(affinity, warm) && wait(warm) <= 2.0 * least => Some(affinity),
+            _ => Some(endpoint),
+        }
+    }
+
+    fn trip(&mut self, endpoint: usize) -> bool {
+        let slot = &mut self.slots[endpoint];
+        let opened = !slot.open;
+        slot.open = true;
+        if self.slots.iter().all(|s| s.open) {
+            self.dark_since.get_or_insert_with(Instant::now);
+        }
+        opened
+    }
+}
+
+impl Permit {
+    /// The endpoint answered.
+    pub fn succeed(mut self, latency: Duration, tokens: u64) {
+        self.held = false;
+        let pool = self.pool.clone();
+        let now = Instant::now();
+        let mut state = pool.lock();
+        let crowded = !state.waiters.is_empty();
+        let slot = &mut state.slots[self.endpoint];
+        let saturated = crowded || slot.in_flight >= slot.limiter.limit();
+        slot.in_flight -= 1;
+        slot.faults = 0;
+        let seconds = latency.as_secs_f64().max(1e-6);
+        slot.latency = if slot.latency > 0.0 { 0.9 * slot.latency + 0.1 * seconds } else { seconds };
+        slot.limiter.on_answer(now, latency, tokens, saturated);
+        state.last_answer = now;
+        pool.serve(&mut state);
+    }
+
+    /// The request met a fault. May open the endpoint's circuit.
+    pub fn fail(mut self, fault: &Fault) {
+        self.held = false;
+        let pool = self.pool.clone();
+        pool.counters[self.endpoint].faults[fault.kind.index()].fetch_add(1, Relaxed);
+        let now = Instant::now();
+        let mut state = pool.lock();
+        let slot = &mut state.slots[self.endpoint];
+        slot.in_flight -= 1;
+        if fault.kind.is_congestion() {
+            let latency = Duration::from_secs_f64(slot.latency);
+            slot.limiter.on_congestion(now, latency);
+            // Without a pause every refusal would free a place and so send the next request to be refused.
+            let short = latency.clamp(Duration::from_millis(10), Duration::from_secs(1));
+            let until = now + fault.retry_after.unwrap_or(short).min(Duration::from_secs(600));
+            if slot.paused_until.is_none_or(|other| other < until) {
+                slot.paused_until = Some(until);
+                let woken = pool.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(until.into()).await;
+                    woken.serve(&mut woken.lock());
+                });
+            }
+        }
+        let mut opened = false;
+        if fault.kind.blames_endpoint() {
+            slot.faults += 1;
+            if slot.faults >= TRIP {
+                opened = state.trip(self.endpoint);
+            }
+        } else {
+            slot.faults = 0;
+        }
+        pool.serve(&mut state);
+        drop(state);
+        if opened {
+            pool.report_open(self.endpoint);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.held {
+            let mut state = self.pool.lock();
+            state.slots[self.endpoint].in_flight -= 1;
+            self.pool.serve(&mut state);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Completions received token by token (server-sent events), put together into a whole answer.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde::Deserialize;
+
+use super::config::{VllmConfig, seconds};
+use super::fault::{Fault, FaultKind};
+use super::reply::{Parts, RawLogprobs, Reply, StopReason, Usage, error_message, join_reasoning};
+use super::transport::from_reqwest;
+use super::wire::ApiPath;
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(default)]
+    choices: Vec<EventChoice>,
+    usage: Option<Usage>,
+    prompt_token_ids: Option<Vec<u32>>,
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct EventChoice {
+    #[serde(default)]
+    index: usize,
+    text: Option<String>,
+    delta: Option<Delta>,
+    finish_reason: Option<String>,
+    stop_reason: Option<StopReason>,
+    logprobs: Option<RawLogprobs>,
+    token_ids: Option<Vec<u32>>,
+    prompt_token_ids: Option<Vec<u32>>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    content: Option<String>,
+    reasoning: Option<String>,
+    reasoning_content: Option<String>,
+}
+
+#[derive(Default)]
+struct Choice {
+    text: String,
+    content: Option<String>,
+    reasoning: Option<String>,
+    token_ids: Option<Vec<u32>>,
+    logprobs: Option<Vec<Option<f32>>>,
+    finish_reason: Option<String>,
+    stop_reason: Option<StopReason>,
+}
+
+/// Reads a stream to its end.
+///
+/// # Errors
+/// As a whole answer, and a timeout when the server falls silent for longer than one token may take
+/// (the first event has the request's own deadline). A stream that ends before its choices do was cut.
+pub(super) async fn read(mut response: Response, path: ApiPath, n: usize, config: &VllmConfig) -> Result<Reply, Fault> {
+    let mut answer = Answer { choices: Vec::new(), usage: None, prompt_ids: None, done: false, n };
+    let mut buffer = Vec::new();
+    let mut silence = seconds(config.request_timeout_s);
+    loop {
+        let chunk = match tokio::time::timeout(silence, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|e| from_reqwest(&e))?,
+            Err(_) => {
+                let what = format!("no token for {:.1} s", silence.as_secs_f64());
+                return Err(Fault::new(FaultKind::Timeout, what));
+            }
+        };
+        let Some(chunk) = chunk else { break };
+        buffer.extend_from_slice(&chunk);
+        let mut start = 0;
+        while let Some(end) = buffer[start..].iter().position(|&b| b == b'\n') {
+            answer.line(&buffer[start..start + end])?;
+            start += end + 1;
+        }
+        buffer.drain(..start);
+        if !answer.choices.is_empty() {
+            // A second at least: a paused or busy server is not a dead one.
+            silence = seconds(config.token_timeout_s).max(Duration::from_secs(1));
+        }
+    }
+    answer.line(&buffer)?;
+    answer.finish(path, config)
+}
+
+struct Answer {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+    prompt_ids: Option<Vec<u32>>,
+    done: bool,
+    n: usize,
+}
+
+impl Answer {
+    fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        // Other lines are comments, keep-alives and event names.
+        let Some(data) = line.strip_prefix(b"data:") else { return Ok(()) };
+        let data = data.trim_ascii();
+        if data == b"[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        let event: Event = serde_json::from_slice(data)
+            .map_err(|e| Fault::new(FaultKind::Malformed, format!("{e} in an event of the stream")))?;
+        if event.error.is_some() {
+            return Err(Fault::new(FaultKind::ServerError, error_message(data)));
+        }
+        self.usage = event.usage.or(self.usage.take());
+        self.prompt_ids = self.prompt_ids.take().or(event.prompt_token_ids);
+        for part in event.choices {
+            if part.index >= self.n {
+                let what = format!("a choice has index {}, {} were asked", part.index, self.n);
+                return Err(Fault::new(FaultKind::WrongCount, what));
+            }
+            if self.choices.len() <= part.index {
+                self.choices.resize_with(part.index + 1, Choice::default);
+            }
+            self.prompt_ids = self.prompt_ids.take().or(part.prompt_token_ids);
+            self.choices[part.index].add(part.text, part.delta, part.token_ids, part.logprobs);
+            let choice = &mut self.choices[part.index];
+            choice.finish_reason = part.finish_reason.or(choice.finish_reason.take());
+            choice.stop_reason = part.stop_reason.or(choice.stop_reason.take());
+        }
+        Ok(())
+    }
+
+    fn finish(self, path: ApiPath, config: &VllmConfig) -> Result<Reply, Fault> {
+        // Some servers end without a [DONE]; the stream is whole once every choice has said why it ended.
+        let whole = self.choices.len() == self.n && self.choices.iter().all(|c| c.finish_reason.is_some());
+        if !self.done && !whole {
+            return Err(Fault::new(FaultKind::Reset, "the stream ended before its completion"));
+        }
+        if self.choices.is_empty() {
+            return Err(Fault::new(FaultKind::WrongCount, format!("0 choices came, {} were asked", self.n)));
+        }
+        let completion_tokens = self.usage.as_ref().and_then(|u| u.completion_tokens);
+        let single = if self.n == 1 { completion_tokens.and_then(|t| u32::try_from(t).ok()) } else { None };
+        let mut choices = Vec::with_capacity(self.choices.len());
+        for (index, choice) in self.choices.into_iter().enumerate() {
+            let text = match path {
+                ApiPath::Completions => choice.text,
+                ApiPath::Chat => join_reasoning(choice.reasoning, choice.content, &config.reasoning),
+            };
+            let parts = Parts {
+                text,
+                token_ids: choice.token_ids,
+                logprobs: choice.logprobs,
+                finish_reason: choice.finish_reason,
+                stop_reason: choice.stop_reason,
+            };
+            choices.push(parts.check(index, single, config)?);
+        }
+        Ok(Reply {
+            choices,
+            prompt_ids: self.prompt_ids,
+            prompt_tokens: self.usage.and_then(|u| u.prompt_tokens),
+            completion_tokens,
+        })
+    }
+}
+
+impl Choice {
+    fn add(
+        &mut self,
+        text: Option<String>,
+        delta: Option<Delta>,
+        token_ids: Option<Vec<u32>>,
+        logprobs: Option<RawLogprobs>,
+    ) {
+        self.text += text.as_deref().unwrap_or_default();
+        if let Some(delta) = delta {
+            // Empty deltas open and close streams; they are no sign that an answer began.
+            if let Some(more) = delta.content.filter(|t| !t.is_empty()) {
+                self.content.get_or_insert_default().push_str(&more);
+            }
+            if let Some(more) = delta.reasoning.or(delta.reasoning_content).filter(|t| !t.is_empty()) {
+                self.reasoning.get_or_insert_default().push_str(&more);
+            }
+        }
+        if let Some(ids) = token_ids {
+            self.token_ids.get_or_insert_default().extend(ids);
+        }
+        if let Some(numbers) = logprobs.and_then(RawLogprobs::into_numbers) {
+            self.logprobs.get_or_insert_default().extend(numbers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::FinishReason;
+
+    fn answer(n: usize, lines: &[&str], path: ApiPath) -> Result<Reply, Fault> {
+        let config = VllmConfig::default();
+        let mut answer = Answer { choices: Vec::new(), usage: None, prompt_ids: None, done: false, n };
+        for line in lines {
+            answer.line(line.as_bytes())?;
+        }
+        answer.finish(path, &config)
+    }
+
+    #[test]
+    fn deltas_of_two_choices_are_put_together() {
+        let lines = [
+            r#"data: {"choices":[{"index":1,"delta":{"role":"assistant","content":""}}],"prompt_token_ids":[9]}"#,
+            "",
+            ": keep-alive\r",
+            r#"data: {"choices":[{"index":0,"delta":{"reasoning":"h"},"token_ids":[1]}]}"#,
+            r#"data: {"choices":[{"index":1,"delta":{"content":"b"},"token_ids":[3]}]}"#,
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"m\"},\"token_ids\":[2]}]}\r",
+            r#"data: {"choices":[{"index":0,"delta":{"content":"4"},"finish_reason":"stop","token_ids":[5]}]}"#,
+            r#"data: {"choices":[{"index":1,"delta":{},"finish_reason":"length"}]}"#,
+            r#"data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":4}}"#,
+            "data: [DONE]",
+        ];
+        let reply = answer(2, &lines, ApiPath::Chat).unwrap();
+        assert_eq!(reply.choices[0].text, "<think>hm</think>4");
+        assert_eq!(reply.choices[0].token_ids.as_deref(), Some(&[1, 2, 5][..]));
+        assert_eq!((reply.choices[1].text.as_str(), reply.choices[1].finish_reason), ("b", FinishReason::Length));
+        assert_eq!((reply.completion_tokens, reply.prompt_ids), (Some(4), Some(vec![9])));
+    }
+
+    #[test]
+    fn a_cut_or_broken_stream_is_a_fault() {
+        let open = r#"data: {"choices":[{"index":0,"text":"a"}]}"#;
+        let kind = |lines: &[&str]| answer(1, lines, ApiPath::Completions).unwrap_err().kind;
+        assert_eq!(kind(&[open]), FaultKind::Reset);
+        assert_eq!(kind(&[open, "data: {\"cho"]), FaultKind::Malformed);
+        assert_eq!(kind(&[r#"data: {"error":{"message":"died"}}"#]), FaultKind::ServerError);
+        assert_eq!(kind(&["data: [DONE]"]), FaultKind::WrongCount);
+        let whole = r#"data: {"choices":[{"index":0,"text":"a","finish_reason":"stop"}]}"#;
+        assert_eq!(answer(1, &[whole], ApiPath::Completions).unwrap().choices[0].text, "a");
+    }
+}

@@ -1,0 +1,202 @@
+//! Summaries over prompts, whole and by domain or difficulty.
+
+use std::collections::BTreeMap;
+
+use super::{Interval, PromptResult, bootstrap_mean, majority, pass_at_k, pass_rate};
+
+/// How to summarise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The ks of pass@k; those above a prompt's decided samples leave that prompt out.
+    pub ks: Vec<u64>,
+    /// Bootstrap resamples, coverage and seed.
+    pub resamples: usize,
+    pub level: f64,
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { ks: vec![], resamples: 1_000, level: 0.95, seed: 0 }
+    }
+}
+
+/// The figures of a set of prompts. Intervals are clustered by prompt.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Summary {
+    /// All prompts, those that could not be judged included.
+    pub prompts: u64,
+    /// Prompts with no decided sample: in no other figure but the shares below.
+    pub undecided_prompts: u64,
+    pub samples: u64,
+    /// Samples cut at the token limit: counted wrong.
+    pub truncated: u64,
+    /// Samples that the rules could not judge: in no figure.
+    pub undecided: u64,
+    /// Mean over prompts of the share of correct samples.
+    pub pass_at_1: Option<Interval>,
+    /// (k, prompts with at least k decided samples, mean of the unbiased estimate over them).
+    pub pass_at_k: Vec<(u64, u64, Option<Interval>)>,
+    /// Share of prompts whose majority answer is correct. A prompt whose samples have no
+    /// answer at all counts as wrong; one whose winner is undecided is left out.
+    pub majority: Option<Interval>,
+}
+
+/// Summaries by a name, in the name's order.
+pub type Breakdown = BTreeMap<String, Summary>;
+
+/// Summarises prompts; `equal` says whether two answers are the same (see [`majority`]).
+pub fn summarise<'a>(
+    results: impl IntoIterator<Item = &'a PromptResult>,
+    options: &Options,
+    mut equal: impl FnMut(&str, &str) -> bool,
+) -> Summary {
+    let mut summary = Summary {
+        prompts: 0,
+        undecided_prompts: 0,
+        samples: 0,
+        truncated: 0,
+        undecided: 0,
+        pass_at_1: None,
+        pass_at_k: Vec::new(),
+        majority: None,
+    };
+    let (mut rates, mut elected) = (Vec::new(), Vec::new());
+    let mut estimates = vec![Vec::new(); options.ks.len()];
+    for result in results {
+        let (n, c) = result.counts();
+        let truncated = result.samples.iter().filter(|sample| sample.truncated).count() as u64;
+        summary.prompts += 1;
+        summary.samples += result.samples.len() as u64;
+        summary.truncated += truncated;
+        summary.undecided += result.samples.len() as u64 - n;
+        let Some(rate) = pass_rate(n, c) else {
+            summary.undecided_prompts += 1;
+            continue;
+        };
+        rates.push(rate);
+        for (k, estimates) in options.ks.iter().zip(&mut estimates) {
+            estimates.extend(pass_at_k(n, c, *k));
+        }
+        elected.extend(elected_is_correct(result, &mut equal).map(|correct| f64::from(u8::from(correct))));
+    }
+    let interval = |values: &[f64]| bootstrap_mean(values, options.resamples, options.level, options.seed);
+    summary.pass_at_1 = interval(&rates);
+    summary.majority = interval(&elected);
+    summary.pass_at_k = options
+        .ks
+        .iter()
+        .zip(&estimates)
+        .map(|(k, estimates)| (*k, estimates.len() as u64, interval(estimates)))
+        .collect();
+    summary
+}
+
+/// Whether the majority answer is correct; `None` where the rules cannot tell of it.
+/// A truncated sample has no final answer and does not vote.
+fn elected_is_correct(result: &PromptResult, equal: impl FnMut(&str, &str) -> bool) -> Option<bool> {
+    let answers = result.samples.iter().map(|s| if s.truncated { None } else { s.answer.as_deref() });
+    match majority(answers, equal) {
+        None => Some(false),
+        Some(vote) => result.samples[vote.winner].correct,
+    }
+}
+
+/// Summaries of the prompts of each name that `name` gives, for example
+/// `|r| r.domain.clone()` or `|r| difficulty_band(r.difficulty, 4)`.
+pub fn summarise_by(
+    results: &[PromptResult],
+    options: &Options,
+    name: impl Fn(&PromptResult) -> String,
+    mut equal: impl FnMut(&str, &str) -> bool,
+) -> Breakdown {
+    let mut groups: BTreeMap<String, Vec<&PromptResult>> = BTreeMap::new();
+    for result in results {
+        groups.entry(name(result)).or_default().push(result);
+    }
+    groups.into_iter().map(|(name, group)| (name, summarise(group, options, &mut equal))).collect()
+}
+
+/// The name of a difficulty's band of `bands` equal ones: `0.25–0.50`; `unknown` for `None` and NaN.
+pub fn difficulty_band(difficulty: Option<f64>, bands: u32) -> String {
+    let bands = bands.max(1);
+    match difficulty.filter(|d| !d.is_nan()) {
+        None => "unknown".to_owned(),
+        Some(difficulty) => {
+            let band = ((difficulty.clamp(0.0, 1.0) * f64::from(bands)) as u32).min(bands - 1);
+            let edge = |band: u32| f64::from(band) / f64::from(bands);
+            format!("{:.2}–{:.2}", edge(band), edge(band + 1))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::SampleResult;
+
+    fn sample(answer: &str, correct: Option<bool>) -> SampleResult {
+        SampleResult { answer: Some(answer.to_owned()), correct, truncated: false }
+    }
+
+    fn prompt(domain: &str, difficulty: f64, samples: Vec<SampleResult>) -> PromptResult {
+        PromptResult { domain: domain.to_owned(), difficulty: Some(difficulty), samples }
+    }
+
+    #[test]
+    fn truncated_samples_are_wrong_do_not_vote_and_are_counted_apart() {
+        let mut cut = sample("7", Some(true));
+        cut.truncated = true;
+        let results = [prompt("math", 0.1, vec![sample("5", Some(true)), cut.clone(), cut, sample("5", Some(true))])];
+        let summary = summarise(&results, &Options { ks: vec![2], ..Options::default() }, |_, _| false);
+        assert_eq!((summary.samples, summary.truncated, summary.undecided), (4, 2, 0));
+        assert_eq!(summary.pass_at_1.unwrap().mean, 0.5);
+        assert_eq!(summary.majority.unwrap().mean, 1.0);
+        // Of 6 pairs only the pair of the two cut samples has no correct one.
+        let (k, prompts, estimate) = summary.pass_at_k[0];
+        assert!(k == 2 && prompts == 1 && (estimate.unwrap().mean - 5.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn undecided_samples_and_prompts_are_left_out_and_counted() {
+        let results = [
+            prompt("math", 0.1, vec![sample("1", None), sample("2", Some(true))]),
+            prompt("math", 0.1, vec![sample("1", None)]),
+        ];
+        let summary = summarise(&results, &Options { ks: vec![2], ..Options::default() }, |_, _| false);
+        assert_eq!((summary.prompts, summary.undecided_prompts, summary.undecided), (2, 1, 2));
+        assert_eq!(summary.pass_at_1.unwrap().mean, 1.0);
+        assert_eq!(summary.pass_at_k, [(2, 0, None)]);
+        // The first answer wins the tie, and nobody can tell whether it is right.
+        assert_eq!(summary.majority, None);
+    }
+
+    #[test]
+    fn a_prompt_without_any_answer_loses_its_vote() {
+        let silent = SampleResult { answer: None, correct: Some(false), truncated: false };
+        let summary = summarise(&[prompt("math", 0.0, vec![silent])], &Options::default(), |_, _| false);
+        assert_eq!(summary.majority.unwrap().mean, 0.0);
+    }
+
+    #[test]
+    fn prompts_weigh_the_same_however_many_samples_they_have() {
+        let results = [
+            prompt("math", 0.9, vec![sample("1", Some(true)); 8]),
+            prompt("logic", 0.3, vec![sample("1", Some(false))]),
+        ];
+        assert_eq!(summarise(&results, &Options::default(), |_, _| false).pass_at_1.unwrap().mean, 0.5);
+        let by = summarise_by(&results, &Options::default(), |r| r.domain.clone(), |_, _| false);
+        assert_eq!(by.keys().collect::<Vec<_>>(), ["logic", "math"]);
+        assert_eq!(by["math"].pass_at_1.unwrap().mean, 1.0);
+        let by = summarise_by(&results, &Options::default(), |r| difficulty_band(r.difficulty, 4), |_, _| false);
+        assert_eq!(by.keys().collect::<Vec<_>>(), ["0.25–0.50", "0.75–1.00"]);
+    }
+
+    #[test]
+    fn difficulties_fall_into_bands_with_both_ends() {
+        assert_eq!(difficulty_band(Some(0.0), 4), "0.00–0.25");
+        assert_eq!(difficulty_band(Some(1.0), 4), "0.75–1.00");
+        assert_eq!(difficulty_band(Some(f64::NAN), 4), "unknown");
+        assert_eq!(difficulty_band(None, 4), "unknown");
+    }
+}

@@ -1,0 +1,193 @@
+//! What is in a Parquet file, a stage's folder or a run: `gristmill inspect`.
+//!
+//! Everything streams: statistics are gathered batch by batch and distinct values
+//! estimated from a fixed number of hashes, so memory does not depend on the
+//! dataset's size, and any location works.
+
+mod column;
+mod show;
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use serde::Serialize;
+
+pub use column::ColumnReport;
+use column::ColumnStatistics;
+
+use crate::error::{Error, Result};
+use crate::schema::{DatasetKind, VERSION_KEY};
+use crate::store::{Dataset, Location, Manifest};
+
+/// Rows shown.
+const SAMPLE_ROWS: usize = 3;
+
+/// What [`inspect`] found; `Display` prints it for people, serde for programs.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+pub enum Inspection {
+    /// A Parquet file, a stage's folder, or any folder of Parquet files.
+    Dataset(Box<DatasetReport>),
+    /// A folder of stages.
+    Run(RunReport),
+}
+
+/// One dataset, looked at whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct DatasetReport {
+    pub location: String,
+    /// Null for files gristmill did not write.
+    pub kind: Option<DatasetKind>,
+    /// Version of the contract in the first file.
+    pub version: Option<String>,
+    /// What the manifest says; null without one.
+    pub stage: Option<StageReport>,
+    pub rows: u64,
+    pub row_groups: usize,
+    pub bytes: u64,
+    pub files: Vec<FileReport>,
+    pub columns: Vec<ColumnReport>,
+    /// The first rows: column to text, null where the value is.
+    pub sample: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// One file of a dataset.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileReport {
+    pub name: String,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// What a stage's manifest says.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    pub folder: String,
+    pub stage: String,
+    pub kind: String,
+    pub fingerprint: String,
+    pub rows: u64,
+    pub shards: usize,
+    pub bytes: u64,
+    pub drops: BTreeMap<String, u64>,
+    pub facts: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A run: its stages in order, and the folders that are not finished.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    pub location: String,
+    pub stages: Vec<StageReport>,
+    /// Stage folders without a manifest: begun, or killed before the end.
+    pub unfinished: Vec<String>,
+}
+
+impl StageReport {
+    fn new(folder: &str, manifest: &Manifest) -> StageReport {
+        StageReport {
+            folder: folder.to_owned(),
+            stage: manifest.stage.clone(),
+            kind: manifest.kind.clone(),
+            fingerprint: manifest.fingerprint.clone(),
+            rows: manifest.rows,
+            shards: manifest.shards.len(),
+            bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
+            drops: manifest.drops.clone(),
+            facts: manifest.facts.clone(),
+        }
+    }
+}
+
+/// Looks at a Parquet file, a stage's folder, a folder of Parquet files, or a run's folder.
+///
+/// # Errors
+/// There is none of these at the location, or a file cannot be read.
+pub fn inspect(location: &Location) -> Result<Inspection> {
+    if location.size()?.is_none() && Manifest::load(location)?.is_none() {
+        let run = inspect_run(location)?;
+        if !run.stages.is_empty() || !run.unfinished.is_empty() {
+            return Ok(Inspection::Run(run));
+        }
+    }
+    Ok(Inspection::Dataset(Box::new(inspect_dataset(location)?)))
+}
+
+fn inspect_run(location: &Location) -> Result<RunReport> {
+    let mut stages = Vec::new();
+    let mut unfinished = Vec::new();
+    for entry in location.list()?.into_iter().filter(|entry| entry.is_folder) {
+        // Stage folders are called `3_verify`; other folders are no stages, whatever they hold.
+        let Some(number) = entry.name.split_once('_').and_then(|(number, _)| number.parse::<u32>().ok()) else {
+            continue;
+        };
+        match Manifest::load(&location.join(&entry.name))? {
+            Some(manifest) => stages.push((number, StageReport::new(&entry.name, &manifest))),
+            None => unfinished.push(entry.name),
+        }
+    }
+    stages.sort_by_key(|(number, _)| *number);
+    let stages = stages.into_iter().map(|(_, stage)| stage).collect();
+    Ok(RunReport { location: location.to_string(), stages, unfinished })
+}
+
+fn inspect_dataset(location: &Location) -> Result<DatasetReport> {
+    let dataset = Dataset::open(location)?;
+    let kind = dataset.kind()?;
+    let mut files = Vec::with_capacity(dataset.shards().len());
+    let mut row_groups = 0;
+    for shard in dataset.shards() {
+        row_groups += shard.parquet_metadata()?.num_row_groups();
+        files.push(FileReport { name: shard.name().to_owned(), rows: shard.rows()?, bytes: shard.bytes() });
+    }
+    let Some(first) = dataset.shards().first() else {
+        return Err(Error::new("the dataset has no files").in_file(location));
+    };
+    let schema = first.schema()?.clone();
+    let mut statistics: Vec<ColumnStatistics> =
+        schema.fields().iter().map(|field| ColumnStatistics::new(field, kind)).collect();
+    let mut sample = Vec::new();
+    for shard in dataset.shards() {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        for batch in shard.batches(None, Some(&names))? {
+            let batch = batch?;
+            for statistics in &mut statistics {
+                statistics.add(&batch).map_err(|e| e.in_file(shard))?;
+            }
+            for row in 0..batch.num_rows().min(SAMPLE_ROWS.saturating_sub(sample.len())) {
+                sample.push(show_row(&batch, row));
+            }
+        }
+    }
+    Ok(DatasetReport {
+        location: location.to_string(),
+        kind,
+        version: schema.metadata().get(VERSION_KEY).cloned(),
+        stage: dataset.manifest().map(|manifest| StageReport::new(location.file_name(), manifest)),
+        rows: dataset.rows()?,
+        row_groups,
+        bytes: dataset.bytes(),
+        files,
+        columns: statistics.into_iter().map(ColumnStatistics::report).collect(),
+        sample,
+    })
+}
+
+fn show_row(batch: &RecordBatch, row: usize) -> serde_json::Map<String, serde_json::Value> {
+    let options = FormatOptions::default().with_null("null").with_display_error(true);
+    let show = |column: &arrow::array::ArrayRef| {
+        if column.is_null(row) {
+            return serde_json::Value::Null;
+        }
+        match ArrayFormatter::try_new(column.as_ref(), &options) {
+            Ok(formatter) => formatter.value(row).to_string().into(),
+            Err(error) => format!("<{error}>").into(),
+        }
+    };
+    let schema = batch.schema();
+    schema.fields().iter().zip(batch.columns()).map(|(field, column)| (field.name().clone(), show(column))).collect()
+}
+
+#[cfg(test)]
+#[path = "inspect/tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! Chat templates: the Jinja that turns a conversation into the model's prompt.
+//!
+//! Renders as `transformers` does: blocks trimmed, `raise_exception`,
+//! `strftime_now`, a `tojson` that escapes no HTML, Python's string methods, and
+//! `tools` and `documents` present but none.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, ErrorKind, context, filters};
+
+use crate::error::{Error, Result};
+use crate::schema::{Message, Role};
+
+/// A parsed template and the special tokens it may name.
+#[derive(Debug)]
+pub(super) struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+}
+
+const NAME: &str = "chat_template";
+
+impl ChatTemplate {
+    /// # Errors
+    /// A template that does not parse, with its line.
+    pub fn new(source: &str) -> Result<Self> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.expect("the default delimiters do not clash"));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_function("strftime_now", |format: String| jiff::Zoned::now().strftime(&format).to_string());
+        environment.add_filter("tojson", to_json);
+        environment
+            .add_template_owned(NAME, source.to_owned())
+            .map_err(|e| failed("the chat template does not parse", e, source))?;
+        Ok(ChatTemplate { environment, source: source.to_owned() })
+    }
+
+    /// The Jinja it was made of.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// # Errors
+    /// What the template raises, such as roles in an order it does not take.
+    pub fn render(&self, messages: &[Message], special: &[(String, String)], generate: bool) -> Result<String> {
+        let template = self.environment.get_template(NAME).expect("added when it was made");
+        let special = Value::from_pairs(special.iter().map(|(name, token)| (name.as_str(), token.as_str())));
+        let context = context! {
+            messages => messages.iter().map(value_of).collect::<Value>(),
+            tools => (),
+            documents => (),
+            add_generation_prompt => generate,
+            ..special
+        };
+        template.render(context).map_err(|e| failed("the chat template refuses the conversation", e, &self.source))
+    }
+}
+
+fn value_of(message: &Message) -> Value {
+    let role = match message.role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    };
+    context! { role, content => message.content.as_str() }
+}
+
+fn failed(what: &str, error: minijinja::Error, source: &str) -> Error {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let failed = Error::new(format!("{what}: {detail}")).in_file(NAME);
+    match (error.range(), error.line()) {
+        (Some(range), _) if range.end <= source.len() => failed.at_span(source, range),
+        (_, Some(line)) => failed.at_line(line, None),
+        _ => failed,
+    }
+}
+
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`: the library's filter
+/// has Python's layout, but escapes what HTML would trip over.
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    // Accepted for Python's sake: transformers never escapes to ASCII.
+    let _: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let json = filters::tojson(value, indent.map(Value::from), Kwargs::from_iter([] as [(&str, Value); 0]))?;
+    Ok(Value::from_safe_string(without_html_escapes(json.as_str().unwrap_or_default())))
+}
+
+fn without_html_escapes(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let plain = [("\\u003c", '<'), ("\\u003e", '>'), ("\\u0026", '&'), ("\\u0027", '\'')];
+        match plain.into_iter().find(|(escape, _)| rest.starts_with(escape)) {
+            Some((escape, plain)) => {
+                out.push(plain);
+                rest = &rest[escape.len()..];
+            }
+            // Any other escape, an escaped backslash among them, is two characters to keep.
+            None => {
+                out.push_str(&rest[..2]);
+                rest = &rest[2..];
+            }
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(content: &str) -> Message {
+        Message { role: Role::User, content: content.into() }
+    }
+
+    #[test]
+    fn json_is_pythons() {
+        let template = ChatTemplate::new("{{ {'a': [1, 'é<\\\\u003c'], 'b': none} | tojson }}").unwrap();
+        assert_eq!(template.render(&[], &[], false).unwrap(), r#"{"a": [1, "é<\\u003c"], "b": null}"#);
+    }
+
+    #[test]
+    fn special_tokens_and_python_methods_are_there() {
+        let source = "{{ bos_token }}{% for m in messages %}\n    {{ m['content'].strip().upper() }}{% endfor %}\n";
+        let special = [("bos_token".to_owned(), "<s>".to_owned())];
+        assert_eq!(ChatTemplate::new(source).unwrap().render(&[user(" hi ")], &special, true).unwrap(), "<s>    HI");
+    }
+
+    #[test]
+    fn what_a_template_raises_is_an_error_with_its_words() {
+        let template = ChatTemplate::new("{{ raise_exception('roles must alternate') }}").unwrap();
+        let message = template.render(&[user("x")], &[], true).unwrap_err().to_string();
+        assert!(message.contains("roles must alternate"), "{message}");
+        let message = ChatTemplate::new("line\n{% if %}").unwrap_err().to_string();
+        assert!(message.contains("does not parse") && message.contains(":2"), "{message}");
+    }
+}

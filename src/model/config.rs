@@ -1,0 +1,337 @@
+//! `config.json` of Llama, Qwen2 and Qwen3 checkpoints.
+//!
+//! Only what the decoder needs is interpreted; every other key is kept and
+//! written back, so that a saved model opens in `transformers` as the original did.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::rope::RopeScaling;
+use crate::backend::Heads;
+use crate::error::{Context, Error, Result};
+
+/// The checkpoint layouts the decoder covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Llama,
+    Qwen2,
+    Qwen3,
+}
+
+impl Family {
+    fn model_type(self) -> &'static str {
+        match self {
+            Family::Llama => "llama",
+            Family::Qwen2 => "qwen2",
+            Family::Qwen3 => "qwen3",
+        }
+    }
+
+    fn architecture(self) -> &'static str {
+        match self {
+            Family::Llama => "LlamaForCausalLM",
+            Family::Qwen2 => "Qwen2ForCausalLM",
+            Family::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
+
+/// The shape of a decoder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub family: Family,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub layers: usize,
+    pub heads: Heads,
+    /// Most tokens of prompt and completion together.
+    pub context: usize,
+    pub norm_eps: f32,
+    pub rope_theta: f64,
+    pub rope_scaling: RopeScaling,
+    /// The head is the embedding.
+    pub tied: bool,
+    pub qkv_bias: bool,
+    pub out_bias: bool,
+    pub qk_norm: bool,
+    /// Tokens that end a turn, of `config.json` and `generation_config.json`.
+    pub eos_token_ids: Vec<u32>,
+    /// Every key of `config.json`.
+    pub(super) raw: Map<String, Value>,
+    /// Every key of `generation_config.json`.
+    pub(super) generation: Option<Map<String, Value>>,
+}
+
+const CONFIG: &str = "config.json";
+const GENERATION: &str = "generation_config.json";
+
+impl Config {
+    /// A fresh model's config, in the Llama layout with tied embeddings.
+    ///
+    /// # Errors
+    /// Sizes that do not fit together.
+    pub fn fresh(
+        vocab_size: usize,
+        hidden_size: usize,
+        intermediate_size: usize,
+        layers: usize,
+        heads: Heads,
+        context: usize,
+        eos_token_ids: &[u32],
+    ) -> Result<Self> {
+        let family = Family::Llama;
+        let eos = match eos_token_ids {
+            [one] => json!(one),
+            many => json!(many),
+        };
+        let raw = json!({
+            "architectures": [family.architecture()],
+            "model_type": family.model_type(),
+            "vocab_size": vocab_size,
+            "hidden_size": hidden_size,
+            "intermediate_size": intermediate_size,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads.query,
+            "num_key_value_heads": heads.kv,
+            "head_dim": heads.dim,
+            "max_position_embeddings": context,
+            "hidden_act": "silu",
+            "initializer_range": 0.02,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0,
+            "attention_bias": false,
+            "mlp_bias": false,
+            "tie_word_embeddings": true,
+            "bos_token_id": null,
+            "eos_token_id": eos,
+            "torch_dtype": "float32",
+        });
+        let Value::Object(raw) = raw else { unreachable!("the literal is an object") };
+        Config::from_json(raw)
+    }
+
+    /// Reads `config.json` of a checkpoint folder, and the ends of turn of its
+    /// `generation_config.json` if there is one.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not JSON; an architecture, rope scaling,
+    /// activation or option the decoder does not cover; sizes that do not fit together.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let raw = read_object(&path)?;
+        let mut config = Config::from_json(raw).map_err(|e| e.in_file(path.display()))?;
+        let path = dir.join(GENERATION);
+        if path.exists() {
+            let generation = read_object(&path)?;
+            for id in token_ids(generation.get("eos_token_id")) {
+                if !config.eos_token_ids.contains(&id) {
+                    config.eos_token_ids.push(id);
+                }
+            }
+            config.generation = Some(generation);
+        }
+        Ok(config)
+    }
+
+    /// Writes `config.json` and `generation_config.json`.
+    pub(super) fn save(&self, dir: &Path, dtype: &str) -> Result<()> {
+        let mut raw = self.raw.clone();
+        let key = if raw.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+        raw.insert(key.into(), dtype.into());
+        let generation = self.generation.clone().unwrap_or_else(|| {
+            let ids = ["bos_token_id", "eos_token_id"];
+            ids.into_iter().filter_map(|id| Some((id.to_owned(), raw.get(id)?.clone()))).collect()
+        });
+        for (file, object) in [(CONFIG, raw), (GENERATION, generation)] {
+            let path = dir.join(file);
+            let text = format!("{:#}\n", Value::Object(object));
+            std::fs::write(&path, text).or_fail(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Interprets the keys of a `config.json`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_json(raw: Map<String, Value>) -> Result<Self> {
+        let keys = Keys(&raw);
+        let family = keys.family()?;
+        let hidden_size = keys.size("hidden_size")?;
+        let query = keys.size("num_attention_heads")?;
+        let kv = keys.size_or("num_key_value_heads", query)?;
+        let dim = match keys.size_or("head_dim", 0)? {
+            0 if hidden_size % query != 0 => {
+                return Err(Error::new(format!("hidden_size {hidden_size} is not a multiple of {query} heads")));
+            }
+            0 => hidden_size / query,
+            dim => dim,
+        };
+        if query % kv != 0 {
+            return Err(Error::new(format!(
+                "num_attention_heads {query} is not a multiple of num_key_value_heads {kv}"
+            )));
+        }
+        if dim % 2 != 0 {
+            return Err(Error::new(format!("head_dim {dim} is odd; rotary embedding needs pairs")));
+        }
+        let activation = keys.text("hidden_act").unwrap_or("silu");
+        if activation != "silu" && activation != "swish" {
+            return Err(Error::new(format!("hidden_act `{activation}` is not supported"))
+                .hint("the decoder covers SwiGLU (silu) models"));
+        }
+        if keys.flag("use_sliding_window") {
+            return Err(Error::new("sliding-window attention is not supported")
+                .hint("set use_sliding_window to false if the context is shorter than the window"));
+        }
+        if keys.flag("mlp_bias") {
+            return Err(Error::new("mlp_bias is not supported"));
+        }
+        if raw.contains_key("quantization_config") {
+            return Err(Error::new("quantized checkpoints are not supported").hint("use the bf16, f16 or f32 weights"));
+        }
+        let (rope_theta, rope_scaling) = RopeScaling::from_json(&raw)?;
+        let attention_bias = keys.flag("attention_bias");
+        let config = Config {
+            family,
+            vocab_size: keys.size("vocab_size")?,
+            hidden_size,
+            intermediate_size: keys.size("intermediate_size")?,
+            layers: keys.size("num_hidden_layers")?,
+            heads: Heads { query, kv, dim },
+            context: keys.size_or("max_position_embeddings", 2048)?,
+            norm_eps: keys.number("rms_norm_eps").unwrap_or(1e-6) as f32,
+            rope_theta,
+            rope_scaling,
+            tied: keys.flag("tie_word_embeddings"),
+            qkv_bias: family == Family::Qwen2 || attention_bias,
+            out_bias: family != Family::Qwen2 && attention_bias,
+            qk_norm: family == Family::Qwen3,
+            eos_token_ids: token_ids(raw.get("eos_token_id")),
+            raw,
+            generation: None,
+        };
+        if config.norm_eps <= 0.0 || !config.norm_eps.is_finite() {
+            return Err(Error::new("rms_norm_eps must be positive"));
+        }
+        Ok(config)
+    }
+
+    /// Every key of `config.json`, as read.
+    pub fn raw(&self) -> &Map<String, Value> {
+        &self.raw
+    }
+}
+
+/// The JSON object in a file.
+pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).or_fail(|| "cannot be read".into()).map_err(|e| {
+        e.in_file(path.display()).hint("a model is a folder with config.json, weights and tokenizer.json")
+    })?;
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::new("not a JSON object").in_file(path.display())),
+        Err(e) => Err(Error::new(format!("not JSON: {e}")).in_file(path.display()).at_line(e.line(), Some(e.column()))),
+    }
+}
+
+/// An id, a list of ids, or null.
+pub(super) fn token_ids(value: Option<&Value>) -> Vec<u32> {
+    let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Some(Value::Array(ids)) => ids.iter().filter_map(id).collect(),
+        Some(value) => id(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+struct Keys<'a>(&'a Map<String, Value>);
+
+impl Keys<'_> {
+    fn family(&self) -> Result<Family> {
+        let architecture = self.0.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
+        let families = [Family::Llama, Family::Qwen2, Family::Qwen3];
+        let found = match (architecture, self.text("model_type")) {
+            (Some(name), _) => families.into_iter().find(|f| f.architecture() == name),
+            (None, Some(name)) => families.into_iter().find(|f| f.model_type() == name),
+            (None, None) => None,
+        };
+        found.ok_or_else(|| {
+            let name = architecture.or(self.text("model_type")).unwrap_or("(none named)");
+            Error::new(format!("architecture `{name}` is not supported"))
+                .hint("supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM")
+        })
+    }
+
+    fn size(&self, key: &str) -> Result<usize> {
+        match self.size_or(key, 0)? {
+            0 => Err(Error::new(format!("`{key}` is missing or 0")).in_field(key)),
+            size => Ok(size),
+        }
+    }
+
+    fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => match value.as_u64() {
+                Some(size) if size <= 1 << 32 => Ok(size as usize),
+                _ => Err(Error::new(format!("`{key}` must be a size, not {value}")).in_field(key)),
+            },
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        self.0.get(key).and_then(Value::as_f64)
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(Value::as_str)
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        self.0.get(key).and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny(changes: Value) -> Result<Config> {
+        let heads = Heads { query: 4, kv: 2, dim: 16 };
+        let mut raw = Config::fresh(110, 64, 192, 2, heads, 256, &[1]).unwrap().raw;
+        let Value::Object(changes) = changes else { panic!("an object") };
+        raw.extend(changes);
+        Config::from_json(raw)
+    }
+
+    #[test]
+    fn families_differ_in_biases_and_norms() {
+        let qwen2 = tiny(json!({"architectures": ["Qwen2ForCausalLM"]})).unwrap();
+        assert!(qwen2.qkv_bias && !qwen2.out_bias && !qwen2.qk_norm);
+        let qwen3 = tiny(json!({"architectures": ["Qwen3ForCausalLM"]})).unwrap();
+        assert!(!qwen3.qkv_bias && qwen3.qk_norm);
+        let llama = tiny(json!({"attention_bias": true, "eos_token_id": [5, 6]})).unwrap();
+        assert!(llama.qkv_bias && llama.out_bias);
+        assert_eq!(llama.eos_token_ids, [5, 6]);
+    }
+
+    #[test]
+    fn what_is_not_covered_is_named() {
+        for (changes, words) in [
+            (json!({"architectures": ["MixtralForCausalLM"]}), "`MixtralForCausalLM` is not supported"),
+            (json!({"hidden_act": "gelu"}), "`gelu`"),
+            (json!({"num_key_value_heads": 3}), "not a multiple"),
+            (json!({"hidden_size": null}), "`hidden_size` is missing"),
+            (json!({"hidden_size": "big"}), "must be a size"),
+            (json!({"use_sliding_window": true}), "sliding-window"),
+            (json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope"),
+            (json!({"head_dim": 15}), "odd"),
+        ] {
+            let message = tiny(changes).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}

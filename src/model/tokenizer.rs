@@ -1,0 +1,259 @@
+//! Text to tokens and back: `tokenizer.json`, special tokens and the chat template.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::chat_template::ChatTemplate;
+use super::config::read_object;
+use crate::error::{Context, Error, Result};
+use crate::schema::Message;
+
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const TEMPLATE: &str = "chat_template.jinja";
+
+/// A model's tokenizer with its chat template.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// `bos_token` and its like, by name.
+    special: Vec<(String, String)>,
+    template: Option<ChatTemplate>,
+    config: Map<String, Value>,
+    /// The template had a file of its own.
+    template_file: bool,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`, and `tokenizer_config.json` and
+    /// `chat_template.jinja` where there are any.
+    ///
+    /// # Errors
+    /// A file that cannot be read or parsed.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join(TOKENIZER);
+        let bytes = std::fs::read(&path)
+            .or_fail(|| "the model has no readable tokenizer.json".into())
+            .map_err(|e| e.in_file(path.display()))?;
+        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|e| Error::new(format!("not a tokenizer the `tokenizers` library reads: {e}")))
+            .map_err(|e| e.in_file(path.display()))?;
+        let path = dir.join(TOKENIZER_CONFIG);
+        let config = if path.exists() { read_object(&path)? } else { Map::new() };
+        let path = dir.join(TEMPLATE);
+        let file = match path.exists() {
+            true => Some(std::fs::read_to_string(&path).or_fail(|| format!("cannot read {}", path.display()))?),
+            false => None,
+        };
+        let template_file = file.is_some();
+        let source = file.or_else(|| template_of(&config));
+        let template = source.map(|source| ChatTemplate::new(&source)).transpose();
+        let template = template.map_err(|e| e.context(dir.display().to_string()))?;
+        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file })
+    }
+
+    /// A tokenizer whose tokens are whole words, separated by spaces: for models
+    /// made from scratch. `words` are the ids in order and hold `unknown` and `end`.
+    ///
+    /// # Errors
+    /// A word that is there twice, holds a space, or a special one that is not there.
+    pub fn words(words: &[String], unknown: &str, end: &str, chat_template: &str) -> Result<Self> {
+        let mut vocab = Map::new();
+        for (id, word) in words.iter().enumerate() {
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                return Err(Error::new(format!("`{word}` is not a word")));
+            }
+            if vocab.insert(word.clone(), json!(id)).is_some() {
+                return Err(Error::new(format!("word `{word}` is there twice")));
+            }
+        }
+        let id = |word: &str| {
+            vocab
+                .get(word)
+                .cloned()
+                .ok_or_else(|| Error::new(format!("special word `{word}` is not in the vocabulary")))
+        };
+        let added = json!({
+            "id": id(end)?, "content": end, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        });
+        id(unknown)?;
+        let file = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [added], "normalizer": null,
+            "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": unknown},
+        });
+        let inner = tokenizers::Tokenizer::from_bytes(file.to_string())
+            .map_err(|e| Error::new(format!("the words make no tokenizer: {e}")))?;
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end, "pad_token": end, "unk_token": unknown,
+            "clean_up_tokenization_spaces": false, "chat_template": chat_template,
+        });
+        let Value::Object(config) = config else { unreachable!("the literal is an object") };
+        let template = Some(ChatTemplate::new(chat_template)?);
+        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file: false })
+    }
+
+    /// Writes the files [`Tokenizer::load`] reads.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir).or_fail(|| format!("cannot make {}", dir.display()))?;
+        let text = self.inner.to_string(true).map_err(|e| Error::new(format!("cannot write the tokenizer: {e}")))?;
+        let mut files =
+            vec![(TOKENIZER, text), (TOKENIZER_CONFIG, format!("{:#}\n", Value::Object(self.config.clone())))];
+        if let (true, Some(template)) = (self.template_file, &self.template) {
+            files.push((TEMPLATE, template.source().to_owned()));
+        }
+        for (name, text) in files {
+            let path = dir.join(name);
+            std::fs::write(&path, text).or_fail(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Ids that the model has no embedding for. (A model may have more rows than
+    /// the tokenizer has tokens: vocabularies are padded.)
+    pub fn check(&self, vocab_size: usize) -> Result<()> {
+        let largest = self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        match largest {
+            Some((token, id)) if id as usize >= vocab_size => Err(Error::new(format!(
+                "the tokenizer has token `{token}` with id {id}; the model's vocabulary has {vocab_size}"
+            ))
+            .hint("tokenizer.json belongs to another model, or the model was saved without its added tokens")),
+            Some(_) => Ok(()),
+            None => Err(Error::new("the tokenizer has no tokens")),
+        }
+    }
+
+    /// Tokens with ids, added ones included.
+    pub fn len(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Whether it has no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The id of a token's exact text.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The exact text of a token.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// `eos_token`, if there is one.
+    pub fn end_of_turn(&self) -> Option<u32> {
+        let (_, token) = self.special.iter().find(|(name, _)| name == "eos_token")?;
+        self.id(token)
+    }
+
+    /// Tokens of a text, special tokens in it recognised and none added.
+    ///
+    /// # Errors
+    /// What the library reports.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::new(format!("cannot tokenize: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Text of tokens, special ones included.
+    ///
+    /// # Errors
+    /// What the library reports.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, false).map_err(|e| Error::new(format!("cannot turn tokens into text: {e}")))
+    }
+
+    /// The prompt of a conversation, `generate` with what opens the assistant's turn.
+    ///
+    /// # Errors
+    /// No template, or one that refuses the conversation.
+    pub fn render(&self, messages: &[Message], generate: bool) -> Result<String> {
+        match &self.template {
+            Some(template) => template.render(messages, &self.special, generate),
+            None => Err(Error::new("the model has no chat template").hint(
+                "put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json",
+            )),
+        }
+    }
+
+    /// Tokens of [`Tokenizer::render`] with the assistant's turn opened.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::render`] and [`Tokenizer::encode`].
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.encode(&self.render(messages, true)?)
+    }
+}
+
+/// The template in `tokenizer_config.json`: a string, or the one named `default` of a list.
+fn template_of(config: &Map<String, Value>) -> Option<String> {
+    match config.get("chat_template")? {
+        Value::String(source) => Some(source.clone()),
+        Value::Array(templates) => {
+            let default = templates.iter().find(|t| t.get("name").and_then(Value::as_str) == Some("default"));
+            Some(default.or(templates.first())?.get("template")?.as_str()?.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Keys such as `bos_token`, whose values are a text or an object with one.
+fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
+    config
+        .iter()
+        .filter(|(name, _)| name.ends_with("_token"))
+        .filter_map(|(name, value)| Some((name.clone(), text(value)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Role;
+
+    fn words() -> Tokenizer {
+        let words = ["<unk>", "<end>", "one", "two", "user:"].map(String::from);
+        let template = "{% for m in messages %}user: {{ m.content }} {% endfor %}";
+        Tokenizer::words(&words, "<unk>", "<end>", template).unwrap()
+    }
+
+    #[test]
+    fn words_come_back_after_saving() {
+        let dir = tempfile::tempdir().unwrap();
+        words().save(dir.path()).unwrap();
+        let tokenizer = Tokenizer::load(dir.path()).unwrap();
+        assert_eq!(tokenizer.encode("two one three <end>").unwrap(), [3, 2, 0, 1]);
+        assert_eq!(tokenizer.decode(&[3, 2, 1]).unwrap(), "two one <end>");
+        assert_eq!(tokenizer.end_of_turn(), Some(1));
+        let message = Message { role: Role::User, content: "one".into() };
+        assert_eq!(tokenizer.encode_chat(&[message]).unwrap(), [4, 2]);
+    }
+
+    #[test]
+    fn a_vocabulary_too_small_for_the_tokenizer_is_an_error() {
+        assert!(words().check(5).is_ok() && words().check(64).is_ok());
+        assert!(words().check(4).unwrap_err().to_string().contains("`user:` with id 4"));
+    }
+
+    #[test]
+    fn a_missing_template_and_a_broken_tokenizer_say_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Tokenizer::load(dir.path()).unwrap_err().to_string().contains("tokenizer.json"));
+        words().save(dir.path()).unwrap();
+        std::fs::write(dir.path().join(TOKENIZER_CONFIG), "{}").unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap().render(&[], true).unwrap_err();
+        assert!(error.render(false).contains("chat_template.jinja"));
+        std::fs::write(dir.path().join(TOKENIZER), "{}").unwrap();
+        assert!(Tokenizer::load(dir.path()).is_err());
+    }
+}

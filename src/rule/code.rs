@@ -1,0 +1,374 @@
+//! The code rule: does the program pass its tests?
+
+mod sandbox;
+mod tests_of;
+mod toolchain;
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::params::{ParamError, choices, params};
+use super::text::shorten;
+use super::{Rule, Sample, Verdict, think};
+use sandbox::{Ended, Job, Limits, Ran};
+use tests_of::{Suite, Tests};
+use toolchain::{Language, Toolchain};
+
+pub use sandbox::ready;
+
+/// The reference shown by `rules list`.
+pub const DOC: &str = r#"Whether a program passes its unit tests, run in a sandbox
+# What
+Takes the last fenced block of the answer and runs it against the tests of the
+prompt's verification JSON: `{"language": "python", "tests": [{"input": "…",
+"output": "…"}]}` (also `inputs`/`outputs` lists) for programs, or `{"asserts":
+["assert f(2) == 4"], "setup": "…"}` (also MBPP's `test_list` and HumanEval's
+`test` with `entry_point`) for functions. Python, C++, Rust and JavaScript, where
+the toolchain is present; asserts for Python and JavaScript. Every run has fresh
+namespaces (bubblewrap): no network, a read-only system, limits on memory, CPU,
+processes, files and output, and a wall clock. Wrong by time out depends on the
+machine: leave room in `seconds`.
+# Why
+The only reward for code that is worth having. A machine that cannot contain
+code refuses to run it: verdicts are `sandbox_missing`, never a bare run.
+# Example
+    [rules.tests]
+    kind = "code"
+    domains = ["code"]
+    seconds = 5.0"#;
+
+choices! {
+    /// How printed output is compared.
+    pub enum Compare {
+        /// Lines, white space at their ends and empty lines at the end apart.
+        Lines = "lines",
+        /// Words, whatever stands between them.
+        Tokens = "tokens",
+        /// Every byte.
+        Exact = "exact",
+    }
+}
+
+params! {
+    /// Parameters of the code rule.
+    pub struct CodeConfig {
+        /// Language of the code where neither the prompt nor the fence says.
+        language: String = "python".into(),
+        /// Wall seconds for each test (asserts share one run).
+        seconds: f64 = 6.0,
+        /// Wall seconds for compiling.
+        compile_seconds: f64 = 30.0,
+        /// Memory of the whole process tree, MiB.
+        memory_mib: u64 = 512,
+        /// Most processes and threads at once.
+        processes: u64 = 32,
+        /// Most bytes of output of one run, KiB.
+        output_kib: usize = 1024,
+        /// How printed output is compared.
+        compare: Compare = Compare::Lines,
+        /// Score the share of tests passed instead of all or nothing.
+        partial: bool = false,
+        /// Most tests that are run; the first ones.
+        max_tests: usize = 100,
+        /// Programs run at once in a batch; 0 is one a core.
+        parallel: usize = 0,
+    }
+}
+
+/// See [`DOC`].
+pub struct CodeRule {
+    config: CodeConfig,
+    default: Language,
+}
+
+impl CodeRule {
+    /// # Errors
+    /// A language that is not known; limits that are not positive or too large.
+    pub fn new(config: CodeConfig) -> Result<Self, ParamError> {
+        let Some(default) = Language::from_word(&config.language) else {
+            return Err(ParamError::new("language", format!("`{}` is not a language this rule runs", config.language))
+                .hint("python, cpp, rust or javascript"));
+        };
+        for (field, seconds) in [("seconds", config.seconds), ("compile_seconds", config.compile_seconds)] {
+            if !(seconds > 0.0 && seconds <= 600.0) {
+                return Err(ParamError::new(field, format!("`{field}` must be above 0 and at most 600")));
+            }
+        }
+        let bounds = [
+            ("memory_mib", config.memory_mib, 16, 65536),
+            ("processes", config.processes, 1, 4096),
+            ("output_kib", config.output_kib as u64, 1, 65536),
+            ("max_tests", config.max_tests as u64, 1, 10_000),
+        ];
+        for (field, value, low, high) in bounds {
+            if !(low..=high).contains(&value) {
+                return Err(ParamError::new(field, format!("`{field}` must be between {low} and {high}")));
+            }
+        }
+        Ok(CodeRule { config, default })
+    }
+
+    fn limits(&self, address_space: bool) -> Limits {
+        Limits {
+            wall: Duration::from_secs_f64(self.config.seconds),
+            memory: self.config.memory_mib << 20,
+            processes: self.config.processes,
+            file: 64 << 20,
+            output: self.config.output_kib << 10,
+            address_space,
+        }
+    }
+
+    fn judge(&self, sample: &Sample<'_>) -> crate::error::Result<Verdict> {
+        let suite = match tests_of::parse(sample.verification, self.config.max_tests) {
+            Ok(suite) => suite,
+            Err(reason) => return Ok(Verdict::cannot_tell(reason)),
+        };
+        let Some((code, word)) = code_of(think::split(sample.completion).answer) else {
+            return Ok(Verdict::wrong("no_code"));
+        };
+        let language = suite.language.or_else(|| Language::from_word(word)).unwrap_or(self.default);
+        if sandbox::ready().is_err() {
+            return Ok(Verdict::cannot_tell("sandbox_missing"));
+        }
+        let Some(toolchain) = language.toolchain() else {
+            return Ok(Verdict::cannot_tell("toolchain_missing").with("language", format!("{language:?}")));
+        };
+        let folder =
+            tempfile::tempdir().map_err(|e| crate::Error::new("cannot make a folder for a program").caused_by(e))?;
+        sandbox::open_to_all(folder.path())
+            .map_err(|e| crate::Error::new("cannot open a program's folder").caused_by(e))?;
+        match &suite.tests {
+            Tests::Asserts(asserts) => self.asserts(&suite, asserts, code, language, toolchain, folder.path()),
+            Tests::Streams(streams) => {
+                write(folder.path(), language.file(), code)?;
+                if !toolchain.compile.is_empty()
+                    && let Some(verdict) = self.compile(toolchain, folder.path())?
+                {
+                    return Ok(verdict);
+                }
+                self.streams(streams, toolchain, folder.path())
+            }
+        }
+    }
+
+    /// Compiles; a verdict means that it failed.
+    fn compile(&self, toolchain: &Toolchain, folder: &Path) -> crate::error::Result<Option<Verdict>> {
+        let out = folder.join("out");
+        std::fs::create_dir(&out).map_err(|e| crate::Error::new("cannot make a folder for a program").caused_by(e))?;
+        let limits = Limits {
+            wall: Duration::from_secs_f64(self.config.compile_seconds),
+            memory: 2 << 30,
+            processes: 128,
+            address_space: false,
+            ..self.limits(false)
+        };
+        let job = Job {
+            command: &toolchain.compile,
+            folder,
+            out: Some(&out),
+            toolchain: &toolchain.folders,
+            stdin: b"",
+            limits,
+            own_user: true,
+        };
+        let ran = sandbox::run(&job)?;
+        let made = out.join("main");
+        if ran.ended == Ended::Exit(0) && made.is_file() {
+            std::fs::rename(made, folder.join("main"))
+                .map_err(|e| crate::Error::new("cannot move a program").caused_by(e))?;
+            return Ok(None);
+        }
+        let reason = if ran.ended == Ended::Exit(1) { "does_not_compile" } else { "compiler_stopped" };
+        Ok(Some(Verdict::wrong(reason).with("ended", format!("{:?}", ran.ended)).with("stderr", tail(&ran.stderr))))
+    }
+
+    fn streams(
+        &self,
+        streams: &[(String, String)],
+        toolchain: &Toolchain,
+        folder: &Path,
+    ) -> crate::error::Result<Verdict> {
+        let limits = self.limits(toolchain.address_space);
+        let (mut passed, mut first) = (0usize, None);
+        for (index, (input, expected)) in streams.iter().enumerate() {
+            let job = Job {
+                command: &toolchain.run,
+                folder,
+                out: None,
+                toolchain: &[],
+                stdin: input.as_bytes(),
+                limits,
+                own_user: false,
+            };
+            let ran = sandbox::run(&job)?;
+            let reason = match ran.ended {
+                Ended::Exit(0) if self.same(&ran.stdout, expected) => {
+                    passed += 1;
+                    continue;
+                }
+                Ended::Exit(0) => "wrong_output",
+                ended => reason_of(ended),
+            };
+            first.get_or_insert((index, reason, ran));
+            if !self.config.partial {
+                break;
+            }
+        }
+        Ok(self.verdict(passed, streams.len(), first))
+    }
+
+    fn asserts(
+        &self,
+        suite: &Suite,
+        asserts: &[String],
+        code: &str,
+        language: Language,
+        toolchain: &Toolchain,
+        folder: &Path,
+    ) -> crate::error::Result<Verdict> {
+        let (harness, file) = match language {
+            Language::Python => (toolchain::PYTHON_HARNESS, "solution.py"),
+            Language::JavaScript => (toolchain::JAVASCRIPT_HARNESS, "solution.js"),
+            _ => return Ok(Verdict::cannot_tell("asserts_not_supported").with("language", format!("{language:?}"))),
+        };
+        write(folder, language.file(), harness)?;
+        write(folder, file, code)?;
+        // The program cannot know the token: it comes after its own code has run.
+        let lines: Vec<String> = asserts
+            .iter()
+            .map(|test| serde_json::Value::from(format!("{}\n{test}", suite.setup)).to_string())
+            .collect();
+        let token = blake3::keyed_hash(&secret(), lines.concat().as_bytes()).to_hex().to_string();
+        let stdin = format!("{token}\n{}\n", lines.join("\n"));
+        let limits = self.limits(toolchain.address_space);
+        let job = Job {
+            command: &toolchain.run,
+            folder,
+            out: None,
+            toolchain: &[],
+            stdin: stdin.as_bytes(),
+            limits,
+            own_user: false,
+        };
+        let ran = sandbox::run(&job)?;
+        let printed = String::from_utf8_lossy(&ran.stdout);
+        let mut seen = vec![false; asserts.len()];
+        for line in printed.lines() {
+            if let Some(index) = line.strip_prefix(&token).and_then(|rest| rest.trim().parse::<usize>().ok())
+                && let Some(slot) = seen.get_mut(index)
+            {
+                *slot = true;
+            }
+        }
+        let passed = seen.iter().filter(|seen| **seen).count();
+        let reason = if ran.ended == Ended::Exit(0) { "assertion_failed" } else { reason_of(ran.ended) };
+        let first = seen.iter().position(|seen| !seen).map(|index| (index, reason, ran));
+        Ok(self.verdict(passed, asserts.len(), first))
+    }
+
+    fn verdict(&self, passed: usize, all: usize, first: Option<(usize, &'static str, Ran)>) -> Verdict {
+        let Some((index, reason, ran)) = first else {
+            return Verdict::correct("tests_passed").with("tests", all.to_string());
+        };
+        let mut verdict = Verdict::wrong(reason).with("failed_test", index.to_string());
+        if self.config.partial {
+            verdict.score = Some(passed as f64 / all as f64);
+            verdict = verdict.with("passed", format!("{passed} of {all}"));
+        }
+        if !ran.stdout.is_empty() && reason == "wrong_output" {
+            verdict = verdict.with("stdout", tail(&ran.stdout));
+        }
+        if ran.stderr.is_empty() { verdict } else { verdict.with("stderr", tail(&ran.stderr)) }
+    }
+
+    fn same(&self, printed: &[u8], expected: &str) -> bool {
+        let Ok(printed) = std::str::from_utf8(printed) else { return false };
+        match self.config.compare {
+            Compare::Exact => printed == expected,
+            Compare::Tokens => printed.split_whitespace().eq(expected.split_whitespace()),
+            Compare::Lines => {
+                let lines = |text: &'_ str| -> Vec<String> {
+                    text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect()
+                };
+                lines(printed) == lines(expected)
+            }
+        }
+    }
+}
+
+/// A key that changes with every process, so that no dataset can be made to know a token.
+fn secret() -> [u8; 32] {
+    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
+    *SECRET.get_or_init(|| {
+        let mut seed = std::process::id().to_le_bytes().to_vec();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        seed.extend(now.as_nanos().to_le_bytes());
+        if let Ok(mut file) = std::fs::File::open("/dev/urandom") {
+            let mut random = [0u8; 32];
+            if std::io::Read::read_exact(&mut file, &mut random).is_ok() {
+                seed.extend(random);
+            }
+        }
+        *blake3::hash(&seed).as_bytes()
+    })
+}
+
+fn reason_of(ended: Ended) -> &'static str {
+    match ended {
+        Ended::WallLimit => "timeout",
+        Ended::MemoryLimit => "memory_limit",
+        Ended::OutputLimit => "output_limit",
+        Ended::Signal(libc::SIGXCPU) => "timeout",
+        Ended::Signal(libc::SIGXFSZ) => "file_limit",
+        Ended::Signal(_) => "crashed",
+        Ended::Exit(_) => "runtime_error",
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> crate::error::Result<()> {
+    std::fs::write(folder.join(name), text).map_err(|e| crate::Error::new("cannot write a program").caused_by(e))
+}
+
+fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim();
+    let start = text.char_indices().rev().nth(300).map_or(0, |(at, _)| at);
+    shorten(&text[start..], 400)
+}
+
+/// The last fenced block with text, and its language word; without a fence, nothing.
+fn code_of(answer: &str) -> Option<(&str, &str)> {
+    let mut found = None;
+    let mut rest = answer;
+    while let Some(open) = rest.find("```") {
+        let body = &rest[open + 3..];
+        let Some(line_end) = body.find('\n') else { break };
+        let (word, code) = (body[..line_end].trim(), &body[line_end + 1..]);
+        let Some(close) = code.find("```") else { break };
+        if !code[..close].trim().is_empty() {
+            found = Some((&code[..close], word));
+        }
+        rest = &code[close + 3..];
+    }
+    found
+}
+
+impl Rule for CodeRule {
+    fn check(&self, sample: &Sample<'_>) -> Verdict {
+        self.judge(sample)
+            .unwrap_or_else(|error| Verdict::cannot_tell("sandbox_failed").with("error", error.to_string()))
+    }
+
+    fn check_batch(&self, samples: &[Sample<'_>]) -> Vec<Verdict> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if self.config.parallel == 0 { cores } else { self.config.parallel }.min(samples.len());
+        if workers <= 1 {
+            return samples.iter().map(|sample| self.check(sample)).collect();
+        }
+        super::in_parallel(samples, workers, |sample| self.check(sample))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+//! Running strangers' programs: fresh namespaces through bubblewrap, and limits on everything.
+//!
+//! The program sees `/usr` (and the library folders) read-only, its own folder
+//! read-only, an empty `/tmp` of bounded size, a private `/proc` and `/dev`, and
+//! nothing else: no network, no home, no environment. It runs without privileges
+//! (as root we also change to a user of its own, because the kernel never counts
+//! root's processes), under limits on address space or data, CPU time, processes,
+//! file size and open files; a watch on the tree's resident memory, the wall clock
+//! and the output kills the PID namespace's first process, and with it all others.
+//! Where bubblewrap is missing nothing is run at all.
+
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// What one run may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub wall: Duration,
+    /// Bytes of resident memory of the whole tree, and of address space or data of each process.
+    pub memory: u64,
+    pub processes: u64,
+    /// Bytes of one file, and of `/tmp`.
+    pub file: u64,
+    /// Bytes of standard output and of standard error.
+    pub output: usize,
+    /// Limit the address space (most programs) or only private data (runtimes that reserve much and use little).
+    pub address_space: bool,
+}
+
+/// One run.
+pub(crate) struct Job<'a> {
+    /// Program and arguments, as seen inside.
+    pub command: &'a [String],
+    /// Folder shown read-only as `/box`.
+    pub folder: &'a Path,
+    /// Folder shown writable as `/out`: for compilers, which do not run the program.
+    pub out: Option<&'a Path>,
+    /// More folders shown read-only under their own paths (toolchains).
+    pub toolchain: &'a [PathBuf],
+    pub stdin: &'a [u8],
+    pub limits: Limits,
+    /// Run as the caller's user: for compilers in folders that only it may read.
+    pub own_user: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With this exit code.
+    Exit(i32),
+    /// By this signal (also the kernel's for CPU time and file size).
+    Signal(i32),
+    WallLimit,
+    MemoryLimit,
+    OutputLimit,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub ended: Ended,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+/// Checks once that programs can be contained here.
+///
+/// # Errors
+/// bubblewrap or prlimit missing, or namespaces forbidden: nothing will be run.
+pub fn ready() -> Result<()> {
+    static READY: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    let probe = || {
+        if !cfg!(target_os = "linux") {
+            return Err("it needs Linux namespaces".to_owned());
+        }
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        open_to_all(folder.path()).map_err(|error| error.to_string())?;
+        let limits = Limits {
+            wall: Duration::from_secs(10),
+            memory: 256 << 20,
+            processes: 16,
+            file: 1 << 20,
+            output: 4096,
+            address_space: true,
+        };
+        let command = ["/usr/bin/true".to_owned()];
+        let job = Job {
+            command: &command,
+            folder: folder.path(),
+            out: None,
+            toolchain: &[],
+            stdin: b"",
+            limits,
+            own_user: false,
+        };
+        let ran = run(&job).map_err(|error| error.to_string())?;
+        match ran.ended {
+            Ended::Exit(0) => Ok(()),
+            _ => Err(String::from_utf8_lossy(&ran.stderr).lines().next().unwrap_or("it does not start").to_owned()),
+        }
+    };
+    READY.get_or_init(probe).clone().map_err(|why| {
+        Error::new(format!("code cannot be run in a sandbox on this machine: {why}"))
+            .hint("install bubblewrap (Debian: apt-get install bubblewrap) and allow unprivileged user namespaces")
+            .hint("nothing is ever run outside the sandbox")
+    })
+}
+
+/// Lets the sandbox's user look into a folder that we made.
+pub(super) fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
+    let mut all: Vec<std::ffi::OsString> = [
+        "--unshare-all",
+        "--die-with-parent",
+        "--new-session",
+        "--cap-drop",
+        "ALL",
+        "--clearenv",
+        "--hostname",
+        "box",
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ]
+    .map(Into::into)
+    .to_vec();
+    for name in ["bin", "sbin", "lib", "lib64", "lib32"] {
+        let path = Path::new("/").join(name);
+        match std::fs::read_link(&path) {
+            Ok(target) => all.extend(["--symlink".into(), target.into(), path.into()]),
+            Err(_) if path.is_dir() => all.extend(["--ro-bind".into(), path.clone().into(), path.into()]),
+            Err(_) => {}
+        }
+    }
+    for path in ["/etc/alternatives", "/etc/ld.so.cache"] {
+        all.extend(["--ro-bind-try".into(), path.into(), path.into()]);
+    }
+    for path in job.toolchain {
+        all.extend(["--ro-bind".into(), path.into(), path.into()]);
+    }
+    all.extend(["--size".into(), job.limits.file.to_string().into(), "--tmpfs".into(), "/tmp".into()]);
+    all.extend(["--ro-bind".into(), job.folder.into(), "/box".into()]);
+    if let Some(out) = job.out {
+        all.extend(["--bind".into(), out.into(), "/out".into()]);
+    }
+    for (key, value) in [
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/tmp"),
+        ("LANG", "C.UTF-8"),
+        ("PYTHONHASHSEED", "0"),
+        ("PYTHONDONTWRITEBYTECODE", "1"),
+    ] {
+        all.extend(["--setenv".into(), key.into(), value.into()]);
+    }
+    all.extend(["--remount-ro", "/", "--chdir", "/tmp", "--", "/usr/bin/prlimit"].map(Into::into));
+    let limits = &job.limits;
+    let memory = if limits.address_space { "as" } else { "data" };
+    let seconds = limits.wall.as_secs() + 1;
+    for limit in [
+        format!("--{memory}={}", limits.memory),
+        format!("--cpu={seconds}"),
+        format!("--nproc={}", limits.processes),
+        format!("--fsize={}", limits.file),
+        "--nofile=256".to_owned(),
+        "--core=0".to_owned(),
+        "--memlock=0".to_owned(),
+        "--msgqueue=0".to_owned(),
+    ] {
+        all.push(limit.into());
+    }
+    all.push("--".into());
+    all.extend(job.command.iter().map(Into::into));
+    all
+}
+
+/// Runs a job to its end, whatever it does.
+///
+/// # Errors
+/// Only when bubblewrap itself cannot be started.
+pub(crate) fn run(job: &Job<'_>) -> Result<Ran> {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let mut command = Command::new("bwrap");
+    command.args(arguments(job)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    // SAFETY: geteuid has no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    if root && !job.own_user {
+        let user = 210_000 + std::process::id() % 1000 * 1000 + SERIAL.fetch_add(1, Ordering::Relaxed) % 1000;
+        command.uid(user).gid(user);
+    }
+    // SAFETY: between fork and exec only async-signal-safe calls are made: open, write, close.
+    unsafe {
+        command.pre_exec(|| {
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+            if file >= 0 {
+                libc::write(file, c"1000".as_ptr().cast(), 4);
+                libc::close(file);
+            }
+            Ok(())
+        });
+    }
+    let mut child = command.spawn().map_err(|error| {
+        let error_text = if error.kind() == std::io::ErrorKind::NotFound {
+            "bubblewrap (bwrap) is not installed".to_owned()
+        } else {
+            format!("bubblewrap does not start: {error}")
+        };
+        Error::new(error_text)
+    })?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let flooded = AtomicBool::new(false);
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read its input closes the pipe: not our failure.
+                let _ = stdin.write_all(job.stdin);
+            }
+        });
+        let out = scope.spawn(|| capture(stdout, job.limits.output, &flooded));
+        let err = scope.spawn(|| capture(stderr, job.limits.output, &flooded));
+        let ended = watch(&mut child, &job.limits, &flooded);
+        let ended = ended.unwrap_or(Ended::Signal(libc::SIGKILL));
+        (ended, out.join().unwrap_or_default(), err.join().unwrap_or_default())
+    });
+    Ok(Ran { ended: ended.0, stdout: ended.1, stderr: ended.2 })
+}
+
+/// Waits for the end or makes it.
+fn watch(child: &mut std::process::Child, limits: &Limits, flooded: &AtomicBool) -> std::io::Result<Ended> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if flooded.load(Ordering::Relaxed) {
+                return Ok(Ended::OutputLimit);
+            }
+            // bwrap hands on 128 + n for a signal n.
+            return Ok(match (status.code(), status.signal()) {
+                (Some(code @ 129..=159), _) => Ended::Signal(code - 128),
+                (Some(code), _) => Ended::Exit(code),
+                (None, signal) => Ended::Signal(signal.unwrap_or(libc::SIGKILL)),
+            });
+        }
+        let reason = if flooded.load(Ordering::Relaxed) {
+            Some(Ended::OutputLimit)
+        } else if start.elapsed() > limits.wall {
+            Some(Ended::WallLimit)
+        } else if resident(child.id()) > limits.memory {
+            Some(Ended::MemoryLimit)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            // bwrap dies, and with it (die-with-parent) the first process of the PID namespace, and
+            // with that, by the kernel, every other.
+            child.kill()?;
+            child.wait()?;
+            return Ok(reason);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Bytes of resident memory of a process and all below it.
+fn resident(pid: u32) -> u64 {
+    let (mut total, mut open) = (0, vec![pid]);
+    while let Some(pid) = open.pop() {
+        if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/statm")) {
+            total += text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096;
+        }
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        for thread in threads.flatten() {
+            if let Ok(children) = std::fs::read_to_string(thread.path().join("children")) {
+                open.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+            }
+        }
+    }
+    total
+}
+
+/// Reads up to `most` bytes, then raises the flag and reads no more.
+fn capture(source: Option<impl Read>, most: usize, flooded: &AtomicBool) -> Vec<u8> {
+    let mut kept = Vec::new();
+    if let Some(source) = source {
+        // A read error means the pipe is gone: what was read counts.
+        let _ = source.take(most as u64 + 1).read_to_end(&mut kept);
+        if kept.len() > most {
+            flooded.store(true, Ordering::Relaxed);
+            kept.truncate(most);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests;

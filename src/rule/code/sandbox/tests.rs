@@ -1,0 +1,137 @@
+use super::*;
+
+/// Ten ways out, each with the line it prints when it got out.
+const ESCAPES: &[(&str, &str)] = &[
+    (
+        "read a home",
+        "import os\nfor p in ('/root', '/home'):\n    try:\n        os.listdir(p); print('OUT', p)\n    except OSError: pass",
+    ),
+    ("read passwords", "try:\n    print('OUT', open('/etc/shadow').read(20))\nexcept OSError: pass"),
+    (
+        "write to the system",
+        "for p in ('/usr/x', '/box/x', '/x', '/bin/x'):\n    try:\n        open(p, 'w').write('x'); print('OUT', p)\n    except OSError: pass",
+    ),
+    (
+        "reach the network",
+        "import socket\ntry:\n    socket.create_connection(('127.0.0.1', PORT), 2); print('OUT')\nexcept OSError: pass",
+    ),
+    (
+        "see other processes",
+        "import os\nn = [p for p in os.listdir('/proc') if p.isdigit()]\nif len(n) > 4: print('OUT', n)",
+    ),
+    (
+        "kill other processes",
+        "import os, signal\ntry:\n    os.kill(PARENT, signal.SIGKILL); print('OUT')\nexcept OSError: pass",
+    ),
+    (
+        "outlive the sandbox",
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(3); open('MARK', 'w')\n",
+    ),
+    (
+        "fork without end",
+        "import os\ntry:\n    for i in range(500):\n        if os.fork() == 0:\n            import time; time.sleep(20)\n    print('OUT')\nexcept OSError: pass",
+    ),
+    (
+        "fill the disk",
+        "try:\n    for i in range(64):\n        with open('/tmp/f%d' % i, 'wb') as f: f.write(b'x' * (8 << 20))\n    print('OUT')\nexcept OSError: pass",
+    ),
+    (
+        "gain privileges",
+        "import ctypes, os\nlibc = ctypes.CDLL(None)\nif os.getuid() == 0 and libc.mount(b'none', b'/usr', b'tmpfs', 0, None) == 0: print('OUT mount')\nif libc.chroot(b'/proc/1/root') == 0: print('OUT chroot')\nif os.environ.get('CARGO') or os.environ.get('USER'): print('OUT environment')",
+    ),
+];
+
+#[test]
+fn ten_escapes_fail() {
+    if let Err(error) = ready() {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    if !Path::new("/usr/bin/python3").exists() {
+        eprintln!("skipped: no /usr/bin/python3");
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let outside = tempfile::tempdir().unwrap();
+    let mark = outside.path().join("mark");
+    for (name, code) in ESCAPES {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path()).unwrap();
+        let code = code
+            .replace("PORT", &port.to_string())
+            .replace("PARENT", &std::process::id().to_string())
+            .replace("MARK", &mark.display().to_string());
+        std::fs::write(folder.path().join("main.py"), code).unwrap();
+        let command = ["/usr/bin/python3", "-I", "/box/main.py"].map(str::to_owned);
+        let limits = Limits {
+            wall: Duration::from_secs(10),
+            memory: 256 << 20,
+            processes: 24,
+            file: 32 << 20,
+            output: 1 << 16,
+            address_space: true,
+        };
+        let started = Instant::now();
+        let job = Job {
+            command: &command,
+            folder: folder.path(),
+            out: None,
+            toolchain: &[],
+            stdin: b"",
+            limits,
+            own_user: false,
+        };
+        let ran = run(&job).unwrap();
+        let printed = String::from_utf8_lossy(&ran.stdout);
+        assert!(!printed.contains("OUT"), "{name}: {printed}");
+        assert!(started.elapsed() < Duration::from_secs(15), "{name} took {:?}", started.elapsed());
+        assert!(
+            matches!(ran.ended, Ended::Exit(0)),
+            "{name}: {:?} {}",
+            ran.ended,
+            String::from_utf8_lossy(&ran.stderr)
+        );
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!mark.exists(), "a process outlived the sandbox");
+}
+
+#[test]
+fn the_whole_tree_dies_at_the_wall() {
+    if ready().is_err() || !Path::new("/usr/bin/python3").exists() {
+        eprintln!("skipped: no sandbox or no python");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    open_to_all(folder.path()).unwrap();
+    let name = format!("sleeper{}", std::process::id());
+    let code = format!(
+        "import os, time\nfor i in range(5): os.fork()\nopen('/proc/self/comm', 'w').write('{name}'[:15])\nwhile True: time.sleep(1)\n"
+    );
+    std::fs::write(folder.path().join("main.py"), code).unwrap();
+    let command = ["/usr/bin/python3", "-I", "/box/main.py"].map(str::to_owned);
+    let limits = Limits {
+        wall: Duration::from_secs(2),
+        memory: 1 << 30,
+        processes: 64,
+        file: 1 << 20,
+        output: 4096,
+        address_space: true,
+    };
+    let job = Job {
+        command: &command,
+        folder: folder.path(),
+        out: None,
+        toolchain: &[],
+        stdin: b"",
+        limits,
+        own_user: false,
+    };
+    assert_eq!(run(&job).unwrap().ended, Ended::WallLimit);
+    std::thread::sleep(Duration::from_millis(500));
+    let alive = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == &name[..name.len().min(15)])
+    });
+    assert_eq!(alive.count(), 0);
+}

@@ -1,0 +1,123 @@
+use serde_json::json;
+
+use super::*;
+use crate::rule::testing::sample;
+
+fn follows(id: &str, arguments: Value, answer: &str) -> bool {
+    kinds::follows(id, &arguments, answer, "Say hello.").unwrap()
+}
+
+/// Of every kind: arguments, an answer that follows and one that just fails to.
+#[test]
+fn every_kind_accepts_and_rejects() {
+    let cases: Vec<(&str, Value, &str, &str)> = vec![
+        ("keywords:existence", json!({"keywords": ["Cat", "dog"]}), "A cat and a Dog.", "A category and a dog."),
+        ("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "A category.", "A Cat!"),
+        (
+            "keywords:frequency",
+            json!({"keyword": "go", "frequency": 2, "relation": "at least"}),
+            "Go, go!",
+            "Go, goes!",
+        ),
+        (
+            "keywords:letter_frequency",
+            json!({"letter": "e", "let_frequency": 2, "let_relation": "less than"}),
+            "one",
+            "seen",
+        ),
+        (
+            "language:response_language",
+            json!({"language": "fr"}),
+            "C'est la réponse que nous avons trouvée.",
+            "This is the answer we found.",
+        ),
+        (
+            "length_constraints:number_sentences",
+            json!({"num_sentences": 3, "relation": "less than"}),
+            "One. Two at 3.5 now!",
+            "One. Two. Three.",
+        ),
+        (
+            "length_constraints:number_words",
+            json!({"num_words": 3, "relation": "at least"}),
+            "one two three",
+            "one two",
+        ),
+        ("length_constraints:number_paragraphs", json!({"num_paragraphs": 2}), "a\n***\nb", "a\n***\nb\n***\nc"),
+        (
+            "length_constraints:nth_paragraph_first_word",
+            json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"}),
+            "First.\n\nThen.",
+            "Then.\n\nFirst.",
+        ),
+        (
+            "detectable_content:number_placeholders",
+            json!({"num_placeholders": 2}),
+            "[name] at [address]",
+            "[name] at []",
+        ),
+        ("detectable_content:postscript", json!({"postscript_marker": "P.S."}), "Hi\nP.S. bye", "Hi P.S."),
+        ("detectable_format:number_bullet_lists", json!({"num_bullets": 2}), "* a\n* b", "* a\n* b\n- c"),
+        ("detectable_format:constrained_response", json!({}), "My answer is yes.", "yes"),
+        ("detectable_format:number_highlighted_sections", json!({"num_highlights": 2}), "*a* and **b**", "*a* and **"),
+        (
+            "detectable_format:multiple_sections",
+            json!({"section_spliter": "Section", "num_sections": 2}),
+            "Section 1\na\nSection 2\nb",
+            "Section 1\na\nSection b",
+        ),
+        ("detectable_format:json_format", json!({}), "```json\n{\"a\": 1}\n```", "{a: 1}"),
+        ("detectable_format:title", json!({}), "<<A title>>\ntext", "<< >>\ntext"),
+        ("combination:two_responses", json!({}), "one\n******\ntwo", "one\n******\none"),
+        ("combination:repeat_prompt", json!({"prompt_to_repeat": "Say hello."}), "Say hello.\nHello", "Hello"),
+        ("startend:end_checker", json!({"end_phrase": "The end."}), "So it was. The end.", "The end. So it was."),
+        ("startend:quotation", json!({}), "\"hi\"", "\"hi"),
+        (
+            "change_case:capital_word_frequency",
+            json!({"capital_frequency": 2, "capital_relation": "at least"}),
+            "VERY GOOD now",
+            "VERY Good now",
+        ),
+        ("change_case:english_capital", json!({}), "ALL 3 LOUD", "ALL Loud"),
+        ("change_case:english_lowercase", json!({}), "all 3 quiet", "all Quiet"),
+        ("punctuation:no_comma", json!({}), "a and b", "a, b"),
+    ];
+    assert_eq!(cases.iter().map(|c| c.0).collect::<Vec<_>>(), kinds::IDS);
+    for (id, arguments, good, bad) in cases {
+        assert!(follows(id, arguments.clone(), good), "{id} accepts {good:?}");
+        assert!(!follows(id, arguments, bad), "{id} rejects {bad:?}");
+    }
+}
+
+#[test]
+fn the_score_is_the_share_followed_in_the_answer_alone() {
+    let verification =
+        r#"{"instruction_id_list": ["punctuation:no_comma", "change_case:english_lowercase"], "kwargs": [{}, {}]}"#;
+    let mut s = sample("<think>A, B</think>all quiet");
+    s.verification = Some(verification);
+    let rule = ConstraintRule::new(ConstraintConfig::default()).unwrap();
+    assert_eq!(rule.check(&s).score, Some(1.0));
+    s.completion = "<think>x</think>Loud";
+    assert_eq!(rule.check(&s).score, Some(0.5));
+    s.completion = "<think>x</think>";
+    assert_eq!(rule.check(&s).score, Some(0.0));
+    let strict = ConstraintRule::new(ConstraintConfig { all_or_nothing: true }).unwrap();
+    s.completion = "Loud";
+    assert_eq!(strict.check(&s).score, Some(0.0));
+}
+
+#[test]
+fn faults_of_the_data_are_not_the_completions() {
+    let rule = ConstraintRule::new(ConstraintConfig::default()).unwrap();
+    for (verification, reason) in [
+        ("", "constraints_missing"),
+        ("{\"constraints\": []}", "constraints_missing"),
+        (r#"{"constraints": [{"id": "new:kind"}]}"#, "constraint_unknown"),
+        (r#"{"constraints": [{"id": "keywords:existence"}]}"#, "constraint_unknown"),
+        (r#"{"constraints": [{"id": "length_constraints:number_words", "num_words": -1}]}"#, "constraint_unknown"),
+    ] {
+        let mut s = sample("x");
+        s.verification = Some(verification);
+        assert_eq!(rule.check(&s).reason, reason, "{verification}");
+    }
+}

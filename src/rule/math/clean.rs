@@ -1,0 +1,162 @@
+//! Text before the lexer: full-width and CJK forms, Unicode digits, signs, fractions and
+//! superscripts become the plain characters they stand for. Borrowed where nothing changes.
+
+use std::borrow::Cow;
+
+use unicode_normalization::UnicodeNormalization;
+
+/// The same text in the characters that the lexer knows.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut script = Script::None;
+    for c in text.chars() {
+        if let Some((to, kind)) = raised_or_lowered(c) {
+            if script != kind {
+                script.close(&mut out);
+                out.push_str(if kind == Script::Super { "^{" } else { "_{" });
+                script = kind;
+            }
+            out.push(to);
+            continue;
+        }
+        script.close(&mut out);
+        script = Script::None;
+        map(c, &mut out);
+    }
+    script.close(&mut out);
+    Cow::Owned(out)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Script {
+    None,
+    Super,
+    Sub,
+}
+
+impl Script {
+    fn close(self, out: &mut String) {
+        if self != Script::None {
+            out.push('}');
+        }
+    }
+}
+
+fn raised_or_lowered(c: char) -> Option<(char, Script)> {
+    const SUPER: &str = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ";
+    const SUB: &str = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎";
+    const SUPER_TO: &[u8] = b"0123456789+-()ni";
+    const SUB_TO: &[u8] = b"0123456789+-()";
+    if let Some(i) = SUPER.chars().position(|s| s == c) {
+        return Some((SUPER_TO[i] as char, Script::Super));
+    }
+    SUB.chars().position(|s| s == c).map(|i| (SUB_TO[i] as char, Script::Sub))
+}
+
+fn map(c: char, out: &mut String) {
+    let to = match c {
+        c if c.is_ascii() => {
+            out.push(c);
+            return;
+        }
+        '−' | '–' | '—' | '﹣' | '－' | '‐' | '‑' | '‒' | '―' => "-",
+        '×' | '·' | '⋅' | '∙' | '•' | '✕' | '⨯' | '＊' | '∗' => "*",
+        '÷' | '∕' | '⁄' | '／' => "/",
+        '±' => r"\pm ",
+        '∓' => r"\mp ",
+        '≤' | '⩽' | '≦' => r"\le ",
+        '≥' | '⩾' | '≧' => r"\ge ",
+        '≠' => r"\ne ",
+        '≈' | '≒' | '≃' => r"\approx ",
+        '≡' => r"\equiv ",
+        '∈' => r"\in ",
+        '∉' => r"\notin ",
+        '⊂' | '⊆' => r"\subset ",
+        '∪' => r"\cup ",
+        '∩' => r"\cap ",
+        '∖' => r"\setminus ",
+        '∞' => r"\infty ",
+        '∅' | '⌀' => r"\emptyset ",
+        'π' | 'Π' => r"\pi ",
+        '√' => r"\sqrt ",
+        '∛' => r"\sqrt[3] ",
+        '∜' => r"\sqrt[4] ",
+        '∑' => r"\sum ",
+        '∏' => r"\prod ",
+        '°' | '˚' | 'º' => r"^\circ ",
+        '′' | '’' => "'",
+        '″' => "''",
+        '⌊' => r"\lfloor ",
+        '⌋' => r"\rfloor ",
+        '⌈' => r"\lceil ",
+        '⌉' => r"\rceil ",
+        '⟨' | '〈' => r"\langle ",
+        '⟩' | '〉' => r"\rangle ",
+        '→' | '⟶' => r"\to ",
+        '⇒' | '⟹' => r"\implies ",
+        '∨' => r"\lor ",
+        '∧' => r"\land ",
+        '…' | '⋯' => r"\dots ",
+        '，' | '、' | '﹐' => ", ",
+        '。' | '．' | '｡' => ".",
+        '；' => ";",
+        '：' | '∶' => ":",
+        '（' => "(",
+        '）' => ")",
+        '【' | '［' => "[",
+        '】' | '］' => "]",
+        '“' | '”' | '‘' | '「' | '」' | '『' | '』' | '《' | '》' | '«' | '»' => "\"",
+        '℃' => r"^\circ C",
+        '℉' => r"^\circ F",
+        '\u{200b}' | '\u{200c}' | '\u{200d}' | '\u{2060}' | '\u{feff}' | '\u{200e}' | '\u{200f}' => "",
+        '\u{a0}' | '\u{202f}' | '\u{2009}' | '\u{2007}' | '\u{3000}' => " ",
+        'ℝ' => r"\mathbb{R}",
+        'ℤ' => r"\mathbb{Z}",
+        'ℕ' => r"\mathbb{N}",
+        'ℚ' => r"\mathbb{Q}",
+        'ℂ' => r"\mathbb{C}",
+        'α' => r"\alpha ",
+        'β' => r"\beta ",
+        'γ' => r"\gamma ",
+        'δ' => r"\delta ",
+        'ε' | 'ϵ' => r"\epsilon ",
+        'θ' | 'ϑ' => r"\theta ",
+        'λ' => r"\lambda ",
+        'ρ' => r"\rho ",
+        'σ' => r"\sigma ",
+        'τ' => r"\tau ",
+        'φ' | 'ϕ' => r"\phi ",
+        'ω' => r"\omega ",
+        '½' | '⅓' | '⅔' | '¼' | '¾' | '⅕' | '⅖' | '⅗' | '⅘' | '⅙' | '⅚' | '⅛' | '⅜' | '⅝' | '⅞' | '⅐' | '⅑' | '⅒' =>
+        {
+            if out.ends_with(|p: char| p.is_ascii_digit()) {
+                out.push(' ');
+            } else {
+                out.push('{');
+                fraction(c, out);
+                out.push('}');
+                return;
+            }
+            return fraction(c, out);
+        }
+        '€' | '£' | '¥' | '￥' | '¢' | '₹' | 'µ' | 'μ' | 'Ω' => {
+            out.push(if c == '￥' { '¥' } else { c });
+            return;
+        }
+        other => {
+            // Full-width letters and digits, styled letters, ligatures.
+            out.extend(std::iter::once(other).nfkc());
+            return;
+        }
+    };
+    out.push_str(to);
+}
+
+fn fraction(c: char, out: &mut String) {
+    for part in std::iter::once(c).nfkc() {
+        out.push(if part == '⁄' { '/' } else { part });
+    }
+}

@@ -1,0 +1,196 @@
+//! Is the answer the gold answer? Exact where possible, then by evaluation at random points.
+
+mod form;
+mod relation;
+mod scalar;
+mod sets;
+
+use super::MathConfig;
+use super::ast::{Id, Node, Rel};
+use super::budget::Budget;
+use super::reading::Reading;
+use super::text;
+
+/// What a comparison found, and by which step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    Equal(&'static str),
+    Different(&'static str),
+    Unknown(&'static str),
+}
+
+use Finding::{Different, Equal, Unknown};
+
+impl Finding {
+    pub fn is_equal(self) -> bool {
+        matches!(self, Equal(_))
+    }
+}
+
+/// One comparison: gold against answer.
+pub struct Comparison<'a> {
+    pub gold: &'a Reading,
+    pub pred: &'a Reading,
+    pub config: &'a MathConfig,
+    pub budget: Budget,
+}
+
+/// A value and which sign ± has in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Val {
+    pub id: Id,
+    pub sign: bool,
+}
+
+impl Val {
+    fn of(id: Id) -> Val {
+        Val { id, sign: true }
+    }
+}
+
+impl Comparison<'_> {
+    /// Compares the whole answers.
+    pub fn run(&mut self) -> Finding {
+        let (gold, pred) = (self.gold, self.pred);
+        if gold.source == pred.source {
+            return Equal("same_text");
+        }
+        if gold.is_text() || pred.is_text() {
+            return self.words();
+        }
+        let found = self.compare(gold.root, pred.root);
+        if !found.is_equal()
+            && gold.text == pred.text
+            && gold.text.len() > 1
+            && !gold.text.bytes().any(|b| b.is_ascii_digit())
+        {
+            return Equal("same_text");
+        }
+        found
+    }
+
+    fn words(&self) -> Finding {
+        let (gold, pred) = (&self.gold.text, &self.pred.text);
+        if text::same(gold, pred) {
+            return Equal("same_text");
+        }
+        if self.gold.is_text() {
+            // "Area = 5" or a sentence around the words.
+            if let Some(value) = self.named_text()
+                && text::same(gold, &value)
+            {
+                return Equal("same_text");
+            }
+            if self.gold.is_opaque() {
+                return Unknown("formula_as_text");
+            }
+            let words = gold.split(' ').count();
+            if words > 8 && self.pred.is_text() {
+                return Unknown("prose");
+            }
+            return Different("text");
+        }
+        Different("different_kind")
+    }
+
+    /// The answer's right side, when it is `name = words`.
+    fn named_text(&self) -> Option<String> {
+        let Node::Chain { operands, .. } = self.pred.node(self.pred.root) else { return None };
+        let last = *self.pred.arena.list(*operands).last()?;
+        match self.pred.node(last) {
+            Node::Text(index) => Some(text::normalise(&self.pred.arena.texts[*index as usize])),
+            _ => None,
+        }
+    }
+
+    /// Compares two subtrees. Recursion is bounded by `ast::MAX_STRUCTURE`.
+    fn compare(&mut self, g: Id, p: Id) -> Finding {
+        if self.budget.spent() {
+            return Unknown("budget");
+        }
+        let (gold, pred) = (self.gold, self.pred);
+        let (gn, pn) = (gold.node(g), pred.node(p));
+        // Words inside a structure.
+        if let (Node::Text(_), _) | (_, Node::Text(_)) = (gn, pn) {
+            let (a, b) = (form::words_of(gold, g), form::words_of(pred, p));
+            return match (a, b) {
+                (Some(a), Some(b)) if text::same(&a, &b) => Equal("same_text"),
+                _ => Different("text"),
+            };
+        }
+        if let (Node::Chain { .. }, Node::Chain { .. }) = (gn, pn) {
+            return self.relations(g, p);
+        }
+        if let Node::Chain { operands, rels } = *gn {
+            let ids = gold.arena.list(operands);
+            let kinds = gold.arena.chain_rels(rels, ids.len());
+            return self.gold_relation(g, ids, kinds, p);
+        }
+        if let Node::Chain { operands, rels } = *pn {
+            let ids = pred.arena.list(operands);
+            let kinds = pred.arena.chain_rels(rels, ids.len());
+            return self.pred_relation(g, p, ids, kinds);
+        }
+        if gold.arena.is_scalar(g) && pred.arena.is_scalar(p) {
+            let plus_minus = |n: &Node| matches!(n, Node::PlusMinus(..));
+            if gold.arena.any(g, plus_minus) || pred.arena.any(p, plus_minus) {
+                return self.lists(g, p);
+            }
+            return self.scalars(Val::of(g), Val::of(p));
+        }
+        self.structures(g, p)
+    }
+
+    /// Gold is a relation, the answer is not.
+    fn gold_relation(&mut self, g: Id, ids: &[Id], kinds: &[Rel], p: Id) -> Finding {
+        let Some(&last) = ids.last() else { return Unknown("gold") };
+        if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
+            let simple = form::is_name(self.gold, ids[0]) || form::is_constant(self.gold, ids[0]);
+            let solved = form::is_constant(self.gold, last) && self.gold.arena.is_scalar(ids[0]) && ids.len() > 2;
+            if simple || solved || !self.gold.arena.is_scalar(ids[0]) {
+                let mut found = Different("different_kind");
+                for &value in ids[1..].iter().rev().take(3) {
+                    found = self.compare(value, p);
+                    if found.is_equal() {
+                        break;
+                    }
+                }
+                return found;
+            }
+            return Different("different_kind");
+        }
+        if let [_, set] = *ids
+            && kinds == [Rel::In]
+        {
+            return self.compare(set, p);
+        }
+        self.ranges(g, p)
+    }
+
+    /// The answer is a relation, gold is not.
+    fn pred_relation(&mut self, g: Id, p: Id, ids: &[Id], kinds: &[Rel]) -> Finding {
+        let Some(&last) = ids.last() else { return Different("different_kind") };
+        if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
+            let last_is_rough = kinds.last() == Some(&Rel::Approx);
+            let found = self.compare(g, last);
+            // "x = 2√3 ≈ 3.46": the exact value before the rough one counts.
+            if !found.is_equal() && last_is_rough && ids.len() > 2 {
+                return self.compare(g, ids[ids.len() - 2]);
+            }
+            if !found.is_equal() && last_is_rough && ids.len() == 2 && !form::is_name(self.pred, ids[0]) {
+                return self.compare(g, ids[0]);
+            }
+            // "5 = x".
+            if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) {
+                return self.compare(g, ids[0]);
+            }
+            return found;
+        }
+        if let [_, set] = *ids
+            && kinds == [Rel::In]
+        {
+            return self.compare(g, set);
+        }
+        self.ranges(g, p)
+    }
+}

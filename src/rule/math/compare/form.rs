@@ -1,0 +1,192 @@
+//! Shapes of answers: names, constants, the values a list stands for.
+
+use super::super::ast::{Id, Node, Rel, Sym};
+use super::super::reading::Reading;
+use super::super::text;
+use super::Val;
+
+/// A name that a value may be given to: `x`, `f(x)`, words, or a tuple of names.
+pub fn is_name(r: &Reading, id: Id) -> bool {
+    match *r.node(id) {
+        Node::Sym(_) | Node::Text(_) => true,
+        Node::Tuple(list) => r.arena.list(list).iter().all(|&id| matches!(r.node(id), Node::Sym(_))),
+        // f · x from `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
+        Node::Mul(..) => r.arena.subtree(id).iter().all(|n| {
+            matches!(n, Node::Sym(_) | Node::Mul(..) | Node::Text(_) | Node::Label(_) | Node::Euler | Node::Imaginary)
+        }),
+        Node::Call(..) => false,
+        _ => false,
+    }
+}
+
+/// No free symbol below.
+pub fn is_constant(r: &Reading, id: Id) -> bool {
+    r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
+}
+
+/// The text a leaf stands for when compared with words.
+pub fn words_of(r: &Reading, id: Id) -> Option<String> {
+    match r.node(id) {
+        Node::Text(index) => Some(text::normalise(&r.arena.texts[*index as usize])),
+        Node::Sym(sym) => Some(text::normalise(r.arena.name(*sym))),
+        Node::Imaginary => Some("i".into()),
+        Node::Euler => Some("e".into()),
+        _ => None,
+    }
+}
+
+/// `number · letter` or `number · letter²` where the letter is also a unit: its name and power.
+pub fn letter_unit(r: &Reading, id: Id) -> Option<(&str, i64)> {
+    let Node::Mul(value, unit) = *r.node(id) else { return None };
+    let (sym, power) = match *r.node(unit) {
+        Node::Sym(sym) => (sym, 1),
+        Node::Pow(base, e) => match *r.node(base) {
+            Node::Sym(sym) => (sym, r.value(e)?.to_i64()?),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let name = r.arena.name(sym);
+    (is_constant(r, value) && matches!(name, "m" | "g" | "s" | "h" | "L" | "J" | "N" | "W" | "V"))
+        .then_some((name, power))
+}
+
+/// A matrix and the factor before it.
+pub struct Scaled {
+    pub rows: u16,
+    pub cols: u16,
+    pub entries: Vec<Id>,
+    /// What multiplies it, whether that divides, and the sign.
+    pub factor: Factor,
+}
+
+/// What multiplies a matrix: a node, whether it divides instead, and whether the sign flips.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor {
+    pub by: Option<Id>,
+    pub divides: bool,
+    pub negative: bool,
+}
+
+/// `M`, `−M`, `c M`, `M / c`.
+pub fn scaled_matrix(r: &Reading, id: Id) -> Option<Scaled> {
+    let (id, negative) = match *r.node(id) {
+        Node::Neg(inner) => (inner, true),
+        _ => (id, false),
+    };
+    let (id, by, divides) = match *r.node(id) {
+        Node::Mul(a, b) if r.arena.is_scalar(a) => (b, Some(a), false),
+        Node::Mul(a, b) if r.arena.is_scalar(b) => (a, Some(b), false),
+        Node::Div(a, b) if r.arena.is_scalar(b) => (a, Some(b), true),
+        _ => (id, None, false),
+    };
+    match *r.node(id) {
+        Node::Matrix { rows, cols, entries } => Some(Scaled {
+            rows,
+            cols,
+            entries: r.arena.list(entries).to_vec(),
+            factor: Factor { by, divides, negative },
+        }),
+        _ => None,
+    }
+}
+
+/// Says only which numbers a parameter runs over: "n ∈ ℤ", "any integer k".
+pub fn is_proviso(r: &Reading, id: Id) -> bool {
+    match *r.node(id) {
+        Node::Chain { operands, rels } => {
+            let ids = r.arena.list(operands);
+            ids.len() == 2 && r.arena.chain_rels(rels, 2) == [Rel::In] && matches!(r.node(ids[1]), Node::Numbers(_))
+        }
+        Node::Text(index) => {
+            let words = &r.arena.texts[index as usize];
+            words.contains("integer") || words.contains("constant") || words.starts_with("where")
+        }
+        _ => false,
+    }
+}
+
+/// The values of a list, set or single scalar, each ± taken both ways.
+pub fn values(r: &Reading, id: Id) -> Vec<Val> {
+    let mut out = Vec::new();
+    let single = [id];
+    let ids: &[Id] = match *r.node(id) {
+        Node::List(list) | Node::Set(list) => r.arena.list(list),
+        _ => &single,
+    };
+    for &item in ids {
+        if ids.len() > 1 && is_proviso(r, item) {
+            continue;
+        }
+        let item = unname(r, item);
+        match *r.node(item) {
+            Node::List(list) | Node::Set(list) if ids.len() > 1 && matches!(r.node(id), Node::List(_)) => {
+                out.extend(r.arena.list(list).iter().map(|&id| Val::of(id)));
+            }
+            _ if r.arena.any(item, |n| matches!(n, Node::PlusMinus(..))) && r.arena.is_scalar(item) => {
+                out.push(Val { id: item, sign: true });
+                out.push(Val { id: item, sign: false });
+            }
+            _ => out.push(Val::of(item)),
+        }
+    }
+    out
+}
+
+/// The value of `name = value`; anything else as it is.
+pub fn unname(r: &Reading, id: Id) -> Id {
+    if let Node::Chain { operands, rels } = *r.node(id) {
+        let ids = r.arena.list(operands);
+        if r.arena.chain_rels(rels, ids.len()).iter().all(|k| *k == Rel::Eq) && is_name(r, ids[0]) {
+            return *ids.last().expect("a chain has two operands or more");
+        }
+    }
+    id
+}
+
+/// `x = 1, y = 2` or `(x, y) = (1, 2)`: names with their values.
+pub fn named(r: &Reading, id: Id) -> Option<Vec<(Sym, Id)>> {
+    let pair = |id: Id| -> Option<Vec<(Sym, Id)>> {
+        let Node::Chain { operands, rels } = *r.node(id) else { return None };
+        let ids = r.arena.list(operands);
+        if !r.arena.chain_rels(rels, ids.len()).iter().all(|k| *k == Rel::Eq) {
+            return None;
+        }
+        let last = *ids.last()?;
+        if let Node::Tuple(names) = *r.node(ids[0])
+            && let Node::Tuple(values) = *r.node(last)
+        {
+            let (names, values) = (r.arena.list(names), r.arena.list(values));
+            if names.len() != values.len() {
+                return None;
+            }
+            return names
+                .iter()
+                .zip(values)
+                .map(|(&n, &v)| match *r.node(n) {
+                    Node::Sym(sym) => Some((sym, v)),
+                    _ => None,
+                })
+                .collect();
+        }
+        // "x = y = 4" names both.
+        ids[..ids.len() - 1]
+            .iter()
+            .map(|&n| match *r.node(n) {
+                Node::Sym(sym) => Some((sym, last)),
+                _ => None,
+            })
+            .collect()
+    };
+    match *r.node(id) {
+        Node::All(list) => {
+            let mut all = Vec::new();
+            for &id in r.arena.list(list) {
+                all.extend(pair(id)?);
+            }
+            Some(all)
+        }
+        Node::Chain { .. } => pair(id),
+        _ => None,
+    }
+}

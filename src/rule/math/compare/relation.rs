@@ -1,0 +1,165 @@
+//! Equations and inequalities: equal up to rearrangement and scaling.
+
+use super::super::ast::{Id, Node, Rel};
+use super::super::eval::ball::{Ball, Balls, Sampling, mix};
+use super::super::eval::{Field, eval};
+use super::super::reading::Reading;
+use super::Finding::{self, Different, Equal, Unknown};
+use super::{Comparison, form};
+
+const POINTS: [Sampling; 8] = [
+    Sampling::Positive,
+    Sampling::Mixed,
+    Sampling::Unit,
+    Sampling::Mixed,
+    Sampling::Large,
+    Sampling::Positive,
+    Sampling::Integers,
+    Sampling::Unit,
+];
+
+impl Comparison<'_> {
+    /// Both are relations.
+    pub(super) fn relations(&mut self, g: Id, p: Id) -> Finding {
+        let (gold, pred) = (self.gold, self.pred);
+        let (Node::Chain { operands: go, rels: gr }, Node::Chain { operands: po, rels: pr }) =
+            (gold.node(g), pred.node(p))
+        else {
+            return Different("different_kind");
+        };
+        let (gi, pi) = (gold.arena.list(*go), pred.arena.list(*po));
+        let gk = gold.arena.chain_rels(*gr, gi.len());
+        let pk = pred.arena.chain_rels(*pr, pi.len());
+        let equation = |kinds: &[Rel]| kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx));
+        if equation(gk) && equation(pk) {
+            return self.equations(gi, pi);
+        }
+        if gk == [Rel::In] && pk == [Rel::In] {
+            return self.compare(gi[1], pi[1]);
+        }
+        // Operand by operand, from either end.
+        if gi.len() == pi.len() {
+            let forward = gk == pk && self.all_equal(gi, pi);
+            let flipped: Vec<Rel> = pk.iter().rev().map(|k| k.flipped()).collect();
+            let reversed: Vec<Id> = pi.iter().rev().copied().collect();
+            if forward || (gk == flipped && self.all_equal(gi, &reversed)) {
+                return Equal("relation");
+            }
+        }
+        if let ([a, b], [c, d], [gk], [pk]) = (gi, pi, gk, pk)
+            && (gk.is_order() && pk.is_order() || gk == pk)
+            && gold.arena.is_scalar(*a)
+            && gold.arena.is_scalar(*b)
+            && pred.arena.is_scalar(*c)
+            && pred.arena.is_scalar(*d)
+        {
+            let strict = |k: &Rel| matches!(k, Rel::Lt | Rel::Gt);
+            if strict(gk) != strict(pk) {
+                return Different("strictness");
+            }
+            if let Some(ratio) = self.ratio((*a, *b), (*c, *d)) {
+                let same_way = matches!(gk, Rel::Lt | Rel::Le) == matches!(pk, Rel::Lt | Rel::Le);
+                let ok = if gk.is_order() { (ratio > 0.0) == same_way } else { true };
+                return if ok { Equal("scaled") } else { Different("direction") };
+            }
+        }
+        self.ranges(g, p)
+    }
+
+    fn all_equal(&mut self, g: &[Id], p: &[Id]) -> bool {
+        g.len() == p.len() && g.iter().zip(p).all(|(&g, &p)| self.compare(g, p).is_equal())
+    }
+
+    fn equations(&mut self, g: &[Id], p: &[Id]) -> Finding {
+        let (gold, pred) = (self.gold, self.pred);
+        let (&gl, &pl) = (g.last().expect("a chain has operands"), p.last().expect("a chain has operands"));
+        let function = |r: &Reading, id: Id| match *r.node(id) {
+            Node::Sym(sym) => r.arena.name(sym).contains('(') || r.arena.name(sym) == "y",
+            Node::Mul(..) => true,
+            _ => false,
+        };
+        if form::is_name(gold, g[0]) && form::is_name(pred, p[0]) {
+            let same_name = match (gold.node(g[0]), pred.node(p[0])) {
+                (Node::Sym(a), Node::Sym(b)) => a == b || gold.arena.name(*a).eq_ignore_ascii_case(pred.arena.name(*b)),
+                (Node::Text(_), _) | (_, Node::Text(_)) => true,
+                (Node::Tuple(_), Node::Tuple(_)) => self.compare(g[0], p[0]).is_equal(),
+                _ => false,
+            };
+            if same_name || (function(gold, g[0]) && function(pred, p[0])) {
+                let found = self.compare(gl, pl);
+                if found.is_equal() || g.len() > 2 || p.len() > 2 {
+                    return found;
+                }
+            }
+        }
+        if g.len() == 2 && p.len() == 2 {
+            let scalar = gold.arena.is_scalar(g[0])
+                && gold.arena.is_scalar(g[1])
+                && pred.arena.is_scalar(p[0])
+                && pred.arena.is_scalar(p[1]);
+            if scalar {
+                return match self.ratio((g[0], g[1]), (p[0], p[1])) {
+                    Some(_) => Equal("scaled"),
+                    None if self.budget.spent() => Unknown("budget"),
+                    None => Different("relation"),
+                };
+            }
+        }
+        if self.all_equal(g, p) {
+            return Equal("relation");
+        }
+        // "2 + 3 = 5" against "1 + 4 = 5": both only say 5.
+        if form::is_constant(gold, g[0]) && form::is_constant(pred, p[0]) {
+            return self.compare(gl, pl);
+        }
+        Different("relation")
+    }
+
+    /// The constant c with `left₁ − right₁ = c (left₂ − right₂)` at every point, if there is one.
+    fn ratio(&mut self, g: (Id, Id), p: (Id, Id)) -> Option<f64> {
+        let (gold, pred) = (self.gold, self.pred);
+        // Both signs at once have no single ratio.
+        let twofold = |r: &Reading, (a, b): (Id, Id)| {
+            r.arena.any(a, |n| matches!(n, Node::PlusMinus(..))) || r.arena.any(b, |n| matches!(n, Node::PlusMinus(..)))
+        };
+        if twofold(gold, g) != twofold(pred, p) {
+            return None;
+        }
+        let mut first: Option<Ball> = None;
+        let mut agreed = 0;
+        for (i, &sampling) in POINTS.iter().enumerate() {
+            let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units: true, alias: &[] };
+            let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Ball> {
+                let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
+                let y = eval(&mut field, &r.arena, &r.exact, b, &mut self.budget).ok()?;
+                let y = field.neg(&y);
+                field.add(&x, &y, &mut self.budget).ok()
+            };
+            let (Some(f), Some(h)) = (difference(gold, g), difference(pred, p)) else { continue };
+            if f.left || h.left {
+                continue;
+            }
+            let zero = |b: &Ball| b.abs() <= b.rad + 1e-13;
+            match (zero(&f), zero(&h)) {
+                (true, true) => continue,
+                (true, false) | (false, true) => return None,
+                _ => {}
+            }
+            let inverse = field.inv(&h, &mut self.budget).ok()?;
+            let ratio = field.mul(&f, &inverse, &mut self.budget).ok()?;
+            match first {
+                None => first = Some(ratio),
+                Some(r) if r.apart(&ratio) => return None,
+                Some(_) => {}
+            }
+            if ratio.rad > 1e-7 * ratio.abs() {
+                continue;
+            }
+            agreed += 1;
+            if agreed == 4 {
+                break;
+            }
+        }
+        first.filter(|_| agreed >= 3).map(|r| r.re)
+    }
+}

@@ -1,0 +1,451 @@
+//! Two values: exactly, then modulo primes, then in balls at several points.
+
+use super::super::Tolerance;
+use super::super::ast::{Id, Node, Sym};
+use super::super::budget::Stop;
+use super::super::eval::ball::{Ball, Balls, ONE, Sampling, mix};
+use super::super::eval::{Field, eval, modular::Modular, precise::Precise};
+use super::super::number::Q;
+use super::super::reading::Reading;
+use super::super::units;
+use super::Finding::{self, Different, Equal, Unknown};
+use super::form::{self, Factor};
+use super::{Comparison, Val};
+
+/// Points tried, in order; three that both sides are defined at decide.
+const POINTS: [Sampling; 16] = [
+    Sampling::Positive,
+    Sampling::Mixed,
+    Sampling::Integers,
+    Sampling::Unit,
+    Sampling::Mixed,
+    Sampling::Large,
+    Sampling::Positive,
+    Sampling::Mixed,
+    Sampling::Integers,
+    Sampling::Unit,
+    Sampling::Large,
+    Sampling::Integers,
+    Sampling::Integers,
+    Sampling::Integers,
+    Sampling::Positive,
+    Sampling::Integers,
+];
+const NEEDED: usize = 4;
+
+/// Roots and functions in two constants that doubles are trusted with.
+const MAX_IRRATIONAL: usize = 80;
+
+/// How many roots and functions a value is made of.
+fn irrational(r: &Reading, id: Id) -> usize {
+    r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
+}
+
+/// Which marks of unit a value carries.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Marks {
+    unit: bool,
+    percent: bool,
+    degree: bool,
+}
+
+fn marks(r: &Reading, id: Id) -> Marks {
+    let mut m = Marks::default();
+    for n in r.arena.subtree(id) {
+        match n {
+            Node::Unit(_) => m.unit = true,
+            Node::Percent(_) => m.percent = true,
+            Node::Degree(_) => m.degree = true,
+            _ => {}
+        }
+    }
+    m
+}
+
+/// `Some(true)` for ∞, `Some(false)` for −∞.
+pub fn infinity(r: &Reading, id: Id) -> Option<bool> {
+    match *r.node(id) {
+        Node::Infinity => Some(true),
+        Node::Neg(a) if *r.node(a) == Node::Infinity => Some(false),
+        Node::PlusMinus(a, true) if *r.node(a) == Node::Infinity => Some(true),
+        _ => None,
+    }
+}
+
+impl Comparison<'_> {
+    pub(super) fn scalars(&mut self, g: Val, p: Val) -> Finding {
+        let (gold, pred) = (self.gold, self.pred);
+        match (infinity(gold, g.id), infinity(pred, p.id)) {
+            (Some(a), Some(b)) => return if a == b { Equal("exact") } else { Different("sign") },
+            (None, None) => {}
+            _ => return Different("infinity"),
+        }
+        if let (Node::Based { value: a, digits: da, base: ba }, Node::Based { value: b, digits: db, base: bb }) =
+            (gold.node(g.id), pred.node(p.id))
+        {
+            return if a == b && (ba == bb || da != db) { Equal("exact") } else { Different("exact") };
+        }
+        if let Node::Based { digits, .. } = gold.node(g.id)
+            && pred.value(p.id) == Some(digits)
+            && !self.config.strict_units
+        {
+            return Equal("base_left_out");
+        }
+        let (gm, pm) = (marks(gold, g.id), marks(pred, p.id));
+        if !self.config.strict_units
+            && let Some(found) = self.letter_units(g, p, gm, pm)
+        {
+            return found;
+        }
+        if gm == Marks::default() && pm == Marks::default() {
+            return self.values(g, p, false);
+        }
+        if gm == pm {
+            return self.values(g, p, false);
+        }
+        if self.config.strict_units {
+            // Percent and degrees are pure numbers: their values may be compared.
+            return if gm.unit || pm.unit { Different("unit") } else { self.values(g, p, false) };
+        }
+        // One side says its unit and the other leaves it out.
+        let bare = gm == Marks::default() || pm == Marks::default();
+        if !bare {
+            return self.values(g, p, false);
+        }
+        let found = self.values(g, p, true);
+        if found.is_equal() || gm.unit || pm.unit {
+            return found;
+        }
+        self.values(g, p, false)
+    }
+
+    /// `17 m` typed as mathematics: a lone letter that is a unit where the other side has one,
+    /// or has none to be taken for a variable.
+    fn letter_units(&mut self, g: Val, p: Val, gm: Marks, pm: Marks) -> Option<Finding> {
+        let (gold, pred) = (self.gold, self.pred);
+        let sym = |n: &Node| matches!(n, Node::Sym(_));
+        let (a, b) = (form::letter_unit(gold, g.id), form::letter_unit(pred, p.id));
+        let letter = match (a, b) {
+            (Some((letter, power)), None) if !pred.arena.any(p.id, sym) && (power > 1 || pm.unit) => letter,
+            (None, Some((letter, _))) if !gold.arena.any(g.id, sym) => letter,
+            _ => return None,
+        };
+        let other = if a.is_some() { (pred, p.id, pm) } else { (gold, g.id, gm) };
+        if other.2.unit && !other.0.arena.any(other.1, |n| matches!(n, Node::Unit(u) if units::is_named(*u, letter))) {
+            return None;
+        }
+        let alias = [(super::super::ast::hash_name(letter), ONE)];
+        let x = self.ball(gold, g, Sampling::Positive, 1, true, &alias).ok()?;
+        let y = self.ball(pred, p, Sampling::Positive, 1, true, &alias).ok()?;
+        Some(if x.apart(&y) { Different("numeric") } else { Equal("numeric") })
+    }
+
+    fn values(&mut self, g: Val, p: Val, ignore_units: bool) -> Finding {
+        let (gold, pred) = (self.gold, self.pred);
+        if let (Some(a), Some(b)) = (gold.value(g.id), pred.value(p.id)) {
+            if a == b {
+                return Equal("exact");
+            }
+            return self.rounded(g, p, a.to_f64(), b.to_f64()).unwrap_or(Different("exact"));
+        }
+        if g.sign == p.sign && same_tree(gold, g.id, pred, p.id) {
+            return Equal("same_tree");
+        }
+        let found = match self.modular(g, p) {
+            Some(found) => found,
+            None => match self.balls(g, p, ignore_units) {
+                found @ (Equal(_) | Unknown("unsupported")) => self.confirmed(g, p, ignore_units).unwrap_or(found),
+                other => other,
+            },
+        };
+        if let Different(_) = found
+            && let (Some(a), Some(b)) = (self.constant(gold, g, ignore_units), self.constant(pred, p, ignore_units))
+        {
+            return self.rounded(g, p, a, b).unwrap_or(found);
+        }
+        found
+    }
+
+    fn constant(&mut self, r: &Reading, v: Val, ignore_units: bool) -> Option<f64> {
+        if r.arena.any(v.id, |n| matches!(n, Node::Sym(_))) {
+            return None;
+        }
+        let ball = self.ball(r, v, Sampling::Positive, 1, ignore_units, &[]).ok()?;
+        (ball.im == 0.0).then_some(ball.re)
+    }
+
+    /// Equal within the tolerance that gold's decimals (or the configuration) grant.
+    fn rounded(&self, g: Val, p: Val, a: f64, b: f64) -> Option<Finding> {
+        let error = (a - b).abs();
+        match self.config.tolerance {
+            Tolerance::Exact => None,
+            Tolerance::Relative(limit) => (error <= limit * a.abs()).then_some(Equal("tolerance")),
+            Tolerance::Absolute(limit) => (error <= limit).then_some(Equal("tolerance")),
+            Tolerance::GoldPrecision => {
+                let (value, places, digits) = decimal(self.gold, g.id)?;
+                let size = value.abs().log10().floor() as i32;
+                let ulp = 10f64.powi(size - digits as i32 + 1) * (a / value).abs();
+                let rough = matches!(decimal(self.pred, p.id), Some((_, _, more)) if more > digits);
+                let literal = decimal(self.pred, p.id).is_some()
+                    || matches!(self.pred.node(p.id), Node::Num(q) if q.is_integer());
+                let enough = if literal { rough && digits >= 3 && places >= 2 } else { digits >= 3 };
+                (enough && error <= 0.5 * ulp * (1.0 + 1e-9)).then_some(Equal("rounds_to_gold"))
+            }
+        }
+    }
+
+    /// Rational functions modulo a prime: `None` where something else occurs.
+    fn modular(&mut self, g: Val, p: Val) -> Option<Finding> {
+        let (gold, pred) = (self.gold, self.pred);
+        let mut agreed = 0;
+        for seed in 0..4u64 {
+            let mut at = |r: &Reading, v: Val| {
+                let mut field = Modular { seed: mix(seed + 1), sign: v.sign };
+                eval(&mut field, &r.arena, &r.exact, v.id, &mut self.budget)
+            };
+            match (at(gold, g), at(pred, p)) {
+                (Ok(a), Ok(b)) if a != b => {
+                    // A rename of constants may still make them equal.
+                    return if self.aliases(g, p).is_empty() { Some(Different("modular")) } else { None };
+                }
+                (Ok(_), Ok(_)) => agreed += 1,
+                (Err(Stop::Undefined), _) | (_, Err(Stop::Undefined)) => {}
+                _ => return None,
+            }
+            if agreed == 2 {
+                return Some(Equal("modular"));
+            }
+        }
+        None
+    }
+
+    fn ball(
+        &mut self,
+        r: &Reading,
+        v: Val,
+        sampling: Sampling,
+        seed: u64,
+        ignore_units: bool,
+        alias: &[(Sym, Sym)],
+    ) -> Result<Ball, Stop> {
+        let mut field = Balls { seed: mix(seed), sampling, sign: v.sign, ignore_units, alias };
+        eval(&mut field, &r.arena, &r.exact, v.id, &mut self.budget)
+    }
+
+    /// Evaluation in doubles with error bounds. A disjoint pair of balls proves a difference;
+    /// overlap at every point with at least seven common digits counts as equality.
+    fn balls(&mut self, g: Val, p: Val, ignore_units: bool) -> Finding {
+        let (gold, pred) = (self.gold, self.pred);
+        let free = |n: &Node| matches!(n, Node::Sym(_));
+        let symbols = gold.arena.any(g.id, free) || pred.arena.any(p.id, free);
+        let imaginary = |n: &Node| matches!(n, Node::Imaginary);
+        let complex = gold.arena.any(g.id, imaginary) || pred.arena.any(p.id, imaginary);
+        if !symbols && irrational(gold, g.id) + irrational(pred, p.id) > MAX_IRRATIONAL {
+            return Unknown("precision");
+        }
+        let alias = self.aliases(g, p);
+        let mut agreed = 0;
+        let mut outside = 0;
+        let mut stop = Stop::Undefined;
+        for (i, &sampling) in POINTS.iter().enumerate() {
+            let seed = i as u64 + 1;
+            let a = self.ball(gold, g, sampling, seed, ignore_units, &[]);
+            let b = self.ball(pred, p, sampling, seed, ignore_units, &alias);
+            match (a, b) {
+                (Ok(a), Ok(b)) => {
+                    if symbols && !complex && (a.left || b.left) {
+                        outside += 1;
+                        continue;
+                    }
+                    if a.apart(&b) {
+                        return Different("numeric");
+                    }
+                    let size = a.abs().max(b.abs());
+                    let rad = a.rad + b.rad;
+                    let limit = if symbols { 1e-7 } else { 1e-10 };
+                    if rad > limit * size && rad > limit * 1e-2 {
+                        stop = Stop::Unsupported;
+                        continue;
+                    }
+                    agreed += 1;
+                }
+                (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Unknown("budget"),
+                // A constant that one side cannot have.
+                (Err(Stop::Undefined), Ok(_)) | (Ok(_), Err(Stop::Undefined)) if !symbols => stop = Stop::Undefined,
+                (Err(e), _) | (_, Err(e)) => stop = e,
+            }
+            if agreed >= NEEDED || (!symbols && agreed == 1) {
+                return Equal("numeric");
+            }
+            if !symbols {
+                break;
+            }
+        }
+        match agreed {
+            2.. => Equal("numeric"),
+            _ if outside > 0 => Unknown("outside_real_domain"),
+            _ if stop == Stop::Undefined => Unknown("undefined"),
+            _ => Unknown("unsupported"),
+        }
+    }
+
+    /// Two products of a matrix's factor with an entry, at a few points.
+    pub(super) fn products(&mut self, g: (Factor, Id), p: (Factor, Id)) -> Finding {
+        let mut agreed = 0;
+        for (i, &sampling) in POINTS.iter().enumerate().take(6) {
+            let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units: true, alias: &[] };
+            let mut at = |r: &Reading, (factor, id): (Factor, Id)| -> Result<Ball, Stop> {
+                let mut value = eval(&mut field, &r.arena, &r.exact, id, &mut self.budget)?;
+                if let Some(by) = factor.by {
+                    let mut by = eval(&mut field, &r.arena, &r.exact, by, &mut self.budget)?;
+                    if factor.divides {
+                        by = field.inv(&by, &mut self.budget)?;
+                    }
+                    value = field.mul(&value, &by, &mut self.budget)?;
+                }
+                Ok(if factor.negative { field.neg(&value) } else { value })
+            };
+            match (at(self.gold, g), at(self.pred, p)) {
+                (Ok(a), Ok(b)) if a.apart(&b) => return Different("element"),
+                (Ok(_), Ok(_)) => agreed += 1,
+                (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Unknown("budget"),
+                _ => {}
+            }
+        }
+        if agreed >= 2 { Equal("numeric") } else { Unknown("undefined") }
+    }
+
+    /// Doubles agree: once more with 320 bits behind the point, where the operations allow it.
+    fn confirmed(&mut self, g: Val, p: Val, ignore_units: bool) -> Option<Finding> {
+        let alias = self.aliases(g, p);
+        let free = |n: &Node| matches!(n, Node::Sym(_));
+        let symbols = self.gold.arena.any(g.id, free) || self.pred.arena.any(p.id, free);
+        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 1 }) {
+            let mut at = |r: &Reading, v: Val, alias: &[(Sym, Sym)]| {
+                let point = Balls { seed: mix(i as u64 + 1), sampling, sign: v.sign, ignore_units, alias };
+                eval(&mut Precise { point }, &r.arena, &r.exact, v.id, &mut self.budget)
+            };
+            match (at(self.gold, g, &[]), at(self.pred, p, &alias)) {
+                (Ok(a), Ok(b)) if a.apart(&b) => return Some(Different("precise")),
+                (Ok(a), Ok(b)) if a.sharp() && b.sharp() => return Some(Equal("precise")),
+                (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Some(Unknown("budget")),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Arbitrary constants that only differ in name: `C` and `c`, `k` and `n`.
+    fn aliases(&self, g: Val, p: Val) -> Vec<(Sym, Sym)> {
+        let free = |r: &Reading, id: Id| {
+            let mut syms: Vec<Sym> = Vec::new();
+            for n in r.arena.subtree(id) {
+                if let Node::Sym(s) = n
+                    && !syms.contains(s)
+                    && syms.len() < 32
+                {
+                    syms.push(*s);
+                }
+            }
+            syms
+        };
+        let (a, b) = (free(self.gold, g.id), free(self.pred, p.id));
+        let only_gold: Vec<Sym> = a.iter().filter(|s| !b.contains(s)).copied().collect();
+        let only_pred: Vec<Sym> = b.iter().filter(|s| !a.contains(s)).copied().collect();
+        if only_gold.len() != only_pred.len() || only_gold.is_empty() {
+            return Vec::new();
+        }
+        let mut pairs = Vec::new();
+        for &s in &only_pred {
+            let name = self.pred.arena.name(s);
+            let twin = only_gold.iter().copied().find(|&t| {
+                let other = self.gold.arena.name(t);
+                let constant = |n: &str| n.starts_with(['C', 'c', 'K', 'k']);
+                plain_name(other) == plain_name(name)
+                    && (constant(name) || plain_name(name) == name.trim_start_matches("var"))
+                    || (only_pred.len() == 1 && is_parameter(other) && is_parameter(name))
+            });
+            match twin {
+                Some(t) => pairs.push((s, t)),
+                None => return Vec::new(),
+            }
+        }
+        pairs
+    }
+}
+
+fn plain_name(name: &str) -> String {
+    name.trim_start_matches("var").replace('_', "").to_lowercase()
+}
+
+fn is_parameter(name: &str) -> bool {
+    matches!(name, "k" | "n" | "m" | "C" | "c" | "K" | "C_1" | "c_1")
+}
+
+/// The decimal literal that a value is, apart from sign, unit and percent: value, places, digits.
+fn decimal(r: &Reading, id: Id) -> Option<(f64, u16, u16)> {
+    let mut found = None;
+    for n in r.arena.subtree(id) {
+        match n {
+            Node::Decimal { value, places, digits } if found.is_none() => {
+                found = Some((value.to_f64(), *places, *digits));
+            }
+            Node::Decimal { .. } | Node::Num(_) => {
+                // 3.2 × 10^5 is one literal; anything else is an expression.
+                if !matches!(n, Node::Num(q) if *q == Q::int(10) || q.is_integer()) {
+                    return None;
+                }
+            }
+            Node::Neg(_)
+            | Node::Percent(_)
+            | Node::Degree(_)
+            | Node::Unit(_)
+            | Node::Label(_)
+            | Node::Mul(..)
+            | Node::Div(..)
+            | Node::Pow(..) => {}
+            _ => return None,
+        }
+    }
+    found.filter(|(value, ..)| *value != 0.0)
+}
+
+/// Node for node the same, wherever the subtrees lie in their arenas.
+fn same_tree(a: &Reading, ia: Id, b: &Reading, ib: Id) -> bool {
+    let (fa, fb) = (a.arena.first(ia), b.arena.first(ib));
+    if ia - fa != ib - fb {
+        return false;
+    }
+    let (sa, sb) = (a.arena.subtree(ia), b.arena.subtree(ib));
+    sa.iter().zip(sb).all(|(x, y)| {
+        if std::mem::discriminant(x) != std::mem::discriminant(y) {
+            return false;
+        }
+        let (mut xs, mut ys) = ([0u32; 3], [0u32; 3]);
+        let (mut nx, mut ny) = (0, 0);
+        a.arena.for_children(x, |id| {
+            xs[nx.min(2)] = id - fa;
+            nx += 1;
+        });
+        b.arena.for_children(y, |id| {
+            ys[ny.min(2)] = id - fb;
+            ny += 1;
+        });
+        if nx != ny || nx > 3 || xs != ys {
+            return false;
+        }
+        match (x, y) {
+            (Node::Num(p), Node::Num(q)) => p == q,
+            (Node::Decimal { value: p, .. }, Node::Decimal { value: q, .. }) => p == q,
+            (Node::Sym(p), Node::Sym(q)) => p == q,
+            (Node::Label(_), Node::Label(_)) => true,
+            (Node::Call(p, _), Node::Call(q, _)) => p == q,
+            (Node::Call2(p, ..), Node::Call2(q, ..)) => p == q,
+            (Node::PlusMinus(_, p), Node::PlusMinus(_, q)) => p == q,
+            (Node::Unit(p), Node::Unit(q)) => p == q,
+            (Node::Based { value: p, .. }, Node::Based { value: q, .. }) => p == q,
+            (Node::Series { product: p, var: v, .. }, Node::Series { product: q, var: w, .. }) => p == q && v == w,
+            _ => true,
+        }
+    })
+}

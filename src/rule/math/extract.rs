@@ -1,0 +1,122 @@
+//! Where in a completion the answer is: an ordered list of places to look, searched from the end.
+
+mod boxed;
+mod phrase;
+mod span;
+
+use super::MathConfig;
+
+/// A place an answer can stand, in the names that rule files use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The last balanced `\boxed` or `\fbox`, joined with its neighbours.
+    Boxed,
+    /// After the last `####`.
+    Hash,
+    /// After "the final answer is", "答案是", "Antwort:" and the like.
+    FinalAnswer,
+    /// The last `$…$`, `\(…\)`, `\[…\]` or display environment.
+    LastMath,
+    /// The last line, when it is an expression or an equation.
+    LastLine,
+    /// The last number anywhere. A reward hack unless the prompt asks for a bare number: opt in.
+    LastNumber,
+}
+
+impl Place {
+    /// The name in evidence and rule files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Boxed => "boxed",
+            Place::Hash => "hash",
+            Place::FinalAnswer => "final_answer",
+            Place::LastMath => "last_math",
+            Place::LastLine => "last_line",
+            Place::LastNumber => "last_number",
+        }
+    }
+}
+
+/// An answer found in a completion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extracted {
+    /// The answer, as written.
+    pub text: String,
+    pub place: Place,
+    /// Narrower readings of the same place, for answers that stand inside a sentence.
+    pub narrower: Vec<String>,
+}
+
+/// What of a completion may hold the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Region<'a> {
+    Text(&'a str),
+    /// The reasoning never ended.
+    Unfinished,
+}
+
+/// The part after the reasoning, when there is reasoning.
+pub fn region<'a>(completion: &'a str, config: &MathConfig) -> Region<'a> {
+    if !config.think.look() {
+        return Region::Text(completion);
+    }
+    for tags in &config.think_tags {
+        if let Some(at) = completion.rfind(tags.close.as_str()) {
+            return Region::Text(&completion[at + tags.close.len()..]);
+        }
+        if config.think == super::Think::Required || completion.trim_start().starts_with(tags.open.as_str()) {
+            return Region::Unfinished;
+        }
+    }
+    Region::Text(completion)
+}
+
+/// Looks in each place in order; the first that holds something is the answer.
+pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
+    places.iter().find_map(|&place| match place {
+        Place::Boxed => boxed::find(text).map(|text| Extracted { text, place, narrower: Vec::new() }),
+        Place::Hash => text.rfind("####").and_then(|at| {
+            let line = phrase::first_line(&text[at + 4..]);
+            in_sentence(line, place)
+        }),
+        Place::FinalAnswer => phrase::find(text).and_then(|answer| in_sentence(answer, place)),
+        // A box that is empty or never closes was meant to hold the answer.
+        Place::LastMath => {
+            span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted { text, place, narrower: Vec::new() })
+        }
+        Place::LastLine => span::last_line(text)
+            .filter(|t| !boxed::marked(t))
+            .and_then(span::formula)
+            .and_then(|line| in_sentence(line, place)),
+        Place::LastNumber => {
+            span::last_number(text).map(|number| Extracted { text: number.to_string(), place, narrower: Vec::new() })
+        }
+    })
+}
+
+/// An answer in running text: as it stands, its formulas, the number it starts with.
+fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
+    let text = phrase::trim_prose(line);
+    if text.is_empty() {
+        return None;
+    }
+    let mut narrower = Vec::new();
+    if super::reading::plain_integer(text).is_none() {
+        if let Some(formulas) = span::last(text) {
+            narrower.push(formulas);
+        }
+        if let Some(at) = text.rfind('=').filter(|_| place != Place::LastMath) {
+            let side = text[at + 1..].trim();
+            if !side.is_empty() {
+                narrower.push(side.to_string());
+            }
+        }
+        if place != Place::LastLine
+            && let Some(number) = span::leading_number(text)
+        {
+            narrower.push(number.to_string());
+        }
+    }
+    Some(Extracted { text: text.to_string(), place, narrower })
+}

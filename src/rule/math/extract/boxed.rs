@@ -1,0 +1,105 @@
+//! The last `\boxed{…}`: nested boxes count once, adjacent ones together.
+
+use super::super::lex::balanced;
+
+const MARKS: [&str; 2] = [r"\boxed", r"\fbox"];
+
+struct Found<'a> {
+    start: usize,
+    end: usize,
+    inside: &'a str,
+}
+
+/// The content of the last box that closes and is not empty; of several joined by commas or
+/// "and", all of them, joined by commas.
+pub fn find(text: &str) -> Option<String> {
+    let mut until = text.len();
+    let mut boxes: Vec<Found<'_>> = Vec::new();
+    // Bounded, so that a text made of boxes costs no more than its length.
+    for _ in 0..64 {
+        let Some(found) = last_before(text, until) else { break };
+        until = found.start;
+        if found.inside.trim().is_empty() {
+            continue;
+        }
+        match boxes.last() {
+            // A box around the one found before.
+            Some(inner) if found.end >= inner.end => {
+                boxes.pop();
+                boxes.push(found);
+            }
+            Some(next) if !joins(&text[found.end..next.start]) => break,
+            _ => boxes.push(found),
+        }
+    }
+    match &boxes[..] {
+        [] => None,
+        [one] => Some(one.inside.trim().to_string()),
+        many => Some(many.iter().rev().map(|b| b.inside.trim()).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// True if there is any box in the text.
+pub fn marked(text: &str) -> bool {
+    last_mark(text).is_some()
+}
+
+/// The last box that starts before `until`; unclosed ones are passed over.
+fn last_before(text: &str, mut until: usize) -> Option<Found<'_>> {
+    for _ in 0..64 {
+        let (start, mark) = last_mark(&text[..until])?;
+        let after = start + mark.len();
+        let rest = &text[after..];
+        let trimmed = rest.trim_start();
+        let brace = after + rest.len() - trimmed.len();
+        if trimmed.starts_with('{') {
+            if let Some(len) = balanced(trimmed) {
+                return Some(Found { start, end: brace + len, inside: &text[brace + 1..brace + len - 1] });
+            }
+        } else if !trimmed.starts_with(|c: char| c.is_ascii_alphabetic()) || rest.len() > trimmed.len() {
+            // `\boxed 5`: up to the end of the formula.
+            let len = trimmed.find(['$', '\n', '.', ',', ' ', '\\']).unwrap_or(trimmed.len());
+            if len > 0 {
+                return Some(Found { start, end: brace + len, inside: &trimmed[..len] });
+            }
+        }
+        until = start;
+    }
+    None
+}
+
+fn last_mark(text: &str) -> Option<(usize, &'static str)> {
+    // Backslashes are rare: step over them from the end.
+    let bytes = text.as_bytes();
+    let mut end = bytes.len();
+    while let Some(at) = bytes[..end].iter().rposition(|&b| b == b'\\') {
+        for mark in MARKS {
+            if text[at..].starts_with(mark) {
+                return Some((at, mark));
+            }
+        }
+        end = at;
+    }
+    None
+}
+
+/// Between two boxes that answer together stands nothing but commas, "and", "or" and delimiters.
+fn joins(between: &str) -> bool {
+    if between.len() > 60 || between.contains("\n\n") {
+        return false;
+    }
+    let mut rest = between;
+    for mark in [r"\text", r"\quad", r"\qquad", r"\(", r"\)", r"\,", r"\ ", r"\;"] {
+        if rest.contains(mark) {
+            return joins_plain(&between.replace(mark, " "));
+        }
+    }
+    rest = between;
+    joins_plain(rest)
+}
+
+fn joins_plain(between: &str) -> bool {
+    between
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | '$' | '{' | '}' | ';' | '、' | '，' | '*' | '\\'))
+        .all(|w| matches!(w, "" | "and" | "or" | "AND" | "OR" | "und" | "oder" | "et" | "ou" | "y" | "o" | "和" | "或"))
+}

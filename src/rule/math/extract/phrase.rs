@@ -1,0 +1,170 @@
+//! "The final answer is …" in the languages models write.
+
+/// Words that announce an answer; ASCII ones in lower case.
+const KEYWORDS: [&str; 22] = [
+    "answer",
+    "antwort",
+    "ergebnis",
+    "respuesta",
+    "risposta",
+    "resposta",
+    "réponse",
+    "reponse",
+    "odpowiedź",
+    "cevap",
+    "đáp án",
+    "ответ",
+    "答案",
+    "答え",
+    "答",
+    "정답",
+    "답",
+    "الإجابة",
+    "الجواب",
+    "उत्तर",
+    "solución",
+    "jawaban",
+];
+
+/// Words between the announcement and the answer.
+const CONNECTORS: [&str; 17] =
+    [" is", " are", " equals", " est", " ist", " es", " è", " é", "是", "为", "為", "は", "：", ":", "=", "은", "는"];
+
+/// How far back from the end to look, in bytes.
+const TAIL: usize = 6000;
+
+/// The text after the last announcement.
+pub fn find(text: &str) -> Option<&str> {
+    let mut start = text.len().saturating_sub(TAIL);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let tail = &text[start..];
+    let bytes = tail.as_bytes();
+    let ascii = tail.is_ascii();
+    let mut at = bytes.len();
+    while at > 0 {
+        at -= 1;
+        let b = bytes[at];
+        if b & 0xc0 == 0x80 || (at > 0 && bytes[at - 1].is_ascii_alphabetic()) {
+            continue;
+        }
+        let candidate = match b | 0x20 {
+            b'a' | b'e' | b'r' | b'o' | b'c' | b's' | b'j' => true,
+            _ => b >= 0x80 && !ascii,
+        };
+        if !candidate {
+            continue;
+        }
+        if let Some(answer) = announced(tail, at) {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+/// The answer, if an announcement starts at `at`.
+fn announced(tail: &str, at: usize) -> Option<&str> {
+    let rest = &tail[at..];
+    // "A: 18" at the start of a line.
+    if let Some(answer) = rest.strip_prefix("A:").or_else(|| rest.strip_prefix("A："))
+        && (at == 0 || tail.as_bytes()[at - 1] == b'\n')
+    {
+        return nonempty(first_line(answer));
+    }
+    let len = KEYWORDS.iter().find_map(|k| starts_with_fold(rest, k))?;
+    let after = &rest[len..];
+    let line_end = after.find('\n').unwrap_or(after.len());
+    let line = &after[..line_end];
+    // A heading: "**Answer**" or "Answer:" with the value below it.
+    let bare = line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':' | '：' | '#' | '_' | '】' | ']'));
+    if bare.is_empty() {
+        return if line.len() > line.trim().len() || line_end < after.len() || !line.is_empty() {
+            nonempty(first_line(&after[line_end..]))
+        } else {
+            None
+        };
+    }
+    let head_end = floor_boundary(line, 80);
+    let head = &line[..head_end];
+    let (end, _) = CONNECTORS
+        .iter()
+        .filter_map(|c| head.find(c).map(|i| (i + c.len(), *c)))
+        .filter(|&(end, c)| {
+            // A word connector ends where a word ends.
+            !c.starts_with(' ') || !line[end..].starts_with(|c: char| c.is_alphabetic())
+        })
+        .min_by_key(|(end, _)| *end)?;
+    let answer = line[end..].trim_start_matches([' ', ':', '：', '*', '=']);
+    if answer.trim().is_empty() {
+        return nonempty(first_line(&after[line_end..]));
+    }
+    // A display formula may go on below.
+    if answer.trim_end().ends_with(r"\[") || answer.trim() == "$$" {
+        return nonempty(&after[end..]);
+    }
+    nonempty(answer)
+}
+
+fn nonempty(text: &str) -> Option<&str> {
+    let text = text.trim();
+    (!text.is_empty()).then_some(text)
+}
+
+fn floor_boundary(text: &str, limit: usize) -> usize {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
+}
+
+/// Length of the prefix equal to `keyword` but for ASCII and Cyrillic case.
+fn starts_with_fold(text: &str, keyword: &str) -> Option<usize> {
+    let end = keyword.len();
+    if text.len() < end || !text.is_char_boundary(end) {
+        return None;
+    }
+    let head = &text[..end];
+    if head.eq_ignore_ascii_case(keyword) || (!head.is_ascii() && head.to_lowercase() == keyword) {
+        return Some(end);
+    }
+    None
+}
+
+/// The first line that is not blank.
+pub fn first_line(text: &str) -> &str {
+    let text = text.trim_start();
+    text.lines().next().unwrap_or("").trim_end()
+}
+
+/// Without the sentence's end and what follows it, Markdown, and words such as "about".
+pub fn trim_prose(line: &str) -> &str {
+    let mut text = line.trim().trim_start_matches(['*', '_', ' ', ':', '：']);
+    for word in ["therefore", "thus", "so", "simply", "approximately", "about", "exactly", "just", "option", "choice"] {
+        if let Some(len) = starts_with_fold(text, word)
+            && text[len..].starts_with([' ', ','])
+        {
+            text = text[len..].trim_start_matches([' ', ',']);
+        }
+    }
+    // A full stop before a blank and a capital letter ends the answer.
+    let bytes = text.as_bytes();
+    let mut depth = 0i32;
+    for i in 0..bytes.len() {
+        match bytes[i] {
+            b'{' | b'(' | b'[' => depth += 1,
+            b'}' | b')' | b']' => depth -= 1,
+            b'.' if depth <= 0
+                && bytes.get(i + 1).is_some_and(|b| b.is_ascii_whitespace() || *b == b'*')
+                && !(i > 0 && bytes[i - 1] == b'.')
+                && !(i > 1 && bytes[i - 1].is_ascii_alphabetic() && bytes[i - 2] == b'.') =>
+            {
+                text = &text[..i];
+                break;
+            }
+            _ => {}
+        }
+    }
+    text.trim().trim_end_matches(['*', '_', '。', ' '])
+}

@@ -1,0 +1,135 @@
+//! The last formula, the last line, the last number.
+
+const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), ("$", "$")];
+const ENVIRONMENTS: [&str; 5] = ["align", "align*", "equation", "equation*", "gather*"];
+
+/// The last formula between delimiters; formulas joined by commas, "and" or "or" come together.
+pub fn last(text: &str) -> Option<String> {
+    let (start, end, inside) = last_before(text, text.len())?;
+    let _ = end;
+    let mut parts = vec![inside];
+    let mut until = start;
+    for _ in 0..64 {
+        let Some((start, end, inside)) = last_before(text, until) else { break };
+        let between = text[end..until].trim();
+        if !matches!(between, "," | "and" | "or" | ", and" | ", or" | "、" | "和" | "或" | ";" | "und" | "et" | "ou")
+        {
+            break;
+        }
+        parts.push(inside);
+        until = start;
+    }
+    parts.reverse();
+    let joined = parts.join(", ");
+    (!joined.trim().is_empty()).then(|| joined.trim().to_string())
+}
+
+fn last_before(text: &str, until: usize) -> Option<(usize, usize, &str)> {
+    let text = &text[..until];
+    let mut best: Option<(usize, usize, &str)> = None;
+    for (open, close) in DELIMITERS {
+        let Some(end) = text.rfind(close) else { continue };
+        if open == "$" && (text[..end].ends_with('\\') || text[..end].ends_with('$') || text[end..].starts_with("$$")) {
+            continue;
+        }
+        let Some(start) = text[..end].rfind(open) else { continue };
+        if open == "$" && text[..start].ends_with('\\') {
+            continue;
+        }
+        let found = (start, end + close.len(), &text[start + open.len()..end]);
+        if best.is_none_or(|b| found.1 > b.1) && !found.2.trim().is_empty() {
+            best = Some(found);
+        }
+    }
+    for name in ENVIRONMENTS {
+        let close = format!(r"\end{{{name}}}");
+        let Some(end) = text.rfind(&close) else { continue };
+        let open = format!(r"\begin{{{name}}}");
+        let Some(start) = text[..end].rfind(&open) else { continue };
+        let found = (start, end + close.len(), &text[start..end + close.len()]);
+        if best.is_none_or(|b| found.1 > b.1 + 4) {
+            best = Some(found);
+        }
+    }
+    best
+}
+
+/// The last line that is not blank, if it is short.
+pub fn last_line(text: &str) -> Option<&str> {
+    let line = text.trim_end().lines().next_back()?.trim();
+    let line = line.trim_start_matches(['-', '*', '#', '>', ' ']).trim_end_matches(['*', ' ']);
+    let line = if text.trim_end().ends_with(line) && line.starts_with(|c: char| c.is_ascii_digit()) {
+        // A bullet's dash is a minus sign when it touches the number.
+        let start = text.trim_end().len() - line.len();
+        if text[..start].ends_with('-') { &text[start - 1..start + line.len()] } else { line }
+    } else {
+        line
+    };
+    (!line.is_empty() && line.len() <= 2000).then_some(line)
+}
+
+/// The line, unless it is a sentence: then what stands behind its last equals sign.
+pub fn formula(line: &str) -> Option<&str> {
+    let prose = |text: &str| {
+        let mut words = 0;
+        let (mut run, mut command) = (0, false);
+        for c in text.chars().chain(" ".chars()) {
+            if c.is_alphabetic() {
+                run += 1;
+                continue;
+            }
+            words += usize::from(run >= 2 && !command);
+            (run, command) = (0, c == '\\');
+        }
+        words > 5
+    };
+    if !prose(line) {
+        return Some(line);
+    }
+    let side = line[line.rfind('=')? + 1..].trim();
+    (!side.is_empty() && !prose(side)).then_some(side)
+}
+
+/// The number that a text starts with, with its sign, currency and percent sign.
+pub fn leading_number(text: &str) -> Option<&str> {
+    let bytes = text.as_bytes();
+    let mut i = 0;
+    while i < bytes.len() && matches!(bytes[i], b'$' | b'\\' | b' ' | b'-' | b'+' | b'*') {
+        i += 1;
+    }
+    let start = i;
+    while i < bytes.len() && (bytes[i].is_ascii_digit() || matches!(bytes[i], b'.' | b',' | b'/')) {
+        i += 1;
+    }
+    if i == start {
+        return None;
+    }
+    let mut end = i;
+    while end > start && !bytes[end - 1].is_ascii_digit() {
+        end -= 1;
+    }
+    // Only in front of words: "5 apples" yes, "5x + 2" no.
+    let rest = &text[end..];
+    let worded = rest.trim_start_matches(['.', ',', ')', '%', '*', ' ', '$', '\\']);
+    let is_word = worded.chars().take(2).filter(|c| c.is_alphabetic()).count() == 2 || worded.is_empty();
+    let percent = usize::from(rest.starts_with('%')) + 2 * usize::from(rest.starts_with("\\%"));
+    (end > start && is_word).then(|| text[..end + percent].trim_start_matches('*').trim())
+}
+
+/// The last number anywhere.
+pub fn last_number(text: &str) -> Option<&str> {
+    let bytes = text.as_bytes();
+    let end = bytes.iter().rposition(u8::is_ascii_digit)? + 1;
+    let mut start = end;
+    while start > 0 && (bytes[start - 1].is_ascii_digit() || matches!(bytes[start - 1], b'.' | b',' | b'/')) {
+        start -= 1;
+    }
+    while !bytes[start].is_ascii_digit() && bytes[start] != b'.' {
+        start += 1;
+    }
+    if start > 0 && bytes[start - 1] == b'-' && !(start > 1 && bytes[start - 2].is_ascii_alphanumeric()) {
+        start -= 1;
+    }
+    let percent = usize::from(bytes.get(end) == Some(&b'%'));
+    Some(&text[start..end + percent])
+}

@@ -1,0 +1,538 @@
+//! Tokens to an exact expression, with explicit stacks: no input nests deeper than memory.
+//!
+//! An operator-precedence parser with one frame per open bracket, brace, bar,
+//! matrix or command argument. A frame keeps where its operators, values and
+//! finished items begin on the shared stacks.
+
+mod close;
+mod operand;
+
+use super::ast::{Arena, Func, Func2, Id, Node, Rel, Sym};
+use super::budget::{Budget, Stop};
+use super::lex::{self, Commas, Delim, Env, Lexed, Tok, Token};
+
+/// Why a text is not read as mathematics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Not a well-formed expression.
+    Syntax,
+    /// Words around mathematics: to be compared as text.
+    Prose,
+    /// Too large.
+    Budget,
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Budget => Fault::Budget,
+            Stop::Undefined | Stop::Unsupported => Fault::Syntax,
+        }
+    }
+}
+
+/// A reading of one text.
+#[derive(Debug)]
+pub struct Parsed {
+    pub root: Id,
+    /// Another reading of its commas is possible.
+    pub ambiguous_comma: bool,
+}
+
+/// Parses cleaned text into `arena`.
+pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget) -> Result<Parsed, Fault> {
+    let Lexed { tokens, ambiguous_comma } = lex::lex(text, commas, arena, budget)?;
+    budget.charge(tokens.len() as u64 * 8)?;
+    let variables = tokens
+        .iter()
+        .enumerate()
+        .any(|(i, t)| matches!(t.tok, Tok::Sym(_)) && !(i > 0 && tokens[i - 1].tok == Tok::Div));
+    let mut parser = Parser {
+        tokens,
+        variables,
+        at: 0,
+        arena,
+        budget,
+        frames: Vec::with_capacity(8),
+        ops: Vec::with_capacity(8),
+        values: Vec::with_capacity(8),
+        items: Vec::new(),
+        seps: Vec::new(),
+        chain: Vec::new(),
+        chain_rels: Vec::new(),
+        row_ends: Vec::new(),
+        prose: false,
+    };
+    let root = parser.run()?;
+    if parser.prose {
+        return Err(Fault::Prose);
+    }
+    Ok(Parsed { root, ambiguous_comma })
+}
+
+/// What closes a frame, and so what it becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Root,
+    Delim(Delim),
+    /// `|…|` opened by a plain bar.
+    Bar,
+    /// `]a, b[`.
+    Reversed,
+    Env(Env),
+    /// One operand without braces, as in `\sqrt\frac12`.
+    Single,
+}
+
+/// What an argument, once read, is for.
+#[derive(Clone, Copy, Debug)]
+enum Arg {
+    FracTop,
+    FracBottom(Id),
+    SqrtIndex,
+    Sqrt(Option<Id>),
+    BinomTop,
+    BinomBottom(Id),
+    FuncPower(Callee),
+    LogBase,
+    FuncArgs(Func2),
+    SeriesLower(bool),
+    SeriesUpper { product: bool, var: Sym, lo: Id },
+    Transparent,
+    Base(Id),
+}
+
+/// A function whose argument is still to come.
+#[derive(Clone, Copy, Debug)]
+enum Callee {
+    Func(Func),
+    Log(Option<Id>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Colon,
+    Union,
+    Intersection,
+    Difference,
+    Add,
+    Sub,
+    /// `n \choose k`.
+    Choose,
+    PlusMinus(bool),
+    Mul,
+    /// Juxtaposition inside a function's argument: binds tighter than the function.
+    TightMul,
+    Div,
+    Mod,
+    Neg,
+    PrefixPlusMinus(bool),
+    /// A function, the power it is raised to, and whether its argument was bracketed.
+    Call {
+        callee: Callee,
+        power: Option<Id>,
+        closed: bool,
+    },
+    Series {
+        product: bool,
+        var: Sym,
+        lo: Id,
+        hi: Id,
+    },
+    Pow,
+}
+
+impl Op {
+    fn precedence(self) -> u8 {
+        match self {
+            Op::Colon => 8,
+            Op::Union | Op::Intersection | Op::Difference => 10,
+            Op::Choose => 15,
+            Op::Add | Op::Sub | Op::PlusMinus(_) => 20,
+            Op::Series { .. } => 25,
+            Op::Mul | Op::Div | Op::Mod => 30,
+            Op::Neg | Op::PrefixPlusMinus(_) => 35,
+            Op::Call { .. } => 40,
+            Op::TightMul => 45,
+            Op::Pow => 50,
+        }
+    }
+}
+
+/// What separates items in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sep {
+    Comma,
+    Semi,
+    And,
+    Or,
+    SuchThat,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    kind: Kind,
+    arg: Option<Arg>,
+    ops: usize,
+    values: usize,
+    items: usize,
+    seps: usize,
+    chain: usize,
+    rels: usize,
+    rows: usize,
+    /// An operand must come next.
+    expect: bool,
+}
+
+struct Parser<'a, 'b> {
+    tokens: Vec<Token<'a>>,
+    at: usize,
+    arena: &'b mut Arena,
+    budget: &'b mut Budget,
+    frames: Vec<Frame>,
+    ops: Vec<Op>,
+    values: Vec<Id>,
+    items: Vec<Id>,
+    seps: Vec<Sep>,
+    chain: Vec<Id>,
+    chain_rels: Vec<Rel>,
+    row_ends: Vec<usize>,
+    prose: bool,
+    /// Letters stand for variables somewhere: `nm` is then n times m, not a unit.
+    variables: bool,
+}
+
+impl<'a> Parser<'a, '_> {
+    fn run(&mut self) -> Result<Id, Fault> {
+        self.open(Kind::Root, None);
+        while let Some(token) = self.tokens.get(self.at) {
+            let token = token.clone();
+            self.at += 1;
+            self.step(token)?;
+        }
+        // What was left open ends with the text.
+        while self.frames.len() > 1 {
+            self.close_top(None)?;
+        }
+        self.end_item()?;
+        let frame = self.frames[0];
+        self.items_node(frame)
+    }
+
+    fn top(&self) -> &Frame {
+        self.frames.last().expect("the root frame stays until the end")
+    }
+
+    fn top_mut(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("the root frame stays until the end")
+    }
+
+    fn expecting(&self) -> bool {
+        self.top().expect
+    }
+
+    fn open(&mut self, kind: Kind, arg: Option<Arg>) {
+        self.frames.push(Frame {
+            kind,
+            arg,
+            ops: self.ops.len(),
+            values: self.values.len(),
+            items: self.items.len(),
+            seps: self.seps.len(),
+            chain: self.chain.len(),
+            rels: self.chain_rels.len(),
+            rows: self.row_ends.len(),
+            expect: true,
+        });
+    }
+
+    fn peek(&self) -> Option<&Tok<'a>> {
+        self.tokens.get(self.at).map(|t| &t.tok)
+    }
+
+    fn last_value(&self) -> Option<Id> {
+        (self.values.len() > self.top().values).then(|| self.values[self.values.len() - 1])
+    }
+
+    fn top_op(&self) -> Option<Op> {
+        (self.ops.len() > self.top().ops).then(|| self.ops[self.ops.len() - 1])
+    }
+
+    fn step(&mut self, token: Token<'a>) -> Result<(), Fault> {
+        match token.tok {
+            Tok::Plus if self.expecting() => Ok(()),
+            Tok::Minus if self.expecting() => self.prefix(Op::Neg),
+            Tok::PlusMinus(plus) if self.expecting() => self.prefix(Op::PrefixPlusMinus(plus)),
+            Tok::Plus => self.binary(Op::Add),
+            Tok::Minus => self.binary(Op::Sub),
+            Tok::PlusMinus(plus) => self.binary(Op::PlusMinus(plus)),
+            Tok::Times => self.binary(Op::Mul),
+            Tok::Div => self.binary(Op::Div),
+            Tok::Mod => self.binary(Op::Mod),
+            Tok::Choose => self.binary(Op::Choose),
+            Tok::Caret => self.binary(Op::Pow),
+            Tok::Cup => self.binary(Op::Union),
+            Tok::Cap => self.binary(Op::Intersection),
+            Tok::SetMinus => self.binary(Op::Difference),
+            Tok::Colon => self.colon(),
+            Tok::Rel(rel) => self.relation(rel),
+            Tok::Comma => self.separator(Sep::Comma),
+            Tok::Semi => self.separator(Sep::Semi),
+            Tok::And => self.separator(Sep::And),
+            Tok::Or => self.separator(Sep::Or),
+            Tok::SuchThat => self.separator(Sep::SuchThat),
+            Tok::Bang => self.factorial(),
+            Tok::Percent => self.postfix_unit(Node::Percent),
+            Tok::Degree => self.degree(),
+            Tok::Prime => self.prime(),
+            Tok::Meridiem(pm) => self.meridiem(pm),
+            Tok::Bar => self.bar(),
+            Tok::Open(delim) => self.open_delim(delim),
+            Tok::Close(delim) => self.close_delim(delim),
+            Tok::Begin(env) => {
+                self.juxtapose()?;
+                self.open(Kind::Env(env), None);
+                Ok(())
+            }
+            Tok::End => self.close_env(),
+            Tok::Amp => self.cell(),
+            Tok::Row => self.row(),
+            Tok::Under => self.subscript(),
+            other => self.operand_token(other, token.space),
+        }
+    }
+
+    fn prefix(&mut self, op: Op) -> Result<(), Fault> {
+        self.ops.push(op);
+        Ok(())
+    }
+
+    fn binary(&mut self, op: Op) -> Result<(), Fault> {
+        if self.expecting() {
+            return Err(Fault::Syntax);
+        }
+        if let (Op::Pow, Some(Op::Call { closed: true, .. })) = (op, self.top_op()) {
+            self.reduce()?;
+        }
+        self.reduce_to(op.precedence(), matches!(op, Op::Pow))?;
+        self.ops.push(op);
+        self.top_mut().expect = true;
+        Ok(())
+    }
+
+    /// Applies waiting operators that bind at least as tightly (more tightly if right-associative).
+    fn reduce_to(&mut self, precedence: u8, right: bool) -> Result<(), Fault> {
+        while let Some(op) = self.top_op() {
+            let p = op.precedence();
+            if p < precedence || (right && p == precedence) {
+                break;
+            }
+            self.reduce()?;
+        }
+        Ok(())
+    }
+
+    fn pop_value(&mut self) -> Result<Id, Fault> {
+        if self.values.len() <= self.top().values {
+            return Err(Fault::Syntax);
+        }
+        self.values.pop().ok_or(Fault::Syntax)
+    }
+
+    /// Applies the top operator.
+    fn reduce(&mut self) -> Result<(), Fault> {
+        let Some(op) = self.top_op() else { return Err(Fault::Syntax) };
+        self.ops.pop();
+        let right = self.pop_value()?;
+        let node = match op {
+            Op::Neg => match self.arena.node(right) {
+                Node::Num(q) => Node::Num(q.neg()),
+                _ => Node::Neg(right),
+            },
+            Op::PrefixPlusMinus(plus) => Node::PlusMinus(right, plus),
+            Op::Call { callee, power, .. } => {
+                let call = self.call(callee, right)?;
+                match power {
+                    None => {
+                        self.values.push(call);
+                        return Ok(());
+                    }
+                    Some(power) => Node::Pow(call, power),
+                }
+            }
+            Op::Series { product, var, lo, hi } => Node::Series { product, var, lo, hi, body: right },
+            binary => {
+                let left = self.pop_value()?;
+                if self.is_words(left) || self.is_words(right) {
+                    self.prose |= !matches!(binary, Op::Colon | Op::Union | Op::Intersection | Op::Difference);
+                }
+                match binary {
+                    Op::Colon => return self.join_colon(left, right),
+                    Op::Union => Node::Union(left, right),
+                    Op::Intersection => Node::Intersection(left, right),
+                    Op::Difference => Node::Difference(left, right),
+                    Op::Add => Node::Add(left, right),
+                    Op::Sub => Node::Sub(left, right),
+                    Op::PlusMinus(plus) => {
+                        let change = self.arena.push(Node::PlusMinus(right, plus))?;
+                        Node::Add(left, change)
+                    }
+                    Op::Div => Node::Div(left, right),
+                    Op::Mod => Node::Call2(Func2::Mod, left, right),
+                    Op::Choose => Node::Call2(Func2::Binomial, left, right),
+                    Op::Pow => Node::Pow(left, right),
+                    _ => Node::Mul(left, right),
+                }
+            }
+        };
+        let id = self.arena.push(node)?;
+        self.values.push(id);
+        Ok(())
+    }
+
+    fn is_words(&self, id: Id) -> bool {
+        matches!(self.arena.node(id), Node::Text(_))
+    }
+
+    fn call(&mut self, callee: Callee, arg: Id) -> Result<Id, Fault> {
+        let node = match callee {
+            Callee::Func(func) => Node::Call(func, arg),
+            Callee::Log(None) => Node::Call(Func::Ln, arg),
+            Callee::Log(Some(base)) => Node::Call2(Func2::Log, base, arg),
+        };
+        Ok(self.arena.push(node)?)
+    }
+
+    fn join_colon(&mut self, left: Id, right: Id) -> Result<(), Fault> {
+        let parts = match *self.arena.node(left) {
+            Node::Colon { parts, .. } => {
+                let mut ids = self.arena.list(parts).to_vec();
+                self.arena.retire(left);
+                ids.push(right);
+                ids
+            }
+            _ => vec![left, right],
+        };
+        let parts = self.arena.make_list(&parts);
+        let id = self.arena.push(Node::Colon { parts, meridiem: None })?;
+        self.values.push(id);
+        Ok(())
+    }
+
+    fn colon(&mut self) -> Result<(), Fault> {
+        if self.expecting() {
+            return Ok(());
+        }
+        if self.top().kind == Kind::Delim(Delim::Set) && self.seps.len() == self.top().seps {
+            return self.separator(Sep::SuchThat);
+        }
+        if self.last_value().is_some_and(|id| self.is_words(id)) {
+            return self.relation(Rel::Eq);
+        }
+        self.binary(Op::Colon)
+    }
+
+    fn relation(&mut self, rel: Rel) -> Result<(), Fault> {
+        if self.expecting() && self.continues_row() {
+            return self.continue_row(rel);
+        }
+        if self.expecting() {
+            let fresh = self.top_op().is_none() && self.chain.len() == self.top().chain;
+            return match rel {
+                // "= 5": the left side was left out.
+                Rel::Eq | Rel::Approx if fresh => Ok(()),
+                // "<1, 2>" is a vector.
+                Rel::Lt if fresh => {
+                    self.open(Kind::Delim(Delim::Angle), None);
+                    Ok(())
+                }
+                _ => Err(Fault::Syntax),
+            };
+        }
+        if rel == Rel::Gt && self.top().kind == Kind::Delim(Delim::Angle) {
+            return self.close_delim(Delim::Angle);
+        }
+        self.reduce_to(0, false)?;
+        let left = self.pop_value()?;
+        self.chain.push(left);
+        self.chain_rels.push(rel);
+        self.top_mut().expect = true;
+        Ok(())
+    }
+
+    /// In `align`, a row that starts with a relation goes on with the row above.
+    fn continues_row(&self) -> bool {
+        let frame = self.top();
+        frame.kind == Kind::Env(Env::Rows)
+            && self.items.len() > frame.items
+            && self.ops.len() == frame.ops
+            && self.chain.len() == frame.chain
+    }
+
+    fn continue_row(&mut self, rel: Rel) -> Result<(), Fault> {
+        let Some(above) = self.items.pop() else { return Err(Fault::Syntax) };
+        match *self.arena.node(above) {
+            Node::Chain { operands, rels } => {
+                let ids = self.arena.list(operands).to_vec();
+                let kinds = self.arena.chain_rels(rels, ids.len()).to_vec();
+                self.budget.charge(ids.len() as u64)?;
+                self.arena.retire(above);
+                self.chain.extend(ids);
+                self.chain_rels.extend(kinds);
+            }
+            _ => self.chain.push(above),
+        }
+        self.chain_rels.push(rel);
+        Ok(())
+    }
+
+    /// Ends the item being read and notes what separates it from the next.
+    fn separator(&mut self, sep: Sep) -> Result<(), Fault> {
+        if sep == Sep::SuchThat && self.top().kind != Kind::Delim(Delim::Set) {
+            return if self.top().kind == Kind::Root { self.bar() } else { Err(Fault::Syntax) };
+        }
+        let before = self.items.len();
+        self.end_item()?;
+        if self.items.len() == before {
+            // ", and": the second separator names the first.
+            let seps = self.top().seps;
+            if let Some(last) = self.seps[seps..].last_mut() {
+                *last = sep;
+            }
+            return Ok(());
+        }
+        self.seps.push(sep);
+        Ok(())
+    }
+
+    /// Reduces the current item to one node and puts it among the frame's items.
+    fn end_item(&mut self) -> Result<(), Fault> {
+        let frame = *self.top();
+        if self.expecting() {
+            if self.ops.len() > frame.ops || self.values.len() > frame.values {
+                return Err(Fault::Syntax);
+            }
+            if self.chain.len() > frame.chain {
+                return Err(Fault::Syntax);
+            }
+            return Ok(());
+        }
+        self.reduce_to(0, false)?;
+        let mut item = self.pop_value()?;
+        if self.values.len() > frame.values {
+            return Err(Fault::Syntax);
+        }
+        if self.chain.len() > frame.chain {
+            self.chain.push(item);
+            let operands = self.arena.make_list(&self.chain[frame.chain..]);
+            let rels = self.arena.rels.len() as u32;
+            self.arena.rels.extend_from_slice(&self.chain_rels[frame.rels..]);
+            self.chain.truncate(frame.chain);
+            self.chain_rels.truncate(frame.rels);
+            item = self.arena.push(Node::Chain { operands, rels })?;
+        }
+        self.items.push(item);
+        self.top_mut().expect = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,376 @@
+//! Brackets, bars, matrices and postfix marks.
+
+use super::super::ast::{Func, Id, Node};
+use super::super::lex::{Delim, Env, Tok};
+use super::{Arg, Fault, Frame, Kind, Op, Parser, Sep};
+
+impl Parser<'_, '_> {
+    pub(super) fn open_delim(&mut self, delim: Delim) -> Result<(), Fault> {
+        // `]a, b[` ends with an opening bracket.
+        if delim == Delim::Bracket && !self.expecting() && self.closes_reversed() {
+            return self.close_top(Some(Kind::Reversed));
+        }
+        self.juxtapose()?;
+        self.open(Kind::Delim(delim), None);
+        Ok(())
+    }
+
+    fn closes_reversed(&self) -> bool {
+        let frame = self.top();
+        let one_comma = self.seps.len() == frame.seps + 1;
+        one_comma && matches!(frame.kind, Kind::Reversed | Kind::Delim(Delim::Bracket | Delim::Paren))
+    }
+
+    pub(super) fn close_delim(&mut self, delim: Delim) -> Result<(), Fault> {
+        if delim == Delim::Bracket && self.expecting() && !self.inside(&[Delim::Bracket, Delim::Paren]) {
+            self.open(Kind::Reversed, None);
+            return Ok(());
+        }
+        self.close_top(Some(Kind::Delim(delim)))
+    }
+
+    fn inside(&self, delims: &[Delim]) -> bool {
+        matches!(self.top().kind, Kind::Delim(d) if delims.contains(&d)) || self.top().kind == Kind::Reversed
+    }
+
+    /// A plain bar opens or closes an absolute value, or separates a set from its condition.
+    pub(super) fn bar(&mut self) -> Result<(), Fault> {
+        if self.top().kind == Kind::Bar && !self.expecting() {
+            return self.close_top(Some(Kind::Bar));
+        }
+        if self.top().kind == Kind::Delim(Delim::Set) && !self.expecting() && self.seps.len() == self.top().seps {
+            return self.separator(Sep::SuchThat);
+        }
+        self.juxtapose()?;
+        self.open(Kind::Bar, None);
+        Ok(())
+    }
+
+    pub(super) fn close_env(&mut self) -> Result<(), Fault> {
+        match self.top().kind {
+            Kind::Env(env) => self.close_top(Some(Kind::Env(env))),
+            _ => Err(Fault::Syntax),
+        }
+    }
+
+    pub(super) fn cell(&mut self) -> Result<(), Fault> {
+        match self.top().kind {
+            Kind::Env(Env::Rows) => Ok(()),
+            Kind::Env(_) => self.end_item(),
+            _ => Err(Fault::Syntax),
+        }
+    }
+
+    pub(super) fn row(&mut self) -> Result<(), Fault> {
+        match self.top().kind {
+            Kind::Env(_) => {
+                self.end_item()?;
+                if self.row_ends.last() != Some(&self.items.len()) {
+                    self.row_ends.push(self.items.len());
+                }
+                Ok(())
+            }
+            _ if self.expecting() => Ok(()),
+            _ => self.separator(Sep::Comma),
+        }
+    }
+
+    /// Closes the innermost frame. `closer` is what was met; `None` at the end of the text.
+    pub(super) fn close_top(&mut self, closer: Option<Kind>) -> Result<(), Fault> {
+        let frame = *self.top();
+        let matches = match (frame.kind, closer) {
+            (_, None) => true,
+            (Kind::Delim(a), Some(Kind::Delim(b))) => {
+                a == b || matches!((a, b), (Delim::Paren, Delim::Bracket) | (Delim::Bracket, Delim::Paren))
+            }
+            (Kind::Reversed, Some(Kind::Reversed | Kind::Delim(Delim::Bracket | Delim::Paren))) => true,
+            (Kind::Delim(Delim::Bracket | Delim::Paren), Some(Kind::Reversed)) => true,
+            (Kind::Bar, Some(Kind::Bar)) | (Kind::Env(_), Some(Kind::Env(_))) => true,
+            // `\left. x \right|` and stray closers.
+            _ => false,
+        };
+        if !matches {
+            // A brace that closes nothing inside a bracket: give up the bracket, not the text.
+            return if frame.kind == Kind::Root && self.stray(closer) { Ok(()) } else { Err(Fault::Syntax) };
+        }
+        if frame.kind == Kind::Single {
+            return Err(Fault::Syntax);
+        }
+        self.end_item()?;
+        let node = match frame.kind {
+            Kind::Env(env) => self.env_node(env, frame)?,
+            _ => self.bracket_node(frame, closer)?,
+        };
+        self.frames.pop();
+        match frame.arg {
+            Some(arg) => match self.deliver(arg, node)? {
+                Some(id) => self.operand(id, true),
+                None => Ok(()),
+            },
+            None => self.operand(node, frame.kind != Kind::Single),
+        }
+    }
+
+    /// A closing brace with no opening one at the very end is a slip of extraction.
+    fn stray(&self, closer: Option<Kind>) -> bool {
+        matches!(closer, Some(Kind::Delim(Delim::Group | Delim::Set | Delim::Paren))) && self.at == self.tokens.len()
+    }
+
+    fn take_items(&mut self, frame: Frame) -> Vec<Id> {
+        self.items.split_off(frame.items)
+    }
+
+    fn bracket_node(&mut self, frame: Frame, closer: Option<Kind>) -> Result<Id, Fault> {
+        let count = self.items.len() - frame.items;
+        let left_square = frame.kind == Kind::Delim(Delim::Bracket);
+        let right_square = closer == Some(Kind::Delim(Delim::Bracket));
+        match frame.kind {
+            Kind::Delim(Delim::Set) => return self.set_node(frame),
+            Kind::Delim(Delim::Floor) => return self.unary(frame, Func::Floor),
+            Kind::Delim(Delim::Ceil) => return self.unary(frame, Func::Ceil),
+            Kind::Delim(Delim::Bar) | Kind::Bar => return self.unary(frame, Func::Abs),
+            _ => {}
+        }
+        if count == 0 {
+            return Err(Fault::Syntax);
+        }
+        if count == 1 {
+            self.seps.truncate(frame.seps);
+            return Ok(self.items.pop().expect("one item was counted"));
+        }
+        let plain_pair = count == 2 && matches!(self.seps[frame.seps..], [Sep::Comma | Sep::Semi, ..]);
+        if frame.kind == Kind::Delim(Delim::Group) {
+            if frame.arg.is_none() && self.top_op().is_none() && self.frames.len() == 2 {
+                return self.set_node(frame);
+            }
+            return self.items_node(frame);
+        }
+        let is_relation = |id: &Id| matches!(self.arena.node(*id), Node::Chain { .. });
+        if self.items[frame.items..].iter().all(is_relation) {
+            return self.items_node(frame);
+        }
+        if plain_pair && frame.arg.is_none() {
+            let (hi, lo) = (self.items.pop().expect("two items"), self.items.pop().expect("two items"));
+            self.seps.truncate(frame.seps);
+            let closed = match frame.kind {
+                Kind::Reversed => (false, right_square),
+                _ => (left_square, right_square && closer != Some(Kind::Reversed)),
+            };
+            let open_pair = frame.kind == Kind::Delim(Delim::Paren) && closer != Some(Kind::Reversed) && !right_square;
+            let angle = frame.kind == Kind::Delim(Delim::Angle);
+            let infinite = self.arena.any(lo, |n| *n == Node::Infinity) || self.arena.any(hi, |n| *n == Node::Infinity);
+            let node = if angle || (open_pair && !infinite) {
+                Node::Tuple(self.arena.make_list(&[lo, hi]))
+            } else {
+                Node::Interval { lo, hi, closed }
+            };
+            return Ok(self.arena.push(node)?);
+        }
+        let ids = self.take_items(frame);
+        self.seps.truncate(frame.seps);
+        let list = self.arena.make_list(&ids);
+        Ok(self.arena.push(Node::Tuple(list))?)
+    }
+
+    fn unary(&mut self, frame: Frame, func: Func) -> Result<Id, Fault> {
+        self.seps.truncate(frame.seps);
+        let items = self.take_items(frame);
+        let [id] = items[..] else { return Err(Fault::Syntax) };
+        // |matrix| is its determinant, which the matrix keeps as bars.
+        Ok(self.arena.push(Node::Call(func, id))?)
+    }
+
+    fn set_node(&mut self, frame: Frame) -> Result<Id, Fault> {
+        if self.seps[frame.seps..].first() == Some(&Sep::SuchThat) {
+            let ids = self.take_items(frame);
+            self.seps.truncate(frame.seps);
+            let [what, conditions @ ..] = &ids[..] else { return Err(Fault::Syntax) };
+            let condition = match conditions {
+                [one] => *one,
+                [] => return Err(Fault::Syntax),
+                many => {
+                    let list = self.arena.make_list(many);
+                    self.arena.push(Node::All(list))?
+                }
+            };
+            return Ok(self.arena.push(Node::SetOf(*what, condition))?);
+        }
+        let ids = self.take_items(frame);
+        self.seps.truncate(frame.seps);
+        if let [one] = ids[..]
+            && matches!(self.arena.node(one), Node::All(_))
+        {
+            return Ok(one);
+        }
+        let list = self.arena.make_list(&ids);
+        Ok(self.arena.push(Node::Set(list))?)
+    }
+
+    fn env_node(&mut self, env: Env, frame: Frame) -> Result<Id, Fault> {
+        let ends = self.row_ends.split_off(frame.rows);
+        let ids = self.take_items(frame);
+        self.seps.truncate(frame.seps);
+        if ids.is_empty() {
+            return Err(Fault::Syntax);
+        }
+        let relation = ids.iter().any(|&id| matches!(self.arena.node(id), Node::Chain { .. }));
+        let list = self.arena.make_list(&ids);
+        if env == Env::Rows || relation {
+            if let [one] = ids[..] {
+                return Ok(one);
+            }
+            return Ok(self.arena.push(Node::All(list))?);
+        }
+        let mut rows: Vec<usize> = ends.iter().map(|&end| end - frame.items).collect();
+        if rows.last() != Some(&ids.len()) {
+            rows.push(ids.len());
+        }
+        let cols = rows[0];
+        let regular = rows.iter().enumerate().all(|(i, &end)| end == (i + 1) * cols);
+        if !regular || cols == 0 || rows.len() > 4000 || cols > 4000 {
+            return Err(Fault::Syntax);
+        }
+        let matrix = self.arena.push(Node::Matrix { rows: rows.len() as u16, cols: cols as u16, entries: list })?;
+        if env == Env::Determinant {
+            return Ok(self.arena.push(Node::Call(Func::Abs, matrix))?);
+        }
+        Ok(matrix)
+    }
+
+    /// The items of a frame that is no bracket: one value, a list, or alternatives.
+    pub(super) fn items_node(&mut self, frame: Frame) -> Result<Id, Fault> {
+        let seps = self.seps.split_off(frame.seps);
+        let ids = self.take_items(frame);
+        let node = match ids[..] {
+            [] => return Err(Fault::Syntax),
+            [one] => return Ok(one),
+            _ => {
+                let first_name = |id: Id| match self.arena.node(id) {
+                    Node::Chain { operands, .. } => {
+                        self.arena.list(*operands).first().map(|&l| self.arena.node(l).clone())
+                    }
+                    _ => None,
+                };
+                let names: Vec<Option<Node>> = ids.iter().map(|&id| first_name(id)).collect();
+                let named = names.iter().all(Option::is_some);
+                let distinct = names.windows(2).any(|w| w[0] != w[1]);
+                let split = |sep: &Sep| matches!(sep, Sep::Or | Sep::Semi);
+                if named && distinct && seps.iter().any(split) && !seps.iter().all(split) {
+                    // "x = 1, y = 2 or x = 3, y = 4": groups that hold together.
+                    let mut groups = Vec::new();
+                    let mut start = 0;
+                    for end in 1..=ids.len() {
+                        if end == ids.len() || split(&seps[end - 1]) {
+                            let group = if end - start == 1 {
+                                ids[start]
+                            } else {
+                                let list = self.arena.make_list(&ids[start..end]);
+                                self.arena.push(Node::All(list))?
+                            };
+                            groups.push(group);
+                            start = end;
+                        }
+                    }
+                    let list = self.arena.make_list(&groups);
+                    Node::List(list)
+                } else if named && distinct && !seps.contains(&Sep::Or) {
+                    Node::All(self.arena.make_list(&ids))
+                } else {
+                    Node::List(self.arena.make_list(&ids))
+                }
+            }
+        };
+        Ok(self.arena.push(node)?)
+    }
+
+    pub(super) fn factorial(&mut self) -> Result<(), Fault> {
+        if self.expecting() {
+            return Err(Fault::Syntax);
+        }
+        let double = matches!(self.peek(), Some(Tok::Bang));
+        if double {
+            self.at += 1;
+        }
+        self.wrap(|id| Node::Call(if double { Func::DoubleFactorial } else { Func::Factorial }, id))
+    }
+
+    /// Applies a postfix mark to the last operand.
+    fn wrap(&mut self, make: impl FnOnce(Id) -> Node) -> Result<(), Fault> {
+        let id = self.pop_value()?;
+        let node = self.arena.push(make(id))?;
+        self.values.push(node);
+        Ok(())
+    }
+
+    pub(super) fn postfix_unit(&mut self, make: impl FnOnce(Id) -> Node) -> Result<(), Fault> {
+        if self.expecting() {
+            return Err(Fault::Syntax);
+        }
+        // 1/2 % and 2^3 ° apply to the whole product before them.
+        if !matches!(self.top_op(), Some(Op::Call { .. } | Op::Pow | Op::TightMul)) {
+            self.reduce_to(Op::Mul.precedence(), false)?;
+        }
+        self.wrap(make)
+    }
+
+    pub(super) fn degree(&mut self) -> Result<(), Fault> {
+        // °C and °F name a scale; the letter is a label.
+        if let Some(Tok::Word("C" | "F") | Tok::Run("C" | "F")) = self.peek() {
+            self.at += 1;
+            return Ok(());
+        }
+        let scale = [super::super::ast::hash_name("C"), super::super::ast::hash_name("F")];
+        if let Some(Tok::Sym(sym)) = self.peek()
+            && scale.contains(sym)
+        {
+            self.at += 1;
+            return Ok(());
+        }
+        self.postfix_unit(Node::Degree)
+    }
+
+    pub(super) fn prime(&mut self) -> Result<(), Fault> {
+        let Some(id) = self.last_value() else { return Ok(()) };
+        if let Node::Sym(sym) = *self.arena.node(id) {
+            let name = format!("{}'", self.arena.name(sym));
+            let sym = self.arena.symbol(&name);
+            let part = self.pop_value()?;
+            self.arena.retire(part);
+            let id = self.arena.push(Node::Sym(sym))?;
+            self.values.push(id);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    pub(super) fn meridiem(&mut self, pm: bool) -> Result<(), Fault> {
+        if self.expecting() {
+            return Err(Fault::Syntax);
+        }
+        self.reduce_to(Op::Colon.precedence(), false)?;
+        let id = self.pop_value()?;
+        let parts = match *self.arena.node(id) {
+            Node::Colon { parts, .. } => {
+                self.arena.retire(id);
+                parts
+            }
+            _ => self.arena.make_list(&[id]),
+        };
+        let node = self.arena.push(Node::Colon { parts, meridiem: Some(pm) })?;
+        self.values.push(node);
+        Ok(())
+    }
+
+    /// A subscript after a bracket or power: it names, it does not compute.
+    pub(super) fn subscript(&mut self) -> Result<(), Fault> {
+        if self.expecting() {
+            return Err(Fault::Syntax);
+        }
+        let id = self.pop_value()?;
+        self.top_mut().expect = true;
+        if let Node::Num(_) = self.arena.node(id) {
+            return self.begin_arg(Arg::Base(id));
+        }
+        Err(Fault::Syntax)
+    }
+}

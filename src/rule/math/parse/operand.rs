@@ -1,0 +1,616 @@
+//! Operands: numbers, symbols, words and units, commands and their arguments.
+
+use super::super::ast::{Func, Func2, Id, Node};
+use super::super::lex::{Delim, Lit, Tok, Token};
+use super::super::number::Q;
+use super::super::units;
+use super::{Arg, Callee, Fault, Kind, Op, Parser};
+
+impl<'a> Parser<'a, '_> {
+    /// Inserts the product between an operand and the one about to come.
+    pub(super) fn juxtapose(&mut self) -> Result<(), Fault> {
+        if self.expecting() {
+            return Ok(());
+        }
+        let op = match self.top_op() {
+            Some(Op::Call { closed: false, .. } | Op::TightMul) => Op::TightMul,
+            _ => Op::Mul,
+        };
+        self.binary(op)
+    }
+
+    /// An operand is complete. Arguments read without braces end with it.
+    pub(super) fn operand(&mut self, mut id: Id, bracketed: bool) -> Result<(), Fault> {
+        loop {
+            if self.top().kind == Kind::Single {
+                let arg = self.top().arg.ok_or(Fault::Syntax)?;
+                self.frames.pop();
+                match self.deliver(arg, id)? {
+                    Some(next) => {
+                        id = next;
+                        continue;
+                    }
+                    None => return Ok(()),
+                }
+            }
+            let ops = self.top().ops;
+            if bracketed && let Some(Op::Call { closed, .. }) = self.ops[ops..].last_mut() {
+                *closed = true;
+            }
+            self.values.push(id);
+            self.top_mut().expect = false;
+            return Ok(());
+        }
+    }
+
+    fn atom(&mut self, node: Node) -> Result<(), Fault> {
+        let id = self.arena.push(node)?;
+        self.operand(id, false)
+    }
+
+    pub(super) fn operand_token(&mut self, tok: Tok<'a>, space: bool) -> Result<(), Fault> {
+        match tok {
+            Tok::Num(lit) => self.number(lit, space),
+            Tok::Sym(sym) => {
+                if self.unit_after_slash() {
+                    let name = self.arena.name(sym).to_string();
+                    if let Some(unit) = units::find(&name) {
+                        return self.atom(Node::Unit(unit));
+                    }
+                }
+                self.juxtapose()?;
+                self.atom(Node::Sym(sym))
+            }
+            Tok::Run(run) => self.letters(run),
+            Tok::Word(word) => self.word(word),
+            Tok::Atom(node) => {
+                self.juxtapose()?;
+                self.atom(node)
+            }
+            Tok::Func(func) => self.function(Callee::Func(func)),
+            Tok::Log => self.function(Callee::Log(None)),
+            Tok::Func2(func) => {
+                self.juxtapose()?;
+                self.begin_arg(Arg::FuncArgs(func))
+            }
+            Tok::Frac => {
+                if self.mixed_fraction()? {
+                    return Ok(());
+                }
+                self.juxtapose()?;
+                self.begin_arg(Arg::FracTop)
+            }
+            Tok::Sqrt => {
+                self.juxtapose()?;
+                if matches!(self.peek(), Some(Tok::Open(Delim::Bracket))) {
+                    self.at += 1;
+                    self.open(Kind::Delim(Delim::Bracket), Some(Arg::SqrtIndex));
+                    return Ok(());
+                }
+                self.begin_arg(Arg::Sqrt(None))
+            }
+            Tok::Binom => {
+                self.juxtapose()?;
+                self.begin_arg(Arg::BinomTop)
+            }
+            Tok::Series(product) => {
+                self.juxtapose()?;
+                if matches!(self.peek(), Some(Tok::Under)) {
+                    self.at += 1;
+                    return self.begin_arg(Arg::SeriesLower(product));
+                }
+                Err(Fault::Syntax)
+            }
+            Tok::Transparent => {
+                self.juxtapose()?;
+                self.begin_arg(Arg::Transparent)
+            }
+            Tok::Dots => {
+                if self.expecting() {
+                    return self.atom(Node::Dots);
+                }
+                // "0.333…": the dots say that the decimal goes on.
+                let after_decimal =
+                    self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Decimal { .. }));
+                if after_decimal {
+                    return Ok(());
+                }
+                self.juxtapose()?;
+                self.atom(Node::Dots)
+            }
+            _ => Err(Fault::Syntax),
+        }
+    }
+
+    fn number(&mut self, lit: Lit<'a>, space: bool) -> Result<(), Fault> {
+        let node = match lit.places {
+            Some(places) => Node::Decimal { value: lit.value.clone(), places, digits: lit.digits },
+            None => Node::Num(lit.value.clone()),
+        };
+        if !self.expecting() {
+            // "3 1/2" is a mixed number.
+            if space && lit.places.is_none() && self.mixed_plain(&lit)? {
+                return Ok(());
+            }
+            if self.next_part_of_quantity() {
+                self.binary(Op::Add)?;
+            } else {
+                self.juxtapose()?;
+            }
+        }
+        // 1010_2: a numeral with its base.
+        if matches!(self.peek(), Some(Tok::Under)) {
+            self.at += 1;
+            let id = self.arena.push(node)?;
+            return self.begin_arg(Arg::Base(id));
+        }
+        self.atom(node)
+    }
+
+    /// "5 feet 6 inches": a number with a unit right behind a quantity adds to it.
+    fn next_part_of_quantity(&self) -> bool {
+        let Some(Tok::Word(word) | Tok::Run(word)) = self.peek() else { return false };
+        !self.variables
+            && units::find(word).is_some()
+            && self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Unit(_)))
+            && matches!(self.top_op(), Some(Op::Mul))
+    }
+
+    /// The value before is a whole number standing alone: the start of a mixed number.
+    fn whole_before(&self) -> Option<(Id, Q)> {
+        if self.expecting() || matches!(self.top_op(), Some(Op::Mul | Op::Div | Op::Pow | Op::TightMul)) {
+            return None;
+        }
+        let id = self.last_value()?;
+        match self.arena.node(id) {
+            Node::Num(q) if q.is_integer() && !q.is_negative() => Some((id, q.clone())),
+            _ => None,
+        }
+    }
+
+    fn join_mixed(&mut self, whole: Q, top: &Q, bottom: &Q) -> Result<(), Fault> {
+        let fraction = top.div(bottom, self.budget)?;
+        let value = whole.add(&fraction, self.budget)?;
+        let part = self.pop_value()?;
+        self.arena.retire(part);
+        let id = self.arena.push(Node::Num(value))?;
+        self.values.push(id);
+        Ok(())
+    }
+
+    fn mixed_plain(&mut self, top: &Lit<'a>) -> Result<bool, Fault> {
+        let Some((_, whole)) = self.whole_before() else { return Ok(false) };
+        let (Some(Tok::Div), Some(Token { tok: Tok::Num(bottom), .. })) = (self.peek(), self.tokens.get(self.at + 1))
+        else {
+            return Ok(false);
+        };
+        if bottom.places.is_some() || bottom.value.is_zero() || top.value.cmp(&bottom.value).is_ge() {
+            return Ok(false);
+        }
+        let bottom = bottom.value.clone();
+        self.at += 2;
+        self.join_mixed(whole, &top.value, &bottom)?;
+        Ok(true)
+    }
+
+    /// `1\frac{4}{5}`: reads a fraction of two numerals after a whole number as their sum.
+    fn mixed_fraction(&mut self) -> Result<bool, Fault> {
+        let Some((_, whole)) = self.whole_before() else { return Ok(false) };
+        let mut at = self.at;
+        let mut numerals: [Option<Q>; 2] = [None, None];
+        for slot in &mut numerals {
+            match self.tokens.get(at).map(|t| &t.tok) {
+                Some(Tok::Num(lit)) if lit.plain && lit.raw.len() == 1 => {
+                    *slot = Some(lit.value.clone());
+                    at += 1;
+                }
+                Some(Tok::Num(lit)) if lit.plain && lit.raw.len() == 2 && at == self.at => {
+                    let digits = lit.raw.as_bytes();
+                    numerals = [Some(Q::int((digits[0] - b'0') as i64)), Some(Q::int((digits[1] - b'0') as i64))];
+                    at += 1;
+                    break;
+                }
+                Some(Tok::Open(Delim::Group)) => {
+                    let (Some(Tok::Num(lit)), Some(Tok::Close(Delim::Group))) =
+                        (self.tokens.get(at + 1).map(|t| &t.tok), self.tokens.get(at + 2).map(|t| &t.tok))
+                    else {
+                        return Ok(false);
+                    };
+                    if lit.places.is_some() {
+                        return Ok(false);
+                    }
+                    *slot = Some(lit.value.clone());
+                    at += 3;
+                }
+                _ => return Ok(false),
+            }
+        }
+        let [Some(top), Some(bottom)] = numerals else { return Ok(false) };
+        if bottom.is_zero() || top.cmp(&bottom).is_ge() {
+            return Ok(false);
+        }
+        self.at = at;
+        self.join_mixed(whole, &top, &bottom)?;
+        Ok(true)
+    }
+
+    fn function(&mut self, mut callee: Callee) -> Result<(), Fault> {
+        // `\sin x \cos x`: the next function ends the argument of the one before.
+        while matches!(self.top_op(), Some(Op::Call { .. } | Op::TightMul)) && !self.expecting() {
+            self.reduce()?;
+        }
+        self.juxtapose()?;
+        if let Callee::Log(_) = callee
+            && matches!(self.peek(), Some(Tok::Under))
+        {
+            self.at += 1;
+            return self.begin_arg(Arg::LogBase);
+        }
+        if let Callee::Log(None) = callee {
+            callee = Callee::Func(Func::Ln);
+        }
+        self.function_tail(callee)
+    }
+
+    /// After the name and base of a function: an optional power, then the argument.
+    fn function_tail(&mut self, callee: Callee) -> Result<(), Fault> {
+        if matches!(self.peek(), Some(Tok::Caret)) {
+            self.at += 1;
+            return self.begin_arg(Arg::FuncPower(callee));
+        }
+        self.push_call(callee, None);
+        Ok(())
+    }
+
+    fn push_call(&mut self, callee: Callee, power: Option<Id>) {
+        self.ops.push(Op::Call { callee, power, closed: false });
+        self.top_mut().expect = true;
+    }
+
+    /// Starts reading one argument: a braced group, a bracketed one, or a single token.
+    pub(super) fn begin_arg(&mut self, arg: Arg) -> Result<(), Fault> {
+        match self.tokens.get(self.at).map(|t| &t.tok) {
+            Some(Tok::Open(delim @ (Delim::Group | Delim::Paren))) => {
+                let delim = *delim;
+                self.at += 1;
+                self.open(Kind::Delim(delim), Some(arg));
+                Ok(())
+            }
+            Some(Tok::Num(lit)) if lit.plain && lit.raw.len() > 1 => {
+                // LaTeX takes one digit; the rest is what follows.
+                let digits = lit.raw;
+                let keep_all = (matches!(arg, Arg::Base(_) | Arg::FuncPower(_)) && digits.len() <= 2)
+                    || (matches!(arg, Arg::Sqrt(_)) && digits.len() <= 18);
+                let take = if keep_all { digits.len() } else { 1 };
+                let value = digits[..take].parse().unwrap_or(0);
+                if take == digits.len() {
+                    self.at += 1;
+                } else {
+                    let rest = &digits[take..];
+                    let number = Q::from_bigint(rest.parse().unwrap_or_default());
+                    self.tokens[self.at] = Token {
+                        tok: Tok::Num(Lit {
+                            value: number,
+                            places: None,
+                            digits: rest.len().min(60_000) as u16,
+                            raw: rest,
+                            plain: true,
+                        }),
+                        space: false,
+                    };
+                }
+                let id = self.arena.push(Node::Num(Q::int(value)))?;
+                self.deliver_operand(arg, id)
+            }
+            Some(Tok::Minus) if matches!(arg, Arg::FuncPower(_)) => {
+                self.at += 1;
+                let Some(Token { tok: Tok::Num(lit), .. }) = self.tokens.get(self.at) else {
+                    return Err(Fault::Syntax);
+                };
+                let value = lit.value.neg();
+                self.at += 1;
+                let id = self.arena.push(Node::Num(value))?;
+                self.deliver_operand(arg, id)
+            }
+            Some(Tok::Run(run)) if run.len() > 1 => {
+                let run: &'a str = run;
+                self.tokens[self.at] = Token { tok: Tok::Run(&run[1..]), space: false };
+                let sym = self.arena.symbol(&run[..1]);
+                let id = self.arena.push(Node::Sym(sym))?;
+                self.deliver_operand(arg, id)
+            }
+            None => Err(Fault::Syntax),
+            Some(_) => {
+                self.open(Kind::Single, Some(arg));
+                Ok(())
+            }
+        }
+    }
+
+    fn deliver_operand(&mut self, arg: Arg, id: Id) -> Result<(), Fault> {
+        match self.deliver(arg, id)? {
+            Some(node) => self.operand(node, false),
+            None => Ok(()),
+        }
+    }
+
+    /// Uses an argument; returns the operand it completes, if it does.
+    pub(super) fn deliver(&mut self, arg: Arg, id: Id) -> Result<Option<Id>, Fault> {
+        let node = match arg {
+            Arg::FracTop => {
+                self.begin_arg(Arg::FracBottom(id))?;
+                return Ok(None);
+            }
+            Arg::FracBottom(top) => Node::Div(top, id),
+            Arg::SqrtIndex => {
+                self.begin_arg(Arg::Sqrt(Some(id)))?;
+                return Ok(None);
+            }
+            Arg::Sqrt(index) => {
+                let index = match index {
+                    Some(index) => index,
+                    // Keep children contiguous: the index comes before the radicand.
+                    None => return Ok(Some(self.square_root(id)?)),
+                };
+                Node::Call2(Func2::Root, index, id)
+            }
+            Arg::BinomTop => {
+                self.begin_arg(Arg::BinomBottom(id))?;
+                return Ok(None);
+            }
+            Arg::BinomBottom(top) => Node::Call2(Func2::Binomial, top, id),
+            Arg::FuncPower(callee) => {
+                let inverse = match self.arena.node(id) {
+                    Node::Num(q) if *q == Q::int(-1) => inverse(callee),
+                    _ => None,
+                };
+                match inverse {
+                    Some(func) => self.push_call(Callee::Func(func), None),
+                    None => self.push_call(callee, Some(id)),
+                }
+                return Ok(None);
+            }
+            Arg::LogBase => {
+                self.function_tail(Callee::Log(Some(id)))?;
+                return Ok(None);
+            }
+            Arg::FuncArgs(func) => return Ok(Some(self.fold_args(func, id)?)),
+            Arg::SeriesLower(product) => {
+                let (var, lo) = match self.arena.node(id) {
+                    Node::Chain { operands, .. } => match *self.arena.list(*operands) {
+                        [var, lo] => match self.arena.node(var) {
+                            Node::Sym(sym) => (*sym, lo),
+                            Node::Imaginary => (super::super::ast::hash_name("i"), lo),
+                            _ => return Err(Fault::Syntax),
+                        },
+                        _ => return Err(Fault::Syntax),
+                    },
+                    _ => return Err(Fault::Syntax),
+                };
+                for orphan in self.arena.first(id)..=id {
+                    if !(self.arena.first(lo)..=lo).contains(&orphan) {
+                        self.arena.retire(orphan);
+                    }
+                }
+                if !matches!(self.peek(), Some(Tok::Caret)) {
+                    return Err(Fault::Syntax);
+                }
+                self.at += 1;
+                self.begin_arg(Arg::SeriesUpper { product, var, lo })?;
+                return Ok(None);
+            }
+            Arg::SeriesUpper { product, var, lo } => {
+                self.ops.push(Op::Series { product, var, lo, hi: id });
+                self.top_mut().expect = true;
+                return Ok(None);
+            }
+            Arg::Transparent => return Ok(Some(id)),
+            Arg::Base(numeral) => return Ok(Some(self.based(numeral, id)?)),
+        };
+        Ok(Some(self.arena.push(node)?))
+    }
+
+    fn square_root(&mut self, radicand: Id) -> Result<Id, Fault> {
+        let half = self.arena.push(Node::Num(Q::Small(1, 2)))?;
+        Ok(self.arena.push(Node::Pow(radicand, half))?)
+    }
+
+    /// `gcd(a, b, c)`: folds a list of arguments with a function of two.
+    fn fold_args(&mut self, func: Func2, args: Id) -> Result<Id, Fault> {
+        let ids = match self.arena.node(args) {
+            Node::Tuple(list) | Node::List(list) | Node::Set(list) => self.arena.list(*list).to_vec(),
+            _ => return Ok(args),
+        };
+        self.arena.retire(args);
+        let mut ids = ids.into_iter();
+        let mut folded = ids.next().ok_or(Fault::Syntax)?;
+        for next in ids {
+            folded = self.arena.push(Node::Call2(func, folded, next))?;
+        }
+        Ok(folded)
+    }
+
+    /// A numeral and its subscript: `4343_6`.
+    fn based(&mut self, numeral: Id, base: Id) -> Result<Id, Fault> {
+        let Node::Num(base_value) = self.arena.node(base) else { return Err(Fault::Syntax) };
+        let base_value = base_value.to_i64();
+        let (digits, places) = match self.arena.node(numeral) {
+            Node::Num(q) => (q.clone(), 0),
+            // 0.0011 in base two: the digits as a whole number, and how many are behind the point.
+            Node::Decimal { value, places, .. } => {
+                (value.mul(&Q::int(10).pow(*places as i64, self.budget)?, self.budget)?, *places)
+            }
+            _ => return Err(Fault::Syntax),
+        };
+        let Some(base) = base_value.filter(|b| (2..=36).contains(b)) else { return Err(Fault::Syntax) };
+        let shown = digits.show();
+        if shown.len() > 60 || !shown.bytes().all(|b| b.is_ascii_digit() && i64::from(b - b'0') < base) {
+            return Ok(numeral);
+        }
+        let mut value = Q::ZERO;
+        for b in shown.bytes() {
+            value = value.mul(&Q::int(base), self.budget)?.add(&Q::int((b - b'0') as i64), self.budget)?;
+        }
+        let point = |base: i64, budget: &mut super::Budget| Q::int(base).pow(places as i64, budget);
+        let value = value.div(&point(base, self.budget)?, self.budget)?;
+        let digits = digits.div(&point(10, self.budget)?, self.budget)?;
+        Ok(self.arena.push(Node::Based { value, digits, base: base as u8 })?)
+    }
+
+    fn letters(&mut self, run: &'a str) -> Result<(), Fault> {
+        if (!self.expecting() || self.unit_after_slash())
+            && run.len() > 1
+            && (!self.variables || run.len() > 3)
+            && let Some(unit) = units::find(run)
+            && self.measurable()
+        {
+            self.juxtapose()?;
+            return self.atom(Node::Unit(unit));
+        }
+        if run.len() > 3 || is_word(run) {
+            return self.word(run);
+        }
+        for i in 0..run.len() {
+            self.juxtapose()?;
+            let node = match &run[i..=i] {
+                "i" => Node::Imaginary,
+                "e" => Node::Euler,
+                letter => Node::Sym(self.arena.symbol(letter)),
+            };
+            self.atom(node)?;
+        }
+        Ok(())
+    }
+
+    /// A unit may follow: the item ends with a number, a constant or another unit.
+    fn measurable(&self) -> bool {
+        self.last_value().is_some_and(|id| {
+            !self.arena.any(id, |n| matches!(n, Node::Sym(_) | Node::Text(_))) && self.arena.is_scalar(id)
+        })
+    }
+
+    /// `km/h`: after a unit and a slash, a letter is a unit.
+    fn unit_after_slash(&self) -> bool {
+        self.expecting()
+            && matches!(self.top_op(), Some(Op::Div))
+            && self.last_value().is_some_and(|id| self.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Label(_))))
+    }
+
+    fn word(&mut self, word: &'a str) -> Result<(), Fault> {
+        let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
+        if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
+            if let Some((unit, power)) = self.area_or_volume(word) {
+                self.juxtapose()?;
+                let base = self.arena.push(Node::Unit(unit))?;
+                let exponent = self.arena.push(Node::Num(Q::int(power)))?;
+                let id = self.arena.push(Node::Pow(base, exponent))?;
+                return self.operand(id, false);
+            }
+            if let Some(unit) = units::find(word) {
+                self.juxtapose()?;
+                return self.atom(Node::Unit(unit));
+            }
+        }
+        if !self.expecting() {
+            // Chemistry and counting: "495 cookies", "18 integers".
+            if let Some(last) = self.last_value()
+                && let Node::Text(index) = self.arena.node(last)
+            {
+                let index = *index as usize;
+                let text = &mut self.arena.texts[index];
+                if text.len() > 4000 {
+                    return Err(Fault::Prose);
+                }
+                text.push(' ');
+                text.push_str(word);
+                return Ok(());
+            }
+            if !self.labels_only_follow() {
+                self.prose = true;
+            }
+            let label = super::super::ast::hash_name(&word.to_lowercase());
+            self.juxtapose()?;
+            return self.atom(Node::Label(label));
+        }
+        if self.in_label_brackets() {
+            let node = match units::find(word) {
+                Some(unit) => Node::Unit(unit),
+                None => Node::Label(super::super::ast::hash_name(&word.to_lowercase())),
+            };
+            return self.atom(node);
+        }
+        let id = self.arena.text(word.to_string())?;
+        self.operand(id, false)
+    }
+
+    /// "9 (apples)": a bracket right behind a number that begins with a word.
+    fn in_label_brackets(&self) -> bool {
+        let frame = self.top();
+        if frame.kind != Kind::Delim(Delim::Paren) || frame.arg.is_some() || self.values.len() > frame.values {
+            return false;
+        }
+        let Some(parent) = self.frames.len().checked_sub(2).map(|i| self.frames[i]) else { return false };
+        frame.values > parent.values
+            && matches!(self.ops.last(), Some(Op::Mul))
+            && self.arena.is_scalar(self.values[frame.values - 1])
+            && !self.arena.any(self.values[frame.values - 1], |n| matches!(n, Node::Sym(_)))
+    }
+
+    /// "square feet", "cubic cm": the unit after this word and its power.
+    fn area_or_volume(&mut self, word: &str) -> Option<(super::super::ast::Unit, i64)> {
+        let power = match word {
+            "square" | "sq" | "平方" => 2,
+            "cubic" | "cu" | "立方" => 3,
+            _ => {
+                let (power, rest) = word
+                    .strip_prefix("平方")
+                    .map(|rest| (2, rest))
+                    .or_else(|| word.strip_prefix("立方").map(|rest| (3, rest)))?;
+                return units::find(rest).map(|unit| (unit, power));
+            }
+        };
+        let Some(Tok::Word(next) | Tok::Run(next)) = self.peek() else { return None };
+        let unit = units::find(next)?;
+        self.at += 1;
+        Some((unit, power))
+    }
+
+    /// From here to the end of the item come only words and punctuation.
+    fn labels_only_follow(&self) -> bool {
+        let mut closed = false;
+        for token in &self.tokens[self.at..] {
+            match &token.tok {
+                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Rel(_) => return true,
+                Tok::Close(_) => closed = true,
+                Tok::Word(_) | Tok::Run(_) | Tok::Div | Tok::Caret | Tok::Percent | Tok::Prime | Tok::Times => {}
+                Tok::Num(lit) if lit.plain && lit.raw.len() == 1 => {}
+                Tok::Open(Delim::Group | Delim::Paren) | Tok::Sym(_) => {}
+                _ => return closed,
+            }
+        }
+        true
+    }
+}
+
+fn inverse(callee: Callee) -> Option<Func> {
+    let Callee::Func(func) = callee else { return None };
+    Some(match func {
+        Func::Sin => Func::Asin,
+        Func::Cos => Func::Acos,
+        Func::Tan => Func::Atan,
+        Func::Cot => Func::Acot,
+        Func::Sec => Func::Asec,
+        Func::Csc => Func::Acsc,
+        Func::Sinh => Func::Asinh,
+        Func::Cosh => Func::Acosh,
+        Func::Tanh => Func::Atanh,
+        _ => return None,
+    })
+}
+
+/// Short runs that are English words rather than products of letters.
+fn is_word(run: &str) -> bool {
+    const WORDS: &str = "yes no Yes No YES NO the The for all any are not DNE dne \
+        Sat Sun Mon Tue Wed Thu Fri Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
+    run.len() > 1 && WORDS.split(' ').any(|word| word == run)
+}

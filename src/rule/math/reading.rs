@@ -1,0 +1,186 @@
+//! One answer, read: its expression, its exact values and its normal text, ready to compare many times.
+
+use super::ast::{Arena, Id, Node};
+use super::budget::{Budget, Stop};
+use super::clean::clean;
+use super::eval::exact;
+use super::lex::Commas;
+use super::number::Q;
+use super::parse::{self, Fault};
+use super::text;
+
+/// Longest answer looked at, in bytes.
+pub const MAX_ANSWER: usize = 200_000;
+/// Longest answer whose words are compared, in bytes.
+const MAX_TEXT: usize = 20_000;
+
+/// A parsed answer.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub arena: Arena,
+    pub root: Id,
+    /// The rational value of each node that has one.
+    pub exact: Vec<Option<Q>>,
+    /// Normal text of the whole answer.
+    pub text: String,
+    /// The answer as given, without delimiters.
+    pub source: String,
+    pub ambiguous_comma: bool,
+    pub commas: Commas,
+}
+
+/// Why an answer has no reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    Empty,
+    Syntax,
+    Budget,
+}
+
+impl Reading {
+    /// Reads an answer.
+    pub fn new(answer: &str, commas: Commas, budget: &mut Budget) -> Result<Reading, Unread> {
+        let source = strip(answer);
+        if source.is_empty() {
+            return Err(Unread::Empty);
+        }
+        if source.len() > MAX_ANSWER {
+            return Err(Unread::Budget);
+        }
+        if let Some(value) = plain_integer(source) {
+            return Ok(Reading::of_number(source, value, commas));
+        }
+        let cleaned = clean(source);
+        let cleaned = strip(&cleaned);
+        let mut arena = Arena::default();
+        let parsed = parse::parse(cleaned, commas, &mut arena, budget);
+        let text = if cleaned.len() <= MAX_TEXT { text::normalise(cleaned) } else { String::new() };
+        let (root, ambiguous_comma) = match parsed {
+            Ok(parsed) => (parsed.root, parsed.ambiguous_comma),
+            Err(Fault::Budget) => return Err(Unread::Budget),
+            Err(Fault::Prose | Fault::Syntax) => {
+                if !wordy(cleaned) && text::choice(&text).is_none() && !whole_formula(cleaned) {
+                    return Err(Unread::Syntax);
+                }
+                arena.clear();
+                (arena.text(text.clone()).map_err(|_| Unread::Budget)?, false)
+            }
+        };
+        let exact = match exact::fold(&arena, budget) {
+            Ok(exact) => exact,
+            Err(Stop::Budget) => return Err(Unread::Budget),
+            Err(_) => Vec::new(),
+        };
+        Ok(Reading { arena, root, exact, text, source: source.to_string(), ambiguous_comma, commas })
+    }
+
+    fn of_number(source: &str, value: i64, commas: Commas) -> Reading {
+        let mut arena = Arena::default();
+        let root = arena.push(Node::Num(Q::int(value))).unwrap_or(0);
+        Reading {
+            arena,
+            root,
+            exact: vec![Some(Q::int(value))],
+            text: source.to_string(),
+            source: source.to_string(),
+            ambiguous_comma: false,
+            commas,
+        }
+    }
+
+    pub fn node(&self, id: Id) -> &Node {
+        self.arena.node(id)
+    }
+
+    pub fn value(&self, id: Id) -> Option<&Q> {
+        self.exact.get(id as usize).and_then(Option::as_ref)
+    }
+
+    /// True if the answer is a formula that is only understood as text: an integral, a limit.
+    pub fn is_opaque(&self) -> bool {
+        self.is_text() && !wordy(&self.source) && text::choice(&self.text).is_none()
+    }
+
+    /// True if the whole answer is words.
+    pub fn is_text(&self) -> bool {
+        matches!(self.node(self.root), Node::Text(_))
+    }
+}
+
+/// Commands and balanced braces: a formula beyond the parser, to be compared as text.
+fn whole_formula(text: &str) -> bool {
+    let mut depth = 0i32;
+    let mut commands = 0;
+    let mut previous = ' ';
+    for c in text.chars() {
+        match c {
+            '{' if previous != '\\' => depth += 1,
+            '}' if previous != '\\' => depth -= 1,
+            c if c.is_ascii_alphabetic() && previous == '\\' => commands += 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return false;
+        }
+        previous = c;
+    }
+    depth == 0 && commands > 0 && !matches!(previous, '+' | '-' | '=' | '^' | '_' | '/' | ',')
+}
+
+/// At least one word of two letters, so that stray symbols are no answer in words.
+fn wordy(text: &str) -> bool {
+    let mut run = 0;
+    let mut command = false;
+    for c in text.chars() {
+        if c.is_alphabetic() {
+            run += 1;
+            if !command && (run >= 2 || !c.is_ascii()) {
+                return true;
+            }
+        } else {
+            (run, command) = (0, c == '\\');
+        }
+    }
+    false
+}
+
+/// An ASCII integer of at most 18 digits.
+pub fn plain_integer(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || digits.len() > 18 {
+        return None;
+    }
+    let mut value = 0i64;
+    for b in digits.bytes() {
+        if !b.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + i64::from(b - b'0');
+    }
+    Some(if digits.len() < text.len() { -value } else { value })
+}
+
+/// Without math delimiters, Markdown and sentence punctuation around it.
+pub fn strip(text: &str) -> &str {
+    let mut s = text.trim();
+    loop {
+        let before = s;
+        s = s.trim_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '`' | '"' | '\u{200b}' | '\u{feff}'));
+        s = s.trim_end_matches(['.', ',', ';', ':', '。', '，', '；']).trim_end();
+        if s.ends_with('\\') && !s.ends_with("\\\\") {
+            s = &s[..s.len() - 1];
+        }
+        for (open, close) in [("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)")] {
+            if let Some(inner) = s.strip_prefix(open).and_then(|t| t.strip_suffix(close))
+                && !inner.contains('$')
+                && !inner.contains(close)
+                && !(open == "$" && inner.ends_with('\\'))
+            {
+                s = inner;
+            }
+        }
+        if s == before {
+            return s;
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Answers in words: one normal form for comparison.
+
+/// Lower case, no LaTeX dressing, no articles, no punctuation at the ends.
+pub fn normalise(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix('\\') {
+            let len = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let name = &after[..len];
+            if len == 0 {
+                let skip = after.chars().next().map_or(0, char::len_utf8);
+                // Escaped signs stay, spacing commands become a blank.
+                match &after[..skip] {
+                    "%" | "$" | "{" | "}" | "&" => out.push_str(&after[..skip]),
+                    _ => out.push(' '),
+                }
+                rest = &after[skip..];
+                continue;
+            }
+            if !is_dressing(name) {
+                out.push(' ');
+                out.push_str(name);
+                out.push(' ');
+            }
+            rest = &after[len..];
+            continue;
+        }
+        match c {
+            '$' | '{' | '}' | '*' | '"' | '`' | '~' => out.push(' '),
+            c => out.extend(c.to_lowercase()),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    let words: Vec<&str> = out
+        .split_whitespace()
+        .map(|w| w.trim_matches(|c: char| matches!(c, '.' | ',' | ';' | ':' | '!' | '?')))
+        .filter(|w| !w.is_empty())
+        .collect();
+    // An article needs a noun; a lone "a" is an answer.
+    let article = matches!(words[..], ["the" | "a" | "an", noun, ..] if noun.chars().count() >= 3);
+    words[usize::from(article)..].join(" ")
+}
+
+fn is_dressing(name: &str) -> bool {
+    matches!(
+        name,
+        "text"
+            | "mbox"
+            | "textbf"
+            | "textit"
+            | "textrm"
+            | "mathrm"
+            | "mathbf"
+            | "rm"
+            | "bf"
+            | "operatorname"
+            | "left"
+            | "right"
+            | "quad"
+            | "qquad"
+            | "displaystyle"
+            | "boxed"
+            | "fbox"
+            | "emph"
+            | "big"
+            | "Big"
+    )
+}
+
+/// The letter of a multiple-choice answer: `B`, `(B)`, `B.`, `(B) 12`.
+pub fn choice(normal: &str) -> Option<char> {
+    let inner = normal.strip_prefix("option ").or_else(|| normal.strip_prefix("choice ")).unwrap_or(normal);
+    let open = inner.strip_prefix('(').unwrap_or(inner);
+    let letter = open.chars().next().filter(|c| ('a'..='j').contains(c))?;
+    let rest = &open[1..];
+    let closed = rest.strip_prefix(')').or_else(|| rest.strip_prefix(':')).or_else(|| rest.strip_prefix('.'));
+    match closed {
+        Some(_) => Some(letter),
+        None if rest.is_empty() && open.len() == inner.len() => Some(letter),
+        None => None,
+    }
+}
+
+/// What follows the letter of a multiple-choice answer, as written: `12` in `\text{(B) }12`.
+pub fn behind_choice(text: &str) -> Option<&str> {
+    let at = text.find(')').filter(|&at| at <= 16)?;
+    let letter = text[..at].chars().rfind(|c| !matches!(c, '(' | '{' | ' ' | '*'))?;
+    let before = text[..at].trim_end_matches(letter);
+    let rest = text[at + 1..].trim_start_matches(['}', ' ', '~', '*', ':', '$']).trim();
+    (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && !rest.is_empty()).then_some(rest)
+}
+
+/// True if two normal forms say the same.
+pub fn same(a: &str, b: &str) -> bool {
+    if a == b {
+        return !a.is_empty();
+    }
+    if let (Some(x), Some(y)) = (choice(a), choice(b)) {
+        // A letter alone stands for the letter with its text.
+        return x == y && (a.len() <= 3 || b.len() <= 3);
+    }
+    let squeeze =
+        |s: &str| s.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '(' | ')')).collect::<String>();
+    let (x, y) = (squeeze(a), squeeze(b));
+    !x.is_empty() && x == y
+}

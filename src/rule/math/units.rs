@@ -1,0 +1,149 @@
+//! The table of units: names, size, and dimension in base units.
+
+use super::ast::Unit;
+
+/// Base quantities, in the order of [`Entry::dims`].
+pub const BASES: usize = 11;
+
+/// Exponents of: metre, kilogram, second, ampere, kelvin, mole, dollar, euro, yuan, bit, radian.
+type Dims = [i8; BASES];
+
+const L: Dims = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const L2: Dims = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const L3: Dims = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const M: Dims = [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const T: Dims = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+const PER_T: Dims = [0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+const SPEED: Dims = [1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+const A: Dims = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+const K: Dims = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+const MOL: Dims = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
+const USD: Dims = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+const EUR: Dims = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+const CNY: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+const BIT: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+const RAD: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const FORCE: Dims = [1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
+const ENERGY: Dims = [2, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
+const POWER: Dims = [2, 1, -3, 0, 0, 0, 0, 0, 0, 0, 0];
+const PRESSURE: Dims = [-1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
+const VOLT: Dims = [2, 1, -3, -1, 0, 0, 0, 0, 0, 0, 0];
+const OHM: Dims = [2, 1, -3, -2, 0, 0, 0, 0, 0, 0, 0];
+const COULOMB: Dims = [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0];
+const FARAD: Dims = [-2, -1, 4, 2, 0, 0, 0, 0, 0, 0, 0];
+const TESLA: Dims = [0, 1, -2, -1, 0, 0, 0, 0, 0, 0, 0];
+
+/// One unit: `scale.0 / scale.1` times the base units raised to `dims`.
+pub struct Entry {
+    /// Names separated by blanks, singular and plural, in lower case unless case matters.
+    pub names: &'static str,
+    pub scale: (i64, i64),
+    pub dims: Dims,
+}
+
+const fn unit(names: &'static str, scale: (i64, i64), dims: Dims) -> Entry {
+    Entry { names, scale, dims }
+}
+
+/// Every unit the rule converts. Scales are exact by definition.
+pub static TABLE: &[Entry] = &[
+    // Length
+    unit("m meter meters metre metres 米", (1, 1), L),
+    unit("km kilometer kilometers kilometre kilometres 千米 公里", (1000, 1), L),
+    unit("cm centimeter centimeters centimetre centimetres 厘米", (1, 100), L),
+    unit("dm decimeter decimeters decimetre decimetres 分米", (1, 10), L),
+    unit("mm millimeter millimeters millimetre millimetres 毫米", (1, 1000), L),
+    unit("µm μm um micrometer micrometers micron microns", (1, 1_000_000), L),
+    unit("nm nanometer nanometers", (1, 1_000_000_000), L),
+    unit("in inch inches", (254, 10_000), L),
+    unit("ft foot feet", (3048, 10_000), L),
+    unit("yd yds yard yards", (9144, 10_000), L),
+    unit("mi mile miles", (1_609_344, 1000), L),
+    // Area and volume
+    unit("ha hectare hectares", (10_000, 1), L2),
+    unit("acre acres", (40_468_564_224, 10_000_000), L2),
+    unit("L l liter liters litre litres 升", (1, 1000), L3),
+    unit("mL ml milliliter milliliters millilitre millilitres 毫升", (1, 1_000_000), L3),
+    unit("gal gallon gallons", (3_785_411_784, 1_000_000_000_000), L3),
+    unit("qt quart quarts", (946_352_946, 1_000_000_000_000), L3),
+    unit("pint pints", (473_176_473, 1_000_000_000_000), L3),
+    // Mass
+    unit("kg kilogram kilograms 千克 公斤", (1, 1), M),
+    unit("g gram grams 克", (1, 1000), M),
+    unit("mg milligram milligrams", (1, 1_000_000), M),
+    unit("t ton tons tonne tonnes 吨", (1000, 1), M),
+    unit("lb lbs pound pounds", (45_359_237, 100_000_000), M),
+    unit("oz ounce ounces", (45_359_237, 1_600_000_000), M),
+    // Time
+    unit("s sec secs second seconds 秒", (1, 1), T),
+    unit("ms millisecond milliseconds", (1, 1000), T),
+    unit("min mins minute minutes 分钟", (60, 1), T),
+    unit("h hr hrs hour hours 小时", (3600, 1), T),
+    unit("day days 天", (86_400, 1), T),
+    unit("week weeks 周", (604_800, 1), T),
+    unit("month months 个月", (2_629_746, 1), T),
+    unit("yr yrs year years 年", (31_556_952, 1), T),
+    unit("Hz hz hertz", (1, 1), PER_T),
+    unit("kHz khz", (1000, 1), PER_T),
+    unit("MHz", (1_000_000, 1), PER_T),
+    unit("mph", (1_609_344, 3_600_000), SPEED),
+    unit("kmh kph", (1000, 3600), SPEED),
+    // Mechanics, heat, electricity
+    unit("N newton newtons", (1, 1), FORCE),
+    unit("kN", (1000, 1), FORCE),
+    unit("J joule joules", (1, 1), ENERGY),
+    unit("kJ kilojoule kilojoules", (1000, 1), ENERGY),
+    unit("cal calorie calories", (4184, 1000), ENERGY),
+    unit("kcal", (4184, 1), ENERGY),
+    unit("erg ergs", (1, 10_000_000), ENERGY),
+    unit("W watt watts", (1, 1), POWER),
+    unit("kW kilowatt kilowatts", (1000, 1), POWER),
+    unit("Pa pascal pascals", (1, 1), PRESSURE),
+    unit("kPa", (1000, 1), PRESSURE),
+    unit("atm", (101_325, 1), PRESSURE),
+    unit("A ampere amperes amp amps", (1, 1), A),
+    unit("V volt volts", (1, 1), VOLT),
+    unit("Ω ohm ohms", (1, 1), OHM),
+    unit("C coulomb coulombs", (1, 1), COULOMB),
+    unit("F farad farads", (1, 1), FARAD),
+    unit("T tesla", (1, 1), TESLA),
+    unit("K kelvin kelvins", (1, 1), K),
+    unit("mol mole moles", (1, 1), MOL),
+    unit("bit bits", (1, 1), BIT),
+    unit("byte bytes", (8, 1), BIT),
+    // Money
+    unit("$ dollar dollars usd USD 美元", (1, 1), USD),
+    unit("¢ cent cents", (1, 100), USD),
+    unit("€ euro euros eur EUR 欧元", (1, 1), EUR),
+    unit("¥ yuan rmb RMB CNY 元 块", (1, 1), CNY),
+    unit("角", (1, 10), CNY),
+    unit("分", (1, 100), CNY),
+    // Angle
+    unit("rad rads radian radians", (1, 1), RAD),
+];
+
+/// The unit of this name.
+pub fn find(name: &str) -> Option<Unit> {
+    position(name).map(|i| Unit { index: i as u16 })
+}
+
+fn position(name: &str) -> Option<usize> {
+    if name.is_empty() || name.len() > 24 {
+        return None;
+    }
+    let exact = |wanted: &str| TABLE.iter().position(|e| e.names.split(' ').any(|n| n == wanted));
+    exact(name).or_else(|| {
+        let lower = name.to_lowercase();
+        if lower.len() > 2 && lower != name { exact(&lower) } else { None }
+    })
+}
+
+/// True if the unit goes by this name.
+pub fn is_named(unit: Unit, name: &str) -> bool {
+    entry(unit).names.split(' ').any(|n| n == name)
+}
+
+/// Size and dimension of a unit.
+pub fn entry(unit: Unit) -> &'static Entry {
+    &TABLE[unit.index as usize]
+}

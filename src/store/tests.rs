@@ -1,0 +1,249 @@
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::schema::{DatasetKind, Outcome, Row, Score, VerdictRow};
+
+fn verdict(i: u32) -> VerdictRow {
+    VerdictRow {
+        prompt_id: crate::seed::content_id([&(i / 4).to_le_bytes()[..]]),
+        sample_index: i % 4,
+        completion_id: crate::seed::content_id([&i.to_be_bytes()[..]]),
+        reward: (!i.is_multiple_of(3)).then_some(f64::from(i)),
+        outcome: Outcome::ALL[i as usize % 3],
+        reason: "not_equal".into(),
+        scores: (0..i % 3)
+            .map(|k| Score {
+                rule: "math".into(),
+                score: Some(f64::from(k)),
+                outcome: Outcome::Wrong,
+                reason: "x".into(),
+                evidence: None,
+            })
+            .collect(),
+        rules_digest: "r".into(),
+    }
+}
+
+fn rows(range: std::ops::Range<u32>) -> Vec<VerdictRow> {
+    range.map(verdict).collect()
+}
+
+fn write(folder: &Path, index: usize, rows: &[VerdictRow], options: WriterOptions) -> ShardInfo {
+    let mut writer = ShardWriter::create(&folder.into(), index, DatasetKind::Verdicts, options).unwrap();
+    writer.push_rows(rows).unwrap();
+    writer.finish().unwrap()
+}
+
+fn small_groups() -> WriterOptions {
+    WriterOptions { group_rows: 2048, ..WriterOptions::default() }
+}
+
+fn read_all(folder: &Path) -> crate::Result<Vec<VerdictRow>> {
+    Dataset::open(&folder.into())?.rows_of::<VerdictRow>().collect()
+}
+
+#[test]
+fn shards_read_back_as_written_and_the_digest_is_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (rows(0..5000), rows(5000..5003));
+    let infos = vec![write(folder.path(), 0, &a, small_groups()), write(folder.path(), 1, &b, small_groups())];
+    let bytes = fs::read(folder.path().join("part-00000.parquet")).unwrap();
+    assert_eq!(infos[0].blake3, blake3::hash(&bytes).to_hex().to_string());
+    assert_eq!((infos[0].rows, infos[0].bytes), (5000, bytes.len() as u64));
+    Manifest::new("v", "verify", Some(DatasetKind::Verdicts), "f", infos).commit(&folder.path().into()).unwrap();
+
+    let dataset = Dataset::open(&folder.path().into()).unwrap();
+    assert_eq!(dataset.kind().unwrap(), Some(DatasetKind::Verdicts));
+    assert_eq!(dataset.require_rows().unwrap(), 5003);
+    assert_eq!(dataset.shards()[0].parquet_metadata().unwrap().num_row_groups(), 3);
+    assert!(dataset.shards().iter().all(|shard| shard.verify_digest().unwrap()));
+    assert_eq!(read_all(folder.path()).unwrap(), [a, b].concat());
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_how_the_rows_were_pushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = rows(0..5000);
+    let whole = write(folder.path(), 0, &rows, small_groups());
+    for size in [1, 7, 1000, 1024, 3000] {
+        let mut writer = ShardWriter::create(&folder.path().into(), 1, DatasetKind::Verdicts, small_groups()).unwrap();
+        for rows in rows.chunks(size) {
+            writer.push(&VerdictRow::to_batch(rows)).unwrap();
+        }
+        assert_eq!(writer.finish().unwrap().blake3, whole.blake3, "pushed {size} at a time");
+    }
+}
+
+#[test]
+fn a_writer_that_does_not_finish_leaves_nothing_and_leftovers_are_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::from(folder.path());
+    let mut writer = ShardWriter::create(&location, 0, DatasetKind::Verdicts, WriterOptions::default()).unwrap();
+    writer.push_rows(&rows(0..10)).unwrap();
+    assert_eq!(sweep_unfinished(&location).unwrap(), 0, "a live writer's file is left alone");
+    drop(writer);
+    assert!(location.list().unwrap().is_empty());
+    fs::write(folder.path().join("part-00003.parquet.tmp-1-1"), "half").unwrap();
+    let error = Dataset::open(&location).unwrap_err().render(false);
+    assert!(error.contains("did not finish"), "{error}");
+    assert_eq!(sweep_unfinished(&location).unwrap(), 1);
+    assert!(location.list().unwrap().is_empty());
+}
+
+#[test]
+fn columns_are_projected_in_the_order_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0, &rows(0..100), WriterOptions::default());
+    let dataset = Dataset::open(&folder.path().into()).unwrap();
+    let batch = dataset.batches(Some(DatasetKind::Verdicts), Some(&["reward", "prompt_id"])).next().unwrap().unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["reward", "prompt_id"]);
+}
+
+#[test]
+fn hugging_face_layout_opens_by_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = |split: &str| WriterOptions {
+        naming: Naming::HuggingFace { split: split.into(), shards: 1 },
+        ..WriterOptions::default()
+    };
+    write(folder.path(), 0, &rows(0..5), options("train"));
+    write(folder.path(), 0, &rows(5..7), options("validation"));
+    let dataset = Dataset::open(&folder.path().into()).unwrap();
+    assert_eq!(dataset.rows().unwrap(), 7);
+    assert_eq!(dataset.split("train").shards()[0].name(), "data/train-00000-of-00001.parquet");
+    assert_eq!(dataset.split("validation").rows().unwrap(), 2);
+}
+
+#[test]
+fn broken_files_are_named_and_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0, &rows(0..3000), small_groups());
+    let file = folder.path().join("part-00000.parquet");
+    let good = fs::read(&file).unwrap();
+    let middle_flipped = {
+        let mut bytes = good.clone();
+        bytes.iter_mut().take(good.len() / 2).skip(good.len() / 8).for_each(|byte| *byte ^= 0x5a);
+        bytes
+    };
+    let cases = [
+        ("empty", Vec::new(), "the file is empty"),
+        ("truncated", good[..good.len() / 2].to_vec(), "not a Parquet file"),
+        ("wrong magic", b"not parquet at all, but long enough".to_vec(), "not a Parquet file"),
+        ("flipped bytes", middle_flipped, "damaged"),
+    ];
+    for (name, bytes, wanted) in cases {
+        fs::write(&file, bytes).unwrap();
+        let error = read_all(folder.path()).unwrap_err().render(false);
+        assert!(error.contains(wanted) && error.contains("part-00000.parquet"), "{name}: {error}");
+        assert!(error.contains("hint:"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_or_resized_shard_of_a_manifest_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::from(folder.path());
+    let info = write(folder.path(), 0, &rows(0..3), WriterOptions::default());
+    let mut manifest = Manifest::new("v", "verify", Some(DatasetKind::Verdicts), "f", vec![info]);
+    manifest.drops.insert("too_long".into(), 4);
+    manifest.commit(&location).unwrap();
+    assert_eq!(Manifest::load(&location).unwrap().unwrap(), manifest);
+    let file = folder.path().join("part-00000.parquet");
+    fs::write(&file, "short").unwrap();
+    assert!(Dataset::open(&location).unwrap_err().to_string().contains("5 bytes where the manifest says"));
+    fs::remove_file(&file).unwrap();
+    assert!(Dataset::open(&location).unwrap_err().to_string().contains("missing"));
+    fs::write(folder.path().join(MANIFEST_FILE), "{\"format\": 9}").unwrap();
+    assert!(Manifest::load(&location).unwrap_err().to_string().contains("newer"));
+    fs::write(folder.path().join(MANIFEST_FILE), "{\"format\"").unwrap();
+    assert!(Manifest::load(&location).unwrap_err().to_string().contains("not a manifest"));
+}
+
+fn replayed(file: &Location) -> (Journal, Vec<Vec<u8>>) {
+    let mut records = Vec::new();
+    let journal = Journal::open(file, SyncPolicy::default(), |record| {
+        records.push(record.to_vec());
+        Ok(())
+    });
+    (journal.unwrap(), records)
+}
+
+#[test]
+fn a_journal_torn_at_any_byte_keeps_every_whole_record_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Location::from(folder.path().join("journal"));
+    let written = [b"first".to_vec(), Vec::new(), vec![7; 40]];
+    let (mut journal, _) = replayed(&file);
+    written.iter().for_each(|record| journal.append(record).unwrap());
+    drop(journal);
+    let bytes = fs::read(file.as_local().unwrap()).unwrap();
+    for cut in 0..=bytes.len() {
+        fs::write(file.as_local().unwrap(), &bytes[..cut]).unwrap();
+        let (mut journal, records) = replayed(&file);
+        assert_eq!(records, written[..records.len()], "cut at {cut}");
+        journal.append(b"next").unwrap();
+        drop(journal);
+        let (_, after) = replayed(&file);
+        assert_eq!(after.len(), records.len() + 1, "cut at {cut}");
+        assert_eq!(after.last().unwrap(), b"next");
+    }
+    fs::write(file.as_local().unwrap(), "somebody's notes").unwrap();
+    assert!(Journal::open(&file, SyncPolicy::default(), |_| Ok(())).is_err());
+}
+
+#[test]
+fn a_journal_has_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Location::from(folder.path().join("journal"));
+    let (_journal, _) = replayed(&file);
+    let error = Journal::open(&file, SyncPolicy::default(), |_| Ok(())).err().unwrap();
+    assert!(error.to_string().contains("another process"));
+}
+
+#[test]
+fn a_lookup_finds_every_row_and_decodes_each_block_once_in_file_order() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0, &rows(0..5000), small_groups());
+    write(folder.path(), 1, &rows(5000..6000), small_groups());
+    let dataset = Dataset::open(&folder.path().into()).unwrap();
+    let kind = Some(DatasetKind::Verdicts);
+    let lookup = Lookup::build(&dataset, kind, "completion_id", None).unwrap().with_cache_bytes(0);
+    for i in 0..6000 {
+        let row = verdict(i);
+        let (batch, at) = lookup.get(&row.completion_id).unwrap().unwrap();
+        assert_eq!(VerdictRow::from_batch(&batch.slice(at, 1)).unwrap(), [row]);
+    }
+    assert_eq!(lookup.blocks_decoded(), lookup.blocks() as u64);
+    assert!(lookup.get("nobody").unwrap().is_none());
+    let error = Lookup::build(&dataset, kind, "prompt_id", None).err().unwrap().to_string();
+    assert!(error.contains("twice: also in the same file, row 0") && error.contains("row 1"), "{error}");
+}
+
+#[test]
+fn locations_join_list_and_write_atomically() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::parse(&format!("file://{}", folder.path().display())).unwrap();
+    let file = location.join("a/b.txt");
+    assert!(!file.exists().unwrap());
+    file.write("one").unwrap();
+    file.write("two").unwrap();
+    assert_eq!(file.read().unwrap(), "two");
+    assert_eq!(location.list().unwrap(), [Entry { name: "a".into(), is_folder: true, bytes: 0 }]);
+    assert_eq!(location.join("a").list().unwrap().len(), 1);
+    file.delete().unwrap();
+    file.delete().unwrap();
+    assert!(file.read().unwrap_err().to_string().contains("no such file"));
+    assert_eq!(Location::parse("ftp://x/y").unwrap_err().exit_code(), 2);
+    assert_eq!(Location::parse("").unwrap_err().exit_code(), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_called_one() {
+    use std::io::Write;
+    let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let error = faults::io_error("write", "/dev/full", full.write_all(b"x").unwrap_err()).render(false);
+    assert!(error.contains("the disk is full") && error.contains("hint:"), "{error}");
+}

@@ -1,0 +1,314 @@
+//! Checkpoints: folders that appear whole or not at all.
+//!
+//! ```text
+//! ROOT/step-00000120/          renamed here when complete: that rename is the commit
+//!     checkpoint.json          the manifest: step, metric, every file with size and BLAKE3
+//!     trainer.json             counters and data position
+//!     model/                   weights and config in Hugging Face form; reference/ likewise
+//!     optimizer.safetensors    moments
+//! ROOT/.step-00000120.tmp      being written; removed when the folder is next opened
+//! ```
+//!
+//! Everything is flushed to disk before the rename, and the root folder after it, so a kill or a
+//! power cut at any moment leaves the previous checkpoints and nothing half-written under a name
+//! that is read.
+
+mod tensors;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+pub use tensors::{TensorReader, write_tensors};
+
+use crate::error::{Context, Error, Result};
+
+/// A folder of checkpoints of one run.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    root: PathBuf,
+    /// Newest checkpoints kept; at least 1.
+    keep_last: usize,
+}
+
+/// One committed checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub path: PathBuf,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// What held-out evaluation gave at this step, higher is better; `None` if it was not evaluated.
+    pub metric: Option<f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    version: u32,
+    step: u64,
+    metric: Option<f64>,
+    files: Vec<FileEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileEntry {
+    /// Path below the checkpoint, `/` between folders.
+    name: String,
+    bytes: u64,
+    blake3: String,
+}
+
+const MANIFEST: &str = "checkpoint.json";
+const VERSION: u32 = 1;
+
+impl Checkpoints {
+    /// Opens or makes the folder and removes what an interrupted write left. One process at a time.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(root: impl Into<PathBuf>, keep_last: usize) -> Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root).or_fail(|| "cannot make the checkpoint folder".into()).map_err(|e| at(e, &root))?;
+        for (name, path) in entries(&root)? {
+            if name.starts_with(".step-") {
+                fs::remove_dir_all(&path)
+                    .or_fail(|| "cannot remove an unfinished checkpoint".into())
+                    .map_err(|e| at(e, &path))?;
+            }
+        }
+        Ok(Checkpoints { root, keep_last: keep_last.max(1) })
+    }
+
+    /// Commits what `write` puts into the folder it is given, then removes checkpoints that are
+    /// neither among the newest nor the best by metric.
+    ///
+    /// # Errors
+    /// When `write` fails or the disk does; the checkpoints committed before are untouched.
+    pub fn commit(
+        &self,
+        step: u64,
+        metric: Option<f64>,
+        write: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Checkpoint> {
+        let path = self.root.join(format!("step-{step:08}"));
+        let temporary = self.root.join(format!(".step-{step:08}.tmp"));
+        let disk = |result: io::Result<()>| {
+            result.or_fail(|| format!("cannot write the checkpoint of step {step}")).map_err(|e| at(e, &temporary))
+        };
+        if temporary.exists() {
+            disk(fs::remove_dir_all(&temporary))?;
+        }
+        disk(fs::create_dir_all(&temporary))?;
+        write(&temporary)?;
+        let mut files = Vec::new();
+        list_files(&temporary, "", &mut files)?;
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let manifest = Manifest { version: VERSION, step, metric, files };
+        let text = serde_json::to_vec_pretty(&manifest).or_fail(|| "cannot encode a checkpoint's manifest".into())?;
+        disk(fs::write(temporary.join(MANIFEST), text))?;
+        disk(sync(&temporary.join(MANIFEST)).and_then(|()| sync(&temporary)))?;
+        if path.exists() {
+            // A step done again after a resume: the old folder steps aside first.
+            let aside = self.root.join(format!(".step-{step:08}.old"));
+            disk(fs::rename(&path, &aside))?;
+            disk(fs::rename(&temporary, &path).and_then(|()| sync(&self.root)))?;
+            disk(fs::remove_dir_all(&aside))?;
+        } else {
+            disk(fs::rename(&temporary, &path).and_then(|()| sync(&self.root)))?;
+        }
+        self.prune()?;
+        Ok(Checkpoint { path, step, metric })
+    }
+
+    /// All committed checkpoints by rising step. Folders without a readable manifest are not
+    /// checkpoints and are passed over.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<Checkpoint>> {
+        let mut found = Vec::new();
+        for (name, path) in entries(&self.root)? {
+            if name.starts_with("step-")
+                && let Ok(manifest) = read_manifest(&path)
+            {
+                found.push(Checkpoint { path, step: manifest.step, metric: manifest.metric });
+            }
+        }
+        found.sort_by_key(|c| c.step);
+        Ok(found)
+    }
+
+    /// The checkpoint to resume from.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn latest(&self) -> Result<Option<Checkpoint>> {
+        Ok(self.list()?.pop())
+    }
+
+    /// The checkpoint with the highest metric, the earliest among equals.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn best(&self) -> Result<Option<Checkpoint>> {
+        Ok(best_of(&self.list()?).cloned())
+    }
+
+    fn prune(&self) -> Result<()> {
+        let all = self.list()?;
+        let best = best_of(&all);
+        let old = &all[..all.len().saturating_sub(self.keep_last)];
+        for checkpoint in old.iter().filter(|c| Some(*c) != best) {
+            fs::remove_dir_all(&checkpoint.path)
+                .or_fail(|| "cannot remove an old checkpoint".into())
+                .map_err(|e| at(e, &checkpoint.path))?;
+        }
+        Ok(())
+    }
+}
+
+impl Checkpoint {
+    /// Checks every file against the manifest's sizes and digests.
+    ///
+    /// # Errors
+    /// Names the first file that is missing or differs.
+    pub fn verify(&self) -> Result<()> {
+        for entry in read_manifest(&self.path)?.files {
+            let path = self.path.join(&entry.name);
+            let hint = "remove this checkpoint's folder to resume from the one before";
+            let (bytes, blake3) = digest(&path).map_err(|e| e.hint(hint))?;
+            if (bytes, &blake3) != (entry.bytes, &entry.blake3) {
+                return Err(Error::new("a checkpoint's file is damaged").in_file(path.display()).hint(hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn best_of(all: &[Checkpoint]) -> Option<&Checkpoint> {
+    let scored = all.iter().filter(|c| c.metric.is_some_and(f64::is_finite));
+    scored.fold(
+        None,
+        |best: Option<&Checkpoint>, c| if best.is_none_or(|b| c.metric > b.metric) { Some(c) } else { best },
+    )
+}
+
+fn at(error: Error, path: &Path) -> Error {
+    error.in_file(path.display())
+}
+
+fn entries(root: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let read = || -> io::Result<Vec<_>> {
+        fs::read_dir(root)?.map(|e| e.map(|e| (e.file_name().to_string_lossy().into_owned(), e.path()))).collect()
+    };
+    let mut found = read().or_fail(|| "cannot read the checkpoint folder".into()).map_err(|e| at(e, root))?;
+    found.sort();
+    Ok(found)
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest> {
+    let file = path.join(MANIFEST);
+    let text = fs::read(&file).or_fail(|| "cannot read a checkpoint's manifest".into()).map_err(|e| at(e, &file))?;
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .or_fail(|| "a checkpoint's manifest is malformed".into())
+        .map_err(|e| at(e, &file))?;
+    if manifest.version != VERSION {
+        return Err(Error::new(format!("a checkpoint of version {}; this program reads {VERSION}", manifest.version))
+            .in_file(file.display()));
+    }
+    Ok(manifest)
+}
+
+/// Flushes and lists every file below `folder`.
+fn list_files(folder: &Path, prefix: &str, files: &mut Vec<FileEntry>) -> Result<()> {
+    for (name, path) in entries(folder)? {
+        let name = format!("{prefix}{name}");
+        if path.is_dir() {
+            list_files(&path, &format!("{name}/"), files)?;
+        } else {
+            sync(&path).or_fail(|| "cannot flush a checkpoint's file".into()).map_err(|e| at(e, &path))?;
+            let (bytes, blake3) = digest(&path)?;
+            files.push(FileEntry { name, bytes, blake3 });
+        }
+    }
+    sync(folder).or_fail(|| "cannot flush a checkpoint's folder".into()).map_err(|e| at(e, folder))
+}
+
+/// Size and BLAKE3 of a file.
+fn digest(path: &Path) -> Result<(u64, String)> {
+    let read = || -> io::Result<_> {
+        let mut hasher = blake3::Hasher::new();
+        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+        Ok((bytes, hasher.finalize().to_hex().to_string()))
+    };
+    read().or_fail(|| "cannot read a checkpoint's file".into()).map_err(|e| at(e, path))
+}
+
+/// Flushes a file or, where the system allows, a folder to disk.
+fn sync(path: &Path) -> io::Result<()> {
+    if cfg!(unix) || path.is_file() { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file_of(text: &str) -> impl FnOnce(&Path) -> Result<()> {
+        move |dir| fs::write(dir.join("weights"), text).or_fail(|| "write".into())
+    }
+
+    #[test]
+    fn the_newest_and_the_best_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path(), 2).unwrap();
+        for (step, metric) in [(1, None), (2, Some(0.9)), (3, Some(0.4)), (4, Some(f64::NAN)), (5, Some(0.5))] {
+            checkpoints.commit(step, metric.filter(|m: &f64| m.is_finite()), file_of("x")).unwrap();
+        }
+        let steps: Vec<u64> = checkpoints.list().unwrap().iter().map(|c| c.step).collect();
+        assert_eq!(steps, [2, 4, 5]);
+        assert_eq!(checkpoints.latest().unwrap().unwrap().step, 5);
+        assert_eq!(checkpoints.best().unwrap().unwrap().metric, Some(0.9));
+    }
+
+    #[test]
+    fn a_failed_or_killed_write_leaves_the_checkpoint_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path(), 1).unwrap();
+        checkpoints.commit(1, None, file_of("good")).unwrap();
+        let failed = checkpoints.commit(2, None, |dir| {
+            fs::write(dir.join("weights"), "half").unwrap();
+            Err(Error::new("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(checkpoints.latest().unwrap().unwrap().step, 1);
+        let reopened = Checkpoints::open(dir.path(), 1).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the half-written folder is gone");
+        reopened.latest().unwrap().unwrap().verify().unwrap();
+    }
+
+    #[test]
+    fn a_step_done_again_replaces_its_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path(), 3).unwrap();
+        checkpoints.commit(7, None, file_of("old")).unwrap();
+        let again = checkpoints.commit(7, Some(1.0), file_of("new")).unwrap();
+        assert_eq!(fs::read_to_string(again.path.join("weights")).unwrap(), "new");
+        assert_eq!(checkpoints.list().unwrap(), [again]);
+    }
+
+    #[test]
+    fn damage_is_found_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(dir.path(), 3).unwrap();
+        let checkpoint = checkpoints.commit(7, None, file_of("weights")).unwrap();
+        checkpoint.verify().unwrap();
+        fs::write(checkpoint.path.join("weights"), "wEights").unwrap();
+        assert!(checkpoint.verify().unwrap_err().to_string().contains("damaged"));
+        fs::remove_file(checkpoint.path.join("weights")).unwrap();
+        assert!(checkpoint.verify().is_err());
+        fs::write(checkpoint.path.join(MANIFEST), "{").unwrap();
+        assert_eq!(checkpoints.latest().unwrap(), None, "no readable manifest, no checkpoint");
+    }
+}

@@ -1,0 +1,160 @@
+//! The settings of GRPO training.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::advantage::{AdvantageKind, OverlongPenalty};
+use super::super::objective::GrpoConfig;
+use super::super::optimizer::OptimizerConfig;
+use super::super::schedule::Schedule;
+use crate::error::{Error, Result};
+
+/// Settings of [`super::GrpoTrainer`]. The defaults are the paper's R1-Zero run: rollouts of 512
+/// prompts (× 16 completions) cut into 16 minibatches, one epoch, learning rate 3e-6, KL 0.001, the
+/// reference replaced every 400 steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpoTrainerConfig {
+    /// Optimizer steps of the run.
+    pub steps: u64,
+    /// Prompts (groups) of a rollout batch.
+    pub prompts_per_rollout: usize,
+    /// Optimizer steps an epoch over a rollout batch; its completions are split among them at random.
+    pub minibatches: usize,
+    /// Passes over a rollout batch.
+    pub epochs: usize,
+    pub objective: GrpoConfig,
+    pub advantage: AdvantageKind,
+    pub schedule: Schedule,
+    pub optimizer: OptimizerConfig,
+    /// Where log π_old comes from.
+    pub old_logprobs: OldLogprobs,
+    /// Optimizer steps between replacements of the reference by the policy. 0 keeps the first.
+    pub reference_refresh: u64,
+    /// Soft penalty on completions near the token limit, added to the reward. Off if absent.
+    pub overlong: Option<OverlongPenalty>,
+    /// Leave completions that were cut at the token limit out of the loss. They still count in
+    /// their group's mean and deviation (DAPO's overlong filtering).
+    pub mask_truncated: bool,
+    /// Leave groups whose rewards do not vary out of the batch and its normaliser. Otherwise they
+    /// count with advantage 0, as in the paper.
+    pub drop_without_variance: bool,
+    /// Replaces groups without variance by asking more prompts, at most this many times a rollout
+    /// batch (DAPO's dynamic sampling). 0 is off; above 0 implies `drop_without_variance`.
+    pub refill_rounds: u32,
+    /// Groups sampled more than this many optimizer steps ago are dropped. Off if absent.
+    pub staleness_limit: Option<u64>,
+    /// Tokens of a micro-batch: bounds memory, changes nothing else.
+    pub tokens_per_microbatch: usize,
+    /// Visit prompts in a new order every epoch.
+    pub shuffle: bool,
+    pub seed: u64,
+}
+
+/// Where π_old, the policy that ratios compare with, gets its logprobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OldLogprobs {
+    /// A forward pass of the policy before a rollout batch's first update. Right for rollouts of
+    /// any engine, together with [`GrpoConfig::correction`]. The first minibatch costs none.
+    #[default]
+    Recompute,
+    /// The sampler's own, which saves the pass: exact for our own engine at temperature 1, and how
+    /// stored groups of an older policy are trained on off-policy. A completion without all its
+    /// logprobs is recomputed.
+    Rollout,
+}
+
+impl Default for GrpoTrainerConfig {
+    fn default() -> Self {
+        GrpoTrainerConfig {
+            steps: 1000,
+            prompts_per_rollout: 512,
+            minibatches: 16,
+            epochs: 1,
+            objective: GrpoConfig::default(),
+            advantage: AdvantageKind::GroupStd,
+            schedule: Schedule::constant(3e-6),
+            optimizer: OptimizerConfig::default(),
+            old_logprobs: OldLogprobs::Recompute,
+            reference_refresh: 400,
+            overlong: None,
+            mask_truncated: false,
+            drop_without_variance: false,
+            refill_rounds: 0,
+            staleness_limit: None,
+            tokens_per_microbatch: 16_384,
+            shuffle: true,
+            seed: 0,
+        }
+    }
+}
+
+impl GrpoTrainerConfig {
+    /// # Errors
+    /// A usage error that names the field out of range.
+    pub fn validate(&self) -> Result<()> {
+        for (field, value) in [
+            ("prompts_per_rollout", self.prompts_per_rollout),
+            ("minibatches", self.minibatches),
+            ("epochs", self.epochs),
+        ] {
+            if value == 0 {
+                return Err(Error::usage(format!("`{field}` is 0")).in_field(field).hint("it must be at least 1"));
+            }
+        }
+        if let AdvantageKind::Fixed { scale } = self.advantage
+            && !(scale.is_finite() && scale > 0.0)
+        {
+            return Err(Error::usage(format!("the advantage's fixed scale is {scale}"))
+                .in_field("advantage.fixed.scale")
+                .hint("it must be above 0, such as 0.5"));
+        }
+        if let Some(OverlongPenalty { limit, buffer, factor }) = self.overlong
+            && (buffer == 0 || buffer > limit || !factor.is_finite())
+        {
+            return Err(Error::usage(format!("an overlong penalty over {buffer} of {limit} tokens, factor {factor}"))
+                .in_field("overlong")
+                .hint("`buffer` must be from 1 to `limit`"));
+        }
+        self.schedule.validate()?;
+        self.objective.validate()
+    }
+
+    /// Whether groups without variance are left out.
+    pub(super) fn drops_without_variance(&self) -> bool {
+        self.drop_without_variance || self.refill_rounds > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::objective::{Aggregation, CorrectionKind, Surrogate};
+    use super::*;
+
+    #[test]
+    fn settings_read_as_a_recipe_writes_them() {
+        let text = r#"{
+            "steps": 60, "old_logprobs": "rollout",
+            "advantage": {"fixed": {"scale": 0.5}},
+            "objective": {"surrogate": "sequence", "aggregation": {"constant": {"length": 64}},
+                          "correction": {"kind": "masked", "cap": 5.0}},
+            "schedule": {"learning_rate": 3e-4, "decay": "constant"},
+            "overlong": {"limit": 64, "buffer": 16}
+        }"#;
+        let config: GrpoTrainerConfig = serde_json::from_str(text).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.advantage, AdvantageKind::Fixed { scale: 0.5 });
+        assert_eq!(config.objective.surrogate, Surrogate::Sequence);
+        assert_eq!(config.objective.aggregation, Aggregation::Constant { length: 64 });
+        let correction = config.objective.correction.unwrap();
+        assert_eq!((correction.kind, correction.floor), (CorrectionKind::Masked, 0.5));
+        assert_eq!(config.overlong.unwrap().factor, 1.0);
+        assert_eq!(config.minibatches, 16, "what is not written is the paper's");
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let error = serde_json::from_str::<GrpoTrainerConfig>(r#"{"minibatchs": 2}"#).unwrap_err().to_string();
+        assert!(error.contains("minibatchs"), "{error}");
+    }
+}

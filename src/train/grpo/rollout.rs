@@ -1,0 +1,60 @@
+//! Scored groups, and where they come from.
+
+use crate::error::Result;
+
+use super::super::batch::Source;
+
+/// The completions of one prompt under one policy, with their rewards.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScoredGroup {
+    pub prompt_id: String,
+    /// Optimizer step of the policy that sampled it.
+    pub policy_step: u64,
+    /// The prompt as the policy saw it, template included.
+    pub prompt: Vec<u32>,
+    pub completions: Vec<ScoredCompletion>,
+}
+
+/// One completion of a [`ScoredGroup`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScoredCompletion {
+    /// Token ids, the end-of-turn token included if the model wrote it.
+    pub tokens: Vec<u32>,
+    /// The sampler's log-probability of each token; `None`, or NaN for a token, where it is not known.
+    pub logprobs: Option<Vec<f32>>,
+    /// `None` where the rules could not tell: such a completion is not trained on.
+    pub reward: Option<f64>,
+    /// Each rule's score, in the rule file's order; `None` where it could not tell.
+    pub scores: Vec<(String, Option<f64>)>,
+    /// Whether it was cut at the token limit.
+    pub truncated: bool,
+}
+
+/// Where a GRPO trainer gets scored groups: an engine with rules behind it, or a stored dataset.
+pub trait Rollout {
+    /// Number of prompts there are to ask. They are asked by index, in the trainer's order.
+    fn prompts(&self) -> usize;
+
+    /// The groups of these prompts. On policy, they are sampled from the shared model that the
+    /// trainer was made with, which has done `step` optimizer steps; a stored dataset does not look
+    /// at it. A prompt that failed may be left out.
+    ///
+    /// The same arguments must give the same groups, else a resumed run is not the same run.
+    ///
+    /// # Errors
+    /// When no more groups can be had: the training stops.
+    fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>>;
+}
+
+/// Groups that were sampled and scored before: "prompt i" is row i of the data.
+pub struct Offline<S>(pub S);
+
+impl<S: Source<ScoredGroup>> Rollout for Offline<S> {
+    fn prompts(&self) -> usize {
+        self.0.len()
+    }
+
+    fn rollout(&mut self, _step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+        prompts.iter().map(|&i| self.0.get(i)).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! What one optimizer step reports, as columns.
+
+use serde::{Deserialize, Serialize};
+
+use super::objective::LossMetrics;
+
+macro_rules! step_metrics {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// The measurements of one optimizer step. `None` means not measured by this trainer, or not
+        /// in this step: what describes a whole rollout batch is given once, with its first update.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct StepMetrics {
+            /// 0-based optimizer step.
+            pub step: u64,
+            $($(#[doc = $doc])* pub $name: Option<f64>,)*
+            /// Each rule's scores over the rollout batch, in the rule file's order.
+            pub rules: Vec<RuleMetrics>,
+            /// Each group of the group-robust objective.
+            pub groups: Vec<GroupMetrics>,
+        }
+
+        impl StepMetrics {
+            /// Name and meaning of every scalar column, in order.
+            pub const COLUMNS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($name), concat!($($doc),*)),)*];
+
+            /// The scalar values, in the order of [`StepMetrics::COLUMNS`].
+            pub fn values(&self) -> Vec<Option<f64>> {
+                vec![$(self.$name,)*]
+            }
+        }
+    };
+}
+
+step_metrics! {
+    /// The objective's value over the whole batch.
+    loss,
+    /// Learning rate of this step.
+    learning_rate,
+    /// L2 norm of the gradient before clipping.
+    grad_norm,
+    /// 1 if the gradient was scaled down to the norm limit.
+    grad_clipped,
+    /// 1 if the update was skipped: nothing to learn from, or a gradient that is not finite.
+    skipped,
+    /// Mean −log π(o_t) in nats, per trained token.
+    nll,
+    /// Mean entropy of the policy in nats, per trained token.
+    entropy,
+    /// Mean probability ratio π/π_old.
+    ratio_mean,
+    /// Largest probability ratio.
+    ratio_max,
+    /// Share of tokens held back by the lower clip.
+    clip_low,
+    /// Share of tokens held back by the upper clip.
+    clip_high,
+    /// Share of tokens held back by the dual clip.
+    clip_dual,
+    /// k3 estimate of KL(π ‖ π_old).
+    kl_old,
+    /// Estimate of KL(π ‖ π_ref).
+    kl_reference,
+    /// Mean |log π_old − log π_rollout|: 0 where our own engine sampled.
+    rollout_gap,
+    /// Largest such gap.
+    rollout_gap_max,
+    /// Mean importance correction factor.
+    correction_mean,
+    /// Share of tokens whose correction was truncated or masked.
+    corrected,
+    /// Share of tokens without a rollout logprob.
+    rollout_missing,
+    /// Mean reward of the rollout batch, shaping included.
+    reward_mean,
+    /// Population standard deviation of the rewards.
+    reward_std,
+    /// Share of completions whose reward is missing.
+    reward_missing,
+    /// Mean |A| over the rewarded completions.
+    advantage_abs_mean,
+    /// Largest advantage.
+    advantage_max,
+    /// Smallest advantage.
+    advantage_min,
+    /// Groups in the rollout batch.
+    group_count,
+    /// Share of groups whose rewards do not vary.
+    groups_without_variance,
+    /// Groups dropped because they were sampled too many steps ago.
+    groups_stale,
+    /// Prompts asked, those of refill rounds included.
+    prompts_asked,
+    /// Mean completion length in tokens.
+    completion_tokens_mean,
+    /// Longest completion in tokens.
+    completion_tokens_max,
+    /// Share of completions cut at the token limit.
+    truncated,
+    /// Share of pairs ranked rightly relative to the reference.
+    pair_accuracy,
+    /// Mean β (log π − log π_ref) of chosen completions.
+    chosen_reward,
+    /// Mean β (log π − log π_ref) of rejected completions.
+    rejected_reward,
+    /// Mean unweighted loss of a pair.
+    pair_loss,
+    /// Loss of the worst group present in the batch.
+    worst_group_loss,
+    /// Sequences trained on.
+    sequences,
+    /// Tokens trained on.
+    tokens,
+    /// Sequences left out because they do not fit the model's context or have no token to train on.
+    unusable,
+    /// Seconds spent sampling and scoring the rollout batch.
+    rollout_seconds,
+    /// Seconds of this update, forward passes of old and reference policy included.
+    update_seconds,
+    /// Packed tokens (prompts included) a second of this update.
+    tokens_per_second,
+    /// What the held-out evaluation after this step gave.
+    evaluation,
+}
+
+/// One rule's scores over a rollout batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleMetrics {
+    pub rule: String,
+    /// Mean and population standard deviation over the completions it could score; `None` if none.
+    pub mean: Option<f64>,
+    pub std: Option<f64>,
+    /// Share of completions it could not score.
+    pub missing: f64,
+}
+
+/// One group of a preference batch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupMetrics {
+    pub group: String,
+    /// α_g after this step.
+    pub weight: f64,
+    /// Mean unweighted loss of the batch's pairs of this group; `None` if it has none.
+    pub loss: Option<f64>,
+    pub pairs: u64,
+}
+
+impl StepMetrics {
+    /// Takes over what an objective measured over all micro-batches of the step.
+    pub(super) fn absorb(&mut self, m: &LossMetrics) {
+        self.nll = m.nll.value();
+        self.entropy = m.entropy.value();
+        self.ratio_mean = m.ratio.value();
+        self.ratio_max = m.ratio_max.value();
+        self.clip_low = m.clip_low.value();
+        self.clip_high = m.clip_high.value();
+        self.clip_dual = m.clip_dual.value();
+        self.kl_old = m.kl_old.value();
+        self.kl_reference = m.kl_reference.value();
+        self.rollout_gap = m.rollout_gap.value();
+        self.rollout_gap_max = m.rollout_gap_max.value();
+        self.correction_mean = m.correction.value();
+        self.corrected = m.corrected.value();
+        self.rollout_missing = m.rollout_missing.value();
+        self.pair_loss = m.pair_loss.value();
+        self.pair_accuracy = m.pair_accuracy.value();
+        self.chosen_reward = m.chosen_reward.value();
+        self.rejected_reward = m.rejected_reward.value();
+    }
+}
+
+/// Mean and population standard deviation; `None` of nothing.
+pub(super) fn mean_std(values: &[f64]) -> (Option<f64>, Option<f64>) {
+    if values.is_empty() {
+        return (None, None);
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+    (Some(mean), Some(variance.sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_and_values_go_together() {
+        let metrics = StepMetrics { loss: Some(1.5), evaluation: Some(0.5), ..StepMetrics::default() };
+        let values = metrics.values();
+        assert_eq!(values.len(), StepMetrics::COLUMNS.len());
+        let column = |name: &str| StepMetrics::COLUMNS.iter().position(|(n, _)| *n == name).unwrap();
+        assert_eq!((values[column("loss")], values[column("evaluation")]), (Some(1.5), Some(0.5)));
+        assert!(StepMetrics::COLUMNS.iter().all(|(_, doc)| !doc.is_empty()));
+    }
+
+    #[test]
+    fn metrics_survive_json() {
+        let metrics = StepMetrics {
+            step: 3,
+            loss: Some(0.25),
+            rules: vec![RuleMetrics { rule: "math".into(), mean: Some(0.5), std: Some(0.5), missing: 0.0 }],
+            ..StepMetrics::default()
+        };
+        let text = serde_json::to_string(&metrics).unwrap();
+        assert_eq!(serde_json::from_str::<StepMetrics>(&text).unwrap(), metrics);
+    }
+}

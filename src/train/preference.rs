@@ -1,0 +1,282 @@
+//! Preference optimisation: DPO and IPO, plain or group robust.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::batch::{Sequence, Source, pack};
+use super::learner::{Learner, SharedModel};
+use super::metrics::{GroupMetrics, StepMetrics};
+use super::objective::{GroupRobust, GroupRobustConfig, LossInputs, Objective, Preference, PreferenceConfig};
+use super::optimizer::OptimizerConfig;
+use super::order::Order;
+use super::schedule::Schedule;
+use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
+use crate::backend::{Backend, Cpu};
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+/// Settings of [`PreferenceTrainer`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreferenceTrainerConfig {
+    pub objective: PreferenceConfig,
+    /// How groups are weighed; uniform is plain DPO or IPO.
+    pub groups: GroupRobustConfig,
+    /// Passes over the data.
+    pub epochs: u64,
+    /// Optimizer steps instead of whole epochs, if above 0.
+    pub steps: u64,
+    /// Pairs an optimizer step.
+    pub batch_size: usize,
+    /// Tokens of a micro-batch: bounds memory, changes nothing else.
+    pub tokens_per_microbatch: usize,
+    pub schedule: Schedule,
+    pub optimizer: OptimizerConfig,
+    /// Visit pairs in a new order every epoch.
+    pub shuffle: bool,
+    pub seed: u64,
+}
+
+impl Default for PreferenceTrainerConfig {
+    fn default() -> Self {
+        PreferenceTrainerConfig {
+            objective: PreferenceConfig::default(),
+            groups: GroupRobustConfig::default(),
+            epochs: 1,
+            steps: 0,
+            batch_size: 64,
+            tokens_per_microbatch: 16_384,
+            schedule: Schedule { learning_rate: 5e-7, ..Schedule::default() },
+            optimizer: OptimizerConfig::default(),
+            shuffle: true,
+            seed: 0,
+        }
+    }
+}
+
+/// Two answers to one prompt, as token ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair {
+    pub prompt_id: String,
+    pub prompt: Vec<u32>,
+    pub chosen: Vec<u32>,
+    pub rejected: Vec<u32>,
+    /// Index into the trainer's groups.
+    pub group: usize,
+}
+
+/// A group of the group-robust objective: a domain, a language, or the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub name: String,
+    /// Its pairs in the whole data set.
+    pub pairs: u64,
+}
+
+/// Trains a policy on pairs against a frozen reference.
+pub struct PreferenceTrainer<'a, B: Backend = Cpu> {
+    learner: Learner<B>,
+    reference: Model<B>,
+    data: Box<dyn Source<Pair> + 'a>,
+    groups: Vec<Group>,
+    objective: Preference,
+    weigher: GroupRobust,
+    config: PreferenceTrainerConfig,
+    order: Order,
+    step: u64,
+}
+
+impl<'a, B: Backend> PreferenceTrainer<'a, B> {
+    /// `reference` is usually another copy of `model`; it never changes. Pairs of which a side is
+    /// beyond the context or empty are left out, and counted in [`StepMetrics::unusable`].
+    ///
+    /// # Errors
+    /// A usage error if a setting is out of range, there is no data, or a group is empty.
+    pub fn new(
+        model: SharedModel<B>,
+        reference: Model<B>,
+        data: impl Source<Pair> + 'a,
+        groups: Vec<Group>,
+        config: PreferenceTrainerConfig,
+    ) -> Result<Self> {
+        config.schedule.validate()?;
+        if data.is_empty() {
+            return Err(Error::new("there is nothing to train on: the preferences have no rows"));
+        }
+        if config.batch_size == 0 {
+            return Err(Error::usage("`batch_size` is 0").in_field("batch_size").hint("it must be at least 1"));
+        }
+        let sizes: Vec<u64> = groups.iter().map(|g| g.pairs).collect();
+        Ok(PreferenceTrainer {
+            objective: Preference::new(config.objective.clone())?,
+            weigher: GroupRobust::new(config.groups.clone(), &sizes)?,
+            order: Order::new(config.seed, "preference order", data.len(), config.shuffle),
+            learner: Learner::new(model, config.optimizer.clone())?,
+            data: Box::new(data),
+            reference,
+            groups,
+            config,
+            step: 0,
+        })
+    }
+
+    /// α, the groups' weights as they are now.
+    pub fn group_weights(&self) -> Vec<f64> {
+        self.weigher.weights()
+    }
+
+    fn group_metrics(&self, groups: &[usize], losses: &[f64]) -> Vec<GroupMetrics> {
+        let weights = self.weigher.weights();
+        let mut metrics: Vec<GroupMetrics> = self
+            .groups
+            .iter()
+            .zip(weights)
+            .map(|(group, weight)| GroupMetrics { group: group.name.clone(), weight, loss: None, pairs: 0 })
+            .collect();
+        for (&g, &loss) in groups.iter().zip(losses) {
+            metrics[g].pairs += 1;
+            *metrics[g].loss.get_or_insert(0.0) += loss;
+        }
+        for group in &mut metrics {
+            group.loss = group.loss.map(|sum| sum / group.pairs as f64);
+        }
+        metrics
+    }
+}
+
+impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
+    fn kind(&self) -> &'static str {
+        "preference"
+    }
+
+    fn step(&self) -> u64 {
+        self.step
+    }
+
+    fn total_steps(&self) -> u64 {
+        let per_epoch = self.data.len().div_ceil(self.config.batch_size) as u64;
+        if self.config.steps > 0 { self.config.steps } else { self.config.epochs * per_epoch }
+    }
+
+    fn model(&self) -> &SharedModel<B> {
+        self.learner.model()
+    }
+
+    fn advance(&mut self) -> Result<Vec<StepMetrics>> {
+        let start = Instant::now();
+        let rows = self.order.next_in_epoch(self.config.batch_size);
+        let read: Vec<Pair> = rows.iter().map(|&row| self.data.get(row)).collect::<Result<_>>()?;
+        if let Some(pair) = read.iter().find(|p| p.group >= self.groups.len()) {
+            return Err(Error::new(format!("a pair of prompt {} is of an unknown group", pair.prompt_id)));
+        }
+        let context = self.learner.context();
+        let sides = |p: &Pair| [&p.chosen, &p.rejected].map(|side| Sequence::completion(&p.prompt, side));
+        let (mut groups, mut sequences) = (Vec::new(), Vec::new());
+        for pair in &read {
+            let sides = sides(pair);
+            if sides.iter().all(|s| s.is_usable(context)) {
+                groups.push(pair.group);
+                sequences.extend(sides);
+            }
+        }
+        let refs: Vec<&Sequence> = sequences.iter().collect();
+        let micros = pack(&refs, 2, self.config.tokens_per_microbatch);
+        let reference: Vec<Vec<f32>> = micros
+            .iter()
+            .map(|micro| Ok(self.learner.score_with(&self.reference, micro)?.logprobs))
+            .collect::<Result<_>>()?;
+
+        // Group weights depend on the losses of the whole batch, so a batch that was cut in several
+        // goes forward once before it goes forward and backward.
+        let mut losses = vec![0.0; groups.len()];
+        let mut weights = None;
+        if !self.weigher.needs_losses() {
+            weights = Some(self.weigher.step(&groups, &[]));
+        } else if micros.len() > 1 {
+            for (micro, reference) in micros.iter().zip(&reference) {
+                let scores = self.learner.score(micro)?;
+                let unweighted = vec![1.0; micro.sequences.len()];
+                let inputs = LossInputs {
+                    offsets: &micro.offsets,
+                    weights: &unweighted,
+                    logprobs: &scores.logprobs,
+                    reference_logprobs: Some(reference),
+                    ..LossInputs::default()
+                };
+                for (pair, sequence) in self.objective.pairs(&inputs)?.iter().zip(micro.sequences.iter().step_by(2)) {
+                    losses[sequence / 2] = pair.loss;
+                }
+            }
+            weights = Some(self.weigher.step(&groups, &losses));
+        }
+
+        let mut totals = StepTotals::default();
+        for (micro, reference) in micros.iter().zip(&reference) {
+            let (objective, weigher) = (&self.objective, &mut self.weigher);
+            let (losses, weights) = (&mut losses, &mut weights);
+            let outputs = self.learner.accumulate(micro, |scores| {
+                let unweighted = vec![1.0; micro.sequences.len()];
+                let inputs = LossInputs {
+                    offsets: &micro.offsets,
+                    weights: &unweighted,
+                    logprobs: &scores.logprobs,
+                    reference_logprobs: Some(reference),
+                    ..LossInputs::default()
+                };
+                for (pair, sequence) in objective.pairs(&inputs)?.iter().zip(micro.sequences.iter().step_by(2)) {
+                    losses[sequence / 2] = pair.loss;
+                }
+                let weights = weights.get_or_insert_with(|| weigher.step(&groups, losses));
+                let weights: Vec<f32> = micro.sequences.iter().map(|s| weights[s / 2]).collect();
+                objective.loss(&LossInputs { weights: &weights, ..inputs })
+            })?;
+            totals.add(micro, &outputs);
+        }
+        let rate = self.config.schedule.rate(self.step, self.total_steps());
+        let applied = self.learner.step(rate, || {
+            let ids: Vec<&str> = read.iter().map(|p| p.prompt_id.as_str()).collect();
+            format!("the pairs of prompts {}", ids.join(", "))
+        })?;
+        let group_metrics = self.group_metrics(&groups, &losses);
+        let worst = group_metrics.iter().filter_map(|g| g.loss).reduce(f64::max);
+        let metrics = StepMetrics {
+            sequences: Some(sequences.len() as f64),
+            tokens: Some(sequences.iter().map(Sequence::trained_tokens).sum::<usize>() as f64),
+            unusable: Some((2 * rows.len() - sequences.len()) as f64),
+            worst_group_loss: worst,
+            groups: group_metrics,
+            ..totals.report(self.step, rate, applied, start.elapsed().as_secs_f64())
+        };
+        self.step += 1;
+        Ok(vec![metrics])
+    }
+
+    fn write(&self, dir: &Path) -> Result<()> {
+        self.learner.write(dir)?;
+        TrainerState {
+            kind: self.kind().into(),
+            seed: self.config.seed,
+            step: self.step,
+            position: self.order.position(),
+            learner: self.learner.state(),
+            reference: ReferencePlace::Initial,
+            log_weights: self.weigher.log_weights().iter().map(|w| w.to_bits()).collect(),
+        }
+        .write(dir)
+    }
+
+    fn read(&mut self, dir: &Path) -> Result<()> {
+        let state = TrainerState::read(dir, self.kind(), self.config.seed)?;
+        let log_weights: Vec<f64> = state.log_weights.iter().map(|&bits| f64::from_bits(bits)).collect();
+        self.weigher.restore(&log_weights)?;
+        self.learner.read(dir, state.learner)?;
+        self.order.seek(state.position);
+        self.step = state.step;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Learning-rate schedules: warm-up, then constant, linear or cosine decay.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A learning rate over the optimizer's steps.
+///
+/// The default is the paper's SFT: cosine to a tenth of 5e-6, no warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Schedule {
+    /// The highest learning rate, at the end of the warm-up.
+    pub learning_rate: f64,
+    pub decay: Decay,
+    /// The last step's rate as a fraction of the highest, in 0 to 1. Unused by a constant schedule.
+    pub final_fraction: f64,
+    /// Steps of linear warm-up from 0. The first step already has rate peak/warmup_steps.
+    pub warmup_steps: u64,
+}
+
+/// How the rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    Constant,
+    Linear,
+    /// Half a cosine.
+    #[default]
+    Cosine,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Schedule { learning_rate: 5e-6, decay: Decay::Cosine, final_fraction: 0.1, warmup_steps: 0 }
+    }
+}
+
+impl Schedule {
+    /// A constant rate: the paper's RL.
+    pub fn constant(learning_rate: f64) -> Self {
+        Schedule { learning_rate, decay: Decay::Constant, ..Schedule::default() }
+    }
+
+    /// # Errors
+    /// A usage error that names the field out of range.
+    pub fn validate(&self) -> Result<()> {
+        if !(self.learning_rate.is_finite() && self.learning_rate >= 0.0) {
+            return Err(Error::usage(format!("`learning_rate` is {}", self.learning_rate))
+                .in_field("learning_rate")
+                .hint("it must be a number of at least 0"));
+        }
+        if !(0.0..=1.0).contains(&self.final_fraction) {
+            return Err(Error::usage(format!("`final_fraction` is {}", self.final_fraction))
+                .in_field("final_fraction")
+                .hint("it must be from 0 to 1"));
+        }
+        Ok(())
+    }
+
+    /// The rate of 0-based `step` of `total` steps. Steps past the end keep the last rate.
+    pub fn rate(&self, step: u64, total: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        // From 0 at the first step after the warm-up to 1 at the last step.
+        let span = total.saturating_sub(self.warmup_steps + 1);
+        let progress = if span == 0 { 0.0 } else { ((step - self.warmup_steps) as f64 / span as f64).min(1.0) };
+        let above_floor = match self.decay {
+            Decay::Constant => return self.learning_rate,
+            Decay::Linear => 1.0 - progress,
+            Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+        };
+        self.learning_rate * (self.final_fraction + (1.0 - self.final_fraction) * above_floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_papers_cosine_ends_at_a_tenth() {
+        let schedule = Schedule::default();
+        assert_eq!(schedule.rate(0, 101), 5e-6);
+        assert!((schedule.rate(50, 101) - 2.75e-6).abs() < 1e-15);
+        assert!((schedule.rate(100, 101) - 5e-7).abs() < 1e-15);
+        assert_eq!(schedule.rate(5000, 101), schedule.rate(100, 101));
+    }
+
+    #[test]
+    fn warm_up_is_linear_and_never_zero() {
+        let schedule = Schedule { learning_rate: 1.0, warmup_steps: 4, ..Schedule::default() };
+        assert_eq!([0, 1, 2, 3, 4].map(|s| schedule.rate(s, 10)), [0.25, 0.5, 0.75, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn linear_and_constant_do_what_they_say() {
+        let linear = Schedule { learning_rate: 1.0, decay: Decay::Linear, final_fraction: 0.0, warmup_steps: 0 };
+        assert_eq!([0, 5, 10].map(|s| linear.rate(s, 11)), [1.0, 0.5, 0.0]);
+        assert_eq!(Schedule::constant(3e-6).rate(77, 10), 3e-6);
+    }
+
+    #[test]
+    fn short_runs_have_finite_rates() {
+        for total in 0..4 {
+            for step in 0..6 {
+                let schedule = Schedule { warmup_steps: 2, ..Schedule::default() };
+                assert!(schedule.rate(step, total).is_finite());
+            }
+        }
+        assert!(Schedule { final_fraction: 2.0, ..Schedule::default() }.validate().is_err());
+        assert!(Schedule { learning_rate: f64::NAN, ..Schedule::default() }.validate().is_err());
+    }
+}

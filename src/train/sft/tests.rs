@@ -1,0 +1,103 @@
+use std::sync::{Arc, RwLock};
+
+use super::super::optimizer::OptimizerKind;
+use super::super::schedule::Decay;
+use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, shared, tiny_model, train};
+use super::*;
+use crate::seed::Rng;
+
+/// "a b →" is answered by b, a: something one layer of attention can learn.
+fn corpus(rows: usize) -> Vec<Sequence> {
+    let mut rng = Rng::new(5);
+    let mut token = || 2 + rng.below(u64::from(VOCAB) - 2) as u32;
+    (0..rows)
+        .map(|_| {
+            let (a, b) = (token(), token());
+            Sequence::completion(&[a, b, 1], &[b, a, 0])
+        })
+        .collect()
+}
+
+fn config(kind: OptimizerKind) -> SftConfig {
+    SftConfig {
+        steps: 10,
+        batch_size: 8,
+        tokens_per_microbatch: 20,
+        schedule: Schedule { learning_rate: 0.01, decay: Decay::Cosine, final_fraction: 0.1, warmup_steps: 2 },
+        optimizer: OptimizerConfig { kind, weight_decay: 0.1, ..OptimizerConfig::default() },
+        seed: 3,
+        ..SftConfig::default()
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_with_both_optimizers() {
+    for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
+        let settings = SftConfig { steps: 150, ..config(kind) };
+        let mut trainer = SftTrainer::new(shared(1), corpus(64), settings).unwrap();
+        let steps = train(&mut trainer);
+        let (first, last) = (steps[0].loss.unwrap(), steps[149].loss.unwrap());
+        assert!((first - f64::from(VOCAB).ln()).abs() < 0.2, "a fresh model is uniform: {first}");
+        assert!(last < 0.5 * first, "{kind:?}: {first} → {last}");
+        assert_eq!(steps[0].tokens, Some(24.0));
+    }
+}
+
+#[test]
+fn a_killed_run_resumes_bit_for_bit() {
+    for kind in [OptimizerKind::Adamw, OptimizerKind::Muon] {
+        assert_resumes_bit_for_bit(|| SftTrainer::new(shared(1), corpus(30), config(kind)).unwrap(), 5);
+    }
+}
+
+#[test]
+fn the_loss_does_not_depend_on_how_the_batch_is_cut() {
+    let first_step = |tokens_per_microbatch| {
+        let settings = SftConfig { tokens_per_microbatch, ..config(OptimizerKind::Adamw) };
+        let mut trainer = SftTrainer::new(shared(1), corpus(30), settings).unwrap();
+        let metrics = trainer.advance().unwrap().remove(0);
+        (metrics.loss.unwrap(), metrics.grad_norm.unwrap())
+    };
+    let whole = first_step(10_000);
+    for budget in [1, 10, 23] {
+        let cut = first_step(budget);
+        assert!((cut.0 - whole.0).abs() < 1e-6 && (cut.1 - whole.1).abs() < 1e-5, "{cut:?} against {whole:?}");
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_trained_on_are_counted_and_left_out() {
+    let mut data = corpus(6);
+    data.push(Sequence::completion(&[1; 30], &[2]));
+    data.push(Sequence::completion(&[1, 2], &[]));
+    let settings = SftConfig { shuffle: false, ..config(OptimizerKind::Adamw) };
+    let mut trainer = SftTrainer::new(shared(1), data.clone(), settings.clone()).unwrap();
+    let with = trainer.advance().unwrap().remove(0);
+    assert_eq!((with.unusable, with.sequences), (Some(2.0), Some(6.0)));
+    let mut trainer = SftTrainer::new(shared(1), data[..6].to_vec(), settings.clone()).unwrap();
+    assert_eq!(trainer.advance().unwrap()[0].loss, with.loss);
+
+    let mut nothing = SftTrainer::new(shared(1), data[6..].to_vec(), settings).unwrap();
+    let error = nothing.advance().unwrap_err().to_string();
+    assert!(error.contains("none of the corpus's 2 rows"), "{error}");
+}
+
+#[test]
+fn an_empty_corpus_is_an_error() {
+    let empty: Vec<Sequence> = Vec::new();
+    let error = SftTrainer::new(shared(1), empty, SftConfig::default()).err().unwrap();
+    assert!(error.to_string().contains("no rows"));
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named_at_the_first_step() {
+    let mut model = tiny_model(1);
+    let embedding = model.parameters()[0].clone();
+    let mut values = model.get(&embedding);
+    values.fill(f32::NAN);
+    model.set(&embedding, &values);
+    model.publish();
+    let mut trainer = SftTrainer::new(Arc::new(RwLock::new(model)), corpus(30), config(OptimizerKind::Adamw)).unwrap();
+    let error = trainer.advance().unwrap_err().to_string();
+    assert!(error.contains("NaN"), "{error}");
+}
