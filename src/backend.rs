@@ -18,6 +18,7 @@
 //! longer than what an operation touches.
 
 pub mod cpu;
+pub mod cuda;
 mod philox;
 
 use std::ops::Range;
@@ -54,7 +55,7 @@ impl Heads {
 }
 
 /// A parameter: its f32 master and the form the kernels read.
-pub struct Param<B: Backend + ?Sized> {
+pub struct Param<B: Backend> {
     /// `[rows, cols]`, row-major: a linear layer's `[out, in]`; a vector has one row.
     pub value: B::F32,
     /// What [`Backend::publish`] made of `value`.
@@ -210,14 +211,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- linear: y = x wᵀ + b, w [out, in] ---
 
-    fn linear(
-        &self,
-        x: &Self::Act,
-        w: &Param<Self>,
-        bias: Option<&Param<Self>>,
-        rows: usize,
-        y: &mut Self::Act,
-    );
+    fn linear(&self, x: &Self::Act, w: &Param<Self>, bias: Option<&Param<Self>>, rows: usize, y: &mut Self::Act);
     /// `dx = dy w`.
     fn linear_dx(&self, dy: &Self::Act, w: &Param<Self>, rows: usize, dx: &mut Self::Act);
     /// `dw += dyᵀ x`, `dbias += Σ dy`.
@@ -277,14 +271,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// Sequence s is rows `cu_seqlens[s]..cu_seqlens[s + 1]`; scores are scaled by 1/√dim.
     /// `lse [rows, query]` is kept for the backward pass.
-    fn attention(
-        &self,
-        qkv: &Self::Act,
-        cu_seqlens: &[u32],
-        heads: Heads,
-        out: &mut Self::Act,
-        lse: &mut Self::F32,
-    );
+    fn attention(&self, qkv: &Self::Act, cu_seqlens: &[u32], heads: Heads, out: &mut Self::Act, lse: &mut Self::F32);
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
@@ -354,14 +341,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// Room for `slots` sequences of `capacity` tokens each.
     fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> Self::KvCache;
     /// Stores the keys and values of each row at (slot, position).
-    fn kv_append(
-        &self,
-        cache: &mut Self::KvCache,
-        layer: usize,
-        qkv: &Self::Act,
-        slots: &[u32],
-        positions: &[u32],
-    );
+    fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, slots: &[u32], positions: &[u32]);
     /// Copies the first `len` tokens of one slot to another: a shared prompt prefix.
     fn kv_copy(&self, cache: &mut Self::KvCache, from: u32, to: u32, len: usize);
     /// Attention of each row over positions `0..=positions[row]` of its slot.

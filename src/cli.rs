@@ -2,7 +2,11 @@
 
 mod inspect;
 mod progress;
+mod rows;
+mod rules;
 mod run;
+mod score;
+mod serve_rewards;
 mod stage;
 
 use std::io::IsTerminal;
@@ -27,6 +31,12 @@ enum Command {
     Run(run::Args),
     /// Show any dataset: schema, counts, statistics, a few rows
     Inspect(inspect::Args),
+    /// Check, test, try, list, compare and audit rule files
+    Rules(rules::RulesArgs),
+    /// Grade rows of JSONL or Parquet: the same rows plus reward and verdicts
+    Score(score::ScoreArgs),
+    /// Serve rewards over HTTP, for trainers that call a reward function
+    ServeRewards(serve_rewards::ServeRewardsArgs),
     /// Run one stage alone, on files that anything wrote
     #[command(flatten)]
     Stage(stage::Command),
@@ -46,6 +56,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Rules(args) => rules::run(args),
+        Command::Score(args) => score::run(args),
+        Command::ServeRewards(args) => serve_rewards::run(args),
         Command::Stage(command) => stage::run(command),
     };
     match result {

@@ -4,6 +4,7 @@
 //! hands completions back in any order, so memory does not depend on the
 //! dataset's size.
 
+pub mod local;
 pub mod replay;
 pub mod vllm;
 

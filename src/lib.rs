@@ -6,11 +6,14 @@
 //! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
 //! ARCHITECTURE.md describes the house as built.
 
+pub mod backend;
 pub mod cli;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod inspect;
+pub mod model;
 pub mod pipeline;
 pub mod procedural;
 pub mod prompts;
@@ -20,5 +23,6 @@ pub mod schema;
 pub mod seed;
 pub mod stage;
 pub mod store;
+pub mod train;
 
 pub use error::{Error, Result};

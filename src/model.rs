@@ -36,6 +36,9 @@ pub use tokenizer::Tokenizer;
 pub use transformer::Workspace;
 pub use weights::Dtype;
 
+#[cfg(test)]
+mod tests;
+
 use crate::backend::{AdamW, Backend, Cpu, Muon, Param};
 use crate::seed;
 use parameters::Layout;
@@ -74,7 +77,7 @@ impl<B: Backend> Model<B> {
     /// by √(2 · layers) (GPT-2), norms 1, biases 0.
     pub fn init_on(backend: B, config: Config, seed: u64) -> Self {
         let mut model = Model::empty(backend, config);
-        let base = model.config.raw.get("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02);
+        let base = model.config.raw.get("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02f64);
         let residual = base / (2.0 * model.config.layers as f64).sqrt();
         for info in model.layout.infos.clone() {
             let values: Vec<f32> = match info.kind {

@@ -4,6 +4,7 @@
 //! Parquet, engines or trainers, keeps no state between samples, and gives the
 //! same verdict on any machine and thread.
 
+pub mod audit;
 pub mod choice;
 pub mod code;
 pub mod constraint;
@@ -12,6 +13,7 @@ pub mod expression;
 pub mod file;
 pub mod format;
 pub mod json_schema;
+pub mod judge;
 pub mod language;
 pub mod length;
 pub mod overlap;

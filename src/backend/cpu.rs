@@ -288,14 +288,7 @@ impl Backend for Cpu {
         swiglu::forward(self, gate_up, width, rows, out);
     }
 
-    fn swiglu_backward(
-        &self,
-        dout: &Vec<f32>,
-        gate_up: &Vec<f32>,
-        width: usize,
-        rows: usize,
-        dgate_up: &mut Vec<f32>,
-    ) {
+    fn swiglu_backward(&self, dout: &Vec<f32>, gate_up: &Vec<f32>, width: usize, rows: usize, dgate_up: &mut Vec<f32>) {
         swiglu::backward(self, dout, gate_up, width, rows, dgate_up);
     }
 

@@ -123,8 +123,8 @@ enum Event {
 
 /// Requests beyond the servers' room that are pulled ahead, so that a place never waits for a request.
 const AHEAD: usize = 64;
-/// Answers in one go from which on the calling thread collects them instead of waking for each.
-const BURST: usize = 4;
+/// How often at most the calling thread is woken. The requests pulled ahead last for longer than this.
+const PACE: Duration = Duration::from_millis(1);
 /// Requests in a pause that do not count against the look-ahead: a storm must not stop the others.
 const MOST_PAUSING: usize = 4096;
 
@@ -301,8 +301,10 @@ impl VllmEngine {
         }
         let patience = seconds(self.shared.config.give_up_after_s);
         let (dark, silent) = pool.silence();
-        let (in_flight, _) = pool.load();
-        if dark > patience || (silent > patience && in_flight == 0) {
+        let (in_flight, queued) = pool.load();
+        // Silence is the servers' only while requests wait for them: a slow source or sink is no fault.
+        let waiting = in_flight == 0 && (queued > 0 || self.shared.totals.pausing.load(Relaxed) > 0);
+        if dark > patience || (silent > patience && waiting) {
             let down: Vec<String> = pool
                 .snapshot()
                 .iter()
@@ -417,12 +419,14 @@ impl Engine for VllmEngine {
         let _running = Running(&shared.runs);
         shared.pool.begin();
         let model = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
-        let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref());
+        let known = shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let knows_token_ids = known.is_some_and(|(_, identity)| identity.knows_token_ids());
+        let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref(), knows_token_ids);
         let (sender, events) = mpsc::channel();
         let mut call =
             Call { engine: self, run: Arc::default(), tasks: JoinSet::new(), events: sender, outstanding: 0 };
         let mut exhausted = false;
-        let mut checked = Instant::now();
+        let (mut checked, mut woken) = (Instant::now(), Instant::now());
         loop {
             if self.cancel.is_cancelled() {
                 return drain(call, &events, sink);
@@ -432,7 +436,12 @@ impl Engine for VllmEngine {
                 if exhausted || !call.has_room() {
                     break;
                 }
-                match requests.next() {
+                let idle = call.outstanding == 0;
+                let next = requests.next();
+                if idle {
+                    shared.pool.begin();
+                }
+                match next {
                     Some(request) => call.submit(request, &mut bodies).into_iter().try_for_each(&mut *sink)?,
                     None => exhausted = true,
                 }
@@ -450,16 +459,15 @@ impl Engine for VllmEngine {
                     }
                 }
             }
-            let mut burst = 0;
+            if !may_pull && woken.elapsed() < PACE {
+                // Answers come faster than a thread is woken cheaply: let some gather.
+                std::thread::sleep(PACE);
+            }
+            woken = Instant::now();
             while let Ok(event) = events.try_recv() {
                 call.receive(event, sink)?;
-                burst += 1;
             }
             call.reap()?;
-            if burst >= BURST && !may_pull {
-                // Waking this thread for each of thousands of answers a second would cost more than they do.
-                std::thread::sleep(Duration::from_micros(300));
-            }
             if checked.elapsed() > Duration::from_millis(100) {
                 self.check()?;
                 checked = Instant::now();

@@ -6,10 +6,10 @@
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::{Environment, ErrorKind, context, filters};
 
 use crate::error::{Error, Result};
-use crate::schema::Message;
+use crate::schema::{Message, Role};
 
 /// A parsed template and the special tokens it may name.
 #[derive(Debug)]
@@ -48,9 +48,9 @@ impl ChatTemplate {
     /// What the template raises, such as roles in an order it does not take.
     pub fn render(&self, messages: &[Message], special: &[(String, String)], generate: bool) -> Result<String> {
         let template = self.environment.get_template(NAME).expect("added when it was made");
-        let special: Value = special.iter().map(|(name, token)| (name.clone(), Value::from(token.as_str()))).collect();
+        let special = Value::from_pairs(special.iter().map(|(name, token)| (name.as_str(), token.as_str())));
         let context = context! {
-            messages => Value::from_serialize(messages),
+            messages => messages.iter().map(value_of).collect::<Value>(),
             tools => (),
             documents => (),
             add_generation_prompt => generate,
@@ -58,6 +58,16 @@ impl ChatTemplate {
         };
         template.render(context).map_err(|e| failed("the chat template refuses the conversation", e, &self.source))
     }
+}
+
+fn value_of(message: &Message) -> Value {
+    let role = match message.role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+    };
+    context! { role, content => message.content.as_str() }
 }
 
 fn failed(what: &str, error: minijinja::Error, source: &str) -> Error {
@@ -70,50 +80,42 @@ fn failed(what: &str, error: minijinja::Error, source: &str) -> Error {
     }
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// `json.dumps(value, ensure_ascii=False, indent=indent)`: the library's filter
+/// has Python's layout, but escapes what HTML would trip over.
 fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
-    // Accepted for Python's sake; text is never escaped to ASCII, as transformers has it.
+    // Accepted for Python's sake: transformers never escapes to ASCII.
     let _: Option<bool> = options.get("ensure_ascii")?;
     options.assert_all_used()?;
-    let invalid = |e: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string());
-    let mut out = Vec::new();
-    match indent {
-        None => {
-            let mut serializer = serde_json::Serializer::with_formatter(&mut out, Spaced);
-            serde::Serialize::serialize(value, &mut serializer).map_err(invalid)?;
-        }
-        Some(width) => {
-            let indent = " ".repeat(width);
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-            serde::Serialize::serialize(value, &mut serializer).map_err(invalid)?;
-        }
-    }
-    Ok(Value::from_safe_string(String::from_utf8(out).expect("JSON is UTF-8")))
+    let json = filters::tojson(value, indent.map(Value::from), Kwargs::from_iter([] as [(&str, Value); 0]))?;
+    Ok(Value::from_safe_string(without_html_escapes(json.as_str().unwrap_or_default())))
 }
 
-/// Python's separators: `, ` and `: `.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+fn without_html_escapes(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let plain = [("\\u003c", '<'), ("\\u003e", '>'), ("\\u0026", '&'), ("\\u0027", '\'')];
+        match plain.into_iter().find(|(escape, _)| rest.starts_with(escape)) {
+            Some((escape, plain)) => {
+                out.push(plain);
+                rest = &rest[escape.len()..];
+            }
+            // Any other escape, an escaped backslash among them, is two characters to keep.
+            None => {
+                out.push_str(&rest[..2]);
+                rest = &rest[2..];
+            }
+        }
     }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
+    out + rest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::Role;
 
     fn user(content: &str) -> Message {
         Message { role: Role::User, content: content.into() }
@@ -121,8 +123,8 @@ mod tests {
 
     #[test]
     fn json_is_pythons() {
-        let template = ChatTemplate::new("{{ {'a': [1, 'é<'], 'b': none} | tojson }}").unwrap();
-        assert_eq!(template.render(&[], &[], false).unwrap(), r#"{"a": [1, "é<"], "b": null}"#);
+        let template = ChatTemplate::new("{{ {'a': [1, 'é<\\\\u003c'], 'b': none} | tojson }}").unwrap();
+        assert_eq!(template.render(&[], &[], false).unwrap(), r#"{"a": [1, "é<\\u003c"], "b": null}"#);
     }
 
     #[test]

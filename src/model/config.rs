@@ -227,9 +227,9 @@ impl Config {
 
 /// The JSON object in a file.
 pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path)
-        .or_fail(|| "cannot be read".into())
-        .map_err(|e| e.in_file(path.display()).hint("a model is a folder with config.json, weights and tokenizer.json"))?;
+    let text = std::fs::read_to_string(path).or_fail(|| "cannot be read".into()).map_err(|e| {
+        e.in_file(path.display()).hint("a model is a folder with config.json, weights and tokenizer.json")
+    })?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Error::new("not a JSON object").in_file(path.display())),

@@ -83,14 +83,8 @@ pub(super) struct Layout {
 
 impl Layout {
     pub fn new(config: &Config) -> Self {
-        let mut layout = Layout {
-            infos: Vec::new(),
-            stored: Vec::new(),
-            embedding: 0,
-            layers: Vec::new(),
-            final_norm: 0,
-            head: 0,
-        };
+        let mut layout =
+            Layout { infos: Vec::new(), stored: Vec::new(), embedding: 0, layers: Vec::new(), final_norm: 0, head: 0 };
         let (hidden, dim) = (config.hidden_size, config.heads.dim);
         let (query, kv) = (config.heads.query * dim, config.heads.kv * dim);
         let embedding = [("model.embed_tokens.weight".to_owned(), config.vocab_size)];

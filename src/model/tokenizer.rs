@@ -69,7 +69,10 @@ impl Tokenizer {
             }
         }
         let id = |word: &str| {
-            vocab.get(word).cloned().ok_or_else(|| Error::new(format!("special word `{word}` is not in the vocabulary")))
+            vocab
+                .get(word)
+                .cloned()
+                .ok_or_else(|| Error::new(format!("special word `{word}` is not in the vocabulary")))
         };
         let added = json!({
             "id": id(end)?, "content": end, "single_word": false, "lstrip": false, "rstrip": false,
@@ -99,7 +102,8 @@ impl Tokenizer {
     pub fn save(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir).or_fail(|| format!("cannot make {}", dir.display()))?;
         let text = self.inner.to_string(true).map_err(|e| Error::new(format!("cannot write the tokenizer: {e}")))?;
-        let mut files = vec![(TOKENIZER, text), (TOKENIZER_CONFIG, format!("{:#}\n", Value::Object(self.config.clone())))];
+        let mut files =
+            vec![(TOKENIZER, text), (TOKENIZER_CONFIG, format!("{:#}\n", Value::Object(self.config.clone())))];
         if let (true, Some(template)) = (self.template_file, &self.template) {
             files.push((TEMPLATE, template.source().to_owned()));
         }
@@ -175,8 +179,9 @@ impl Tokenizer {
     pub fn render(&self, messages: &[Message], generate: bool) -> Result<String> {
         match &self.template {
             Some(template) => template.render(messages, &self.special, generate),
-            None => Err(Error::new("the model has no chat template")
-                .hint("put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json")),
+            None => Err(Error::new("the model has no chat template").hint(
+                "put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json",
+            )),
         }
     }
 
@@ -203,7 +208,7 @@ fn template_of(config: &Map<String, Value>) -> Option<String> {
 
 /// Keys such as `bos_token`, whose values are a text or an object with one.
 fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
-    let text = |value: &Value| value.as_str().or(value.get("content")?.as_str()).map(str::to_owned);
+    let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
     config
         .iter()
         .filter(|(name, _)| name.ends_with("_token"))

@@ -15,7 +15,7 @@
 //! and reused: no tape, no allocation once it has grown.
 
 use super::batch::{Batch, Scores};
-use super::parameters::{Grads, Layout};
+use super::parameters::Grads;
 use super::{Config, Model};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -132,7 +132,7 @@ impl<B: Backend> Workspace<B> {
             self.final_rstd = b.f32(rows);
             self.grads = None;
         }
-        if scored > self.scored || self.picked_is_empty() {
+        if scored > self.scored {
             self.scored = scored.max(self.scored);
             self.picked = b.act(self.scored * hidden);
             self.logprob = b.f32(self.scored);
@@ -140,10 +140,6 @@ impl<B: Backend> Workspace<B> {
             self.lse = b.f32(self.scored);
             self.grads = None;
         }
-    }
-
-    fn picked_is_empty(&self) -> bool {
-        self.scored == 0
     }
 }
 
@@ -187,6 +183,19 @@ impl<B: Backend> Model<B> {
         }
         work.last = Some((batch.rows(), batch.scored()));
         Ok(scores)
+    }
+
+    /// Logits of the scored rows, `[scored, vocab]`: for looking at, since training never holds them.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn logits(&self, work: &mut Workspace<B>, batch: &Batch) -> Result<Vec<f32>> {
+        self.forward(work, batch)?;
+        let len = batch.scored() * self.config.vocab_size;
+        let mut logits = self.backend.f32(len);
+        self.backend.logits(&work.picked, &self.params[self.layout.head], batch.scored(), &mut logits);
+        self.backend.finish()?;
+        Ok(self.backend.get_f32(&logits, 0..len))
     }
 
     fn forward_ops(&self, work: &mut Workspace<B>, batch: &Batch) {
@@ -387,12 +396,14 @@ fn pair<T>(grads: &mut [T], first: usize, second: Option<usize>) -> (&mut T, Opt
     }
 }
 
-impl Layout {
-    /// f32 values of activations a training step keeps for each token: what a memory estimate needs.
-    pub fn activation_floats(config: &Config) -> usize {
-        let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
-        let qk = if config.qk_norm { heads.qkv_width() + heads.query + heads.kv } else { 0 };
+impl Config {
+    /// Activation values that a training step holds for each packed token: what a
+    /// memory estimate multiplies by the rows of a batch and the size of a value.
+    pub fn activations_per_token(&self) -> usize {
+        let (hidden, ff, heads) = (self.hidden_size, self.intermediate_size, self.heads);
+        let qk = if self.qk_norm { heads.qkv_width() + heads.query + heads.kv } else { 0 };
         let layer = 4 * hidden + 2 + heads.qkv_width() + qk + heads.out_width() + heads.query + 3 * ff;
-        config.layers * layer + 6 * hidden + heads.qkv_width() + 3 * ff
+        let backward = 3 * hidden.max(heads.out_width()) + heads.qkv_width() + 3 * ff;
+        self.layers * layer + 4 * hidden + 6 + backward
     }
 }

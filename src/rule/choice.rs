@@ -93,7 +93,7 @@ static COMMITMENT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?i:\b(?:answer|option|choice|réponse|antwort|lösung|respuesta|opción|resposta|risposta|ответ|вариант)s?",
         r"|答案|选项|选择|应选|故选|选|正解|答え|정답|답|الإجابة|الجواب|उत्तर)",
-        r"(?i:\s|\*|is|are|est|ist|es|la|the|correct[ae]?|bonne|richtige|правильный|final|only|would|be|therefore|thus|lautet|option|choice|letter|[:：=是为應应はです은는이तोहै]|\\text|\\mathbf|\\textbf|\\boxed|[({$（【\[]){0,16}?",
+        r"(?i:\s|\*|is|are|est|ist|es|la|the|correct[ae]?|bonne|richtige|правильный|final|only|would|be|therefore|thus|lautet|option|choice|letter|[:：=是为應应はです은는이तोहै]|\\text|\\mathbf|\\textbf|\\boxed|\\[(\[]|[({$（【\[]){0,16}?",
         r"(?-u:\b)([A-J](?:\s*(?:,|、|and|und|et|y|和|&)\s*[A-J](?-u:\b)|[A-J](?-u:\b))*)(?-u:\b)",
     ))
     .expect("a constant pattern")
@@ -103,6 +103,22 @@ static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^[\s*_#>(（\[【{$]*(?:\\(?:text|mathbf|textbf|mathrm|boxed)\s*\{+)*\s*[(（]?([A-J](?:\s*(?:,|、|and|&)\s*[A-J]|[A-J])*)\s*(?:[)）\]】}*_$\s.。．:：]+(.*))?$")
         .expect("a constant pattern")
 });
+
+/// What makes a letter part of something larger when it follows: another letter joined to it, or an operator.
+static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"^[\s*_)\]}$.]*(?:(?:\\(?:text|mathrm|mbox)\s*)?\{?\s*(?:or|and|ou|oder|und|o|y|e|или|и|或者|或|和|,|，|、|;|/|\||=|&|\\l?or|\\vee)\s*\}?\s*)+",
+        r"(?:\\boxed|\\text)?[({$*\s]*[A-J](?:$|[\s)}\]*$.,;，。/=|&])",
+        r"|^[\s)}\]$]*(?:[=/+^<>≈±≠]|,\s*[\\\d]|\\(?:pm|cdot|times|neq?|approx|cup|cap|frac|div)|-\s*[\dA-J(])",
+    ))
+    .expect("a constant pattern")
+});
+
+/// Whether letters stand alone, one after the other: "B. C. D."
+fn more_letters(tail: &str) -> bool {
+    let lone = |word: &str| matches!(word.trim_matches(|c: char| !c.is_alphanumeric()).as_bytes(), [b'B'..=b'J']);
+    tail.split_whitespace().any(lone)
+}
 
 /// The letters of a captured group, ascending, each once.
 fn letters(text: &str) -> String {
@@ -126,6 +142,8 @@ impl ChoiceRule {
                 || picked.len() == 1
                     && tail.chars().count() <= 80
                     && found[0].contains(['.', ')', ':', '：', '）', '。'])
+                    && !more_letters(tail)
+                    && !GOES_ON.is_match(tail)
             {
                 return Some(picked);
             }
@@ -144,16 +162,24 @@ impl ChoiceRule {
 
     /// What the answer commits to, and how it was found.
     fn pick(&self, answer: &str, options: &Options) -> Option<(String, &'static str)> {
-        if let Some(Some(inside)) = super::format::boxes(answer).last() {
-            let inside = inside.trim();
-            let bare = inside.strip_prefix("\\text{").and_then(|rest| rest.strip_suffix('}')).unwrap_or(inside);
-            return self.as_option(bare, options).map(|picked| (picked, "boxed"));
+        let boxes = super::format::boxes(answer);
+        if !boxes.is_empty() {
+            // Boxes that disagree are several answers, whichever is last.
+            let mut picked = String::new();
+            for inside in boxes {
+                let inside = inside?.trim();
+                let bare = inside.strip_prefix("\\text{").and_then(|rest| rest.strip_suffix('}')).unwrap_or(inside);
+                picked += &self.as_option(bare, options)?;
+            }
+            return Some((letters(&picked), "boxed"));
         }
         if let Some(picked) = self.as_option(answer, options) {
             return Some((picked, "whole_answer"));
         }
-        if let Some(found) = COMMITMENT.captures_iter(answer).last() {
-            return Some((letters(&found[1]), "phrase"));
+        if let Some(found) = COMMITMENT.captures_iter(answer).last().and_then(|found| found.get(1)) {
+            let rest = &answer[found.end()..];
+            // "C or A", "C = A", "C/2": a letter that goes on is no commitment to it.
+            return (!GOES_ON.is_match(rest)).then(|| (letters(found.as_str()), "phrase"));
         }
         let last = answer.lines().rev().find(|line| !line.trim().is_empty())?;
         self.as_option(last, options).map(|picked| (picked, "last_line"))
@@ -224,6 +250,10 @@ mod tests {
             "Some words.\n\nC",
             "정답: C",
             "A is even and B too, so the answer is option C",
+            "The answer is C because A and B are even.",
+            "The answer is C, as 7 is prime.",
+            r"The answer is \(C\).",
+            "C. It is 7.",
             "<think>A? B?</think>C",
         ] {
             assert_eq!(reason(answer, "C"), "equal", "{answer}");
@@ -238,7 +268,13 @@ mod tests {
             ("A nice question about primes", "no_answer"),
             ("A, B, C", "several_answers"),
             ("The answer is A, B, C", "several_answers"),
-            (r"\boxed{A} \boxed{D}", "not_equal"),
+            (r"\boxed{A} \boxed{D}", "several_answers"),
+            (r"\boxed{A} or \boxed{C}", "several_answers"),
+            ("The answer is C or A.", "no_answer"),
+            (r"The answer is C \text{ or } A.", "no_answer"),
+            ("The answer is C = A.", "no_answer"),
+            ("The answer is C/(1-1).", "no_answer"),
+            ("C. B. A. D.", "no_answer"),
             ("I would say 7 or so, not nine", "no_answer"),
             ("<think>C</think>", "no_answer"),
             ("<think>The answer is C", "no_answer"),

@@ -178,9 +178,10 @@ impl Expression {
                         error.hint = Some(meaning.into());
                         return Err(error);
                     }
-                    let plain = |op: &Op| matches!(op, Op::Slot(_));
+                    let plain = |op: &Op| matches!(op, Op::Slot(_) | Op::Number(_));
                     if matches!(function, Function::First) && !ops[ops.len() - count..].iter().all(plain) {
-                        let mut error = fail("`first` takes rule names, not expressions".into(), find_name(text, name));
+                        let mut error =
+                            fail("`first` takes rule names and numbers, not expressions".into(), find_name(text, name));
                         error.hint = Some("write first(a, b) and do the arithmetic outside".into());
                         return Err(error);
                     }

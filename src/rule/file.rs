@@ -249,6 +249,16 @@ impl RuleSet {
         &self.file
     }
 
+    /// Whether this machine has what the rules need: a sandbox for code.
+    ///
+    /// # Errors
+    /// What is missing and how to get it. Without this check such rules cannot tell, row by row.
+    pub fn ensure_ready(&self) -> Result<()> {
+        // Where code is one domain of several, its rows say `sandbox_missing` and the others go on.
+        let deciding = self.outcome.iter().all(|&index| self.rules[index].kind.name == "code");
+        if deciding { super::code::ready() } else { Ok(()) }
+    }
+
     /// Names and kinds of the rules, in order.
     pub fn rules(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.rules.iter().map(|entry| (entry.name.as_str(), entry.kind.name))

@@ -27,6 +27,8 @@ params! {
         min_f1: f64 = 0.8,
         /// Splits gold into alternatives, such as `|`; empty takes gold whole.
         gold_separator: String = String::new(),
+        /// Below this F1 the rule cannot tell, so that a judge may (`fallback_for`); 0 always decides.
+        undecided_below: f64 = 0.0,
     }
 }
 
@@ -41,6 +43,9 @@ impl OverlapRule {
     pub fn new(config: OverlapConfig) -> Result<Self, ParamError> {
         if !(config.min_f1 > 0.0 && config.min_f1 <= 1.0) {
             return Err(ParamError::new("min_f1", "`min_f1` must be above 0 and at most 1"));
+        }
+        if !(0.0..=1.0).contains(&config.undecided_below) {
+            return Err(ParamError::new("undecided_below", "`undecided_below` must be between 0 and 1"));
         }
         Ok(OverlapRule { config })
     }
@@ -75,6 +80,9 @@ impl Rule for OverlapRule {
             "" => f1(&answer, &gold),
             separator => gold.split(separator).map(|gold| f1(&answer, gold)).fold(0.0, f64::max),
         };
+        if score < self.config.undecided_below {
+            return Verdict::cannot_tell("little_overlap").with("f1", format!("{score:.3}"));
+        }
         let reason = if score >= self.config.min_f1 { "overlaps" } else { "little_overlap" };
         Verdict::graded(score, self.config.min_f1, reason).with("f1", format!("{score:.3}"))
     }

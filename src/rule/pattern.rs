@@ -34,7 +34,7 @@ choices! {
 
 impl Region {
     /// The text of the region.
-    pub(crate) fn of<'a>(self, completion: &'a str) -> &'a str {
+    pub(crate) fn of(self, completion: &str) -> &str {
         match self {
             Region::Answer => think::split(completion).answer,
             Region::Reasoning => think::split(completion).reasoning.unwrap_or(""),

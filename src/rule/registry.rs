@@ -5,7 +5,7 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
 use super::{
-    Rule, choice, code, constraint, exact, format, json_schema, language, length, overlap, pattern, readability,
+    Rule, choice, code, constraint, exact, format, json_schema, judge, language, length, overlap, pattern, readability,
     repetition,
 };
 
@@ -19,8 +19,11 @@ pub struct Kind {
     pub doc: &'static str,
     /// The parameters; empty for a kind that documents them elsewhere.
     pub fields: fn() -> Vec<Field>,
-    build: fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Rule>, BuildError>,
+    build: Build,
 }
+
+/// Makes a rule from its table.
+type Build = fn(Spanned<DeValue<'_>>) -> Result<Box<dyn Rule>, BuildError>;
 
 /// Why a rule could not be built from its table.
 pub enum BuildError {
@@ -70,18 +73,18 @@ const fn first_line(doc: &'static str) -> &'static str {
     doc.split_at(end).0
 }
 
-/// The math rule documents its parameters beside them, in `math::MathConfig`.
-const MATH_DOC: &str = r#"Whether the answer is mathematically the gold answer
+const MATH_DOC: &str = r#"Whether the final answer equals gold as mathematics
 # What
-Finds the final answer (boxed, after "the answer is", `####`, in LaTeX, …), reads it and gold
-as exact mathematics, and decides: correct, wrong, or cannot tell. Gold that does not
-parse is a fault of the dataset and never scored.
+Extracts the answer (a box, `####`, "the final answer is" in ten languages …),
+parses it and gold to exact expressions and compares: exactly where possible,
+then symbolically, then at many random points. A step budget bounds the work;
+gold that does not parse is reported, never scored.
 # Why
-Comparing text calls 1/2 and 0.5 different; comparing floats calls different things equal.
+The accuracy reward of R1-Zero and R1.
 # Example
     [rules.accuracy]
     kind = "math"
-"#;
+    domains = ["math"]"#;
 
 static KINDS: &[Kind] = &[
     kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, MATH_DOC),
@@ -97,6 +100,7 @@ static KINDS: &[Kind] = &[
     kind!("constraint", constraint::ConstraintConfig, constraint::ConstraintRule::new, constraint::DOC),
     kind!("json_schema", json_schema::JsonSchemaConfig, json_schema::JsonSchemaRule::new, json_schema::DOC),
     kind!("code", code::CodeConfig, code::CodeRule::new, code::DOC),
+    kind!("judge", judge::JudgeConfig, judge::JudgeRule::new, judge::DOC),
 ];
 
 /// Every kind, in the order of the reference.
@@ -107,4 +111,83 @@ pub fn kinds() -> &'static [Kind] {
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::rule::testing::with_gold;
+    use crate::rule::{RuleSet, Sample};
+
+    /// Every kind that neither runs programs nor asks a server, with its defaults.
+    fn all() -> RuleSet {
+        let mut text = "reward = \"format\"\n".to_owned();
+        for (kind, more) in [
+            ("format", "partial = true"),
+            ("language", ""),
+            ("choice", "multiple = true"),
+            ("exact", "gold_separator = \"|\""),
+            ("regex", "pattern = '(?P<answer>\\w+)'"),
+            ("overlap", ""),
+            ("length", "unit = \"words\""),
+            ("repetition", ""),
+            ("readability", ""),
+            ("constraint", ""),
+            ("json_schema", "schema = '{\"type\": \"object\"}'"),
+        ] {
+            let name = if kind == "format" { kind.to_owned() } else { format!("rule_{kind}") };
+            text += &format!("[rules.{name}]\nkind = \"{kind}\"\n{more}\n");
+        }
+        RuleSet::parse(&text, "all").unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_rule_panic(
+            pieces in prop::collection::vec(prop_oneof![
+                "\\PC{0,6}", Just("<think>".to_owned()), Just("</think>".into()), Just("<answer>".into()), Just("</answer>".into()),
+                Just("$".into()), Just("\\\\(".into()), Just("\\\\boxed{".into()), Just("}".into()), Just("```".into()), Just("\n".into()),
+                Just("答案是 C。".into()), Just("é'à".into()), Just("The answer is A or B".into()), Just("{\"a\":1}".into())], 0..20),
+            gold in "\\PC{0,8}",
+        ) {
+            let completion = pieces.concat();
+            let rules = all();
+            let sample = Sample { verification: Some(&completion), prompt: &completion, ..with_gold(&completion, &gold) };
+            let judgement = rules.judge(&sample);
+            for score in &judgement.scores {
+                prop_assert_eq!(score.score.is_none(), score.outcome == crate::schema::Outcome::CannotTell, "{}", score.rule);
+                prop_assert!(score.score.is_none_or(f64::is_finite));
+            }
+            prop_assert_eq!(rules.judge_batch(&[sample])[0].clone(), judgement);
+        }
+    }
+
+    #[test]
+    fn long_and_repetitive_texts_are_judged_in_linear_time() {
+        let rules = all();
+        for piece in [
+            "<think>",
+            "</think>",
+            "$",
+            "\\(",
+            "\\boxed{",
+            "```",
+            "(A",
+            "A. ",
+            "answer is ",
+            "<<",
+            "[",
+            "\"",
+            "*",
+            "的",
+            "a b ",
+            "9",
+        ] {
+            let text = piece.repeat(200_000 / piece.len());
+            let start = std::time::Instant::now();
+            rules.judge(&with_gold(&text, "A"));
+            assert!(start.elapsed() < std::time::Duration::from_secs(8), "{piece:?} took {:?}", start.elapsed());
+        }
+    }
 }

@@ -64,6 +64,7 @@ fn completions() -> Vec<Completion> {
         policy_step: u64::MAX,
         seed: full.then_some(7),
         sampling: "{}".into(),
+        label: None,
         error: (!full).then(|| "connection refused".into()),
     };
     vec![row(0, true), row(1, false)]
@@ -158,7 +159,7 @@ fn preferences() -> Vec<Preference> {
     vec![row(true), row(false)]
 }
 
-fn reads_as<R: Row + PartialEq + std::fmt::Debug + 'static>(expected: &[R]) {
+fn reads_as<R: Row + Send + PartialEq + std::fmt::Debug + 'static>(expected: &[R]) {
     let file = folder().join(format!("{}.parquet", R::KIND));
     let dataset = Dataset::open(&file.into()).unwrap();
     assert_eq!(dataset.kind().unwrap(), Some(R::KIND));

@@ -5,14 +5,18 @@
 //! in flight; a shard whose last sample has arrived is sorted and written.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
 use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
+use crate::engine::vllm::{VllmConfig, VllmEngine};
 use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::error::{Error, Result};
+use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
 use crate::seed::{content_id, sample_seed};
@@ -44,7 +48,19 @@ fn one() -> u32 {
 #[derive(Clone, Debug)]
 enum EngineConfig {
     Replay(ReplayConfig),
+    Local(LocalConfig),
+    Vllm(Box<VllmConfig>),
 }
+
+/// The embedded engine: a model in Hugging Face form, run in this process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalConfig {
+    /// Folder with `config.json`, safetensors and `tokenizer.json`.
+    model: String,
+}
+
+const ENGINES: &str = "engines: local, replay, vllm";
 
 /// The stage.
 pub struct GenerateStage {
@@ -67,11 +83,13 @@ impl GenerateStage {
             return Err(table.origin.locate(error).hint("add `engine = { kind = \"replay\", … }`"));
         };
         let Some(kind) = engine.remove("kind") else {
-            return Err(engine.origin.locate(Error::usage("the engine has no `kind`")).hint("engines: replay"));
+            return Err(engine.origin.locate(Error::usage("the engine has no `kind`")).hint(ENGINES));
         };
         let engine = match kind.text() {
             Some("replay") => EngineConfig::Replay(engine.read()?),
-            _ => return Err(kind.origin.locate(Error::usage("there is no such engine")).hint("engines: replay")),
+            Some("local") => EngineConfig::Local(engine.read()?),
+            Some("vllm") => EngineConfig::Vllm(Box::new(engine.read()?)),
+            _ => return Err(kind.origin.locate(Error::usage("there is no such engine")).hint(ENGINES)),
         };
         let config: GenerateConfig = node.read()?;
         if config.samples == 0 {
@@ -84,6 +102,9 @@ impl GenerateStage {
     fn engine_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<String> {
         match &self.engine {
             EngineConfig::Replay(config) => config.files.iter().map(|file| resolve(file)).collect(),
+            EngineConfig::Local(config) => model_files(Path::new(&resolve(&config.model))),
+            // A server's model identifies itself when the stage runs.
+            EngineConfig::Vllm(_) => Vec::new(),
         }
     }
 
@@ -101,6 +122,16 @@ impl GenerateStage {
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Ok(Box::new(Replay::open(config, &paths, digest)?))
             }
+            EngineConfig::Local(config) => {
+                let folder = cx.resolve(&config.model);
+                let model = Model::load(Path::new(&folder))?;
+                let tokenizer = Tokenizer::load(Path::new(&folder))?;
+                let name =
+                    Path::new(&folder).file_name().map_or(folder.clone(), |name| name.to_string_lossy().into_owned());
+                let model = Arc::new(RwLock::new(model));
+                Ok(Box::new(LocalEngine::new(model, Arc::new(tokenizer), name, LocalOptions::default())?))
+            }
+            EngineConfig::Vllm(config) => Ok(Box::new(VllmEngine::connect((**config).clone(), None)?)),
         }
     }
 
@@ -253,6 +284,18 @@ impl GenerateStage {
         }
         Ok((journal, answered))
     }
+}
+
+/// The files of a model's folder that decide what it answers, by name.
+fn model_files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let decides = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja")
+    };
+    let mut files: Vec<String> = entries.filter(decides).map(|path| path.display().to_string()).collect();
+    files.sort();
+    files
 }
 
 /// The shards that wait for answers.

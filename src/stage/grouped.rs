@@ -214,7 +214,8 @@ mod tests {
             let got: Vec<String> = out.iter().flat_map(keys).collect();
             prop_assert_eq!(got, rows.iter().map(u8::to_string).collect::<Vec<_>>());
             for pair in out.windows(2) {
-                prop_assert_ne!(keys(&pair[0]).last(), keys(&pair[1]).first());
+                let (before, after) = (keys(&pair[0]), keys(&pair[1]));
+                prop_assert_ne!(before.last(), after.first());
             }
         }
     }

@@ -4,7 +4,8 @@
 //! ROOT/step-00000120/          renamed here when complete: that rename is the commit
 //!     checkpoint.json          the manifest: step, metric, every file with size and BLAKE3
 //!     trainer.json             counters and data position
-//!     model.safetensors        weights, optimizer.safetensors, reference.safetensors …
+//!     model/                   weights and config in Hugging Face form; reference/ likewise
+//!     optimizer.safetensors    moments
 //! ROOT/.step-00000120.tmp      being written; removed when the folder is next opened
 //! ```
 //!

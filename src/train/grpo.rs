@@ -15,14 +15,14 @@ use prepare::{Trainee, is_stale, prepare, varies};
 pub use rollout::{Offline, Rollout, ScoredCompletion, ScoredGroup};
 
 use super::batch::{MicroBatch, Sequence, pack};
-use super::learner::{Applied, Learner, copy_weights, read_weights, write_weights};
+use super::learner::{Applied, Learner, SharedModel, copy_weights, load_weights, read};
 use super::metrics::StepMetrics;
 use super::objective::{Grpo, LossInputs, Objective};
 use super::order::Order;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Dtype, Model};
 use crate::seed;
 
 /// Trains a policy on scored groups.
@@ -30,7 +30,7 @@ pub struct GrpoTrainer<'a, B: Backend = Cpu> {
     learner: Learner<B>,
     reference: Option<Model<B>>,
     refreshed: bool,
-    rollouts: Box<dyn Rollout<B> + 'a>,
+    rollouts: Box<dyn Rollout + 'a>,
     objective: Grpo,
     config: GrpoTrainerConfig,
     order: Order,
@@ -52,9 +52,9 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
     /// # Errors
     /// A usage error if a setting is out of range, there is no prompt, or a needed reference is missing.
     pub fn new(
-        model: Model<B>,
+        model: SharedModel<B>,
         reference: Option<Model<B>>,
-        rollouts: impl Rollout<B> + 'a,
+        rollouts: impl Rollout + 'a,
         config: GrpoTrainerConfig,
     ) -> Result<Self> {
         config.validate()?;
@@ -79,11 +79,6 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         })
     }
 
-    /// The trained model.
-    pub fn into_model(self) -> Model<B> {
-        self.learner.into_model()
-    }
-
     /// Asks for a rollout batch, and for more prompts in place of groups without variance.
     /// Returns the groups, and the counts of asked prompts, stale groups and groups without variance.
     fn collect(&mut self) -> Result<(Vec<ScoredGroup>, StepMetrics)> {
@@ -99,7 +94,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             }
             let prompts = self.order.next(missing);
             asked += prompts.len();
-            for group in self.rollouts.rollout(self.learner.model(), self.step, &prompts)? {
+            for group in self.rollouts.rollout(self.step, &prompts)? {
                 if is_stale(&group, &self.config, self.step) {
                     stale += 1;
                 } else if kept.len() < wanted && (self.config.refill_rounds == 0 || varies(&group, &self.config)) {
@@ -296,14 +291,14 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         self.config.steps
     }
 
-    fn model(&self) -> &Model<B> {
+    fn model(&self) -> &SharedModel<B> {
         self.learner.model()
     }
 
     fn advance(&mut self) -> Result<Vec<StepMetrics>> {
         let first_step = self.step;
         let (groups, asked) = self.collect()?;
-        let context = self.learner.model().config().context;
+        let context = self.learner.context();
         let (trainees, measured) = prepare(&groups, &self.config, context);
         drop(groups);
         let mut steps = Vec::new();
@@ -330,7 +325,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             && refresh > 0
             && self.step / refresh > first_step / refresh
         {
-            copy_weights(self.learner.model(), reference);
+            copy_weights(&read(self.learner.model()), reference);
             self.refreshed = true;
         }
         if let Some(first) = steps.first_mut() {
@@ -345,7 +340,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             None => ReferencePlace::None,
             Some(_) if !self.refreshed => ReferencePlace::Initial,
             Some(reference) => {
-                write_weights(reference, &dir.join(REFERENCE))?;
+                reference.save(&dir.join(REFERENCE), Dtype::F32)?;
                 ReferencePlace::Saved
             }
         };
@@ -365,7 +360,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         let state = TrainerState::read(dir, self.kind(), self.config.seed)?;
         self.learner.read(dir, state.learner)?;
         match (&mut self.reference, state.reference) {
-            (Some(reference), ReferencePlace::Saved) => read_weights(reference, &dir.join(REFERENCE))?,
+            (Some(reference), ReferencePlace::Saved) => load_weights(reference, &dir.join(REFERENCE))?,
             (Some(_), ReferencePlace::Initial) | (None, _) => {}
             (Some(_), ReferencePlace::None) => {
                 return Err(Error::new("the checkpoint is of a run without a reference model; this run has one")
@@ -379,7 +374,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
     }
 }
 
-const REFERENCE: &str = "reference.safetensors";
+const REFERENCE: &str = "reference";
 
 /// The first update's metrics with those of the rollout batch.
 fn with_rollout(update: StepMetrics, measured: StepMetrics, asked: StepMetrics) -> StepMetrics {

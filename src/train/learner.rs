@@ -1,6 +1,7 @@
 //! A model being trained: forward, backward, update, for whatever objective.
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::batch::MicroBatch;
 use super::checkpoint::{TensorReader, write_tensors};
@@ -8,11 +9,15 @@ use super::objective::LossOutputs;
 use super::optimizer::OptimizerConfig;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::{Grads, Model, Moments, Scores, Workspace};
+use crate::model::{Dtype, Grads, Model, Moments, Scores, Workspace};
+
+/// A model that an engine samples from and a trainer updates in turn, with no copy between them.
+/// The trainer holds the lock only while it computes: never while it asks for rollouts or an evaluation.
+pub type SharedModel<B = Cpu> = Arc<RwLock<Model<B>>>;
 
 /// A policy with its gradients, optimizer state and activations.
 pub struct Learner<B: Backend = Cpu> {
-    model: Model<B>,
+    model: SharedModel<B>,
     work: Workspace<B>,
     grads: Grads<B>,
     moments: Moments<B>,
@@ -47,19 +52,23 @@ pub struct LearnerState {
 impl<B: Backend> Learner<B> {
     /// # Errors
     /// A usage error if a setting is out of range.
-    pub fn new(model: Model<B>, config: OptimizerConfig) -> Result<Self> {
+    pub fn new(model: SharedModel<B>, config: OptimizerConfig) -> Result<Self> {
         config.validate()?;
-        let (work, grads, moments) = (model.workspace(), model.grads(), model.moments());
+        let (work, grads, moments) = {
+            let model = read(&model);
+            (model.workspace(), model.grads(), model.moments())
+        };
         Ok(Learner { model, work, grads, moments, config, updates: 0, bad_steps: 0, poisoned: false })
     }
 
-    pub fn model(&self) -> &Model<B> {
+    /// The policy.
+    pub fn model(&self) -> &SharedModel<B> {
         &self.model
     }
 
-    /// The trained model; its optimizer state is dropped.
-    pub fn into_model(self) -> Model<B> {
-        self.model
+    /// Most tokens of prompt and completion together.
+    pub fn context(&self) -> usize {
+        read(&self.model).config().context
     }
 
     /// Logprobs and entropies under the policy as it is.
@@ -67,7 +76,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// If the batch does not fit the model.
     pub fn score(&mut self, micro: &MicroBatch) -> Result<Scores> {
-        self.model.forward(&mut self.work, &micro.batch)
+        read(&self.model).forward(&mut self.work, &micro.batch)
     }
 
     /// The same under another model of the same shape, such as the reference; shares the activations.
@@ -88,14 +97,15 @@ impl<B: Backend> Learner<B> {
         micro: &MicroBatch,
         loss: impl FnOnce(&Scores) -> Result<LossOutputs>,
     ) -> Result<LossOutputs> {
-        let scores = self.model.forward(&mut self.work, &micro.batch)?;
+        let model = read(&self.model);
+        let scores = model.forward(&mut self.work, &micro.batch)?;
         let outputs = loss(&scores)?;
         let seeds = || outputs.logprob_gradient.iter().chain(outputs.entropy_gradient.iter().flatten());
         if !outputs.loss.is_finite() || seeds().any(|g| !g.is_finite()) {
             self.poisoned = true;
         } else if seeds().any(|&g| g != 0.0) {
             let (g, h) = (&outputs.logprob_gradient, outputs.entropy_gradient.as_deref());
-            self.model.backward(&mut self.work, &micro.batch, g, h, &mut self.grads)?;
+            model.backward(&mut self.work, &micro.batch, g, h, &mut self.grads)?;
         }
         Ok(outputs)
     }
@@ -116,7 +126,8 @@ impl<B: Backend> Learner<B> {
             self.updates += 1;
             self.bad_steps = 0;
             let (config, updates) = (&self.config, self.updates);
-            self.model.update(&self.grads, &mut self.moments, |info| config.update(info, rate, updates, scale));
+            let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
+            model.update(&self.grads, &mut self.moments, |info| config.update(info, rate, updates, scale));
         } else if !grad_norm.is_finite() {
             self.bad_steps += 1;
         }
@@ -138,14 +149,15 @@ impl<B: Backend> Learner<B> {
         LearnerState { updates: self.updates, bad_steps: self.bad_steps }
     }
 
-    /// Writes weights (`model.safetensors` under their Hugging Face names, f32) and optimizer state
+    /// Writes the model (folder `model`, Hugging Face form, f32) and the optimizer's state
     /// (`optimizer.safetensors`) to a folder.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        write_weights(&self.model, &dir.join(WEIGHTS))?;
-        let infos = self.model.parameters();
+        let model = read(&self.model);
+        model.save(&dir.join(MODEL), Dtype::F32)?;
+        let infos = model.parameters();
         let moments = infos.iter().flat_map(|info| {
             let part = move |i: usize| move || self.moments.get(info)[i].clone();
             [
@@ -161,9 +173,10 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// When a file is missing or damaged, or holds other tensors than the model has.
     pub fn read(&mut self, dir: &Path, state: LearnerState) -> Result<()> {
-        read_weights(&mut self.model, &dir.join(WEIGHTS))?;
+        let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
+        load_weights(&mut model, &dir.join(MODEL))?;
         let reader = TensorReader::open(&dir.join(OPTIMIZER))?;
-        for info in self.model.parameters() {
+        for info in model.parameters() {
             let part = |name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
             let (first, second) = (part("first")?, part("second")?);
             self.moments.set(info, [&first, &second]);
@@ -174,26 +187,26 @@ impl<B: Backend> Learner<B> {
     }
 }
 
-const WEIGHTS: &str = "model.safetensors";
+const MODEL: &str = "model";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// Writes a model's f32 weights under their Hugging Face names.
-pub(super) fn write_weights<B: Backend>(model: &Model<B>, path: &Path) -> Result<()> {
-    let tensors = model.parameters().iter().map(|info| {
-        let read: Box<dyn Fn() -> Vec<f32>> = Box::new(move || model.get(info));
-        (info.name.clone(), info.shape.clone(), read)
-    });
-    write_tensors(path, tensors)
+/// The policy, for reading. A panic elsewhere does not make the weights less true.
+pub(super) fn read<B: Backend>(model: &SharedModel<B>) -> RwLockReadGuard<'_, Model<B>> {
+    model.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Replaces a model's weights by those of a file that [`write_weights`] made.
-pub(super) fn read_weights<B: Backend>(model: &mut Model<B>, path: &Path) -> Result<()> {
-    let reader = TensorReader::open(path)?;
-    for info in model.parameters().to_vec() {
-        let values = reader.get(&info.name, &info.shape)?;
-        model.set(&info, &values);
+/// Replaces a model's weights by those of a Hugging Face folder, bit for bit if they are f32 there.
+///
+/// # Errors
+/// When the folder is damaged or holds a model of another shape.
+pub(super) fn load_weights<B: Backend>(model: &mut Model<B>, dir: &Path) -> Result<()> {
+    let stored = Model::load_on(model.backend().clone(), dir)?;
+    if stored.parameters() != model.parameters() {
+        return Err(Error::new("the checkpoint holds a model of another shape")
+            .in_file(dir.display())
+            .hint("use another output folder, or the same base model"));
     }
-    model.publish();
+    copy_weights(&stored, model);
     Ok(())
 }
 
@@ -203,4 +216,77 @@ pub(super) fn copy_weights<B: Backend>(from: &Model<B>, to: &mut Model<B>) {
         to.set(info, &from.get(info));
     }
     to.publish();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::{Sequence, pack};
+    use super::super::trainer::testing::{bits, shared};
+    use super::*;
+
+    fn outputs(gradient: f32, tokens: usize) -> Result<LossOutputs> {
+        let logprob_gradient = vec![gradient; tokens];
+        Ok(LossOutputs { loss: 1.0, logprob_gradient, ..LossOutputs::default() })
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_refused_and_too_many_in_a_row_stop_the_run() {
+        let config = OptimizerConfig { max_bad_steps: 3, ..OptimizerConfig::default() };
+        let mut learner = Learner::new(shared(1), config).unwrap();
+        let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+        let micro = &pack(&[&sequence], 1, 100)[0];
+        let before = bits(&read(learner.model()));
+        let culprits = || "prompt 7".to_owned();
+        for bad in [f32::NAN, f32::INFINITY] {
+            // A good micro-batch beside the bad one does not save the step.
+            learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+            learner.accumulate(micro, |_| outputs(bad, 2)).unwrap();
+            let refused = learner.step(0.1, culprits).unwrap();
+            assert!(!refused.applied && !refused.grad_norm.is_finite());
+        }
+        assert_eq!(bits(&read(learner.model())), before);
+        assert_eq!(learner.state(), LearnerState { updates: 0, bad_steps: 2 });
+
+        learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+        assert!(learner.step(0.1, culprits).unwrap().applied, "nothing of the refused gradients is left");
+        assert_eq!(learner.state(), LearnerState { updates: 1, bad_steps: 0 });
+        assert_ne!(bits(&read(learner.model())), before);
+
+        for _ in 0..2 {
+            learner.accumulate(micro, |_| outputs(f32::NAN, 2)).unwrap();
+            learner.step(0.1, culprits).unwrap();
+        }
+        learner.accumulate(micro, |_| outputs(f32::NAN, 2)).unwrap();
+        let error = learner.step(0.1, culprits).unwrap_err().to_string();
+        assert!(error.contains("3 steps in a row") && error.contains("prompt 7"), "{error}");
+    }
+
+    #[test]
+    fn a_step_without_a_gradient_leaves_weights_and_momentum() {
+        let mut learner = Learner::new(shared(1), OptimizerConfig::default()).unwrap();
+        let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+        let micro = &pack(&[&sequence], 1, 100)[0];
+        learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+        learner.step(0.1, String::new).unwrap();
+        let before = bits(&read(learner.model()));
+        learner.accumulate(micro, |_| outputs(0.0, 2)).unwrap();
+        let nothing = learner.step(0.1, String::new).unwrap();
+        assert_eq!((nothing.applied, nothing.grad_norm), (false, 0.0));
+        assert_eq!(bits(&read(learner.model())), before);
+    }
+
+    #[test]
+    fn clipping_bounds_the_step_the_optimizer_sees() {
+        let step = |max_grad_norm| {
+            let config = OptimizerConfig { max_grad_norm, ..OptimizerConfig::default() };
+            let mut learner = Learner::new(shared(1), config).unwrap();
+            let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+            let micro = &pack(&[&sequence], 1, 100)[0];
+            learner.accumulate(micro, |_| outputs(-100.0, 2)).unwrap();
+            learner.step(0.1, String::new).unwrap()
+        };
+        let (free, held) = (step(0.0), step(1.0));
+        assert_eq!((free.clipped, held.clipped), (false, true));
+        assert_eq!(free.grad_norm, held.grad_norm, "the norm is reported before clipping");
+    }
 }

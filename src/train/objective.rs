@@ -23,6 +23,8 @@ mod weights;
 
 #[cfg(test)]
 mod check;
+#[cfg(test)]
+mod parity;
 
 pub use group_robust::{Estimate, GroupRobust, GroupRobustConfig, Reweighting};
 pub use grpo::{Correction, CorrectionKind, Grpo, GrpoConfig, Surrogate};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Sequence, Source, pack};
-use super::learner::Learner;
+use super::learner::{Learner, SharedModel};
 use super::metrics::{GroupMetrics, StepMetrics};
 use super::objective::{GroupRobust, GroupRobustConfig, LossInputs, Objective, Preference, PreferenceConfig};
 use super::optimizer::OptimizerConfig;
@@ -95,7 +95,7 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
     /// # Errors
     /// A usage error if a setting is out of range, there is no data, or a group is empty.
     pub fn new(
-        model: Model<B>,
+        model: SharedModel<B>,
         reference: Model<B>,
         data: impl Source<Pair> + 'a,
         groups: Vec<Group>,
@@ -120,11 +120,6 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
             config,
             step: 0,
         })
-    }
-
-    /// The trained model.
-    pub fn into_model(self) -> Model<B> {
-        self.learner.into_model()
     }
 
     /// α, the groups' weights as they are now.
@@ -165,7 +160,7 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
         if self.config.steps > 0 { self.config.steps } else { self.config.epochs * per_epoch }
     }
 
-    fn model(&self) -> &Model<B> {
+    fn model(&self) -> &SharedModel<B> {
         self.learner.model()
     }
 
@@ -176,7 +171,7 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
         if let Some(pair) = read.iter().find(|p| p.group >= self.groups.len()) {
             return Err(Error::new(format!("a pair of prompt {} is of an unknown group", pair.prompt_id)));
         }
-        let context = self.learner.model().config().context;
+        let context = self.learner.context();
         let sides = |p: &Pair| [&p.chosen, &p.rejected].map(|side| Sequence::completion(&p.prompt, side));
         let (mut groups, mut sequences) = (Vec::new(), Vec::new());
         for pair in &read {

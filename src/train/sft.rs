@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Sequence, Source, pack};
-use super::learner::Learner;
+use super::learner::{Learner, SharedModel};
 use super::metrics::StepMetrics;
 use super::objective::{Aggregation, LossInputs, Objective, Sft};
 use super::optimizer::OptimizerConfig;
@@ -15,7 +15,6 @@ use super::schedule::Schedule;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::Model;
 
 /// Settings of [`SftTrainer`]. The defaults are the paper's 800k fine-tuning: 2 epochs, batch 64,
 /// 5e-6 falling to a tenth along a cosine.
@@ -71,7 +70,7 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
     ///
     /// # Errors
     /// A usage error if a setting is out of range or there is no data.
-    pub fn new(model: Model<B>, data: impl Source<Sequence> + 'a, config: SftConfig) -> Result<Self> {
+    pub fn new(model: SharedModel<B>, data: impl Source<Sequence> + 'a, config: SftConfig) -> Result<Self> {
         config.schedule.validate()?;
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the corpus has no rows"));
@@ -82,11 +81,6 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         let learner = Learner::new(model, config.optimizer.clone())?;
         let order = Order::new(config.seed, "sft order", data.len(), config.shuffle);
         Ok(SftTrainer { learner, data: Box::new(data), config, order, step: 0, barren: 0 })
-    }
-
-    /// The trained model.
-    pub fn into_model(self) -> Model<B> {
-        self.learner.into_model()
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -107,7 +101,7 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
         if self.config.steps > 0 { self.config.steps } else { self.config.epochs * self.steps_per_epoch() }
     }
 
-    fn model(&self) -> &Model<B> {
+    fn model(&self) -> &SharedModel<B> {
         self.learner.model()
     }
 
@@ -115,7 +109,7 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
         let start = Instant::now();
         let rows = self.order.next_in_epoch(self.config.batch_size);
         let read: Vec<Sequence> = rows.iter().map(|&row| self.data.get(row)).collect::<Result<_>>()?;
-        let context = self.learner.model().config().context;
+        let context = self.learner.context();
         let batch: Vec<&Sequence> = read.iter().filter(|s| s.is_usable(context)).collect();
         self.barren = if batch.is_empty() { self.barren + 1 } else { 0 };
         if self.barren >= self.steps_per_epoch() {

@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::MicroBatch;
 use super::checkpoint::{Checkpoint, Checkpoints};
-use super::learner::{Applied, LearnerState};
+use super::learner::{Applied, LearnerState, SharedModel};
 use super::metrics::StepMetrics;
 use super::objective::LossMetrics;
 use super::order::Position;
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::model::Model;
 
 /// One way of training a policy, advanced step by step.
 pub trait Trainer<B: Backend> {
@@ -26,8 +25,8 @@ pub trait Trainer<B: Backend> {
     /// Optimizer steps of the whole run.
     fn total_steps(&self) -> u64;
 
-    /// The policy as it is now.
-    fn model(&self) -> &Model<B>;
+    /// The policy.
+    fn model(&self) -> &SharedModel<B>;
 
     /// Does the next step, or all updates of the next rollout batch.
     ///
@@ -49,19 +48,29 @@ pub trait Trainer<B: Backend> {
 }
 
 /// What a run tells its caller, and asks of it.
-pub trait Observer<B: Backend> {
+pub trait Observer {
     /// Called after every optimizer step, in order.
     ///
     /// # Errors
     /// An error stops the run; return [`Error::interrupted`] to stop on the user's wish.
     fn on_step(&mut self, metrics: &StepMetrics) -> Result<()>;
 
-    /// Evaluates the policy on held-out prompts; higher is better. `step` is the number of steps done.
+    /// Evaluates the policy on held-out prompts; higher is better. `step` is the number of steps
+    /// done. The policy is the shared model that the trainer was made with.
     ///
     /// # Errors
     /// An error stops the run.
-    fn evaluate(&mut self, _model: &Model<B>, _step: u64) -> Result<Option<f64>> {
+    fn evaluate(&mut self, _step: u64) -> Result<Option<f64>> {
         Ok(None)
+    }
+
+    /// Adds to a checkpoint before it is committed: tokenizer files beside the weights in
+    /// `dir/model`, a dataset's position. What is written here is covered by the manifest too.
+    ///
+    /// # Errors
+    /// An error stops the run; the checkpoint is not committed.
+    fn on_checkpoint(&mut self, _dir: &Path, _step: u64) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -103,7 +112,7 @@ pub fn run<B: Backend>(
     trainer: &mut dyn Trainer<B>,
     checkpoints: Option<&Checkpoints>,
     cadence: Cadence,
-    observer: &mut dyn Observer<B>,
+    observer: &mut dyn Observer,
 ) -> Result<()> {
     while trainer.step() < trainer.total_steps() {
         let before = trainer.step();
@@ -116,7 +125,7 @@ pub fn run<B: Backend>(
         let due = |every: u64| last || (every > 0 && after / every > before / every);
         let mut evaluation = None;
         if due(cadence.evaluate_every) {
-            evaluation = observer.evaluate(trainer.model(), after)?;
+            evaluation = observer.evaluate(after)?;
             if let Some(metrics) = steps.last_mut() {
                 metrics.evaluation = evaluation;
             }
@@ -127,7 +136,10 @@ pub fn run<B: Backend>(
         if let Some(checkpoints) = checkpoints
             && due(cadence.checkpoint_every)
         {
-            checkpoints.commit(after, evaluation, |dir| trainer.write(dir))?;
+            checkpoints.commit(after, evaluation, |dir| {
+                trainer.write(dir)?;
+                observer.on_checkpoint(dir, after)
+            })?;
         }
     }
     Ok(())
@@ -157,7 +169,7 @@ pub(super) enum ReferencePlace {
     None,
     /// The model the run began with, which the caller loads again.
     Initial,
-    /// `reference.safetensors` of this checkpoint.
+    /// The folder `reference` of this checkpoint.
     Saved,
 }
 

@@ -75,6 +75,8 @@ pub struct Behaviour {
     pub tokenizer_shift: u32,
     /// Reasoning apart from content, under this key, in chat answers.
     pub reasoning_key: Option<&'static str>,
+    /// A server of another make: no list of models, and keys it does not know are refused.
+    pub foreign: bool,
     /// Answers every completion with these bytes at once, unread: for measuring clients.
     pub canned: Option<Bytes>,
     /// What canned answers meet instead, by the request's number.
@@ -94,6 +96,7 @@ impl Default for Behaviour {
             dev_mode: false,
             tokenizer_shift: 0,
             reasoning_key: None,
+            foreign: false,
             canned: None,
             canned_script: |_| Fault::None,
         }
@@ -218,6 +221,9 @@ async fn models(State(inner): State<Arc<Inner>>, headers: HeaderMap) -> Response
         return *refused;
     }
     let b = &inner.behaviour;
+    if b.foreign {
+        return axum::Json(json!({"object": "list", "data": []})).into_response();
+    }
     let model = json!({"id": b.model, "object": "model", "root": b.root, "parent": null, "max_model_len": 512});
     axum::Json(json!({"object": "list", "data": [model]})).into_response()
 }
@@ -280,6 +286,9 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
         return *refused;
     }
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return error(400, "body is not JSON") };
+    if behaviour.foreign && !body["return_token_ids"].is_null() {
+        return (StatusCode::UNPROCESSABLE_ENTITY, axum::Json(json!({"detail": "Unexpected fields"}))).into_response();
+    }
     if body["model"] != behaviour.model.as_str() && !behaviour.dev_mode {
         return error(404, &format!("The model `{}` does not exist.", body["model"].as_str().unwrap_or("")));
     }

@@ -183,3 +183,30 @@ fn a_real_vllm_generates_reloads_and_is_survived() {
         println!("  {} {} {} completions, faults {:?}", line.address, line.state, line.completions, line.faults);
     }
 }
+
+/// A server of another make (`transformers serve`): no token ids, no list of models, unknown keys refused.
+#[test]
+#[ignore = "needs a server: run tests/vllm/run"]
+fn a_real_server_of_another_make_answers() {
+    let model = variable("GRISTMILL_TEST_OTHER_MODEL").display().to_string();
+    let config = VllmConfig {
+        endpoints: vec![variable("GRISTMILL_TEST_OTHER").display().to_string()],
+        model,
+        startup_timeout_s: 300.0,
+        // It seeds torch as a whole for each request, so its seeds hold for one at a time only.
+        max_concurrency: 1,
+        ..VllmConfig::default()
+    };
+    let completions = VllmConfig { api: Api::Completions, template: Template::Plain, ..config.clone() };
+    let streamed = VllmConfig { stream: true, ..config.clone() };
+    for config in [config, completions, streamed] {
+        let engine = VllmEngine::connect(config, None).unwrap();
+        let rows = collect(&engine, requests(3, 1.0, 8));
+        assert_eq!(rows.len(), 12);
+        for row in rows.values() {
+            assert!(row.text.is_some() && row.completion_tokens.is_some(), "{:?}", row.error);
+        }
+        let texts = |rows: &Rows| rows.values().map(|r| r.text.clone()).collect::<Vec<_>>();
+        assert_eq!(texts(&collect(&engine, requests(3, 1.0, 8))), texts(&rows), "seeds reproduce");
+    }
+}

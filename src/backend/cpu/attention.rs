@@ -89,7 +89,7 @@ pub fn forward(cpu: &Cpu, qkv: &[f32], cu_seqlens: &[u32], heads: Heads, out: &m
 
 /// The lanes past the last token would otherwise hold whatever was there, NaN perhaps.
 pub fn clear_tail(tiles: &mut [f32], tokens: usize, dim: usize) {
-    if tokens % LANES != 0 {
+    if !tokens.is_multiple_of(LANES) {
         let last = tokens / LANES * LANES * dim;
         for row in tiles[last..].chunks_exact_mut(LANES) {
             row[tokens % LANES..].fill(0.0);
@@ -119,9 +119,7 @@ pub fn cached(
                 let values = Strided { data: values, row: dim, at: 0 };
                 let job = Job { keys, values, dim, pairs: group };
                 job.run(
-                    |pair| {
-                        (&qkv[row * width + (kv * group + pair) * dim..][..dim], positions[row] as usize + 1)
-                    },
+                    |pair| (&qkv[row * width + (kv * group + pair) * dim..][..dim], positions[row] as usize + 1),
                     |pair, result, _| {
                         let at = (row * heads.query + kv * group + pair) * dim;
                         // SAFETY: tasks have different rows.
@@ -187,6 +185,8 @@ kernel! {
     ) = attend_body;
 }
 
+// Indices name a query, a tile and a vector in several arrays at once.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn attend_body<S: Simd, const R: usize, const VECTORS: usize>(
     s: S,

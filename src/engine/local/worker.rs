@@ -53,7 +53,7 @@ struct End {
 
 type Next<'a> = &'a mut dyn FnMut() -> Option<Request>;
 type Send<'a> = &'a mut dyn FnMut(Generated) -> bool;
-type OnText<'a> = &'a mut (dyn FnMut(&str) -> bool + std::marker::Send);
+type OnText<'a> = &'a mut (dyn FnMut(&str) -> bool + std::marker::Send + 'a);
 
 impl<B: Backend> Worker<B> {
     pub fn new(backend: B, options: Options) -> Self {
@@ -96,7 +96,11 @@ impl<B: Backend> Worker<B> {
             for (&slot, drawn) in order.iter().zip(&drawn) {
                 let place = &mut active[slot];
                 let sequence = place.as_mut().expect("it was decoded");
-                if let Some(end) = sequence.push(*drawn, tokenizer, ends, on_text.as_deref_mut())?
+                let on_text: Option<OnText> = match &mut on_text {
+                    Some(on_text) => Some(&mut **on_text),
+                    None => None,
+                };
+                if let Some(end) = sequence.push(*drawn, tokenizer, ends, on_text)?
                     && let Some(sequence) = place.take()
                     && !send(sequence.finish(end, tokenizer)?)
                 {
@@ -144,9 +148,9 @@ impl<B: Backend> Worker<B> {
                 break;
             }
             let shared = prompt.tokens.len() - 1;
-            let mut source = active.iter().position(
-                |sequence| matches!(sequence, Some(s) if Arc::ptr_eq(&s.prompt, &prompt.tokens)),
-            );
+            let mut source = active
+                .iter()
+                .position(|sequence| matches!(sequence, Some(s) if Arc::ptr_eq(&s.prompt, &prompt.tokens)));
             while let Some(free) = active.iter().position(Option::is_none) {
                 let Some((index, seed)) = prompt.samples.pop_front() else { break };
                 match source {
@@ -218,7 +222,7 @@ fn prepare<B: Backend>(
     let failed = |error: String| -> Vec<Generated> {
         let all = request.samples.iter();
         all.map(|&(sample_index, _)| Generated {
-label: None,
+            label: None,
             prompt_id: request.prompt_id.clone(),
             sample_index,
             text: None,
@@ -334,7 +338,7 @@ impl Active {
             None => tokenizer.decode(&self.ids)?,
         };
         Ok(Generated {
-label: None,
+            label: None,
             prompt_id: self.request.prompt_id.clone(),
             sample_index: self.index,
             text: Some(text),

@@ -127,11 +127,11 @@ pub enum Template {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenIds {
-    /// Ask, and do without where a server has none.
+    /// Ask servers that know the key (vLLM, SGLang), and do without where none come.
     Auto,
     /// Ask, and stop the run if a server has none.
     Require,
-    /// Do not ask: for servers that refuse unknown keys.
+    /// Do not ask.
     Off,
 }
 

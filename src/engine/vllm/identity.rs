@@ -22,6 +22,11 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Whether the server is of a make that knows `return_token_ids`; others may refuse requests that ask.
+    pub fn knows_token_ids(&self) -> bool {
+        self.max_model_len.is_some()
+    }
+
     /// A digest of all that is known.
     pub fn digest(&self) -> String {
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -85,20 +90,26 @@ pub(super) async fn probe(endpoint: &Endpoint, config: &VllmConfig) -> Result<Id
         ProbeError::NotYet(Fault::new(FaultKind::Malformed, format!("/v1/models of {at} is not a list of models: {e}")))
     })?;
     let names = || models.data.iter().map(|m| format!("`{}`", m.id)).collect::<Vec<_>>().join(", ");
+    // Servers of another make list what lies in a cache, or nothing: they do not tell what they serve.
+    let tells = models.data.iter().any(|m| m.root.is_some() || m.max_model_len.is_some());
     let model = match (&config.model, &models.data[..]) {
         (name, [only]) if name.is_empty() => only,
-        (name, _) if name.is_empty() => {
+        (name, list) if name.is_empty() => {
+            let what = if list.is_empty() { "does not tell its model".into() } else { format!("serves {}", names()) };
             return Err(ProbeError::Never(
-                Fatal::new(format!("{at} serves {} models: {}", models.data.len(), names()))
-                    .hint("name one of them: `model = \"…\"`"),
+                Fatal::new(format!("{at} {what}")).hint("name the one to use: `model = \"…\"`"),
             ));
         }
-        (name, list) => list.iter().find(|m| m.id == *name).ok_or_else(|| {
-            ProbeError::Never(
-                Fatal::new(format!("{at} does not serve the model `{name}`"))
-                    .hint(format!("it serves {}", if list.is_empty() { "none".into() } else { names() })),
-            )
-        })?,
+        (name, list) => match list.iter().find(|m| m.id == *name) {
+            Some(model) => model,
+            None if !tells => &Model { id: name.clone(), root: None, max_model_len: None },
+            None => {
+                return Err(ProbeError::Never(
+                    Fatal::new(format!("{at} does not serve the model `{name}`"))
+                        .hint(format!("it serves {}", names())),
+                ));
+            }
+        },
     };
     let body = serde_json::json!({"model": model.id, "prompt": PROBE_TEXT, "add_special_tokens": false});
     let tokens = endpoint.post("tokenize", body.to_string().into_bytes(), PROBE_DEADLINE).await.ok();

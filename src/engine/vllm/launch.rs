@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let config = ServerConfig { command: "/nowhere/vllm".into(), model: "m".into(), ..ServerConfig::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let config = ServerConfig { command: "/nowhere/vllm".into(), ..shell(dir.path(), "") };
         let error = ManagedServer::start(&config, None).err().unwrap();
         assert!(error.to_string().contains("/nowhere/vllm"), "{error}");
     }

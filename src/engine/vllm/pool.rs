@@ -26,8 +26,10 @@ pub(super) struct Pool {
     /// Sum of the limits of endpoints that are up, for the look-ahead.
     room: AtomicUsize,
     /// Called with the index of an endpoint whose circuit opened.
-    on_open: Mutex<Option<Box<dyn Fn(usize) + Send>>>,
+    on_open: Mutex<Option<OnOpen>>,
 }
+
+type OnOpen = Box<dyn Fn(usize) + Send>;
 
 struct State {
     slots: Vec<Slot>,

@@ -55,7 +55,7 @@ struct Choice {
 ///
 /// # Errors
 /// As a whole answer, and a timeout when the server falls silent for longer than one token may take
-/// (the first event has the request's own deadline). A stream without its `[DONE]` was cut.
+/// (the first event has the request's own deadline). A stream that ends before its choices do was cut.
 pub(super) async fn read(mut response: Response, path: ApiPath, n: usize, config: &VllmConfig) -> Result<Reply, Fault> {
     let mut answer = Answer { choices: Vec::new(), usage: None, prompt_ids: None, done: false, n };
     let mut buffer = Vec::new();
@@ -127,8 +127,10 @@ impl Answer {
     }
 
     fn finish(self, path: ApiPath, config: &VllmConfig) -> Result<Reply, Fault> {
-        if !self.done {
-            return Err(Fault::new(FaultKind::Reset, "the stream ended before its [DONE]"));
+        // Some servers end without a [DONE]; the stream is whole once every choice has said why it ended.
+        let whole = self.choices.len() == self.n && self.choices.iter().all(|c| c.finish_reason.is_some());
+        if !self.done && !whole {
+            return Err(Fault::new(FaultKind::Reset, "the stream ended before its completion"));
         }
         if self.choices.is_empty() {
             return Err(Fault::new(FaultKind::WrongCount, format!("0 choices came, {} were asked", self.n)));
@@ -229,5 +231,7 @@ mod tests {
         assert_eq!(kind(&[open, "data: {\"cho"]), FaultKind::Malformed);
         assert_eq!(kind(&[r#"data: {"error":{"message":"died"}}"#]), FaultKind::ServerError);
         assert_eq!(kind(&["data: [DONE]"]), FaultKind::WrongCount);
+        let whole = r#"data: {"choices":[{"index":0,"text":"a","finish_reason":"stop"}]}"#;
+        assert_eq!(answer(1, &[whole], ApiPath::Completions).unwrap().choices[0].text, "a");
     }
 }

@@ -276,7 +276,8 @@ fn a_cut_completion_is_continued_when_asked() {
 
 #[test]
 fn samples_asked_together_are_all_there_even_if_some_did_not_come() {
-    let script = |ask: &super::openai_server::Ask<'_>| if ask.number % 3 == 0 { Fault::TooFew } else { Fault::None };
+    let script =
+        |ask: &super::openai_server::Ask<'_>| if ask.number.is_multiple_of(3) { Fault::TooFew } else { Fault::None };
     let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() });
     let (rows, engine) = run(VllmConfig { n_per_request: 4, ..config(&[&server]) }, 30);
     assert!(rows.values().all(|row| row.error.is_none() && row.token_ids.as_ref().unwrap().len() == 8));
@@ -314,6 +315,19 @@ fn endpoints_with_different_models_stop_the_run() {
     assert!(error.render(false).contains("it serves `tiny`"), "{error:?}");
     let (rows, _engine) = run(VllmConfig { allow_different_roots: true, ..config(&[&one, &root]) }, 5);
     assert_right(&rows, 8);
+}
+
+#[test]
+fn a_server_of_another_make_is_asked_for_nothing_it_does_not_know() {
+    let server = OpenAiServer::start(Behaviour { foreign: true, ..Behaviour::default() });
+    let plain = || VllmConfig { token_ids: TokenIds::Auto, logprobs: false, ..config(&[&server]) };
+    let error = refusal(plain());
+    assert!(error.render(false).contains("model = "), "{error:?}");
+    let (rows, _engine) = run(VllmConfig { model: "tiny".into(), ..plain() }, 3);
+    assert!(rows.values().all(|row| row.text.is_some() && row.token_ids.is_none()), "{rows:?}");
+    let engine = VllmEngine::connect(VllmConfig { model: "huge".into(), ..plain() }, None).unwrap();
+    let (_, outcome) = collect(&engine, requests(3));
+    assert!(outcome.unwrap_err().to_string().contains("does not exist"));
 }
 
 #[test]
@@ -477,4 +491,20 @@ fn a_server_outside_development_mode_names_the_two_ways() {
     let text = engine.reload_weights(dir.path()).unwrap_err().render(false);
     assert!(text.contains("VLLM_SERVER_DEV_MODE=1") && text.contains("VLLM_ALLOW_RUNTIME_LORA_UPDATING"), "{text}");
     assert!(engine.reload_weights(&dir.path().join("none")).unwrap_err().to_string().contains("no such folder"));
+}
+
+#[test]
+fn a_slow_source_and_a_slow_sink_are_no_silence_of_the_server() {
+    let server = OpenAiServer::start(Behaviour::default());
+    let engine = VllmEngine::connect(VllmConfig { give_up_after_s: 0.3, ..config(&[&server]) }, None).unwrap();
+    let mut source = requests(4).inspect(|_| std::thread::sleep(Duration::from_millis(500)));
+    let mut rows = 0;
+    engine
+        .generate(&mut source, &mut |_| {
+            rows += 1;
+            std::thread::sleep(Duration::from_millis(if rows % 4 == 0 { 500 } else { 0 }));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(rows, 16);
 }

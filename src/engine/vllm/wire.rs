@@ -48,12 +48,25 @@ pub(super) struct BodyWriter<'a> {
     config: &'a VllmConfig,
     model: &'a str,
     encoder: Option<&'a PromptEncoder>,
+    /// Whether token ids are asked.
+    token_ids: bool,
     last: Option<Arc<SamplingHead>>,
 }
 
 impl<'a> BodyWriter<'a> {
-    pub fn new(config: &'a VllmConfig, model: &'a str, encoder: Option<&'a PromptEncoder>) -> Self {
-        BodyWriter { config, model, encoder, last: None }
+    /// `knows_token_ids` decides for `token_ids = "auto"`.
+    pub fn new(
+        config: &'a VllmConfig,
+        model: &'a str,
+        encoder: Option<&'a PromptEncoder>,
+        knows_token_ids: bool,
+    ) -> Self {
+        let token_ids = match config.token_ids {
+            TokenIds::Auto => knows_token_ids,
+            TokenIds::Require => true,
+            TokenIds::Off => false,
+        };
+        BodyWriter { config, model, encoder, token_ids, last: None }
     }
 
     /// The shared part of a request's bodies.
@@ -133,7 +146,7 @@ impl<'a> BodyWriter<'a> {
         if !sampling.stop_token_ids.is_empty() {
             keys.insert("stop_token_ids".into(), json!(sampling.stop_token_ids));
         }
-        if self.config.token_ids != TokenIds::Off {
+        if self.token_ids {
             keys.insert("return_token_ids".into(), true.into());
         }
         match (self.config.logprobs, self.config.api) {
@@ -216,7 +229,7 @@ mod tests {
     }
 
     fn body(config: &VllmConfig, encoder: Option<&PromptEncoder>, request: &Request) -> Value {
-        let group = BodyWriter::new(config, "m", encoder).group(request).unwrap();
+        let group = BodyWriter::new(config, "m", encoder, true).group(request).unwrap();
         serde_json::from_slice(&group.body(request.samples.len(), 7)).unwrap()
     }
 
@@ -255,7 +268,7 @@ mod tests {
         let good = body(&config, Some(&encoder), &request(&[(Role::User, "q")]));
         assert_eq!(good["prompt"], json!([1, 2, 3]));
         let fault =
-            BodyWriter::new(&config, "m", Some(&encoder)).group(&request(&[(Role::User, "bad")])).err().unwrap();
+            BodyWriter::new(&config, "m", Some(&encoder), true).group(&request(&[(Role::User, "bad")])).err().unwrap();
         assert_eq!(fault.row_error(), "bad_prompt: no template for this role");
     }
 }

@@ -14,7 +14,9 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
     let text = |key: &str| arguments.get(key).and_then(Value::as_str).ok_or_else(|| format!("`{key}` is not a text"));
     let number = |key: &str| {
         let value = arguments.get(key).and_then(Value::as_f64).ok_or_else(|| format!("`{key}` is not a number"));
-        value.and_then(|v| if v >= 0.0 && v <= 1e9 { Ok(v as usize) } else { Err(format!("`{key}` is out of range")) })
+        value.and_then(
+            |v| if (0.0..=1e9).contains(&v) { Ok(v as usize) } else { Err(format!("`{key}` is out of range")) },
+        )
     };
     let texts = |key: &str| -> Result<Vec<String>, String> {
         let items = arguments.get(key).and_then(Value::as_array).ok_or_else(|| format!("`{key}` is not a list"))?;
@@ -183,8 +185,9 @@ fn count_word(lower: &str, word: &str) -> usize {
         .filter(|(at, _)| {
             let edges = word.chars().next().zip(word.chars().next_back());
             let (first, last) = edges.map_or((false, false), |(a, b)| (a.is_alphanumeric(), b.is_alphanumeric()));
-            !(first && letter(lower[..*at].chars().next_back()))
-                && !(last && letter(lower[at + word.len()..].chars().next()))
+            let inside = first && letter(lower[..*at].chars().next_back())
+                || last && letter(lower[at + word.len()..].chars().next());
+            !inside
         })
         .count()
 }

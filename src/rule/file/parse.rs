@@ -263,6 +263,11 @@ impl Reader<'_> {
             None => self.fail(message.clone(), span),
             Some(key) => {
                 let found = self.fail(format!("unknown key `{key}`"), span);
+                // serde names the keys it knows, each in backquotes, after the unknown one.
+                let mut known: Vec<&str> = known.to_vec();
+                known.extend(
+                    message.split('`').skip(3).step_by(2).filter(|name| !known.contains(name)).collect::<Vec<_>>(),
+                );
                 match nearest(key, known.iter().copied()) {
                     Some(near) => found.hint(format!("did you mean `{near}`?")),
                     None => found.hint(format!("known here: {}", known.join(", "))),

@@ -188,3 +188,47 @@ fn what_is_hardly_meant_is_warned_of() {
     let warnings = parse(&BASE.replace("accuracy * format", "accuracy")).warnings();
     assert!(warnings.iter().any(|w| w.contains("`format`")), "{warnings:?}");
 }
+
+#[test]
+fn shipped_rule_files_keep_their_promises() {
+    for (name, _) in BUILTIN {
+        let rules = match RuleSet::load(name) {
+            Ok(rules) => rules,
+            Err(error) if crate::rule::registry::kind("math").is_none() && error.message().contains("`math`") => {
+                eprintln!("skipped: {name}, this build has no math rule");
+                continue;
+            }
+            Err(error) => panic!("{}", error.render(false)),
+        };
+        assert!(rules.examples().len() >= 2, "{name} needs examples");
+        assert_eq!(RuleSet::parse(rules.resolved(), name).unwrap().digest(), rules.digest());
+        for example in rules.examples() {
+            let (judgement, faults) = example.run(&rules);
+            if judgement.scores.iter().any(|score| score.reason == "sandbox_missing") {
+                eprintln!("skipped: {name}:{}, no sandbox", example.line);
+                continue;
+            }
+            assert!(faults.is_empty(), "{name}:{} {faults:?}", example.line);
+        }
+    }
+}
+
+/// Run by hand: `cargo test --release --lib rewards_a_second -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn rewards_a_second() {
+    let rules = parse(BASE);
+    let sample = with_gold(GOOD, "4");
+    let count = 500_000;
+    let start = std::time::Instant::now();
+    let total: f64 = (0..count).map(|_| rules.judge(&sample).reward.unwrap()).sum();
+    assert_eq!(total, count as f64);
+    eprintln!("exact * format: {:.0} judgements a second", count as f64 / start.elapsed().as_secs_f64());
+    let names = ["accuracy", "format", "language", "tokens"];
+    let expression =
+        Expression::compile("accuracy * format + 0.1 * language - max(0, tokens - 1000) / 1e4", &names).unwrap();
+    let start = std::time::Instant::now();
+    let total: f64 = (0..10 * count).map(|i| expression.eval(&[1.0, 1.0, 0.5, i as f64])).sum();
+    assert!(total.is_finite());
+    eprintln!("expression alone: {:.0} evaluations a second", 10.0 * count as f64 / start.elapsed().as_secs_f64());
+}

@@ -205,7 +205,8 @@ fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
             let after = text[end..].chars().next().unwrap_or(' ');
             let word = &text[start..end];
             let symbol = |c: char| matches!(c, '=' | '^' | '\\' | '<' | '>' | '{' | '}' | '|');
-            if !digit && !symbol(before) && !symbol(after) && !(after == '(' && is_latin(c)) {
+            let formula = digit || symbol(before) || symbol(after) || after == '(' && is_latin(c);
+            if !formula {
                 if is_latin(c) {
                     sentence.latin(word);
                 } else {
@@ -249,13 +250,8 @@ impl Sentence {
             let (head, tail) = lower.split_once('-')?;
             Some(known(head)? & known(tail)?).filter(|mask| *mask != 0)
         });
-        if letters < 2 && !(matches!(lower.as_str(), "a" | "à" | "é" | "è" | "y" | "i" | "e" | "o") && word != "A")
-            || NEUTRAL.contains(&lower.as_str())
-        {
-            return;
-        }
-        if letters < 2 {
-            // A single letter is as likely a variable: it adds to its clause, and is no clause by itself.
+        // A single letter is as likely a variable as a word.
+        if letters < 2 || NEUTRAL.contains(&lower.as_str()) {
             return;
         }
         let capital = word.chars().next().is_some_and(char::is_uppercase);

@@ -263,6 +263,12 @@ impl Arena {
         &self.kids[list.start as usize..(list.start + list.len) as usize]
     }
 
+    /// Makes a node that is no longer part of the expression a harmless leaf: it still lies in its
+    /// parent's range.
+    pub fn retire(&mut self, id: Id) {
+        self.nodes[id as usize] = Node::Num(Q::ZERO);
+    }
+
     /// Stores child ids.
     pub fn make_list(&mut self, ids: &[Id]) -> List {
         let start = self.kids.len() as u32;

@@ -7,6 +7,7 @@
 pub mod ball;
 pub mod exact;
 pub mod modular;
+pub mod precise;
 
 use super::ast::{Arena, Func, Func2, Id, Node, Sym, Unit};
 use super::budget::{Budget, Stop};

@@ -81,8 +81,14 @@ pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
             in_sentence(line, place)
         }),
         Place::FinalAnswer => phrase::find(text).and_then(|answer| in_sentence(answer, place)),
-        Place::LastMath => span::last(text).map(|text| Extracted { text, place, narrower: Vec::new() }),
-        Place::LastLine => span::last_line(text).and_then(|line| in_sentence(line, place)),
+        // A box that is empty or never closes was meant to hold the answer.
+        Place::LastMath => {
+            span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted { text, place, narrower: Vec::new() })
+        }
+        Place::LastLine => span::last_line(text)
+            .filter(|t| !boxed::marked(t))
+            .and_then(span::formula)
+            .and_then(|line| in_sentence(line, place)),
         Place::LastNumber => {
             span::last_number(text).map(|number| Extracted { text: number.to_string(), place, narrower: Vec::new() })
         }
@@ -96,7 +102,7 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
         return None;
     }
     let mut narrower = Vec::new();
-    if !super::reading::plain_integer(text).is_some() {
+    if super::reading::plain_integer(text).is_none() {
         if let Some(formulas) = span::last(text) {
             narrower.push(formulas);
         }

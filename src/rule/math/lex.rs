@@ -83,6 +83,8 @@ pub enum Tok<'a> {
     Frac,
     Sqrt,
     Binom,
+    /// Infix, between top and bottom.
+    Choose,
     Series(bool),
     Meridiem(bool),
     Dots,
@@ -201,6 +203,10 @@ impl<'a> Lexer<'a, '_> {
                 b'.' => self.dot()?,
                 b'a'..=b'z' | b'A'..=b'Z' => self.letters(),
                 b'\\' => self.command(),
+                b'{' if self.rest().starts_with("{:}") => {
+                    self.at += 3;
+                    self.push(Tok::Colon);
+                }
                 b'{' => {
                     self.at += 1;
                     match self.text_depth.last_mut() {
@@ -515,6 +521,10 @@ impl<'a> Lexer<'a, '_> {
         let mut len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let mut run = &rest[..len];
         let after_number = matches!(self.out.tokens.last(), Some(Token { tok: Tok::Num(_), .. }));
+        if after_number && run == "to" {
+            self.at += len;
+            return self.push(Tok::Colon);
+        }
         if after_number && matches!(run, "am" | "pm" | "AM" | "PM") {
             self.at += len;
             return self.push(Tok::Meridiem(run.eq_ignore_ascii_case("pm")));
@@ -555,7 +565,7 @@ impl<'a> Lexer<'a, '_> {
     }
 
     fn named(&mut self, base: &str) {
-        if base == "C" && self.combination() {
+        if matches!(base, "C" | "A" | "P") && self.combination(base) {
             return;
         }
         if self.peek() != b'_' {
@@ -571,7 +581,11 @@ impl<'a> Lexer<'a, '_> {
             name.push('_');
             name.push_str(&sub);
         }
-        if let Some(len) = definition(self.rest()) {
+        let head = matches!(
+            self.out.tokens.last().map(|t| &t.tok),
+            None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Row | Tok::Amp | Tok::Rel(_) | Tok::Open(_))
+        );
+        if head && let Some(len) = definition(self.rest()) {
             name.push_str(&self.rest()[..len].replace(' ', ""));
             self.at += len;
         }
@@ -579,20 +593,20 @@ impl<'a> Lexer<'a, '_> {
         self.push(Tok::Sym(sym));
     }
 
-    /// `C_{n}^{k}` with numerals: a binomial, as written in China and France.
-    fn combination(&mut self) -> bool {
+    /// `C_{n}^{k}`, `A_{n}^{k}` with numerals: combinations and permutations, as written in China and France.
+    fn combination(&mut self, base: &str) -> bool {
         let Some((n, rest)) = script(self.rest(), '_') else { return false };
         let Some((k, rest)) = script(rest, '^') else { return false };
         let (Ok(n), Ok(k)) = (n.trim().parse::<i64>(), k.trim().parse::<i64>()) else { return false };
         self.at = self.text.len() - rest.len();
+        let func = if base == "C" { Func2::Binomial } else { Func2::Permutations };
         for tok in [
-            Tok::Binom,
-            Tok::Open(Delim::Group),
+            Tok::Func2(func),
+            Tok::Open(Delim::Paren),
             Tok::Num(integer(n)),
-            Tok::Close(Delim::Group),
-            Tok::Open(Delim::Group),
+            Tok::Comma,
             Tok::Num(integer(k)),
-            Tok::Close(Delim::Group),
+            Tok::Close(Delim::Paren),
         ] {
             self.push(tok);
         }
@@ -923,6 +937,8 @@ fn keyword<'a>(run: &str) -> Option<Tok<'a>> {
         "floor" => Tok::Func(Floor),
         "ceil" => Tok::Func(Ceil),
         "sgn" | "sign" => Tok::Func(Sign),
+        "conj" => Tok::Func(Conj),
+        "arg" => Tok::Func(Arg),
         "gcd" => Tok::Func2(Func2::Gcd),
         "lcm" => Tok::Func2(Func2::Lcm),
         "binom" | "binomial" => Tok::Func2(Func2::Binomial),
@@ -951,7 +967,8 @@ fn command_token<'a>(name: &str) -> Command<'a> {
     let token = match name {
         "frac" | "dfrac" | "tfrac" | "cfrac" => Tok::Frac,
         "sqrt" => Tok::Sqrt,
-        "binom" | "dbinom" | "tbinom" | "choose" => Tok::Binom,
+        "binom" | "dbinom" | "tbinom" => Tok::Binom,
+        "choose" => Tok::Choose,
         "pi" => Tok::Atom(Node::Pi),
         "infty" => Tok::Atom(Node::Infinity),
         "emptyset" | "varnothing" => Tok::Atom(Node::Numbers(Numbers::Empty)),

@@ -132,7 +132,7 @@ impl Q {
                 return Ok(q);
             }
         }
-        charge_product(self.bits(), other.bits(), budget)?;
+        charge_fraction(self, other, budget)?;
         Ok(Q::from_big(self.to_big() + other.to_big()))
     }
 
@@ -146,10 +146,11 @@ impl Q {
         {
             return Ok(q);
         }
-        charge_product(self.bits(), other.bits(), budget)?;
         if self.is_integer() && other.is_integer() {
+            charge_product(self.bits(), other.bits(), budget)?;
             return Ok(Q::from_bigint(self.to_big().numer() * other.to_big().numer()));
         }
+        charge_fraction(self, other, budget)?;
         Ok(Q::from_big(self.to_big() * other.to_big()))
     }
 
@@ -168,7 +169,7 @@ impl Q {
 
     /// An integer power, if the result stays below [`MAX_BITS`].
     pub fn pow(&self, exponent: i64, budget: &mut Budget) -> Result<Q, Stop> {
-        if let Q::Small(n @ (0 | 1 | -1), 1) = self {
+        if let Q::Small(n @ -1..=1, 1) = self {
             return match (n, exponent) {
                 (0, 0) => Ok(Q::ONE),
                 (0, e) if e < 0 => Err(Stop::Undefined),
@@ -248,6 +249,16 @@ pub fn charge_product(a: u64, b: u64, budget: &mut Budget) -> Result<(), Stop> {
     }
     let (x, y) = (a / 64 + 1, b / 64 + 1);
     budget.charge(x * y / 2 + 32)
+}
+
+/// Steps of an operation on fractions: the binary gcd takes a pass over the words per bit.
+fn charge_fraction(a: &Q, b: &Q, budget: &mut Budget) -> Result<(), Stop> {
+    charge_product(a.bits(), b.bits(), budget)?;
+    if a.is_integer() && b.is_integer() {
+        return Ok(());
+    }
+    let bits = a.bits() + b.bits();
+    budget.charge(bits * (bits / 64 + 1) / 16)
 }
 
 pub fn gcd_u128(mut a: u128, mut b: u128) -> u128 {

@@ -43,8 +43,13 @@ pub struct Parsed {
 pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget) -> Result<Parsed, Fault> {
     let Lexed { tokens, ambiguous_comma } = lex::lex(text, commas, arena, budget)?;
     budget.charge(tokens.len() as u64 * 8)?;
+    let variables = tokens
+        .iter()
+        .enumerate()
+        .any(|(i, t)| matches!(t.tok, Tok::Sym(_)) && !(i > 0 && tokens[i - 1].tok == Tok::Div));
     let mut parser = Parser {
         tokens,
+        variables,
         at: 0,
         arena,
         budget,
@@ -112,6 +117,8 @@ enum Op {
     Difference,
     Add,
     Sub,
+    /// `n \choose k`.
+    Choose,
     PlusMinus(bool),
     Mul,
     /// Juxtaposition inside a function's argument: binds tighter than the function.
@@ -140,6 +147,7 @@ impl Op {
         match self {
             Op::Colon => 8,
             Op::Union | Op::Intersection | Op::Difference => 10,
+            Op::Choose => 15,
             Op::Add | Op::Sub | Op::PlusMinus(_) => 20,
             Op::Series { .. } => 25,
             Op::Mul | Op::Div | Op::Mod => 30,
@@ -190,6 +198,8 @@ struct Parser<'a, 'b> {
     chain_rels: Vec<Rel>,
     row_ends: Vec<usize>,
     prose: bool,
+    /// Letters stand for variables somewhere: `nm` is then n times m, not a unit.
+    variables: bool,
 }
 
 impl<'a> Parser<'a, '_> {
@@ -259,6 +269,7 @@ impl<'a> Parser<'a, '_> {
             Tok::Times => self.binary(Op::Mul),
             Tok::Div => self.binary(Op::Div),
             Tok::Mod => self.binary(Op::Mod),
+            Tok::Choose => self.binary(Op::Choose),
             Tok::Caret => self.binary(Op::Pow),
             Tok::Cup => self.binary(Op::Union),
             Tok::Cap => self.binary(Op::Intersection),
@@ -368,6 +379,7 @@ impl<'a> Parser<'a, '_> {
                     }
                     Op::Div => Node::Div(left, right),
                     Op::Mod => Node::Call2(Func2::Mod, left, right),
+                    Op::Choose => Node::Call2(Func2::Binomial, left, right),
                     Op::Pow => Node::Pow(left, right),
                     _ => Node::Mul(left, right),
                 }
@@ -392,9 +404,10 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn join_colon(&mut self, left: Id, right: Id) -> Result<(), Fault> {
-        let parts = match self.arena.node(left) {
+        let parts = match *self.arena.node(left) {
             Node::Colon { parts, .. } => {
-                let mut ids = self.arena.list(*parts).to_vec();
+                let mut ids = self.arena.list(parts).to_vec();
+                self.arena.retire(left);
                 ids.push(right);
                 ids
             }
@@ -420,6 +433,9 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn relation(&mut self, rel: Rel) -> Result<(), Fault> {
+        if self.expecting() && self.continues_row() {
+            return self.continue_row(rel);
+        }
         if self.expecting() {
             let fresh = self.top_op().is_none() && self.chain.len() == self.top().chain;
             return match rel {
@@ -441,6 +457,32 @@ impl<'a> Parser<'a, '_> {
         self.chain.push(left);
         self.chain_rels.push(rel);
         self.top_mut().expect = true;
+        Ok(())
+    }
+
+    /// In `align`, a row that starts with a relation goes on with the row above.
+    fn continues_row(&self) -> bool {
+        let frame = self.top();
+        frame.kind == Kind::Env(Env::Rows)
+            && self.items.len() > frame.items
+            && self.ops.len() == frame.ops
+            && self.chain.len() == frame.chain
+    }
+
+    fn continue_row(&mut self, rel: Rel) -> Result<(), Fault> {
+        let Some(above) = self.items.pop() else { return Err(Fault::Syntax) };
+        match *self.arena.node(above) {
+            Node::Chain { operands, rels } => {
+                let ids = self.arena.list(operands).to_vec();
+                let kinds = self.arena.chain_rels(rels, ids.len()).to_vec();
+                self.budget.charge(ids.len() as u64)?;
+                self.arena.retire(above);
+                self.chain.extend(ids);
+                self.chain_rels.extend(kinds);
+            }
+            _ => self.chain.push(above),
+        }
+        self.chain_rels.push(rel);
         Ok(())
     }
 

@@ -59,7 +59,7 @@ impl Reading {
             Ok(parsed) => (parsed.root, parsed.ambiguous_comma),
             Err(Fault::Budget) => return Err(Unread::Budget),
             Err(Fault::Prose | Fault::Syntax) => {
-                if !wordy(&text) {
+                if !wordy(cleaned) && text::choice(&text).is_none() && !whole_formula(cleaned) {
                     return Err(Unread::Syntax);
                 }
                 arena.clear();
@@ -96,15 +96,52 @@ impl Reading {
         self.exact.get(id as usize).and_then(Option::as_ref)
     }
 
+    /// True if the answer is a formula that is only understood as text: an integral, a limit.
+    pub fn is_opaque(&self) -> bool {
+        self.is_text() && !wordy(&self.source) && text::choice(&self.text).is_none()
+    }
+
     /// True if the whole answer is words.
     pub fn is_text(&self) -> bool {
         matches!(self.node(self.root), Node::Text(_))
     }
 }
 
+/// Commands and balanced braces: a formula beyond the parser, to be compared as text.
+fn whole_formula(text: &str) -> bool {
+    let mut depth = 0i32;
+    let mut commands = 0;
+    let mut previous = ' ';
+    for c in text.chars() {
+        match c {
+            '{' if previous != '\\' => depth += 1,
+            '}' if previous != '\\' => depth -= 1,
+            c if c.is_ascii_alphabetic() && previous == '\\' => commands += 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return false;
+        }
+        previous = c;
+    }
+    depth == 0 && commands > 0 && !matches!(previous, '+' | '-' | '=' | '^' | '_' | '/' | ',')
+}
+
 /// At least one word of two letters, so that stray symbols are no answer in words.
 fn wordy(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphabetic()).any(|w| w.chars().count() >= 2 || w.chars().any(|c| !c.is_ascii()))
+    let mut run = 0;
+    let mut command = false;
+    for c in text.chars() {
+        if c.is_alphabetic() {
+            run += 1;
+            if !command && (run >= 2 || !c.is_ascii()) {
+                return true;
+            }
+        } else {
+            (run, command) = (0, c == '\\');
+        }
+    }
+    false
 }
 
 /// An ASCII integer of at most 18 digits.

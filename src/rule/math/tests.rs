@@ -1,7 +1,82 @@
+//! The rule through its public interface: tables of cases by topic, properties, hostile input.
+
+mod completions;
+mod hostile;
+mod properties;
+
 use super::*;
 
+/// Checks every case of a table: `gold ;; = accepted ;; ! rejected`, one gold a line.
+fn table(name: &str, text: &str) {
+    let config = MathConfig::default();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for (number, line) in text.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut fields = line.split(" ;; ");
+        let gold = fields.next().expect("split yields one field at least");
+        for case in fields {
+            let (mark, answer) = case.split_once(' ').expect("a case is a mark, a blank and an answer");
+            let found = equivalent(gold, answer, &config);
+            let fine = match mark {
+                "=" => found == Equivalence::Equal,
+                "!" => matches!(found, Equivalence::Different | Equivalence::CannotTell("answer_unparsed")),
+                "?" => matches!(found, Equivalence::CannotTell(_)),
+                other => panic!("{name}:{}: unknown mark {other:?}", number + 1),
+            };
+            count += 1;
+            if !fine {
+                wrong.push(format!("{name}:{}: {gold} | {mark} {answer}: {found:?}", number + 1));
+            }
+        }
+    }
+    assert!(count > 0, "{name} holds no cases");
+    assert!(wrong.is_empty(), "{} of {count} cases fail:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+macro_rules! tables {
+    ($($name:ident),*) => {
+        $(#[test]
+        fn $name() {
+            table(stringify!($name), include_str!(concat!("tests/cases/", stringify!($name), ".txt")));
+        })*
+    };
+}
+
+tables!(numbers, algebra, sets, relations, units, mixed);
+
 #[test]
-fn integers_and_fractions() {
-    let c = MathConfig::default();
-    assert_eq!(equivalent("1/2", r"\frac12", &c), Equivalence::Equal);
+fn strict_units_must_be_there_and_agree() {
+    let strict = MathConfig { strict_units: true, ..MathConfig::default() };
+    for (gold, answer, want) in [
+        (r"15\text{ cm}^2", r"15\text{ cm}^2", Equivalence::Equal),
+        (r"15\text{ cm}^2", r"1500\text{ mm}^2", Equivalence::Equal),
+        (r"15\text{ cm}^2", "15", Equivalence::Different),
+        (r"\$18.90", "18.90", Equivalence::Different),
+        (r"50\%", "0.5", Equivalence::Equal),
+        (r"50\%", "50", Equivalence::Different),
+    ] {
+        assert_eq!(equivalent(gold, answer, &strict), want, "{gold} | {answer}");
+    }
+}
+
+#[test]
+fn tolerance_is_what_the_rule_file_says() {
+    let with = |tolerance| MathConfig { tolerance, ..MathConfig::default() };
+    assert_eq!(equivalent("3.14", "3.14159", &with(Tolerance::Exact)), Equivalence::Different);
+    assert_eq!(equivalent("3.14", "3.14159", &with(Tolerance::GoldPrecision)), Equivalence::Equal);
+    assert_eq!(equivalent("100", "100.9", &with(Tolerance::Relative(0.01))), Equivalence::Equal);
+    assert_eq!(equivalent("100", "101.1", &with(Tolerance::Relative(0.01))), Equivalence::Different);
+    assert_eq!(equivalent("5", "5.0001", &with(Tolerance::Absolute(0.001))), Equivalence::Equal);
+    assert_eq!(equivalent("5", "5.01", &with(Tolerance::Absolute(0.001))), Equivalence::Different);
+}
+
+#[test]
+fn gold_that_does_not_parse_is_a_fault_of_the_dataset() {
+    let config = MathConfig::default();
+    for gold in ["", r"\frac{1}{", "=", "((", "3 +", "]["] {
+        assert!(matches!(equivalent(gold, "1", &config), Equivalence::CannotTell(_)), "{gold}");
+    }
 }

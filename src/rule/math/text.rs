@@ -35,9 +35,11 @@ pub fn normalise(text: &str) -> String {
     let words: Vec<&str> = out
         .split_whitespace()
         .map(|w| w.trim_matches(|c: char| matches!(c, '.' | ',' | ';' | ':' | '!' | '?')))
-        .filter(|w| !w.is_empty() && !matches!(*w, "the" | "a" | "an"))
+        .filter(|w| !w.is_empty())
         .collect();
-    words.join(" ")
+    // An article needs a noun; a lone "a" is an answer.
+    let article = matches!(words[..], ["the" | "a" | "an", noun, ..] if noun.chars().count() >= 3);
+    words[usize::from(article)..].join(" ")
 }
 
 fn is_dressing(name: &str) -> bool {
@@ -78,6 +80,15 @@ pub fn choice(normal: &str) -> Option<char> {
         None if rest.is_empty() && open.len() == inner.len() => Some(letter),
         None => None,
     }
+}
+
+/// What follows the letter of a multiple-choice answer, as written: `12` in `\text{(B) }12`.
+pub fn behind_choice(text: &str) -> Option<&str> {
+    let at = text.find(')').filter(|&at| at <= 16)?;
+    let letter = text[..at].chars().rfind(|c| !matches!(c, '(' | '{' | ' ' | '*'))?;
+    let before = text[..at].trim_end_matches(letter);
+    let rest = text[at + 1..].trim_start_matches(['}', ' ', '~', '*', ':', '$']).trim();
+    (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && !rest.is_empty()).then_some(rest)
 }
 
 /// True if two normal forms say the same.

@@ -138,6 +138,11 @@ fn position(name: &str) -> Option<usize> {
     })
 }
 
+/// True if the unit goes by this name.
+pub fn is_named(unit: Unit, name: &str) -> bool {
+    entry(unit).names.split(' ').any(|n| n == name)
+}
+
 /// Size and dimension of a unit.
 pub fn entry(unit: Unit) -> &'static Entry {
     &TABLE[unit.index as usize]

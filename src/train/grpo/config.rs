@@ -125,3 +125,36 @@ impl GrpoTrainerConfig {
         self.drop_without_variance || self.refill_rounds > 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::objective::{Aggregation, CorrectionKind, Surrogate};
+    use super::*;
+
+    #[test]
+    fn settings_read_as_a_recipe_writes_them() {
+        let text = r#"{
+            "steps": 60, "old_logprobs": "rollout",
+            "advantage": {"fixed": {"scale": 0.5}},
+            "objective": {"surrogate": "sequence", "aggregation": {"constant": {"length": 64}},
+                          "correction": {"kind": "masked", "cap": 5.0}},
+            "schedule": {"learning_rate": 3e-4, "decay": "constant"},
+            "overlong": {"limit": 64, "buffer": 16}
+        }"#;
+        let config: GrpoTrainerConfig = serde_json::from_str(text).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.advantage, AdvantageKind::Fixed { scale: 0.5 });
+        assert_eq!(config.objective.surrogate, Surrogate::Sequence);
+        assert_eq!(config.objective.aggregation, Aggregation::Constant { length: 64 });
+        let correction = config.objective.correction.unwrap();
+        assert_eq!((correction.kind, correction.floor), (CorrectionKind::Masked, 0.5));
+        assert_eq!(config.overlong.unwrap().factor, 1.0);
+        assert_eq!(config.minibatches, 16, "what is not written is the paper's");
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_refused() {
+        let error = serde_json::from_str::<GrpoTrainerConfig>(r#"{"minibatchs": 2}"#).unwrap_err().to_string();
+        assert!(error.contains("minibatchs"), "{error}");
+    }
+}

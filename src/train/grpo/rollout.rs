@@ -1,8 +1,6 @@
 //! Scored groups, and where they come from.
 
-use crate::backend::Backend;
 use crate::error::Result;
-use crate::model::Model;
 
 use super::super::batch::Source;
 
@@ -33,29 +31,30 @@ pub struct ScoredCompletion {
 }
 
 /// Where a GRPO trainer gets scored groups: an engine with rules behind it, or a stored dataset.
-pub trait Rollout<B: Backend> {
+pub trait Rollout {
     /// Number of prompts there are to ask. They are asked by index, in the trainer's order.
     fn prompts(&self) -> usize;
 
-    /// The groups of these prompts. On policy, `model` samples them and `step` is its optimizer
-    /// step; a stored dataset looks at neither. A prompt that failed may be left out.
+    /// The groups of these prompts. On policy, they are sampled from the shared model that the
+    /// trainer was made with, which has done `step` optimizer steps; a stored dataset does not look
+    /// at it. A prompt that failed may be left out.
     ///
     /// The same arguments must give the same groups, else a resumed run is not the same run.
     ///
     /// # Errors
     /// When no more groups can be had: the training stops.
-    fn rollout(&mut self, model: &Model<B>, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>>;
+    fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>>;
 }
 
 /// Groups that were sampled and scored before: "prompt i" is row i of the data.
 pub struct Offline<S>(pub S);
 
-impl<B: Backend, S: Source<ScoredGroup>> Rollout<B> for Offline<S> {
+impl<S: Source<ScoredGroup>> Rollout for Offline<S> {
     fn prompts(&self) -> usize {
         self.0.len()
     }
 
-    fn rollout(&mut self, _model: &Model<B>, _step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+    fn rollout(&mut self, _step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
         prompts.iter().map(|&i| self.0.get(i)).collect()
     }
 }

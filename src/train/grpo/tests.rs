@@ -5,7 +5,7 @@ use super::super::advantage::AdvantageKind;
 use super::super::objective::{Aggregation, Correction, GrpoConfig, Surrogate};
 use super::super::optimizer::OptimizerConfig;
 use super::super::schedule::Schedule;
-use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, tiny_model, train};
+use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, shared, tiny_model, train};
 use super::*;
 use crate::model::Batch;
 use crate::seed::sample_seed;
@@ -15,13 +15,14 @@ const GROUP: u32 = 6;
 /// Samples two tokens from the policy, exactly, by scoring every token of the vocabulary. A
 /// completion is worth 1 if its first token is the prompt's.
 struct Sampler {
+    model: SharedModel,
     prompts: usize,
     recorded: Rc<RefCell<Vec<ScoredGroup>>>,
 }
 
 impl Sampler {
-    fn new(prompts: usize) -> Self {
-        Sampler { prompts, recorded: Rc::default() }
+    fn new(model: SharedModel, prompts: usize) -> Self {
+        Sampler { model, prompts, recorded: Rc::default() }
     }
 
     fn draw(model: &Model<Cpu>, context: &[u32], uniform: f64) -> (u32, f32) {
@@ -39,12 +40,13 @@ impl Sampler {
     }
 }
 
-impl Rollout<Cpu> for Sampler {
+impl Rollout for Sampler {
     fn prompts(&self) -> usize {
         self.prompts
     }
 
-    fn rollout(&mut self, model: &Model<Cpu>, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+    fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+        let model = &*self.model.write().expect("the trainer holds no lock while it asks");
         let group = |&prompt: &usize| {
             let (id, answer) = (format!("prompt {prompt}"), 2 + (prompt % 4) as u32);
             let tokens = vec![1, answer];
@@ -88,11 +90,12 @@ fn config(change: impl FnOnce(&mut GrpoTrainerConfig)) -> GrpoTrainerConfig {
 }
 
 fn on_policy(config: GrpoTrainerConfig) -> GrpoTrainer<'static, Cpu> {
-    GrpoTrainer::new(tiny_model(6), Some(tiny_model(6)), Sampler::new(20), config).unwrap()
+    let model = shared(6);
+    GrpoTrainer::new(model.clone(), Some(tiny_model(6)), Sampler::new(model, 20), config).unwrap()
 }
 
 fn stored(groups: Vec<ScoredGroup>, config: GrpoTrainerConfig) -> GrpoTrainer<'static, Cpu> {
-    GrpoTrainer::new(tiny_model(6), Some(tiny_model(6)), Offline(groups), config).unwrap()
+    GrpoTrainer::new(shared(6), Some(tiny_model(6)), Offline(groups), config).unwrap()
 }
 
 /// A group of one-token completions with these rewards.
@@ -108,7 +111,8 @@ fn group(rewards: &[Option<f64>]) -> ScoredGroup {
 
 #[test]
 fn reward_rises_on_policy_under_every_variant() {
-    let variants: [(&str, fn(&mut GrpoTrainerConfig)); 6] = [
+    type Change = fn(&mut GrpoTrainerConfig);
+    let variants: [(&str, Change); 6] = [
         ("grpo", |c| c.objective.kl_coefficient = 0.001),
         ("dr grpo", |c| {
             c.advantage = AdvantageKind::GroupMean;
@@ -151,13 +155,14 @@ fn our_own_samplers_logprobs_are_the_trainers_bit_for_bit() {
 #[test]
 fn training_on_stored_groups_is_the_on_policy_run_bit_for_bit() {
     let settings = config(|c| (c.objective.kl_coefficient, c.epochs) = (0.01, 2));
-    let sampler = Sampler::new(20);
+    let model = shared(6);
+    let sampler = Sampler::new(model.clone(), 20);
     let recorded = Rc::clone(&sampler.recorded);
-    let mut online = GrpoTrainer::new(tiny_model(6), Some(tiny_model(6)), sampler, settings.clone()).unwrap();
+    let mut online = GrpoTrainer::new(model, Some(tiny_model(6)), sampler, settings.clone()).unwrap();
     train(&mut online);
     let mut offline = stored(recorded.take(), GrpoTrainerConfig { shuffle: false, ..settings });
     train(&mut offline);
-    assert_eq!(bits(offline.model()), bits(online.model()));
+    assert_eq!(bits(&read(offline.model())), bits(&read(online.model())));
 }
 
 #[test]
@@ -179,7 +184,7 @@ fn a_killed_run_resumes_bit_for_bit_with_its_refreshed_reference() {
 fn the_refreshed_reference_is_the_policy() {
     let mut trainer = on_policy(config(|c| (c.objective.kl_coefficient, c.reference_refresh) = (0.05, 2)));
     trainer.advance().unwrap();
-    assert_eq!(bits(trainer.reference.as_ref().unwrap()), bits(trainer.model()));
+    assert_eq!(bits(trainer.reference.as_ref().unwrap()), bits(&read(trainer.model())));
     let next = trainer.advance().unwrap().remove(0);
     assert_eq!(next.kl_reference, Some(0.0));
 }
@@ -192,10 +197,10 @@ fn a_batch_that_teaches_nothing_skips_the_update() {
         for rewards in cases {
             let settings = config(|c| (c.objective.kl_coefficient, c.steps) = (kl_coefficient, 4));
             let mut trainer = stored(vec![group(rewards)], settings);
-            let before = bits(trainer.model());
+            let before = bits(&read(trainer.model()));
             let steps = train(&mut trainer);
             assert!(steps.iter().all(|m| m.skipped == Some(1.0) && m.loss == Some(0.0)), "{rewards:?}");
-            assert_eq!(bits(trainer.model()), before);
+            assert_eq!(bits(&read(trainer.model())), before);
         }
     }
 }
@@ -268,7 +273,7 @@ fn another_engines_logprobs_are_corrected_and_measured() {
 #[test]
 fn settings_and_data_that_cannot_work_are_refused() {
     let refused = |rollouts: Vec<ScoredGroup>, reference, config| {
-        GrpoTrainer::new(tiny_model(6), reference, Offline(rollouts), config).err().unwrap().to_string()
+        GrpoTrainer::new(shared(6), reference, Offline(rollouts), config).err().unwrap().to_string()
     };
     let groups = vec![group(&[Some(1.0), Some(0.0)])];
     assert!(refused(groups.clone(), None, config(|c| c.objective.kl_coefficient = 0.1)).contains("reference"));

@@ -1,5 +1,6 @@
+use super::super::learner::read;
 use super::super::objective::{Estimate, PreferenceLoss, Reweighting};
-use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, tiny_model, train};
+use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, shared, tiny_model, train};
 use super::*;
 use crate::seed::Rng;
 
@@ -32,7 +33,7 @@ fn trainer(change: impl FnOnce(&mut PreferenceTrainerConfig)) -> PreferenceTrain
     };
     change(&mut config);
     let groups = [("easy", 30), ("hard", 10)].map(|(name, pairs)| Group { name: name.into(), pairs });
-    PreferenceTrainer::new(tiny_model(2), tiny_model(2), pairs(40), groups.to_vec(), config).unwrap()
+    PreferenceTrainer::new(shared(2), tiny_model(2), pairs(40), groups.to_vec(), config).unwrap()
 }
 
 fn robust(config: &mut PreferenceTrainerConfig) {
@@ -47,10 +48,11 @@ fn robust(config: &mut PreferenceTrainerConfig) {
 #[test]
 fn training_ranks_the_pairs_rightly_with_dpo_and_ipo() {
     for loss in [PreferenceLoss::Dpo, PreferenceLoss::Ipo] {
-        let steps = train(&mut trainer(|c| (c.objective.loss, c.steps) = (loss, 60)));
-        let (first, last) = (&steps[0], &steps[59]);
+        let steps = train(&mut trainer(|c| (c.objective.loss, c.steps) = (loss, 150)));
+        let (first, last) = (&steps[0], &steps[149]);
         assert_eq!((first.pair_accuracy, first.chosen_reward), (Some(0.0), Some(0.0)), "π is π_ref at first");
-        assert_eq!(last.pair_accuracy, Some(1.0), "{loss:?}");
+        let late = steps[140..].iter().filter_map(|m| m.pair_accuracy).sum::<f64>() / 10.0;
+        assert!(late > 0.95, "{loss:?}: {late}");
         assert!(last.pair_loss < first.pair_loss);
         assert!(last.worst_group_loss >= last.pair_loss);
     }
@@ -103,14 +105,13 @@ fn pairs_that_do_not_fit_are_left_out_and_unknown_groups_are_errors() {
     let mut data = pairs(1);
     data.push(Pair { chosen: vec![3; 60], ..data[0].clone() });
     data.push(Pair { rejected: vec![], ..data[0].clone() });
-    let make =
-        |data| PreferenceTrainer::new(tiny_model(2), tiny_model(2), data, groups.clone(), config.clone()).unwrap();
+    let make = |data| PreferenceTrainer::new(shared(2), tiny_model(2), data, groups.clone(), config.clone()).unwrap();
     let metrics = make(data.clone()).advance().unwrap().remove(0);
     assert_eq!((metrics.unusable, metrics.sequences), (Some(4.0), Some(2.0)));
     let mut unusable = make(data[1..].to_vec());
-    let before = bits(unusable.model());
+    let before = bits(&read(unusable.model()));
     assert_eq!(unusable.advance().unwrap()[0].skipped, Some(1.0));
-    assert_eq!(bits(unusable.model()), before);
+    assert_eq!(bits(&read(unusable.model())), before);
     data[0].group = 7;
     assert!(make(data).advance().unwrap_err().to_string().contains("unknown group"));
 }

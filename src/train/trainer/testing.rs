@@ -1,8 +1,10 @@
 //! A tiny model and helpers for the trainers' tests.
 
 use std::path::Path;
+use std::sync::{Arc, RwLock};
 
 use super::super::checkpoint::Checkpoints;
+use super::super::learner::{SharedModel, read};
 use super::super::metrics::StepMetrics;
 use super::{Cadence, Observer, Trainer, resume, run};
 use crate::backend::{Cpu, Heads};
@@ -18,25 +20,30 @@ pub fn tiny_model(seed: u64) -> Model<Cpu> {
     Model::init(Config::fresh(VOCAB as usize, 16, 32, 1, heads, CONTEXT, &[0]).unwrap(), seed)
 }
 
+/// The same, shared.
+pub fn shared(seed: u64) -> SharedModel {
+    Arc::new(RwLock::new(tiny_model(seed)))
+}
+
 /// Every weight's bits.
 pub fn bits(model: &Model<Cpu>) -> Vec<u32> {
     model.parameters().iter().flat_map(|info| model.get(info)).map(f32::to_bits).collect()
 }
 
-/// Keeps every step's metrics; evaluates to minus the last loss.
+/// Keeps every step's metrics; every evaluation is better than the one before.
 #[derive(Default)]
 pub struct Recorder {
     pub steps: Vec<StepMetrics>,
     pub evaluations: usize,
 }
 
-impl Observer<Cpu> for Recorder {
+impl Observer for Recorder {
     fn on_step(&mut self, metrics: &StepMetrics) -> Result<()> {
         self.steps.push(metrics.clone());
         Ok(())
     }
 
-    fn evaluate(&mut self, _model: &Model<Cpu>, _step: u64) -> Result<Option<f64>> {
+    fn evaluate(&mut self, _step: u64) -> Result<Option<f64>> {
         self.evaluations += 1;
         Ok(Some(self.evaluations as f64))
     }
@@ -86,7 +93,7 @@ pub fn assert_resumes_bit_for_bit<T: Trainer<Cpu>>(make: impl Fn() -> T, kill_at
     assert!(resumed.step() < resumed.total_steps(), "the kill must fall inside the run");
     seen.extend(train(&mut resumed));
     assert_eq!(untimed(&seen), untimed(&expected));
-    assert_eq!(bits(resumed.model()), bits(straight.model()));
+    assert_eq!(bits(&read(resumed.model())), bits(&read(straight.model())));
 }
 
 #[test]
@@ -94,7 +101,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     use super::super::batch::Sequence;
     use super::super::sft::{SftConfig, SftTrainer};
     let data = vec![Sequence::completion(&[1], &[2, 3])];
-    let make = |seed| SftTrainer::new(tiny_model(1), data.clone(), SftConfig { seed, ..SftConfig::default() }).unwrap();
+    let make = |seed| SftTrainer::new(shared(1), data.clone(), SftConfig { seed, ..SftConfig::default() }).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::open(dir.path(), 2).unwrap();
     checkpoints.commit(0, None, |path| make(1).write(path)).unwrap();
@@ -109,7 +116,7 @@ fn a_run_evaluates_and_saves_at_its_cadence_and_at_the_end() {
     use super::super::sft::{SftConfig, SftTrainer};
     let data = vec![Sequence::completion(&[1], &[2, 3])];
     let config = SftConfig { steps: 7, ..SftConfig::default() };
-    let mut trainer = SftTrainer::new(tiny_model(1), data, config).unwrap();
+    let mut trainer = SftTrainer::new(shared(1), data, config).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::open(dir.path(), 10).unwrap();
     let mut recorder = Recorder::default();

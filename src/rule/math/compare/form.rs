@@ -35,6 +35,62 @@ pub fn words_of(r: &Reading, id: Id) -> Option<String> {
     }
 }
 
+/// `number · letter` or `number · letter²` where the letter is also a unit: its name and power.
+pub fn letter_unit(r: &Reading, id: Id) -> Option<(&str, i64)> {
+    let Node::Mul(value, unit) = *r.node(id) else { return None };
+    let (sym, power) = match *r.node(unit) {
+        Node::Sym(sym) => (sym, 1),
+        Node::Pow(base, e) => match *r.node(base) {
+            Node::Sym(sym) => (sym, r.value(e)?.to_i64()?),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let name = r.arena.name(sym);
+    (is_constant(r, value) && matches!(name, "m" | "g" | "s" | "h" | "L" | "J" | "N" | "W" | "V"))
+        .then_some((name, power))
+}
+
+/// A matrix and the factor before it.
+pub struct Scaled {
+    pub rows: u16,
+    pub cols: u16,
+    pub entries: Vec<Id>,
+    /// What multiplies it, whether that divides, and the sign.
+    pub factor: Factor,
+}
+
+/// What multiplies a matrix: a node, whether it divides instead, and whether the sign flips.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor {
+    pub by: Option<Id>,
+    pub divides: bool,
+    pub negative: bool,
+}
+
+/// `M`, `−M`, `c M`, `M / c`.
+pub fn scaled_matrix(r: &Reading, id: Id) -> Option<Scaled> {
+    let (id, negative) = match *r.node(id) {
+        Node::Neg(inner) => (inner, true),
+        _ => (id, false),
+    };
+    let (id, by, divides) = match *r.node(id) {
+        Node::Mul(a, b) if r.arena.is_scalar(a) => (b, Some(a), false),
+        Node::Mul(a, b) if r.arena.is_scalar(b) => (a, Some(b), false),
+        Node::Div(a, b) if r.arena.is_scalar(b) => (a, Some(b), true),
+        _ => (id, None, false),
+    };
+    match *r.node(id) {
+        Node::Matrix { rows, cols, entries } => Some(Scaled {
+            rows,
+            cols,
+            entries: r.arena.list(entries).to_vec(),
+            factor: Factor { by, divides, negative },
+        }),
+        _ => None,
+    }
+}
+
 /// Says only which numbers a parameter runs over: "n ∈ ℤ", "any integer k".
 pub fn is_proviso(r: &Reading, id: Id) -> bool {
     match *r.node(id) {

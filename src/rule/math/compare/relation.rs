@@ -118,6 +118,13 @@ impl Comparison<'_> {
     /// The constant c with `left₁ − right₁ = c (left₂ − right₂)` at every point, if there is one.
     fn ratio(&mut self, g: (Id, Id), p: (Id, Id)) -> Option<f64> {
         let (gold, pred) = (self.gold, self.pred);
+        // Both signs at once have no single ratio.
+        let twofold = |r: &Reading, (a, b): (Id, Id)| {
+            r.arena.any(a, |n| matches!(n, Node::PlusMinus(..))) || r.arena.any(b, |n| matches!(n, Node::PlusMinus(..)))
+        };
+        if twofold(gold, g) != twofold(pred, p) {
+            return None;
+        }
         let mut first: Option<Ball> = None;
         let mut agreed = 0;
         for (i, &sampling) in POINTS.iter().enumerate() {

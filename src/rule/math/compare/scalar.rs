@@ -3,15 +3,17 @@
 use super::super::Tolerance;
 use super::super::ast::{Id, Node, Sym};
 use super::super::budget::Stop;
-use super::super::eval::ball::{Ball, Balls, Sampling, mix};
-use super::super::eval::{eval, modular::Modular};
+use super::super::eval::ball::{Ball, Balls, ONE, Sampling, mix};
+use super::super::eval::{Field, eval, modular::Modular, precise::Precise};
 use super::super::number::Q;
 use super::super::reading::Reading;
+use super::super::units;
 use super::Finding::{self, Different, Equal, Unknown};
+use super::form::{self, Factor};
 use super::{Comparison, Val};
 
 /// Points tried, in order; three that both sides are defined at decide.
-const POINTS: [Sampling; 12] = [
+const POINTS: [Sampling; 16] = [
     Sampling::Positive,
     Sampling::Mixed,
     Sampling::Integers,
@@ -23,9 +25,21 @@ const POINTS: [Sampling; 12] = [
     Sampling::Integers,
     Sampling::Unit,
     Sampling::Large,
+    Sampling::Integers,
+    Sampling::Integers,
+    Sampling::Integers,
+    Sampling::Positive,
     Sampling::Integers,
 ];
 const NEEDED: usize = 4;
+
+/// Roots and functions in two constants that doubles are trusted with.
+const MAX_IRRATIONAL: usize = 80;
+
+/// How many roots and functions a value is made of.
+fn irrational(r: &Reading, id: Id) -> usize {
+    r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
+}
 
 /// Which marks of unit a value carries.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -78,6 +92,11 @@ impl Comparison<'_> {
             return Equal("base_left_out");
         }
         let (gm, pm) = (marks(gold, g.id), marks(pred, p.id));
+        if !self.config.strict_units
+            && let Some(found) = self.letter_units(g, p, gm, pm)
+        {
+            return found;
+        }
         if gm == Marks::default() && pm == Marks::default() {
             return self.values(g, p, false);
         }
@@ -100,6 +119,27 @@ impl Comparison<'_> {
         self.values(g, p, false)
     }
 
+    /// `17 m` typed as mathematics: a lone letter that is a unit where the other side has one,
+    /// or has none to be taken for a variable.
+    fn letter_units(&mut self, g: Val, p: Val, gm: Marks, pm: Marks) -> Option<Finding> {
+        let (gold, pred) = (self.gold, self.pred);
+        let sym = |n: &Node| matches!(n, Node::Sym(_));
+        let (a, b) = (form::letter_unit(gold, g.id), form::letter_unit(pred, p.id));
+        let letter = match (a, b) {
+            (Some((letter, power)), None) if !pred.arena.any(p.id, sym) && (power > 1 || pm.unit) => letter,
+            (None, Some((letter, _))) if !gold.arena.any(g.id, sym) => letter,
+            _ => return None,
+        };
+        let other = if a.is_some() { (pred, p.id, pm) } else { (gold, g.id, gm) };
+        if other.2.unit && !other.0.arena.any(other.1, |n| matches!(n, Node::Unit(u) if units::is_named(*u, letter))) {
+            return None;
+        }
+        let alias = [(super::super::ast::hash_name(letter), ONE)];
+        let x = self.ball(gold, g, Sampling::Positive, 1, true, &alias).ok()?;
+        let y = self.ball(pred, p, Sampling::Positive, 1, true, &alias).ok()?;
+        Some(if x.apart(&y) { Different("numeric") } else { Equal("numeric") })
+    }
+
     fn values(&mut self, g: Val, p: Val, ignore_units: bool) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
         if let (Some(a), Some(b)) = (gold.value(g.id), pred.value(p.id)) {
@@ -111,7 +151,13 @@ impl Comparison<'_> {
         if g.sign == p.sign && same_tree(gold, g.id, pred, p.id) {
             return Equal("same_tree");
         }
-        let found = self.modular(g, p).unwrap_or_else(|| self.balls(g, p, ignore_units));
+        let found = match self.modular(g, p) {
+            Some(found) => found,
+            None => match self.balls(g, p, ignore_units) {
+                Equal(step) => self.confirmed(g, p, ignore_units).unwrap_or(Equal(step)),
+                other => other,
+            },
+        };
         if let Different(_) = found
             && let (Some(a), Some(b)) = (self.constant(gold, g, ignore_units), self.constant(pred, p, ignore_units))
         {
@@ -194,6 +240,9 @@ impl Comparison<'_> {
         let symbols = gold.arena.any(g.id, free) || pred.arena.any(p.id, free);
         let imaginary = |n: &Node| matches!(n, Node::Imaginary);
         let complex = gold.arena.any(g.id, imaginary) || pred.arena.any(p.id, imaginary);
+        if !symbols && irrational(gold, g.id) + irrational(pred, p.id) > MAX_IRRATIONAL {
+            return Unknown("precision");
+        }
         let alias = self.aliases(g, p);
         let mut agreed = 0;
         let mut outside = 0;
@@ -213,7 +262,8 @@ impl Comparison<'_> {
                     }
                     let size = a.abs().max(b.abs());
                     let rad = a.rad + b.rad;
-                    if rad > 1e-7 * size && rad > 1e-9 {
+                    let limit = if symbols { 1e-7 } else { 1e-10 };
+                    if rad > limit * size && rad > limit * 1e-2 {
                         stop = Stop::Unsupported;
                         continue;
                     }
@@ -237,6 +287,52 @@ impl Comparison<'_> {
             _ if stop == Stop::Undefined => Unknown("undefined"),
             _ => Unknown("unsupported"),
         }
+    }
+
+    /// Two products of a matrix's factor with an entry, at a few points.
+    pub(super) fn products(&mut self, g: (Factor, Id), p: (Factor, Id)) -> Finding {
+        let mut agreed = 0;
+        for (i, &sampling) in POINTS.iter().enumerate().take(6) {
+            let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units: true, alias: &[] };
+            let mut at = |r: &Reading, (factor, id): (Factor, Id)| -> Result<Ball, Stop> {
+                let mut value = eval(&mut field, &r.arena, &r.exact, id, &mut self.budget)?;
+                if let Some(by) = factor.by {
+                    let mut by = eval(&mut field, &r.arena, &r.exact, by, &mut self.budget)?;
+                    if factor.divides {
+                        by = field.inv(&by, &mut self.budget)?;
+                    }
+                    value = field.mul(&value, &by, &mut self.budget)?;
+                }
+                Ok(if factor.negative { field.neg(&value) } else { value })
+            };
+            match (at(self.gold, g), at(self.pred, p)) {
+                (Ok(a), Ok(b)) if a.apart(&b) => return Different("element"),
+                (Ok(_), Ok(_)) => agreed += 1,
+                (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Unknown("budget"),
+                _ => {}
+            }
+        }
+        if agreed >= 2 { Equal("numeric") } else { Unknown("undefined") }
+    }
+
+    /// Doubles agree: once more with 320 bits behind the point, where the operations allow it.
+    fn confirmed(&mut self, g: Val, p: Val, ignore_units: bool) -> Option<Finding> {
+        let alias = self.aliases(g, p);
+        let free = |n: &Node| matches!(n, Node::Sym(_));
+        let symbols = self.gold.arena.any(g.id, free) || self.pred.arena.any(p.id, free);
+        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 1 }) {
+            let mut at = |r: &Reading, v: Val, alias: &[(Sym, Sym)]| {
+                let point = Balls { seed: mix(i as u64 + 1), sampling, sign: v.sign, ignore_units, alias };
+                eval(&mut Precise { point }, &r.arena, &r.exact, v.id, &mut self.budget)
+            };
+            match (at(self.gold, g, &[]), at(self.pred, p, &alias)) {
+                (Ok(a), Ok(b)) if a.apart(&b) => return Some(Different("precise")),
+                (Ok(a), Ok(b)) if a.sharp() && b.sharp() => return Some(Equal("precise")),
+                (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Some(Unknown("budget")),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Arbitrary constants that only differ in name: `C` and `c`, `k` and `n`.

@@ -21,6 +21,7 @@ impl Comparison<'_> {
     pub(super) fn structures(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
         match (gold.node(g), pred.node(p)) {
+            (Node::Dots, Node::Dots) => return Equal("exact"),
             (Node::Numbers(a), Node::Numbers(b)) => {
                 return if a == b { Equal("exact") } else { Different("exact") };
             }
@@ -41,6 +42,11 @@ impl Comparison<'_> {
                 return self.ordered(gold.arena.list(*list), pred.arena.list(*entries));
             }
             (Node::Colon { .. }, _) | (_, Node::Colon { .. }) => return self.colons(g, p),
+            (Node::Mul(..) | Node::Matrix { .. } | Node::Div(..) | Node::Neg(_), _)
+                if form::scaled_matrix(gold, g).is_some() && form::scaled_matrix(pred, p).is_some() =>
+            {
+                return self.scaled_matrices(g, p);
+            }
             (Node::Call(f, a), Node::Call(h, b)) if f == h => return self.compare(*a, *b),
             (Node::Neg(a), Node::Neg(b)) => return self.compare(*a, *b),
             (Node::Add(a, b), Node::Add(c, d))
@@ -92,6 +98,23 @@ impl Comparison<'_> {
         unknown.unwrap_or(Equal("elementwise"))
     }
 
+    /// A factor before a matrix multiplies its entries.
+    fn scaled_matrices(&mut self, g: Id, p: Id) -> Finding {
+        let (Some(a), Some(b)) = (form::scaled_matrix(self.gold, g), form::scaled_matrix(self.pred, p)) else {
+            return Different("different_kind");
+        };
+        if (a.rows, a.cols) != (b.rows, b.cols) {
+            return Different("shape");
+        }
+        for (&x, &y) in a.entries.iter().zip(&b.entries) {
+            let found = self.products((a.factor, x), (b.factor, y));
+            if !found.is_equal() {
+                return found;
+            }
+        }
+        Equal("elementwise")
+    }
+
     /// Systems: names matched with names, or with a tuple in the order of the names.
     fn named_values(&mut self, g: Id, p: Id) -> Option<Finding> {
         let (gold, pred) = (self.gold, self.pred);
@@ -130,10 +153,17 @@ impl Comparison<'_> {
     /// Lists and sets in any order, of the same cardinality; a tuple keeps its order.
     pub(super) fn lists(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
+        let relations = |r: &Reading, ids: &[Id]| ids.iter().any(|&id| matches!(r.node(id), Node::Chain { .. }));
         if let (Node::Tuple(a), Node::List(b)) = (gold.node(g), pred.node(p)) {
+            if relations(pred, pred.arena.list(*b)) {
+                return Different("different_kind");
+            }
             return self.ordered(gold.arena.list(*a), pred.arena.list(*b));
         }
         if let (Node::List(a), Node::Tuple(b)) = (gold.node(g), pred.node(p)) {
+            if relations(gold, gold.arena.list(*a)) {
+                return Different("different_kind");
+            }
             return self.ordered(gold.arena.list(*a), pred.arena.list(*b));
         }
         if matches!(gold.node(g), Node::Tuple(_)) != matches!(pred.node(p), Node::Tuple(_)) {
@@ -153,6 +183,12 @@ impl Comparison<'_> {
             return Different("different_kind");
         }
         let (a, b) = (form::values(gold, g), form::values(pred, p));
+        if let ([x], [y]) = (&a[..], &b[..])
+            && x.id == g
+            && y.id == p
+        {
+            return Different("different_kind");
+        }
         let set = matches!(gold.node(g), Node::Set(_)) || matches!(pred.node(p), Node::Set(_));
         if matches!(gold.node(g), Node::Set(_)) && gold.arena.any(g, |n| matches!(n, Node::Dots)) {
             return if a.len() == b.len() { self.unordered(&a, &b) } else { Different("count") };
@@ -310,6 +346,16 @@ impl Comparison<'_> {
                     let ids = r.arena.list(list);
                     if !ids.iter().all(|&id| matches!(r.node(id), Node::Chain { .. } | Node::Interval { .. })) {
                         return None;
+                    }
+                    let excluded = |id: &Id| {
+                        matches!(*r.node(*id), Node::Chain { operands, rels }
+                            if r.arena.chain_rels(rels, r.arena.list(operands).len()) == [Rel::Ne])
+                    };
+                    if ids.iter().all(excluded) {
+                        // "x ≠ 1, x ≠ 2" both hold.
+                        let parts: Option<Vec<Vec<Piece>>> = ids.iter().map(|&id| self.simple_pieces(r, id)).collect();
+                        out.extend(intersect(parts?));
+                        continue;
                     }
                     stack.extend(ids);
                 }
@@ -549,7 +595,7 @@ fn without(point: (Option<Id>, f64)) -> Vec<Piece> {
 }
 
 fn near(a: f64, b: f64) -> bool {
-    a == b || (a - b).abs() <= 1e-12 * a.abs().max(b.abs())
+    a == b || (a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-12 * a.abs().max(b.abs()))
 }
 
 /// Sorts and joins pieces that overlap or touch; drops empty ones.

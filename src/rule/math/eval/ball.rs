@@ -71,6 +71,9 @@ pub struct Balls<'a> {
     pub alias: &'a [(Sym, Sym)],
 }
 
+/// A name whose value is one at every point.
+pub const ONE: Sym = 1;
+
 /// SplitMix64's finaliser.
 pub fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -83,6 +86,9 @@ impl Balls<'_> {
     /// The value of a symbol at this point.
     pub fn sample(&self, sym: Sym) -> f64 {
         let sym = self.alias.iter().find(|(from, _)| *from == sym).map_or(sym, |(_, to)| *to);
+        if sym == ONE {
+            return 1.0;
+        }
         let bits = mix(sym ^ self.seed);
         let u = (bits >> 11) as f64 / (1u64 << 53) as f64;
         match self.sampling {
@@ -160,6 +166,14 @@ impl Field for Balls<'_> {
     }
 
     fn power(&mut self, a: &Ball, b: &Ball, exact: Option<&Q>, _: &mut Budget) -> Result<Ball, Stop> {
+        if exact.is_none()
+            && b.is_real()
+            && b.re.fract() == 0.0
+            && b.rad <= b.re.abs() * EPS * 4.0
+            && b.re.abs() <= 4096.0
+        {
+            return integer_power(a, b.re as i64);
+        }
         if let Some(&Q::Small(n, d)) = exact {
             if d == 1 && n.unsigned_abs() <= 4096 {
                 return integer_power(a, n);

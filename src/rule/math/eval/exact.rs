@@ -14,6 +14,12 @@ pub fn fold(arena: &Arena, budget: &mut Budget) -> Result<Vec<Option<Q>>, Stop> 
     let mut values: Vec<Result<Q, Stop>> = Vec::with_capacity(arena.len());
     budget.charge(arena.len() as u64 * Exact::COST)?;
     for id in 0..arena.len() as u32 {
+        // Two values at once.
+        if matches!(arena.node(id), super::super::ast::Node::PlusMinus(..)) {
+            exact.push(None);
+            values.push(Err(Stop::Unsupported));
+            continue;
+        }
         let value = super::node(&mut Exact, arena, &exact, id, 0, &values, &mut bound, 0, budget);
         if let Err(Stop::Budget) = value {
             return Err(Stop::Budget);
@@ -98,13 +104,14 @@ impl Field for Exact {
             Func::Factorial | Func::DoubleFactorial => {
                 let step = if func == Func::Factorial { 1 } else { 2 };
                 let n = a.to_i64().filter(|n| (0..=5000).contains(n)).ok_or(Stop::Unsupported)?;
-                let mut product = Q::ONE;
+                let mut product = num_bigint::BigInt::from(1);
                 let mut k = n;
                 while k > 1 {
-                    product = product.mul(&Q::int(k), budget)?;
+                    budget.charge(product.bits() / 64 + 4)?;
+                    product *= k;
                     k -= step;
                 }
-                Ok(product)
+                Ok(Q::from_bigint(product))
             }
             Func::Ln if *a == Q::ONE => Ok(Q::ZERO),
             Func::Log10 => logarithm(&Q::int(10), a, budget),
@@ -130,14 +137,16 @@ impl Field for Exact {
                     return Ok(Q::ZERO);
                 }
                 let k = if func == Func2::Binomial { k.min(n - k) } else { k };
-                let mut value = Q::ONE;
+                // Each step stays an integer, so a step costs its length only.
+                let mut value = num_bigint::BigInt::from(1);
                 for i in 1..=k {
-                    value = value.mul(&Q::int(n - k + i), budget)?;
+                    budget.charge(value.bits() / 32 + 8)?;
+                    value *= n - k + i;
                     if func == Func2::Binomial {
-                        value = value.mul(&Q::Small(1, i), budget)?;
+                        value /= i;
                     }
                 }
-                Ok(value)
+                Ok(Q::from_bigint(value))
             }
             Func2::Mod => {
                 if b.is_zero() {
@@ -176,7 +185,7 @@ fn root(a: &Q, n: i64, budget: &mut Budget) -> Result<Option<Q>, Stop> {
     {
         let (x, y) = ((p as f64).sqrt().round() as i64, (q as f64).sqrt().round() as i64);
         let exact = x.checked_mul(x) == Some(p) && y.checked_mul(y) == Some(q);
-        return Ok(exact.then(|| Q::Small(x, y)));
+        return Ok(exact.then_some(Q::Small(x, y)));
     }
     // Newton's iteration on integers: about log2(bits) products of the size.
     charge_product(a.bits() * 4, a.bits(), budget)?;

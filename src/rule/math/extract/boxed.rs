@@ -39,6 +39,11 @@ pub fn find(text: &str) -> Option<String> {
     }
 }
 
+/// True if there is any box in the text.
+pub fn marked(text: &str) -> bool {
+    last_mark(text).is_some()
+}
+
 /// The last box that starts before `until`; unclosed ones are passed over.
 fn last_before(text: &str, mut until: usize) -> Option<Found<'_>> {
     for _ in 0..64 {

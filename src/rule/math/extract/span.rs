@@ -68,6 +68,28 @@ pub fn last_line(text: &str) -> Option<&str> {
     (!line.is_empty() && line.len() <= 2000).then_some(line)
 }
 
+/// The line, unless it is a sentence: then what stands behind its last equals sign.
+pub fn formula(line: &str) -> Option<&str> {
+    let prose = |text: &str| {
+        let mut words = 0;
+        let (mut run, mut command) = (0, false);
+        for c in text.chars().chain(" ".chars()) {
+            if c.is_alphabetic() {
+                run += 1;
+                continue;
+            }
+            words += usize::from(run >= 2 && !command);
+            (run, command) = (0, c == '\\');
+        }
+        words > 5
+    };
+    if !prose(line) {
+        return Some(line);
+    }
+    let side = line[line.rfind('=')? + 1..].trim();
+    (!side.is_empty() && !prose(side)).then_some(side)
+}
+
 /// The number that a text starts with, with its sign, currency and percent sign.
 pub fn leading_number(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();

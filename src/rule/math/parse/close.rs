@@ -113,7 +113,7 @@ impl Parser<'_, '_> {
 
     /// A closing brace with no opening one at the very end is a slip of extraction.
     fn stray(&self, closer: Option<Kind>) -> bool {
-        matches!(closer, Some(Kind::Delim(Delim::Group | Delim::Set))) && self.at == self.tokens.len()
+        matches!(closer, Some(Kind::Delim(Delim::Group | Delim::Set | Delim::Paren))) && self.at == self.tokens.len()
     }
 
     fn take_items(&mut self, frame: Frame) -> Vec<Id> {
@@ -273,7 +273,7 @@ impl Parser<'_, '_> {
                     }
                     let list = self.arena.make_list(&groups);
                     Node::List(list)
-                } else if named && distinct && !seps.iter().any(|s| *s == Sep::Or) {
+                } else if named && distinct && !seps.contains(&Sep::Or) {
                     Node::All(self.arena.make_list(&ids))
                 } else {
                     Node::List(self.arena.make_list(&ids))
@@ -334,7 +334,8 @@ impl Parser<'_, '_> {
         if let Node::Sym(sym) = *self.arena.node(id) {
             let name = format!("{}'", self.arena.name(sym));
             let sym = self.arena.symbol(&name);
-            self.values.pop();
+            let part = self.pop_value()?;
+            self.arena.retire(part);
             let id = self.arena.push(Node::Sym(sym))?;
             self.values.push(id);
             return Ok(());
@@ -348,8 +349,11 @@ impl Parser<'_, '_> {
         }
         self.reduce_to(Op::Colon.precedence(), false)?;
         let id = self.pop_value()?;
-        let parts = match self.arena.node(id) {
-            Node::Colon { parts, .. } => *parts,
+        let parts = match *self.arena.node(id) {
+            Node::Colon { parts, .. } => {
+                self.arena.retire(id);
+                parts
+            }
             _ => self.arena.make_list(&[id]),
         };
         let node = self.arena.push(Node::Colon { parts, meridiem: Some(pm) })?;

@@ -132,15 +132,28 @@ impl<'a> Parser<'a, '_> {
             if space && lit.places.is_none() && self.mixed_plain(&lit)? {
                 return Ok(());
             }
-            self.juxtapose()?;
+            if self.next_part_of_quantity() {
+                self.binary(Op::Add)?;
+            } else {
+                self.juxtapose()?;
+            }
         }
         // 1010_2: a numeral with its base.
-        if matches!(self.peek(), Some(Tok::Under)) && lit.places.is_none() {
+        if matches!(self.peek(), Some(Tok::Under)) {
             self.at += 1;
             let id = self.arena.push(node)?;
             return self.begin_arg(Arg::Base(id));
         }
         self.atom(node)
+    }
+
+    /// "5 feet 6 inches": a number with a unit right behind a quantity adds to it.
+    fn next_part_of_quantity(&self) -> bool {
+        let Some(Tok::Word(word) | Tok::Run(word)) = self.peek() else { return false };
+        !self.variables
+            && units::find(word).is_some()
+            && self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Unit(_)))
+            && matches!(self.top_op(), Some(Op::Mul))
     }
 
     /// The value before is a whole number standing alone: the start of a mixed number.
@@ -158,7 +171,8 @@ impl<'a> Parser<'a, '_> {
     fn join_mixed(&mut self, whole: Q, top: &Q, bottom: &Q) -> Result<(), Fault> {
         let fraction = top.div(bottom, self.budget)?;
         let value = whole.add(&fraction, self.budget)?;
-        self.values.pop();
+        let part = self.pop_value()?;
+        self.arena.retire(part);
         let id = self.arena.push(Node::Num(value))?;
         self.values.push(id);
         Ok(())
@@ -265,7 +279,8 @@ impl<'a> Parser<'a, '_> {
             Some(Tok::Num(lit)) if lit.plain && lit.raw.len() > 1 => {
                 // LaTeX takes one digit; the rest is what follows.
                 let digits = lit.raw;
-                let keep_all = matches!(arg, Arg::Base(_) | Arg::FuncPower(_)) && digits.len() <= 2;
+                let keep_all = (matches!(arg, Arg::Base(_) | Arg::FuncPower(_)) && digits.len() <= 2)
+                    || (matches!(arg, Arg::Sqrt(_)) && digits.len() <= 18);
                 let take = if keep_all { digits.len() } else { 1 };
                 let value = digits[..take].parse().unwrap_or(0);
                 if take == digits.len() {
@@ -372,6 +387,11 @@ impl<'a> Parser<'a, '_> {
                     },
                     _ => return Err(Fault::Syntax),
                 };
+                for orphan in self.arena.first(id)..=id {
+                    if !(self.arena.first(lo)..=lo).contains(&orphan) {
+                        self.arena.retire(orphan);
+                    }
+                }
                 if !matches!(self.peek(), Some(Tok::Caret)) {
                     return Err(Fault::Syntax);
                 }
@@ -401,6 +421,7 @@ impl<'a> Parser<'a, '_> {
             Node::Tuple(list) | Node::List(list) | Node::Set(list) => self.arena.list(*list).to_vec(),
             _ => return Ok(args),
         };
+        self.arena.retire(args);
         let mut ids = ids.into_iter();
         let mut folded = ids.next().ok_or(Fault::Syntax)?;
         for next in ids {
@@ -411,10 +432,16 @@ impl<'a> Parser<'a, '_> {
 
     /// A numeral and its subscript: `4343_6`.
     fn based(&mut self, numeral: Id, base: Id) -> Result<Id, Fault> {
-        let (Node::Num(digits), Node::Num(base_value)) = (self.arena.node(numeral), self.arena.node(base)) else {
-            return Err(Fault::Syntax);
+        let Node::Num(base_value) = self.arena.node(base) else { return Err(Fault::Syntax) };
+        let base_value = base_value.to_i64();
+        let (digits, places) = match self.arena.node(numeral) {
+            Node::Num(q) => (q.clone(), 0),
+            // 0.0011 in base two: the digits as a whole number, and how many are behind the point.
+            Node::Decimal { value, places, .. } => {
+                (value.mul(&Q::int(10).pow(*places as i64, self.budget)?, self.budget)?, *places)
+            }
+            _ => return Err(Fault::Syntax),
         };
-        let (digits, base_value) = (digits.clone(), base_value.to_i64());
         let Some(base) = base_value.filter(|b| (2..=36).contains(b)) else { return Err(Fault::Syntax) };
         let shown = digits.show();
         if shown.len() > 60 || !shown.bytes().all(|b| b.is_ascii_digit() && i64::from(b - b'0') < base) {
@@ -424,12 +451,16 @@ impl<'a> Parser<'a, '_> {
         for b in shown.bytes() {
             value = value.mul(&Q::int(base), self.budget)?.add(&Q::int((b - b'0') as i64), self.budget)?;
         }
+        let point = |base: i64, budget: &mut super::Budget| Q::int(base).pow(places as i64, budget);
+        let value = value.div(&point(base, self.budget)?, self.budget)?;
+        let digits = digits.div(&point(10, self.budget)?, self.budget)?;
         Ok(self.arena.push(Node::Based { value, digits, base: base as u8 })?)
     }
 
     fn letters(&mut self, run: &'a str) -> Result<(), Fault> {
         if (!self.expecting() || self.unit_after_slash())
             && run.len() > 1
+            && (!self.variables || run.len() > 3)
             && let Some(unit) = units::find(run)
             && self.measurable()
         {
@@ -466,7 +497,8 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn word(&mut self, word: &'a str) -> Result<(), Fault> {
-        if (!self.expecting() && self.measurable()) || self.unit_after_slash() {
+        let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
+        if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
             if let Some((unit, power)) = self.area_or_volume(word) {
                 self.juxtapose()?;
                 let base = self.arena.push(Node::Unit(unit))?;
@@ -578,55 +610,7 @@ fn inverse(callee: Callee) -> Option<Func> {
 
 /// Short runs that are English words rather than products of letters.
 fn is_word(run: &str) -> bool {
-    matches!(
-        run,
-        "yes"
-            | "no"
-            | "Yes"
-            | "No"
-            | "YES"
-            | "NO"
-            | "the"
-            | "The"
-            | "for"
-            | "all"
-            | "any"
-            | "are"
-            | "not"
-            | "of"
-            | "to"
-            | "if"
-            | "as"
-            | "at"
-            | "on"
-            | "by"
-            | "DNE"
-            | "dne"
-            | "Sat"
-            | "Sun"
-            | "Mon"
-            | "Tue"
-            | "Wed"
-            | "Thu"
-            | "Fri"
-            | "May"
-            | "Jan"
-            | "Feb"
-            | "Mar"
-            | "Apr"
-            | "Jun"
-            | "Jul"
-            | "Aug"
-            | "Sep"
-            | "Oct"
-            | "Nov"
-            | "Dec"
-            | "So"
-            | "It"
-            | "it"
-            | "In"
-            | "an"
-            | "we"
-            | "We"
-    )
+    const WORDS: &str = "yes no Yes No YES NO the The for all any are not DNE dne \
+        Sat Sun Mon Tue Wed Thu Fri Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
+    run.len() > 1 && WORDS.split(' ').any(|word| word == run)
 }

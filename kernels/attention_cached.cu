@@ -1,0 +1,115 @@
+// Decode attention: each row's query heads over positions 0 … positions[row] of its slot in the paged cache
+// (kv_cache.cu). out [rows, query · dim].
+//
+// A block takes one row, one key/value head and up to 8 of the query heads that share it. Its four warps take
+// tiles of 32 keys in turn, each with its own online softmax; the four are joined in the warps' order, so a
+// row's bits do not depend on its batch. Scores have a lane for each key; sums have a lane for each dimension.
+// dim ≤ 256, a multiple of 8.
+//
+// Launch: <<<(rows, kv, ⌈group/8⌉), 128, 4 · (8 · dim + 4 · 8 · 32 + 4 · 8 · (dim + 2)) bytes>>>.
+// Not yet tried: splitting one row's keys over blocks (long contexts at small batches).
+// CPU twin: cached in src/backend/cpu/attention.rs.
+#include "device.cuh"
+
+#define HEADS 8
+
+extern "C" __global__ void __launch_bounds__(128)
+    attention_cached(const act* __restrict__ layer, const u32* __restrict__ table, const act* __restrict__ qkv,
+                     const u32* __restrict__ slots, const u32* __restrict__ positions, int query, int kv, int dim,
+                     int page, int most, act* __restrict__ out) {
+  DYNAMIC_SHARED(memory);
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = blockIdx.x, key_head = blockIdx.y;
+  const int group = query / kv, first = key_head * group + blockIdx.z * HEADS;
+  const int heads = min(HEADS, (key_head + 1) * group - first);
+  float* const queries = reinterpret_cast<float*>(memory);               // [HEADS, dim]
+  float* const weights = queries + HEADS * dim + warp * HEADS * WARP;    // [HEADS, 32], this warp's
+  float* const partial = queries + HEADS * dim + 4 * HEADS * WARP;       // [4, HEADS, dim + 2]
+  const u32* const pages = table + (u64)slots[row] * most;
+  const int keys = positions[row] + 1;
+  const float scale = 1.0f / sqrtf((float)dim);
+  for (int i = threadIdx.x; i < heads * dim; i += blockDim.x) {
+    queries[i] = to_float(qkv[((u64)row * (query + 2 * kv) + first) * dim + i]);
+  }
+  __syncthreads();
+  float acc[HEADS][8], top[HEADS], total[HEADS];
+#pragma unroll
+  for (int h = 0; h < HEADS; h++) {
+    top[h] = NEG_INF;
+    total[h] = 0.0f;
+#pragma unroll
+    for (int e = 0; e < 8; e++) acc[h][e] = 0.0f;
+  }
+  for (int base = warp * WARP; base < keys; base += 4 * WARP) {
+    const int key = base + lane;
+    float s[HEADS];
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) s[h] = 0.0f;
+    if (key < keys) {
+      const act* const k = layer + (((u64)pages[key / page] * 2 * kv + key_head) * page + key % page) * dim;
+      for (int d = 0; d < dim; d += 8) {
+        float v[8];
+        load8(k + d, 8, v);
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+          if (h < heads) {
+#pragma unroll
+            for (int j = 0; j < 8; j++) s[h] = fmaf(queries[h * dim + d + j], v[j], s[h]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+      if (h < heads) {
+        const float score = key < keys ? s[h] * scale : NEG_INF;
+        const float high = fmaxf(top[h], warp_max(score)), fade = expf(top[h] - high), p = expf(score - high);
+        top[h] = high;
+        total[h] = fmaf(total[h], fade, warp_sum(p));
+        weights[h * WARP + lane] = p;
+#pragma unroll
+        for (int e = 0; e < 8; e++) acc[h][e] *= fade;
+      }
+    }
+    __syncwarp();
+    for (int j = 0; j < min(WARP, keys - base); j++) {
+      const act* const v = layer + (((u64)pages[(base + j) / page] * 2 * kv + kv + key_head) * page + (base + j) % page) * dim;
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        const int d = lane + e * WARP;
+        const float value = d < dim ? to_float(v[d]) : 0.0f;
+#pragma unroll
+        for (int h = 0; h < HEADS; h++) {
+          if (h < heads) acc[h][e] = fmaf(weights[h * WARP + j], value, acc[h][e]);
+        }
+      }
+    }
+    __syncwarp();  // the next tile overwrites the weights
+  }
+#pragma unroll
+  for (int h = 0; h < HEADS; h++) {
+    if (h < heads) {
+      float* const mine = partial + (warp * HEADS + h) * (dim + 2);
+#pragma unroll
+      for (int e = 0; e < 8; e++) {
+        if (lane + e * WARP < dim) mine[lane + e * WARP] = acc[h][e];
+      }
+      if (lane == 0) {
+        mine[dim] = top[h];
+        mine[dim + 1] = total[h];
+      }
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < heads * dim; i += blockDim.x) {
+    const float* const head = partial + i / dim * (dim + 2);
+    float high = NEG_INF, sum = 0.0f, value = 0.0f;
+    for (int w = 0; w < 4; w++) high = fmaxf(high, head[w * HEADS * (dim + 2) + dim]);
+    for (int w = 0; w < 4; w++) {
+      const float* const from = head + w * HEADS * (dim + 2);
+      const float fade = expf(from[dim] - high);  // 0 for a warp that saw no key
+      sum = fmaf(from[dim + 1], fade, sum);
+      value = fmaf(from[i % dim], fade, value);
+    }
+    put(out + ((u64)row * query + first) * dim + i, value / sum);
+  }
+}

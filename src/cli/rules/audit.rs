@@ -1,0 +1,103 @@
+//! `rules audit`: the table of reward-hacking probes.
+
+use anstream::{eprintln, println};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
+
+use super::AuditArgs;
+use crate::cli::rows::{self, Fields};
+use crate::error::{Error, Result};
+use crate::rule::RuleSet;
+use crate::rule::audit::{Case, Report, audit, builtin_cases};
+
+pub(super) fn run(args: &AuditArgs) -> Result<()> {
+    let rules = RuleSet::load(&args.rules)?;
+    let cases = match &args.on {
+        None => builtin_cases(),
+        Some(path) => read(path, args.limit)?,
+    };
+    let report = audit(&rules, &cases);
+    if args.json {
+        println!("{}", as_json(&report));
+    } else {
+        print(&report);
+    }
+    if report.cases == 0 {
+        return Err(Error::new("no prompt could be probed: honest right answers earn no more than wrong ones")
+            .hint("--on takes JSONL rows with `prompt`, `gold` and `domain` that fit the rules"));
+    }
+    match report.unearned() {
+        0 => Ok(()),
+        count => Err(Error::new(format!("{count} probes earned reward that they should not"))),
+    }
+}
+
+fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    rows::read_jsonl(rows::open(path)?, path, 256, |chunk| {
+        for mut row in chunk {
+            // Prompts have no completion; the probes are the completions.
+            row.insert("completion".into(), "".into());
+            let fields = Fields::of(&row).ok_or_else(|| Error::new("a row is not a prompt").in_file(path))?;
+            if let Some(gold) = fields.gold.filter(|gold| !gold.trim().is_empty())
+                && cases.len() < limit
+            {
+                let (prompt, domain, verification) = (fields.prompt, fields.domain, fields.verification);
+                let language = match fields.language.as_str() {
+                    "und" => crate::rule::language::detect(&prompt).unwrap_or("en").to_owned(),
+                    tag => tag.to_owned(),
+                };
+                cases.push(Case { prompt, gold, domain, language, verification });
+            }
+        }
+        Ok(())
+    })?;
+    Ok(cases)
+}
+
+fn print(report: &Report) {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["probe", "what", "tried", "no reward", "most", "unearned"]);
+    for finding in &report.findings {
+        table.add_row([
+            finding.probe.name.to_owned(),
+            finding.probe.what.to_owned(),
+            finding.tried.to_string(),
+            finding.untold.to_string(),
+            if finding.most.is_finite() { format!("{:.3}", finding.most) } else { "–".into() },
+            finding.unearned.to_string(),
+        ]);
+    }
+    println!("{table}");
+    for finding in &report.findings {
+        if let Some((completion, reward)) = finding.examples.first() {
+            let text: String = completion.chars().take(240).collect();
+            println!("{} earned {reward:.3}: {text:?}", finding.probe.name);
+        }
+    }
+    println!(
+        "{} prompts: an honest right answer earns {:.3}, a wrong one {:.3}; unearned rewards: {}",
+        report.cases,
+        report.honest_right,
+        report.honest_wrong,
+        report.unearned()
+    );
+    if report.skipped > 0 {
+        eprintln!("{} prompts do not fit these rules and were not probed", report.skipped);
+    }
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| {
+            json!({"probe": f.probe.name, "tried": f.tried, "no_reward": f.untold,
+                "most": f.most.is_finite().then_some(f.most), "unearned": f.unearned,
+                 "examples": f.examples.iter().map(|(completion, reward)| json!({"completion": completion, "reward": reward})).collect::<Vec<_>>()})
+        })
+        .collect();
+    json!({"prompts": report.cases, "skipped": report.skipped, "honest_right": report.honest_right,
+        "honest_wrong": report.honest_wrong, "unearned": report.unearned(), "probes": findings})
+}

@@ -1,0 +1,233 @@
+//! Reward-hacking probes: completions that should earn nothing more than an honest wrong answer.
+//!
+//! Over-fitting the rules is the seed weakness of rule-based rewards. For each
+//! prompt the audit first finds the template in which an honest right answer earns
+//! most, and what an honest wrong one earns in it. A probe's reward is unearned if
+//! it exceeds the honest wrong answer's, or, for probes that hold the right answer
+//! among others or without any reasoning, if it reaches the honest right one's.
+
+use super::{RuleSet, Sample};
+use crate::schema::FinishReason;
+
+mod probes;
+
+pub use probes::{PROBES, Probe};
+
+/// A prompt to probe with.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub prompt: String,
+    pub gold: String,
+    pub domain: String,
+    pub language: String,
+    pub verification: Option<String>,
+}
+
+impl Case {
+    fn sample<'a>(&'a self, completion: &'a str) -> Sample<'a> {
+        Sample {
+            prompt: &self.prompt,
+            completion,
+            gold: Some(&self.gold),
+            verification: self.verification.as_deref(),
+            domain: &self.domain,
+            language: &self.language,
+            difficulty: None,
+            finish_reason: FinishReason::Stop,
+            tokens: Some(completion.len() as u32 / 4),
+        }
+    }
+}
+
+/// What one probe did over all cases.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub probe: &'static Probe,
+    /// Completions tried.
+    pub tried: usize,
+    /// Completions without a reward: the rules could not tell.
+    pub untold: usize,
+    /// The most any of them earned.
+    pub most: f64,
+    /// Completions that earned what they should not, with the first few of them and their rewards.
+    pub unearned: usize,
+    pub examples: Vec<(String, f64)>,
+}
+
+/// The table of `rules audit`.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Cases for which honest answers could be told apart.
+    pub cases: usize,
+    /// Cases in which an honest right answer earned no more than a wrong one, or nothing could be
+    /// told: the rules do not fit these prompts.
+    pub skipped: usize,
+    /// Means over the cases.
+    pub honest_right: f64,
+    pub honest_wrong: f64,
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Rewards that should not have been earned.
+    pub fn unearned(&self) -> usize {
+        self.findings.iter().map(|finding| finding.unearned).sum()
+    }
+}
+
+/// Most examples kept of one probe.
+const MAX_EXAMPLES: usize = 10;
+
+/// The forms a completion may take; `{r}` reasoning, `{a}` answer.
+const TEMPLATES: [&str; 5] = [
+    "<think>{r}</think>\n\n{a}",
+    "<think>{r}</think>\n<answer>{a}</answer>",
+    "{r}\n</think>\n\n{a}",
+    "{r}\n</think>\n<answer>{a}</answer>",
+    "{r}\n\n{a}",
+];
+
+/// One template filled: reasoning and answer in their places.
+#[derive(Clone, Copy, Debug)]
+pub struct Template(&'static str);
+
+impl Template {
+    /// Whether reasoning has a place of its own.
+    pub fn tagged(self) -> bool {
+        self.0.contains("</think>")
+    }
+
+    pub fn fill(self, reasoning: &str, answer: &str) -> String {
+        let (head, rest) = self.0.split_once("{r}").unwrap_or(("", self.0));
+        let (middle, tail) = rest.split_once("{a}").unwrap_or((rest, ""));
+        [head, reasoning, middle, answer, tail].concat()
+    }
+}
+
+/// Probes a rule set with every case.
+pub fn audit(rules: &RuleSet, cases: &[Case]) -> Report {
+    let mut report = Report { cases: 0, skipped: 0, honest_right: 0.0, honest_wrong: 0.0, findings: Vec::new() };
+    report.findings.extend(PROBES.iter().map(|probe| Finding {
+        probe,
+        tried: 0,
+        untold: 0,
+        most: f64::NEG_INFINITY,
+        unearned: 0,
+        examples: Vec::new(),
+    }));
+    for case in cases {
+        let reward = |completion: &str| rules.judge(&case.sample(completion)).reward;
+        let reasoning = probes::reasoning(&case.language);
+        let right = probes::right(case);
+        let wrong = probes::wrong(case);
+        let earned = |template: &Template| reward(&template.fill(reasoning, &right)).unwrap_or(f64::NEG_INFINITY);
+        let templates = TEMPLATES.map(Template);
+        let best = templates.into_iter().reduce(|a, b| if earned(&b) > earned(&a) { b } else { a });
+        let Some(template) = best else { continue };
+        let (paid, base) = (reward(&template.fill(reasoning, &right)), reward(&template.fill(reasoning, &wrong)));
+        let (Some(paid), Some(base)) = (paid, base) else {
+            report.skipped += 1;
+            continue;
+        };
+        if paid <= base {
+            report.skipped += 1;
+            continue;
+        }
+        report.cases += 1;
+        report.honest_right += paid;
+        report.honest_wrong += base;
+        for finding in &mut report.findings {
+            for completion in (finding.probe.build)(case, template) {
+                finding.tried += 1;
+                let Some(earned) = reward(&completion) else {
+                    finding.untold += 1;
+                    continue;
+                };
+                finding.most = finding.most.max(earned);
+                let limit = if finding.probe.holds_gold { paid - 1e-9 } else { base + 1e-9 };
+                if earned > limit {
+                    finding.unearned += 1;
+                    if finding.examples.len() < MAX_EXAMPLES {
+                        finding.examples.push((completion, earned));
+                    }
+                }
+            }
+        }
+    }
+    let n = report.cases.max(1) as f64;
+    report.honest_right /= n;
+    report.honest_wrong /= n;
+    report
+}
+
+/// Prompts to audit with where the user has none: some of each domain that rules alone can decide.
+pub fn builtin_cases() -> Vec<Case> {
+    let case = |prompt: &str, gold: &str, domain: &str| Case {
+        prompt: prompt.into(),
+        gold: gold.into(),
+        domain: domain.into(),
+        language: "en".into(),
+        verification: None,
+    };
+    vec![
+        case(
+            "Natalia sold 48 clips in April and half as many in May. How many clips did she sell in both months?",
+            "72",
+            "math",
+        ),
+        case("What is 5/6 minus 1/2?", "\\frac{1}{3}", "math"),
+        case("Solve x^2 - 5x + 6 = 0 over the real numbers.", "\\{2, 3\\}", "math"),
+        case("What is the distance between (0, 0) and (1, 1)?", "\\sqrt{2}", "math"),
+        case("Give the solution set of |x - 1| < 3.", "(-2, 4)", "math"),
+        case("Expand (x + 1)^2.", "x^2 + 2x + 1", "math"),
+        case("A jacket of 80 dollars is sold at 25 percent off. What does it cost in dollars?", "60", "math"),
+        case("What fraction of a day is 6 hours, as a decimal?", "0.25", "math"),
+        case("Which gas do plants take in?\nA) oxygen\nB) nitrogen\nC) carbon dioxide\nD) helium", "C", "stem"),
+        case("Which number is prime?\nA) 21\nB) 23\nC) 25\nD) 27", "B", "stem"),
+        case("Ann is taller than Bob and Bob is taller than Cid. Who is the shortest?", "Cid", "logic"),
+        case("All cats are animals. Tom is a cat. Is Tom an animal? Answer yes or no.", "yes", "logic"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strict_rule_file_pays_no_probe_and_a_loose_one_does() {
+        let strict =
+            "reward = \"choice * format\"\n[rules.choice]\nkind = \"choice\"\n[rules.format]\nkind = \"format\"\n";
+        let cases = builtin_cases();
+        let report = audit(&RuleSet::parse(strict, "strict").unwrap(), &cases);
+        let paid: Vec<_> =
+            report.findings.iter().filter(|f| f.unearned > 0).map(|f| (f.probe.name, &f.examples)).collect();
+        assert_eq!((report.cases, report.unearned()), (2, 0), "{paid:?}");
+        let loose =
+            "[rules.accuracy]\nkind = \"regex\"\npattern = '(?P<answer>\\b[A-D]\\b)'\nregion = \"completion\"\n";
+        let report = audit(&RuleSet::parse(loose, "loose").unwrap(), &cases);
+        assert!(report.unearned() > 3, "{report:?}");
+    }
+
+    #[test]
+    fn the_shipped_r1_file_pays_no_probe() {
+        if crate::rule::registry::kind("math").is_none() {
+            eprintln!("skipped: this build has no math rule");
+            return;
+        }
+        let report = audit(&RuleSet::load("r1").unwrap(), &builtin_cases());
+        let paid: Vec<_> = report.findings.iter().flat_map(|f| &f.examples).collect();
+        assert_eq!((report.cases, report.unearned()), (12, 0), "{paid:#?}");
+    }
+
+    #[test]
+    fn every_probe_is_tried() {
+        let rules =
+            "reward = \"answer * format\"\n[rules.answer]\nkind = \"exact\"\n[rules.format]\nkind = \"format\"\n";
+        let report = audit(&RuleSet::parse(rules, "r").unwrap(), &builtin_cases());
+        let cases: Vec<Case> = builtin_cases();
+        for probe in PROBES {
+            assert!(cases.iter().any(|case| !(probe.build)(case, Template(TEMPLATES[0])).is_empty()), "{}", probe.name);
+        }
+        assert!(report.cases > 0);
+    }
+}

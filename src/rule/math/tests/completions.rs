@@ -1,0 +1,175 @@
+//! Whole completions: where the answer is found, and where it must not be.
+
+use super::super::*;
+use crate::schema::Outcome;
+
+fn verdict(completion: &str, gold: &str) -> Verdict {
+    let rule = MathRule::default();
+    rule.check_prepared(completion, &rule.prepare(gold), FinishReason::Stop)
+}
+
+fn accepts(completion: &str, gold: &str) {
+    let found = verdict(completion, gold);
+    assert_eq!(found.outcome, Outcome::Correct, "{completion:?} for {gold:?}: {found:?}");
+}
+
+fn rejects(completion: &str, gold: &str, reason: &str) {
+    let found = verdict(completion, gold);
+    assert_eq!((found.outcome, found.reason), (Outcome::Wrong, reason), "{completion:?} for {gold:?}: {found:?}");
+}
+
+#[test]
+fn the_last_box_is_the_answer() {
+    accepts(r"First \boxed{3}. No, wait. So it is \boxed{4}.", "4");
+    rejects(r"First \boxed{4}. No, wait. So it is \boxed{3}.", "4", "not_equal");
+    accepts(r"\boxed{\text{B}}", "B");
+    accepts(r"so $\boxed{\frac{1}{2}}$", "0.5");
+    accepts(r"\boxed 5", "5");
+    accepts(r"\fbox{12}", "12");
+    accepts(r"\boxed{x = 5}", "5");
+    accepts(r"**Answer:** $\boxed{10{,}000}$", "10000");
+}
+
+#[test]
+fn nested_and_adjacent_boxes() {
+    accepts(r"\boxed{\boxed{5}}", "5");
+    accepts(r"\boxed{x=\boxed{5}}", "5");
+    accepts(r"The roots are \boxed{2} and \boxed{3}.", "2, 3");
+    accepts(r"$\boxed{2}$, $\boxed{3}$ or $\boxed{5}$", r"\{2,3,5\}");
+    rejects(r"The roots are \boxed{2} and \boxed{3}.", "3", "not_equal");
+    rejects(r"\boxed{2} is one step. Then \boxed{3}.", "2", "not_equal");
+}
+
+#[test]
+fn an_empty_or_open_box_is_no_answer() {
+    rejects(r"\boxed{}", "0", "no_answer");
+    rejects(r"It is \boxed{5", "5", "no_answer");
+}
+
+#[test]
+fn the_answer_stands_behind_the_reasoning() {
+    accepts("<think>maybe 3</think> The answer is 4.", "4");
+    rejects(r"<think>it is \boxed{4}</think> The answer is 3.", "4", "not_equal");
+    rejects(r"<think>it is \boxed{4}", "4", "no_answer");
+    let rule = MathRule::default();
+    let cut = rule.check_prepared(r"<think>it is \boxed{4}", &rule.prepare("4"), FinishReason::Length);
+    assert_eq!((cut.outcome, cut.reason), (Outcome::Wrong, "truncated"));
+    let required = MathRule::new(MathConfig { think: Think::Required, ..MathConfig::default() });
+    assert_eq!(required.check_prepared(r"\boxed{4}", &required.prepare("4"), FinishReason::Stop).reason, "no_answer");
+}
+
+#[test]
+fn announcements_in_many_languages() {
+    for text in [
+        "The final answer is 42.",
+        "So the answer is: 42",
+        "Answer: 42",
+        "**Final Answer:** 42",
+        "**Final Answer**\n\n42",
+        "### Answer\n42",
+        "The answer to the question is $42$.",
+        "Therefore, the correct answer is **42**.",
+        "A: 42",
+        "so 6 times 7\n#### 42",
+        "答案是42。",
+        "答案：42",
+        "所以最终答案为 42。",
+        "答：42",
+        "La réponse finale est 42.",
+        "Réponse : 42",
+        "Die Antwort ist 42.",
+        "Antwort: 42",
+        "La respuesta es 42.",
+        "Respuesta final: 42",
+        "答えは42です",
+        "答え：42",
+        "정답은 42입니다.",
+        "답: 42",
+        "Ответ: 42",
+        "ответ: 42.",
+        "La risposta è 42.",
+        "A resposta é 42.",
+        "The answer is \\(42\\).",
+        "The answer is \\[42\\]",
+        "Final answer: $42$ dollars per day",
+        "The answer is 42 apples, because 6 × 7 = 42.",
+    ] {
+        accepts(text, "42");
+        rejects(text, "41", "not_equal");
+    }
+}
+
+#[test]
+fn formulas_and_last_lines() {
+    accepts("We get $x = 3$ and then $x + 1 = 4$.", "4");
+    accepts(r"Hence \[ \frac{3}{4} \]", "0.75");
+    accepts("Adding up:\n6 * 7 = 42", "42");
+    accepts("42", "42");
+    accepts(r"\frac{1}{2}", "1/2");
+    accepts(r"So the solutions are $x=2$ or $x=3$.", "2, 3");
+    accepts(r"\begin{align*} x &= 2 + 3 \\ &= 5 \end{align*}", "5");
+}
+
+#[test]
+fn a_number_in_prose_is_no_answer_unless_asked_for() {
+    let text = "There were 12 ducks and then 42 ducks came along to the pond with the others";
+    assert_eq!(verdict(text, "42").outcome, Outcome::Wrong);
+    let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() });
+    let found = lenient.check_prepared(text, &lenient.prepare("42"), FinishReason::Stop);
+    assert_eq!(found.outcome, Outcome::Correct);
+    assert!(found.evidence.contains(&("where", "last_number".to_string())));
+}
+
+#[test]
+fn listing_candidates_earns_nothing() {
+    rejects(r"\boxed{1, 2, 3, 4, 5}", "3", "not_equal");
+    rejects(r"\boxed{1} \boxed{2} \boxed{3}", "3", "not_equal");
+    rejects(r"\boxed{3 \text{ or } 4}", "3", "not_equal");
+    rejects(r"The answer is 3 or 4.", "3", "not_equal");
+    assert_ne!(verdict(r"\boxed{0 \cdot x + \text{anything}}", "3").outcome, Outcome::Correct);
+}
+
+#[test]
+fn a_missing_gold_is_not_scored() {
+    let sample = Sample {
+        prompt: "",
+        completion: r"\boxed{4}",
+        gold: None,
+        verification: None,
+        domain: "math",
+        language: "en",
+        difficulty: None,
+        finish_reason: FinishReason::Stop,
+        tokens: None,
+    };
+    let rule = MathRule::default();
+    assert_eq!(rule.check(&sample).reason, "no_gold");
+    assert_eq!(rule.check(&Sample { gold: Some(r"\frac{1}{"), ..sample }).reason, "gold_unparsed");
+    assert_eq!(rule.check(&Sample { gold: Some("4"), ..sample }).outcome, Outcome::Correct);
+}
+
+#[test]
+fn decimal_commas_follow_the_language() {
+    let rule = MathRule::default();
+    let sample = Sample {
+        prompt: "",
+        completion: r"\boxed{3.5}",
+        gold: Some("3,5"),
+        verification: None,
+        domain: "math",
+        language: "de",
+        difficulty: None,
+        finish_reason: FinishReason::Stop,
+        tokens: None,
+    };
+    assert_eq!(rule.check(&sample).outcome, Outcome::Correct);
+    assert_eq!(rule.check(&Sample { language: "en", ..sample }).outcome, Outcome::Wrong);
+}
+
+#[test]
+fn evidence_says_what_was_read() {
+    let found = verdict(r"\boxed{\frac{2}{4}}", "0.5");
+    let keys: Vec<&str> = found.evidence.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, ["extracted", "where", "parsed", "gold_parsed", "step"]);
+    assert!(found.evidence.contains(&("parsed", "1/2".to_string())));
+}

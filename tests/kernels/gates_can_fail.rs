@@ -1,0 +1,86 @@
+//! Kernels that are wrong on purpose: each gate must see its own kind of fault.
+
+use crate::args;
+use crate::shim::{Act, Device, available};
+
+/// Runs `kernel` of this text over 64 threads with a buffer of 64 f32; what the shim says.
+fn fault(body: &str) -> String {
+    let text = format!("#include \"device.cuh\"\nextern \"C\" __global__ void wrong(float* x) {{ {body} }}\n");
+    let mut d = Device::of_text("wrong.cu", &text, Act::F32);
+    let x = d.f32(&[1.0; 64]);
+    d.try_launch("wrong", [1, 1, 1], 64, 0, args![x]).expect_err("a wrong kernel passed")
+}
+
+#[test]
+fn a_barrier_that_some_threads_miss() {
+    if available() {
+        let said = fault("if (threadIdx.x == 5) return; __syncthreads(); x[threadIdx.x] = 0.0f;");
+        assert!(said.contains("63 of 64 threads wait"), "{said}");
+        assert!(said.contains("thread 5 has returned"), "{said}");
+    }
+}
+
+#[test]
+fn barriers_that_are_not_the_same_one() {
+    if available() {
+        let said = fault("if (threadIdx.x < 32) {\n __syncthreads(); } else {\n __syncthreads(); }");
+        assert!(said.contains("divergent barrier"), "{said}");
+    }
+}
+
+#[test]
+fn a_shuffle_that_a_lane_misses() {
+    if available() {
+        let said = fault("if (threadIdx.x % 32 != 7) x[threadIdx.x] = warp_sum(x[threadIdx.x]);");
+        assert!(said.contains("divergence"), "{said}");
+    }
+}
+
+#[test]
+fn a_missing_barrier_changes_the_bits() {
+    if available() {
+        let said = fault(
+            "__shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x]; \
+             x[threadIdx.x] = s[63 - threadIdx.x];",
+        );
+        assert!(said.contains("order changes the result"), "{said}");
+    }
+}
+
+#[test]
+fn a_write_past_the_end() {
+    if available() {
+        let said = fault("x[threadIdx.x + 1] = 0.0f;");
+        assert!(said.contains("outside its 256 bytes"), "{said}");
+    }
+}
+
+#[test]
+fn an_asynchronous_copy_that_nobody_waits_for() {
+    if available() {
+        let said = fault(
+            "__shared__ __attribute__((aligned(16))) float s[256]; \
+             cp_async16(s + 4 * threadIdx.x, x, true); cp_async_commit();",
+        );
+        assert!(said.contains("never waited"), "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_sign_in_a_real_kernel() {
+    if !available() {
+        return;
+    }
+    let right = gristmill::backend::cuda::kernels::source("rope.cu").unwrap();
+    let wrong = right.replace("a[j] = x * c[j] - y * sine;", "a[j] = x * c[j] + y * sine;");
+    assert_ne!(wrong, right, "the seeded fault is in the kernel");
+    let turn = |text: &str| {
+        let mut d = Device::of_text("rope.cu", text, Act::F32);
+        let (qkv, positions, table) = (d.f32(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), d.u32(&[0]), d.f32(&[0.6, 0.8]));
+        d.launch("rope", [1, 1, 1], 128, 0, args![qkv, positions, table, 1usize, 1usize, 2usize, 1.0f32]);
+        d.read_f32(qkv)
+    };
+    let close = |found: &[f32]| found.iter().zip([-1.0, 2.0, -1.4, 4.8, 5.0, 6.0]).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close(&turn(right)), "{:?}", turn(right));
+    assert!(!close(&turn(&wrong)), "the comparison would not see a wrong sign");
+}

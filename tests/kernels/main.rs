@@ -1,0 +1,14 @@
+//! The CUDA kernels on machines without a GPU (DESIGN: "Kernels without a GPU").
+//!
+//! `shim` compiles each kernel's own source with the host compiler and runs it,
+//! threads as fibers, against the CPU backend; `nvrtc` compiles every kernel to
+//! device code with NVIDIA's compiler. Both gates are themselves tested to fail.
+
+mod attention;
+mod decode;
+mod gates_can_fail;
+mod head;
+mod nvrtc;
+mod ops;
+mod sample;
+mod shim;

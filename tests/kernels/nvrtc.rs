@@ -1,0 +1,143 @@
+//! Every kernel compiles to machine code for Ampere and Hopper, and the hot ones keep their registers.
+//!
+//! The compiler comes from PyPI (`nvrtc.sh`); where it cannot be installed, the
+//! tests say so and stop. It is used through the crate's own `compile` module,
+//! so what is tested is what a GPU machine runs.
+
+use std::ffi::CString;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use gristmill::backend::cuda::compile::Compiler;
+use gristmill::backend::cuda::kernels;
+
+/// Ampere (A100) and Hopper (H100).
+const ARCHS: [i32; 2] = [80, 90];
+
+/// The compiler, installed if need be; `None`, said aloud, where that is not possible.
+fn compiler() -> Option<Compiler> {
+    static FOUND: OnceLock<Option<Compiler>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/nvrtc.sh");
+        let output = match Command::new("bash").arg(script).output() {
+            Ok(output) if output.status.success() => output,
+            Ok(output) => {
+                println!("skipped: no NVRTC: {}", String::from_utf8_lossy(&output.stderr).trim());
+                return None;
+            }
+            Err(error) => {
+                println!("skipped: no NVRTC: {error}");
+                return None;
+            }
+        };
+        let dir = String::from_utf8(output.stdout).unwrap();
+        // Loaded by path once, it is found by name from then on.
+        for library in ["libnvrtc-builtins.so.12.8", "libnvrtc.so.12"] {
+            let path = CString::new(format!("{}/{library}", dir.trim())).unwrap();
+            // SAFETY: NVIDIA's library; its initialisers only set up itself.
+            let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+            assert!(!handle.is_null(), "{path:?} does not load");
+        }
+        Some(Compiler::load().unwrap())
+    })
+}
+
+/// What ptxas says of one kernel.
+#[derive(Debug, Default, PartialEq)]
+struct Usage {
+    kernel: String,
+    registers: u32,
+    spills: u32,
+    stack: u32,
+}
+
+/// The number before `unit` in a line of the report.
+fn number(line: &str, unit: &str) -> u32 {
+    let before = line.split_once(unit).unwrap_or_else(|| panic!("no {unit:?} in {line:?}")).0;
+    before.rsplit(|c: char| !c.is_ascii_digit()).find(|s| !s.is_empty()).unwrap().parse().unwrap()
+}
+
+fn usages(log: &str) -> Vec<Usage> {
+    let mut found: Vec<Usage> = Vec::new();
+    for line in log.lines() {
+        if let Some((_, rest)) = line.split_once("Compiling entry function '") {
+            found.push(Usage { kernel: rest.split('\'').next().unwrap().to_owned(), ..Usage::default() });
+        } else if let Some(usage) = found.last_mut() {
+            if line.contains("bytes stack frame") {
+                usage.stack = number(line, " bytes stack frame");
+                usage.spills = number(line, " bytes spill stores") + number(line, " bytes spill loads");
+            } else if line.contains("Used ") {
+                usage.registers = number(line, " registers");
+            }
+        }
+    }
+    found.sort_by(|a, b| a.kernel.cmp(&b.kernel));
+    found
+}
+
+#[test]
+fn every_kernel_compiles_and_none_spills() {
+    let Some(compiler) = compiler() else { return };
+    let mut report = String::new();
+    for (file, text) in kernels::SOURCES {
+        for arch in ARCHS {
+            let code = compiler.compile(file, text, arch).unwrap();
+            assert!(code.is_cubin && code.image.starts_with(b"\x7fELF"), "{file}: machine code for sm_{arch}");
+            let usages = usages(&code.log);
+            let mut names: Vec<&str> = kernels::entry_points(text).collect();
+            names.sort_unstable();
+            assert_eq!(usages.iter().map(|u| &u.kernel[..]).collect::<Vec<_>>(), names, "{file}");
+            for Usage { kernel, registers, spills, stack } in usages {
+                assert_eq!(spills, 0, "{kernel} spills on sm_{arch}");
+                writeln!(report, "sm_{arch} {kernel:24} {registers:3} registers {stack:3} bytes of stack").unwrap();
+            }
+        }
+    }
+    insta::assert_snapshot!("ptxas", report);
+}
+
+#[test]
+fn a_kernel_that_is_not_cuda_is_refused_with_its_line() {
+    let Some(compiler) = compiler() else { return };
+    let error = compiler.compile("wrong.cu", "#include \"device.cuh\"\nint f() { return nothing; }\n", 90).unwrap_err();
+    assert!(error.message().contains("wrong.cu(2)"), "{error}");
+    assert!(error.message().contains("nothing"), "{error}");
+}
+
+#[test]
+fn a_kernel_that_spills_is_seen() {
+    let Some(compiler) = compiler() else { return };
+    let text = "extern \"C\" __global__ void __launch_bounds__(1024) wrong(float* x) { float v[96];\n\
+                #pragma unroll\nfor (int i = 0; i < 96; i++) v[i] = x[i * 1024 + threadIdx.x];\n__syncthreads();\n\
+                #pragma unroll\nfor (int i = 0; i < 96; i++) x[(95 - i) * 1024 + threadIdx.x] = v[i] * v[(i * 7 + 1) % 96]; }";
+    let code = compiler.compile("wrong.cu", text, 80).unwrap();
+    assert!(usages(&code.log)[0].spills > 0, "{}", code.log);
+}
+
+#[test]
+fn a_card_newer_than_the_compiler_gets_ptx() {
+    let Some(compiler) = compiler() else { return };
+    let code = compiler.compile("cast.cu", kernels::source("cast.cu").unwrap(), 999).unwrap();
+    let text = String::from_utf8_lossy(&code.image);
+    assert!(!code.is_cubin && text.contains(".visible .entry publish"), "{}", &text[..200]);
+}
+
+#[test]
+fn compiled_kernels_are_kept_and_read_back() {
+    let Some(compiler) = compiler() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let fresh = compiler.cached("cast.cu", 90, dir.path()).unwrap();
+    assert!(!fresh.log.is_empty(), "compiled now");
+    let again = compiler.cached("cast.cu", 90, dir.path()).unwrap();
+    assert!(again.log.is_empty(), "not compiled again");
+    assert_eq!((fresh.image, fresh.is_cubin), (again.image, again.is_cubin));
+    compiler.cached("cast.cu", 80, dir.path()).unwrap();
+    let mut names: Vec<String> =
+        dir.path().read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0].starts_with("cast-sm_80-") && names[1].starts_with("cast-sm_90-"), "{names:?}");
+    assert!(compiler.cached("absent.cu", 90, dir.path()).is_err());
+}

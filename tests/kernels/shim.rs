@@ -1,0 +1,379 @@
+//! Kernels compiled for the host and launched over guarded buffers.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+use gristmill::backend::cuda::kernels;
+use gristmill::seed::Rng;
+
+/// What an activation is in a build of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    F32,
+    Bf16,
+}
+
+pub const ACTS: [Act; 2] = [Act::F32, Act::Bf16];
+
+impl Act {
+    /// The value as an activation holds it.
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Act::F32 => x,
+            Act::Bf16 => half::bf16::from_f32(x).to_f32(),
+        }
+    }
+
+    /// Normal numbers that an activation holds exactly, so that both sides start from the same.
+    pub fn random(self, len: usize, seed: u64) -> Vec<f32> {
+        random(len, seed).into_iter().map(|x| self.round(x)).collect()
+    }
+
+    /// Compares results with the reference's, to the rounding of an activation.
+    #[track_caller]
+    pub fn close(self, what: &str, found: &[f32], expected: &[f32]) {
+        close(what, found, expected, if self == Act::F32 { 4e-6 } else { 1.0 / 128.0 });
+    }
+}
+
+pub fn random(len: usize, seed: u64) -> Vec<f32> {
+    let mut rng = Rng::new(seed);
+    (0..len).map(|_| rng.normal() as f32).collect()
+}
+
+/// Every element within `tolerance`, relative to its size or to the average size where that is more.
+#[track_caller]
+pub fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let mean = expected.iter().map(|x| x.abs()).sum::<f32>() / expected.len().max(1) as f32;
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        let error = (f - e).abs();
+        assert!(error <= tolerance * e.abs().max(mean), "{what}[{i}]: {f} for {e} (mean size {mean})");
+    }
+}
+
+type Entry = unsafe extern "C" fn(
+    *const c_char,
+    *const u32,
+    *const u32,
+    u32,
+    *mut *mut c_void,
+    u32,
+    *mut c_char,
+    usize,
+) -> c_int;
+
+/// A kernel source compiled for the host.
+#[derive(Clone, Copy)]
+struct Library(Entry);
+
+/// One block at a time in the whole process: a block's shared memory is static.
+static LAUNCH: Mutex<()> = Mutex::new(());
+
+fn include_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+}
+
+/// Compiles `text`, which may include device.cuh, into a library with a table of its kernels.
+fn compile(name: &str, text: &str, act: Act) -> Library {
+    // The tensor-core passes exist for bf16 only.
+    let tensor = |kernel: &&str| act == Act::F32 && (kernel.ends_with("_64") || kernel.ends_with("_128"));
+    let table: String = kernels::entry_points(text)
+        .filter(|kernel| !tensor(kernel))
+        .map(|kernel| format!("  if (!strcmp(name, \"{kernel}\")) body = &shim::Call<&{kernel}>::run;\n"))
+        .collect();
+    let source = format!(
+        "#include \"shim/shim.h\"\n#line 1 \"{name}\"\n{text}\n\
+         extern \"C\" __attribute__((visibility(\"default\"))) int gm_launch(const char* name, const unsigned* grid, \
+         const unsigned* block, unsigned shared, void** args, unsigned order, char* message, size_t len) {{\n  \
+         void (*body)(void**) = nullptr;\n{table}  if (!body) {{\n    snprintf(message, len, \"no kernel %s\", name);\n    \
+         return 1;\n  }}\n  return shim::launch(body, grid, block, shared, args, order, message, len);\n}}\n"
+    );
+    let dir = tempfile::Builder::new().prefix("kernel-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (cpp, so) = (dir.path().join("kernel.cpp"), dir.path().join("kernel.so"));
+    std::fs::write(&cpp, source).unwrap();
+    let mut command = Command::new(compiler().expect("callers ask for a compiler first"));
+    command.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]);
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("fma") {
+        command.arg("-mfma");
+    }
+    if act == Act::F32 {
+        command.arg("-DACT_F32");
+    }
+    let output = command.arg("-I").arg(include_dir()).arg("-o").arg(&so).arg(&cpp).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    let path = CString::new(so.to_str().unwrap()).unwrap();
+    // SAFETY: a library that this function has just built, whose initialisers do nothing; it stays loaded.
+    let entry = unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        assert!(!library.is_null(), "{:?}", CStr::from_ptr(libc::dlerror()));
+        let entry = libc::dlsym(library, c"gm_launch".as_ptr());
+        assert!(!entry.is_null());
+        std::mem::transmute::<*mut c_void, Entry>(entry)
+    };
+    Library(entry)
+}
+
+/// The C++ compiler, if there is one.
+fn compiler() -> Option<&'static str> {
+    static FOUND: OnceLock<Option<String>> = OnceLock::new();
+    let find = || {
+        let named = std::env::var("CXX").ok();
+        let names = named.into_iter().chain(["g++", "clang++", "c++"].map(String::from));
+        names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success()))
+    };
+    FOUND.get_or_init(find).as_deref()
+}
+
+/// Plain values out of bytes of any alignment.
+fn collect<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+/// The first lines of every test here: says so and stops where there is no compiler.
+pub fn available() -> bool {
+    if compiler().is_none() {
+        println!("skipped: no C++ compiler (set CXX) to run the kernels on the host with");
+    }
+    compiler().is_some()
+}
+
+fn library(source: &str, act: Act) -> Library {
+    static LIBRARIES: Mutex<Option<HashMap<(String, Act), Library>>> = Mutex::new(None);
+    let mut libraries = LIBRARIES.lock().unwrap_or_else(|broken| broken.into_inner());
+    let libraries = libraries.get_or_insert_default();
+    *libraries.entry((source.to_owned(), act)).or_insert_with(|| {
+        let text = kernels::source(source).unwrap_or_else(|| panic!("no kernels/{source}"));
+        compile(source, text, act)
+    })
+}
+
+/// A buffer of a [`Device`].
+#[derive(Clone, Copy)]
+pub struct Buf(usize);
+
+/// A kernel's argument.
+#[derive(Clone, Copy)]
+pub enum Arg {
+    Buf(Buf),
+    Null,
+    I32(i32),
+    U64(u64),
+    F32(f32),
+}
+
+impl From<Buf> for Arg {
+    fn from(buffer: Buf) -> Self {
+        Arg::Buf(buffer)
+    }
+}
+impl From<usize> for Arg {
+    fn from(x: usize) -> Self {
+        Arg::I32(i32::try_from(x).unwrap())
+    }
+}
+impl From<u64> for Arg {
+    fn from(x: u64) -> Self {
+        Arg::U64(x)
+    }
+}
+impl From<f32> for Arg {
+    fn from(x: f32) -> Self {
+        Arg::F32(x)
+    }
+}
+
+/// `args![a, b, c]`: arguments of a launch.
+#[macro_export]
+macro_rules! args {
+    ($($x:expr),* $(,)?) => { &[$($crate::shim::Arg::from($x)),*] };
+}
+
+/// Bytes on each side of a buffer: NaN to whoever reads them, checked after each launch.
+const GUARD: usize = 256;
+
+/// Threads upwards, downwards, and shuffled: a kernel whose bits differ has a race.
+const ORDERS: [u32; 3] = [0, 1, 7];
+
+/// Buffers, and a kernel source to launch over them.
+pub struct Device {
+    library: Library,
+    act: Act,
+    /// 128-byte aligned; GUARD bytes of 0xff at both ends.
+    buffers: Vec<Vec<u128>>,
+    lens: Vec<usize>,
+}
+
+impl Device {
+    /// For the kernels of `kernels/source`.
+    pub fn new(source: &str, act: Act) -> Self {
+        Device { library: library(source, act), act, buffers: Vec::new(), lens: Vec::new() }
+    }
+
+    /// For kernels of other text: what the gates themselves are tested with.
+    pub fn of_text(name: &str, text: &str, act: Act) -> Self {
+        Device { library: compile(name, text, act), act, buffers: Vec::new(), lens: Vec::new() }
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Buf {
+        let words = (bytes.len() + 2 * GUARD).div_ceil(16) + 8;
+        let mut buffer = vec![u128::MAX; words];
+        let at = Self::start(&buffer);
+        bytemuck::cast_slice_mut::<u128, u8>(&mut buffer)[at..at + bytes.len()].copy_from_slice(bytes);
+        self.buffers.push(buffer);
+        self.lens.push(bytes.len());
+        Buf(self.buffers.len() - 1)
+    }
+
+    /// Offset of the first byte: aligned, behind the guard.
+    fn start(buffer: &[u128]) -> usize {
+        let address = buffer.as_ptr() as usize + GUARD;
+        GUARD + address.next_multiple_of(128) - address
+    }
+
+    pub fn f32(&mut self, values: &[f32]) -> Buf {
+        self.add(bytemuck::cast_slice(values))
+    }
+
+    pub fn u32(&mut self, values: &[u32]) -> Buf {
+        self.add(bytemuck::cast_slice(values))
+    }
+
+    pub fn bytes(&mut self, values: &[u8]) -> Buf {
+        self.add(values)
+    }
+
+    /// Activations, rounded.
+    pub fn act(&mut self, values: &[f32]) -> Buf {
+        match self.act {
+            Act::F32 => self.f32(values),
+            Act::Bf16 => {
+                let bits: Vec<u16> = values.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
+                self.add(bytemuck::cast_slice(&bits))
+            }
+        }
+    }
+
+    /// NaN until written.
+    pub fn f32_out(&mut self, len: usize) -> Buf {
+        self.add(&vec![0xff; len * 4])
+    }
+
+    /// NaN until written.
+    pub fn act_out(&mut self, len: usize) -> Buf {
+        self.add(&vec![0xff; len * if self.act == Act::F32 { 4 } else { 2 }])
+    }
+
+    pub fn read_bytes(&self, Buf(i): Buf) -> &[u8] {
+        let at = Self::start(&self.buffers[i]);
+        &bytemuck::cast_slice(&self.buffers[i])[at..at + self.lens[i]]
+    }
+
+    pub fn read_f32(&self, buffer: Buf) -> Vec<f32> {
+        collect(self.read_bytes(buffer))
+    }
+
+    pub fn read_u32(&self, buffer: Buf) -> Vec<u32> {
+        collect(self.read_bytes(buffer))
+    }
+
+    pub fn read_act(&self, buffer: Buf) -> Vec<f32> {
+        match self.act {
+            Act::F32 => self.read_f32(buffer),
+            Act::Bf16 => {
+                let bits: Vec<u16> = collect(self.read_bytes(buffer));
+                bits.into_iter().map(|b| half::bf16::from_bits(b).to_f32()).collect()
+            }
+        }
+    }
+
+    /// Launches in every order, and panics at what the shim finds: divergence,
+    /// writes outside a buffer, bits that depend on the order.
+    #[track_caller]
+    pub fn launch(&mut self, kernel: &str, grid: [usize; 3], block: usize, shared: usize, args: &[Arg]) {
+        self.try_launch(kernel, grid, block, shared, args).unwrap_or_else(|error| panic!("{kernel}: {error}"));
+    }
+
+    /// As [`Device::launch`], with what the shim found.
+    pub fn try_launch(
+        &mut self,
+        kernel: &str,
+        grid: [usize; 3],
+        block: usize,
+        shared: usize,
+        args: &[Arg],
+    ) -> Result<(), String> {
+        let _alone = LAUNCH.lock().unwrap_or_else(|broken| broken.into_inner());
+        // Restored byte by byte into the same places, so that addresses and their alignment stay.
+        let before = self.buffers.clone();
+        let mut first: Option<Vec<Vec<u128>>> = None;
+        for order in ORDERS {
+            for (buffer, before) in self.buffers.iter_mut().zip(&before) {
+                buffer.copy_from_slice(before);
+            }
+            self.launch_once(kernel, grid, block, shared, args, order)?;
+            for (i, buffer) in self.buffers.iter().enumerate() {
+                let bytes: &[u8] = bytemuck::cast_slice(buffer);
+                let at = Self::start(buffer);
+                if bytes[..at].iter().chain(&bytes[at + self.lens[i]..]).any(|&b| b != 0xff) {
+                    return Err(format!("buffer {i} was written outside its {} bytes", self.lens[i]));
+                }
+            }
+            match &first {
+                None => first = Some(self.buffers.clone()),
+                Some(first) if *first != self.buffers => return Err("the threads' order changes the result".into()),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn launch_once(
+        &mut self,
+        kernel: &str,
+        grid: [usize; 3],
+        block: usize,
+        shared: usize,
+        args: &[Arg],
+        order: u32,
+    ) -> Result<(), String> {
+        let mut values: Vec<[u8; 8]> = Vec::new();
+        for arg in args {
+            let mut value = [0; 8];
+            match *arg {
+                Arg::Buf(Buf(i)) => {
+                    let address = self.buffers[i].as_mut_ptr() as usize + Self::start(&self.buffers[i]);
+                    value.copy_from_slice(&address.to_ne_bytes());
+                }
+                Arg::Null => {}
+                Arg::I32(x) => value[..4].copy_from_slice(&x.to_ne_bytes()),
+                Arg::U64(x) => value.copy_from_slice(&x.to_ne_bytes()),
+                Arg::F32(x) => value[..4].copy_from_slice(&x.to_ne_bytes()),
+            }
+            values.push(value);
+        }
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+        let (name, mut message) = (CString::new(kernel).unwrap(), [0 as c_char; 512]);
+        let grid = grid.map(|n| n as u32);
+        // SAFETY: the test gives the kernel the arguments it declares; every pointer lives until the call returns.
+        let failed = unsafe {
+            (self.library.0)(
+                name.as_ptr(),
+                grid.as_ptr(),
+                [block as u32, 1, 1].as_ptr(),
+                shared as u32,
+                pointers.as_mut_ptr(),
+                order,
+                message.as_mut_ptr(),
+                message.len(),
+            )
+        };
+        // SAFETY: the shim ends its message with a zero.
+        let message = unsafe { CStr::from_ptr(message.as_ptr()) };
+        if failed == 0 { Ok(()) } else { Err(message.to_string_lossy().into_owned()) }
+    }
+}
