@@ -53,7 +53,9 @@ impl Digests {
     /// BLAKE3 of a local file's bytes, as hex.
     pub fn of_file(&self, path: &Path) -> Result<String> {
         let failed = || "the file cannot be read".to_owned();
-        let metadata = std::fs::metadata(path).or_fail(failed).map_err(|e| e.in_file(path.display()))?;
+        let metadata = std::fs::metadata(path)
+            .or_fail(failed)
+            .map_err(|e| e.in_file(path.display()).hint("paths in a recipe start at the recipe's own folder"))?;
         let modified = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
         let modified_ns = modified.map_or(0, |t| t.as_nanos());
         let key = path.display().to_string();

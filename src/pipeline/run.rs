@@ -88,6 +88,11 @@ pub fn run(
     let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
     let digests = Digests::load(out);
     let log = RunLog::open(out, options.dry_run)?;
+    // Hours of generation are not to end at a typo in a rule file. Asked again when the stage's turn
+    // comes: a file may change until then.
+    for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
+        planned.materials(recipe, &digests)?;
+    }
     let mut stages = Vec::new();
     let mut forced = false;
     let mut changed: Vec<&str> = Vec::new();
@@ -299,12 +304,18 @@ fn clear(folder: &Location) -> Result<()> {
 
 /// Makes the folder this run's, or says whose it is.
 fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<File>> {
+    if out.size()?.is_some() {
+        return Err(Error::new("the output is a file; a run needs a folder")
+            .in_file(out)
+            .hint("choose another folder with `--out`"));
+    }
     let marker = out.join("run.json");
     if marker.exists()? {
         let bytes = marker.read()?;
-        let owner: serde_json::Value = serde_json::from_slice(&bytes)
-            .or_fail(|| "`run.json` is damaged".to_owned())
-            .map_err(|e| e.in_file(&marker))?;
+        let owner: serde_json::Value =
+            serde_json::from_slice(&bytes).or_fail(|| "`run.json` is damaged".to_owned()).map_err(|e| {
+                e.in_file(&marker).hint("if the folder is this run's, remove the file; else choose another")
+            })?;
         let name = owner.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
         if name != recipe.name {
             return Err(Error::new(format!("the folder belongs to the run `{name}`, not to `{}`", recipe.name))

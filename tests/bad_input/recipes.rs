@@ -7,17 +7,6 @@ const PROMPTS: &str = "[stages.prompts]\nprocedural = [{ count = 5, mix = [{ nam
 #[test]
 fn a_cycle_names_its_stages() {
     let folder = with_recipe(
-        "[stages.group]\nprompts = \"p\"\ncompletions = \"c\"\nverdicts = \"pick\"\n\n[stages.p]\nkind = \"prompts\"\nmeasured_by = \"pick\"\n\n\
-         [stages.c]\nkind = \"generate\"\nprompts = \"p\"\nengine = { kind = \"replay\", files = [], completions = [] }\n\n\
-         [stages.pick]\nkind = \"verify\"\nprompts = \"p\"\ncompletions = \"c\"\nrules = \"r1\"\n",
-    );
-    // `pick` writes verdicts where `p` wants groups: the kinds are told before the cycle.
-    assert_told!(refused(folder.path(), &RUN));
-}
-
-#[test]
-fn stages_that_wait_for_each_other_are_told() {
-    let folder = with_recipe(
         "[stages.prompts]\nmeasured_by = \"again\"\n\n[stages.again]\nkind = \"select\"\ngroups = \"pick\"\n\n[stages.pick]\nkind = \"select\"\ngroups = \"again\"\n",
     );
     assert_told!(refused(folder.path(), &RUN));
