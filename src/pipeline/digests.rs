@@ -27,13 +27,15 @@ struct Known {
 impl Digests {
     /// What an earlier run of this folder found; a damaged file only costs reading again.
     pub fn load(run_folder: &Location) -> Self {
-        let known = run_folder
+        let mut known: BTreeMap<String, Known> = run_folder
             .join(FILE)
             .read_if_exists()
             .ok()
             .flatten()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
+        // The embedded sample has another path in every run; what is gone need not be remembered.
+        known.retain(|path, _| Path::new(path).exists());
         Digests { known: Mutex::new(known) }
     }
 
@@ -51,7 +53,9 @@ impl Digests {
     /// BLAKE3 of a local file's bytes, as hex.
     pub fn of_file(&self, path: &Path) -> Result<String> {
         let failed = || "the file cannot be read".to_owned();
-        let metadata = std::fs::metadata(path).or_fail(failed).map_err(|e| e.in_file(path.display()))?;
+        let metadata = std::fs::metadata(path)
+            .or_fail(failed)
+            .map_err(|e| e.in_file(path.display()).hint("paths in a recipe start at the recipe's own folder"))?;
         let modified = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
         let modified_ns = modified.map_or(0, |t| t.as_nanos());
         let key = path.display().to_string();

@@ -115,6 +115,15 @@ impl Planned {
         Ok(datasets)
     }
 
+    /// Digests of the files that the stage reads beside its inputs.
+    pub(super) fn materials(&self, recipe: &Recipe, digests: &Digests) -> Result<Vec<(String, String)>> {
+        let resolve = |path: &str| recipe.resolve(path);
+        let digest_file = |path: &str| digests.of_path(path);
+        self.stage
+            .materials(&Materials { resolve: &resolve, digest_file: &digest_file })
+            .map_err(|e| e.context(format!("stage `{}`", self.name)))
+    }
+
     /// What the output depends on, as one BLAKE3 in hex.
     pub(super) fn fingerprint(
         &self,
@@ -122,12 +131,7 @@ impl Planned {
         digests: &Digests,
         inputs: &BTreeMap<String, Dataset>,
     ) -> Result<String> {
-        let resolve = |path: &str| recipe.resolve(path);
-        let digest_file = |path: &str| digests.of_path(path);
-        let materials = self
-            .stage
-            .materials(&Materials { resolve: &resolve, digest_file: &digest_file })
-            .map_err(|e| e.context(format!("stage `{}`", self.name)))?;
+        let materials = self.materials(recipe, digests)?;
         let mut input_digests = BTreeMap::new();
         for (key, dataset) in inputs {
             let digest = match dataset.manifest() {

@@ -12,7 +12,7 @@ use super::plan::{Plan, Planned, State};
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Progress, StageContext};
-use crate::store::{Dataset, Journal, Location, Manifest, SyncPolicy};
+use crate::store::{Dataset, Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, sweep_unfinished};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -88,6 +88,11 @@ pub fn run(
     let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
     let digests = Digests::load(out);
     let log = RunLog::open(out, options.dry_run)?;
+    // Hours of generation are not to end at a typo in a rule file. Asked again when the stage's turn
+    // comes: a file may change until then.
+    for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
+        planned.materials(recipe, &digests)?;
+    }
     let mut stages = Vec::new();
     let mut forced = false;
     let mut changed: Vec<&str> = Vec::new();
@@ -118,6 +123,8 @@ pub fn run(
             }
             digests.save(out)?;
             if state == State::Cached {
+                // A kill between the commit and this leaves them.
+                delete_journals(&planned.folder)?;
                 planned.summary(true, 0.0)?
             } else {
                 log.event(&planned.name, "start", serde_json::json!({ "state": state.to_string() }))?;
@@ -148,7 +155,7 @@ impl Planned {
                 false => State::Changed,
             });
         }
-        let shards = read_journals(&self.folder, fingerprint)?.len();
+        let shards = read_journals(&self.folder, fingerprint)?.map_or(0, |done| done.len());
         Ok(if shards > 0 { State::Partial { shards } } else { State::New })
     }
 
@@ -187,11 +194,15 @@ fn execute(
 ) -> Result<()> {
     let folder = &planned.folder;
     // A retry reads what is there; anything else that is stale must not be found again.
-    let done = match state {
+    let begun = match state {
         State::Partial { .. } | State::Waits | State::New => read_journals(folder, fingerprint)?,
-        State::Cached | State::Changed | State::Retry { .. } => BTreeMap::new(),
+        State::Cached | State::Changed | State::Retry { .. } => None,
     };
-    if done.is_empty() && !matches!(state, State::Retry { .. }) {
+    if options.part.is_none() {
+        // The run's lock is ours, so what bears a temporary name is a killed writer's.
+        sweep_unfinished(folder)?;
+    }
+    if begun.is_none() && !matches!(state, State::Retry { .. }) {
         clear(folder)?;
     }
     let mut is_new = true;
@@ -216,7 +227,7 @@ fn execute(
         inputs,
         resolve: &resolve,
         journal: Mutex::new(journal),
-        done,
+        done: begun.unwrap_or_default(),
     };
     let outcome: Outcome = planned.stage.run(&cx).map_err(|e| match e.kind() {
         crate::error::ErrorKind::Interrupted => e,
@@ -225,6 +236,11 @@ fn execute(
     drop(cx);
     let manifest = Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
     Manifest { drops: outcome.drops, counts: outcome.counts, facts: outcome.facts, ..manifest }.commit(folder)?;
+    delete_journals(folder)
+}
+
+/// What the journals kept is committed.
+fn delete_journals(folder: &Location) -> Result<()> {
     for entry in folder.list()?.iter().filter(|entry| is_journal(&entry.name)) {
         Journal::delete(&folder.join(&entry.name))?;
     }
@@ -241,9 +257,11 @@ fn is_journal(file: &str) -> bool {
     file.starts_with("_journal") || file.starts_with("_requests")
 }
 
-/// Finished shards of every part, if their journal carries this fingerprint.
-fn read_journals(folder: &Location, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
+/// Finished shards of every part; `None` if no journal carries this fingerprint, that is, if what
+/// is in the folder is not of this configuration.
+fn read_journals(folder: &Location, fingerprint: &str) -> Result<Option<BTreeMap<usize, Outcome>>> {
     let mut done = BTreeMap::new();
+    let mut begun = false;
     for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
         let mut is_ours = None;
         Journal::replay(&folder.join(&entry.name), |record| {
@@ -258,14 +276,19 @@ fn read_journals(folder: &Location, fingerprint: &str) -> Result<BTreeMap<usize,
             }
             Ok(())
         })?;
+        begun |= is_ours == Some(true);
     }
-    Ok(done)
+    Ok(begun.then_some(done))
 }
 
 /// Removes what an earlier configuration left. Request journals name what they answer, so they
 /// stay: a change that does not touch the requests does not cost their answers.
 fn clear(folder: &Location) -> Result<()> {
-    for entry in folder.list()? {
+    // First what vouches for the rest, so that a kill in between leaves nothing that looks whole.
+    let (mut vouching, rest): (Vec<_>, Vec<_>) =
+        folder.list()?.into_iter().partition(|e| e.name.starts_with(JOURNAL) || e.name == MANIFEST_FILE);
+    vouching.extend(rest);
+    for entry in vouching {
         let file = folder.join(&entry.name);
         match entry.name.as_str() {
             name if name.starts_with("_requests") => {}
@@ -281,12 +304,18 @@ fn clear(folder: &Location) -> Result<()> {
 
 /// Makes the folder this run's, or says whose it is.
 fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<File>> {
+    if out.size()?.is_some() {
+        return Err(Error::new("the output is a file; a run needs a folder")
+            .in_file(out)
+            .hint("choose another folder with `--out`"));
+    }
     let marker = out.join("run.json");
     if marker.exists()? {
         let bytes = marker.read()?;
-        let owner: serde_json::Value = serde_json::from_slice(&bytes)
-            .or_fail(|| "`run.json` is damaged".to_owned())
-            .map_err(|e| e.in_file(&marker))?;
+        let owner: serde_json::Value =
+            serde_json::from_slice(&bytes).or_fail(|| "`run.json` is damaged".to_owned()).map_err(|e| {
+                e.in_file(&marker).hint("if the folder is this run's, remove the file; else choose another")
+            })?;
         let name = owner.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
         if name != recipe.name {
             return Err(Error::new(format!("the folder belongs to the run `{name}`, not to `{}`", recipe.name))
@@ -294,7 +323,8 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
                 .hint("choose another folder with `--out`, or remove this one"));
         }
     } else {
-        if !out.list()?.is_empty() {
+        // A kill before the first marker was whole leaves its temporary file, and nothing else.
+        if out.list()?.iter().any(|entry| !entry.name.starts_with("run.json.tmp-")) {
             return Err(Error::new("the output folder is not empty and is not a run of gristmill")
                 .in_file(out)
                 .hint("choose another folder with `--out`"));
@@ -308,7 +338,10 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
         .or_fail(|| "the run's lock cannot be made".to_owned())
         .map_err(|e| e.in_file(path.display()))?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            sweep_unfinished(out)?;
+            Ok(Some(file))
+        }
         Err(_) => Err(Error::new("another process is running in this folder")
             .in_file(out)
             .hint("wait for it, or choose another folder with `--out`")),

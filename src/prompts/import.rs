@@ -69,6 +69,8 @@ pub struct FaultPlace {
 pub struct Importer {
     config: SourceConfig,
     name: String,
+    /// Reports name files relative to it: where a recipe lies is not part of what it makes.
+    base: PathBuf,
     files: std::vec::IntoIter<PathBuf>,
     current: Option<Open>,
     report: ImportReport,
@@ -105,6 +107,7 @@ impl Importer {
         Ok(Importer {
             config: config.clone(),
             name,
+            base: base.to_owned(),
             files: files.into_iter(),
             current: None,
             report: ImportReport::default(),
@@ -136,7 +139,7 @@ impl Importer {
             let Some(open) = &mut self.current else {
                 let Some(path) = self.files.next() else { return self.finish() };
                 let rows = read::open(&path, self.config.format)?;
-                let file: Arc<str> = path.display().to_string().into();
+                let file: Arc<str> = path.strip_prefix(&self.base).unwrap_or(&path).display().to_string().into();
                 self.report.files.push(FileReport {
                     file: file.to_string(),
                     format: rows.format,
@@ -180,7 +183,7 @@ impl Importer {
         if self.report.rows == 0 {
             let mut error = Error::new("the source has no rows").hint("is this the right file?");
             if let Some(entry) = self.report.files.first() {
-                error = error.in_file(&entry.file);
+                error = error.in_file(self.base.join(&entry.file).display());
             }
             return Err(error);
         }

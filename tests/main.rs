@@ -1,0 +1,17 @@
+//! The command, story by story, as its users run it: a built binary, folders, exit codes.
+//!
+//! One binary, so that one link pays for all of them. What takes more than seconds, or needs
+//! the network, runs with `GRISTMILL_SLOW_TESTS=1`; without it, it is smaller or skipped, and says so.
+
+#[macro_use]
+mod support;
+
+mod bad_input;
+mod corpus_readers;
+mod gsm8k;
+mod inspect;
+mod kill;
+mod plan;
+mod quickstart;
+mod s3;
+mod stages;
