@@ -80,6 +80,10 @@ impl Comparison<'_> {
         if !matches!(found, Different(_)) && self.contradictory() {
             return Different(INCONSISTENT);
         }
+        // Sides that could not be looked at in time are no licence.
+        if found.is_equal() && self.budget.spent() {
+            return Unknown("budget");
+        }
         found
     }
 

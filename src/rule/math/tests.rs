@@ -87,6 +87,28 @@ fn a_percent_sign_counts_where_bare_percent_is_off() {
 }
 
 #[test]
+fn what_the_audit_was_paid_for_is_wrong() {
+    let rule = MathRule::new(MathConfig { bare_percent: false, ..MathConfig::default() });
+    let mut cases = vec![
+        ("72", "79 = 72".to_string()),
+        ("72", r"72\%".into()),
+        ("72", r"72 \text{ million}".into()),
+        ("72", "72_7".into()),
+        ("0.25", "7.25 = 0.25".into()),
+        ("0.25", r"0.25\%".into()),
+        ("0.25", r"0.2500\%\%".into()),
+        ("0.25", r"0.25 \text{ million}".into()),
+    ];
+    for gold in [r"\frac{1}{3}", r"\{2, 3\}", r"\sqrt{2}", "(-2, 4)", "x^2+2x+1"] {
+        cases.push((gold, format!("1789 = {gold}")));
+    }
+    for (gold, answer) in cases {
+        let verdict = rule.check_prepared(&format!(r"\boxed{{{answer}}}"), &rule.prepare(gold), FinishReason::Stop);
+        assert_eq!(verdict.score, Some(0.0), "{gold} | {answer}: {verdict:?}");
+    }
+}
+
+#[test]
 fn a_contradiction_is_named() {
     let rule = MathRule::default();
     let verdict = rule.check_prepared(r"\boxed{79 = 72}", &rule.prepare("72"), FinishReason::Stop);

@@ -32,19 +32,23 @@ impl Comparison<'_> {
         }
         let letters = |&id: &Id| pred.arena.any(id, |n| matches!(n, Node::Euler | Node::Imaginary));
         let last_letters = ids.iter().rposition(|id| letters(id));
-        let mut before: Option<usize> = None;
+        let (mut before, mut numeral): (Option<usize>, Option<usize>) = (None, None);
         for (at, &id) in ids.iter().enumerate() {
             // "e = 1/2": a letter that no later side repeats is a name.
             if !closed(pred, id) || (letters(&id) && last_letters == Some(at) && at + 1 < ids.len()) {
                 continue;
             }
-            if let Some(from) = before {
+            // The numeral before as well, past sides that no step can evaluate.
+            for from in [numeral, before].into_iter().flatten() {
                 let rough = kinds[from..at].contains(&Rel::Approx);
                 if self.sides_differ(ids[from], id, rough) {
                     return true;
                 }
             }
             before = Some(at);
+            if pred.value(id).is_some() {
+                numeral = before;
+            }
         }
         // A number put equal to gold's formula: "1789 = x^2".
         let symbols = |r: &Reading, id: Id| r.arena.any(id, |n| matches!(n, Node::Sym(_)));
