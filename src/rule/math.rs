@@ -96,6 +96,9 @@ pub struct MathConfig {
     pub last_number: bool,
     /// Units, currency and percent signs must be there and agree.
     pub strict_units: bool,
+    /// An answer of 72% is accepted for a bare gold of 72, as "what percent …?" asks. Off: a percent
+    /// sign that gold lacks always divides by 100, so 72% is 0.72.
+    pub bare_percent: bool,
     pub tolerance: Tolerance,
     pub think: Think,
     pub think_tags: Vec<Tags>,
@@ -111,6 +114,7 @@ impl Default for MathConfig {
             extract: vec![Place::Boxed, Place::Hash, Place::FinalAnswer, Place::LastMath, Place::LastLine],
             last_number: false,
             strict_units: false,
+            bare_percent: true,
             tolerance: Tolerance::GoldPrecision,
             think: Think::Auto,
             think_tags: vec![Tags { open: "<think>".into(), close: "</think>".into() }],
@@ -204,6 +208,7 @@ impl MathRule {
             Finding::Equal(step) => Verdict::correct("equal").with("step", step),
             Finding::Different("answer_unparsed") => Verdict::wrong("answer_unparsed").with("step", "parse"),
             Finding::Different("different_kind") => Verdict::wrong("different_kind").with("step", "kind"),
+            Finding::Different(why @ compare::INCONSISTENT) => Verdict::wrong(why).with("step", "consistency"),
             Finding::Different(step) => Verdict::wrong("not_equal").with("step", step),
             Finding::Unknown(why) => Verdict::cannot_tell(why).with("step", "compare"),
         };

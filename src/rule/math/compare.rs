@@ -1,5 +1,6 @@
 //! Is the answer the gold answer? Exact where possible, then by evaluation at random points.
 
+mod consistent;
 mod form;
 mod relation;
 mod scalar;
@@ -10,6 +11,9 @@ use super::ast::{Id, Node, Rel};
 use super::budget::Budget;
 use super::reading::Reading;
 use super::text;
+
+/// The reason for an answer whose own equalities contradict each other.
+pub const INCONSISTENT: &str = "inconsistent_chain";
 
 /// What a comparison found, and by which step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,12 @@ impl Val {
 }
 
 impl Comparison<'_> {
+    /// Percent signs of the answer count as a hundredth even where gold has none.
+    fn percent_counts(&self) -> bool {
+        let percent = |r: &Reading| r.arena.any(r.root, |n| matches!(n, Node::Percent(_)));
+        !self.config.bare_percent && percent(self.pred) && !percent(self.gold)
+    }
+
     /// Compares the whole answers.
     pub fn run(&mut self) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
@@ -65,6 +75,14 @@ impl Comparison<'_> {
             && !gold.text.bytes().any(|b| b.is_ascii_digit())
         {
             return Equal("same_text");
+        }
+        // Whatever one of its sides says, an answer that contradicts itself is none.
+        if !matches!(found, Different(_)) && self.contradictory() {
+            return Different(INCONSISTENT);
+        }
+        // Sides that could not be looked at in time are no licence.
+        if found.is_equal() && self.budget.spent() {
+            return Unknown("budget");
         }
         found
     }

@@ -282,7 +282,7 @@ impl<'a> Parser<'a, '_> {
             Tok::Or => self.separator(Sep::Or),
             Tok::SuchThat => self.separator(Sep::SuchThat),
             Tok::Bang => self.factorial(),
-            Tok::Percent => self.postfix_unit(Node::Percent),
+            Tok::Percent => self.percent(),
             Tok::Degree => self.degree(),
             Tok::Prime => self.prime(),
             Tok::Meridiem(pm) => self.meridiem(pm),

@@ -63,6 +63,59 @@ fn strict_units_must_be_there_and_agree() {
 }
 
 #[test]
+fn a_percent_sign_counts_where_bare_percent_is_off() {
+    let off = MathConfig { bare_percent: false, ..MathConfig::default() };
+    for (gold, answer, want) in [
+        ("72", r"72\%", Equivalence::Different),
+        ("72", r"7200\%", Equivalence::Equal),
+        ("x = 72", r"x = 72\%", Equivalence::Different),
+        ("x = 72", r"y = 72\%", Equivalence::Different),
+        ("1, 72", r"1, 72\%", Equivalence::Different),
+        ("(1, 72)", r"(1, 72\%)", Equivalence::Different),
+        ("0.25", r"0.25\%", Equivalence::Different),
+        ("0.25", r"25\%", Equivalence::Equal),
+        ("0.25", r"0.2500\%\%", Equivalence::CannotTell("answer_unparsed")),
+        (r"50\%", r"50\%", Equivalence::Equal),
+        (r"50\%", "50", Equivalence::Equal),
+        (r"50\%", "0.5", Equivalence::Equal),
+        (r"\frac{1}{2}", r"50\%", Equivalence::Equal),
+        ("72", "72", Equivalence::Equal),
+    ] {
+        assert_eq!(equivalent(gold, answer, &off), want, "{gold} | {answer}");
+    }
+    assert_eq!(equivalent("72", r"72\%", &MathConfig::default()), Equivalence::Equal);
+}
+
+#[test]
+fn what_the_audit_was_paid_for_is_wrong() {
+    let rule = MathRule::new(MathConfig { bare_percent: false, ..MathConfig::default() });
+    let mut cases = vec![
+        ("72", "79 = 72".to_string()),
+        ("72", r"72\%".into()),
+        ("72", r"72 \text{ million}".into()),
+        ("72", "72_7".into()),
+        ("0.25", "7.25 = 0.25".into()),
+        ("0.25", r"0.25\%".into()),
+        ("0.25", r"0.2500\%\%".into()),
+        ("0.25", r"0.25 \text{ million}".into()),
+    ];
+    for gold in [r"\frac{1}{3}", r"\{2, 3\}", r"\sqrt{2}", "(-2, 4)", "x^2+2x+1"] {
+        cases.push((gold, format!("1789 = {gold}")));
+    }
+    for (gold, answer) in cases {
+        let verdict = rule.check_prepared(&format!(r"\boxed{{{answer}}}"), &rule.prepare(gold), FinishReason::Stop);
+        assert_eq!(verdict.score, Some(0.0), "{gold} | {answer}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_contradiction_is_named() {
+    let rule = MathRule::default();
+    let verdict = rule.check_prepared(r"\boxed{79 = 72}", &rule.prepare("72"), FinishReason::Stop);
+    assert_eq!((verdict.reason, verdict.score), ("inconsistent_chain", Some(0.0)));
+}
+
+#[test]
 fn tolerance_is_what_the_rule_file_says() {
     let with = |tolerance| MathConfig { tolerance, ..MathConfig::default() };
     assert_eq!(equivalent("3.14", "3.14159", &with(Tolerance::Exact)), Equivalence::Different);

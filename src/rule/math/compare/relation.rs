@@ -125,10 +125,11 @@ impl Comparison<'_> {
         if twofold(gold, g) != twofold(pred, p) {
             return None;
         }
+        let ignore_units = !self.percent_counts();
         let mut first: Option<Ball> = None;
         let mut agreed = 0;
         for (i, &sampling) in POINTS.iter().enumerate() {
-            let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units: true, alias: &[] };
+            let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
             let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Ball> {
                 let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
                 let y = eval(&mut field, &r.arena, &r.exact, b, &mut self.budget).ok()?;

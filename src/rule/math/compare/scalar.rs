@@ -92,6 +92,9 @@ impl Comparison<'_> {
             return Equal("base_left_out");
         }
         let (gm, pm) = (marks(gold, g.id), marks(pred, p.id));
+        if !self.config.bare_percent && pm.percent && !gm.percent {
+            return self.values(g, p, false);
+        }
         if !self.config.strict_units
             && let Some(found) = self.letter_units(g, p, gm, pm)
         {
@@ -166,7 +169,7 @@ impl Comparison<'_> {
         found
     }
 
-    fn constant(&mut self, r: &Reading, v: Val, ignore_units: bool) -> Option<f64> {
+    pub(super) fn constant(&mut self, r: &Reading, v: Val, ignore_units: bool) -> Option<f64> {
         if r.arena.any(v.id, |n| matches!(n, Node::Sym(_))) {
             return None;
         }
@@ -292,8 +295,9 @@ impl Comparison<'_> {
     /// Two products of a matrix's factor with an entry, at a few points.
     pub(super) fn products(&mut self, g: (Factor, Id), p: (Factor, Id)) -> Finding {
         let mut agreed = 0;
+        let ignore_units = !self.percent_counts();
         for (i, &sampling) in POINTS.iter().enumerate().take(6) {
-            let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units: true, alias: &[] };
+            let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units, alias: &[] };
             let mut at = |r: &Reading, (factor, id): (Factor, Id)| -> Result<Ball, Stop> {
                 let mut value = eval(&mut field, &r.arena, &r.exact, id, &mut self.budget)?;
                 if let Some(by) = factor.by {

@@ -313,6 +313,14 @@ impl Parser<'_, '_> {
         self.wrap(make)
     }
 
+    /// A percent sign; a second one right behind it has no meaning.
+    pub(super) fn percent(&mut self) -> Result<(), Fault> {
+        if self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Percent(_))) {
+            return Err(Fault::Syntax);
+        }
+        self.postfix_unit(Node::Percent)
+    }
+
     pub(super) fn degree(&mut self) -> Result<(), Fault> {
         // °C and °F name a scale; the letter is a label.
         if let Some(Tok::Word("C" | "F") | Tok::Run("C" | "F")) = self.peek() {

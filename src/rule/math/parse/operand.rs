@@ -445,7 +445,8 @@ impl<'a> Parser<'a, '_> {
         let Some(base) = base_value.filter(|b| (2..=36).contains(b)) else { return Err(Fault::Syntax) };
         let shown = digits.show();
         if shown.len() > 60 || !shown.bytes().all(|b| b.is_ascii_digit() && i64::from(b - b'0') < base) {
-            return Ok(numeral);
+            // 72_7 is no numeral of base seven.
+            return Err(Fault::Syntax);
         }
         let mut value = Q::ZERO;
         for b in shown.bytes() {
@@ -497,6 +498,14 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn word(&mut self, word: &'a str) -> Result<(), Fault> {
+        if !self.expecting()
+            && self.measurable()
+            && let Some((factor, rest)) = magnitude(word)
+        {
+            self.juxtapose()?;
+            self.atom(Node::Num(Q::int(factor)))?;
+            return if rest.is_empty() { Ok(()) } else { self.word(rest) };
+        }
         let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
         if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
             if let Some((unit, power)) = self.area_or_volume(word) {
@@ -590,6 +599,22 @@ impl<'a> Parser<'a, '_> {
         }
         true
     }
+}
+
+/// Words that multiply the number before them, and what is left of the word: `万元`.
+fn magnitude(word: &str) -> Option<(i64, &str)> {
+    let factor = match word.to_lowercase().as_str() {
+        "hundred" => 100,
+        "k" | "thousand" | "thousands" => 1000,
+        "million" | "millions" => 1_000_000,
+        "billion" | "billions" => 1_000_000_000,
+        "trillion" | "trillions" => 1_000_000_000_000,
+        _ => {
+            let rest = |mark| word.strip_prefix(mark);
+            return rest("万").map(|rest| (10_000, rest)).or_else(|| rest("亿").map(|rest| (100_000_000, rest)));
+        }
+    };
+    Some((factor, ""))
 }
 
 fn inverse(callee: Callee) -> Option<Func> {

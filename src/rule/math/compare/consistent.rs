@@ -1,0 +1,145 @@
+//! Does an answer contradict itself? `79 = 72` says nothing, whichever side gold is.
+
+use super::super::ast::{Func2, Id, Node, Rel, Sym};
+use super::super::number::Q;
+use super::super::reading::Reading;
+use super::{Comparison, Different, form};
+
+/// Rounding that ≈ grants where no side is a decimal.
+const ROUGH: f64 = 5e-3;
+
+impl Comparison<'_> {
+    /// True if a chain of equalities in the answer has sides with different values.
+    pub(super) fn contradictory(&mut self) -> bool {
+        let pred = self.pred;
+        let (first, root) = (pred.arena.first(pred.root), pred.root);
+        (first..=root).any(|id| match *pred.node(id) {
+            Node::Chain { operands, rels } => {
+                let ids = pred.arena.list(operands);
+                let kinds = pred.arena.chain_rels(rels, ids.len());
+                kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) && self.chain_contradicts(ids, kinds)
+            }
+            _ => false,
+        })
+    }
+
+    fn chain_contradicts(&mut self, ids: &[Id], kinds: &[Rel]) -> bool {
+        let pred = self.pred;
+        let last = ids[ids.len() - 1];
+        if let Node::Call2(Func2::Mod, _, modulus) = *pred.node(last) {
+            // "2^10 = 24 (mod 1000)" speaks of all its sides.
+            return ids[..ids.len() - 1].iter().any(|&id| self.incongruent(id, last, modulus));
+        }
+        let letters = |&id: &Id| pred.arena.any(id, |n| matches!(n, Node::Euler | Node::Imaginary));
+        let last_letters = ids.iter().rposition(|id| letters(id));
+        let (mut before, mut numeral): (Option<usize>, Option<usize>) = (None, None);
+        for (at, &id) in ids.iter().enumerate() {
+            // "e = 1/2": a letter that no later side repeats is a name.
+            if !closed(pred, id) || (letters(&id) && last_letters == Some(at) && at + 1 < ids.len()) {
+                continue;
+            }
+            // The numeral before as well, past sides that no step can evaluate.
+            for from in [numeral, before].into_iter().flatten() {
+                let rough = kinds[from..at].contains(&Rel::Approx);
+                if self.sides_differ(ids[from], id, rough) {
+                    return true;
+                }
+            }
+            before = Some(at);
+            if pred.value(id).is_some() {
+                numeral = before;
+            }
+        }
+        // A number put equal to gold's formula: "1789 = x^2".
+        let symbols = |r: &Reading, id: Id| r.arena.any(id, |n| matches!(n, Node::Sym(_)));
+        let formula = self.gold.arena.is_scalar(self.gold.root) && symbols(self.gold, self.gold.root);
+        match before {
+            Some(at) if formula && pred.arena.is_scalar(ids[at]) => ids
+                .iter()
+                .any(|&id| pred.arena.is_scalar(id) && symbols(pred, id) && self.sides_differ(ids[at], id, false)),
+            _ => false,
+        }
+    }
+
+    fn incongruent(&mut self, id: Id, last: Id, modulus: Id) -> bool {
+        let pred = self.pred;
+        let (Some(a), Some(b), Some(m)) = (pred.value(id), pred.value(last), pred.value(modulus)) else { return false };
+        let quotient = a.add(&b.neg(), &mut self.budget).and_then(|d| d.div(m, &mut self.budget));
+        quotient.is_ok_and(|q| !q.is_integer())
+    }
+
+    fn sides_differ(&mut self, a: Id, b: Id, rough: bool) -> bool {
+        let pred = self.pred;
+        let infinite = |id: Id| pred.arena.any(id, |n| matches!(n, Node::Infinity));
+        if infinite(a) != infinite(b) {
+            return pred.value(a).is_some() || pred.value(b).is_some();
+        }
+        let differ = match (pred.value(a), pred.value(b)) {
+            (Some(x), Some(y)) => x != y,
+            _ => {
+                // The answer against itself, under the same settings.
+                let mut own = Comparison { gold: pred, pred, config: self.config, budget: self.budget.clone() };
+                let found = own.compare(a, b);
+                self.budget = own.budget;
+                matches!(found, Different(_))
+            }
+        };
+        differ && !self.rounds(a, b, rough)
+    }
+
+    /// `20000/π = 6366.2` and `√2 ≈ 1.41`: one side is the other, rounded or cut.
+    fn rounds(&mut self, a: Id, b: Id, rough: bool) -> bool {
+        let pred = self.pred;
+        if !form::is_constant(pred, a) || !form::is_constant(pred, b) {
+            return false;
+        }
+        let (Some(x), Some(y)) = (self.side_value(a), self.side_value(b)) else { return false };
+        let error = (x - y).abs();
+        if rough && error <= ROUGH * x.abs().max(y.abs()) {
+            return true;
+        }
+        let ulp = |id: Id| match *pred.node(id) {
+            Node::Decimal { places, .. } if places > 0 => Some(10f64.powi(-i32::from(places))),
+            _ => None,
+        };
+        match (ulp(a), ulp(b)) {
+            (Some(p), Some(q)) if rough => error < p.max(q),
+            // Two numerals that = joins must be the same.
+            (Some(_), Some(_)) => false,
+            (Some(p), None) | (None, Some(p)) => {
+                let numeral = |id: Id| matches!(pred.node(id), Node::Num(q) if q.is_integer());
+                error < p && (rough || !(numeral(a) || numeral(b)))
+            }
+            (None, None) => false,
+        }
+    }
+
+    fn side_value(&mut self, id: Id) -> Option<f64> {
+        match self.pred.value(id) {
+            Some(q) => Some(Q::to_f64(q)),
+            None => self.constant(self.pred, super::Val::of(id), false),
+        }
+    }
+}
+
+/// A side that has one value: a number, or a point, set or matrix of numbers.
+fn closed(r: &Reading, id: Id) -> bool {
+    // The index of a sum is bound.
+    let indices = |n: &Node| if let Node::Series { var, .. } = n { Some(*var) } else { None };
+    let bound: Vec<Sym> = r.arena.subtree(id).iter().filter_map(indices).take(8).collect();
+    let open = |n: &Node| match *n {
+        Node::Sym(sym) => !bound.contains(&sym),
+        Node::Text(_) | Node::Dots | Node::PlusMinus(..) | Node::Chain { .. } => true,
+        _ => false,
+    };
+    if r.arena.any(id, open) {
+        return false;
+    }
+    match *r.node(id) {
+        Node::Tuple(list) | Node::Set(list) | Node::Matrix { entries: list, .. } => {
+            r.arena.list(list).iter().all(|&id| r.arena.is_scalar(id))
+        }
+        Node::Interval { lo, hi, .. } => r.arena.is_scalar(lo) && r.arena.is_scalar(hi),
+        _ => r.arena.is_scalar(id),
+    }
+}
