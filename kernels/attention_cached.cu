@@ -4,7 +4,7 @@
 // A block takes one row, one key/value head and up to 8 of the query heads that share it. Its four warps take
 // tiles of 32 keys in turn, each with its own online softmax; the four are joined in the warps' order, so a
 // row's bits do not depend on its batch. Scores have a lane for each key; sums have a lane for each dimension.
-// dim ≤ 256, a multiple of 8.
+// dim is a multiple of 8; attention_cached_2 takes up to 64, _4 up to 128, _8 up to 256 (2, 4 or 8 a lane).
 //
 // Launch: <<<(rows, kv, ⌈group/8⌉), 128, 4 · (8 · dim + 4 · 8 · 32 + 4 · 8 · (dim + 2)) bytes>>>.
 // Not yet tried: splitting one row's keys over blocks (long contexts at small batches).
@@ -13,11 +13,12 @@
 
 #define HEADS 8
 
-extern "C" __global__ void __launch_bounds__(128)
-    attention_cached(const act* __restrict__ layer, const u32* __restrict__ table, const act* __restrict__ qkv,
-                     const u32* __restrict__ slots, const u32* __restrict__ positions, int query, int kv, int dim,
-                     int page, int most, act* __restrict__ out) {
-  DYNAMIC_SHARED(memory);
+// EACH · 32 dimensions or fewer.
+template <int EACH>
+__device__ __forceinline__ void decode(const act* __restrict__ layer, const u32* __restrict__ table,
+                                       const act* __restrict__ qkv, const u32* __restrict__ slots,
+                                       const u32* __restrict__ positions, int query, int kv, int dim, int page,
+                                       int most, act* __restrict__ out, unsigned char* memory) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = blockIdx.x, key_head = blockIdx.y;
   const int group = query / kv, first = key_head * group + blockIdx.z * HEADS;
   const int heads = min(HEADS, (key_head + 1) * group - first);
@@ -31,13 +32,13 @@ extern "C" __global__ void __launch_bounds__(128)
     queries[i] = to_float(qkv[((u64)row * (query + 2 * kv) + first) * dim + i]);
   }
   __syncthreads();
-  float acc[HEADS][8], top[HEADS], total[HEADS];
+  float acc[HEADS][EACH], top[HEADS], total[HEADS];
 #pragma unroll
   for (int h = 0; h < HEADS; h++) {
     top[h] = NEG_INF;
     total[h] = 0.0f;
 #pragma unroll
-    for (int e = 0; e < 8; e++) acc[h][e] = 0.0f;
+    for (int e = 0; e < EACH; e++) acc[h][e] = 0.0f;
   }
   for (int base = warp * WARP; base < keys; base += 4 * WARP) {
     const int key = base + lane;
@@ -67,14 +68,14 @@ extern "C" __global__ void __launch_bounds__(128)
         total[h] = fmaf(total[h], fade, warp_sum(p));
         weights[h * WARP + lane] = p;
 #pragma unroll
-        for (int e = 0; e < 8; e++) acc[h][e] *= fade;
+        for (int e = 0; e < EACH; e++) acc[h][e] *= fade;
       }
     }
     __syncwarp();
     for (int j = 0; j < min(WARP, keys - base); j++) {
       const act* const v = layer + (((u64)pages[(base + j) / page] * 2 * kv + kv + key_head) * page + (base + j) % page) * dim;
 #pragma unroll
-      for (int e = 0; e < 8; e++) {
+      for (int e = 0; e < EACH; e++) {
         const int d = lane + e * WARP;
         const float value = d < dim ? to_float(v[d]) : 0.0f;
 #pragma unroll
@@ -90,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(128)
     if (h < heads) {
       float* const mine = partial + (warp * HEADS + h) * (dim + 2);
 #pragma unroll
-      for (int e = 0; e < 8; e++) {
+      for (int e = 0; e < EACH; e++) {
         if (lane + e * WARP < dim) mine[lane + e * WARP] = acc[h][e];
       }
       if (lane == 0) {
@@ -113,3 +114,13 @@ extern "C" __global__ void __launch_bounds__(128)
     put(out + ((u64)row * query + first) * dim + i, value / sum);
   }
 }
+
+#define DECODE(name, each)                                                                                          \
+  name(const act* layer, const u32* table, const act* qkv, const u32* slots, const u32* positions, int query,       \
+       int kv, int dim, int page, int most, act* out) {                                                             \
+    DYNAMIC_SHARED(memory);                                                                                         \
+    decode<each>(layer, table, qkv, slots, positions, query, kv, dim, page, most, out, memory);                     \
+  }
+extern "C" __global__ void __launch_bounds__(128, 4) DECODE(attention_cached_2, 2)
+extern "C" __global__ void __launch_bounds__(128, 3) DECODE(attention_cached_4, 4)
+extern "C" __global__ void __launch_bounds__(128, 2) DECODE(attention_cached_8, 8)

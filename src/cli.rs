@@ -1,5 +1,6 @@
 //! The command: arguments to one library call to printing. stdout is data, stderr is people.
 
+mod doctor;
 mod inspect;
 mod progress;
 mod rows;
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Args),
     /// Show any dataset: schema, counts, statistics, a few rows
     Inspect(inspect::Args),
+    /// Say what this machine has: driver, GPUs, memory, CUDA libraries, kernels
+    Doctor(doctor::Args),
     /// Check, test, try, list, compare and audit rule files
     Rules(rules::RulesArgs),
     /// Grade rows of JSONL or Parquet: the same rows plus reward and verdicts
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Score(args) => score::run(args),
         Command::ServeRewards(args) => serve_rewards::run(args),

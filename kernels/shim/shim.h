@@ -172,7 +172,7 @@ inline void start(Fiber& fiber) {
   fiber.group = 0;
 #if defined(__x86_64__)
   // Six saved registers, then the return address; on entry rsp ≡ 8 (mod 16), as after a call.
-  void** top = reinterpret_cast<void**>(fiber.stack + kStack - 16);
+  void** top = reinterpret_cast<void**>(fiber.stack + kStack - 8);
   *--top = reinterpret_cast<void*>(&entry);
   top -= 6;
   memset(top, 0, 6 * sizeof(void*));

@@ -5,6 +5,8 @@
 //! binary runs everywhere. GPU.md says what waits for a GPU.
 
 pub mod compile;
+pub mod device;
 pub mod geometry;
 pub mod kernels;
 pub mod kv_pages;
+pub mod matmul;

@@ -415,7 +415,8 @@ pub fn prompt_row(cell: &Cell, source: &str, draw: u64, problem: Problem) -> Pro
         prompt_id,
         messages: vec![Message { role: Role::User, content: problem.question }],
         gold: problem.gold,
-        solution: problem.chain,
+        // What has no method has its answer: a row of a corpus either way.
+        solution: problem.chain.or(Some(problem.answer)),
         verification: problem.verification,
         domain: domain.to_owned(),
         language: cell.language.code().to_owned(),

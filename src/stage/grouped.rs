@@ -113,6 +113,8 @@ impl<'a> Keys<'a> {
 pub struct Aligned<A, B> {
     left: Rest<A>,
     right: Rest<B>,
+    /// Nothing follows an error.
+    failed: bool,
 }
 
 struct Rest<I> {
@@ -144,7 +146,11 @@ where
     B: Iterator<Item = Result<RecordBatch>>,
 {
     pub fn new(left: A, right: B) -> Self {
-        Aligned { left: Rest { batches: left, batch: None }, right: Rest { batches: right, batch: None } }
+        Aligned {
+            left: Rest { batches: left, batch: None },
+            right: Rest { batches: right, batch: None },
+            failed: false,
+        }
     }
 }
 
@@ -156,19 +162,28 @@ where
     type Item = Result<(RecordBatch, RecordBatch)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (left, right) = match (self.left.fill(), self.right.fill()) {
-            (Ok(left), Ok(right)) => (left, right),
-            (Err(e), _) | (_, Err(e)) => return Some(Err(e)),
-        };
-        match (left, right) {
-            (0, 0) => None,
-            (0, _) | (_, 0) => {
-                Some(Err(Error::new("two datasets that belong together have different numbers of rows")
-                    .hint("make the verdicts again from these completions")))
-            }
-            _ => {
+        if self.failed {
+            return None;
+        }
+        let next = self.advance().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+impl<A, B> Aligned<A, B>
+where
+    A: Iterator<Item = Result<RecordBatch>>,
+    B: Iterator<Item = Result<RecordBatch>>,
+{
+    fn advance(&mut self) -> Result<Option<(RecordBatch, RecordBatch)>> {
+        match (self.left.fill()?, self.right.fill()?) {
+            (0, 0) => Ok(None),
+            (0, _) | (_, 0) => Err(Error::new("two datasets that belong together have different numbers of rows")
+                .hint("make the verdicts again from these completions")),
+            (left, right) => {
                 let rows = left.min(right);
-                Some(Ok((self.left.take(rows), self.right.take(rows))))
+                Ok(Some((self.left.take(rows), self.right.take(rows))))
             }
         }
     }

@@ -48,7 +48,8 @@ fn decode(act: Act, heads: Heads, prompt: usize, more: usize) {
         let out = a.act_out(want.len());
         let shared = 4 * (8 * heads.dim + 4 * 8 * 32 + 4 * 8 * (heads.dim + 2));
         let args: &[_] = args![lb, tb, qb, sb, pb, heads.query, heads.kv, heads.dim, PAGE, pages.most(), out];
-        a.launch("attention_cached", [2, heads.kv, heads.group().div_ceil(8)], 128, shared, args);
+        let each = [2, 4, 8].into_iter().find(|each| each * 32 >= heads.dim).unwrap();
+        a.launch(&format!("attention_cached_{each}"), [2, heads.kv, heads.group().div_ceil(8)], 128, shared, args);
         close("out", &a.read_act(out), &want, if act == Act::F32 { 5e-6 } else { 8e-3 });
     }
 }
@@ -61,6 +62,8 @@ fn two_completions_share_a_prompt_and_part_where_they_write() {
     for act in ACTS {
         decode(act, Heads { query: 4, kv: 2, dim: 40 }, 37, 2);
         decode(act, Heads { query: 18, kv: 2, dim: 64 }, 144, 1);
+        decode(act, Heads { query: 3, kv: 1, dim: 104 }, 33, 1);
+        decode(act, Heads { query: 2, kv: 1, dim: 256 }, 16, 1);
         decode(act, Heads { query: 1, kv: 1, dim: 8 }, 1, 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Kernels that are wrong on purpose: each gate must see its own kind of fault.
 
 use crate::args;
-use crate::shim::{Act, Device, available};
+use crate::shim::{Act, Device, on_host};
 
 /// Runs `kernel` of this text over 64 threads with a buffer of 64 f32; what the shim says.
 fn fault(body: &str) -> String {
@@ -13,7 +13,7 @@ fn fault(body: &str) -> String {
 
 #[test]
 fn a_barrier_that_some_threads_miss() {
-    if available() {
+    if on_host() {
         let said = fault("if (threadIdx.x == 5) return; __syncthreads(); x[threadIdx.x] = 0.0f;");
         assert!(said.contains("63 of 64 threads wait"), "{said}");
         assert!(said.contains("thread 5 has returned"), "{said}");
@@ -22,7 +22,7 @@ fn a_barrier_that_some_threads_miss() {
 
 #[test]
 fn barriers_that_are_not_the_same_one() {
-    if available() {
+    if on_host() {
         let said = fault("if (threadIdx.x < 32) {\n __syncthreads(); } else {\n __syncthreads(); }");
         assert!(said.contains("divergent barrier"), "{said}");
     }
@@ -30,7 +30,7 @@ fn barriers_that_are_not_the_same_one() {
 
 #[test]
 fn a_shuffle_that_a_lane_misses() {
-    if available() {
+    if on_host() {
         let said = fault("if (threadIdx.x % 32 != 7) x[threadIdx.x] = warp_sum(x[threadIdx.x]);");
         assert!(said.contains("divergence"), "{said}");
     }
@@ -38,7 +38,7 @@ fn a_shuffle_that_a_lane_misses() {
 
 #[test]
 fn a_missing_barrier_changes_the_bits() {
-    if available() {
+    if on_host() {
         let said = fault(
             "__shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x]; \
              x[threadIdx.x] = s[63 - threadIdx.x];",
@@ -49,7 +49,7 @@ fn a_missing_barrier_changes_the_bits() {
 
 #[test]
 fn a_write_past_the_end() {
-    if available() {
+    if on_host() {
         let said = fault("x[threadIdx.x + 1] = 0.0f;");
         assert!(said.contains("outside its 256 bytes"), "{said}");
     }
@@ -57,7 +57,7 @@ fn a_write_past_the_end() {
 
 #[test]
 fn an_asynchronous_copy_that_nobody_waits_for() {
-    if available() {
+    if on_host() {
         let said = fault(
             "__shared__ __attribute__((aligned(16))) float s[256]; \
              cp_async16(s + 4 * threadIdx.x, x, true); cp_async_commit();",
@@ -68,7 +68,7 @@ fn an_asynchronous_copy_that_nobody_waits_for() {
 
 #[test]
 fn a_wrong_sign_in_a_real_kernel() {
-    if !available() {
+    if !on_host() {
         return;
     }
     let right = gristmill::backend::cuda::kernels::source("rope.cu").unwrap();
@@ -83,4 +83,27 @@ fn a_wrong_sign_in_a_real_kernel() {
     let close = |found: &[f32]| found.iter().zip([-1.0, 2.0, -1.4, 4.8, 5.0, 6.0]).all(|(a, b)| (a - b).abs() < 1e-5);
     assert!(close(&turn(right)), "{:?}", turn(right));
     assert!(!close(&turn(&wrong)), "the comparison would not see a wrong sign");
+}
+
+#[test]
+fn a_wrong_lane_in_the_tensor_core_path() {
+    use gristmill::backend::cuda::{geometry::attention_tiles, kernels};
+    if !on_host() {
+        return;
+    }
+    let header = kernels::HEADERS.iter().find(|(name, _)| *name == "attention.cuh").unwrap().1;
+    let wrong = header.replace("a[1] = bf16_pair(left[2], left[3]);", "a[1] = bf16_pair(left[3], left[2]);");
+    assert_ne!(wrong, header, "the seeded fault is in the header");
+    let source = kernels::source("attention.cu").unwrap();
+    let attend = |header: &str| {
+        let act = Act::Bf16;
+        let text = source.replace("#include \"attention.cuh\"", &header.replace("#pragma once", ""));
+        let mut d = Device::of_text("attention.cu", &text, act);
+        let (qkv, tiles) = (d.act(&act.random(20 * 3 * 64, 1)), d.u32(&attention_tiles(&[0, 20])));
+        let (out, lse) = (d.act_out(20 * 64), d.f32_out(20));
+        d.launch("attention_64", [1, 1, 1], 128, 512 * 64, args![qkv, tiles, 1usize, 1usize, out, lse]);
+        d.read_act(out)
+    };
+    let worst = attend(header).iter().zip(attend(&wrong)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst > 0.1, "two swapped weights change the result by {worst} only");
 }

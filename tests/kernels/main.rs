@@ -7,7 +7,9 @@
 mod attention;
 mod decode;
 mod gates_can_fail;
+mod gpu;
 mod head;
+mod matmul;
 mod nvrtc;
 mod ops;
 mod sample;

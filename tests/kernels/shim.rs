@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
+use gristmill::backend::cuda::device as cuda;
 use gristmill::backend::cuda::kernels;
 use gristmill::seed::Rng;
+
+use crate::gpu;
 
 /// What an activation is in a build of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +139,11 @@ fn collect<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
 
 /// The first lines of every test here: says so and stops where there is no compiler.
 pub fn available() -> bool {
+    gpu::device().is_some() || on_host()
+}
+
+/// As [`available`], for tests that are about the shim itself.
+pub fn on_host() -> bool {
     if compiler().is_none() {
         println!("skipped: no C++ compiler (set CXX) to run the kernels on the host with");
     }
@@ -164,6 +172,27 @@ pub enum Arg {
     I32(i32),
     U64(u64),
     F32(f32),
+}
+
+impl Arg {
+    /// As eight bytes; a buffer's address is the launch's to fill in.
+    fn value(self) -> [u8; 8] {
+        let word = |bytes: [u8; 4]| [bytes, [0; 4]].concat().try_into().expect("eight bytes");
+        match self {
+            Arg::Buf(_) | Arg::Null => [0; 8],
+            Arg::I32(x) => word(x.to_ne_bytes()),
+            Arg::U64(x) => x.to_ne_bytes(),
+            Arg::F32(x) => word(x.to_ne_bytes()),
+        }
+    }
+}
+
+/// Nothing was written before or behind a buffer.
+fn guarded(i: usize, bytes: &[u8], at: usize, len: usize) -> Result<(), String> {
+    match bytes[..at].iter().chain(&bytes[at + len..]).all(|&b| b == 0xff) {
+        true => Ok(()),
+        false => Err(format!("buffer {i} was written outside its {len} bytes")),
+    }
 }
 
 impl From<Buf> for Arg {
@@ -199,9 +228,16 @@ const GUARD: usize = 256;
 /// Threads upwards, downwards, and shuffled: a kernel whose bits differ has a race.
 const ORDERS: [u32; 3] = [0, 1, 7];
 
+/// Where launches go.
+enum Target {
+    Host(Library),
+    /// The kernels of this file on the GPU.
+    Gpu(&'static cuda::Device, String),
+}
+
 /// Buffers, and a kernel source to launch over them.
 pub struct Device {
-    library: Library,
+    target: Target,
     act: Act,
     /// 128-byte aligned; GUARD bytes of 0xff at both ends.
     buffers: Vec<Vec<u128>>,
@@ -211,12 +247,16 @@ pub struct Device {
 impl Device {
     /// For the kernels of `kernels/source`.
     pub fn new(source: &str, act: Act) -> Self {
-        Device { library: library(source, act), act, buffers: Vec::new(), lens: Vec::new() }
+        let target = match gpu::device() {
+            Some(device) => Target::Gpu(device, source.to_owned()),
+            None => Target::Host(library(source, act)),
+        };
+        Device { target, act, buffers: Vec::new(), lens: Vec::new() }
     }
 
-    /// For kernels of other text: what the gates themselves are tested with.
+    /// For kernels of other text, on the host: what the gates themselves are tested with.
     pub fn of_text(name: &str, text: &str, act: Act) -> Self {
-        Device { library: compile(name, text, act), act, buffers: Vec::new(), lens: Vec::new() }
+        Device { target: Target::Host(compile(name, text, act)), act, buffers: Vec::new(), lens: Vec::new() }
     }
 
     fn add(&mut self, bytes: &[u8]) -> Buf {
@@ -307,6 +347,13 @@ impl Device {
         shared: usize,
         args: &[Arg],
     ) -> Result<(), String> {
+        let library = match &self.target {
+            Target::Host(library) => *library,
+            Target::Gpu(device, file) => {
+                let file = file.clone();
+                return self.launch_on_gpu(device, &file, kernel, grid, block, shared, args);
+            }
+        };
         let _alone = LAUNCH.lock().unwrap_or_else(|broken| broken.into_inner());
         // Restored byte by byte into the same places, so that addresses and their alignment stay.
         let before = self.buffers.clone();
@@ -315,13 +362,9 @@ impl Device {
             for (buffer, before) in self.buffers.iter_mut().zip(&before) {
                 buffer.copy_from_slice(before);
             }
-            self.launch_once(kernel, grid, block, shared, args, order)?;
+            self.launch_once(library, kernel, grid, block, shared, args, order)?;
             for (i, buffer) in self.buffers.iter().enumerate() {
-                let bytes: &[u8] = bytemuck::cast_slice(buffer);
-                let at = Self::start(buffer);
-                if bytes[..at].iter().chain(&bytes[at + self.lens[i]..]).any(|&b| b != 0xff) {
-                    return Err(format!("buffer {i} was written outside its {} bytes", self.lens[i]));
-                }
+                guarded(i, bytemuck::cast_slice(buffer), Self::start(buffer), self.lens[i])?;
             }
             match &first {
                 None => first = Some(self.buffers.clone()),
@@ -332,8 +375,41 @@ impl Device {
         Ok(())
     }
 
+    #[allow(clippy::too_many_arguments)]
+    fn launch_on_gpu(
+        &mut self,
+        device: &cuda::Device,
+        file: &str,
+        kernel: &str,
+        grid: [usize; 3],
+        block: usize,
+        shared: usize,
+        args: &[Arg],
+    ) -> Result<(), String> {
+        let guard = [0xff; GUARD];
+        let mut buffers: Vec<Vec<u8>> =
+            (0..self.buffers.len()).map(|i| [&guard, self.read_bytes(Buf(i)), &guard].concat()).collect();
+        let pointers: Vec<(usize, usize)> = args
+            .iter()
+            .enumerate()
+            .filter_map(|(at, arg)| if let Arg::Buf(Buf(i)) = arg { Some((at, *i)) } else { None })
+            .collect();
+        let mut values: Vec<[u8; 8]> = args.iter().map(|arg| arg.value()).collect();
+        let grid = cuda::Grid { blocks: grid.map(|n| n as u32), threads: block as u32, shared: shared as u32 };
+        gpu::launch(device, file, self.act, kernel, grid, &mut values, &pointers, &mut buffers, GUARD)?;
+        for (i, bytes) in buffers.iter().enumerate() {
+            guarded(i, bytes, GUARD, self.lens[i])?;
+            let at = Self::start(&self.buffers[i]);
+            let whole: &mut [u8] = bytemuck::cast_slice_mut(&mut self.buffers[i]);
+            whole[at..at + self.lens[i]].copy_from_slice(&bytes[GUARD..GUARD + self.lens[i]]);
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
     fn launch_once(
         &mut self,
+        library: Library,
         kernel: &str,
         grid: [usize; 3],
         block: usize,
@@ -341,27 +417,18 @@ impl Device {
         args: &[Arg],
         order: u32,
     ) -> Result<(), String> {
-        let mut values: Vec<[u8; 8]> = Vec::new();
-        for arg in args {
-            let mut value = [0; 8];
-            match *arg {
-                Arg::Buf(Buf(i)) => {
-                    let address = self.buffers[i].as_mut_ptr() as usize + Self::start(&self.buffers[i]);
-                    value.copy_from_slice(&address.to_ne_bytes());
-                }
-                Arg::Null => {}
-                Arg::I32(x) => value[..4].copy_from_slice(&x.to_ne_bytes()),
-                Arg::U64(x) => value.copy_from_slice(&x.to_ne_bytes()),
-                Arg::F32(x) => value[..4].copy_from_slice(&x.to_ne_bytes()),
+        let mut values: Vec<[u8; 8]> = args.iter().map(|arg| arg.value()).collect();
+        for (value, arg) in values.iter_mut().zip(args) {
+            if let Arg::Buf(Buf(i)) = *arg {
+                *value = (self.buffers[i].as_mut_ptr() as usize + Self::start(&self.buffers[i])).to_ne_bytes();
             }
-            values.push(value);
         }
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
         let (name, mut message) = (CString::new(kernel).unwrap(), [0 as c_char; 512]);
         let grid = grid.map(|n| n as u32);
         // SAFETY: the test gives the kernel the arguments it declares; every pointer lives until the call returns.
         let failed = unsafe {
-            (self.library.0)(
+            (library.0)(
                 name.as_ptr(),
                 grid.as_ptr(),
                 [block as u32, 1, 1].as_ptr(),

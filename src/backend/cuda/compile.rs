@@ -126,10 +126,10 @@ impl Compiler {
         let text = kernels::source(file).ok_or_else(|| Error::new(format!("there is no kernels/{file}")))?;
         let (target, is_cubin) = self.target(arch);
         let path = cache.join(self.name(file, text, &target));
-        if let Ok(image) = fs::read(&path) {
-            if !image.is_empty() {
-                return Ok(Code { image, is_cubin, log: String::new() });
-            }
+        if let Ok(image) = fs::read(&path)
+            && !image.is_empty()
+        {
+            return Ok(Code { image, is_cubin, log: String::new() });
         }
         let code = self.compile(file, text, arch)?;
         write_whole(cache, &path, &code.image)?;

@@ -36,8 +36,9 @@ pub fn entry_points(text: &str) -> impl Iterator<Item = &str> {
             Some(bounds) => bounds.split_once(')')?.1,
             None => rest,
         };
-        // attention_backward.cu writes its four tensor-core passes with a macro.
-        let rest = rest.trim_start().strip_prefix("PASS(").unwrap_or(rest);
+        // Attention's files write kernels that differ in a constant with a macro that takes the name first.
+        let rest = rest.trim_start();
+        let rest = ["PASS(", "DECODE("].iter().find_map(|name| rest.strip_prefix(name)).unwrap_or(rest);
         Some(rest.split(['(', ',']).next()?.trim())
     })
 }

@@ -154,7 +154,7 @@ impl Comparison<'_> {
         let found = match self.modular(g, p) {
             Some(found) => found,
             None => match self.balls(g, p, ignore_units) {
-                Equal(step) => self.confirmed(g, p, ignore_units).unwrap_or(Equal(step)),
+                found @ (Equal(_) | Unknown("unsupported")) => self.confirmed(g, p, ignore_units).unwrap_or(found),
                 other => other,
             },
         };

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Packs the test executable and the scripts for a GPU machine with no Rust toolchain and no network.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source benches/gpu/test_binary.sh
+pack=$(mktemp -d)
+trap 'rm -rf "$pack"' EXIT
+mkdir -p "$pack/benches/gpu" target
+cp benches/gpu/*.sh "$pack/benches/gpu/"
+strip -o "$pack/benches/gpu/kernels-test" "$test_binary"
+tar -czf target/gpu-pack.tar.gz -C "$pack" .
+ls -l target/gpu-pack.tar.gz

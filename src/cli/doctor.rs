@@ -1,0 +1,12 @@
+//! `gristmill doctor`.
+
+use crate::doctor;
+use crate::error::Result;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub fn run(_: Args) -> Result<()> {
+    print!("{}", doctor::examine());
+    Ok(())
+}

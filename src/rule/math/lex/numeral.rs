@@ -1,0 +1,174 @@
+//! Numerals: thousands separators, decimal commas, repeating decimals, exponents.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+
+use super::super::budget::Stop;
+use super::super::number::Q;
+use super::{Commas, Lexer, Lit, MAX_DIGITS, Tok};
+
+impl<'a> Lexer<'a, '_> {
+    /// Where the separator between groups of three digits ends, if one starts at `at`.
+    fn thousands(&self, at: usize) -> Option<(usize, bool)> {
+        let rest = &self.bytes[at..];
+        for (mark, sure) in [
+            (&br"{,}"[..], true),
+            (br",\!", true),
+            (br"{,\!}", true),
+            (br"\,", true),
+            (br"\;", true),
+            (b",", false),
+            (b" ", true),
+            (b"'", true),
+        ] {
+            if rest.starts_with(mark) {
+                let mut end = at + mark.len();
+                if mark.ends_with(b"!") {
+                    while self.bytes.get(end) == Some(&b' ') {
+                        end += 1;
+                    }
+                }
+                let group = self.bytes[end..].iter().take_while(|b| b.is_ascii_digit()).count();
+                return (group == 3).then_some((end, sure));
+            }
+        }
+        None
+    }
+
+    pub(super) fn number(&mut self) -> Result<(), Stop> {
+        let start = self.at;
+        let digits_from = |bytes: &[u8], at: usize| bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut plain = true;
+        let lead = digits_from(self.bytes, self.at);
+        self.at += lead;
+        let mut separated: Option<String> = None;
+        if (1..=3).contains(&lead) && self.bytes[start] != b'0' {
+            while let Some((end, sure)) = self.thousands(self.at) {
+                if !sure {
+                    if self.commas != Commas::Thousands || self.nesting > 0 {
+                        self.out.ambiguous_comma = true;
+                        break;
+                    }
+                    self.out.ambiguous_comma = true;
+                }
+                let buffer = separated.get_or_insert_with(|| self.text[start..self.at].to_string());
+                buffer.push_str(&self.text[end..end + 3]);
+                self.at = end + 3;
+                plain = false;
+            }
+        }
+        let whole_end = self.at;
+        let mut fraction: &str = "";
+        let mut has_point = false;
+        let decimal_comma = separated.is_none()
+            && self.peek() == b','
+            && self.ahead(1).is_ascii_digit()
+            && (self.commas == Commas::Decimal);
+        let braced_comma = separated.is_none() && self.rest().starts_with("{,}") && self.ahead(3).is_ascii_digit();
+        if self.peek() == b',' && self.ahead(1).is_ascii_digit() {
+            self.out.ambiguous_comma = true;
+        }
+        if decimal_comma || braced_comma {
+            self.at += if braced_comma { 3 } else { 1 };
+            let n = digits_from(self.bytes, self.at);
+            fraction = &self.text[self.at..self.at + n];
+            self.at += n;
+            has_point = true;
+            plain = false;
+        } else if self.peek() == b'.' && self.ahead(1) != b'.' {
+            let n = digits_from(self.bytes, self.at + 1);
+            let joined = n > 0 || (!self.ahead(1).is_ascii_whitespace() && self.at + 1 < self.bytes.len());
+            if joined {
+                fraction = &self.text[self.at + 1..self.at + 1 + n];
+                self.at += 1 + n;
+                has_point = n > 0 || self.rest().starts_with('\\') || self.peek() == b'(';
+                plain = false;
+            }
+        }
+        let whole = separated.as_deref().unwrap_or(&self.text[start..whole_end]);
+        let total = whole.len() + fraction.len();
+        if total > MAX_DIGITS {
+            return Err(Stop::Budget);
+        }
+        let words = total as u64 / 18 + 1;
+        self.budget.charge(words * words)?;
+        let places = fraction.len();
+        let repetend = if has_point { self.repetend() } else { None };
+        let mut value = decimal(whole, fraction);
+        let mut exact = false;
+        if let Some(digits) = repetend {
+            // x = 0.ab(cde): add cde / (10^places · (10^len − 1)).
+            let tail = decimal(digits, "");
+            let nines = Q::int(10).pow(digits.len() as i64, self.budget)?.sub(&Q::ONE, self.budget)?;
+            let shift = Q::int(10).pow(places as i64, self.budget)?;
+            let part = tail.div(&nines.mul(&shift, self.budget)?, self.budget)?;
+            value = value.add(&part, self.budget)?;
+            exact = true;
+        }
+        if let Some((exponent, len)) = self.exponent() {
+            self.at += len;
+            plain = false;
+            value = value.mul(&Q::int(10).pow(exponent, self.budget)?, self.budget)?;
+            has_point = true;
+        }
+        let significant = whole.trim_start_matches('0').len();
+        let digits = if significant > 0 { significant + places } else { fraction.trim_start_matches('0').len() };
+        self.push(Tok::Num(Lit {
+            value,
+            places: (has_point && !exact).then_some(places.min(9999) as u16),
+            digits: digits.min(60_000) as u16,
+            raw: &self.text[start..self.at],
+            plain,
+        }));
+        Ok(())
+    }
+
+    /// `\overline{3}`, `\bar{3}`, `\dot{3}` or `(3)` right after a decimal fraction.
+    fn repetend(&mut self) -> Option<&'a str> {
+        for (open, close) in [(r"\overline{", '}'), (r"\bar{", '}'), (r"\dot{", '}'), ("(", ')'), (r"\overline ", ' ')]
+        {
+            if let Some(rest) = self.rest().strip_prefix(open) {
+                let n = rest.bytes().take_while(u8::is_ascii_digit).count();
+                if n > 0 && n <= 64 && (rest[n..].starts_with(close) || close == ' ') {
+                    self.at += open.len() + n + usize::from(close != ' ');
+                    return Some(&rest[..n]);
+                }
+            }
+        }
+        None
+    }
+
+    /// `e-5`, `E10` glued to a number: value and length.
+    fn exponent(&self) -> Option<(i64, usize)> {
+        if !matches!(self.peek(), b'e' | b'E') {
+            return None;
+        }
+        let sign = usize::from(matches!(self.ahead(1), b'+' | b'-'));
+        let digits = self.rest()[1 + sign..].bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || digits > 4 {
+            return None;
+        }
+        let len = 1 + sign + digits;
+        if self.ahead(len).is_ascii_alphabetic() {
+            return None;
+        }
+        self.rest()[1..len].parse().ok().map(|e| (e, len))
+    }
+}
+
+fn decimal(whole: &str, fraction: &str) -> Q {
+    let fraction = fraction.trim_end_matches('0');
+    if whole.len() + fraction.len() <= 18 {
+        let mut n = 0i64;
+        for b in whole.bytes().chain(fraction.bytes()) {
+            n = n * 10 + i64::from(b - b'0');
+        }
+        return Q::ratio(n as i128, 10i128.pow(fraction.len() as u32)).unwrap_or(Q::ZERO);
+    }
+    let digits = [whole, fraction].concat();
+    let n = BigInt::parse_bytes(digits.as_bytes(), 10).unwrap_or_default();
+    if fraction.is_empty() {
+        return Q::from_bigint(n);
+    }
+    Q::from_big(BigRational::new(n, num_traits::pow(BigInt::from(10), fraction.len())))
+}

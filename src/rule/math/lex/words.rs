@@ -1,0 +1,158 @@
+//! The words and commands the lexer knows.
+
+use super::super::ast::{Func, Func2, Node, Numbers, Rel};
+use super::{Delim, Tok};
+
+pub(super) fn is_text_command(name: &str) -> bool {
+    matches!(
+        name,
+        "text"
+            | "mbox"
+            | "hbox"
+            | "textbf"
+            | "textit"
+            | "textrm"
+            | "textsf"
+            | "texttt"
+            | "mathrm"
+            | "rm"
+            | "operatorname"
+            | "textnormal"
+            | "emph"
+            | "mathit"
+            | "mathsf"
+    )
+}
+
+pub(super) fn keyword<'a>(run: &str) -> Option<Tok<'a>> {
+    use Func::*;
+    Some(match run {
+        "sin" => Tok::Func(Sin),
+        "cos" => Tok::Func(Cos),
+        "tan" | "tg" => Tok::Func(Tan),
+        "cot" | "ctg" => Tok::Func(Cot),
+        "sec" => Tok::Func(Sec),
+        "csc" | "cosec" => Tok::Func(Csc),
+        "arcsin" | "asin" => Tok::Func(Asin),
+        "arccos" | "acos" => Tok::Func(Acos),
+        "arctan" | "atan" | "arctg" => Tok::Func(Atan),
+        "arccot" | "acot" => Tok::Func(Acot),
+        "arcsec" => Tok::Func(Asec),
+        "arccsc" => Tok::Func(Acsc),
+        "sinh" => Tok::Func(Sinh),
+        "cosh" => Tok::Func(Cosh),
+        "tanh" => Tok::Func(Tanh),
+        "coth" => Tok::Func(Coth),
+        "arcsinh" | "asinh" | "arsinh" => Tok::Func(Asinh),
+        "arccosh" | "acosh" => Tok::Func(Acosh),
+        "arctanh" | "atanh" | "artanh" => Tok::Func(Atanh),
+        "exp" => Tok::Func(Exp),
+        "ln" => Tok::Func(Ln),
+        "log" => Tok::Log,
+        "lg" => Tok::Func(Log10),
+        "abs" => Tok::Func(Abs),
+        "floor" => Tok::Func(Floor),
+        "ceil" => Tok::Func(Ceil),
+        "sgn" | "sign" => Tok::Func(Sign),
+        "conj" => Tok::Func(Conj),
+        "arg" => Tok::Func(Arg),
+        "gcd" => Tok::Func2(Func2::Gcd),
+        "lcm" => Tok::Func2(Func2::Lcm),
+        "binom" | "binomial" => Tok::Func2(Func2::Binomial),
+        "sqrt" => Tok::Sqrt,
+        "pi" | "Pi" => Tok::Atom(Node::Pi),
+        "infty" | "infinity" | "inf" | "oo" | "Infinity" => Tok::Atom(Node::Infinity),
+        "or" | "ou" | "oder" => Tok::Or,
+        "and" | "et" | "und" => Tok::And,
+        "mod" => Tok::Mod,
+        "union" => Tok::Cup,
+        "deg" | "degree" | "degrees" => Tok::Degree,
+        "percent" => Tok::Percent,
+        "per" => Tok::Div,
+        "is" | "equals" => Tok::Rel(Rel::Eq),
+        _ => return None,
+    })
+}
+
+/// What a LaTeX command means.
+pub(super) enum Command<'a> {
+    Token(Tok<'a>),
+    Space,
+    Name,
+}
+
+pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
+    let token = match name {
+        "frac" | "dfrac" | "tfrac" | "cfrac" => Tok::Frac,
+        "sqrt" => Tok::Sqrt,
+        "binom" | "dbinom" | "tbinom" => Tok::Binom,
+        "choose" => Tok::Choose,
+        "pi" => Tok::Atom(Node::Pi),
+        "infty" => Tok::Atom(Node::Infinity),
+        "emptyset" | "varnothing" => Tok::Atom(Node::Numbers(Numbers::Empty)),
+        "cdot" | "times" | "ast" | "bullet" => Tok::Times,
+        "div" => Tok::Div,
+        "pm" => Tok::PlusMinus(true),
+        "mp" => Tok::PlusMinus(false),
+        "le" | "leq" | "leqslant" | "leqq" => Tok::Rel(Rel::Le),
+        "ge" | "geq" | "geqslant" | "geqq" => Tok::Rel(Rel::Ge),
+        "lt" => Tok::Rel(Rel::Lt),
+        "gt" => Tok::Rel(Rel::Gt),
+        "ne" | "neq" => Tok::Rel(Rel::Ne),
+        "approx" | "simeq" | "doteq" => Tok::Rel(Rel::Approx),
+        "equiv" => Tok::Rel(Rel::Other(2)),
+        "cong" => Tok::Rel(Rel::Other(3)),
+        "sim" => Tok::Rel(Rel::Other(4)),
+        "perp" => Tok::Rel(Rel::Other(5)),
+        "parallel" => Tok::Rel(Rel::Other(6)),
+        "propto" => Tok::Rel(Rel::Other(7)),
+        "to" | "rightarrow" | "implies" | "Rightarrow" | "longrightarrow" | "mapsto" => Tok::Rel(Rel::Other(1)),
+        "iff" | "Leftrightarrow" | "leftrightarrow" => Tok::Rel(Rel::Other(8)),
+        "in" => Tok::Rel(Rel::In),
+        "notin" => Tok::Rel(Rel::NotIn),
+        "subset" | "subseteq" => Tok::Rel(Rel::Subset),
+        "cup" | "bigcup" => Tok::Cup,
+        "cap" | "bigcap" => Tok::Cap,
+        "setminus" | "backslash" => Tok::SetMinus,
+        "lfloor" => Tok::Open(Delim::Floor),
+        "rfloor" => Tok::Close(Delim::Floor),
+        "lceil" => Tok::Open(Delim::Ceil),
+        "rceil" => Tok::Close(Delim::Ceil),
+        "langle" => Tok::Open(Delim::Angle),
+        "rangle" => Tok::Close(Delim::Angle),
+        "lbrace" => Tok::Open(Delim::Set),
+        "rbrace" => Tok::Close(Delim::Set),
+        "lbrack" => Tok::Open(Delim::Bracket),
+        "rbrack" => Tok::Close(Delim::Bracket),
+        "lvert" => Tok::Open(Delim::Bar),
+        "rvert" => Tok::Close(Delim::Bar),
+        "vert" => Tok::Bar,
+        "mid" => Tok::SuchThat,
+        "degree" | "circ" => Tok::Degree,
+        "percent" => Tok::Percent,
+        "prime" => Tok::Prime,
+        "sum" => Tok::Series(false),
+        "prod" => Tok::Series(true),
+        "lor" | "vee" => Tok::Or,
+        "land" | "wedge" => Tok::And,
+        "dots" | "ldots" | "cdots" | "dotsc" | "dotsb" | "vdots" => Tok::Dots,
+        "max" => Tok::Func2(Func2::Max),
+        "min" => Tok::Func2(Func2::Min),
+        "Re" => Tok::Func(Func::Re),
+        "Im" => Tok::Func(Func::Im),
+        "cr" | "newline" => Tok::Row,
+        "overline" | "bar" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "mathbf" | "boldsymbol"
+        | "bm" | "mathcal" | "underline" | "boxed" | "fbox" | "mathfrak" | "pmb" | "dot" | "ddot" | "overset"
+        | "bold" => Tok::Transparent,
+        "quad" | "qquad" | "displaystyle" | "textstyle" | "limits" | "nolimits" | "hfill" | "hline" | "normalsize"
+        | "large" | "Large" | "small" | "bf" | "it" | "thinspace" | "colon" | "par" | "nonumber" | "notag" | "null"
+        | "therefore" | "because" | "allowbreak" | "nobreak" | "space" | "thickspace" | "medspace" | "negthinspace" => {
+            return Command::Space;
+        }
+        _ => match keyword(name) {
+            Some(tok) => tok,
+            None => return Command::Name,
+        },
+    };
+    Command::Token(token)
+}
