@@ -48,7 +48,8 @@ pub struct Fault {
     /// A short, stable code, counted by the import report: `bad_json`, `invalid_utf8`, `missing_prompt` …
     pub reason: &'static str,
     pub message: String,
-    pub hint: Option<String>,
+    /// Boxed: a fault travels in every row's `Result`.
+    pub hint: Option<Box<str>>,
 }
 
 impl Fault {
@@ -62,7 +63,7 @@ impl Fault {
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
         self
     }
 
