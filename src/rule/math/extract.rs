@@ -63,13 +63,19 @@ pub fn region<'a>(completion: &'a str, config: &MathConfig) -> Region<'a> {
     }
     for tags in &config.think_tags {
         if let Some(at) = completion.rfind(tags.close.as_str()) {
-            return Region::Text(&completion[at + tags.close.len()..]);
+            return Region::Text(answer_tagged(&completion[at + tags.close.len()..]));
         }
         if config.think == super::Think::Required || completion.trim_start().starts_with(tags.open.as_str()) {
             return Region::Unfinished;
         }
     }
     Region::Text(completion)
+}
+
+/// The inside of R1-Zero's last closed `<answer>`, or all of a text that has none.
+fn answer_tagged(text: &str) -> &str {
+    let Some(end) = text.rfind("</answer>") else { return text };
+    text[..end].rfind("<answer>").map_or(text, |start| &text[start + "<answer>".len()..end])
 }
 
 /// Looks in each place in order; the first that holds something is the answer.
