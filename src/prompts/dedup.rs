@@ -193,10 +193,11 @@ impl Deduplicator {
     /// Decides on the next prompt in order, and remembers it if kept. `id` is a prompt id of 32 bytes.
     pub fn admit(&mut self, id: &str, print: &Fingerprint) -> Admission {
         if self.config.exact
-            && let Some(&index) = self.exact.get(&print.key) {
-                let kept = &self.kept[index as usize];
-                return Admission::Exact { kept: kept.id(), gold_differs: kept.gold != print.gold };
-            }
+            && let Some(&index) = self.exact.get(&print.key)
+        {
+            let kept = &self.kept[index as usize];
+            return Admission::Exact { kept: kept.id(), gold_differs: kept.gold != print.gold };
+        }
         let keys = match self.near_duplicate(print) {
             Ok((index, similarity)) => {
                 let kept = &self.kept[index as usize];

@@ -183,10 +183,12 @@ fn conversation(
                     let stop = if before.ends_with(|c: char| c.is_alphanumeric()) { "." } else { "" };
                     text = format!("{before}{stop} {text}");
                 }
-            } else if map.prompt.is_none() && name.eq_ignore_ascii_case("instruction")
-                && let Some(input) = cells.find(&["input"]).and_then(Value::as_str).filter(|t| !t.trim().is_empty()) {
-                    text = format!("{text}\n\n{}", input.trim());
-                }
+            } else if map.prompt.is_none()
+                && name.eq_ignore_ascii_case("instruction")
+                && let Some(input) = cells.find(&["input"]).and_then(Value::as_str).filter(|t| !t.trim().is_empty())
+            {
+                text = format!("{text}\n\n{}", input.trim());
+            }
             (vec![Message { role: Role::User, content: text }], None)
         }
         value if is_turns => messages::parse(value)
@@ -310,10 +312,11 @@ fn difficulty(cells: &mut Cells<'_>, layout: Layout, config: &SourceConfig) -> R
         });
     }
     if let Some((name, value)) = find(&cells.row.columns, &["difficulty"])
-        && let Some(x) = number(value).filter(|x| (0.0..=1.0).contains(x)) {
-            cells.used.push(name.to_owned());
-            return Ok(Some(x));
-        }
+        && let Some(x) = number(value).filter(|x| (0.0..=1.0).contains(x))
+    {
+        cells.used.push(name.to_owned());
+        return Ok(Some(x));
+    }
     // The level stays in `extra` as well: it is the source's own word.
     Ok(if layout == Layout::Math {
         find(&cells.row.columns, &["level"]).and_then(|(_, value)| level(value))
