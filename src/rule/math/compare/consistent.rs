@@ -31,7 +31,7 @@ impl Comparison<'_> {
             return ids[..ids.len() - 1].iter().any(|&id| self.incongruent(id, last, modulus));
         }
         let letters = |&id: &Id| pred.arena.any(id, |n| matches!(n, Node::Euler | Node::Imaginary));
-        let last_letters = ids.iter().rposition(|id| letters(id));
+        let last_letters = ids.iter().rposition(&letters);
         let (mut before, mut numeral): (Option<usize>, Option<usize>) = (None, None);
         for (at, &id) in ids.iter().enumerate() {
             // "e = 1/2": a letter that no later side repeats is a name.
