@@ -107,16 +107,7 @@ impl Session {
         let name = name_of(&args.model);
         let engine = LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), name, Options::default())?;
         let system = args.system.clone().map(|content| Message { role: Role::System, content });
-        Ok(Session {
-            engine,
-            sampling,
-            seed: args.seed,
-            system,
-            turns: Vec::new(),
-            asked: 0,
-            raw,
-            json: args.json,
-        })
+        Ok(Session { engine, sampling, seed: args.seed, system, turns: Vec::new(), asked: 0, raw, json: args.json })
     }
 
     /// Answers stdin line by line until it ends or says `/exit`.

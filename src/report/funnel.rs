@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use polars::prelude::{
-    JoinArgs, JoinType, LazyFrame, SortMultipleOptions, UniqueKeepStrategy, UnionArgs, col, cols, concat, len, lit,
+    JoinArgs, JoinType, LazyFrame, SortMultipleOptions, UnionArgs, UniqueKeepStrategy, col, cols, concat, len, lit,
 };
 use serde::Serialize;
 
@@ -89,7 +89,8 @@ fn step(stage: &StageFolder) -> Option<Step> {
     let mut drops: Vec<(String, u64)> = manifest.drops.clone().into_iter().collect();
     drops.sort_by(|(a, n), (b, m)| (m, a).cmp(&(n, b)));
     // What repeats the number of rows says nothing.
-    let tells = |(what, n): &(&String, &u64)| **n > 0 && !(**n == manifest.rows && ["kept", "rows"].contains(&what.as_str()));
+    let tells =
+        |(what, n): &(&String, &u64)| **n > 0 && !(**n == manifest.rows && ["kept", "rows"].contains(&what.as_str()));
     Some(Step {
         stage: manifest.stage.clone(),
         kind: manifest.kind.clone(),

@@ -1,7 +1,7 @@
 //! One whole group side by side: what the policy wrote to one prompt, and what each completion earned.
 
-use polars::prelude::{Expr, SortMultipleOptions, col, cols, len, lit};
 use polars::prelude::{DataType, ExplodeOptions};
+use polars::prelude::{Expr, SortMultipleOptions, col, cols, len, lit};
 use serde::Serialize;
 
 use super::catalog::{Catalog, Class, FrameExt, Table};
@@ -76,7 +76,11 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
         frame
             .filter(col("text").is_not_null())
             .group_by([col("prompt_id"), step.clone().alias("step")])
-            .agg([col("reward").std(0).alias("std"), (from_half.clone() * from_half).alias("distance"), len().alias("n")])
+            .agg([
+                col("reward").std(0).alias("std"),
+                (from_half.clone() * from_half).alias("distance"),
+                len().alias("n"),
+            ])
             .filter(col("std").gt(lit(1e-9)))
             .sort(
                 ["step", "distance", "prompt_id"],
@@ -84,8 +88,7 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
             )
             .limit(1)
     })?;
-    let (Some(Some(prompt_id)), Some(Some(policy_step))) =
-        (best.texts("prompt_id").pop(), best.counts("step").pop())
+    let (Some(Some(prompt_id)), Some(Some(policy_step))) = (best.texts("prompt_id").pop(), best.counts("step").pop())
     else {
         return Ok(None);
     };
@@ -97,9 +100,11 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
 
 fn members(table: &Table, is_member: Expr) -> Result<Vec<Member>> {
     let in_order = || SortMultipleOptions::default().with_maintain_order(true);
-    let known = ["sample_index", "reward", "advantage", "outcome", "reason", "finish_reason", "completion_tokens", "text"];
+    let known =
+        ["sample_index", "reward", "advantage", "outcome", "reason", "finish_reason", "completion_tokens", "text"];
     let wanted: Vec<Expr> = known.into_iter().filter(|name| table.has(name)).map(col).collect();
-    let rows = table.query(|frame| frame.filter(is_member.clone()).select(wanted).sort(["sample_index"], in_order()))?;
+    let rows =
+        table.query(|frame| frame.filter(is_member.clone()).select(wanted).sort(["sample_index"], in_order()))?;
     let scores = match table.has("scores") {
         true => {
             // The deciding rule's outcome and reason would meet those of each rule.

@@ -66,7 +66,9 @@ fn read(table: &Table) -> Result<Option<Lengths>> {
     };
     let outcome = if table.has("outcome") { col("outcome") } else { col("finish_reason") };
     let rows = |frame: LazyFrame| {
-        frame.select([length.clone().alias("length"), outcome.clone().alias("outcome")]).filter(col("length").is_not_null())
+        frame
+            .select([length.clone().alias("length"), outcome.clone().alias("outcome")])
+            .filter(col("length").is_not_null())
     };
     let quantile = |q: f64, name: &str| col("length").quantile(lit(q), QuantileMethod::Nearest).alias(name);
     let figures = || -> Vec<Expr> {
@@ -98,7 +100,10 @@ fn read(table: &Table) -> Result<Option<Lengths>> {
     let width = (longest / BINS).ceil().max(1.0);
     let bins = table.query(|frame| {
         let bin = (col("length") / lit(width)).cast(DataType::Int64).alias("bin");
-        rows(frame).group_by([col("outcome"), bin]).agg([len().alias("n")]).sort(["outcome", "bin"], SortMultipleOptions::default())
+        rows(frame)
+            .group_by([col("outcome"), bin])
+            .agg([len().alias("n")])
+            .sort(["outcome", "bin"], SortMultipleOptions::default())
     })?;
     let chart = Chart::of(&distribution(&bins, width))?;
     Ok(Some(Lengths { stage: table.stage.clone(), unit, lines, chart }))

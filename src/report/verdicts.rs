@@ -1,6 +1,6 @@
 //! What each rule said: means, outcomes, and the reasons behind what was not accepted.
 
-use polars::prelude::{DataType, Expr, ExplodeOptions, LazyFrame, SortMultipleOptions, col, cols, len, lit};
+use polars::prelude::{DataType, ExplodeOptions, Expr, LazyFrame, SortMultipleOptions, col, cols, len, lit};
 use serde::Serialize;
 
 use super::catalog::{Catalog, Class, FrameExt, Table};
@@ -72,7 +72,8 @@ fn read(table: &Table) -> Result<Verdicts> {
             .agg([len().alias("n")])
             .sort(["n", "rule", "reason"], most_first)
     })?;
-    let of_rule: Vec<_> = reasons.texts("rule").into_iter().zip(reasons.texts("reason")).zip(reasons.counts("n")).collect();
+    let of_rule: Vec<_> =
+        reasons.texts("rule").into_iter().zip(reasons.texts("reason")).zip(reasons.counts("n")).collect();
     let names = rules.texts("rule");
     let [means, stds] = ["mean", "std"].map(|name| rules.floats(name));
     let [verdicts, correct, wrong, cannot_tell] =
