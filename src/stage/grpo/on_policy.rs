@@ -1,5 +1,6 @@
 //! Rollouts of the policy as it is: sample, judge, keep.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::GrpoTable;
@@ -11,37 +12,73 @@ use crate::schema::{DatasetKind, GroupRow, Prompt};
 use crate::stage::StageContext;
 use crate::stage::judged::{Judged, group_rows, is_truncated, sample_and_judge};
 use crate::stage::training::{Policy, RolloutLog};
-use crate::store::{Location, ShardInfo, ShardWriter, WriterOptions};
+use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 use crate::train::{Rollout, ScoredCompletion, ScoredGroup};
 
-/// Rollouts that wait for the next checkpoint, and the shards of those before.
+/// The groups sampled so far: whole shards on disk, the rest in memory.
+///
+/// Where a shard ends depends on the rows alone, not on checkpoints, so a killed and resumed run
+/// writes the same files.
 pub struct Rollouts {
     folder: Location,
+    shard_rows: usize,
     pending: Vec<GroupRow>,
     shards: Vec<ShardInfo>,
 }
 
 impl Rollouts {
-    pub fn new(folder: Location) -> Self {
-        Rollouts { folder, pending: Vec::new(), shards: Vec::new() }
+    pub fn new(folder: Location, shard_rows: usize) -> Self {
+        Rollouts { folder, shard_rows, pending: Vec::new(), shards: Vec::new() }
+    }
+
+    /// Adds the rows of one rollout batch.
+    fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
+        self.pending.extend(rows);
+        if self.pending.len() >= self.shard_rows { self.write_shard() } else { Ok(()) }
+    }
+
+    fn write_shard(&mut self) -> Result<()> {
+        let options = WriterOptions::default();
+        let mut writer = ShardWriter::create(&self.folder, self.shards.len(), DatasetKind::Groups, options)?;
+        writer.push_rows(&self.pending)?;
+        self.shards.push(writer.finish()?);
+        self.pending.clear();
+        Ok(())
     }
 }
 
+/// Folder of the pending rows within a checkpoint.
+const PENDING: &str = "pending";
+
 impl RolloutLog for Rollouts {
-    /// One shard holds what was sampled since the last checkpoint: a killed run samples it again,
-    /// to the same bytes, and writes the same file.
-    fn flush(&mut self) -> Result<Vec<ShardInfo>> {
+    fn store(&self, checkpoint: &Path) -> Result<Vec<ShardInfo>> {
         if !self.pending.is_empty() {
-            let options = WriterOptions::default();
-            let mut writer = ShardWriter::create(&self.folder, self.shards.len(), DatasetKind::Groups, options)?;
-            writer.push_rows(&std::mem::take(&mut self.pending))?;
-            self.shards.push(writer.finish()?);
+            let folder = Location::parse(&checkpoint.join(PENDING).display().to_string())?;
+            let mut writer = ShardWriter::create(&folder, 0, DatasetKind::Groups, WriterOptions::default())?;
+            writer.push_rows(&self.pending)?;
+            writer.finish()?;
         }
         Ok(self.shards.clone())
     }
 
-    fn resume(&mut self, shards: Vec<ShardInfo>) {
+    fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()> {
+        let pending = checkpoint.join(PENDING);
         self.shards = shards;
+        self.pending = match pending.exists() {
+            true => {
+                let dataset = Dataset::open(&Location::parse(&pending.display().to_string())?)?;
+                dataset.rows_of::<GroupRow>().collect::<Result<_>>()?
+            }
+            false => Vec::new(),
+        };
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<ShardInfo>> {
+        if !self.pending.is_empty() {
+            self.write_shard()?;
+        }
+        Ok(self.shards.clone())
     }
 }
 
@@ -117,7 +154,7 @@ impl Rollout for OnPolicy<'_> {
         let mut rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
         for (prompt, samples) in asked.iter().zip(judged) {
             let rows = group_rows(prompt, samples, &self.info, self.rules.digest(), &self.sampling_json, step);
-            rollouts.pending.extend(rows);
+            rollouts.push(rows)?;
         }
         Ok(groups)
     }
