@@ -169,6 +169,29 @@ fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
     assert!(killed >= points, "only {killed} of {} runs were still running when killed", 3 * points);
 }
 
+#[test]
+fn transformers_loads_what_was_trained_and_samples_the_same_greedy_tokens() {
+    let Some(python) = std::env::var_os("GRISTMILL_TORCH") else {
+        eprintln!("skipped: GRISTMILL_TORCH names no python with torch, transformers and pyarrow");
+        return;
+    };
+    // Trained for longer than the others, so that the likeliest token is so by more than rounding.
+    let recipe = RECIPE.split("[stages.cold_corpus]").next().unwrap().replace("documents = 600", "documents = 6000");
+    let greedy = "[stages.generate]\nprompts = \"prompts\"\nengine = { kind = \"local\", model = \"base\" }\n\
+                  sampling = { temperature = 0.0, max_tokens = 40 }\n";
+    let folder = folder_with(&(recipe + greedy));
+    gristmill(folder.path(), RUN).succeeded();
+    let out = folder.path().join("out");
+    let checked = std::process::Command::new(python)
+        .arg(crate::support::repository("tests/python/same_greedy_tokens.py"))
+        .args([out.join("2_base/model"), out.join("5_generate/part-00000.parquet"), out.join("3_prompts/part-00000.parquet")])
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success(), "{said}");
+    eprintln!("{said}");
+}
+
 fn kill_after(folder: &Path, delay: Duration) -> bool {
     let mut child = command(folder).args(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(delay);

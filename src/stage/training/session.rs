@@ -163,14 +163,16 @@ impl<'a> Session<'a> {
     /// One line of a step's figures, for people.
     fn describe(&self, m: &StepMetrics) -> String {
         let mut line = format!("step {}/{}", m.step + 1, self.total);
+        // What describes a whole rollout batch is given with its first update only.
+        let of_rollout = |of: fn(&StepMetrics) -> Option<f64>| of(m).or_else(|| self.steps.iter().rev().find_map(of));
         let figures = [
             ("loss", m.loss),
-            ("reward", m.reward_mean),
+            ("reward", of_rollout(|m| m.reward_mean)),
             ("pairs right", m.pair_accuracy),
             ("worst group loss", m.worst_group_loss),
             ("KL", m.kl_reference),
             ("entropy", m.entropy),
-            ("length", m.completion_tokens_mean),
+            ("length", of_rollout(|m| m.completion_tokens_mean)),
             ("gradient norm", m.grad_norm),
             ("tokens/s", m.tokens_per_second),
             ("held-out accuracy", m.evaluation),
