@@ -7,12 +7,14 @@
 mod support;
 
 mod bad_input;
+mod chat;
 mod corpus_readers;
 mod gsm8k;
 mod inspect;
 mod kill;
 mod plan;
 mod quickstart;
+mod report;
 mod s3;
 mod stages;
 mod training;
