@@ -5,6 +5,7 @@ use super::super::eval::ball::{Balls, Sampling, mix};
 use super::super::eval::eval;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
+use super::form::Factor;
 use super::{Comparison, Val, form, scalar};
 
 /// One interval of a set of real numbers; a point when both ends are the same.
@@ -119,9 +120,15 @@ impl Comparison<'_> {
     fn named_values(&mut self, g: Id, p: Id) -> Option<Finding> {
         let (gold, pred) = (self.gold, self.pred);
         let tuple = |r: &Reading, id: Id| match *r.node(id) {
-            Node::Tuple(list) | Node::List(list) => Some(r.arena.list(list).to_vec()),
+            Node::Tuple(list) => Some(r.arena.list(list).to_vec()),
+            // "x = 2 or y = 3" gives no names their values.
+            Node::List(list) => Some(r.arena.list(list).to_vec())
+                .filter(|ids| !ids.iter().any(|&id| matches!(r.node(id), Node::Chain { .. }))),
             _ => None,
         };
+        if let Some(found) = self.numbered(g, p) {
+            return Some(found);
+        }
         match (form::named(gold, g), form::named(pred, p)) {
             (Some(a), Some(b)) => {
                 if a.len() != b.len() {
@@ -148,6 +155,21 @@ impl Comparison<'_> {
             }
             (None, None) => None,
         }
+    }
+
+    /// `x_1 = 2, x_2 = 3` beside a list or set of values.
+    fn numbered(&mut self, g: Id, p: Id) -> Option<Finding> {
+        let (gold, pred) = (self.gold, self.pred);
+        let values = |r: &Reading, id: Id| match *r.node(id) {
+            Node::List(_) | Node::Set(_) => Some(form::values(r, id)),
+            _ => None,
+        };
+        let (a, b) = match (form::numbered(gold, g), form::numbered(pred, p)) {
+            (Some(a), None) => (a, values(pred, p)?),
+            (None, Some(b)) => (values(gold, g)?, b),
+            _ => return None,
+        };
+        Some(self.unordered(&a, &b))
     }
 
     /// Lists and sets in any order, of the same cardinality; a tuple keeps its order.
@@ -380,11 +402,19 @@ impl Comparison<'_> {
                 Node::All(list) => {
                     let parts: Option<Vec<Vec<Piece>>> =
                         r.arena.list(list).to_vec().into_iter().map(|id| self.simple_pieces(r, id)).collect();
-                    out.extend(intersect(parts?));
+                    let parts = parts?;
+                    let common = intersect(parts.clone());
+                    // Gold that says "x < 1 and x > 3" means either.
+                    let sloppy = common.is_empty() && std::ptr::eq(r, self.gold);
+                    out.extend(if sloppy { merge(parts.concat()) } else { common });
                 }
                 Node::Difference(a, b) => {
-                    let Node::Set(points) = *r.node(b) else { return None };
                     let whole = self.simple_pieces(r, a)?;
+                    let Node::Set(points) = *r.node(b) else {
+                        let taken = self.simple_pieces(r, b)?;
+                        out.extend(intersect(vec![whole, complement(&taken)]));
+                        continue;
+                    };
                     let mut parts = vec![whole];
                     for &point in r.arena.list(points) {
                         let value = self.end(r, point)?.1;
@@ -554,7 +584,14 @@ impl Comparison<'_> {
             let (Some(a), Some(b), Some(c), Some(d)) =
                 (gold.value(g[0]), pred.value(p[0]), gold.value(x), pred.value(y))
             else {
-                return Different("ratio");
+                let over = |by: Id| Factor { by: Some(by), divides: true, negative: false };
+                if !form::is_constant(gold, x) || !form::is_constant(pred, y) {
+                    return Different("ratio");
+                }
+                match self.products((over(g[0]), x), (over(p[0]), y)) {
+                    Equal(_) => continue,
+                    other => return other,
+                }
             };
             match (a.mul(d, &mut self.budget), b.mul(c, &mut self.budget)) {
                 (Ok(l), Ok(r)) if l == r => {}
@@ -592,6 +629,18 @@ fn everything() -> Piece {
 fn without(point: (Option<Id>, f64)) -> Vec<Piece> {
     let all = everything();
     vec![Piece { hi: point, ..all }, Piece { lo: point, ..all }]
+}
+
+/// Everything but these pieces, which are sorted and apart.
+fn complement(pieces: &[Piece]) -> Vec<Piece> {
+    let mut out = Vec::new();
+    let mut rest = everything();
+    for piece in pieces {
+        out.push(Piece { hi: piece.lo, closed: (rest.closed.0, !piece.closed.0 && piece.lo.0.is_some()), ..rest });
+        rest = Piece { lo: piece.hi, closed: (!piece.closed.1 && piece.hi.0.is_some(), false), ..rest };
+    }
+    out.push(rest);
+    merge(out)
 }
 
 fn near(a: f64, b: f64) -> bool {

@@ -156,6 +156,20 @@ impl<'a> Parser<'a, '_> {
             && matches!(self.top_op(), Some(Op::Mul))
     }
 
+    /// "2 hours and 15 minutes": behind "and" stands a smaller unit of the same kind.
+    pub(super) fn quantity_goes_on(&self) -> bool {
+        let (Some(Tok::Num(_)), Some(Tok::Word(word) | Tok::Run(word))) =
+            (self.peek(), self.tokens.get(self.at + 1).map(|t| &t.tok))
+        else {
+            return false;
+        };
+        let Some(last) = self.last_value().filter(|_| !self.expecting() && !self.variables) else { return false };
+        let (Node::Unit(first), Some(next)) = (self.arena.node(last), units::find(word)) else { return false };
+        let (a, b) = (units::entry(*first), units::entry(next));
+        let smaller = i128::from(b.scale.0) * i128::from(a.scale.1) < i128::from(a.scale.0) * i128::from(b.scale.1);
+        a.dims == b.dims && smaller && matches!(self.top_op(), Some(Op::Mul))
+    }
+
     /// The value before is a whole number standing alone: the start of a mixed number.
     fn whole_before(&self) -> Option<(Id, Q)> {
         if self.expecting() || matches!(self.top_op(), Some(Op::Mul | Op::Div | Op::Pow | Op::TightMul)) {
@@ -317,6 +331,13 @@ impl<'a> Parser<'a, '_> {
                 self.tokens[self.at] = Token { tok: Tok::Run(&run[1..]), space: false };
                 let sym = self.arena.symbol(&run[..1]);
                 let id = self.arena.push(Node::Sym(sym))?;
+                self.deliver_operand(arg, id)
+            }
+            Some(Tok::Word(word)) if matches!(arg, Arg::Base(_)) => {
+                const NAMES: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+                let base = NAMES.iter().position(|name| name == word).ok_or(Fault::Syntax)?;
+                self.at += 1;
+                let id = self.arena.push(Node::Num(Q::int(base as i64 + 2)))?;
                 self.deliver_operand(arg, id)
             }
             None => Err(Fault::Syntax),
@@ -498,13 +519,26 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn word(&mut self, word: &'a str) -> Result<(), Fault> {
-        if !self.expecting()
-            && self.measurable()
-            && let Some((factor, rest)) = magnitude(word)
-        {
-            self.juxtapose()?;
-            self.atom(Node::Num(Q::int(factor)))?;
-            return if rest.is_empty() { Ok(()) } else { self.word(rest) };
+        if !self.expecting() && self.measurable() {
+            if let Some((factor, rest)) = magnitude(word) {
+                self.juxtapose()?;
+                self.atom(Node::Num(factor))?;
+                return if rest.is_empty() { Ok(()) } else { self.word(rest) };
+            }
+            let counted =
+                self.last_value().is_some_and(|id| !self.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Label(_))));
+            if let Some(factor) = count_word(word).filter(|_| counted) {
+                self.juxtapose()?;
+                return self.atom(Node::Num(Q::int(factor)));
+            }
+            if let Some(power) = (match word {
+                "squared" => Some(2),
+                "cubed" => Some(3),
+                _ => None,
+            }) {
+                self.binary(Op::Pow)?;
+                return self.atom(Node::Num(Q::int(power)));
+            }
         }
         let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
         if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
@@ -602,19 +636,40 @@ impl<'a> Parser<'a, '_> {
 }
 
 /// Words that multiply the number before them, and what is left of the word: `万元`.
-fn magnitude(word: &str) -> Option<(i64, &str)> {
-    let factor = match word.to_lowercase().as_str() {
-        "hundred" => 100,
-        "k" | "thousand" | "thousands" => 1000,
-        "million" | "millions" => 1_000_000,
-        "billion" | "billions" => 1_000_000_000,
-        "trillion" | "trillions" => 1_000_000_000_000,
+fn magnitude(word: &str) -> Option<(Q, &str)> {
+    let whole = |factor| Some((Q::int(factor), ""));
+    if word == "k" {
+        // `K` is kelvin.
+        return whole(1000);
+    }
+    match word.to_lowercase().as_str() {
+        "hundred" => whole(100),
+        "thousand" | "thousands" => whole(1000),
+        "million" | "millions" | "mn" => whole(1_000_000),
+        "billion" | "billions" | "bn" => whole(1_000_000_000),
+        "trillion" | "trillions" => whole(1_000_000_000_000),
+        "tenth" | "tenths" => Some((Q::Small(1, 10), "")),
+        "hundredth" | "hundredths" => Some((Q::Small(1, 100), "")),
+        "thousandth" | "thousandths" => Some((Q::Small(1, 1000), "")),
+        "millionth" | "millionths" => Some((Q::Small(1, 1_000_000), "")),
         _ => {
-            let rest = |mark| word.strip_prefix(mark);
-            return rest("万").map(|rest| (10_000, rest)).or_else(|| rest("亿").map(|rest| (100_000_000, rest)));
+            let rest = |mark: char, factor| word.strip_prefix(mark).map(|rest| (Q::int(factor), rest));
+            rest('万', 10_000).or_else(|| rest('亿', 100_000_000)).or_else(|| {
+                let unit = word.strip_prefix('千').filter(|rest| rest.is_empty() || rest.starts_with(['元', '个', '人']))?;
+                Some((Q::int(1000), unit))
+            })
         }
-    };
-    Some((factor, ""))
+    }
+}
+
+/// Words that count a bare number by the dozen.
+fn count_word(word: &str) -> Option<i64> {
+    match word {
+        "dozen" | "dozens" => Some(12),
+        "gross" => Some(144),
+        "score" => Some(20),
+        _ => None,
+    }
 }
 
 fn inverse(callee: Callee) -> Option<Func> {
