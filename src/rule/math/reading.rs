@@ -124,7 +124,9 @@ fn set_in_words(text: &str) -> Option<Numbers> {
     Some(match text {
         "all real numbers" | "all reals" | "any real number" | "all real number" | "全体实数" => Numbers::Reals,
         "all integers" | "any integer" => Numbers::Integers,
-        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "empty set" | "无解" => Numbers::Empty,
+        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "empty set" | "无解" => {
+            Numbers::Empty
+        }
         _ => return None,
     })
 }

@@ -46,8 +46,9 @@ const PARTS: [(&str, &str, u64); 9] = [
 ];
 
 /// Words that may not follow: the number would not be the answer.
-const JOINS: [&str; 16] =
-    ["or", "and", "to", "by", "of", "out", "past", "over", "plus", "minus", "times", "more", "less", "than", "not", "is"];
+const JOINS: [&str; 16] = [
+    "or", "and", "to", "by", "of", "out", "past", "over", "plus", "minus", "times", "more", "less", "than", "not", "is",
+];
 
 /// The answer with the number it begins with in digits.
 pub fn digits(text: &str) -> Cow<'_, str> {

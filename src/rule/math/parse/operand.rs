@@ -525,8 +525,9 @@ impl<'a> Parser<'a, '_> {
                 self.atom(Node::Num(factor))?;
                 return if rest.is_empty() { Ok(()) } else { self.word(rest) };
             }
-            let counted =
-                self.last_value().is_some_and(|id| !self.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Label(_))));
+            let counted = self
+                .last_value()
+                .is_some_and(|id| !self.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Label(_))));
             if let Some(factor) = count_word(word).filter(|_| counted) {
                 self.juxtapose()?;
                 return self.atom(Node::Num(Q::int(factor)));
@@ -655,7 +656,8 @@ fn magnitude(word: &str) -> Option<(Q, &str)> {
         _ => {
             let rest = |mark: char, factor| word.strip_prefix(mark).map(|rest| (Q::int(factor), rest));
             rest('万', 10_000).or_else(|| rest('亿', 100_000_000)).or_else(|| {
-                let unit = word.strip_prefix('千').filter(|rest| rest.is_empty() || rest.starts_with(['元', '个', '人']))?;
+                let unit =
+                    word.strip_prefix('千').filter(|rest| rest.is_empty() || rest.starts_with(['元', '个', '人']))?;
                 Some((Q::int(1000), unit))
             })
         }
