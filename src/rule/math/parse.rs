@@ -6,6 +6,7 @@
 
 mod close;
 mod operand;
+mod word;
 
 use super::ast::{Arena, Func, Func2, Id, Node, Rel, Sym};
 use super::budget::{Budget, Stop};

@@ -4,7 +4,7 @@ use super::super::ast::{Func2, Node};
 use super::super::number::Q;
 use super::command::balanced;
 use super::words::{is_text_command, keyword};
-use super::{Delim, Lexer, Lit, Tok, Token, units};
+use super::{Delim, Lexer, Lit, Tok, Token};
 
 impl<'a> Lexer<'a, '_> {
     pub(super) fn letters(&mut self) {
