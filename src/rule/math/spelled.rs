@@ -132,6 +132,8 @@ fn english(text: &str) -> Option<String> {
     } else if let [part] = *rest
         && let Some(size) = part_of(part)
         && !numeral(words[0])
+        // "two fifths", but "twenty-fifth" is the 25th.
+        && (part.ends_with('s') == (out.trim_start_matches('-') != "1"))
     {
         return Some(format!(r"{}\frac{{{}}}{{{size}}}", if negative { "-" } else { "" }, out.trim_start_matches('-')));
     }
@@ -279,6 +281,7 @@ mod tests {
         for text in [
             "one or two",
             "one-to-one",
+            "twenty-fifth",
             "four two",
             "half past one",
             "hundred one",
