@@ -5,12 +5,11 @@
 //! in flight; a shard whose last sample has arrived is sorted and written.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Input, Materials, Outcome, Stage, StageContext, model_name};
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine};
@@ -56,7 +55,7 @@ enum EngineConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LocalConfig {
-    /// Folder with `config.json`, safetensors and `tokenizer.json`.
+    /// A stage that trains one, or a folder with `config.json`, safetensors and `tokenizer.json`.
     model: String,
 }
 
@@ -67,6 +66,9 @@ pub struct GenerateStage {
     config: GenerateConfig,
     engine: EngineConfig,
 }
+
+/// What the embedded engine's model is called among the inputs.
+const MODEL: &str = "engine.model";
 
 /// Finished requests of shards that are not yet written.
 const REQUESTS: &str = "_requests";
@@ -102,9 +104,8 @@ impl GenerateStage {
     fn engine_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<String> {
         match &self.engine {
             EngineConfig::Replay(config) => config.files.iter().map(|file| resolve(file)).collect(),
-            EngineConfig::Local(config) => model_files(Path::new(&resolve(&config.model))),
-            // A server's model identifies itself when the stage runs.
-            EngineConfig::Vllm(_) => Vec::new(),
+            // The model is an input; a server's identifies itself when the stage runs.
+            EngineConfig::Local(_) | EngineConfig::Vllm(_) => Vec::new(),
         }
     }
 
@@ -122,14 +123,11 @@ impl GenerateStage {
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Ok(Box::new(Replay::open(config, &paths, digest)?))
             }
-            EngineConfig::Local(config) => {
-                let folder = cx.resolve(&config.model);
-                let model = Model::load(Path::new(&folder))?;
-                let tokenizer = Tokenizer::load(Path::new(&folder))?;
-                let name =
-                    Path::new(&folder).file_name().map_or(folder.clone(), |name| name.to_string_lossy().into_owned());
-                let model = Arc::new(RwLock::new(model));
-                Ok(Box::new(LocalEngine::new(model, Arc::new(tokenizer), name, LocalOptions::default())?))
+            EngineConfig::Local(_) => {
+                let folder = cx.input_folder(MODEL)?;
+                let model = Arc::new(RwLock::new(Model::load(folder)?));
+                let tokenizer = Arc::new(Tokenizer::load(folder)?);
+                Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
             }
             EngineConfig::Vllm(config) => Ok(Box::new(VllmEngine::connect((**config).clone(), None)?)),
         }
@@ -158,7 +156,11 @@ impl GenerateStage {
 
 impl Stage for GenerateStage {
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::new("prompts", &self.config.prompts, DatasetKind::Prompts)]
+        let mut inputs = vec![Input::new("prompts", &self.config.prompts, DatasetKind::Prompts)];
+        if let EngineConfig::Local(config) = &self.engine {
+            inputs.push(Input::model(MODEL, &config.model));
+        }
+        inputs
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -284,18 +286,6 @@ impl GenerateStage {
         }
         Ok((journal, answered))
     }
-}
-
-/// The files of a model's folder that decide what it answers, by name.
-fn model_files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let decides = |path: &std::path::PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja")
-    };
-    let mut files: Vec<String> = entries.filter(decides).map(|path| path.display().to_string()).collect();
-    files.sort();
-    files
 }
 
 /// The shards that wait for answers.
