@@ -13,5 +13,6 @@ mod inspect;
 mod kill;
 mod plan;
 mod quickstart;
+mod retry;
 mod s3;
 mod stages;
