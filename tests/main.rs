@@ -15,6 +15,7 @@ mod kill;
 mod plan;
 mod quickstart;
 mod report;
+mod retry;
 mod s3;
 mod stages;
 mod training;

@@ -108,7 +108,13 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
     } else if !options.dry_run {
-        eprintln!("done in {:.1} s: {}", summary.seconds, summary.out);
+        match &summary.waits_for {
+            None => eprintln!("done in {:.1} s: {}", summary.seconds, summary.out),
+            Some(others) => eprintln!(
+                "waiting after {:.1} s: {others}\n    when the other parts have run, the same command goes on (one without `--shard` ends the run alone)",
+                summary.seconds
+            ),
+        }
         for stage in &summary.stages {
             println!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
         }

@@ -4,11 +4,14 @@
 //! prompts. Finished requests go to a journal as they arrive, so a kill costs only what was
 //! in flight; a shard whose last sample has arrived is sorted and written.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
+use self::answers::Answers;
 use super::{Input, Materials, Outcome, Stage, StageContext, model_name};
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
@@ -19,7 +22,7 @@ use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
 use crate::seed::{content_id, sample_seed};
-use crate::store::{Journal, Manifest, ShardWriter, SyncPolicy, WriterOptions};
+use crate::store::{Journal, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,9 +72,6 @@ pub struct GenerateStage {
 
 /// What the embedded engine's model is called among the inputs.
 const MODEL: &str = "engine.model";
-
-/// Finished requests of shards that are not yet written.
-const REQUESTS: &str = "_requests";
 
 impl GenerateStage {
     /// Reads the stage's table.
@@ -170,8 +170,13 @@ impl Stage for GenerateStage {
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         self.engine_files(cx.resolve)
             .into_iter()
-            .map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?)))
+            // The file's name, not its folder: completions may be named after it.
+            .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
             .collect()
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["engine.files"]
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -187,7 +192,12 @@ impl Stage for GenerateStage {
         let total = prompts.rows()?.div_ceil(per_shard as u64) as usize;
         cx.progress.start(prompts.rows()? * u64::from(self.config.samples), "completions");
 
-        let (journal, answered) = self.open_journal(cx, &info)?;
+        let head =
+            serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
+        let answers = Answers::open(cx, &head, &info.model_digest, per_shard)?;
+        let is_open =
+            |shard: usize| cx.is_mine(shard) && cx.finished(shard).is_none() && !answers.kept.contains_key(&shard);
+        let journal = answers.journal;
         let state = Mutex::new(Open { cx, info: &info, config: &self.config, journal, shards: BTreeMap::new() });
         let mut failure = None;
         let sampling = Arc::new(self.config.sampling.clone());
@@ -206,9 +216,9 @@ impl Stage for GenerateStage {
                             None => not_available[shard] += 1,
                         }
                     }
-                    if cx.is_mine(shard) && cx.finished(shard).is_none() {
+                    if is_open(shard) {
                         let mut state = state.lock().expect("no holder panics");
-                        queue.extend(state.open_shard(shard, wanted, not_available[shard], &answered)?);
+                        queue.extend(state.open_shard(shard, wanted, not_available[shard], &answers.answered)?);
                     }
                     Ok(())
                 };
@@ -235,7 +245,7 @@ impl Stage for GenerateStage {
             .collect();
         let mut sum = Outcome::default();
         for shard in 0..total {
-            let done = fresh.remove(&shard).or_else(|| cx.finished(shard).cloned());
+            let done = fresh.remove(&shard).or_else(|| answers.kept.get(&shard).or(cx.finished(shard)).cloned());
             sum.absorb(done.ok_or_else(|| cx.waits_for_others(total))?);
         }
         sum.facts.insert("engine".to_owned(), info.engine.into());
@@ -243,48 +253,6 @@ impl Stage for GenerateStage {
         sum.facts.insert("model_digest".to_owned(), info.model_digest.clone().into());
         sum.facts.insert("deterministic".to_owned(), info.deterministic.into());
         Ok(sum)
-    }
-}
-
-impl GenerateStage {
-    /// Opens the journal of finished requests. Answers of another model or other settings are
-    /// not taken over: the journal's first record names them.
-    fn open_journal(&self, cx: &StageContext<'_>, info: &EngineInfo) -> Result<(Journal, HashMap<String, Completion>)> {
-        let name = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
-        let file = cx.folder.join(&name);
-        let head =
-            serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
-        let mut answered = HashMap::new();
-        let mut same = None;
-        Journal::replay(&file, |record| {
-            match same {
-                None => same = Some(record == head.as_bytes()),
-                Some(false) => {}
-                Some(true) => {
-                    if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
-                        answered.insert(completion.completion_id.clone(), completion);
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        if same == Some(false) {
-            Journal::delete(&file)?;
-        }
-        // Rows that a finished earlier run got answered; only the failed ones are asked again.
-        if Manifest::load(cx.folder)?.is_some() {
-            for row in crate::store::Dataset::open(cx.folder)?.rows_of::<Completion>() {
-                let row = row?;
-                if row.finish_reason != FinishReason::Error && row.model_digest == info.model_digest {
-                    answered.insert(row.completion_id.clone(), row);
-                }
-            }
-        }
-        let mut journal = Journal::open(&file, SyncPolicy::default(), |_| Ok(()))?;
-        if same != Some(true) {
-            journal.append(head.as_bytes())?;
-        }
-        Ok((journal, answered))
     }
 }
 
@@ -399,15 +367,9 @@ impl Open<'_> {
         rows.sort_by_key(|(place, completion)| (*place, completion.sample_index));
         let mut outcome = Outcome::default();
         for (_, row) in &rows {
-            outcome.count(row.finish_reason.as_str(), 1);
-            outcome.count("failed", u64::from(row.finish_reason == FinishReason::Error));
-            outcome.count("prompt_tokens", row.prompt_tokens.unwrap_or(0).into());
-            outcome.count("completion_tokens", row.completion_tokens.unwrap_or(0).into());
+            tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
         }
-        outcome.counts.retain(|_, n| *n > 0);
-        if open.not_available > 0 {
-            outcome.drops.insert("prompt_without_recording".to_owned(), open.not_available);
-        }
+        not_asked(&mut outcome, open.not_available);
         let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
         let mut writer =
             ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
@@ -418,6 +380,27 @@ impl Open<'_> {
         self.cx.finish_shard(shard, &outcome)?;
         open.outcome = Some(outcome);
         Ok(())
+    }
+}
+
+/// Counts one row.
+fn tally(outcome: &mut Outcome, finish: &str, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
+    outcome.count(finish, 1);
+    let failed = u64::from(finish == FinishReason::Error.as_str());
+    let sums = [
+        ("failed", failed),
+        ("prompt_tokens", prompt_tokens.unwrap_or(0).into()),
+        ("completion_tokens", completion_tokens.unwrap_or(0).into()),
+    ];
+    for (what, n) in sums.into_iter().filter(|(_, n)| *n > 0) {
+        outcome.count(what, n);
+    }
+}
+
+/// Counts the prompts that the engine has nothing for.
+fn not_asked(outcome: &mut Outcome, prompts: u64) {
+    if prompts > 0 {
+        outcome.drops.insert("prompt_without_recording".to_owned(), prompts);
     }
 }
 
