@@ -22,6 +22,7 @@ mod identity;
 mod job;
 mod launch;
 mod limiter;
+mod policy;
 mod pool;
 mod reply;
 mod stats;
@@ -46,6 +47,7 @@ use tokio::task::JoinSet;
 
 pub use config::{Api, Prices, Reasoning, ServerConfig, Template, TokenIds, VllmConfig};
 pub use fault::{Action, FaultKind};
+pub use policy::{PolicyRollout, PolicyServers, PolicyWeights, chat_encoder};
 pub use stats::{EndpointSnapshot, Snapshot};
 
 use crate::engine::{Engine, EngineInfo, Generated, Request};
@@ -108,6 +110,8 @@ struct Shared {
     identity: Mutex<Option<(usize, Identity)>>,
     /// What the servers were last told to load.
     installed: Mutex<Option<Weights>>,
+    /// Held while weights are loaded and a server is let in: none may come in with old ones.
+    loading: tokio::sync::Mutex<()>,
     /// The model's name in requests.
     model: RwLock<String>,
     /// Calls of `generate` under way.
@@ -170,6 +174,7 @@ impl VllmEngine {
             rates: Mutex::default(),
             identity: Mutex::default(),
             installed: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
             runs: AtomicUsize::new(0),
             since: Instant::now(),
             config,
