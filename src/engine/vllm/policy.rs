@@ -58,13 +58,8 @@ impl PolicyServers {
     /// As [`VllmEngine::connect`].
     pub fn connect(config: VllmConfig, tokenizer: Arc<Tokenizer>) -> Result<Self> {
         let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
-        let config = VllmConfig {
-            api: Api::Completions,
-            template,
-            token_ids: TokenIds::Require,
-            logprobs: true,
-            ..config
-        };
+        let config =
+            VllmConfig { api: Api::Completions, template, token_ids: TokenIds::Require, logprobs: true, ..config };
         Ok(PolicyServers { engine: VllmEngine::connect(config, Some(chat_encoder(tokenizer)))?, step: None })
     }
 
@@ -151,9 +146,9 @@ impl Engine for PolicyServers {
         self.engine.generate(&mut ours, sink)?;
         match (stranger, self.step) {
             (None, _) => Ok(()),
-            (Some(asked), Some(loaded)) => {
-                Err(Error::new(format!("a rollout of step {asked} was asked, the servers have the policy of step {loaded}")))
-            }
+            (Some(asked), Some(loaded)) => Err(Error::new(format!(
+                "a rollout of step {asked} was asked, the servers have the policy of step {loaded}"
+            ))),
             (Some(asked), None) => {
                 Err(Error::new(format!("a rollout of step {asked} was asked, no policy is loaded into the servers")))
             }
@@ -164,4 +159,71 @@ impl Engine for PolicyServers {
 /// Messages to token ids by a model's own template and tokenizer: what `template = "ours"` sends.
 pub fn chat_encoder(tokenizer: Arc<Tokenizer>) -> PromptEncoder {
     Arc::new(move |messages| tokenizer.encode_chat(messages).map(EncodedPrompt::TokenIds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::openai_server::{Behaviour, OpenAiServer};
+    use super::*;
+    use crate::engine::Sampling;
+    use crate::schema::{Message, Role};
+
+    fn tokenizer() -> Arc<Tokenizer> {
+        let words = ["<unk>", "<end>", "one", "two"].map(String::from);
+        let template = "{% for m in messages %}{{ m.content }} {% endfor %}";
+        Arc::new(Tokenizer::words(&words, "<unk>", "<end>", template).unwrap())
+    }
+
+    fn requests(step: u64) -> Vec<Request> {
+        let ask = |(id, text): (&str, &str)| Request {
+            prompt_id: id.into(),
+            messages: [Message { role: Role::User, content: text.into() }].into(),
+            samples: (0..3).map(|k| (k, 10 * step + u64::from(k))).collect(),
+            sampling: Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 8, ..Sampling::default() }),
+            policy_step: step,
+        };
+        [("p1", "one"), ("p2", "two one")].map(ask).into()
+    }
+
+    fn servers(server: &OpenAiServer) -> PolicyServers {
+        let config = VllmConfig { endpoints: vec![server.url()], threads: 1, ..VllmConfig::default() };
+        PolicyServers::connect(config, tokenizer()).unwrap()
+    }
+
+    #[test]
+    fn rollouts_are_of_the_policy_that_was_loaded_and_say_so() {
+        let server = OpenAiServer::start(Behaviour { dev_mode: true, ..Behaviour::default() });
+        let mut servers = servers(&server);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
+        let error = servers.rollout(requests(0)).unwrap_err().to_string();
+        assert!(error.contains("no policy is loaded"), "{error}");
+        for step in [0, 4] {
+            servers.load(step, &PolicyWeights::Checkpoint(dir.path().into())).unwrap();
+            let rollouts = servers.rollout(requests(step)).unwrap();
+            assert_eq!(rollouts.iter().map(|r| &*r.prompt_id).collect::<Vec<_>>(), ["p1", "p2"]);
+            for rollout in &rollouts {
+                assert_eq!((rollout.policy_step, rollout.samples.len()), (step, 3));
+                assert!(!rollout.prompt.is_empty(), "the prompt's tokens come with it");
+                for (k, sample) in rollout.samples.iter().enumerate() {
+                    assert_eq!(sample.sample_index, k as u32);
+                    let (ids, logprobs) = (sample.token_ids.as_ref().unwrap(), sample.logprobs.as_ref().unwrap());
+                    assert_eq!(ids.len(), logprobs.len());
+                }
+            }
+        }
+        let error = servers.rollout(requests(5)).unwrap_err().to_string();
+        assert!(error.contains("step 5") && error.contains("step 4"), "{error}");
+    }
+
+    #[test]
+    fn after_a_load_that_failed_no_policy_is_known() {
+        let server = OpenAiServer::start(Behaviour::default());
+        let mut servers = servers(&server);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
+        let text = servers.load(1, &PolicyWeights::Checkpoint(dir.path().into())).unwrap_err().render(false);
+        assert!(text.contains("VLLM_SERVER_DEV_MODE=1") && text.contains("--enable-lora"), "{text}");
+        assert_eq!(servers.policy_step(), None);
+    }
 }

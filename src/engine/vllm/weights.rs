@@ -36,8 +36,9 @@ impl VllmEngine {
     /// down is no error: it loads the checkpoint before it is used again.
     pub fn reload_weights(&self, dir: &Path) -> Result<()> {
         let dir = absolute(dir)?;
-        let holds_weights = std::fs::read_dir(&dir)
-            .is_ok_and(|mut files| files.any(|f| f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "safetensors"))));
+        let holds_weights = std::fs::read_dir(&dir).is_ok_and(|mut files| {
+            files.any(|f| f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "safetensors")))
+        });
         if !holds_weights {
             return Err(Error::new("the folder holds no safetensors").in_file(dir.display()));
         }
