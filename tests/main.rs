@@ -15,3 +15,4 @@ mod plan;
 mod quickstart;
 mod s3;
 mod stages;
+mod vllm;

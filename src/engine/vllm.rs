@@ -145,7 +145,8 @@ impl VllmEngine {
         config.validate()?;
         if config.template == Template::Ours && encoder.is_none() {
             return Err(Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine")
-                .in_field("engine.template"));
+                .in_field("engine.tokenizer")
+                .hint("name the folder with its tokenizer.json: `tokenizer = \"models/NAME\"`"));
         }
         let key = Secret::from_env(&config)?;
         let mut server = match config.launch {
@@ -186,7 +187,7 @@ impl VllmEngine {
         let first = engine.wait_for_servers(server.as_mut())?;
         engine._server = server;
         *engine.shared.model.write().unwrap_or_else(|e| e.into_inner()) = first.model.clone();
-        engine.info.model_digest = first.digest();
+        engine.info.model_digest = first.digest_under(&engine.shared.config);
         engine.info.model = first.model;
         // Seeds reproduce token ids whatever the concurrency, as long as each sample carries its own.
         engine.info.deterministic = engine.shared.config.n_per_request == 1;

@@ -42,11 +42,10 @@ const PROMPT_COLUMNS: &[&str] = &["prompt_id", "messages", "gold", "verification
 const COMPLETION_COLUMNS: &[&str] =
     &["prompt_id", "sample_index", "completion_id", "text", "finish_reason", "completion_tokens", "label"];
 
-impl VerifyConfig {
-    fn rules_path(&self, resolve: &dyn Fn(&str) -> String) -> String {
-        let path = resolve(&self.rules);
-        if std::path::Path::new(&path).exists() { path } else { self.rules.clone() }
-    }
+/// A rule file beside the recipe, or the name of a built-in one.
+pub(super) fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> String {
+    let path = resolve(rules);
+    if std::path::Path::new(&path).exists() { path } else { rules.to_owned() }
 }
 
 impl Stage for VerifyConfig {
@@ -62,7 +61,7 @@ impl Stage for VerifyConfig {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&self.rules_path(cx.resolve))?;
+        let rules = RuleSet::load(&rules_path(&self.rules, cx.resolve))?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
@@ -71,7 +70,7 @@ impl Stage for VerifyConfig {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let rules = RuleSet::load(&self.rules_path(&|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&rules_path(&self.rules, &|path| cx.resolve(path)))?;
         let completions = cx.input("completions")?;
         let prompts = PromptTable::build(cx)?;
         cx.progress.start(completions.rows()?, "completions");
