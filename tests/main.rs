@@ -6,6 +6,7 @@
 #[macro_use]
 mod support;
 
+mod adaptive;
 mod bad_input;
 mod corpus_readers;
 mod gsm8k;
