@@ -16,4 +16,5 @@ mod plan;
 mod quickstart;
 mod s3;
 mod stages;
+mod training;
 mod vllm;

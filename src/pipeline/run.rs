@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::digests::Digests;
-use super::plan::{Plan, Planned, State};
+use super::plan::{Opened, Plan, Planned, State};
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Progress, StageContext};
-use crate::store::{Dataset, Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, sweep_unfinished};
+use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, sweep_unfinished};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -115,7 +115,8 @@ pub fn run(
                 if state != State::Cached {
                     changed.push(&planned.name);
                 }
-                let rows: Vec<Option<u64>> = planned.inputs.iter().map(|i| inputs[&i.key].rows().ok()).collect();
+                let rows: Vec<Option<u64>> =
+                    planned.inputs.iter().map(|i| inputs.datasets.get(&i.key)?.rows().ok()).collect();
                 if let Some(rows) = planned.stage.expected_rows(&rows) {
                     progress.say(&format!("about {rows} rows"));
                 }
@@ -186,7 +187,7 @@ fn execute(
     recipe: &Recipe,
     out: &Location,
     options: &Options,
-    inputs: BTreeMap<String, Dataset>,
+    inputs: Opened,
     fingerprint: &str,
     state: &State,
     progress: &dyn Progress,
@@ -224,7 +225,8 @@ fn execute(
         part: options.part,
         progress,
         stop,
-        inputs,
+        inputs: inputs.datasets,
+        folders: inputs.folders,
         resolve: &resolve,
         journal: Mutex::new(journal),
         done: begun.unwrap_or_default(),
@@ -294,12 +296,21 @@ fn clear(folder: &Location) -> Result<()> {
             name if name.starts_with("_requests") => {}
             name if name.starts_with(JOURNAL) => Journal::delete(&file)?,
             "data" | "_spill" if entry.is_folder => clear(&file)?,
+            "model" | "checkpoints" | "rollouts" | "samples" if entry.is_folder => remove_folder(&file)?,
             name if name.starts_with('_') || name == "README.md" => file.delete()?,
             name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Removes a folder that a training stage made, whatever is in it. Such folders are local.
+fn remove_folder(folder: &Location) -> Result<()> {
+    let Some(path) = folder.as_local() else { return Ok(()) };
+    std::fs::remove_dir_all(path)
+        .or_fail(|| "what an earlier configuration left cannot be removed".to_owned())
+        .map_err(|e| e.in_file(folder))
 }
 
 /// Makes the folder this run's, or says whose it is.

@@ -1,6 +1,7 @@
 //! What a stage is given to work with: its inputs, its folder, and shards that survive a kill.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -38,16 +39,41 @@ pub struct StageContext<'a> {
     /// Set by Ctrl-C: finish what is in hand, commit it, and return [`Error::interrupted`].
     pub stop: &'a AtomicBool,
     pub(crate) inputs: BTreeMap<String, Dataset>,
+    /// Folders of models and of stages whose figures are read, by key.
+    pub(crate) folders: BTreeMap<String, Location>,
     pub(crate) resolve: &'a (dyn Fn(&str) -> String + Sync),
     pub(crate) journal: Mutex<Journal>,
     /// Shards that an earlier run (or another machine) finished.
     pub(crate) done: BTreeMap<usize, Outcome>,
 }
 
+fn local<'a>(folder: &'a Location, what: &str) -> Result<&'a Path> {
+    folder.as_local().ok_or_else(|| {
+        Error::usage(format!("{what} in a local folder, and this is none"))
+            .in_file(folder)
+            .hint("run in a local folder with `--out`; datasets may stay where they are")
+    })
+}
+
 impl StageContext<'_> {
     /// An input by its key.
     pub fn input(&self, key: &str) -> Result<&Dataset> {
         self.inputs.get(key).ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))
+    }
+
+    /// The folder of a model or of a stage with figures, by its key.
+    pub fn input_folder(&self, key: &str) -> Result<&Path> {
+        let folder = self.folders.get(key);
+        let folder = folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
+        local(folder, "a model is read")
+    }
+
+    /// The stage's own folder as a path, for what cannot be written to an object store.
+    ///
+    /// # Errors
+    /// A run in an object store.
+    pub fn local_folder(&self) -> Result<&Path> {
+        local(self.folder, "a model is trained")
     }
 
     /// Makes a path of the recipe absolute.

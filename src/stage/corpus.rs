@@ -47,11 +47,32 @@ pub struct TrackConfig {
     pub groups: Option<String>,
     /// the prompts those completions answer; without `groups`, prompts whose `solution` is the answer.
     pub prompts: String,
+    /// How a prompt's `solution` and `gold` become one reply; without it the solution is the reply.
+    pub template: Option<Template>,
     /// Rows wanted; all if not set.
     pub rows: Option<u64>,
     /// Rows wanted of each domain; rows of other domains are left out.
     #[serde(default)]
     pub domains: BTreeMap<String, u64>,
+}
+
+/// A reply made of a reference chain of thought and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// `<think> reasoning </think> <answer> answer </answer>`: R1-Zero's (arXiv 2501.12948, table 1).
+    ThinkAnswer,
+    /// `<think>`, the reasoning, `</think>` on lines of their own, then the answer: R1's.
+    Think,
+}
+
+impl Template {
+    fn render(self, reasoning: &str, answer: &str) -> String {
+        match self {
+            Template::ThinkAnswer => format!("<think> {reasoning} </think> <answer> {answer} </answer>"),
+            Template::Think => format!("<think>\n{reasoning}\n</think>\n\n{answer}"),
+        }
+    }
 }
 
 /// The stage.
@@ -274,7 +295,12 @@ fn from_group(track: &TrackConfig, group: GroupRow, prompt: Prompt) -> Result<Co
 
 /// An imported row: its solution is the answer, and no model or rule had a part in it.
 fn from_prompt(track: &TrackConfig, prompt: Prompt) -> CorpusRow {
-    let text = prompt.solution.unwrap_or_default();
+    let solution = prompt.solution.unwrap_or_default();
+    let text = match (track.template, &prompt.gold) {
+        // A solution that is the answer alone has no reasoning to wrap.
+        (Some(template), Some(gold)) if *gold != solution => template.render(&solution, gold),
+        _ => solution,
+    };
     let parts = think::split(&text);
     let (reasoning, answer) = (parts.reasoning.map(str::to_owned), parts.answer.to_owned());
     let mut messages = prompt.messages;

@@ -8,14 +8,13 @@ mod adaptive;
 mod open;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
 use self::adaptive::{Adaptive, Asked, Until};
 use self::open::Open;
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Input, Materials, Outcome, Stage, StageContext, model_name, rules_path};
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
@@ -71,7 +70,7 @@ enum EngineConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LocalConfig {
-    /// Folder with `config.json`, safetensors and `tokenizer.json`.
+    /// A stage that trains one, or a folder with `config.json`, safetensors and `tokenizer.json`.
     model: String,
 }
 
@@ -82,6 +81,11 @@ pub struct GenerateStage {
     config: GenerateConfig,
     engine: EngineConfig,
 }
+
+/// What the embedded engine's model is called among the inputs.
+const MODEL: &str = "engine.model";
+/// What the folder of `template = "ours"` is called among the inputs.
+const TOKENIZER: &str = "engine.tokenizer";
 
 /// Finished requests of shards that are not yet written.
 const REQUESTS: &str = "_requests";
@@ -120,14 +124,8 @@ impl GenerateStage {
     fn engine_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<String> {
         match &self.engine {
             EngineConfig::Replay(config) => config.files.iter().map(|file| resolve(file)).collect(),
-            EngineConfig::Local(config) => model_files(Path::new(&resolve(&config.model))),
-            // A server's model identifies itself when the stage runs.
-            EngineConfig::Vllm(config) => config
-                .tokenizer
-                .iter()
-                .flat_map(|dir| model_files(Path::new(&resolve(dir))))
-                .filter(|file| !file.ends_with(".safetensors"))
-                .collect(),
+            // The model is an input; a server's identifies itself when the stage runs.
+            EngineConfig::Local(_) | EngineConfig::Vllm(_) => Vec::new(),
         }
     }
 
@@ -145,17 +143,14 @@ impl GenerateStage {
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Ok(Box::new(Replay::open(config, &paths, digest)?))
             }
-            EngineConfig::Local(config) => {
-                let folder = cx.resolve(&config.model);
-                let model = Model::load(Path::new(&folder))?;
-                let tokenizer = Tokenizer::load(Path::new(&folder))?;
-                let name =
-                    Path::new(&folder).file_name().map_or(folder.clone(), |name| name.to_string_lossy().into_owned());
-                let model = Arc::new(RwLock::new(model));
-                Ok(Box::new(LocalEngine::new(model, Arc::new(tokenizer), name, LocalOptions::default())?))
+            EngineConfig::Local(_) => {
+                let folder = cx.input_folder(MODEL)?;
+                let model = Arc::new(RwLock::new(Model::load(folder)?));
+                let tokenizer = Arc::new(Tokenizer::load(folder)?);
+                Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
             }
             EngineConfig::Vllm(config) => {
-                let tokenizer = config.tokenizer.as_ref().map(|folder| Tokenizer::load(Path::new(&cx.resolve(folder))));
+                let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
                 let encoder = tokenizer.transpose()?.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
                 Ok(Box::new(VllmEngine::connect((**config).clone(), encoder)?))
             }
@@ -185,7 +180,14 @@ impl GenerateStage {
 
 impl Stage for GenerateStage {
     fn inputs(&self) -> Vec<Input> {
-        vec![Input::new("prompts", &self.config.prompts, DatasetKind::Prompts)]
+        let mut inputs = vec![Input::new("prompts", &self.config.prompts, DatasetKind::Prompts)];
+        if let EngineConfig::Local(config) = &self.engine {
+            inputs.push(Input::model(MODEL, &config.model));
+        }
+        if let EngineConfig::Vllm(config) = &self.engine {
+            inputs.extend(config.tokenizer.iter().map(|of| Input::model(TOKENIZER, of)));
+        }
+        inputs
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -197,7 +199,7 @@ impl Stage for GenerateStage {
         let mut materials: Vec<(String, String)> =
             files.map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?))).collect::<Result<_>>()?;
         if let Some(until) = &self.config.until {
-            let rules = RuleSet::load(&super::verify::rules_path(&until.rules, cx.resolve))?;
+            let rules = RuleSet::load(&rules_path(&until.rules, cx.resolve))?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
         Ok(materials)
@@ -220,7 +222,7 @@ impl Stage for GenerateStage {
         let expected = if self.config.until.is_some() { 0 } else { prompts.rows()? * u64::from(self.config.samples) };
         cx.progress.start(expected, "completions");
         let until = self.config.until.as_ref();
-        let rules = |until: &Until| super::verify::rules_path(&until.rules, &|path| cx.resolve(path));
+        let rules = |until: &Until| rules_path(&until.rules, &|path| cx.resolve(path));
         let adaptive = until.map(|until| Adaptive::new(until, self.config.samples, &rules(until))).transpose()?;
 
         let (journal, answered) = self.open_journal(cx, &info)?;
@@ -349,16 +351,4 @@ impl GenerateStage {
         }
         Ok((journal, answered))
     }
-}
-
-/// The files of a model's folder that decide what it answers, by name.
-fn model_files(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let decides = |path: &std::path::PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja")
-    };
-    let mut files: Vec<String> = entries.filter(decides).map(|path| path.display().to_string()).collect();
-    files.sort();
-    files
 }

@@ -42,12 +42,6 @@ const PROMPT_COLUMNS: &[&str] = &["prompt_id", "messages", "gold", "verification
 const COMPLETION_COLUMNS: &[&str] =
     &["prompt_id", "sample_index", "completion_id", "text", "finish_reason", "completion_tokens", "label"];
 
-/// A rule file beside the recipe, or the name of a built-in one.
-pub(super) fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> String {
-    let path = resolve(rules);
-    if std::path::Path::new(&path).exists() { path } else { rules.to_owned() }
-}
-
 impl Stage for VerifyConfig {
     fn inputs(&self) -> Vec<Input> {
         vec![
@@ -61,7 +55,7 @@ impl Stage for VerifyConfig {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&rules_path(&self.rules, cx.resolve))?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.resolve))?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
@@ -70,7 +64,7 @@ impl Stage for VerifyConfig {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let rules = RuleSet::load(&rules_path(&self.rules, &|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, &|path| cx.resolve(path)))?;
         let completions = cx.input("completions")?;
         let prompts = PromptTable::build(cx)?;
         cx.progress.start(completions.rows()?, "completions");
