@@ -253,7 +253,9 @@ pub const KINDS: &[Builder] = &[
     ("base_text", "write the mixed text a mini base model is pretrained on", |t| {
         Ok(Box::new(base_text::BaseTextStage::read(t)?))
     }),
-    ("preferences", "pairs of a better and a worse answer", |t| Ok(Box::new(preferences::PreferencesStage::read(t)?))),
+    ("preferences", "pairs of a better and a worse answer", |t| {
+        Ok(Box::new(preferences::PreferencesStage::read(t)?))
+    }),
     ("sft", "fine-tune a model on a corpus", |t| Ok(Box::new(sft::SftStage::read(t)?))),
     ("grpo", "reinforcement learning on rule rewards", |t| Ok(Box::new(grpo::GrpoStage::read(t)?))),
     ("align", "preference optimisation, plain or worst group first", |t| Ok(Box::new(align::AlignStage::read(t)?))),

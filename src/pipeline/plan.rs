@@ -150,7 +150,12 @@ impl Planned {
     }
 
     /// What the output depends on, as one BLAKE3 in hex.
-    pub(super) fn fingerprint(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<String> {
+    pub(super) fn fingerprint(
+        &self,
+        recipe: &Recipe,
+        digests: &Digests,
+        inputs: &Opened,
+    ) -> Result<String> {
         let materials = self.materials(recipe, digests)?;
         let mut input_digests = inputs.digests.clone();
         for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {

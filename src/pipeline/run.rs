@@ -115,8 +115,7 @@ pub fn run(
                 if state != State::Cached {
                     changed.push(&planned.name);
                 }
-                let rows: Vec<Option<u64>> =
-                    planned.inputs.iter().map(|i| inputs.datasets.get(&i.key)?.rows().ok()).collect();
+                let rows: Vec<Option<u64>> = planned.inputs.iter().map(|i| inputs.datasets.get(&i.key)?.rows().ok()).collect();
                 if let Some(rows) = planned.stage.expected_rows(&rows) {
                     progress.say(&format!("about {rows} rows"));
                 }

@@ -64,7 +64,8 @@ impl StageContext<'_> {
     /// The folder of a model or of a stage with figures, by its key.
     pub fn input_folder(&self, key: &str) -> Result<&Path> {
         let folder = self.folders.get(key);
-        let folder = folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
+        let folder =
+            folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
         local(folder, "a model is read")
     }
 
