@@ -18,14 +18,14 @@ use super::{Input, Materials, Outcome, Stage, StageContext, model_name, rules_pa
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
-use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
+use crate::engine::{Engine, EngineInfo, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::rule::file::RuleSet;
 use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
-use crate::seed::{content_id, sample_seed};
-use crate::store::{Journal, Manifest, ShardWriter, SyncPolicy, WriterOptions};
+use crate::seed::sample_seed;
+use crate::store::{Journal, Manifest, SyncPolicy};
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]

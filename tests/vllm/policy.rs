@@ -16,6 +16,7 @@ use gristmill::train::{
 };
 
 use super::{Models, config, distance, our_logprobs, question};
+use crate::support::{gristmill, manifest};
 
 const STEPS: u64 = 24;
 const GROUP: u32 = 8;
@@ -121,9 +122,40 @@ pub fn servers_follow_a_policy_in_training(address: &str, models: &Models, folde
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let (first, last) = (mean(&rewards[..4]), mean(&rewards[rewards.len() - 4..]));
     assert!(last > first + 0.2, "the reward rose from {first:.3} to {last:.3} only");
+    the_grpo_stage_takes_its_rollouts_from_servers(address, models);
 
     // The weights the server began with, for the stories that follow.
     let tokenizer = Arc::new(Tokenizer::load(&models.trained).unwrap());
     let mut back = PolicyServers::connect(super::config(&[address]), tokenizer).unwrap();
     back.load(0, &PolicyWeights::Checkpoint(models.trained.clone())).unwrap();
+}
+
+fn the_grpo_stage_takes_its_rollouts_from_servers(address: &str, models: &Models) {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |i: usize| format!("{}\n", serde_json::json!({"question": question(i), "answer": (2 * i).to_string()}));
+    std::fs::write(folder.path().join("questions.jsonl"), (0..8).map(line).collect::<String>()).unwrap();
+    let recipe = format!(
+        r#"name = "served"
+seed = 2
+
+[stages.prompts]
+sources = [{{ path = "questions.jsonl", domain = "math", language = "en" }}]
+
+[stages.grpo]
+model = "{}"
+prompts = "prompts"
+rules = "gsm8k"
+group_size = 4
+sampling = {{ temperature = 1.0, top_p = 1.0, max_tokens = 12 }}
+engine = {{ kind = "vllm", endpoints = ["{address}"] }}
+training = {{ steps = 3, prompts_per_rollout = 4, minibatches = 1, objective = {{ kl_coefficient = 0.0, correction = {{}} }}, schedule = {{ learning_rate = 1e-3, decay = "constant" }} }}
+"#,
+        models.base.display()
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let run = gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let stage = folder.path().join("out/2_grpo");
+    assert_eq!(manifest(&stage.join("rollouts"))["rows"], 3 * 4 * 4, "{}", run.story());
+    assert!(!stage.join("policy").exists(), "the weights for the servers are gone");
+    println!("  the stage `grpo` with `engine = vllm`: 3 steps, 48 rollouts");
 }

@@ -107,7 +107,8 @@ impl Open<'_> {
         asked.arrived(&open.rows.last().expect("just pushed").1);
         asked.waiting -= 1;
         while asked.waiting == 0 {
-            let samples = self.seeded(&asked.request.prompt_id, asked.next_round(adaptive));
+            let round = asked.next_round(adaptive);
+            let samples = self.seeded(&asked.request.prompt_id, round);
             if samples.is_empty() {
                 break;
             }
