@@ -6,6 +6,7 @@
 #[macro_use]
 mod support;
 
+mod adaptive;
 mod bad_input;
 mod chat;
 mod corpus_readers;
@@ -19,3 +20,4 @@ mod retry;
 mod s3;
 mod stages;
 mod training;
+mod vllm;

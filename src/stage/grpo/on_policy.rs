@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::GrpoTable;
-use crate::engine::local::{LocalEngine, Options};
-use crate::engine::{Engine, EngineInfo, Sampling};
+use super::sampler::{Sampler, SamplerConfig};
+use crate::engine::{EngineInfo, Sampling};
 use crate::error::{Error, Result};
 use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, GroupRow, Prompt};
@@ -85,7 +85,7 @@ impl RolloutLog for Rollouts {
 /// The policy as its own sampler, with the rules behind it.
 pub struct OnPolicy<'a> {
     cx: &'a StageContext<'a>,
-    engine: LocalEngine,
+    sampler: Sampler,
     /// The policy as it was at the start; a row's `policy_step` says how far it had come.
     info: EngineInfo,
     prompts: Vec<Prompt>,
@@ -100,12 +100,13 @@ impl<'a> OnPolicy<'a> {
     /// Prompts are held in memory.
     ///
     /// # Errors
-    /// Prompts that cannot be read, or none.
+    /// Prompts that cannot be read, or none; no server, or one that cannot be used.
     pub(super) fn new(
         cx: &'a StageContext<'a>,
         policy: &Policy,
         rules: RuleSet,
         table: &GrpoTable,
+        sampler: &SamplerConfig,
         rollouts: Arc<Mutex<Rollouts>>,
     ) -> Result<Self> {
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
@@ -114,13 +115,12 @@ impl<'a> OnPolicy<'a> {
             return Err(Error::new(format!("a rollout wants {wanted} prompts, and there are {}", prompts.len()))
                 .hint("lower `training.prompts_per_rollout`, or make more prompts"));
         }
-        let (model, tokenizer) = (Arc::clone(&policy.model), Arc::clone(&policy.tokenizer));
-        let engine = LocalEngine::new(model, tokenizer, cx.name, Options::default())?;
+        let sampler = Sampler::open(sampler, cx, policy)?;
         let sampling_json = serde_json::to_string(&table.sampling).expect("settings are plain data");
         Ok(OnPolicy {
             cx,
-            info: engine.info(),
-            engine,
+            info: sampler.info(policy),
+            sampler,
             prompts,
             rules,
             group_size: table.group_size,
@@ -139,10 +139,9 @@ impl Rollout for OnPolicy<'_> {
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
         // A batch that crosses into a new epoch may hold a prompt twice: once is enough.
         let mut seen = std::collections::HashSet::new();
-        let asked: Vec<&Prompt> =
-            prompts.iter().filter(|i| seen.insert(**i)).map(|&i| &self.prompts[i]).collect();
+        let asked: Vec<&Prompt> = prompts.iter().filter(|i| seen.insert(**i)).map(|&i| &self.prompts[i]).collect();
         let judged = sample_and_judge(
-            &self.engine,
+            self.sampler.at_step(step)?,
             &self.rules,
             &asked,
             self.group_size,
