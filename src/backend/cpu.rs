@@ -93,6 +93,8 @@ impl Backend for Cpu {
     type Ready = Vec<f32>;
     type KvCache = KvCache;
 
+    const ACT_BYTES: usize = size_of::<f32>();
+
     fn name(&self) -> &'static str {
         "cpu"
     }
