@@ -20,12 +20,14 @@
 
 pub mod cpu;
 pub mod cuda;
+mod device;
 mod philox;
 
 use std::ops::Range;
 
 pub use cpu::Cpu;
 pub use cuda::Cuda;
+pub use device::{Device, Opened};
 pub use philox::uniform;
 
 use crate::error::Result;
@@ -115,6 +117,18 @@ pub struct Muon {
     pub grad_scale: f32,
 }
 
+/// Sizes of a training step, as far as an operation's own memory depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepShape {
+    /// Packed tokens, all of them scored.
+    pub rows: usize,
+    pub vocab: usize,
+    pub hidden: usize,
+    pub heads: Heads,
+    /// Shape of the largest matrix that Muon updates, if one is.
+    pub muon: Option<(usize, usize)>,
+}
+
 /// Device buffers and the operations on them.
 pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// f32 values: masters, gradients, moments, statistics, logits.
@@ -130,6 +144,15 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// Bytes of an activation.
     const ACT_BYTES: usize;
+
+    /// Whether memory is better taken before the first step than when it is first needed.
+    const RESERVES: bool;
+
+    /// Bytes of [`Backend::ready`].
+    fn ready_bytes(rows: usize, cols: usize, matrix: bool) -> usize;
+
+    /// Bytes that the operations of a training step use within themselves.
+    fn scratch_bytes(shape: &StepShape) -> usize;
 
     /// `cpu` or `cuda`.
     fn name(&self) -> &'static str;

@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 
-use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param};
+use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
 use crate::error::{Error, Result};
 pub use buffer::Buffer;
 use device::Device;
@@ -134,6 +134,11 @@ impl Cuda {
     }
 }
 
+/// Elements of a parameter that kernels read rounded: matrices and embeddings.
+fn ready_len(rows: usize, cols: usize, matrix: bool) -> usize {
+    if matrix || rows > 1 { rows * cols } else { 0 }
+}
+
 /// Rows and columns of a parameter.
 fn shape(param: &Param<Cuda>) -> (usize, usize) {
     (param.rows, param.cols)
@@ -152,6 +157,24 @@ impl Backend for Cuda {
     type KvCache = KvCache;
 
     const ACT_BYTES: usize = 2;
+    const RESERVES: bool = true;
+
+    fn ready_bytes(rows: usize, cols: usize, matrix: bool) -> usize {
+        2 * ready_len(rows, cols, matrix)
+    }
+
+    fn scratch_bytes(shape: &StepShape) -> usize {
+        let StepShape { rows, vocab, hidden, heads, muon } = *shape;
+        let largest = [
+            head::scratch_bytes(rows, vocab, hidden),
+            4 * rows * heads.query,
+            rms_norm::scratch_bytes(rows, hidden),
+            muon.map_or(0, optimizer::muon_scratch_bytes),
+        ];
+        // What the host hands over with a batch: targets, rows, tiles of attention.
+        let kept = 4 * (2 * rows.next_power_of_two() + rows / 8);
+        largest.into_iter().max().unwrap_or(0) + kept + matmul::WORKSPACE
+    }
 
     fn name(&self) -> &'static str {
         "cuda"
@@ -211,7 +234,7 @@ impl Backend for Cuda {
     }
 
     fn ready(&self, rows: usize, cols: usize, matrix: bool) -> Buffer<bf16> {
-        self.buffer(if matrix || rows > 1 { rows * cols } else { 0 })
+        self.buffer(ready_len(rows, cols, matrix))
     }
 
     fn publish(&self, param: &mut Param<Self>) {

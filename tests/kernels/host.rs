@@ -37,6 +37,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Bytes of live allocations.
+    pub fn allocated(&self) -> u64 {
+        self.memory.lock().unwrap().values().map(|(_, len)| *len as u64).sum()
+    }
+
     /// The allocation that holds this range.
     fn holding(&self, at: u64, bytes: usize) -> Result<u64> {
         let memory = self.memory.lock().unwrap();

@@ -1,12 +1,17 @@
 //! The decoder over the CUDA backend: training and decoding against the CPU's, and against itself.
 //! On the GPU where one was asked for (`GRISTMILL_TEST_DEVICE=cuda`), else with the kernels on the host.
 
+use std::sync::Arc;
+
+use gristmill::backend::cuda::matmul::WORKSPACE;
 use gristmill::backend::{AdamW, Backend, Cpu, Cuda, Draw, Drawn, Heads, Muon};
+use gristmill::model::memory::{Load, estimate};
 use gristmill::model::{Batch, Config, Decoder, Model, ParamKind, Row, Update};
 use half::bf16;
 use serde_json::json;
 
-use crate::host::cuda;
+use crate::host::{Host, cuda};
+use crate::shim::on_host;
 
 /// Llama with tensor-core heads, and Qwen3 with biases, an untied head and heads that only the plain kernels cover.
 fn configs() -> [Config; 2] {
@@ -123,6 +128,40 @@ fn two_runs_have_the_same_bits() {
     // The second meets scratch memory that is used, and on the host another order of threads.
     let first = bits(gpu.clone(), &config);
     assert!(first == bits(gpu, &config), "two runs differ");
+}
+
+/// Memory of a step on the host, where allocations can be counted.
+#[test]
+fn the_estimate_is_what_a_step_allocates() {
+    if !on_host() {
+        return;
+    }
+    for config in configs() {
+        for recompute in [false, true] {
+            let host = Arc::new(Host::default());
+            let mut model = model(Cuda::on(host.clone()), &config);
+            let batch = batch();
+            let mut work = if recompute { model.recomputing_workspace() } else { model.workspace() };
+            let (mut grads, mut moments) = (model.grads(), model.moments());
+            model.reserve(&mut work, batch.rows()).unwrap();
+            let reserved = host.allocated();
+            model.forward(&mut work, &batch).unwrap();
+            model.backward(&mut work, &batch, &vec![-1.0; batch.scored()], None, &mut grads).unwrap();
+            let rule =
+                Muon { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.0, iterations: 1, grad_scale: 1.0 };
+            model.update(&grads, &mut moments, |info| match info.kind {
+                ParamKind::Matrix => Update::Muon(rule),
+                _ => Update::Keep,
+            });
+            let load = Load { rows: batch.rows(), recompute, trains: true, muon: true, ..Load::default() };
+            let mut said = estimate::<Cuda>(&config, &load);
+            // cuBLASLt's, which the host does not have.
+            said.workspace -= WORKSPACE as u64;
+            let found = host.allocated();
+            assert!(found <= said.total() && said.total() - found < found / 50, "{found} bytes of {said:?}");
+            assert!(found - reserved < said.workspace, "only the operations' own memory is taken later");
+        }
+    }
 }
 
 /// Decodes `count` tokens of two sequences that share a prompt; their ids and logprobs.

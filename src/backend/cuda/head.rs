@@ -19,8 +19,8 @@ pub(super) const ROWS: usize = 4096;
 
 /// Scratch memory of the backward pass, in bytes: a tile of logits and its gradient, and dx before it is rounded.
 pub(super) fn scratch_bytes(rows: usize, vocab: usize, hidden: usize) -> usize {
-    let (rows, tile) = (rows.min(ROWS), vocab.min(TILE));
-    6 * rows * tile + 4 * rows * hidden
+    let (held, tile) = (rows.min(ROWS), vocab.min(TILE));
+    6 * held * tile + 4 * held * hidden + 8 * rows
 }
 
 /// The head's weight, `[vocab, hidden]`.

@@ -19,6 +19,12 @@ const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 /// Both moments of AdamW.
 type Moments<'a> = (&'a mut Buffer<f32>, &'a mut Buffer<f32>);
 
+/// Scratch memory of [`Ops::muon`], in bytes.
+pub(super) fn muon_scratch_bytes((rows, cols): (usize, usize)) -> usize {
+    let (len, side) = (rows * cols, rows.min(cols));
+    10 * len + 10 * side * side + 4 * len.div_ceil(SQUARE_CHUNK)
+}
+
 impl Ops<'_> {
     /// Σ x² of several buffers, one after the other; waits for them once.
     pub fn square_sums(&mut self, buffers: &[&Buffer<f32>]) -> Result<Vec<f64>> {

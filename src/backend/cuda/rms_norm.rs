@@ -10,6 +10,11 @@ use crate::error::Result;
 /// Rows that a block of the backward pass sums (CHUNK in rms_norm.cu).
 const CHUNK: usize = 32;
 
+/// Scratch memory of the backward pass, in bytes.
+pub(super) fn scratch_bytes(rows: usize, width: usize) -> usize {
+    4 * rows.div_ceil(CHUNK) * width
+}
+
 impl Ops<'_> {
     #[allow(clippy::too_many_arguments)]
     pub fn rms_norm(
