@@ -20,12 +20,12 @@ use super::{Input, Materials, Outcome, Stage, StageContext, model_name, rules_pa
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
-use crate::engine::{Engine, EngineInfo, Request, Sampling};
+use crate::engine::{Engine, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::rule::file::RuleSet;
-use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
+use crate::schema::{DatasetKind, FinishReason, Message, Prompt};
 use crate::seed::sample_seed;
 
 /// The stage's table in a recipe, its engine apart.
@@ -194,11 +194,10 @@ impl Stage for GenerateStage {
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let files = self.engine_files(cx.resolve).into_iter();
-        let mut materials: Vec<(String, String)> =
-            files
-                // The file's name, not its folder: completions may be named after it.
-                .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
-                .collect::<Result<_>>()?;
+        let mut materials: Vec<(String, String)> = files
+            // The file's name, not its folder: completions may be named after it.
+            .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
+            .collect::<Result<_>>()?;
         if let Some(until) = &self.config.until {
             let rules = RuleSet::load(&rules_path(&until.rules, cx.resolve))?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));

@@ -144,15 +144,8 @@ impl NewModel {
         let (heads, kv) = (self.heads, self.kv_heads.unwrap_or(self.heads));
         let heads = Heads { query: heads, kv, dim: self.head_dim.unwrap_or(self.hidden / heads) };
         let intermediate = self.intermediate.unwrap_or((self.hidden * 8 / 3).next_multiple_of(8));
-        let config = Config::fresh(
-            tokenizer.len(),
-            self.hidden,
-            intermediate,
-            self.layers,
-            heads,
-            self.context,
-            &[end],
-        )?;
+        let config =
+            Config::fresh(tokenizer.len(), self.hidden, intermediate, self.layers, heads, self.context, &[end])?;
         let mut rng = seed::stream(cx.seed, "initial weights", 0);
         Ok((Model::init(config, rng.next_u64()), tokenizer))
     }

@@ -121,7 +121,9 @@ impl<'a> Session<'a> {
         let bytes = std::fs::read(&path).or_fail(|| "cannot read the session of a checkpoint".into());
         let stored: Stored = bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).or_fail(|| "the session is malformed".into()))
-            .map_err(|e: Error| e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one"))?;
+            .map_err(|e: Error| {
+                e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one")
+            })?;
         self.steps = stored.steps;
         if let Some(log) = &self.rollouts {
             log.lock().unwrap_or_else(PoisonError::into_inner).resume(checkpoint, stored.rollouts)?;
