@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use serde::Deserialize;
 
-use crate::backend::Heads;
+use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
 use crate::model::{Config, Model, Tokenizer};
 use crate::procedural::mini;
@@ -47,8 +47,8 @@ fn default_context() -> usize {
 }
 
 /// A model under training with its tokenizer.
-pub struct Policy {
-    pub model: SharedModel,
+pub struct Policy<B: Backend> {
+    pub model: SharedModel<B>,
     pub tokenizer: Arc<Tokenizer>,
 }
 
@@ -85,12 +85,12 @@ impl PolicyConfig {
     ///
     /// # Errors
     /// A folder that holds no model, sizes that do not fit together.
-    pub fn open(&self, cx: &StageContext<'_>) -> Result<Policy> {
+    pub fn open<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Policy<B>> {
         let (model, tokenizer) = match &self.init {
-            Some(new) => new.make(cx)?,
+            Some(new) => new.make(cx, backend)?,
             None => {
                 let folder = cx.input_folder(MODEL)?;
-                (Model::load(folder)?, Tokenizer::load(folder)?)
+                (Model::load_on(backend, folder)?, Tokenizer::load(folder)?)
             }
         };
         tokenizer.check(model.config().vocab_size)?;
@@ -98,10 +98,10 @@ impl PolicyConfig {
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.
-    pub fn reference(&self, cx: &StageContext<'_>) -> Result<Model> {
+    pub fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Model<B>> {
         match &self.init {
-            Some(new) => Ok(new.make(cx)?.0),
-            None => Model::load(cx.input_folder(MODEL)?),
+            Some(new) => Ok(new.make(cx, backend)?.0),
+            None => Model::load_on(backend, cx.input_folder(MODEL)?),
         }
     }
 }
@@ -131,7 +131,7 @@ impl NewModel {
         Ok(())
     }
 
-    fn make(&self, cx: &StageContext<'_>) -> Result<(Model, Tokenizer)> {
+    fn make<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<(Model<B>, Tokenizer)> {
         let tokenizer = if self.tokenizer == MINI {
             mini_tokenizer()?
         } else {
@@ -147,7 +147,7 @@ impl NewModel {
         let config =
             Config::fresh(tokenizer.len(), self.hidden, intermediate, self.layers, heads, self.context, &[end])?;
         let mut rng = seed::stream(cx.seed, "initial weights", 0);
-        Ok((Model::init(config, rng.next_u64()), tokenizer))
+        Ok((Model::init_on(backend, config, rng.next_u64()), tokenizer))
     }
 }
 
