@@ -126,6 +126,9 @@ fn draw(lines: &[&Line], svg: &mut String) -> Result<(), Box<dyn std::error::Err
 /// From the smallest to the largest value; with `pad`, a little more, and from 0 if that is near.
 fn range(values: impl Iterator<Item = f64>, pad: bool) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    if (low, high) == (0.0, 0.0) {
+        return 0.0..1.0;
+    }
     // An axis needs a length.
     let least = (low.abs().max(high.abs()) * 1e-3).max(1e-9);
     let (low, high) = if high - low < least { (low - 500.0 * least, high + 500.0 * least) } else { (low, high) };
