@@ -6,6 +6,7 @@
 #[macro_use]
 mod support;
 
+mod adaptive;
 mod bad_input;
 mod chat;
 mod corpus_readers;
@@ -15,5 +16,8 @@ mod kill;
 mod plan;
 mod quickstart;
 mod report;
+mod retry;
 mod s3;
 mod stages;
+mod training;
+mod vllm;

@@ -53,6 +53,17 @@ impl Tokenizer {
         Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file })
     }
 
+    /// A tokenizer from the text of a `tokenizer.json` and the keys of a `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// A text that is no tokenizer, a template that does not parse.
+    pub fn from_json(tokenizer: &str, config: Map<String, Value>) -> Result<Self> {
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer)
+            .map_err(|e| Error::new(format!("not a tokenizer the `tokenizers` library reads: {e}")))?;
+        let template = template_of(&config).map(|source| ChatTemplate::new(&source)).transpose()?;
+        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file: false })
+    }
+
     /// A tokenizer whose tokens are whole words, separated by spaces: for models
     /// made from scratch. `words` are the ids in order and hold `unknown` and `end`.
     ///

@@ -69,7 +69,7 @@ fn seen(html: &str) -> String {
 #[test]
 fn the_first_commands_run_has_a_report_without_a_training_section() {
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "out"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "out"]).succeeded();
     let page = report(folder.path(), "out", &[]);
     assert!(folder.path().join("out/report.html").is_file());
     for id in ["funnel", "verdicts", "lengths", "groups", "stages"] {
@@ -86,7 +86,7 @@ fn the_first_commands_run_has_a_report_without_a_training_section() {
 #[test]
 fn the_page_needs_no_network_and_runs_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "out"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "out"]).succeeded();
     let page = report(folder.path(), "out", &["--out", "elsewhere/r.html"]).to_lowercase();
     assert!(!folder.path().join("out/report.html").exists());
     let svg = "xmlns=\"http://www.w3.org/2000/svg\"";
