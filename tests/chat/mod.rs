@@ -14,13 +14,15 @@ const TEMPLATE: &str = "{% for m in messages %}{{ m.role }} {{ m.content }} {% e
 
 /// Saves a small random model whose words come about equally often, `</think>` among them.
 fn save_model(folder: &Path, context: usize) {
-    let words = ["<unk>", "<end>", "<think>", "</think>", "user", "assistant", "system", "one", "two", "three"];
+    let words = ["<unk>", "<end>", "</think>", "user", "assistant", "system", "one", "two", "three", "four"];
     let tokenizer = Tokenizer::words(&words.map(String::from), "<unk>", "<end>", TEMPLATE).unwrap();
     let heads = Heads { query: 2, kv: 1, dim: 8 };
-    // No word ends a turn, so that an answer is as long as is asked for.
     let config = Config::fresh(words.len(), 16, 24, 1, heads, context, &[]).unwrap();
     Model::init(config, 5).save(folder, Dtype::F32).unwrap();
     tokenizer.save(folder).unwrap();
+    // No word ends a turn, so that an answer is as long as is asked for.
+    let config = serde_json::json!({ "unk_token": "<unk>", "chat_template": TEMPLATE });
+    std::fs::write(folder.join("tokenizer_config.json"), config.to_string()).unwrap();
 }
 
 /// Runs the command with lines on stdin.
@@ -80,6 +82,24 @@ fn every_line_is_a_turn_until_the_conversation_is_reset() {
     assert!(told.stderr.contains("there is no command `/what`"), "{}", told.story());
     let silent = converse(folder.path(), &args, "").succeeded();
     assert_eq!(silent.stdout, "");
+}
+
+#[test]
+fn what_was_said_is_remembered_until_the_reset() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    save_model(&model, 96);
+    // No reasoning: every answer is kept whole.
+    for (file, tag, instead) in [("tokenizer.json", "</think>", "five"), ("tokenizer_config.json", "<think>", "")] {
+        let text = std::fs::read_to_string(model.join(file)).unwrap();
+        std::fs::write(model.join(file), text.replace(tag, instead)).unwrap();
+    }
+    // Two answers of 40 words and one of the 8 that are left fill the context of 96.
+    let args = ["--temperature", "1", "--top-p", "1", "--max-tokens", "40", "--json"];
+    let told = converse(folder.path(), &args, "one\none\none\none\n/reset\none\n").succeeded();
+    let words = |line: &str| json(line)["answer"].as_str().unwrap().split_whitespace().count();
+    assert_eq!(told.stdout.lines().map(words).collect::<Vec<_>>(), [40, 40, 8, 40], "{}", told.story());
+    assert_eq!(told.stderr.matches("the model's context of 96 leaves no room").count(), 1, "{}", told.story());
 }
 
 #[test]
