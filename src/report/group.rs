@@ -14,10 +14,16 @@ pub struct Group {
     stage: String,
     prompt_id: String,
     policy_step: u64,
-    /// (role, content) of each turn; empty if the run holds no such prompt.
+    prompt: Prompt,
+    completions: Vec<Member>,
+}
+
+/// What was asked; empty if the run holds no such prompt.
+#[derive(Debug, Default, Serialize)]
+struct Prompt {
+    /// (role, content).
     turns: Vec<(String, String)>,
     gold: Option<String>,
-    completions: Vec<Member>,
 }
 
 /// One completion of the group.
@@ -92,8 +98,8 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
     };
     let is_member = col("prompt_id").eq(lit(prompt_id.as_str())).and(col("step").eq(lit(policy_step)));
     let completions = members(table, |frame| frame.with_column(step.clone()).filter(is_member.clone()))?;
-    let (turns, gold) = prompt(catalog, &prompt_id)?;
-    Ok(Some(Group { stage: table.stage.clone(), prompt_id, policy_step, turns, gold, completions }))
+    let prompt = prompt(catalog, &prompt_id)?;
+    Ok(Some(Group { stage: table.stage.clone(), prompt_id, policy_step, prompt, completions }))
 }
 
 /// `only` leaves the group's rows.
@@ -147,7 +153,7 @@ fn members(table: &Table, only: impl Fn(LazyFrame) -> LazyFrame) -> Result<Vec<M
 }
 
 /// Turns and gold answer of a prompt of the run.
-fn prompt(catalog: &Catalog, id: &str) -> Result<(Vec<(String, String)>, Option<String>)> {
+fn prompt(catalog: &Catalog, id: &str) -> Result<Prompt> {
     for table in catalog.of_class(Class::Prompts) {
         let is_it = || col("prompt_id").eq(lit(id));
         let gold = table.query(|frame| frame.filter(is_it()).select([col("gold")]).limit(1))?;
@@ -162,9 +168,9 @@ fn prompt(catalog: &Catalog, id: &str) -> Result<(Vec<(String, String)>, Option<
         })?;
         let turns = turns.texts("role").into_iter().zip(turns.texts("content"));
         let turns = turns.filter_map(|(role, content)| Some((role?, shown(&content?)))).collect();
-        return Ok((turns, gold.texts("gold").pop().flatten().as_deref().map(shown)));
+        return Ok(Prompt { turns, gold: gold.texts("gold").pop().flatten().as_deref().map(shown) });
     }
-    Ok((Vec::new(), None))
+    Ok(Prompt::default())
 }
 
 /// A model's text for people: its middle left out if it is very long, and what would not be seen
