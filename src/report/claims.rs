@@ -13,8 +13,10 @@ pub struct Claims {
     models: Vec<Evaluation>,
     /// Models by slice, one table a slice: domain, difficulty, language.
     slices: Vec<Slice>,
-    /// The samples a prompt was asked for, where all rows agree: the k of pass@k.
+    /// The samples a prompt was asked for, where all rows agree: the k of cons@k.
     samples: Option<u64>,
+    /// Headings of [`Evaluation::more`], of all models.
+    headings: Vec<String>,
 }
 
 /// A statement and the two figures it compares.
@@ -38,12 +40,11 @@ struct Evaluation {
     pass_at_1: Option<f64>,
     low: Option<f64>,
     high: Option<f64>,
-    pass_at_k: Option<f64>,
     cons_at_k: Option<f64>,
     truncated: Option<f64>,
-    format: Option<f64>,
-    language_consistency: Option<f64>,
     mean_tokens: Option<f64>,
+    /// pass@k and each rule's mean score, under their headings.
+    more: Vec<(String, Option<f64>)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +78,13 @@ pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Option<Claims> {
     let mut all = models.iter().chain(slices.iter().flat_map(|slice| &slice.models)).map(|model| model.samples);
     let first = all.next().flatten();
     let samples = first.filter(|_| all.all(|samples| samples == first));
-    Some(Claims { claims, models, slices, samples })
+    let mut headings: Vec<String> = Vec::new();
+    for (heading, _) in models.iter().flat_map(|model| &model.more) {
+        if !headings.contains(heading) {
+            headings.push(heading.clone());
+        }
+    }
+    Some(Claims { claims, models, slices, samples, headings })
 }
 
 fn read_claims(table: &Table) -> Result<Vec<Claim>> {
@@ -95,26 +102,27 @@ fn read_claims(table: &Table) -> Result<Vec<Claim>> {
     Ok(rows.collect())
 }
 
+/// The heading of a column that not every evaluation has: `pass_at_4` is pass@4, `score/format` the rule `format`.
+fn heading(column: &str) -> Option<String> {
+    if let Some(rule) = column.strip_prefix("score/") {
+        return Some(rule.to_owned());
+    }
+    let k: u64 = column.strip_prefix("pass_at_")?.parse().ok()?;
+    (k > 1).then(|| format!("pass@{k}"))
+}
+
 /// (slice, figures) of each row.
 fn read_models(table: &Table) -> Result<Vec<(String, Evaluation)>> {
     let frame = table.query(|frame| frame)?;
     let (models, slices) = (frame.texts("model"), frame.texts("slice"));
     let [prompts, samples] = ["prompts", "samples"].map(|name| frame.counts(name));
-    let figures = [
-        "pass_at_1",
-        "pass_at_1_low",
-        "pass_at_1_high",
-        "pass_at_k",
-        "cons_at_k",
-        "truncated",
-        "format",
-        "language_consistency",
-        "mean_tokens",
-    ];
+    let figures = ["pass_at_1", "pass_at_1_low", "pass_at_1_high", "cons_at_k", "truncated", "mean_tokens"];
     let figures = figures.map(|name| frame.floats(name));
+    let names: Vec<String> = frame.get_column_names().iter().map(|name| name.to_string()).collect();
+    let more: Vec<(String, Vec<Option<f64>>)> =
+        names.iter().filter_map(|name| Some((heading(name)?, frame.floats(name)))).collect();
     let row = |i: usize| {
-        let [pass_at_1, low, high, pass_at_k, cons_at_k, truncated, format, language_consistency, mean_tokens] =
-            figures.each_ref().map(|column| column[i]);
+        let [pass_at_1, low, high, cons_at_k, truncated, mean_tokens] = figures.each_ref().map(|column| column[i]);
         let evaluation = Evaluation {
             stage: table.stage.clone(),
             model: models[i].clone(),
@@ -123,12 +131,10 @@ fn read_models(table: &Table) -> Result<Vec<(String, Evaluation)>> {
             pass_at_1,
             low,
             high,
-            pass_at_k,
             cons_at_k,
             truncated,
-            format,
-            language_consistency,
             mean_tokens,
+            more: more.iter().map(|(heading, values)| (heading.clone(), values[i])).collect(),
         };
         (slices[i].clone().unwrap_or_else(|| ALL.to_owned()), evaluation)
     };
