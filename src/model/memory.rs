@@ -22,6 +22,8 @@ pub struct Load {
     pub trains: bool,
     /// Matrices are updated by Muon.
     pub muon: bool,
+    /// Adapters of this rank are trained in place of the weights.
+    pub lora: Option<usize>,
     /// A frozen copy of the model beside it.
     pub reference: bool,
     /// The engine's, where it decodes with the same weights.
@@ -89,20 +91,34 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
     let elements: usize = layout.stored.iter().map(|&(rows, cols, _)| rows * cols).sum();
     let ready: usize = layout.stored.iter().map(|&(rows, cols, linear)| B::ready_bytes(rows, cols, linear)).sum();
     let model = 4 * elements + ready + 4 * config.context * config.heads.dim;
-    let trained = if load.trains { 4 * elements } else { 0 };
-    let matrices = layout.infos.iter().filter(|info| info.kind == ParamKind::Matrix);
-    let largest = matrices.map(|info| (info.shape[0], info.shape[1])).max_by_key(|(rows, cols)| rows * cols);
+    let matrices = || layout.infos.iter().filter(|info| info.kind == ParamKind::Matrix);
+    let largest = matrices().map(|info| (info.shape[0], info.shape[1])).max_by_key(|(rows, cols)| rows * cols);
+    // Projections that are stored as one matrix share an adapter.
+    let mut stored: Vec<usize> = matrices().map(|info| info.param).collect();
+    stored.dedup();
+    let shapes = || stored.iter().map(|&i| (layout.stored[i].0, layout.stored[i].1));
+    let widest = shapes().max_by_key(|(rows, cols)| rows * cols).unwrap_or((0, 0));
+    let adapters = load.lora.map_or(0, |rank| shapes().map(|(rows, cols)| rank * (rows + cols)).sum());
+    let trained = match (load.trains, load.lora) {
+        (false, _) => 0,
+        (true, None) => 4 * elements,
+        (true, Some(_)) => 4 * adapters,
+    };
+    // The gradient of the matrix at hand, and of two vectors.
+    let passing =
+        if trained > 0 && load.lora.is_some() { 4 * (widest.0 * widest.1 + 2 * config.hidden_size) } else { 0 };
     let shape = StepShape {
         rows: load.rows,
         vocab: config.vocab_size,
         hidden: config.hidden_size,
         heads: config.heads,
-        muon: largest.filter(|_| load.muon),
+        muon: largest.filter(|_| load.muon && load.lora.is_none()),
+        adapter: load.lora.map(|rank| (widest, rank)),
     };
     let backward = if load.trains { load.rows * backward_bytes::<B>(config) } else { 0 };
     Estimate {
-        parameters: (model * if load.reference { 2 } else { 1 }) as u64,
-        gradients: trained as u64,
+        parameters: (model * if load.reference { 2 } else { 1 } + 4 * adapters) as u64,
+        gradients: (trained + passing) as u64,
         optimizer: 2 * trained as u64,
         activations: (load.rows * forward_bytes::<B>(config, load.recompute)) as u64,
         workspace: (backward + B::scratch_bytes(&shape)) as u64,
@@ -175,7 +191,7 @@ pub fn check<B: Backend>(config: &Config, load: &Load, free: u64) -> Result<Esti
 
 fn nothing(fixed: u64) -> String {
     format!(
-        "no micro-batch would fit: weights, gradients, optimizer and caches alone are {}; take a smaller model or a smaller KV cache",
+        "no micro-batch would fit: weights, gradients, optimizer and caches alone are {}; train adapters (LoRA), take a smaller model or a smaller KV cache",
         gib(fixed)
     )
 }
@@ -213,8 +229,15 @@ mod tests {
         qwen(3584, 18_944, 28, Heads { query: 28, kv: 4, dim: 128 }, 152_064, false)
     }
 
-    const TRAINING: Load =
-        Load { rows: 16_384, recompute: false, trains: true, muon: false, reference: false, decoding: None };
+    const TRAINING: Load = Load {
+        rows: 16_384,
+        recompute: false,
+        trains: true,
+        muon: false,
+        lora: None,
+        reference: false,
+        decoding: None,
+    };
 
     #[test]
     fn published_sizes_of_models_are_counted() {
@@ -255,6 +278,8 @@ mod tests {
         let said = format!("{:?}", of(&large(), &TRAINING, 80).unwrap_err());
         assert!(said.contains("no micro-batch would fit"), "{said}");
         assert!(of(&large(), &Load { recompute: true, ..TRAINING }, 141).is_ok());
+        // With adapters, 7B models train on 80 GB: weights in f32 and bf16, and little else.
+        assert!(of(&large(), &Load { recompute: true, lora: Some(64), rows: 8192, ..TRAINING }, 74).is_ok());
     }
 
     #[test]
