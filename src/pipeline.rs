@@ -10,5 +10,5 @@ mod digests;
 mod plan;
 mod run;
 
-pub use plan::{Plan, Planned, State};
+pub use plan::{MODEL, Plan, Planned, State};
 pub use run::{Options, Reporter, RunSummary, StageSummary, run};

@@ -10,14 +10,23 @@ use crate::recipe::StageTable;
 use crate::schema::{BatchExt, DatasetKind, Message, Role};
 use crate::store::ShardInfo;
 
+pub mod align;
+pub mod base_text;
+pub mod claims;
 mod context;
 pub mod corpus;
+pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod group;
 mod grouped;
+pub mod grpo;
+mod judged;
+pub mod preferences;
 pub mod prompts;
 pub mod select;
+pub mod sft;
+mod training;
 pub mod verify;
 
 pub use context::{Progress, StageContext};
@@ -30,6 +39,11 @@ pub trait Stage: Send + Sync {
     /// The dataset it writes; `None` if it writes something else (a checkpoint, a report).
     fn output(&self) -> Option<DatasetKind>;
 
+    /// Whether it leaves a model in the folder `model` of its own.
+    fn writes_model(&self) -> bool {
+        false
+    }
+
     /// What decides its output beside its configuration and inputs: (what, digest) of source
     /// files, rule files, weights.
     ///
@@ -37,6 +51,12 @@ pub trait Stage: Send + Sync {
     /// A file that cannot be read or a rule file that does not load: found before anything runs.
     fn materials(&self, _cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         Ok(Vec::new())
+    }
+
+    /// Keys of its table that say where the files of [`Stage::materials`] lie, dotted, `*` for every
+    /// item of a list: their text decides nothing, so that moved files are not read anew.
+    fn paths(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Rows it will write, if that can be told from the rows of its inputs (in the order of
@@ -49,20 +69,36 @@ pub trait Stage: Send + Sync {
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome>;
 }
 
-/// A dataset that a stage reads.
+/// What a stage reads of another stage, or of the user's.
 #[derive(Clone, Debug)]
 pub struct Input {
     /// What the stage calls it: the recipe's key.
     pub key: String,
-    /// Another stage's name, or the path of a dataset.
+    /// Another stage's name, or the path of a dataset or a model.
     pub of: String,
-    /// What it must hold; `None` if any will do.
-    pub kind: Option<DatasetKind>,
+    pub wants: Wants,
+}
+
+/// What an [`Input`] must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// A dataset of this kind; `None` if any will do.
+    Dataset(Option<DatasetKind>),
+    /// A model in Hugging Face form: a folder, or a stage that trains one.
+    Model,
+    /// The figures of a stage that trains or evaluates.
+    Figures,
 }
 
 impl Input {
+    /// A dataset of this kind.
     pub fn new(key: impl Into<String>, of: impl Into<String>, kind: DatasetKind) -> Self {
-        Input { key: key.into(), of: of.into(), kind: Some(kind) }
+        Input { key: key.into(), of: of.into(), wants: Wants::Dataset(Some(kind)) }
+    }
+
+    /// A model.
+    pub fn model(key: impl Into<String>, of: impl Into<String>) -> Self {
+        Input { key: key.into(), of: of.into(), wants: Wants::Model }
     }
 }
 
@@ -140,11 +176,72 @@ pub(crate) fn messages_at(batch: &arrow::array::RecordBatch, column: &str, row: 
         .collect()
 }
 
+/// The last part of a path of the recipe.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
 /// The rows of a batch at these indices, in their order.
 pub(crate) fn take_rows(batch: &arrow::array::RecordBatch, rows: &[u32]) -> Result<arrow::array::RecordBatch> {
     let indices = arrow::array::UInt32Array::from(rows.to_vec());
     arrow::compute::take_record_batch(batch, &indices)
         .map_err(|e| Error::new("rows cannot be taken from a batch").caused_by(e))
+}
+
+/// The key of a stage's figures among its manifest's facts: {name: number}, for tables and claims.
+pub const FIGURES: &str = "figures";
+
+/// A rule file's path, or the name of a built-in one if there is no such file.
+fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> String {
+    let path = resolve(rules);
+    if std::path::Path::new(&path).exists() { path } else { rules.to_owned() }
+}
+
+/// The seed of a training stage: the run's, unless the table has one of its own.
+fn training_seed(own: u64, cx: &StageContext<'_>) -> u64 {
+    if own == 0 { cx.seed } else { own }
+}
+
+/// What decides a training stage's result beside its inputs.
+fn training_materials(
+    cx: &Materials<'_>,
+    policy: &training::PolicyConfig,
+    evaluation_rules: Option<&str>,
+) -> Result<Vec<(String, String)>> {
+    let mut materials = Vec::new();
+    if let Some(file) = policy.tokenizer_file(cx.resolve) {
+        materials.push(("tokenizer".to_owned(), (cx.digest_file)(&file)?));
+    }
+    if let Some(rules) = evaluation_rules {
+        let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve))?;
+        materials.push(("evaluation rules".to_owned(), rules.digest().to_owned()));
+    }
+    Ok(materials)
+}
+
+/// What completions call a model: its folder's name, or the stage's that trained it.
+pub(crate) fn model_name(folder: &std::path::Path) -> String {
+    let name = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let own = name(folder).unwrap_or_else(|| folder.display().to_string());
+    match folder.parent().and_then(name) {
+        // `5_r1_zero/model` is the model of the stage `r1_zero`.
+        Some(stage) if own == crate::pipeline::MODEL => {
+            stage.split_once('_').map_or(stage.clone(), |(_, name)| name.to_owned())
+        }
+        _ => own,
+    }
+}
+
+/// The files of a model's folder that decide what it answers, by name.
+pub(crate) fn model_files(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let decides = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja")
+    };
+    let mut files: Vec<String> = entries.filter(decides).map(|path| path.display().to_string()).collect();
+    files.sort();
+    files
 }
 
 /// A stage's kind and what reads its table.
@@ -164,6 +261,16 @@ pub const KINDS: &[Builder] = &[
     ("corpus", "mix tracks to quotas into an SFT dataset with its card", |t| {
         Ok(Box::new(corpus::CorpusStage::read(t)?))
     }),
+    ("base_text", "write the mixed text a mini base model is pretrained on", |t| {
+        Ok(Box::new(base_text::BaseTextStage::read(t)?))
+    }),
+    ("preferences", "pairs of a better and a worse answer", |t| Ok(Box::new(preferences::PreferencesStage::read(t)?))),
+    ("sft", "fine-tune a model on a corpus", |t| Ok(Box::new(sft::SftStage::read(t)?))),
+    ("grpo", "reinforcement learning on rule rewards", |t| Ok(Box::new(grpo::GrpoStage::read(t)?))),
+    ("align", "preference optimisation, plain or worst group first", |t| Ok(Box::new(align::AlignStage::read(t)?))),
+    ("distill", "fine-tune a smaller model on a teacher's corpus", |t| Ok(Box::new(sft::SftStage::read(t)?))),
+    ("eval", "pass@1, pass@k and majority vote of models on prompts", |t| Ok(Box::new(eval::EvalStage::read(t)?))),
+    ("claims", "check what a run was meant to show", |t| Ok(Box::new(claims::ClaimsStage::read(t)?))),
     ("export", "write a dataset in the layout another tool reads", |t| {
         Ok(Box::new(t.config.read::<export::ExportConfig>()?))
     }),

@@ -53,6 +53,17 @@ impl Tokenizer {
         Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file })
     }
 
+    /// A tokenizer from the text of a `tokenizer.json` and the keys of a `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// A text that is no tokenizer, a template that does not parse.
+    pub fn from_json(tokenizer: &str, config: Map<String, Value>) -> Result<Self> {
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer)
+            .map_err(|e| Error::new(format!("not a tokenizer the `tokenizers` library reads: {e}")))?;
+        let template = template_of(&config).map(|source| ChatTemplate::new(&source)).transpose()?;
+        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file: false })
+    }
+
     /// A tokenizer whose tokens are whole words, separated by spaces: for models
     /// made from scratch. `words` are the ids in order and hold `unknown` and `end`.
     ///
@@ -170,6 +181,19 @@ impl Tokenizer {
     /// What the library reports.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner.decode(ids, false).map_err(|e| Error::new(format!("cannot turn tokens into text: {e}")))
+    }
+
+    /// Whether it has a chat template; base models often have none.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The tokenizer with this chat template instead of its own.
+    ///
+    /// # Errors
+    /// A template that does not parse, with its line.
+    pub fn with_chat_template(self, source: &str) -> Result<Self> {
+        Ok(Tokenizer { template: Some(ChatTemplate::new(source)?), template_file: true, ..self })
     }
 
     /// The prompt of a conversation, `generate` with what opens the assistant's turn.

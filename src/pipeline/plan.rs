@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::digests::Digests;
+use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
-use crate::stage::{self, Input, Materials, Stage};
+use crate::stage::{self, Input, Materials, Stage, Wants};
 use crate::store::{Dataset, Location, Manifest};
 
 /// The stages of a recipe in running order.
@@ -23,6 +24,19 @@ pub struct Planned {
     pub(super) stage: Box<dyn Stage>,
     pub(super) table: StageTable,
 }
+
+/// A stage's inputs, opened.
+#[derive(Default)]
+pub struct Opened {
+    pub datasets: BTreeMap<String, Dataset>,
+    /// Models, and stages whose figures are read.
+    pub folders: BTreeMap<String, Location>,
+    /// What names the content of a folder that a stage made.
+    digests: BTreeMap<String, String>,
+}
+
+/// Folder of the model within the folder of the stage that trained it.
+pub const MODEL: &str = "model";
 
 /// Why a stage will, or will not, run.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +84,7 @@ impl Plan {
         let index: HashMap<&str, usize> = parts.iter().enumerate().map(|(i, (t, ..))| (t.name.as_str(), i)).collect();
         for (table, _, inputs) in &parts {
             for input in inputs {
-                check_input(recipe, table, input, |name| index.get(name).map(|&i| parts[i].1.output()))?;
+                check_input(recipe, table, input, |name| index.get(name).map(|&i| &*parts[i].1))?;
             }
         }
         let order = running_order(recipe, &parts.iter().map(|(.., inputs)| inputs.as_slice()).collect::<Vec<_>>())?;
@@ -100,19 +114,32 @@ impl Plan {
 }
 
 impl Planned {
-    /// Opens the inputs: other stages' folders, or datasets of the user's.
-    pub(super) fn open_inputs(&self, plan: &Plan, recipe: &Recipe) -> Result<BTreeMap<String, Dataset>> {
-        let mut datasets = BTreeMap::new();
+    /// Opens the inputs: other stages' folders, or datasets and models of the user's.
+    pub(super) fn open_inputs(&self, plan: &Plan, recipe: &Recipe) -> Result<Opened> {
+        let mut opened = Opened::default();
         for input in &self.inputs {
-            let location = match plan.find(&input.of) {
-                Some(stage) => stage.folder.clone(),
+            let stage = plan.find(&input.of).map(|stage| stage.folder.clone());
+            let location = match &stage {
+                Some(folder) => folder.clone(),
                 None => Location::parse(&recipe.resolve(&input.of))?,
             };
-            let dataset = Dataset::open(&location)
-                .map_err(|e| e.context(format!("the input `{}` of `{}`", input.key, self.name)))?;
-            datasets.insert(input.key.clone(), dataset);
+            let context = |e: Error| e.context(format!("the input `{}` of `{}`", input.key, self.name));
+            // A folder without a manifest is unfinished, whatever shards it has by now.
+            let manifest = Manifest::load(&location)?;
+            if stage.is_some() && manifest.is_none() {
+                let error = Error::new(format!("the stage `{}` is not finished", input.of)).in_file(&location);
+                return Err(context(error.hint("run the recipe without `--only`, or that stage first")));
+            }
+            if let Wants::Dataset(_) = input.wants {
+                let dataset = Dataset::open(&location).map_err(context)?;
+                opened.datasets.insert(input.key.clone(), dataset);
+                continue;
+            }
+            let model = if stage.is_some() && input.wants == Wants::Model { location.join(MODEL) } else { location };
+            opened.digests.extend(manifest.map(|manifest| (input.key.clone(), manifest.digest())));
+            opened.folders.insert(input.key.clone(), model);
         }
-        Ok(datasets)
+        Ok(opened)
     }
 
     /// Digests of the files that the stage reads beside its inputs.
@@ -125,15 +152,17 @@ impl Planned {
     }
 
     /// What the output depends on, as one BLAKE3 in hex.
-    pub(super) fn fingerprint(
-        &self,
-        recipe: &Recipe,
-        digests: &Digests,
-        inputs: &BTreeMap<String, Dataset>,
-    ) -> Result<String> {
-        let materials = self.materials(recipe, digests)?;
-        let mut input_digests = BTreeMap::new();
-        for (key, dataset) in inputs {
+    pub(super) fn fingerprint(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<String> {
+        let mut materials = self.materials(recipe, digests)?;
+        let mut input_digests = inputs.digests.clone();
+        for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {
+            let mut hasher = blake3::Hasher::new();
+            for file in stage::model_files(std::path::Path::new(&folder.to_string())) {
+                hasher.update(digests.of_path(&file)?.as_bytes());
+            }
+            input_digests.insert(key.clone(), hasher.finalize().to_hex().to_string());
+        }
+        for (key, dataset) in &inputs.datasets {
             let digest = match dataset.manifest() {
                 Some(manifest) => manifest.digest(),
                 None => {
@@ -147,11 +176,15 @@ impl Planned {
             input_digests.insert(key.clone(), digest);
         }
         let mut config = self.table.config.to_json();
-        // Input names are not part of what the bytes depend on: their digests are.
-        for input in &self.inputs {
-            if let Some(map) = config.as_object_mut() {
-                map.shift_remove(&input.key);
-            }
+        // Names of inputs and paths of files are not what the bytes depend on: digests of both are.
+        let inputs = self.inputs.iter().map(|input| input.key.as_str());
+        for key in inputs.chain(self.stage.paths().iter().copied()) {
+            remove(&mut config, key);
+        }
+        // Devices round differently; what the CPU made keeps the fingerprint that it always had.
+        if recipe.device != Device::Cpu && (self.stage.writes_model() || self.kind == "generate" || self.kind == "eval")
+        {
+            materials.push(("device".to_owned(), recipe.device.to_string()));
         }
         let all = serde_json::json!({
             "format": Manifest::FORMAT,
@@ -167,6 +200,20 @@ impl Planned {
     }
 }
 
+/// Removes a dotted key from a table; a number is an item of a list, `*` every one of them.
+fn remove(value: &mut serde_json::Value, key: &str) {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    match (value, rest) {
+        (serde_json::Value::Object(map), None) => drop(map.shift_remove(first)),
+        (serde_json::Value::Object(map), Some(rest)) => map.get_mut(first).into_iter().for_each(|v| remove(v, rest)),
+        (serde_json::Value::Array(items), Some(rest)) => {
+            let of_item = |i: &usize| first == "*" || first.parse() == Ok(*i);
+            items.iter_mut().enumerate().filter(|(i, _)| of_item(i)).for_each(|(_, item)| remove(item, rest));
+        }
+        _ => {}
+    }
+}
+
 fn locate(table: &StageTable, key: &str, error: Error) -> Error {
     match table.config.get(key) {
         Some(node) => node.origin.locate(error),
@@ -174,28 +221,45 @@ fn locate(table: &StageTable, key: &str, error: Error) -> Error {
     }
 }
 
-fn check_input(
+fn check_input<'s>(
     recipe: &Recipe,
     table: &StageTable,
     input: &Input,
-    output_of: impl Fn(&str) -> Option<Option<crate::schema::DatasetKind>>,
+    stage_of: impl Fn(&str) -> Option<&'s dyn Stage>,
 ) -> Result<()> {
-    match output_of(&input.of) {
-        Some(output) => match (output, input.kind) {
-            (Some(output), Some(wanted)) if output != wanted => {
-                let message = format!("`{}` must be {wanted}, but the stage `{}` writes {output}", input.key, input.of);
-                Err(locate(table, &input.key, Error::usage(message)))
+    match stage_of(&input.of) {
+        Some(stage) => {
+            let writes = match (stage.output(), stage.writes_model()) {
+                (Some(kind), _) => kind.to_string(),
+                (None, true) => "a model".to_owned(),
+                (None, false) => "figures".to_owned(),
+            };
+            let wanted = match input.wants {
+                Wants::Dataset(Some(kind)) => (stage.output() != Some(kind)).then(|| kind.to_string()),
+                Wants::Dataset(None) => stage.output().is_none().then(|| "a dataset".to_owned()),
+                Wants::Model => (!stage.writes_model()).then(|| "a model".to_owned()),
+                Wants::Figures => None,
+            };
+            match wanted {
+                None => Ok(()),
+                Some(wanted) => {
+                    let message =
+                        format!("`{}` must be {wanted}, but the stage `{}` writes {writes}", input.key, input.of);
+                    Err(locate(table, &input.key, Error::usage(message)))
+                }
             }
-            _ => Ok(()),
-        },
+        }
         None => {
             let path = recipe.resolve(&input.of);
             if Location::parse(&path)?.exists()? {
                 return Ok(());
             }
             let message = format!(
-                "`{}` of the stage `{}` is neither a stage nor a dataset: `{}`",
-                input.key, table.name, input.of
+                "`{}` of the stage `{}` is neither a stage nor a {}: `{}`",
+                input.key,
+                table.name,
+                if input.wants == Wants::Model { "model's folder" } else { "dataset" },
+                input.of
             );
             let names: Vec<&str> = recipe.stages.iter().map(|s| s.name.as_str()).collect();
             let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &input.of));

@@ -404,13 +404,17 @@ pub fn prompt_row(cell: &Cell, source: &str, draw: u64, problem: Problem) -> Pro
         problem.verification.as_deref().unwrap_or_default().as_bytes(),
         domain.as_bytes(),
     ]);
-    let extra = json!({
+    let mut extra = json!({
         "generator": cell.generator.name,
         "level": cell.level,
         "draw": draw,
         "key": problem.key,
         "answer": problem.answer,
     });
+    if let Some(pair) = super::preference(&problem) {
+        extra["rejected"] = pair.rejected.into();
+        extra["preference"] = pair.kind.as_str().into();
+    }
     Prompt {
         prompt_id,
         messages: vec![Message { role: Role::User, content: problem.question }],

@@ -31,6 +31,16 @@ pub enum PreferenceKind {
     Harmless,
 }
 
+impl PreferenceKind {
+    /// `helpful` or `harmless`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PreferenceKind::Helpful => "helpful",
+            PreferenceKind::Harmless => "harmless",
+        }
+    }
+}
+
 /// Two replies to one question, the better one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair<'a> {

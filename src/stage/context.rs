@@ -1,10 +1,12 @@
 //! What a stage is given to work with: its inputs, its folder, and shards that survive a kill.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Outcome;
+use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::store::{Dataset, Journal, Location};
 
@@ -28,6 +30,8 @@ pub struct StageContext<'a> {
     pub run_folder: &'a Location,
     /// The run's seed.
     pub seed: u64,
+    /// Where models run.
+    pub device: Device,
     /// Rows of a shard, where the stage has the choice.
     pub shard_rows: usize,
     /// Threads for independent shards.
@@ -38,16 +42,41 @@ pub struct StageContext<'a> {
     /// Set by Ctrl-C: finish what is in hand, commit it, and return [`Error::interrupted`].
     pub stop: &'a AtomicBool,
     pub(crate) inputs: BTreeMap<String, Dataset>,
+    /// Folders of models and of stages whose figures are read, by key.
+    pub(crate) folders: BTreeMap<String, Location>,
     pub(crate) resolve: &'a (dyn Fn(&str) -> String + Sync),
     pub(crate) journal: Mutex<Journal>,
     /// Shards that an earlier run (or another machine) finished.
     pub(crate) done: BTreeMap<usize, Outcome>,
 }
 
+fn local<'a>(folder: &'a Location, what: &str) -> Result<&'a Path> {
+    folder.as_local().ok_or_else(|| {
+        Error::usage(format!("{what} in a local folder, and this is none"))
+            .in_file(folder)
+            .hint("run in a local folder with `--out`; datasets may stay where they are")
+    })
+}
+
 impl StageContext<'_> {
     /// An input by its key.
     pub fn input(&self, key: &str) -> Result<&Dataset> {
         self.inputs.get(key).ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))
+    }
+
+    /// The folder of a model or of a stage with figures, by its key.
+    pub fn input_folder(&self, key: &str) -> Result<&Path> {
+        let folder = self.folders.get(key);
+        let folder = folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
+        local(folder, "a model is read")
+    }
+
+    /// The stage's own folder as a path, for what cannot be written to an object store.
+    ///
+    /// # Errors
+    /// A run in an object store.
+    pub fn local_folder(&self) -> Result<&Path> {
+        local(self.folder, "a model is trained")
     }
 
     /// Makes a path of the recipe absolute.
@@ -74,6 +103,11 @@ impl StageContext<'_> {
     pub fn finish_shard(&self, shard: usize, outcome: &Outcome) -> Result<()> {
         let record = serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data");
         self.journal.lock().expect("no holder of the journal panics").append(&record)
+    }
+
+    /// Makes sure that every finished shard recorded so far outlives a power cut.
+    pub(super) fn sync_journal(&self) -> Result<()> {
+        self.journal.lock().expect("no holder of the journal panics").sync()
     }
 
     /// Makes `total` independent shards, in parallel, skipping those already there.
@@ -126,7 +160,10 @@ impl StageContext<'_> {
     /// This machine's shards are done, others' are not.
     pub(super) fn waits_for_others(&self, total: usize) -> Error {
         let (index, of) = self.part.unwrap_or((0, 1));
-        Error::new(format!("the stage `{}` is done for part {index}/{of} of its {total} shards", self.name))
-            .hint("when every part has run, run the recipe once more without `--shard`, or with any of them")
+        let missing = (0..total).filter(|&shard| !self.is_mine(shard) && !self.done.contains_key(&shard)).count();
+        Error::waiting(format!(
+            "part {index}/{of} of the stage `{}` is done; {missing} of its {total} shards are other parts' and not there yet",
+            self.name
+        ))
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grouped::{WholeGroups, boundaries};
-use super::{Input, Outcome, Stage, StageContext};
+use super::{Input, Outcome, Stage, StageContext, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
 use crate::store::{Lookup, Shard, ShardInfo};
@@ -50,7 +50,7 @@ pub enum ExportFormat {
 
 impl Stage for ExportConfig {
     fn inputs(&self) -> Vec<Input> {
-        let mut inputs = vec![Input { key: "input".to_owned(), of: self.input.clone(), kind: None }];
+        let mut inputs = vec![Input { key: "input".to_owned(), of: self.input.clone(), wants: Wants::Dataset(None) }];
         inputs.extend(self.prompts.iter().map(|of| Input::new("prompts", of, DatasetKind::Prompts)));
         inputs
     }

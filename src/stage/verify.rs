@@ -42,13 +42,6 @@ const PROMPT_COLUMNS: &[&str] = &["prompt_id", "messages", "gold", "verification
 const COMPLETION_COLUMNS: &[&str] =
     &["prompt_id", "sample_index", "completion_id", "text", "finish_reason", "completion_tokens", "label"];
 
-impl VerifyConfig {
-    fn rules_path(&self, resolve: &dyn Fn(&str) -> String) -> String {
-        let path = resolve(&self.rules);
-        if std::path::Path::new(&path).exists() { path } else { self.rules.clone() }
-    }
-}
-
 impl Stage for VerifyConfig {
     fn inputs(&self) -> Vec<Input> {
         vec![
@@ -62,8 +55,12 @@ impl Stage for VerifyConfig {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&self.rules_path(cx.resolve))?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.resolve))?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["rules"]
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -71,7 +68,7 @@ impl Stage for VerifyConfig {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let rules = RuleSet::load(&self.rules_path(&|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, &|path| cx.resolve(path)))?;
         let completions = cx.input("completions")?;
         let prompts = PromptTable::build(cx)?;
         cx.progress.start(completions.rows()?, "completions");

@@ -64,6 +64,11 @@ pub trait Observer {
         Ok(None)
     }
 
+    /// Asked after every update: `true` ends the run after a checkpoint, with [`Error::interrupted`].
+    fn stopping(&self) -> bool {
+        false
+    }
+
     /// Adds to a checkpoint before it is committed: tokenizer files beside the weights in
     /// `dir/model`, a dataset's position. What is written here is covered by the manifest too.
     ///
@@ -133,13 +138,17 @@ pub fn run<B: Backend>(
         for metrics in &steps {
             observer.on_step(metrics)?;
         }
+        let stopping = !last && observer.stopping();
         if let Some(checkpoints) = checkpoints
-            && due(cadence.checkpoint_every)
+            && (stopping || due(cadence.checkpoint_every))
         {
             checkpoints.commit(after, evaluation, |dir| {
                 trainer.write(dir)?;
                 observer.on_checkpoint(dir, after)
             })?;
+        }
+        if stopping {
+            return Err(Error::interrupted());
         }
     }
     Ok(())

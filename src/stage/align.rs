@@ -1,0 +1,248 @@
+//! `align`: preference optimisation (DPO, IPO), plain or worst group first.
+//!
+//! The group-robust objective (arXiv 2405.20304) weighs groups of pairs by their losses. With
+//! `held_out` pairs, the stage measures each group's loss and accuracy at the end, against the
+//! same reference, and leaves them in `groups.parquet` and among its figures.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
+use serde::Deserialize;
+
+use super::training::{CheckpointConfig, NewModel, Policy, PolicyConfig, Session, reply_tokens, write_table};
+use super::{FIGURES, Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
+use crate::error::{Error, Result};
+use crate::model::{Model, Tokenizer};
+use crate::recipe::StageTable;
+use crate::schema::{DatasetKind, Preference as PreferenceRow};
+use crate::store::Dataset;
+use crate::train::objective::{LossInputs, Preference};
+use crate::train::{Group, Pair, PreferenceTrainer, PreferenceTrainerConfig, Sequence, pack};
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlignTable {
+    /// A stage that trains a model, or a model's folder.
+    model: Option<String>,
+    /// A model from scratch instead.
+    init: Option<NewModel>,
+    /// What log-ratios are measured against; the model as it was at the start if absent.
+    reference: Option<String>,
+    #[serde(default = "default_preferences")]
+    preferences: String,
+    /// Pairs to measure loss and accuracy on, group by group, at the end.
+    held_out: Option<String>,
+    #[serde(default)]
+    training: PreferenceTrainerConfig,
+    #[serde(default)]
+    checkpoints: CheckpointConfig,
+}
+
+fn default_preferences() -> String {
+    "preferences".to_owned()
+}
+
+const REFERENCE: &str = "reference";
+
+/// The stage.
+pub struct AlignStage {
+    table: AlignTable,
+    policy: PolicyConfig,
+}
+
+impl AlignStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// No model or two, an unknown key, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let read: AlignTable = table.config.read()?;
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
+        Ok(AlignStage { table: read, policy })
+    }
+
+    fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Model<B>> {
+        match &self.table.reference {
+            Some(_) => Model::load_on(backend, cx.input_folder(REFERENCE)?),
+            None => self.policy.reference(cx, backend),
+        }
+    }
+}
+
+impl Stage for AlignStage {
+    fn inputs(&self) -> Vec<Input> {
+        let table = &self.table;
+        let mut inputs: Vec<Input> = self.policy.inputs().collect();
+        inputs.push(Input::new("preferences", &table.preferences, DatasetKind::Preferences));
+        inputs.extend(table.reference.iter().map(|of| Input::model(REFERENCE, of)));
+        inputs.extend(table.held_out.iter().map(|of| Input::new("held_out", of, DatasetKind::Preferences)));
+        inputs
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        None
+    }
+
+    fn writes_model(&self) -> bool {
+        true
+    }
+
+    fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        super::training_materials(cx, &self.policy, None)
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        match cx.device.open()? {
+            Opened::Cpu(backend) => self.train(cx, backend),
+            Opened::Cuda(backend) => self.train(cx, backend),
+        }
+    }
+}
+
+impl AlignStage {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
+        let Pairs { pairs, groups } = Pairs::read(cx.input("preferences")?, &policy.tokenizer)?;
+        let mut config = self.table.training.clone();
+        config.seed = super::training_seed(config.seed, cx);
+        let objective = Preference::new(config.objective.clone())?;
+        let count = pairs.len() as u64;
+        let reference = self.reference(cx, backend.clone())?;
+        let mut trainer = PreferenceTrainer::new(policy.model.clone(), reference, pairs, groups, config)?;
+        let mut outcome = Session::new(cx, &policy, self.table.checkpoints, None).train(&mut trainer)?.outcome;
+        outcome.count("pairs", count);
+        if self.table.held_out.is_some() {
+            let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective)?;
+            report(cx, &measured, &mut outcome)?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Tokenised pairs and the groups they fall into, by name.
+struct Pairs {
+    pairs: Vec<Pair>,
+    groups: Vec<Group>,
+}
+
+impl Pairs {
+    /// Reads all pairs into memory: 4 bytes a token.
+    fn read(dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Self> {
+        let mut named: Vec<(String, Pair)> = Vec::new();
+        for (index, row) in dataset.rows_of::<PreferenceRow>().enumerate() {
+            let row = row?;
+            let at = |e: Error| e.at_row(index as u64).in_file(dataset.location());
+            let shown = tokenizer.render(&row.messages, true).map_err(at)?;
+            let (prompt, chosen) = reply_tokens(tokenizer, &shown, &row.chosen).map_err(at)?;
+            let (_, rejected) = reply_tokens(tokenizer, &shown, &row.rejected).map_err(at)?;
+            named.push((row.group, Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 }));
+        }
+        let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
+        for (group, _) in &named {
+            *sizes.entry(group.clone()).or_default() += 1;
+        }
+        let groups: Vec<Group> = sizes.into_iter().map(|(name, pairs)| Group { name, pairs }).collect();
+        let index = |name: &str| groups.binary_search_by(|g| g.name.as_str().cmp(name));
+        let pairs = named.into_iter().map(|(group, pair)| {
+            let group = index(&group).expect("every group was counted");
+            Pair { group, ..pair }
+        });
+        Ok(Pairs { pairs: pairs.collect(), groups })
+    }
+}
+
+/// One group of held-out pairs.
+struct Measured {
+    group: String,
+    pairs: u64,
+    /// Mean loss of a pair.
+    loss: f64,
+    /// Share of pairs ranked rightly relative to the reference.
+    accuracy: f64,
+}
+
+/// Pairs scored together: bounds memory, changes nothing.
+const PAIRS_AT_ONCE: usize = 256;
+const TOKENS_AT_ONCE: usize = 16_384;
+
+fn measure<B: Backend>(
+    cx: &StageContext<'_>,
+    policy: &Policy<B>,
+    reference: &Model<B>,
+    objective: &Preference,
+) -> Result<Vec<Measured>> {
+    let Pairs { pairs, groups } = Pairs::read(cx.input("held_out")?, &policy.tokenizer)?;
+    let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
+    let mut work = model.workspace();
+    let context = model.config().context;
+    let mut sums = vec![(0u64, 0.0, 0.0); groups.len()];
+    for chunk in pairs.chunks(PAIRS_AT_ONCE) {
+        cx.check_stop()?;
+        let sides = |p: &Pair| [&p.chosen, &p.rejected].map(|side| Sequence::completion(&p.prompt, side));
+        let usable: Vec<(&Pair, [Sequence; 2])> = chunk
+            .iter()
+            .map(|pair| (pair, sides(pair)))
+            .filter(|(_, sides)| sides.iter().all(|s| s.is_usable(context)))
+            .collect();
+        let sequences: Vec<&Sequence> = usable.iter().flat_map(|(_, sides)| sides).collect();
+        for micro in pack(&sequences, 2, TOKENS_AT_ONCE) {
+            let ours = model.forward(&mut work, &micro.batch)?.logprobs;
+            let theirs = reference.forward(&mut work, &micro.batch)?.logprobs;
+            let weights = vec![1.0; micro.sequences.len()];
+            let losses = objective.pairs(&LossInputs {
+                offsets: &micro.offsets,
+                weights: &weights,
+                logprobs: &ours,
+                reference_logprobs: Some(&theirs),
+                ..LossInputs::default()
+            })?;
+            for (loss, sequence) in losses.iter().zip(micro.sequences.iter().step_by(2)) {
+                let sum = &mut sums[usable[sequence / 2].0.group];
+                sum.0 += 1;
+                sum.1 += loss.loss;
+                sum.2 += f64::from(u8::from(loss.margin > 0.0));
+            }
+        }
+    }
+    let measured = groups.into_iter().zip(sums).filter(|(_, (pairs, ..))| *pairs > 0);
+    Ok(measured
+        .map(|(group, (pairs, loss, right))| Measured {
+            group: group.name,
+            pairs,
+            loss: loss / pairs as f64,
+            accuracy: right / pairs as f64,
+        })
+        .collect())
+}
+
+fn report(cx: &StageContext<'_>, measured: &[Measured], outcome: &mut Outcome) -> Result<()> {
+    let numbers =
+        |of: fn(&Measured) -> f64| Arc::new(Float64Array::from_iter_values(measured.iter().map(of))) as ArrayRef;
+    let columns: Vec<(String, ArrayRef)> = vec![
+        ("group".to_owned(), Arc::new(StringArray::from_iter_values(measured.iter().map(|m| &m.group)))),
+        ("pairs".to_owned(), Arc::new(UInt64Array::from_iter_values(measured.iter().map(|m| m.pairs)))),
+        ("loss".to_owned(), numbers(|m| m.loss)),
+        ("accuracy".to_owned(), numbers(|m| m.accuracy)),
+    ];
+    write_table(&cx.local_folder()?.join("groups.parquet"), columns)?;
+    let Some(serde_json::Value::Object(figures)) = outcome.facts.get_mut(FIGURES) else { return Ok(()) };
+    let mut put = |name: String, value: f64| {
+        figures.insert(name, value.into());
+    };
+    for m in measured {
+        cx.progress.say(&format!("held out, {}: loss {:.3}, ranked rightly {:.3}", m.group, m.loss, m.accuracy));
+        put(format!("{}.loss", m.group), m.loss);
+        put(format!("{}.accuracy", m.group), m.accuracy);
+    }
+    if !measured.is_empty() {
+        let n = measured.len() as f64;
+        put("mean_group_loss".to_owned(), measured.iter().map(|m| m.loss).sum::<f64>() / n);
+        put("worst_group_loss".to_owned(), measured.iter().map(|m| m.loss).fold(f64::MIN, f64::max));
+        put("worst_group_accuracy".to_owned(), measured.iter().map(|m| m.accuracy).fold(f64::MAX, f64::min));
+    }
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! `eval`: how good models are on prompts: pass@1, pass@k, majority vote, by slice.
+//!
+//! pass@1 is the mean over k samples at the paper's temperature 0.6 and top-p 0.95
+//! (DeepSeek-R1, section 3). Every sample is kept as a groups dataset in `samples/MODEL/`.
+
+mod table;
+
+use std::sync::{Arc, RwLock};
+
+use serde::Deserialize;
+
+use super::judged::{Judged, group_rows, is_truncated, sample_and_judge};
+use super::{FIGURES, Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
+use crate::engine::local::{LocalEngine, Options as EngineOptions};
+use crate::engine::{Engine, Sampling};
+use crate::error::{Error, Result};
+use crate::eval::{Options, PromptResult, SampleResult, difficulty_band, summarise};
+use crate::model::{Model, Tokenizer};
+use crate::recipe::StageTable;
+use crate::rule::file::RuleSet;
+use crate::rule::math::{Equivalence, MathConfig, equivalent};
+use crate::schema::{DatasetKind, GroupRow, Outcome as Verdict, Prompt};
+use crate::store::{Manifest, ShardWriter, WriterOptions};
+use table::EvalRow;
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvalTable {
+    #[serde(default = "default_prompts")]
+    prompts: String,
+    /// Stages that train a model, or folders; `{ name = …, model = … }` to call one otherwise.
+    models: Vec<Entry>,
+    /// A rule file, or the name of a built-in one.
+    #[serde(default = "default_rules")]
+    rules: String,
+    /// Samples of each prompt.
+    #[serde(default = "default_samples")]
+    samples: u32,
+    /// The ks of pass@k.
+    #[serde(default)]
+    ks: Vec<u64>,
+    #[serde(default)]
+    sampling: Sampling,
+    /// What to tell apart beside the whole.
+    #[serde(default = "default_slices")]
+    slices: Vec<Slice>,
+    /// Whether the samples are kept.
+    #[serde(default = "yes")]
+    keep_samples: bool,
+}
+
+fn default_prompts() -> String {
+    "prompts".to_owned()
+}
+fn default_rules() -> String {
+    "r1".to_owned()
+}
+fn default_samples() -> u32 {
+    16
+}
+fn default_slices() -> Vec<Slice> {
+    vec![Slice::Domain, Slice::Language, Slice::Difficulty]
+}
+fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Model(String),
+    Named { name: String, model: String },
+}
+
+impl Entry {
+    fn name(&self) -> String {
+        match self {
+            Entry::Named { name, .. } => name.clone(),
+            Entry::Model(model) => super::model_name(std::path::Path::new(model)),
+        }
+    }
+
+    fn model(&self) -> &str {
+        match self {
+            Entry::Model(model) | Entry::Named { model, .. } => model,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Slice {
+    Domain,
+    Language,
+    Difficulty,
+}
+
+impl Slice {
+    fn of(self, prompt: &Prompt) -> String {
+        match self {
+            Slice::Domain => format!("domain={}", prompt.domain),
+            Slice::Language => format!("language={}", prompt.language),
+            Slice::Difficulty => format!("difficulty={}", difficulty_band(prompt.difficulty, 4)),
+        }
+    }
+}
+
+/// Folder of the samples within the stage's own.
+const SAMPLES: &str = "samples";
+/// Prompts asked at once: what an interrupted evaluation loses at most, of one model.
+const PROMPTS_AT_ONCE: usize = 512;
+/// Facts of one model's outcome that carry its table rows.
+const ROWS: &str = "evals";
+
+/// The stage.
+pub struct EvalStage(EvalTable);
+
+impl EvalStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// No model, two of one name, no samples, an unknown key, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let read: EvalTable = table.config.read()?;
+        let at = |e: Error| Err(table.origin.locate(e));
+        if read.models.is_empty() {
+            return at(Error::usage("`models` is empty").hint("name the stages that train, or folders of models"));
+        }
+        if read.samples == 0 {
+            return at(Error::usage("`samples` must be at least 1"));
+        }
+        let mut names: Vec<String> = read.models.iter().map(Entry::name).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let error = Error::usage(format!("two models are called `{}`", twice[0]));
+            return at(error.hint("call one otherwise: { name = \"…\", model = \"…\" }"));
+        }
+        Ok(EvalStage(read))
+    }
+
+    fn key(index: usize) -> String {
+        format!("models.{index}")
+    }
+
+    fn evaluate<B: Backend>(
+        &self,
+        cx: &StageContext<'_>,
+        backend: B,
+        index: usize,
+        rules: &RuleSet,
+        prompts: &[Prompt],
+    ) -> Result<Outcome> {
+        let name = self.0.models[index].name();
+        let folder = cx.input_folder(&Self::key(index))?;
+        let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
+        let tokenizer = Arc::new(Tokenizer::load(folder)?);
+        let engine = LocalEngine::new(model, tokenizer, &name, EngineOptions::default())?;
+        let info = engine.info();
+        let sampling = Arc::new(self.0.sampling.clone());
+        let sampling_json = serde_json::to_string(&self.0.sampling).expect("settings are plain data");
+        let target = cx.folder.join(SAMPLES).join(&name);
+        let mut writer = match self.0.keep_samples {
+            true => Some(ShardWriter::create(&target, 0, DatasetKind::Groups, WriterOptions::default())?),
+            false => None,
+        };
+        let mut judged: Vec<Vec<Brief>> = Vec::with_capacity(prompts.len());
+        for chunk in prompts.chunks(PROMPTS_AT_ONCE) {
+            cx.check_stop()?;
+            let asked: Vec<&Prompt> = chunk.iter().collect();
+            let samples = sample_and_judge(&engine, rules, &asked, self.0.samples, &sampling, cx.seed, 0)?;
+            for (prompt, samples) in chunk.iter().zip(samples) {
+                judged.push(samples.iter().map(Brief::of).collect());
+                if let Some(writer) = &mut writer {
+                    let rows: Vec<GroupRow> = group_rows(prompt, samples, &info, rules.digest(), &sampling_json, 0);
+                    writer.push_rows(&rows)?;
+                }
+                cx.progress.advance(u64::from(self.0.samples));
+            }
+        }
+        if let Some(writer) = writer {
+            let shard = writer.finish()?;
+            let kind = Some(DatasetKind::Groups);
+            Manifest::new(&name, "samples", kind, info.model_digest.clone(), vec![shard]).commit(&target)?;
+        }
+        let rows = self.rows(cx, &name, rules, prompts, &judged);
+        let mut outcome = Outcome::default();
+        outcome.count("samples", (prompts.len() * self.0.samples as usize) as u64);
+        outcome.facts.insert(format!("{ROWS}/{name}"), serde_json::to_value(&rows).expect("rows are plain data"));
+        let all = &rows[0];
+        cx.progress.say(&format!(
+            "{name}: pass@1 {:.3}, majority of {} {:.3}",
+            all.pass_at_1.unwrap_or(f64::NAN),
+            self.0.samples,
+            all.majority.unwrap_or(f64::NAN)
+        ));
+        Ok(outcome)
+    }
+
+    /// The whole first, then each slice.
+    fn rows(
+        &self,
+        cx: &StageContext<'_>,
+        name: &str,
+        rules: &RuleSet,
+        prompts: &[Prompt],
+        judged: &[Vec<Brief>],
+    ) -> Vec<EvalRow> {
+        let mut slices: Vec<(String, Vec<usize>)> = vec![("all".to_owned(), (0..prompts.len()).collect())];
+        for slice in &self.0.slices {
+            let mut found = std::collections::BTreeMap::<String, Vec<usize>>::new();
+            for (index, prompt) in prompts.iter().enumerate() {
+                found.entry(slice.of(prompt)).or_default().push(index);
+            }
+            slices.extend(found.into_iter().filter(|(_, members)| members.len() < prompts.len()));
+        }
+        let options = Options { ks: self.0.ks.clone(), seed: cx.seed, ..Options::default() };
+        let math = MathConfig::default();
+        let equal = |a: &str, b: &str| equivalent(a, b, &math) == Equivalence::Equal;
+        let results: Vec<PromptResult> = prompts
+            .iter()
+            .zip(judged)
+            .map(|(prompt, samples)| PromptResult {
+                domain: prompt.domain.clone(),
+                difficulty: prompt.difficulty,
+                samples: samples.iter().map(|s| s.result.clone()).collect(),
+            })
+            .collect();
+        let rows = slices.into_iter().map(|(slice, members)| {
+            let summary = summarise(members.iter().map(|&i| &results[i]), &options, equal);
+            let samples = || members.iter().flat_map(|&i| &judged[i]);
+            let scores = rules.rules().map(|(rule, _)| {
+                let scores: Vec<f64> = samples().filter_map(|s| s.scores.iter().find(|(r, _)| r == rule)?.1).collect();
+                (rule.to_owned(), mean(&scores))
+            });
+            let tokens: Vec<f64> = samples().filter_map(|s| s.tokens.map(f64::from)).collect();
+            EvalRow {
+                model: name.to_owned(),
+                slice,
+                prompts: summary.prompts,
+                samples: u64::from(self.0.samples),
+                pass_at_1: summary.pass_at_1.map(|i| i.mean),
+                pass_at_1_low: summary.pass_at_1.map(|i| i.low),
+                pass_at_1_high: summary.pass_at_1.map(|i| i.high),
+                pass_at_k: summary.pass_at_k.iter().map(|(k, _, i)| (*k, i.map(|i| i.mean))).collect(),
+                majority: summary.majority.map(|i| i.mean),
+                majority_low: summary.majority.map(|i| i.low),
+                majority_high: summary.majority.map(|i| i.high),
+                truncated: summary.truncated as f64 / summary.samples.max(1) as f64,
+                undecided: summary.undecided as f64 / summary.samples.max(1) as f64,
+                mean_tokens: mean(&tokens),
+                scores: scores.collect(),
+            }
+        });
+        rows.collect()
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// What the figures need of one sample.
+struct Brief {
+    result: SampleResult,
+    scores: Vec<(String, Option<f64>)>,
+    tokens: Option<u32>,
+}
+
+impl Brief {
+    fn of(judged: &Judged) -> Self {
+        let judgement = &judged.judgement;
+        // The deciding rule's finding: the first that extracted an answer.
+        let answer = judgement.scores.iter().find_map(|score| {
+            let evidence: serde_json::Value = serde_json::from_str(score.evidence.as_deref()?).ok()?;
+            let found = evidence.get("extracted").or_else(|| evidence.get("picked"))?;
+            found.as_str().map(str::to_owned)
+        });
+        let correct = match judgement.outcome {
+            Verdict::Correct => Some(true),
+            Verdict::Wrong => Some(false),
+            Verdict::CannotTell => None,
+        };
+        Brief {
+            result: SampleResult { answer, correct, truncated: is_truncated(&judged.generated) },
+            scores: judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
+            tokens: judged.generated.completion_tokens,
+        }
+    }
+}
+
+impl Stage for EvalStage {
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = vec![Input::new("prompts", &self.0.prompts, DatasetKind::Prompts)];
+        let models = self.0.models.iter().enumerate();
+        inputs.extend(models.map(|(index, entry)| Input::model(Self::key(index), entry.model())));
+        inputs
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        None
+    }
+
+    fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        let rules = RuleSet::load(&super::rules_path(&self.0.rules, cx.resolve))?;
+        Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let rules = RuleSet::load(&super::rules_path(&self.0.rules, &|path| cx.resolve(path)))?;
+        rules.ensure_ready()?;
+        let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
+        if prompts.is_empty() {
+            return Err(Error::new("there are no prompts to evaluate on").in_file(cx.input("prompts")?.location()));
+        }
+        let models = self.0.models.len();
+        cx.progress.start((models * prompts.len()) as u64 * u64::from(self.0.samples), "samples");
+        let mut sum = Outcome::default();
+        for index in 0..models {
+            // One model at a time: each takes all cores.
+            let outcome = match cx.finished(index) {
+                Some(outcome) => outcome.clone(),
+                None => {
+                    let outcome = match cx.device.open()? {
+                        Opened::Cpu(backend) => self.evaluate(cx, backend, index, &rules, &prompts)?,
+                        Opened::Cuda(backend) => self.evaluate(cx, backend, index, &rules, &prompts)?,
+                    };
+                    cx.finish_shard(index, &outcome)?;
+                    outcome
+                }
+            };
+            sum.absorb(outcome);
+        }
+        let mut rows: Vec<EvalRow> = Vec::new();
+        for entry in &self.0.models {
+            let fact = sum.facts.remove(&format!("{ROWS}/{}", entry.name())).unwrap_or_default();
+            let read: Vec<EvalRow> = serde_json::from_value(fact)
+                .map_err(|e| Error::new("the journal's figures cannot be read").caused_by(e))?;
+            rows.extend(read);
+        }
+        table::write(cx.local_folder()?, &rows)?;
+        sum.facts.insert(FIGURES.to_owned(), table::figures(&rows).into());
+        sum.facts.insert("rules".to_owned(), rules.name().into());
+        sum.facts.insert("rules_digest".to_owned(), rules.digest().into());
+        Ok(sum)
+    }
+}

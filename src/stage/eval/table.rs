@@ -1,0 +1,90 @@
+//! `evals.parquet`: a row for each model and slice; and the figures that claims refer to.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::stage::training::write_table;
+
+/// The figures of one model on one slice of the prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalRow {
+    pub model: String,
+    /// `all`, or `domain=…`, `language=…`, `difficulty=…`.
+    pub slice: String,
+    pub prompts: u64,
+    /// Samples of each prompt.
+    pub samples: u64,
+    /// Mean over prompts of the share of correct samples, with its 95% bootstrap interval.
+    pub pass_at_1: Option<f64>,
+    pub pass_at_1_low: Option<f64>,
+    pub pass_at_1_high: Option<f64>,
+    /// (k, unbiased pass@k).
+    pub pass_at_k: Vec<(u64, Option<f64>)>,
+    /// Share of prompts whose majority answer is correct (cons@k, k = `samples`).
+    pub majority: Option<f64>,
+    pub majority_low: Option<f64>,
+    pub majority_high: Option<f64>,
+    /// Share of samples cut at the token limit.
+    pub truncated: f64,
+    /// Share of samples that the rules could not judge.
+    pub undecided: f64,
+    pub mean_tokens: Option<f64>,
+    /// Each rule's mean score.
+    pub scores: Vec<(String, Option<f64>)>,
+}
+
+/// Writes the table into the stage's folder.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write(folder: &Path, rows: &[EvalRow]) -> Result<()> {
+    let text = |of: fn(&EvalRow) -> &str| Arc::new(StringArray::from_iter_values(rows.iter().map(of))) as ArrayRef;
+    let count = |of: fn(&EvalRow) -> u64| Arc::new(UInt64Array::from_iter_values(rows.iter().map(of))) as ArrayRef;
+    let number = |values: Vec<Option<f64>>| Arc::new(Float64Array::from(values)) as ArrayRef;
+    let each = |of: fn(&EvalRow) -> Option<f64>| number(rows.iter().map(of).collect());
+    let mut columns = vec![
+        ("model".to_owned(), text(|r| &r.model)),
+        ("slice".to_owned(), text(|r| &r.slice)),
+        ("prompts".to_owned(), count(|r| r.prompts)),
+        ("samples".to_owned(), count(|r| r.samples)),
+        ("pass_at_1".to_owned(), each(|r| r.pass_at_1)),
+        ("pass_at_1_low".to_owned(), each(|r| r.pass_at_1_low)),
+        ("pass_at_1_high".to_owned(), each(|r| r.pass_at_1_high)),
+    ];
+    for (index, (k, _)) in rows.first().map_or(&[][..], |r| &r.pass_at_k).iter().enumerate() {
+        columns.push((format!("pass_at_{k}"), number(rows.iter().map(|r| r.pass_at_k[index].1).collect())));
+    }
+    columns.extend([
+        ("cons_at_k".to_owned(), each(|r| r.majority)),
+        ("cons_at_k_low".to_owned(), each(|r| r.majority_low)),
+        ("cons_at_k_high".to_owned(), each(|r| r.majority_high)),
+        ("truncated".to_owned(), each(|r| Some(r.truncated))),
+        ("undecided".to_owned(), each(|r| Some(r.undecided))),
+        ("mean_tokens".to_owned(), each(|r| r.mean_tokens)),
+    ]);
+    for (index, (rule, _)) in rows.first().map_or(&[][..], |r| &r.scores).iter().enumerate() {
+        columns.push((format!("score/{rule}"), number(rows.iter().map(|r| r.scores[index].1).collect())));
+    }
+    write_table(&folder.join("evals.parquet"), columns)
+}
+
+/// Figures of the whole of each model: `MODEL.pass_at_1`, `MODEL.cons_at_k`, `MODEL.RULE` …
+pub fn figures(rows: &[EvalRow]) -> serde_json::Map<String, serde_json::Value> {
+    let mut figures = serde_json::Map::new();
+    for row in rows.iter().filter(|r| r.slice == "all") {
+        let mut put = |name: &str, value: Option<f64>| {
+            figures.extend(value.map(|value| (format!("{}.{name}", row.model), value.into())));
+        };
+        put("pass_at_1", row.pass_at_1);
+        put("cons_at_k", row.majority);
+        row.pass_at_k.iter().for_each(|(k, value)| put(&format!("pass_at_{k}"), *value));
+        put("truncated", Some(row.truncated));
+        put("mean_tokens", row.mean_tokens);
+        row.scores.iter().for_each(|(rule, value)| put(rule, *value));
+    }
+    figures
+}

@@ -1,0 +1,195 @@
+//! `grpo`: reinforcement learning on rule rewards, on policy or on stored groups.
+//!
+//! On policy, each step asks the policy for the groups of some prompts, judges them by the rule
+//! file, and keeps every rollout as a groups dataset in `rollouts/`. With `groups = "…"` the
+//! same trainer takes groups that were sampled and scored before.
+
+mod offline;
+mod on_policy;
+mod sampler;
+
+use std::sync::{Arc, Mutex};
+
+use serde::Deserialize;
+
+use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
+use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
+use crate::engine::Sampling;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::recipe::StageTable;
+use crate::rule::file::RuleSet;
+use crate::schema::DatasetKind;
+use crate::store::Manifest;
+use crate::train::objective::{Grpo, Objective};
+use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
+use on_policy::{OnPolicy, Rollouts};
+use sampler::SamplerConfig;
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrpoTable {
+    /// A stage that trains a model, or a model's folder.
+    model: Option<String>,
+    /// A model from scratch instead.
+    init: Option<super::training::NewModel>,
+    /// What the KL penalty is measured against; the model as it was at the start if absent.
+    reference: Option<String>,
+    /// Prompts to ask the policy.
+    prompts: Option<String>,
+    /// Groups that were sampled and scored before, instead of prompts.
+    groups: Option<String>,
+    /// A rule file, or the name of a built-in one. Stored groups have their rewards already.
+    #[serde(default = "default_rules")]
+    rules: String,
+    /// G: completions of each prompt.
+    #[serde(default = "default_group_size")]
+    group_size: u32,
+    /// How rollouts are drawn.
+    #[serde(default = "default_sampling")]
+    sampling: Sampling,
+    /// Prompts to measure accuracy on while training.
+    held_out: Option<String>,
+    #[serde(default)]
+    evaluate: HeldOutConfig,
+    #[serde(default)]
+    training: GrpoTrainerConfig,
+    #[serde(default)]
+    checkpoints: CheckpointConfig,
+}
+
+fn default_rules() -> String {
+    "r1".to_owned()
+}
+fn default_group_size() -> u32 {
+    16
+}
+/// The paper's: temperature 1, nothing cut off, so that the sampler's distribution is the policy's.
+fn default_sampling() -> Sampling {
+    Sampling { temperature: 1.0, top_p: 1.0, ..Sampling::default() }
+}
+
+/// Folder of the rollouts within the stage's own.
+const ROLLOUTS: &str = "rollouts";
+const REFERENCE: &str = "reference";
+
+/// The stage.
+pub struct GrpoStage {
+    table: GrpoTable,
+    policy: PolicyConfig,
+    sampler: SamplerConfig,
+}
+
+impl GrpoStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// No model or two, neither prompts nor groups or both, an unknown key, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let mut node = table.config.clone();
+        let sampler = SamplerConfig::read(table, node.remove("engine"))?;
+        let read: GrpoTable = node.read()?;
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let at = |e: Error| table.origin.locate(e);
+        policy.validate(&table.name).map_err(at)?;
+        if read.prompts.is_some() == read.groups.is_some() {
+            let error = Error::usage(format!("the stage `{}` needs either `prompts` or `groups`", table.name));
+            return Err(at(error.hint("`prompts` trains on policy, `groups` on what was sampled and scored before")));
+        }
+        if read.group_size < 2 {
+            return Err(at(Error::usage("`group_size` must be at least 2: an advantage compares completions")));
+        }
+        read.training.validate().map_err(at)?;
+        Ok(GrpoStage { table: read, policy, sampler })
+    }
+
+    fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Option<Model<B>>> {
+        if !Grpo::new(self.table.training.objective.clone())?.needs_reference() {
+            return Ok(None);
+        }
+        Ok(Some(match &self.table.reference {
+            Some(_) => Model::load_on(backend, cx.input_folder(REFERENCE)?)?,
+            None => self.policy.reference(cx, backend)?,
+        }))
+    }
+
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
+        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
+        let held_out = held_out.transpose()?;
+        let mut config = self.table.training.clone();
+        config.seed = super::training_seed(config.seed, cx);
+        let reference = self.reference(cx, backend)?;
+        if self.table.prompts.is_some() {
+            return self.train_on_policy(cx, &policy, reference, config, held_out);
+        }
+        let groups = offline::read(cx.input("groups")?, &policy.tokenizer)?;
+        let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, Offline(groups), config)?;
+        Ok(Session::new(cx, &policy, self.table.checkpoints, held_out).train(&mut trainer)?.outcome)
+    }
+
+    fn train_on_policy<B: Backend>(
+        &self,
+        cx: &StageContext<'_>,
+        policy: &Policy<B>,
+        reference: Option<Model<B>>,
+        config: GrpoTrainerConfig,
+        held_out: Option<HeldOut<B>>,
+    ) -> Result<Outcome> {
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path)))?;
+        rules.ensure_ready()?;
+        let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
+        let rollouts = Arc::new(Mutex::new(Rollouts::new(cx.folder.join(ROLLOUTS), cx.shard_rows)));
+        let source = OnPolicy::new(cx, policy, rules, &self.table, &self.sampler, Arc::clone(&rollouts))?;
+        let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, source, config)?;
+        let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
+        let Trained { mut outcome, rollouts } = session.train(&mut trainer)?;
+        outcome.count("rollouts", rollouts.iter().map(|shard| shard.rows).sum());
+        outcome.facts.insert("rules".to_owned(), rules_name.into());
+        outcome.facts.insert("rules_digest".to_owned(), rules_digest.into());
+        let fingerprint = outcome.facts.get("model_digest").and_then(|d| d.as_str()).unwrap_or_default().to_owned();
+        let folder = cx.folder.join(ROLLOUTS);
+        Manifest::new(cx.name, "rollouts", Some(DatasetKind::Groups), fingerprint, rollouts).commit(&folder)?;
+        Ok(outcome)
+    }
+}
+
+impl Stage for GrpoStage {
+    fn inputs(&self) -> Vec<Input> {
+        let table = &self.table;
+        let mut inputs: Vec<Input> = self.policy.inputs().collect();
+        inputs.extend(table.prompts.iter().map(|of| Input::new("prompts", of, DatasetKind::Prompts)));
+        inputs.extend(table.groups.iter().map(|of| Input::new("groups", of, DatasetKind::Groups)));
+        inputs.extend(table.reference.iter().map(|of| Input::model(REFERENCE, of)));
+        inputs.extend(table.held_out.iter().map(|of| Input::new("held_out", of, DatasetKind::Prompts)));
+        inputs
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        None
+    }
+
+    fn writes_model(&self) -> bool {
+        true
+    }
+
+    fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        let table = &self.table;
+        let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules.as_str());
+        let mut materials = super::training_materials(cx, &self.policy, evaluation)?;
+        if table.prompts.is_some() {
+            let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve))?;
+            materials.push(("rules".to_owned(), rules.digest().to_owned()));
+        }
+        Ok(materials)
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        match cx.device.open()? {
+            Opened::Cpu(backend) => self.train(cx, backend),
+            Opened::Cuda(backend) => self.train(cx, backend),
+        }
+    }
+}

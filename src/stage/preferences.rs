@@ -1,0 +1,204 @@
+//! `preferences`: pairs of a better and a worse answer to one prompt.
+//!
+//! From `prompts` whose rows bring a worse answer along (`extra.rejected`, as the procedural
+//! general prompts do), or from `groups`: the best-rewarded completion against the worst.
+
+use serde::Deserialize;
+
+use super::grouped::{WholeGroups, boundaries};
+use super::{Input, Outcome, Stage, StageContext};
+use crate::error::{Error, Result};
+use crate::recipe::StageTable;
+use crate::schema::{DatasetKind, GroupRow, Preference, Prompt, Row};
+use crate::store::{Lookup, ShardWriter, WriterOptions};
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreferencesTable {
+    prompts: String,
+    /// Groups of those prompts; without them, the prompts' own answers are the pairs.
+    groups: Option<String>,
+    /// What the group-robust objective tells apart.
+    #[serde(default)]
+    group_by: GroupBy,
+    /// From groups: least difference in reward between the two.
+    #[serde(default = "default_margin")]
+    margin: f64,
+}
+
+fn default_margin() -> f64 {
+    1e-6
+}
+
+/// What a pair's `group` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum GroupBy {
+    #[default]
+    Domain,
+    Language,
+    Source,
+    /// `helpful` or `harmless`, where the prompt says so; else its domain.
+    Kind,
+}
+
+/// The stage.
+pub struct PreferencesStage(PreferencesTable);
+
+impl PreferencesStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// An unknown key or a margin out of range, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let read: PreferencesTable = table.config.read()?;
+        if !(read.margin.is_finite() && read.margin > 0.0) {
+            return Err(table.origin.locate(Error::usage("`margin` must be above 0")));
+        }
+        Ok(PreferencesStage(read))
+    }
+
+    fn group(&self, prompt: &Prompt, kind: Option<&str>) -> String {
+        match self.0.group_by {
+            GroupBy::Domain => prompt.domain.clone(),
+            GroupBy::Language => prompt.language.clone(),
+            GroupBy::Source => prompt.source.clone(),
+            GroupBy::Kind => kind.map_or_else(|| prompt.domain.clone(), str::to_owned),
+        }
+    }
+
+    /// The pair a prompt brings along.
+    fn own_pair(&self, prompt: Prompt) -> Option<Preference> {
+        let extra: serde_json::Value = serde_json::from_str(prompt.extra.as_deref()?).ok()?;
+        let text = |key: &str| extra.get(key).and_then(serde_json::Value::as_str);
+        let (chosen, rejected) = (text("answer")?.to_owned(), text("rejected")?.to_owned());
+        let group = self.group(&prompt, text("preference"));
+        Some(Preference {
+            group,
+            chosen,
+            rejected,
+            chosen_reward: None,
+            rejected_reward: None,
+            chosen_completion_id: None,
+            rejected_completion_id: None,
+            ranked_by: "procedural".to_owned(),
+            ..of_prompt(prompt)
+        })
+    }
+
+    /// The best against the worst of a group; `None` where rewards do not differ enough.
+    fn group_pair(&self, prompt: Prompt, rows: &[GroupRow]) -> Option<Preference> {
+        let scored = || rows.iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?, row)));
+        // Of equals the first: `fold` keeps what it has unless another is strictly better.
+        let pick = |better: fn(f64, f64) -> bool| scored().reduce(|a, b| if better(b.0, a.0) { b } else { a });
+        let (best, worst) = (pick(|b, a| b > a)?, pick(|b, a| b < a)?);
+        if best.0 - worst.0 < self.0.margin {
+            return None;
+        }
+        let group = self.group(&prompt, None);
+        Some(Preference {
+            group,
+            chosen: best.1.to_owned(),
+            rejected: worst.1.to_owned(),
+            chosen_reward: Some(best.0),
+            rejected_reward: Some(worst.0),
+            chosen_completion_id: Some(best.2.completion_id.clone()),
+            rejected_completion_id: Some(worst.2.completion_id.clone()),
+            ranked_by: best.2.rules_digest.clone(),
+            ..of_prompt(prompt)
+        })
+    }
+}
+
+/// The columns a pair takes over from its prompt.
+fn of_prompt(prompt: Prompt) -> Preference {
+    Preference {
+        prompt_id: prompt.prompt_id,
+        messages: prompt.messages,
+        chosen: String::new(),
+        rejected: String::new(),
+        chosen_reward: None,
+        rejected_reward: None,
+        group: String::new(),
+        domain: prompt.domain,
+        language: prompt.language,
+        source: prompt.source,
+        chosen_completion_id: None,
+        rejected_completion_id: None,
+        ranked_by: String::new(),
+    }
+}
+
+impl Stage for PreferencesStage {
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = vec![Input::new("prompts", &self.0.prompts, DatasetKind::Prompts)];
+        inputs.extend(self.0.groups.iter().map(|of| Input::new("groups", of, DatasetKind::Groups)));
+        inputs
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        Some(DatasetKind::Preferences)
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let prompts = cx.input("prompts")?;
+        if self.0.groups.is_none() {
+            cx.progress.start(prompts.rows()?, "prompts");
+            return cx.each_shard(prompts.shards().len(), |shard| {
+                let rows = prompts.shards()[shard].rows_of::<Prompt>()?;
+                write(cx, shard, rows.map(|prompt| Ok(self.own_pair(prompt?).ok_or("no_rejected_answer"))))
+            });
+        }
+        let groups = cx.input("groups")?;
+        cx.progress.start(groups.rows()?, "completions");
+        let lookup = Lookup::build(prompts, Some(DatasetKind::Prompts), "prompt_id", None)?;
+        cx.each_shard(groups.shards().len(), |shard| {
+            let batches = groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?;
+            let mut pairs = Vec::new();
+            for batch in WholeGroups::new(batches) {
+                let batch = batch?;
+                let rows = GroupRow::from_batch(&batch)?;
+                for bounds in boundaries(&batch)?.windows(2) {
+                    let rows = &rows[bounds[0]..bounds[1]];
+                    let id = &rows[0].prompt_id;
+                    let (batch, at) = lookup.get(id)?.ok_or_else(|| {
+                        Error::new(format!("a group answers a prompt that is not there: {id}"))
+                            .hint("give the prompts that the groups were made from")
+                    })?;
+                    let prompt = Prompt::from_batch(&batch.slice(at, 1))?.remove(0);
+                    pairs.push(Ok(self.group_pair(prompt, rows).ok_or("rewards_do_not_differ")));
+                }
+            }
+            write(cx, shard, pairs.into_iter())
+        })
+    }
+}
+
+/// Writes one shard of pairs, counting what gives none.
+fn write(
+    cx: &StageContext<'_>,
+    shard: usize,
+    pairs: impl Iterator<Item = Result<std::result::Result<Preference, &'static str>>>,
+) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut rows = Vec::new();
+    let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Preferences, WriterOptions::default())?;
+    for pair in pairs {
+        cx.check_stop()?;
+        match pair? {
+            Ok(pair) => {
+                outcome.count(&format!("group {}", pair.group), 1);
+                rows.push(pair);
+                if rows.len() == 1024 {
+                    writer.push_rows(&std::mem::take(&mut rows))?;
+                }
+            }
+            Err(reason) => outcome.drop_row(reason),
+        }
+        cx.progress.advance(1);
+    }
+    writer.push_rows(&rows)?;
+    outcome.shards.push(writer.finish()?);
+    Ok(outcome)
+}

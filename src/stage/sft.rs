@@ -1,0 +1,168 @@
+//! `sft` and `distill`: supervised fine-tuning of a model, or of a smaller student, on a corpus.
+//!
+//! Distillation as DeepSeek-R1 does it (arXiv 2501.12948, section 2.4) is fine-tuning on the
+//! teacher's corpus: the two kinds differ in what their names say, and in nothing else. With
+//! `format = "text"` every token is trained on, which is how a base model is pretrained.
+
+use serde::Deserialize;
+
+use super::training::{
+    CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens,
+};
+use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
+use crate::error::{Error, Result};
+use crate::model::Tokenizer;
+use crate::recipe::StageTable;
+use crate::schema::{CorpusRow, DatasetKind, Message};
+use crate::train::{SftConfig, SftTrainer};
+
+/// The stage's table in a recipe.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SftTable {
+    /// A stage that trains a model, or a model's folder.
+    model: Option<String>,
+    /// A model from scratch instead.
+    init: Option<super::training::NewModel>,
+    #[serde(default = "default_corpus")]
+    corpus: String,
+    /// The corpus's split to train on, if it has any.
+    #[serde(default = "default_split")]
+    split: String,
+    #[serde(default)]
+    format: Format,
+    /// Prompts to measure accuracy on while training.
+    held_out: Option<String>,
+    #[serde(default)]
+    evaluate: HeldOutConfig,
+    #[serde(default)]
+    training: SftConfig,
+    #[serde(default)]
+    checkpoints: CheckpointConfig,
+}
+
+fn default_corpus() -> String {
+    "corpus".to_owned()
+}
+fn default_split() -> String {
+    "train".to_owned()
+}
+
+/// What of a conversation is trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// The last turn, the assistant's; what comes before is shown by the chat template.
+    #[default]
+    Chat,
+    /// All of it: the turns one after the other as plain text.
+    Text,
+}
+
+/// The stage.
+pub struct SftStage {
+    table: SftTable,
+    policy: PolicyConfig,
+}
+
+impl SftStage {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// No model or two, an unknown key, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let read: SftTable = table.config.read()?;
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
+        Ok(SftStage { table: read, policy })
+    }
+
+    fn tokenise(&self, cx: &StageContext<'_>, tokenizer: &Tokenizer) -> Result<TokenStore> {
+        let corpus = cx.input("corpus")?;
+        let split = corpus.split(&self.table.split);
+        // A corpus that was not split is taken whole.
+        let rows = if split.shards().is_empty() { corpus } else { &split };
+        let tokens = rows.rows_of::<CorpusRow>().enumerate().map(|(row, read)| {
+            cx.check_stop()?;
+            let read = read?;
+            let (tokens, trained) = self.table.format.tokens(tokenizer, &read.messages).map_err(|e| {
+                e.at_row(row as u64).in_file(cx.input("corpus").map_or("", |c| c.location().file_name()))
+            })?;
+            Ok((tokens, trained))
+        });
+        TokenStore::build(tokens)
+    }
+}
+
+impl Format {
+    fn tokens(self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Vec<u32>, std::ops::Range<usize>)> {
+        match self {
+            Format::Chat => {
+                let (prompt, completion) = completion_tokens(tokenizer, messages)?;
+                let tokens = [prompt.as_slice(), &completion].concat();
+                Ok((tokens, prompt.len()..prompt.len() + completion.len()))
+            }
+            Format::Text => {
+                let text: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
+                let mut tokens = tokenizer.encode(&text.join(" "))?;
+                tokens.extend(tokenizer.end_of_turn());
+                let all = 0..tokens.len();
+                Ok((tokens, all))
+            }
+        }
+    }
+}
+
+impl Stage for SftStage {
+    fn inputs(&self) -> Vec<Input> {
+        let mut inputs = vec![Input::new("corpus", &self.table.corpus, DatasetKind::Corpus)];
+        inputs.extend(self.policy.inputs());
+        inputs.extend(self.table.held_out.iter().map(|of| Input::new("held_out", of, DatasetKind::Prompts)));
+        inputs
+    }
+
+    fn output(&self) -> Option<DatasetKind> {
+        None
+    }
+
+    fn writes_model(&self) -> bool {
+        true
+    }
+
+    fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        super::training_materials(
+            cx,
+            &self.policy,
+            self.table.held_out.as_ref().map(|_| self.table.evaluate.rules.as_str()),
+        )
+    }
+
+    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        match cx.device.open()? {
+            Opened::Cpu(backend) => self.train(cx, backend),
+            Opened::Cuda(backend) => self.train(cx, backend),
+        }
+    }
+}
+
+impl SftStage {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+        let policy: Policy<B> = self.policy.open(cx, backend)?;
+        let data = self.tokenise(cx, &policy.tokenizer)?;
+        let (rows, tokens) = (crate::train::Source::len(&data), data.tokens());
+        if rows == 0 {
+            return Err(Error::new("the corpus has no rows to train on").in_file(cx.input("corpus")?.location()));
+        }
+        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
+        let held_out = held_out.transpose()?;
+        let mut config = self.table.training.clone();
+        config.seed = super::training_seed(config.seed, cx);
+        let mut trainer = SftTrainer::new(policy.model.clone(), data, config)?;
+        let session = Session::new(cx, &policy, self.table.checkpoints, held_out);
+        let mut outcome = session.train(&mut trainer)?.outcome;
+        outcome.count("corpus_rows", rows as u64);
+        outcome.count("corpus_tokens", tokens);
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,25 @@
+//! What the training stages share: the policy they start from, checkpoints, metrics, held-out
+//! evaluation, and the folder they leave.
+//!
+//! ```text
+//! N_name/model/             the trained model in Hugging Face form, tokenizer included
+//! N_name/metrics.parquet    a row an optimizer step
+//! N_name/times.parquet      seconds and tokens a second of each step: what differs between equal runs
+//! N_name/checkpoints/       see `train::Checkpoints`; a killed stage resumes from the newest
+//! N_name/rollouts/          grpo: every group it sampled, as a groups dataset
+//! ```
+
+mod held_out;
+mod metrics;
+mod policy;
+mod session;
+mod tokens;
+
+pub(super) use held_out::HeldOut;
+pub use held_out::HeldOutConfig;
+pub(super) use metrics::write_table;
+pub(super) use policy::Policy;
+pub use policy::{NewModel, PolicyConfig};
+pub use session::CheckpointConfig;
+pub(super) use session::{RolloutLog, Session, Trained};
+pub(super) use tokens::{TokenStore, completion_tokens, reply_tokens};

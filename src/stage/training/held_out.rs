@@ -1,0 +1,79 @@
+//! Accuracy on held-out prompts while a policy trains.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::Policy;
+use crate::backend::Backend;
+use crate::engine::Sampling;
+use crate::engine::local::{LocalEngine, Options};
+use crate::error::Result;
+use crate::rule::file::RuleSet;
+use crate::schema::{Outcome, Prompt};
+use crate::stage::StageContext;
+use crate::stage::judged::{Judged, sample_and_judge};
+
+/// `evaluate = { every = …, … }`: how the prompts of `held_out` are asked.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeldOutConfig {
+    /// Optimizer steps between evaluations; the end of the run always has one.
+    pub every: u64,
+    /// The first so many prompts.
+    pub prompts: usize,
+    pub samples: u32,
+    pub sampling: Sampling,
+    /// A rule file, or the name of a built-in one.
+    pub rules: String,
+}
+
+impl Default for HeldOutConfig {
+    fn default() -> Self {
+        HeldOutConfig { every: 50, prompts: 200, samples: 1, sampling: Sampling::default(), rules: "r1".to_owned() }
+    }
+}
+
+/// The prompts, ready to be asked.
+pub struct HeldOut<B: Backend> {
+    engine: LocalEngine<B>,
+    prompts: Vec<Prompt>,
+    rules: RuleSet,
+    config: HeldOutConfig,
+}
+
+impl<B: Backend> HeldOut<B> {
+    /// Opens the input `held_out`.
+    ///
+    /// # Errors
+    /// Prompts that cannot be read, a rule file that does not load.
+    pub fn open(cx: &StageContext<'_>, policy: &Policy<B>, config: &HeldOutConfig) -> Result<Self> {
+        let rules = RuleSet::load(&crate::stage::rules_path(&config.rules, &|path| cx.resolve(path)))?;
+        rules.ensure_ready()?;
+        let prompts = cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
+        let engine =
+            LocalEngine::new(Arc::clone(&policy.model), Arc::clone(&policy.tokenizer), cx.name, Options::default())?;
+        Ok(HeldOut { engine, prompts, rules, config: config.clone() })
+    }
+
+    pub fn every(&self) -> u64 {
+        self.config.every
+    }
+
+    /// Share of correct samples among the decided ones; `None` if none is decided.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub fn accuracy(&self, cx: &StageContext<'_>, step: u64) -> Result<Option<f64>> {
+        let prompts: Vec<&Prompt> = self.prompts.iter().collect();
+        let sampling = Arc::new(self.config.sampling.clone());
+        let judged =
+            sample_and_judge(&self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
+        let outcomes = |wanted: Outcome| {
+            let all = judged.iter().flat_map(|samples: &Vec<Judged>| samples);
+            all.filter(|s| s.judgement.outcome == wanted).count() as f64
+        };
+        let (correct, wrong) = (outcomes(Outcome::Correct), outcomes(Outcome::Wrong));
+        Ok((correct + wrong > 0.0).then(|| correct / (correct + wrong)))
+    }
+}

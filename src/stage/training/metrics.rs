@@ -1,0 +1,106 @@
+//! `metrics.parquet` and `times.parquet`: what every optimizer step measured.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, UInt64Array};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+
+use crate::error::{Context, Result};
+use crate::train::StepMetrics;
+
+/// Columns that differ between two runs of one seed: they have a file of their own.
+const TIMES: &[&str] = &["rollout_seconds", "update_seconds", "tokens_per_second"];
+
+/// Writes both files into the stage's folder.
+///
+/// `metrics.parquet` has `step`, every column of [`StepMetrics::COLUMNS`] that some step measured,
+/// `reward/RULE` and `reward_std/RULE` for each rule, `loss/GROUP` and `weight/GROUP` for each group.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write(folder: &Path, steps: &[StepMetrics]) -> Result<()> {
+    let number = |values: Vec<Option<f64>>| Arc::new(Float64Array::from(values)) as ArrayRef;
+    let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(steps.iter().map(|s| s.step)));
+    let mut metrics = vec![("step".to_owned(), Arc::clone(&ids))];
+    let mut times = vec![("step".to_owned(), ids)];
+    for (index, (name, _)) in StepMetrics::COLUMNS.iter().enumerate() {
+        let values: Vec<Option<f64>> = steps.iter().map(|s| s.values()[index]).collect();
+        if values.iter().any(Option::is_some) {
+            let to = if TIMES.contains(name) { &mut times } else { &mut metrics };
+            to.push(((*name).to_owned(), number(values)));
+        }
+    }
+    for rule in names(steps, |s| s.rules.iter().map(|r| r.rule.as_str()).collect()) {
+        let of = |s: &StepMetrics| s.rules.iter().find(|r| r.rule == rule).cloned().unwrap_or_default();
+        metrics.push((format!("reward/{rule}"), number(steps.iter().map(|s| of(s).mean).collect())));
+        metrics.push((format!("reward_std/{rule}"), number(steps.iter().map(|s| of(s).std).collect())));
+    }
+    for group in names(steps, |s| s.groups.iter().map(|g| g.group.as_str()).collect()) {
+        let of = |s: &StepMetrics| s.groups.iter().find(|g| g.group == group).cloned();
+        metrics.push((format!("loss/{group}"), number(steps.iter().map(|s| of(s).and_then(|g| g.loss)).collect())));
+        metrics.push((format!("weight/{group}"), number(steps.iter().map(|s| of(s).map(|g| g.weight)).collect())));
+    }
+    write_table(&folder.join("metrics.parquet"), metrics)?;
+    write_table(&folder.join("times.parquet"), times)
+}
+
+fn names(steps: &[StepMetrics], of: impl Fn(&StepMetrics) -> Vec<&str>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let all = steps.iter().flat_map(|s| of(s).into_iter().map(str::to_owned).collect::<Vec<_>>());
+    all.filter(|name| seen.insert(name.clone())).collect()
+}
+
+/// Writes a small table that is no dataset of the contract: whole or not at all.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_table(path: &Path, columns: Vec<(String, ArrayRef)>) -> Result<()> {
+    let failed = || "the table cannot be written".to_owned();
+    let nullable = columns.into_iter().map(|(name, column)| {
+        let nullable = column.null_count() > 0 || name != "step";
+        (name, column, nullable)
+    });
+    let batch = RecordBatch::try_from_iter_with_nullable(nullable).or_fail(failed)?;
+    let temporary = path.with_extension("parquet.tmp");
+    let write = || -> Result<()> {
+        let file = std::fs::File::create(&temporary).or_fail(failed)?;
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).or_fail(failed)?;
+        writer.write(&batch).or_fail(failed)?;
+        let file = writer.into_inner().or_fail(failed)?;
+        file.sync_all().or_fail(failed)?;
+        std::fs::rename(&temporary, path).or_fail(failed)
+    };
+    write().map_err(|e| e.in_file(path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+    use crate::train::RuleMetrics;
+
+    #[test]
+    fn times_are_kept_apart_and_rules_become_columns() {
+        let dir = tempfile::tempdir().unwrap();
+        let rule = RuleMetrics { rule: "format".into(), mean: Some(0.5), std: Some(0.1), missing: 0.0 };
+        let steps = [
+            StepMetrics { step: 0, loss: Some(1.0), update_seconds: Some(0.3), ..StepMetrics::default() },
+            StepMetrics { step: 1, rules: vec![rule], ..StepMetrics::default() },
+        ];
+        write(dir.path(), &steps).unwrap();
+        let columns = |file: &str| {
+            let file = std::fs::File::open(dir.path().join(file)).unwrap();
+            let batch =
+                ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap();
+            batch.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(columns("metrics.parquet"), ["step", "loss", "reward/format", "reward_std/format"]);
+        assert_eq!(columns("times.parquet"), ["step", "update_seconds"]);
+    }
+}

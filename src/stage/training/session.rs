@@ -1,0 +1,229 @@
+//! One training run inside a stage: progress, metrics, checkpoints, resume, the model it leaves.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::held_out::HeldOut;
+use super::{Policy, metrics};
+use crate::backend::Backend;
+use crate::error::{Context, Error, Result};
+use crate::model::Dtype;
+use crate::pipeline::MODEL;
+use crate::stage::{Outcome, StageContext};
+use crate::store::ShardInfo;
+use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
+
+/// `checkpoints = { every = …, keep = … }`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Optimizer steps between checkpoints; 0 keeps the end of the run alone.
+    pub every: u64,
+    /// Newest checkpoints kept, beside the best by held-out accuracy.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig { every: 100, keep: 2 }
+    }
+}
+
+/// What a rollout source has sampled; the session stores its position with each checkpoint.
+pub trait RolloutLog: Send {
+    /// Puts what is not yet in a shard into a checkpoint's folder; answers with the shards so far.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn store(&self, checkpoint: &Path) -> Result<Vec<ShardInfo>>;
+    /// Continues from [`RolloutLog::store`].
+    ///
+    /// # Errors
+    /// The checkpoint is damaged.
+    fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()>;
+    /// Writes the last shard; answers with all.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn finish(&mut self) -> Result<Vec<ShardInfo>>;
+}
+
+/// A training run's bookkeeping.
+pub struct Session<'a, B: Backend> {
+    cx: &'a StageContext<'a>,
+    policy: &'a Policy<B>,
+    checkpoints: CheckpointConfig,
+    held_out: Option<HeldOut<B>>,
+    rollouts: Option<Arc<Mutex<dyn RolloutLog + 'a>>>,
+    steps: Vec<StepMetrics>,
+    total: u64,
+}
+
+/// What a run came to.
+pub struct Trained {
+    pub outcome: Outcome,
+    /// Shards of the rollouts, if there were any.
+    pub rollouts: Vec<ShardInfo>,
+}
+
+/// What a checkpoint keeps of the session, beside the trainer's own files.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    steps: Vec<StepMetrics>,
+    rollouts: Vec<ShardInfo>,
+}
+
+const STORED: &str = "session.json";
+
+impl<'a, B: Backend> Session<'a, B> {
+    pub fn new(
+        cx: &'a StageContext<'a>,
+        policy: &'a Policy<B>,
+        checkpoints: CheckpointConfig,
+        held_out: Option<HeldOut<B>>,
+    ) -> Self {
+        Session { cx, policy, checkpoints, held_out, rollouts: None, steps: Vec::new(), total: 0 }
+    }
+
+    /// Stores a rollout source's position with each checkpoint.
+    pub fn with_rollouts(mut self, log: Arc<Mutex<dyn RolloutLog + 'a>>) -> Self {
+        self.rollouts = Some(log);
+        self
+    }
+
+    /// Trains to the end, from the newest checkpoint if a killed run left one, and leaves the model,
+    /// the tokenizer and the metrics in the stage's folder.
+    ///
+    /// # Errors
+    /// Whatever the trainer or the disk fails with; [`Error::interrupted`] after Ctrl-C, when
+    /// everything done is in a checkpoint.
+    pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
+        let folder = self.cx.local_folder()?;
+        std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
+        let checkpoints = Checkpoints::open(folder.join("checkpoints"), self.checkpoints.keep)?;
+        if let Some(checkpoint) = train::resume(trainer, &checkpoints)? {
+            self.restore(&checkpoint.path)?;
+        }
+        self.total = trainer.total_steps();
+        self.cx.progress.start(self.total, "steps");
+        self.cx.progress.advance(trainer.step());
+        let cadence = Cadence {
+            evaluate_every: self.held_out.as_ref().map_or(0, HeldOut::every),
+            checkpoint_every: self.checkpoints.every,
+        };
+        train::run(trainer, Some(&checkpoints), cadence, &mut self)?;
+        self.leave(folder)
+    }
+
+    fn restore(&mut self, checkpoint: &Path) -> Result<()> {
+        let path = checkpoint.join(STORED);
+        let bytes = std::fs::read(&path).or_fail(|| "cannot read the session of a checkpoint".into());
+        let stored: Stored = bytes
+            .and_then(|bytes| serde_json::from_slice(&bytes).or_fail(|| "the session is malformed".into()))
+            .map_err(|e: Error| {
+                e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one")
+            })?;
+        self.steps = stored.steps;
+        if let Some(log) = &self.rollouts {
+            log.lock().unwrap_or_else(PoisonError::into_inner).resume(checkpoint, stored.rollouts)?;
+        }
+        Ok(())
+    }
+
+    fn leave(self, folder: &Path) -> Result<Trained> {
+        let target = folder.join(MODEL);
+        let mut outcome = Outcome::default();
+        {
+            let model = self.policy.model.read().unwrap_or_else(PoisonError::into_inner);
+            model.save(&target, Dtype::F32)?;
+            outcome.facts.insert("model_digest".to_owned(), model.digest().into());
+            outcome.facts.insert("parameters".to_owned(), model.size().into());
+        }
+        self.policy.tokenizer.save(&target)?;
+        metrics::write(folder, &self.steps)?;
+        outcome.count("steps", self.steps.len() as u64);
+        let sum = |of: fn(&StepMetrics) -> Option<f64>| self.steps.iter().filter_map(of).sum::<f64>() as u64;
+        outcome.count("tokens", sum(|s| s.tokens));
+        outcome.count("sequences", sum(|s| s.sequences));
+        outcome.count("skipped_steps", sum(|s| s.skipped));
+        outcome.count("unusable", sum(|s| s.unusable));
+        outcome.counts.retain(|_, n| *n > 0);
+        let last = |of: fn(&StepMetrics) -> Option<f64>| self.steps.iter().rev().find_map(of);
+        let mut figures = serde_json::Map::new();
+        for (name, value) in [("loss", last(|s| s.loss)), ("held_out", last(|s| s.evaluation))] {
+            figures.extend(value.map(|value| (name.to_owned(), value.into())));
+        }
+        outcome.facts.insert(super::super::FIGURES.to_owned(), figures.into());
+        let rollouts = match &self.rollouts {
+            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).finish()?,
+            None => Vec::new(),
+        };
+        Ok(Trained { outcome, rollouts })
+    }
+
+    /// One line of a step's figures, for people.
+    fn describe(&self, m: &StepMetrics) -> String {
+        let mut line = format!("step {}/{}", m.step + 1, self.total);
+        // What describes a whole rollout batch is given with its first update only.
+        let of_rollout = |of: fn(&StepMetrics) -> Option<f64>| of(m).or_else(|| self.steps.iter().rev().find_map(of));
+        let figures = [
+            ("loss", m.loss),
+            ("reward", of_rollout(|m| m.reward_mean)),
+            ("pairs right", m.pair_accuracy),
+            ("worst group loss", m.worst_group_loss),
+            ("KL", m.kl_reference),
+            ("entropy", m.entropy),
+            ("length", of_rollout(|m| m.completion_tokens_mean)),
+            ("gradient norm", m.grad_norm),
+            ("tokens/s", m.tokens_per_second),
+            ("held-out accuracy", m.evaluation),
+        ];
+        for (name, value) in figures {
+            if let Some(value) = value {
+                let text = if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.3}") };
+                line += &format!("  {name} {text}");
+            }
+        }
+        line
+    }
+}
+
+impl<B: Backend> Observer for Session<'_, B> {
+    fn on_step(&mut self, metrics: &StepMetrics) -> Result<()> {
+        self.cx.progress.advance(1);
+        let tenth = (self.total / 10).max(1);
+        if metrics.evaluation.is_some() || (metrics.step + 1).is_multiple_of(tenth) {
+            self.cx.progress.say(&self.describe(metrics));
+        }
+        self.steps.push(metrics.clone());
+        Ok(())
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Option<f64>> {
+        self.held_out.as_ref().map(|held_out| held_out.accuracy(self.cx, step)).transpose().map(Option::flatten)
+    }
+
+    fn stopping(&self) -> bool {
+        self.cx.check_stop().is_err()
+    }
+
+    fn on_checkpoint(&mut self, dir: &Path, _step: u64) -> Result<()> {
+        self.policy.tokenizer.save(&dir.join(MODEL))?;
+        let rollouts = match &self.rollouts {
+            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).store(dir)?,
+            None => Vec::new(),
+        };
+        // Wall-clock times would make equal checkpoints differ.
+        let timeless = |m: &StepMetrics| StepMetrics {
+            rollout_seconds: None,
+            update_seconds: None,
+            tokens_per_second: None,
+            ..m.clone()
+        };
+        let stored = Stored { steps: self.steps.iter().map(timeless).collect(), rollouts };
+        let bytes = serde_json::to_vec(&stored).or_fail(|| "cannot encode the session".into())?;
+        std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())
+    }
+}

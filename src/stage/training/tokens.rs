@@ -1,0 +1,122 @@
+//! Tokenised conversations on disk, so that a corpus of any size trains in bounded memory.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::Range;
+
+use memmap2::Mmap;
+
+use crate::error::{Context, Error, Result};
+use crate::model::Tokenizer;
+use crate::schema::{Message, Role};
+use crate::train::{Sequence, Source};
+
+/// Sequences in a temporary file: `[tokens … trained tokens …]` of each, back to back.
+///
+/// The file has no name: it goes when the process does, however that ends.
+pub struct TokenStore {
+    map: Mmap,
+    /// Where each sequence lies, in tokens, and which of its tokens are trained on.
+    rows: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl TokenStore {
+    /// Stores sequences that each have one trained range.
+    ///
+    /// # Errors
+    /// An iterator's error; a disk that has no room for 4 bytes a token.
+    pub fn build(sequences: impl Iterator<Item = Result<(Vec<u32>, Range<usize>)>>) -> Result<Self> {
+        let failed = || "the tokenised corpus cannot be kept on disk".to_owned();
+        let file = tempfile::tempfile().or_fail(failed)?;
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let mut rows = Vec::new();
+        let mut end = 0;
+        for sequence in sequences {
+            let (tokens, trained) = sequence?;
+            out.write_all(bytemuck::cast_slice(&tokens)).or_fail(failed)?;
+            rows.push((end..end + tokens.len(), trained));
+            end += tokens.len();
+        }
+        if end == 0 {
+            // An empty file cannot be mapped.
+            out.write_all(&[0; 4]).or_fail(failed)?;
+        }
+        let file: File = out.into_inner().map_err(std::io::IntoInnerError::into_error).or_fail(failed)?;
+        // SAFETY: the file has no name and this is its only handle: nobody changes it under the map.
+        let map = unsafe { Mmap::map(&file) }.or_fail(failed)?;
+        Ok(TokenStore { map, rows })
+    }
+
+    /// All tokens of all sequences.
+    pub fn tokens(&self) -> u64 {
+        self.rows.last().map_or(0, |(range, _)| range.end as u64)
+    }
+}
+
+impl Source<Sequence> for TokenStore {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn get(&mut self, index: usize) -> Result<Sequence> {
+        let (range, trained) = self.rows[index].clone();
+        let tokens: &[u32] = bytemuck::cast_slice(&self.map[range.start * 4..range.end * 4]);
+        Ok(Sequence { tokens: tokens.to_vec(), trained: std::iter::once(trained).collect() })
+    }
+}
+
+/// Tokens of a conversation whose last turn is trained on: (prompt, completion).
+///
+/// The prompt is what the engine would show the model. The completion is the turn's text as it
+/// is, and the token that ends a turn: a template that hides earlier reasoning must not hide the
+/// reasoning that is to be learned.
+///
+/// # Errors
+/// A conversation that does not end with the assistant, a template that refuses it.
+pub fn completion_tokens(tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Vec<u32>, Vec<u32>)> {
+    let Some((last, before)) = messages.split_last().filter(|(last, _)| last.role == Role::Assistant) else {
+        return Err(Error::new("the conversation does not end with the assistant's turn").in_field("messages"));
+    };
+    let shown = tokenizer.render(before, true)?;
+    reply_tokens(tokenizer, &shown, &last.content)
+}
+
+/// Tokens of a rendered prompt and of the reply that follows it.
+///
+/// # Errors
+/// What the tokenizer reports.
+pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+    // Templates of reasoning models open the reasoning themselves: it must not be opened twice.
+    let opened = shown.trim_end().ends_with("<think>");
+    let reply = if opened { reply.trim_start().strip_prefix("<think>").unwrap_or(reply) } else { reply };
+    let reply = if opened { reply.trim_start_matches('\n') } else { reply };
+    let mut completion = tokenizer.encode(reply)?;
+    completion.extend(tokenizer.end_of_turn());
+    Ok((tokenizer.encode(shown)?, completion))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequences_come_back_as_they_were_stored() {
+        let rows = [(vec![1, 2, 3], 1..3), (vec![], 0..0), (vec![7], 0..1)];
+        let mut store = TokenStore::build(rows.clone().into_iter().map(Ok)).unwrap();
+        assert_eq!((store.len(), store.tokens()), (3, 4));
+        for (index, (tokens, trained)) in rows.into_iter().enumerate() {
+            assert_eq!(store.get(index).unwrap(), Sequence { tokens, trained: std::iter::once(trained).collect() });
+        }
+        assert!(TokenStore::build(std::iter::empty()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn reasoning_that_the_template_opens_is_not_opened_twice() {
+        let words = ["<eos>", "<unk>", "<think>", "ask", "why", "</think>"].map(str::to_owned);
+        let tokenizer = Tokenizer::words(&words, "<unk>", "<eos>", "").unwrap();
+        let (prompt, completion) = reply_tokens(&tokenizer, "ask <think>\n", "<think>\nwhy </think>").unwrap();
+        assert_eq!((prompt, completion), (vec![3, 2], vec![4, 5, 0]));
+        let (_, completion) = reply_tokens(&tokenizer, "ask", "<think> why </think>").unwrap();
+        assert_eq!(completion, vec![2, 4, 5, 0]);
+    }
+}
