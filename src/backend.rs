@@ -185,6 +185,11 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// The first failure since the backend was made.
     fn finish(&self) -> Result<()>;
 
+    /// Bytes of memory that nothing uses, where the device tells and more would not be found.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     // --- buffers, zeroed ---
 
     fn f32(&self, len: usize) -> Self::F32;

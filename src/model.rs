@@ -162,6 +162,11 @@ impl<B: Backend> Model<B> {
         Ok(self)
     }
 
+    /// The adapters' rank, where they are what is trained.
+    pub fn rank(&self) -> Option<usize> {
+        self.lora.as_ref()?.adapters.first().map(|adapter| adapter.rank)
+    }
+
     /// What is trained, and has gradients and optimizer state: every tensor, or both tensors of every adapter.
     pub fn trained(&self) -> &[ParamInfo] {
         &self.trained_layout().infos

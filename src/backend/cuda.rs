@@ -200,6 +200,10 @@ impl Backend for Cuda {
         }
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.driver.memory().ok().map(|(free, _)| free as u64)
+    }
+
     fn f32(&self, len: usize) -> Buffer<f32> {
         self.buffer(len)
     }

@@ -159,46 +159,57 @@ fn decoding_bytes<B: Backend>(config: &Config, decoding: &Decoding) -> usize {
 /// # Errors
 /// Where it does not, with the micro-batch that would fit.
 pub fn check<B: Backend>(config: &Config, load: &Load, free: u64) -> Result<Estimate> {
-    let whole = estimate::<B>(config, load);
-    if whole.total() <= free {
+    check_part::<B>(config, load, free, Estimate::total)
+}
+
+/// As [`check`], of what a micro-batch takes beside weights, gradients and optimizer state that are there already.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_batch<B: Backend>(config: &Config, load: &Load, free: u64) -> Result<Estimate> {
+    check_part::<B>(config, load, free, |estimate| estimate.activations + estimate.workspace)
+}
+
+fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> Result<Estimate> {
+    let (whole, recomputing) = (estimate::<B>(config, load), Load { recompute: true, ..*load });
+    let needed = part(&whole);
+    if needed <= free {
         return Ok(whole);
     }
     let error = Error::new(format!(
-        "training needs {} with micro-batches of {} tokens; {} are free",
-        gib(whole.total()),
+        "micro-batches of {} tokens need {} of memory; {} are free",
         load.rows,
+        gib(needed),
         gib(free)
     ));
-    let fixed = estimate::<B>(config, &Load { rows: 0, ..*load }).total();
-    Err(match (most_rows::<B>(config, load, free), load.recompute) {
-        (0, false) if most_rows::<B>(config, &Load { recompute: true, ..*load }, free) == 0 => {
-            error.hint(nothing(fixed))
-        }
-        (0, true) => error.hint(nothing(fixed)),
-        (rows, recompute) => {
-            let mut hints = Vec::new();
-            if rows > 0 {
-                hints.push(format!("tokens_per_microbatch = {rows} would fit"));
-            }
-            if !recompute {
-                let rows = most_rows::<B>(config, &Load { recompute: true, ..*load }, free);
-                hints.push(format!("recompute = true would fit up to {rows}"));
-            }
-            error.hint(hints.join("; "))
-        }
-    })
+    let most = |load: &Load| most_rows::<B>(config, load, free, part);
+    let mut hints = Vec::new();
+    match most(load) {
+        0 => {}
+        rows => hints.push(format!("tokens_per_microbatch = {rows} would fit")),
+    }
+    match most(&recomputing) {
+        _ if load.recompute => {}
+        0 => {}
+        rows => hints.push(format!("recompute = true would fit up to {rows}")),
+    }
+    if hints.is_empty() {
+        hints.push(nothing(part(&estimate::<B>(config, &Load { rows: 0, ..*load }))));
+    }
+    Err(error.hint(hints.join("; ")))
 }
 
+/// Where the batch is not what is too large.
 fn nothing(fixed: u64) -> String {
     format!(
-        "no micro-batch would fit: weights, gradients, optimizer and caches alone are {}; train adapters (LoRA), take a smaller model or a smaller KV cache",
+        "no micro-batch would fit: what does not depend on it is {}; train adapters (LoRA), or take a smaller model or KV cache",
         gib(fixed)
     )
 }
 
 /// The longest micro-batch up to `load.rows` that fits, in steps of 64 tokens; 0 where not even 64 do.
-fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64) -> usize {
-    let fits = |steps: usize| estimate::<B>(config, &Load { rows: 64 * steps, ..*load }).total() <= free;
+fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> usize {
+    let fits = |steps: usize| part(&estimate::<B>(config, &Load { rows: 64 * steps, ..*load })) <= free;
     let (mut low, mut high) = (0, load.rows / 64 + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -274,6 +285,10 @@ mod tests {
         assert!(of(&small(), &Load { rows, ..TRAINING }, 16).is_ok());
         assert!(of(&small(), &Load { rows: rows + 64, ..TRAINING }, 16).is_err());
         assert!(said.contains("recompute = true would fit up to"), "{said}");
+        // Beside weights and optimizer state, activations and workspace are what must fit.
+        assert!(check_batch::<Cuda>(&small(), &TRAINING, 18 << 30).is_ok());
+        let said = format!("{:?}", check_batch::<Cuda>(&small(), &TRAINING, 8 << 30).unwrap_err());
+        assert!(said.contains("tokens_per_microbatch = ") && said.contains("recompute = true"), "{said}");
         // 16 bytes a parameter and 2 more are beyond 80 GB, whatever the batch.
         let said = format!("{:?}", of(&large(), &TRAINING, 80).unwrap_err());
         assert!(said.contains("no micro-batch would fit"), "{said}");

@@ -9,6 +9,7 @@ use super::objective::LossOutputs;
 use super::optimizer::OptimizerConfig;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::memory::{self, Load};
 use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores, Workspace};
 
 /// A model that an engine samples from and a trainer updates in turn, with no copy between them.
@@ -65,13 +66,19 @@ impl<B: Backend> Learner<B> {
     /// `recompute` makes activations again in the backward pass instead of keeping them.
     ///
     /// # Errors
-    /// Where the device does not have as much.
+    /// Where the device does not have as much, with the micro-batch that would fit.
     pub fn with_memory(mut self, rows: usize, recompute: bool) -> Result<Self> {
         let model = read(&self.model);
         if recompute {
             self.work = model.recomputing_workspace();
         }
         if B::RESERVES {
+            // Out of memory while gradients and moments were made is said here too.
+            model.backend().finish()?;
+            if let Some(free) = model.backend().free_bytes() {
+                let load = Load { rows, recompute, trains: true, lora: model.rank(), ..Load::default() };
+                memory::check_batch::<B>(model.config(), &load, free)?;
+            }
             model.reserve(&mut self.work, rows)?;
         }
         drop(model);
