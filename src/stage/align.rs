@@ -29,6 +29,7 @@ struct AlignTable {
     model: Option<String>,
     /// A model from scratch instead.
     init: Option<NewModel>,
+    lora: Option<crate::model::LoraConfig>,
     /// What log-ratios are measured against; the model as it was at the start if absent.
     reference: Option<String>,
     #[serde(default = "default_preferences")]
@@ -60,7 +61,7 @@ impl AlignStage {
     /// No model or two, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: AlignTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         Ok(AlignStage { table: read, policy })
     }

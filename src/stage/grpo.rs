@@ -35,6 +35,7 @@ struct GrpoTable {
     model: Option<String>,
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
+    lora: Option<crate::model::LoraConfig>,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
     /// Prompts to ask the policy.
@@ -91,7 +92,7 @@ impl GrpoStage {
         let mut node = table.config.clone();
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
         let read: GrpoTable = node.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
         if read.prompts.is_some() == read.groups.is_some() {

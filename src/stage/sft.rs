@@ -25,6 +25,7 @@ struct SftTable {
     model: Option<String>,
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
+    lora: Option<crate::model::LoraConfig>,
     #[serde(default = "default_corpus")]
     corpus: String,
     /// The corpus's split to train on, if it has any.
@@ -73,7 +74,7 @@ impl SftStage {
     /// No model or two, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: SftTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         Ok(SftStage { table: read, policy })
     }

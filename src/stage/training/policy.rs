@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
-use crate::model::{Config, Model, Tokenizer};
+use crate::model::{Config, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
 use crate::stage::{Input, StageContext};
@@ -20,6 +20,8 @@ pub struct PolicyConfig {
     pub model: Option<String>,
     /// A model made from scratch.
     pub init: Option<NewModel>,
+    /// Adapters of low rank, trained in place of its weights.
+    pub lora: Option<LoraConfig>,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -94,6 +96,10 @@ impl PolicyConfig {
             }
         };
         tokenizer.check(model.config().vocab_size)?;
+        let model = match self.lora {
+            Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
+            None => model,
+        };
         Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer) })
     }
 
@@ -185,8 +191,8 @@ mod tests {
     fn a_stage_without_or_with_two_models_is_refused() {
         assert!(PolicyConfig::default().validate("s").is_err());
         let model = Some("base".to_owned());
-        assert!(PolicyConfig { model: model.clone(), init: None }.validate("s").is_ok());
+        assert!(PolicyConfig { model: model.clone(), ..PolicyConfig::default() }.validate("s").is_ok());
         let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
-        assert!(PolicyConfig { model, init: Some(init) }.validate("s").is_err());
+        assert!(PolicyConfig { model, init: Some(init), lora: None }.validate("s").is_err());
     }
 }
