@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Usage,
     /// The user asked to stop (Ctrl-C); what was done is committed. Exit code 130.
     Interrupted,
+    /// Nothing failed, but what is left is another machine's (`--shard`). Exit code 0.
+    Waiting,
 }
 
 /// Where an error is: any part may be missing.
@@ -73,6 +75,13 @@ impl Error {
     pub fn interrupted() -> Self {
         let mut error = Error::new("interrupted");
         error.0.kind = ErrorKind::Interrupted;
+        error
+    }
+
+    /// This machine's part is done; the message says what is left to others.
+    pub fn waiting(message: impl Into<String>) -> Self {
+        let mut error = Error::new(message);
+        error.0.kind = ErrorKind::Waiting;
         error
     }
 
@@ -145,12 +154,13 @@ impl Error {
         &self.0.message
     }
 
-    /// The process exit code for this error: 1 failed, 2 usage, 130 interrupted.
+    /// The process exit code for this error: 1 failed, 2 usage, 130 interrupted, 0 waiting.
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
             ErrorKind::Failed => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Interrupted => 130,
+            ErrorKind::Waiting => 0,
         }
     }
 

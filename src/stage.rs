@@ -53,6 +53,12 @@ pub trait Stage: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Keys of its table that say where the files of [`Stage::materials`] lie, dotted, `*` for every
+    /// item of a list: their text decides nothing, so that moved files are not read anew.
+    fn paths(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Rows it will write, if that can be told from the rows of its inputs (in the order of
     /// [`Stage::inputs`]): for `--dry-run`.
     fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
@@ -170,6 +176,11 @@ pub(crate) fn messages_at(batch: &arrow::array::RecordBatch, column: &str, row: 
         .collect()
 }
 
+/// The last part of a path of the recipe.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
 /// The rows of a batch at these indices, in their order.
 pub(crate) fn take_rows(batch: &arrow::array::RecordBatch, rows: &[u32]) -> Result<arrow::array::RecordBatch> {
     let indices = arrow::array::UInt32Array::from(rows.to_vec());
@@ -253,9 +264,7 @@ pub const KINDS: &[Builder] = &[
     ("base_text", "write the mixed text a mini base model is pretrained on", |t| {
         Ok(Box::new(base_text::BaseTextStage::read(t)?))
     }),
-    ("preferences", "pairs of a better and a worse answer", |t| {
-        Ok(Box::new(preferences::PreferencesStage::read(t)?))
-    }),
+    ("preferences", "pairs of a better and a worse answer", |t| Ok(Box::new(preferences::PreferencesStage::read(t)?))),
     ("sft", "fine-tune a model on a corpus", |t| Ok(Box::new(sft::SftStage::read(t)?))),
     ("grpo", "reinforcement learning on rule rewards", |t| Ok(Box::new(grpo::GrpoStage::read(t)?))),
     ("align", "preference optimisation, plain or worst group first", |t| Ok(Box::new(align::AlignStage::read(t)?))),

@@ -8,12 +8,15 @@ mod support;
 
 mod adaptive;
 mod bad_input;
+mod chat;
 mod corpus_readers;
 mod gsm8k;
 mod inspect;
 mod kill;
 mod plan;
 mod quickstart;
+mod report;
+mod retry;
 mod s3;
 mod stages;
 mod training;

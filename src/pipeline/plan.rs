@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::digests::Digests;
+use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
 use crate::stage::{self, Input, Materials, Stage, Wants};
@@ -123,15 +124,16 @@ impl Planned {
                 None => Location::parse(&recipe.resolve(&input.of))?,
             };
             let context = |e: Error| e.context(format!("the input `{}` of `{}`", input.key, self.name));
+            // A folder without a manifest is unfinished, whatever shards it has by now.
+            let manifest = Manifest::load(&location)?;
+            if stage.is_some() && manifest.is_none() {
+                let error = Error::new(format!("the stage `{}` is not finished", input.of)).in_file(&location);
+                return Err(context(error.hint("run the recipe without `--only`, or that stage first")));
+            }
             if let Wants::Dataset(_) = input.wants {
                 let dataset = Dataset::open(&location).map_err(context)?;
                 opened.datasets.insert(input.key.clone(), dataset);
                 continue;
-            }
-            let manifest = Manifest::load(&location)?;
-            if stage.is_some() && manifest.is_none() {
-                let error = Error::new(format!("the stage `{}` has not run", input.of)).in_file(&location);
-                return Err(context(error.hint("run the recipe without `--only`, or that stage first")));
             }
             let model = if stage.is_some() && input.wants == Wants::Model { location.join(MODEL) } else { location };
             opened.digests.extend(manifest.map(|manifest| (input.key.clone(), manifest.digest())));
@@ -150,13 +152,8 @@ impl Planned {
     }
 
     /// What the output depends on, as one BLAKE3 in hex.
-    pub(super) fn fingerprint(
-        &self,
-        recipe: &Recipe,
-        digests: &Digests,
-        inputs: &Opened,
-    ) -> Result<String> {
-        let materials = self.materials(recipe, digests)?;
+    pub(super) fn fingerprint(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<String> {
+        let mut materials = self.materials(recipe, digests)?;
         let mut input_digests = inputs.digests.clone();
         for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {
             let mut hasher = blake3::Hasher::new();
@@ -179,11 +176,15 @@ impl Planned {
             input_digests.insert(key.clone(), digest);
         }
         let mut config = self.table.config.to_json();
-        // Input names are not part of what the bytes depend on: their digests are.
-        for input in &self.inputs {
-            if let Some(map) = config.as_object_mut() {
-                map.shift_remove(&input.key);
-            }
+        // Names of inputs and paths of files are not what the bytes depend on: digests of both are.
+        let inputs = self.inputs.iter().map(|input| input.key.as_str());
+        for key in inputs.chain(self.stage.paths().iter().copied()) {
+            remove(&mut config, key);
+        }
+        // Devices round differently; what the CPU made keeps the fingerprint that it always had.
+        if recipe.device != Device::Cpu && (self.stage.writes_model() || self.kind == "generate" || self.kind == "eval")
+        {
+            materials.push(("device".to_owned(), recipe.device.to_string()));
         }
         let all = serde_json::json!({
             "format": Manifest::FORMAT,
@@ -196,6 +197,20 @@ impl Planned {
             "materials": materials,
         });
         Ok(blake3::hash(all.to_string().as_bytes()).to_hex().to_string())
+    }
+}
+
+/// Removes a dotted key from a table; a number is an item of a list, `*` every one of them.
+fn remove(value: &mut serde_json::Value, key: &str) {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    match (value, rest) {
+        (serde_json::Value::Object(map), None) => drop(map.shift_remove(first)),
+        (serde_json::Value::Object(map), Some(rest)) => map.get_mut(first).into_iter().for_each(|v| remove(v, rest)),
+        (serde_json::Value::Array(items), Some(rest)) => {
+            let of_item = |i: &usize| first == "*" || first.parse() == Ok(*i);
+            items.iter_mut().enumerate().filter(|(i, _)| of_item(i)).for_each(|(_, item)| remove(item, rest));
+        }
+        _ => {}
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::digests::Digests;
 use super::plan::{Opened, Plan, Planned, State};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Progress, StageContext};
 use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, sweep_unfinished};
@@ -59,6 +59,9 @@ pub struct RunSummary {
     pub name: String,
     pub out: String,
     pub stages: Vec<StageSummary>,
+    /// Of a run with `--shard`: what other parts have to make before this one can go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     pub seconds: f64,
 }
 
@@ -88,12 +91,14 @@ pub fn run(
     let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
     let digests = Digests::load(out);
     let log = RunLog::open(out, options.dry_run)?;
+    log.line("run", serde_json::json!({ "name": recipe.name, "seed": recipe.seed }))?;
     // Hours of generation are not to end at a typo in a rule file. Asked again when the stage's turn
     // comes: a file may change until then.
     for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
         planned.materials(recipe, &digests)?;
     }
     let mut stages = Vec::new();
+    let mut waits_for = None;
     let mut forced = false;
     let mut changed: Vec<&str> = Vec::new();
     for (number, planned) in plan.stages.iter().enumerate() {
@@ -115,7 +120,8 @@ pub fn run(
                 if state != State::Cached {
                     changed.push(&planned.name);
                 }
-                let rows: Vec<Option<u64>> = planned.inputs.iter().map(|i| inputs.datasets.get(&i.key)?.rows().ok()).collect();
+                let rows: Vec<Option<u64>> =
+                    planned.inputs.iter().map(|i| inputs.datasets.get(&i.key)?.rows().ok()).collect();
                 if let Some(rows) = planned.stage.expected_rows(&rows) {
                     progress.say(&format!("about {rows} rows"));
                 }
@@ -131,6 +137,13 @@ pub fn run(
                 let began = Instant::now();
                 let made = execute(planned, recipe, out, options, inputs, &fingerprint, &state, &*progress, stop);
                 drop(progress);
+                if let Err(error) = &made
+                    && error.kind() == ErrorKind::Waiting
+                {
+                    log.event(&planned.name, "waits", serde_json::json!({ "for": error.message() }))?;
+                    waits_for = Some(error.message().to_owned());
+                    break;
+                }
                 if let Err(error) = &made {
                     log.event(&planned.name, "failed", serde_json::json!({ "error": error.to_string() }))?;
                 }
@@ -142,7 +155,8 @@ pub fn run(
         reporter.finished(&summary);
         stages.push(summary);
     }
-    Ok(RunSummary { name: recipe.name.clone(), out: out.to_string(), stages, seconds: start.elapsed().as_secs_f64() })
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(RunSummary { name: recipe.name.clone(), out: out.to_string(), stages, waits_for, seconds })
 }
 
 impl Planned {
@@ -202,8 +216,13 @@ fn execute(
         // The run's lock is ours, so what bears a temporary name is a killed writer's.
         sweep_unfinished(folder)?;
     }
-    if begun.is_none() && !matches!(state, State::Retry { .. }) {
-        clear(folder)?;
+    if begun.is_none() {
+        match state {
+            // The manifest vouches for the shards; a journal that a kill after the commit left would
+            // vouch for them still when they have been replaced.
+            State::Retry { .. } => delete_stage_journals(folder)?,
+            _ => clear(folder)?,
+        }
     }
     let mut is_new = true;
     let mut journal = Journal::open(&journal_file(folder, options.part), SyncPolicy::default(), |_| {
@@ -219,6 +238,7 @@ fn execute(
         folder,
         run_folder: out,
         seed: recipe.seed,
+        device: recipe.device,
         shard_rows: recipe.shard_rows,
         threads: options.threads,
         part: options.part,
@@ -231,7 +251,7 @@ fn execute(
         done: begun.unwrap_or_default(),
     };
     let outcome: Outcome = planned.stage.run(&cx).map_err(|e| match e.kind() {
-        crate::error::ErrorKind::Interrupted => e,
+        ErrorKind::Interrupted | ErrorKind::Waiting => e,
         _ => e.context(format!("stage `{}`", planned.name)),
     })?;
     drop(cx);
@@ -243,6 +263,14 @@ fn execute(
 /// What the journals kept is committed.
 fn delete_journals(folder: &Location) -> Result<()> {
     for entry in folder.list()?.iter().filter(|entry| is_journal(&entry.name)) {
+        Journal::delete(&folder.join(&entry.name))?;
+    }
+    Ok(())
+}
+
+/// As [`delete_journals`], but finished requests stay.
+fn delete_stage_journals(folder: &Location) -> Result<()> {
+    for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
         Journal::delete(&folder.join(&entry.name))?;
     }
     Ok(())
@@ -358,7 +386,7 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
     }
 }
 
-/// `run.jsonl`: a line when a stage starts, ends or fails. Local runs only.
+/// `run.jsonl`: a line when the run starts, and when a stage starts, ends or fails. Local runs only.
 struct RunLog(Option<Mutex<File>>);
 
 impl RunLog {
@@ -371,12 +399,21 @@ impl RunLog {
         ))))
     }
 
+    /// A line about a stage.
     fn event(&self, stage: &str, event: &str, more: serde_json::Value) -> Result<()> {
-        let Some(file) = &self.0 else { return Ok(()) };
-        let at = jiff::Timestamp::now().to_string();
-        let mut line = serde_json::json!({ "at": at, "stage": stage, "event": event });
+        let mut line = serde_json::json!({ "stage": stage });
         if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more.into_iter().filter(|(key, _)| key != "stage"));
+        }
+        self.line(event, line)
+    }
+
+    fn line(&self, event: &str, more: serde_json::Value) -> Result<()> {
+        let Some(file) = &self.0 else { return Ok(()) };
+        let at = jiff::Timestamp::now().to_string();
+        let mut line = serde_json::json!({ "at": at, "event": event });
+        if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
+            line.extend(more);
         }
         let text = format!("{line}\n");
         file.lock()

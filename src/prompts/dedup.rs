@@ -10,8 +10,11 @@
 //! cheap. The outcome depends on the order of the prompts alone.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::minhash::{MinHasher, similarity};
@@ -24,7 +27,8 @@ use crate::{Error, Result};
 pub struct DedupConfig {
     /// Drop prompts equal in normal form.
     pub exact: bool,
-    /// Drop near duplicates; `None` keeps them.
+    /// Drop near duplicates: `false` keeps them, `true` or a table of parameters drops them.
+    #[serde(deserialize_with = "near")]
     pub near: Option<NearConfig>,
 }
 
@@ -32,6 +36,34 @@ impl Default for DedupConfig {
     fn default() -> Self {
         DedupConfig { exact: true, near: Some(NearConfig::default()) }
     }
+}
+
+/// TOML has no null, so that a switch stands where the table may.
+fn near<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NearConfig>, D::Error> {
+    struct SwitchOrTable;
+
+    impl<'de> Visitor<'de> for SwitchOrTable {
+        type Value = Option<NearConfig>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true, false or a table of MinHash parameters")
+        }
+
+        fn visit_bool<E: de::Error>(self, on: bool) -> Result<Self::Value, E> {
+            Ok(on.then(NearConfig::default))
+        }
+
+        /// What `None` is written as in formats that have a null.
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Self::Value, A::Error> {
+            NearConfig::deserialize(MapAccessDeserializer::new(table)).map(Some)
+        }
+    }
+
+    deserializer.deserialize_any(SwitchOrTable)
 }
 
 /// MinHash-LSH. The defaults are datatrove's shingles and bands: found with probability 0.92 at J = 0.8.
@@ -351,6 +383,22 @@ mod tests {
         }
         assert!(dedup.full_buckets() > 0);
         assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn near_duplicates_are_kept_where_the_recipe_switches_them_off() {
+        let read = |near: &str| serde_json::from_str::<DedupConfig>(&format!("{{\"near\": {near}}}"));
+        for off in ["false", "null"] {
+            let config = read(off).unwrap();
+            assert_eq!((config.exact, &config.near), (true, &None));
+            let (a, b) = (format!("{STORY} Why?"), format!("{STORY} How?"));
+            assert_eq!(run(DedupConfig::default(), &[&a, &b])[1], run(read("true").unwrap(), &[&a, &b])[1]);
+            assert_eq!(run(config, &[&a, &b, &a])[1], Admission::Kept);
+        }
+        assert_eq!(read("true").unwrap(), DedupConfig::default());
+        assert_eq!(read("{\"bands\": 9}").unwrap().near, Some(NearConfig { bands: 9, ..NearConfig::default() }));
+        assert!(read("{\"band\": 9}").unwrap_err().to_string().contains("unknown field `band`"));
+        assert!(read("3").unwrap_err().to_string().contains("true, false or a table"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Outcome;
+use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::store::{Dataset, Journal, Location};
 
@@ -29,6 +30,8 @@ pub struct StageContext<'a> {
     pub run_folder: &'a Location,
     /// The run's seed.
     pub seed: u64,
+    /// Where models run.
+    pub device: Device,
     /// Rows of a shard, where the stage has the choice.
     pub shard_rows: usize,
     /// Threads for independent shards.
@@ -64,8 +67,7 @@ impl StageContext<'_> {
     /// The folder of a model or of a stage with figures, by its key.
     pub fn input_folder(&self, key: &str) -> Result<&Path> {
         let folder = self.folders.get(key);
-        let folder =
-            folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
+        let folder = folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
         local(folder, "a model is read")
     }
 
@@ -101,6 +103,11 @@ impl StageContext<'_> {
     pub fn finish_shard(&self, shard: usize, outcome: &Outcome) -> Result<()> {
         let record = serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data");
         self.journal.lock().expect("no holder of the journal panics").append(&record)
+    }
+
+    /// Makes sure that every finished shard recorded so far outlives a power cut.
+    pub(super) fn sync_journal(&self) -> Result<()> {
+        self.journal.lock().expect("no holder of the journal panics").sync()
     }
 
     /// Makes `total` independent shards, in parallel, skipping those already there.
@@ -153,7 +160,10 @@ impl StageContext<'_> {
     /// This machine's shards are done, others' are not.
     pub(super) fn waits_for_others(&self, total: usize) -> Error {
         let (index, of) = self.part.unwrap_or((0, 1));
-        Error::new(format!("the stage `{}` is done for part {index}/{of} of its {total} shards", self.name))
-            .hint("when every part has run, run the recipe once more without `--shard`, or with any of them")
+        let missing = (0..total).filter(|&shard| !self.is_mine(shard) && !self.done.contains_key(&shard)).count();
+        Error::waiting(format!(
+            "part {index}/{of} of the stage `{}` is done; {missing} of its {total} shards are other parts' and not there yet",
+            self.name
+        ))
     }
 }

@@ -2,25 +2,29 @@
 //!
 //! Two passes. The first reads ids and domains and decides: each row has a rank, a hash of
 //! (seed, id), so quotas and order depend on content alone, not on shards or threads. The
-//! second reads the rows and hands each to its place. Memory holds keys and one output
-//! shard; what does not fit waits in temporary files.
+//! second reads the columns that a corpus has and hands each row to its place. Memory holds
+//! keys and a bounded number of rows; what does not fit waits in sorted temporary files.
 
 mod buckets;
 mod card;
 mod choose;
+mod rows;
 
 use std::collections::BTreeMap;
 
+use arrow::array::Array;
 use serde::Deserialize;
 
 use self::buckets::Buckets;
-use self::choose::{Candidate, Choice, choose};
+use self::choose::{Candidates, Choice, choose};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
-use crate::rule::think;
-use crate::schema::{BatchExt, CorpusRow, DatasetKind, GroupRow, Message, Prompt, Role, Row};
+use crate::schema::{BatchExt, DatasetKind};
 use crate::store::{Lookup, Naming};
+
+/// Decoded prompts that are kept while completions, mostly in their prompts' order, are joined to them.
+const PROMPT_CACHE: usize = 64 << 20;
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -140,100 +144,83 @@ impl Stage for CorpusStage {
 
 impl CorpusStage {
     fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let mut candidates = Vec::new();
+        let mut candidates = Candidates::new(cx.seed, self.0.validation);
         for (i, track) in self.0.tracks.iter().enumerate() {
-            self.read_keys(cx, i, track, &mut candidates)?;
+            read_keys(cx, i, track, &mut candidates)?;
         }
         let mut outcome = Outcome::default();
-        let choice = choose(&self.0, cx.seed, candidates, &mut outcome);
-        cx.progress.start(choice.chosen() as u64, "rows");
+        let choice = choose(&self.0, candidates, &mut outcome);
+        // Each row is read once and written once.
+        cx.progress.start(2 * choice.chosen() as u64, "rows");
 
-        let layout = layout(&choice, cx.shard_rows);
-        let mut buckets = Buckets::new(cx.folder, layout.len());
+        let mut buckets = Buckets::new(cx.folder)?;
         let mut statistics = card::Statistics::default();
-        let mut source_row = 0;
+        let mut first_row = 0;
         for (i, track) in self.0.tracks.iter().enumerate() {
-            let places = &choice.places;
-            let lookup = Lookup::build(cx.input(&prompts_key(i))?, Some(DatasetKind::Prompts), "prompt_id", None)?;
-            let mut rows: Vec<(usize, u32, CorpusRow)> = Vec::new();
-            let mut give = |row: CorpusRow, place: u32, flush: bool| -> Result<()> {
-                statistics.add(&row);
-                rows.push((layout_of(&layout, place), place, row));
-                if flush || rows.len() >= 4096 {
-                    cx.progress.advance(rows.len() as u64);
-                    buckets.push(std::mem::take(&mut rows))?;
-                }
-                cx.check_stop()
+            let prompts = match track.groups {
+                Some(_) => Some(prompts_of(cx, i)?),
+                None => None,
             };
-            let input = cx.input(&track.rows_key(i))?;
-            if track.groups.is_some() {
-                for batch in input.batches(Some(DatasetKind::Groups), None) {
-                    let batch = batch?;
-                    let kept = choice.kept(source_row, batch.num_rows());
+            let (kind, columns) = match track.groups {
+                Some(_) => (DatasetKind::Groups, rows::OF_GROUP),
+                None => (DatasetKind::Prompts, rows::OF_PROMPT),
+            };
+            for batch in cx.input(&track.rows_key(i))?.batches(Some(kind), Some(columns)) {
+                let batch = batch?;
+                cx.check_stop()?;
+                let kept = choice.kept(first_row, batch.num_rows());
+                if !kept.is_empty() {
                     let picked = super::take_rows(&batch, &kept)?;
-                    for (group, at) in GroupRow::from_batch(&picked)?.into_iter().zip(&kept) {
-                        let prompt = prompt_of(&lookup, &group.prompt_id)?;
-                        give(from_group(track, group, prompt)?, places[source_row + *at as usize], false)?;
-                    }
-                    source_row += batch.num_rows();
+                    let made = match &prompts {
+                        Some(prompts) => {
+                            let asked = prompts
+                                .gather(picked.text("prompt_id")?)
+                                .map_err(|e| e.hint("give the track the prompts its completions were made from"))?;
+                            rows::from_groups(&track.name, &picked, &asked)?
+                        }
+                        None => rows::from_prompts(&track.name, track.template, &picked)?,
+                    };
+                    statistics.add(&made)?;
+                    cx.progress.advance(kept.len() as u64);
+                    buckets.push(made, kept.iter().map(|&row| choice.places[first_row + row as usize]))?;
                 }
-            } else {
-                for batch in input.batches(Some(DatasetKind::Prompts), None) {
-                    let batch = batch?;
-                    let kept = choice.kept(source_row, batch.num_rows());
-                    let picked = super::take_rows(&batch, &kept)?;
-                    for (prompt, at) in Prompt::from_batch(&picked)?.into_iter().zip(&kept) {
-                        give(from_prompt(track, prompt), places[source_row + *at as usize], false)?;
-                    }
-                    source_row += batch.num_rows();
-                }
+                first_row += batch.num_rows();
             }
-            let rest = std::mem::take(&mut rows);
-            cx.progress.advance(rest.len() as u64);
-            buckets.push(rest)?;
         }
-        outcome.shards = buckets.write(cx, &layout)?;
+        outcome.shards = buckets.write(cx, &layout(&choice, cx.shard_rows))?;
         outcome.count("rows", choice.chosen() as u64);
         outcome.count("completion_tokens", statistics.completion_tokens());
         card::write(cx, &self.0, &choice, &statistics, &outcome)?;
         Ok(outcome)
     }
-
-    /// First pass: ids, domains, and whether there is anything to learn from.
-    fn read_keys(
-        &self,
-        cx: &StageContext<'_>,
-        index: usize,
-        track: &TrackConfig,
-        out: &mut Vec<Candidate>,
-    ) -> Result<()> {
-        let input = cx.input(&track.rows_key(index))?;
-        let (kind, columns): (_, &[&str]) = match track.groups {
-            Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain"]),
-            None => (DatasetKind::Prompts, &["prompt_id", "solution", "domain"]),
-        };
-        for batch in input.batches(Some(kind), Some(columns)) {
-            let batch = batch?;
-            let (prompts, domains) = (batch.text("prompt_id")?, batch.text("domain")?);
-            let second = batch.text(columns[1])?;
-            for row in 0..batch.num_rows() {
-                use arrow::array::Array;
-                let id = if track.groups.is_some() { second.value(row) } else { prompts.value(row) };
-                let usable = track.groups.is_some() || second.is_valid(row);
-                out.push(Candidate::new(cx.seed, index, domains.value(row), prompts.value(row), id, usable));
-            }
-        }
-        Ok(())
-    }
 }
 
-fn prompt_of(lookup: &Lookup, id: &str) -> Result<Prompt> {
-    let (batch, row) = lookup.get(id)?.ok_or_else(|| {
-        Error::new(format!("a group answers a prompt that is not there: {id}"))
-            .hint("give the track the prompts its completions were made from")
-    })?;
-    let mut rows = Prompt::from_batch(&batch.slice(row, 1))?;
-    Ok(rows.remove(0))
+/// First pass: ids, domains, and whether there is anything to learn from.
+fn read_keys(cx: &StageContext<'_>, index: usize, track: &TrackConfig, out: &mut Candidates) -> Result<()> {
+    let input = cx.input(&track.rows_key(index))?;
+    let (kind, columns): (_, &[&str]) = match track.groups {
+        Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain"]),
+        None => (DatasetKind::Prompts, &["prompt_id", "solution", "domain"]),
+    };
+    for batch in input.batches(Some(kind), Some(columns)) {
+        let batch = batch?;
+        let (prompts, domains) = (batch.text("prompt_id")?, batch.text("domain")?);
+        let second = batch.text(columns[1])?;
+        for row in 0..batch.num_rows() {
+            let id = if track.groups.is_some() { second.value(row) } else { prompts.value(row) };
+            let usable = track.groups.is_some() || second.is_valid(row);
+            out.push(index, domains.value(row), prompts.value(row), id, usable);
+        }
+        cx.check_stop()?;
+    }
+    Ok(())
+}
+
+/// The prompts that a track's completions answer.
+fn prompts_of(cx: &StageContext<'_>, track: usize) -> Result<Lookup> {
+    let prompts = cx.input(&prompts_key(track))?;
+    let lookup = Lookup::build(prompts, Some(DatasetKind::Prompts), "prompt_id", Some(rows::OF_ITS_PROMPT))?;
+    Ok(lookup.with_cache_bytes(PROMPT_CACHE))
 }
 
 /// One output shard: its split, its index in the split, and the places it holds.
@@ -256,73 +243,4 @@ fn layout(choice: &Choice, shard_rows: usize) -> Vec<OutShard> {
         }
     }
     shards
-}
-
-fn layout_of(layout: &[OutShard], place: u32) -> usize {
-    layout.partition_point(|shard| shard.places.end <= place)
-}
-
-fn from_group(track: &TrackConfig, group: GroupRow, prompt: Prompt) -> Result<CorpusRow> {
-    let text = group.text.ok_or_else(|| {
-        Error::new(format!("the completion {} has no text", group.completion_id))
-            .hint("make the groups with `carry = true`")
-    })?;
-    let parts = think::split(&text);
-    let (reasoning, answer) = (parts.reasoning.map(str::to_owned), parts.answer.to_owned());
-    let mut messages = prompt.messages;
-    messages.push(Message { role: Role::Assistant, content: text });
-    Ok(CorpusRow {
-        messages,
-        reasoning,
-        answer,
-        track: track.name.clone(),
-        domain: group.domain,
-        language: group.language,
-        difficulty: group.difficulty,
-        source: prompt.source,
-        license: prompt.license,
-        completion_tokens: group.completion_tokens,
-        prompt_id: group.prompt_id,
-        sample_index: group.sample_index,
-        completion_id: group.completion_id,
-        reward: group.reward,
-        model: group.model,
-        model_digest: group.model_digest,
-        rules_digest: group.rules_digest,
-        sampling: group.sampling,
-    })
-}
-
-/// An imported row: its solution is the answer, and no model or rule had a part in it.
-fn from_prompt(track: &TrackConfig, prompt: Prompt) -> CorpusRow {
-    let solution = prompt.solution.unwrap_or_default();
-    let text = match (track.template, &prompt.gold) {
-        // A solution that is the answer alone has no reasoning to wrap.
-        (Some(template), Some(gold)) if *gold != solution => template.render(&solution, gold),
-        _ => solution,
-    };
-    let parts = think::split(&text);
-    let (reasoning, answer) = (parts.reasoning.map(str::to_owned), parts.answer.to_owned());
-    let mut messages = prompt.messages;
-    messages.push(Message { role: Role::Assistant, content: text });
-    CorpusRow {
-        messages,
-        reasoning,
-        answer,
-        track: track.name.clone(),
-        domain: prompt.domain,
-        language: prompt.language,
-        difficulty: prompt.difficulty,
-        source: prompt.source,
-        license: prompt.license,
-        completion_tokens: None,
-        completion_id: prompt.prompt_id.clone(),
-        prompt_id: prompt.prompt_id,
-        sample_index: 0,
-        reward: None,
-        model: "source".to_owned(),
-        model_digest: String::new(),
-        rules_digest: String::new(),
-        sampling: "{}".to_owned(),
-    }
 }

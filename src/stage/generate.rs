@@ -5,27 +5,30 @@
 //! in flight; a shard whose last sample has arrived is sorted and written.
 
 mod adaptive;
+mod answers;
 mod open;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
 use self::adaptive::{Adaptive, Asked, Until};
+use self::answers::Answers;
 use self::open::Open;
 use super::{Input, Materials, Outcome, Stage, StageContext, model_name, rules_path};
+use crate::backend::{Backend, Opened};
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
-use crate::engine::{Engine, EngineInfo, Request, Sampling};
+use crate::engine::{Engine, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::rule::file::RuleSet;
-use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
+use crate::schema::{DatasetKind, FinishReason, Message, Prompt};
 use crate::seed::sample_seed;
-use crate::store::{Journal, Manifest, SyncPolicy};
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]
@@ -87,9 +90,6 @@ const MODEL: &str = "engine.model";
 /// What the folder of `template = "ours"` is called among the inputs.
 const TOKENIZER: &str = "engine.tokenizer";
 
-/// Finished requests of shards that are not yet written.
-const REQUESTS: &str = "_requests";
-
 impl GenerateStage {
     /// Reads the stage's table.
     ///
@@ -146,9 +146,10 @@ impl GenerateStage {
             }
             EngineConfig::Local(_) => {
                 let folder = cx.input_folder(MODEL)?;
-                let model = Arc::new(RwLock::new(Model::load(folder)?));
-                let tokenizer = Arc::new(Tokenizer::load(folder)?);
-                Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
+                match cx.device.open()? {
+                    Opened::Cpu(backend) => local(backend, folder),
+                    Opened::Cuda(backend) => local(backend, folder),
+                }
             }
             EngineConfig::Vllm(config) => {
                 let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
@@ -197,13 +198,19 @@ impl Stage for GenerateStage {
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let files = self.engine_files(cx.resolve).into_iter();
-        let mut materials: Vec<(String, String)> =
-            files.map(|file| Ok(("engine".to_owned(), (cx.digest_file)(&file)?))).collect::<Result<_>>()?;
+        let mut materials: Vec<(String, String)> = files
+            // The file's name, not its folder: completions may be named after it.
+            .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
+            .collect::<Result<_>>()?;
         if let Some(until) = &self.config.until {
             let rules = RuleSet::load(&rules_path(&until.rules, cx.resolve))?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
         Ok(materials)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["engine.files"]
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -226,14 +233,18 @@ impl Stage for GenerateStage {
         let rules = |until: &Until| rules_path(&until.rules, &|path| cx.resolve(path));
         let adaptive = until.map(|until| Adaptive::new(until, self.config.samples, &rules(until))).transpose()?;
 
-        let (journal, answered) = self.open_journal(cx, &info)?;
+        let head =
+            serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
+        let answers = Answers::open(cx, &head, &info.model_digest, per_shard)?;
+        let is_open =
+            |shard: usize| cx.is_mine(shard) && cx.finished(shard).is_none() && !answers.kept.contains_key(&shard);
         let state = Mutex::new(Open {
             cx,
             info: &info,
             config: &self.config,
             adaptive: adaptive.as_ref(),
-            journal,
-            answered: &answered,
+            journal: answers.journal,
+            answered: &answers.answered,
             shards: BTreeMap::new(),
             more: VecDeque::new(),
         });
@@ -266,7 +277,7 @@ impl Stage for GenerateStage {
                             None => not_available[shard] += 1,
                         }
                     }
-                    if cx.is_mine(shard) && cx.finished(shard).is_none() {
+                    if is_open(shard) {
                         let mut state = state.lock().expect("no holder panics");
                         queue.extend(state.open_shard(shard, wanted, not_available[shard])?);
                     }
@@ -301,7 +312,7 @@ impl Stage for GenerateStage {
             .collect();
         let mut sum = Outcome::default();
         for shard in 0..total {
-            let done = fresh.remove(&shard).or_else(|| cx.finished(shard).cloned());
+            let done = fresh.remove(&shard).or_else(|| answers.kept.get(&shard).or(cx.finished(shard)).cloned());
             sum.absorb(done.ok_or_else(|| cx.waits_for_others(total))?);
         }
         sum.facts.insert("engine".to_owned(), info.engine.into());
@@ -312,44 +323,30 @@ impl Stage for GenerateStage {
     }
 }
 
-impl GenerateStage {
-    /// Opens the journal of finished requests. Answers of another model or other settings are
-    /// not taken over: the journal's first record names them.
-    fn open_journal(&self, cx: &StageContext<'_>, info: &EngineInfo) -> Result<(Journal, HashMap<String, Completion>)> {
-        let name = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
-        let file = cx.folder.join(&name);
-        let head =
-            serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
-        let mut answered = HashMap::new();
-        let mut same = None;
-        Journal::replay(&file, |record| {
-            match same {
-                None => same = Some(record == head.as_bytes()),
-                Some(false) => {}
-                Some(true) => {
-                    if let Ok(completion) = serde_json::from_slice::<Completion>(record) {
-                        answered.insert(completion.completion_id.clone(), completion);
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        if same == Some(false) {
-            Journal::delete(&file)?;
-        }
-        // Rows that a finished earlier run got answered; only the failed ones are asked again.
-        if Manifest::load(cx.folder)?.is_some() {
-            for row in crate::store::Dataset::open(cx.folder)?.rows_of::<Completion>() {
-                let row = row?;
-                if row.finish_reason != FinishReason::Error && row.model_digest == info.model_digest {
-                    answered.insert(row.completion_id.clone(), row);
-                }
-            }
-        }
-        let mut journal = Journal::open(&file, SyncPolicy::default(), |_| Ok(()))?;
-        if same != Some(true) {
-            journal.append(head.as_bytes())?;
-        }
-        Ok((journal, answered))
+/// The model in a folder as an engine.
+fn local<B: Backend>(backend: B, folder: &Path) -> Result<Box<dyn Engine>> {
+    let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
+    let tokenizer = Arc::new(Tokenizer::load(folder)?);
+    Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
+}
+
+/// Counts one row.
+fn tally(outcome: &mut Outcome, finish: &str, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
+    outcome.count(finish, 1);
+    let failed = u64::from(finish == FinishReason::Error.as_str());
+    let sums = [
+        ("failed", failed),
+        ("prompt_tokens", prompt_tokens.unwrap_or(0).into()),
+        ("completion_tokens", completion_tokens.unwrap_or(0).into()),
+    ];
+    for (what, n) in sums.into_iter().filter(|(_, n)| *n > 0) {
+        outcome.count(what, n);
+    }
+}
+
+/// Counts the prompts that the engine has nothing for.
+fn not_asked(outcome: &mut Outcome, prompts: u64) {
+    if prompts > 0 {
+        outcome.drops.insert("prompt_without_recording".to_owned(), prompts);
     }
 }

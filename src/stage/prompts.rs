@@ -60,16 +60,20 @@ impl Stage for PromptsConfig {
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let base = (cx.resolve)("");
         let mut materials = Vec::new();
-        for source in self.sources.iter().chain(&self.evaluation) {
-            for file in Importer::open(source, Path::new(&base))?.files() {
-                let path = file.display().to_string();
-                materials.push((
-                    file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                    (cx.digest_file)(&path)?,
-                ));
+        for (kind, sources) in [("sources", &self.sources), ("evaluation", &self.evaluation)] {
+            for (i, source) in sources.iter().enumerate() {
+                for file in Importer::open(source, Path::new(&base))?.files() {
+                    let path = file.display().to_string();
+                    // A source without a name is called after its first file.
+                    materials.push((format!("{kind}.{i}/{}", super::file_name(&path)), (cx.digest_file)(&path)?));
+                }
             }
         }
         Ok(materials)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["sources.*.path", "sources.*.paths", "evaluation.*.path", "evaluation.*.paths"]
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

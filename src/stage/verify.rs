@@ -59,6 +59,10 @@ impl Stage for VerifyConfig {
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
+    fn paths(&self) -> &'static [&'static str] {
+        &["rules"]
+    }
+
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
         inputs[1]
     }

@@ -1,6 +1,7 @@
 //! A dataset: which files it is made of, and what their footers say.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
@@ -258,6 +259,25 @@ impl Shard {
     /// As [`Shard::batches`]; there is no such row group.
     pub fn row_group(&self, index: usize, kind: Option<DatasetKind>, columns: Option<&[&str]>) -> Result<Batches> {
         Batches::open(self, kind, columns, Some(index..index + 1))
+    }
+
+    /// Streams a range of the file's rows, decoding only the row groups it touches; see [`Shard::batches`].
+    ///
+    /// # Errors
+    /// As [`Shard::batches`].
+    pub fn rows_in(&self, rows: Range<u64>, kind: Option<DatasetKind>, columns: Option<&[&str]>) -> Result<Batches> {
+        let (mut first, mut groups, mut start) = (0, 0..0, 0);
+        for (index, group) in self.parquet_metadata()?.row_groups().iter().enumerate() {
+            let end = first + group.num_rows().max(0) as u64;
+            if end <= rows.start {
+                (groups, start) = (index + 1..index + 1, end);
+            } else if first < rows.end {
+                groups.end = index + 1;
+            }
+            first = end;
+        }
+        let window = (rows.start - start) as usize..(rows.end.max(rows.start) - start) as usize;
+        Batches::open_window(self, kind, columns, Some(groups), Some(window))
     }
 
     /// Streams the file as row structs.

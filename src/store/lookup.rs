@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
+use arrow::datatypes::Schema;
 
 use super::dataset::{Dataset, Shard};
 use super::reader::Batches;
@@ -167,8 +168,48 @@ impl Lookup {
         let Some(row) = self.find(id) else { return Ok(None) };
         let index = self.block_of(row);
         let within = (row - self.blocks[index].first_row) as usize;
+        Ok(Some((self.block(index)?, within)))
+    }
+
+    /// The rows of these ids, one for each and in their order, as one batch. Holds one block at a
+    /// time beside them, however the ids are scattered. Nothing is asked of an empty list: its
+    /// batch has no columns.
+    ///
+    /// # Errors
+    /// An id does not occur; the file cannot be read, or breaks the contract.
+    pub fn gather(&self, ids: &StringArray) -> Result<RecordBatch> {
+        // (block, row within it, row of the result)
+        let mut wanted = Vec::with_capacity(ids.len());
+        for (out, id) in ids.iter().enumerate() {
+            let id = id.unwrap_or_default();
+            let row = self.find(id).ok_or_else(|| {
+                Error::new(format!("there is no row with the id `{id}`")).in_file(self.dataset.location())
+            })?;
+            let block = self.block_of(row);
+            wanted.push((block, row - self.blocks[block].first_row, out));
+        }
+        wanted.sort_unstable_by_key(|&(block, _, out)| (block, out));
+        let failed = |e| Error::new("rows cannot be joined").in_file(self.dataset.location()).caused_by(e);
+        let mut parts = Vec::new();
+        let mut places = vec![(0, 0); wanted.len()];
+        for of_block in wanted.chunk_by(|a, b| a.0 == b.0) {
+            for (at, &(.., out)) in of_block.iter().enumerate() {
+                places[out] = (parts.len(), at);
+            }
+            let rows: UInt32Array = of_block.iter().map(|&(_, row, _)| row).collect::<Vec<_>>().into();
+            parts.push(take_record_batch(&self.block(of_block[0].0)?, &rows).map_err(failed)?);
+        }
+        match &parts[..] {
+            [] => Ok(RecordBatch::new_empty(Arc::new(Schema::empty()))),
+            [only] => Ok(only.clone()),
+            parts => interleave_record_batch(&parts.iter().collect::<Vec<_>>(), &places).map_err(failed),
+        }
+    }
+
+    /// A block, decoded now or not long ago.
+    fn block(&self, index: usize) -> Result<RecordBatch> {
         if let Some(batch) = self.cached(index) {
-            return Ok(Some((batch, within)));
+            return Ok(batch);
         }
         // Decoded outside the lock: threads that want different blocks do not wait for each other.
         let batch = self.decode(&self.blocks[index])?;
@@ -181,7 +222,7 @@ impl Lookup {
             let oldest = cache.pop_front().map_or(0, |(_, batch)| batch.get_array_memory_size());
             bytes -= oldest;
         }
-        Ok(Some((batch, within)))
+        Ok(batch)
     }
 
     fn cached(&self, index: usize) -> Option<RecordBatch> {

@@ -82,8 +82,9 @@ impl Batches {
             None => ProjectionMask::all(),
         };
         let first_row = (0..groups.start).map(|group| metadata.row_group(group).num_rows() as u64).sum::<u64>();
-        let batch_rows = groups.clone().map(|group| batch_rows(metadata, group, &mask)).min().unwrap_or(BATCH_ROWS);
-        let batch_rows = window.as_ref().map_or(batch_rows, |window| window.len().max(1));
+        // Who names a window wants it in one piece, if that is not too large.
+        let most = window.as_ref().map_or(BATCH_ROWS, |window| window.len().max(1));
+        let batch_rows = groups.clone().map(|group| batch_rows(metadata, group, &mask, most)).min().unwrap_or(most);
         let source = Source::open(shard.location(), shard.bytes())?;
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, footer.clone())
             .with_projection(mask)
@@ -199,14 +200,19 @@ fn plain_indices(shard: &Shard, names: &[&str]) -> Result<Vec<usize>> {
     names.iter().map(find).collect()
 }
 
-/// Rows a batch may have so that it holds about [`BATCH_BYTES`], by the footer's sizes.
-fn batch_rows(metadata: &parquet::file::metadata::ParquetMetaData, group: usize, mask: &ProjectionMask) -> usize {
+/// Rows, `most` at most, a batch may have so that it holds about [`BATCH_BYTES`], by the footer's sizes.
+fn batch_rows(
+    metadata: &parquet::file::metadata::ParquetMetaData,
+    group: usize,
+    mask: &ProjectionMask,
+    most: usize,
+) -> usize {
     let group = metadata.row_group(group);
     let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
     let bytes: u64 = leaves.map(|(_, column)| column.uncompressed_size().max(0) as u64).sum();
     let rows = group.num_rows().max(1) as u64;
     let fitting = BATCH_BYTES * rows / bytes.max(1);
-    usize::try_from(fitting).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS)
+    usize::try_from(fitting).unwrap_or(most).clamp(1, most)
 }
 
 /// The bytes of a file: from the disk, or by ranged requests.

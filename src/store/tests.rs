@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::Path;
 
+use arrow::array::StringArray;
+
 use super::*;
 use crate::schema::{DatasetKind, Outcome, Row, Score, VerdictRow};
 
@@ -240,6 +242,37 @@ fn locations_join_list_and_write_atomically() {
 }
 
 #[cfg(target_os = "linux")]
+#[test]
+fn a_lookup_gathers_rows_in_the_order_asked_from_scattered_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0, &rows(0..5000), small_groups());
+    write(folder.path(), 1, &rows(5000..6000), small_groups());
+    let dataset = Dataset::open(&folder.path().into()).unwrap();
+    let lookup = Lookup::build(&dataset, Some(DatasetKind::Verdicts), "completion_id", None).unwrap();
+    let wanted: Vec<VerdictRow> = (0..7000).map(|i| verdict((i * 2621) % 6000)).collect();
+    let ids: StringArray = wanted.iter().map(|row| Some(row.completion_id.as_str())).collect();
+    let got = VerdictRow::from_batch(&lookup.gather(&ids).unwrap()).unwrap();
+    assert!(got == wanted, "rows come in another order");
+    assert_eq!(lookup.blocks_decoded(), lookup.blocks() as u64);
+    assert_eq!(lookup.gather(&StringArray::from(Vec::<&str>::new())).unwrap().num_rows(), 0);
+    let error = lookup.gather(&StringArray::from(vec!["nobody"])).unwrap_err().to_string();
+    assert!(error.contains("no row with the id `nobody`"), "{error}");
+}
+
+#[test]
+fn a_range_of_rows_reads_what_a_scan_has_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = rows(0..5000);
+    write(folder.path(), 0, &all, small_groups());
+    let dataset = Dataset::open(&folder.path().into()).unwrap();
+    for range in [0..5000, 0..0, 2047..2049, 2048..4096, 3000..3001, 4999..5000, 5000..5000] {
+        let (start, end) = (range.start as usize, range.end as usize);
+        let batches = dataset.shards()[0].rows_in(range.clone(), Some(DatasetKind::Verdicts), None).unwrap();
+        let got: Vec<VerdictRow> = batches.flat_map(|batch| VerdictRow::from_batch(&batch.unwrap()).unwrap()).collect();
+        assert!(got == all[start..end], "{range:?} has {} rows", got.len());
+    }
+}
+
 #[test]
 fn a_full_disk_is_called_one() {
     use std::io::Write;

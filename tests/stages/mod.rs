@@ -99,6 +99,30 @@ fn a_stage_run_again_alone_is_cached_until_its_input_changes() {
 }
 
 #[test]
+fn near_duplicates_stay_where_the_recipe_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let story = "Natalia sold clips to many of her friends in April and then she sold half as many clips in May so how many clips did she sell";
+    let lines = [format!("{story} altogether"), format!("{story} in total"), format!("{story} altogether")];
+    let lines = lines.map(|question| serde_json::json!({ "question": question, "answer": "72" }).to_string());
+    std::fs::write(folder.path().join("questions.jsonl"), lines.join("\n")).unwrap();
+    let run = |near: &str, output: &str| {
+        let near = format!("dedup.near{near}");
+        gristmill(
+            folder.path(),
+            ["prompts", "--set", "sources=[{ path = \"questions.jsonl\" }]", "--set", &near, "--output", output],
+        )
+    };
+    let drops = |output: &str| manifest(&folder.path().join(output).join("1_prompts"))["drops"].clone();
+    run("=true", "on").succeeded();
+    assert_eq!(drops("on"), serde_json::json!({ "exact_duplicate": 1, "near_duplicate": 1 }));
+    run("=false", "off").succeeded();
+    assert_eq!(drops("off"), serde_json::json!({ "exact_duplicate": 1 }));
+    let wrong = run(".band=3", "wrong");
+    assert_eq!(wrong.code, Some(2), "{}", wrong.story());
+    assert!(wrong.stderr.contains("unknown key `band`") && wrong.stderr.contains("`bands`"), "{}", wrong.stderr);
+}
+
+#[test]
 fn every_export_format_is_what_its_reader_expects() {
     let folder = tempfile::tempdir().unwrap();
     write_recordings(folder.path(), 50);

@@ -120,14 +120,17 @@ fn a_recipe_trains_measures_and_says_which_claims_hold() {
     let out = folder.path().join("out");
     let stage = |name: &str| {
         let found = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().path());
-        let mut found = found.filter(|p| p.file_name().unwrap().to_str().unwrap().split_once('_').is_some_and(|(_, n)| n == name));
+        let mut found =
+            found.filter(|p| p.file_name().unwrap().to_str().unwrap().split_once('_').is_some_and(|(_, n)| n == name));
         found.next().unwrap_or_else(|| panic!("there is no stage folder of {name}"))
     };
     for file in ["model/config.json", "model/model.safetensors", "model/tokenizer.json", "metrics.parquet"] {
         assert!(stage("rl").join(file).is_file(), "{file} is missing");
     }
     let facts = &manifest(&stage("eval"))["facts"]["figures"];
-    for figure in ["base.pass_at_1", "base.cons_at_k", "base.pass_at_2", "on_stored_groups.format", "cold_start.language"] {
+    for figure in
+        ["base.pass_at_1", "base.cons_at_k", "base.pass_at_2", "on_stored_groups.format", "cold_start.language"]
+    {
         assert!(facts[figure].is_number(), "{figure} is missing: {facts:#}");
     }
     let facts = &manifest(&stage("robust"))["facts"]["figures"];
@@ -139,7 +142,21 @@ fn a_recipe_trains_measures_and_says_which_claims_hold() {
     let rollouts = stage("rl").join("rollouts");
     let shown = gristmill(folder.path(), ["inspect", rollouts.to_str().unwrap()]).succeeded();
     assert!(shown.stdout.contains("advantage"), "{}", shown.stdout);
-    let chosen = ["eval", "--prompts", "out/4_test", "--model", "out/7_rl/model", "--rules", "r1_mini_zero", "--set", "samples=2", "--set", "sampling.max_tokens=40", "--output", "alone"];
+    let chosen = [
+        "eval",
+        "--prompts",
+        "out/4_test",
+        "--model",
+        "out/7_rl/model",
+        "--rules",
+        "r1_mini_zero",
+        "--set",
+        "samples=2",
+        "--set",
+        "sampling.max_tokens=40",
+        "--output",
+        "alone",
+    ];
     gristmill(folder.path(), chosen).succeeded();
     assert!(folder.path().join("alone/1_eval/evals.parquet").is_file());
 }
@@ -164,9 +181,40 @@ fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
         assert_eq!(leftovers(&out), [""; 0], "{}", run.story());
         let made = digests(&out);
         let differing: Vec<_> = reference.iter().filter(|(file, digest)| made.get(*file) != Some(digest)).collect();
-        assert!(differing.is_empty() && made.len() == reference.len(), "point {point}: {differing:#?}\n{}", run.story());
+        assert!(
+            differing.is_empty() && made.len() == reference.len(),
+            "point {point}: {differing:#?}\n{}",
+            run.story()
+        );
     }
     assert!(killed >= points, "only {killed} of {} runs were still running when killed", 3 * points);
+}
+
+#[test]
+fn transformers_loads_what_was_trained_and_samples_the_same_greedy_tokens() {
+    let Some(python) = std::env::var_os("GRISTMILL_TORCH") else {
+        eprintln!("skipped: GRISTMILL_TORCH names no python with torch, transformers and pyarrow");
+        return;
+    };
+    // Trained for longer than the others, so that the likeliest token is so by more than rounding.
+    let recipe = RECIPE.split("[stages.cold_corpus]").next().unwrap().replace("documents = 600", "documents = 6000");
+    let greedy = "[stages.generate]\nprompts = \"prompts\"\nengine = { kind = \"local\", model = \"base\" }\n\
+                  sampling = { temperature = 0.0, max_tokens = 40 }\n";
+    let folder = folder_with(&(recipe + greedy));
+    gristmill(folder.path(), RUN).succeeded();
+    let out = folder.path().join("out");
+    let checked = std::process::Command::new(python)
+        .arg(crate::support::repository("tests/python/same_greedy_tokens.py"))
+        .args([
+            out.join("2_base/model"),
+            out.join("5_generate/part-00000.parquet"),
+            out.join("3_prompts/part-00000.parquet"),
+        ])
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success(), "{said}");
+    eprintln!("{said}");
 }
 
 fn kill_after(folder: &Path, delay: Duration) -> bool {

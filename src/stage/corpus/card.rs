@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use arrow::array::{Array, AsArray, RecordBatch};
+
 use super::CorpusConfig;
 use super::choose::Choice;
 use crate::error::Result;
-use crate::schema::{ColumnType, CorpusRow, DatasetKind};
+use crate::schema::{BatchExt, ColumnType, DatasetKind};
 use crate::stage::{Outcome, StageContext};
 
 /// Sums over the rows of a corpus.
@@ -29,19 +31,50 @@ struct Sums {
 }
 
 impl Statistics {
-    pub fn add(&mut self, row: &CorpusRow) {
-        let sums = self.rows.entry((row.track.clone(), row.domain.clone(), row.language.clone())).or_default();
-        sums.rows += 1;
-        sums.counted += u64::from(row.completion_tokens.is_some());
-        sums.tokens += u64::from(row.completion_tokens.unwrap_or(0));
-        sums.characters += row.messages.last().map_or(0, |m| m.content.chars().count() as u64);
-        let license = row.license.clone().unwrap_or_else(|| "not stated".to_owned());
-        *self.sources.entry((row.source.clone(), license)).or_default() += 1;
-        *self.models.entry((row.model.clone(), row.model_digest.clone())).or_default() += 1;
-        if !row.rules_digest.is_empty() {
-            self.rules.insert(row.rules_digest.clone());
+    /// Counts the rows of a batch of the corpus's columns.
+    ///
+    /// # Errors
+    /// A missing column.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let text = |name: &str| batch.text(name);
+        let (tracks, domains, languages) = (text("track")?, text("domain")?, text("language")?);
+        let (sources, licenses) = (text("source")?, text("license")?);
+        let (models, digests) = (text("model")?, text("model_digest")?);
+        let (rules, sampling) = (text("rules_digest")?, text("sampling")?);
+        let tokens = batch.u32("completion_tokens")?;
+        let messages = batch.list("messages")?;
+        let contents = messages.values().as_struct().column(1).as_string::<i32>();
+        // Neighbours are alike: names are looked up once for a run of rows that share them all.
+        let names = |row: usize| {
+            let license = if licenses.is_valid(row) { licenses.value(row) } else { "not stated" };
+            let of_row = [tracks, domains, languages, sources, models, digests, rules, sampling].map(|c| c.value(row));
+            (of_row, license)
+        };
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let same = names(start);
+            let end = (start + 1..batch.num_rows()).find(|&row| names(row) != same).unwrap_or(batch.num_rows());
+            let ([track, domain, language, source, model, digest, rules, sampling], license) = same;
+            let n = (end - start) as u64;
+            let sums = self.rows.entry((track.to_owned(), domain.to_owned(), language.to_owned())).or_default();
+            sums.rows += n;
+            for row in (start..end).filter(|&row| tokens.is_valid(row)) {
+                sums.counted += 1;
+                sums.tokens += u64::from(tokens.value(row));
+            }
+            // The last turn is the answer.
+            let answers =
+                messages.value_offsets()[start + 1..=end].iter().map(|&next| contents.value(next as usize - 1));
+            sums.characters += answers.map(|answer| answer.chars().count() as u64).sum::<u64>();
+            *self.sources.entry((source.to_owned(), license.to_owned())).or_default() += n;
+            *self.models.entry((model.to_owned(), digest.to_owned())).or_default() += n;
+            if !rules.is_empty() {
+                self.rules.insert(rules.to_owned());
+            }
+            self.sampling.insert(sampling.to_owned());
+            start = end;
         }
-        self.sampling.insert(row.sampling.clone());
+        Ok(())
     }
 
     pub fn completion_tokens(&self) -> u64 {

@@ -5,35 +5,49 @@ use std::collections::{BTreeMap, HashSet};
 use super::CorpusConfig;
 use crate::stage::Outcome;
 
-/// The key of one row that may be chosen; rows are numbered in reading order.
-pub struct Candidate {
-    track: u16,
-    /// Index into the domains seen, filled while choosing.
-    domain: u64,
-    domain_name: Option<Box<str>>,
+/// Keys of the rows that may be chosen, in reading order: 24 bytes each.
+pub struct Candidates {
+    seed: u64,
+    /// Share of the prompts that are for validation.
+    validation: f64,
+    rows: Vec<Candidate>,
+    /// Domains seen, numbered as they came.
+    domains: BTreeMap<Box<str>, u32>,
+}
+
+struct Candidate {
     rank: u64,
     id: u64,
-    split: f64,
+    domain: u32,
+    track: u16,
+    is_validation: bool,
     usable: bool,
 }
 
-impl Candidate {
-    /// `rank` and the split derive from the run's seed and the ids alone.
-    pub fn new(seed: u64, track: usize, domain: &str, prompt_id: &str, id: &str, usable: bool) -> Self {
+impl Candidates {
+    pub fn new(seed: u64, validation: f64) -> Self {
+        Candidates { seed, validation, rows: Vec::new(), domains: BTreeMap::new() }
+    }
+
+    /// The next row; its rank and its split derive from the run's seed and the ids alone.
+    pub fn push(&mut self, track: usize, domain: &str, prompt_id: &str, id: &str, usable: bool) {
         let hash = |name: &str, text: &str| {
             let mut hasher = blake3::Hasher::new();
-            hasher.update(&seed.to_le_bytes()).update(name.as_bytes()).update(text.as_bytes());
+            hasher.update(&self.seed.to_le_bytes()).update(name.as_bytes()).update(text.as_bytes());
             u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
         };
-        Candidate {
-            track: track as u16,
-            domain: 0,
-            domain_name: Some(domain.into()),
-            rank: hash("rank", id),
-            id: hash("id", id),
-            split: hash("split", prompt_id) as f64 / u64::MAX as f64,
-            usable,
-        }
+        let share = hash("split", prompt_id) as f64 / u64::MAX as f64;
+        let (rank, id) = (hash("rank", id), hash("id", id));
+        let domain = match self.domains.get(domain) {
+            Some(&domain) => domain,
+            None => {
+                let next = self.domains.len() as u32;
+                self.domains.insert(domain.into(), next);
+                next
+            }
+        };
+        let is_validation = share < self.validation;
+        self.rows.push(Candidate { rank, id, domain, track: track as u16, is_validation, usable });
     }
 }
 
@@ -70,13 +84,8 @@ impl Choice {
 }
 
 /// Applies quotas, removes rows that two tracks share, and lays out the splits.
-pub fn choose(config: &CorpusConfig, _seed: u64, mut candidates: Vec<Candidate>, outcome: &mut Outcome) -> Choice {
-    let mut names: BTreeMap<Box<str>, u64> = BTreeMap::new();
-    for candidate in &mut candidates {
-        let name = candidate.domain_name.take().expect("set when made");
-        let next = names.len() as u64;
-        candidate.domain = *names.entry(name).or_insert(next);
-    }
+pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outcome) -> Choice {
+    let Candidates { rows: candidates, domains: names, .. } = candidates;
     let mut seen = HashSet::with_capacity(candidates.len());
     let mut chosen: Vec<u32> = Vec::new();
     let mut quotas = Vec::new();
@@ -100,10 +109,10 @@ pub fn choose(config: &CorpusConfig, _seed: u64, mut candidates: Vec<Candidate>,
             chosen.extend(&rows[..take]);
             continue;
         }
-        let mut left: BTreeMap<u64, (u64, &str)> = BTreeMap::new();
+        let mut left: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
         for (domain, &wanted) in &track.domains {
             // A domain no row has still shows up as a shortfall.
-            let index = names.get(domain.as_str()).copied().unwrap_or(u64::MAX - left.len() as u64);
+            let index = names.get(domain.as_str()).copied().unwrap_or(u32::MAX - left.len() as u32);
             left.insert(index, (wanted, domain));
         }
         for row in rows {
@@ -130,7 +139,7 @@ pub fn choose(config: &CorpusConfig, _seed: u64, mut candidates: Vec<Candidate>,
     outcome.drops.retain(|_, n| *n > 0);
     quotas.sort_by(|a, b| (&a.track, &a.domain).cmp(&(&b.track, &b.domain)));
 
-    let is_validation = |row: u32| candidates[row as usize].split < config.validation;
+    let is_validation = |row: u32| candidates[row as usize].is_validation;
     chosen.sort_unstable_by_key(|row| (is_validation(*row), candidates[*row as usize].rank, *row));
     let validation = chosen.iter().filter(|row| is_validation(**row)).count() as u32;
     let mut places = vec![Choice::OUT; candidates.len()];
@@ -147,20 +156,31 @@ mod tests {
 
     fn config(domains: &[(&str, u64)], rows: Option<u64>, validation: f64) -> CorpusConfig {
         let domains = domains.iter().map(|(d, n)| ((*d).to_owned(), *n)).collect();
-        let track =
-            TrackConfig { name: "reasoning".into(), groups: Some("g".into()), prompts: "p".into(), rows, domains };
+        let track = TrackConfig {
+            name: "reasoning".into(),
+            groups: Some("g".into()),
+            prompts: "p".into(),
+            template: None,
+            rows,
+            domains,
+        };
         CorpusConfig { tracks: vec![track], validation, title: None, description: None }
     }
 
-    fn candidates(n: usize) -> Vec<Candidate> {
-        let domain = |i: usize| if i.is_multiple_of(3) { "math" } else { "code" };
-        (0..n).map(|i| Candidate::new(1, 0, domain(i), &format!("p{}", i / 2), &format!("c{i}"), true)).collect()
+    /// `n` rows, two of a prompt, `times` times over.
+    fn candidates(n: usize, times: usize, validation: f64) -> Candidates {
+        let mut candidates = Candidates::new(1, validation);
+        for i in (0..times).flat_map(|_| 0..n) {
+            let domain = if i.is_multiple_of(3) { "math" } else { "code" };
+            candidates.push(0, domain, &format!("p{}", i / 2), &format!("c{i}"), true);
+        }
+        candidates
     }
 
     #[test]
     fn quotas_are_met_and_a_shortfall_is_told() {
         let mut outcome = Outcome::default();
-        let choice = choose(&config(&[("math", 10), ("stem", 5)], None, 0.0), 1, candidates(90), &mut outcome);
+        let choice = choose(&config(&[("math", 10), ("stem", 5)], None, 0.0), candidates(90, 1, 0.0), &mut outcome);
         assert_eq!((choice.train, choice.validation), (10, 0));
         let got: Vec<_> = choice.quotas.iter().map(|q| (q.domain.as_deref(), q.wanted, q.got)).collect();
         assert_eq!(got, [(Some("math"), Some(10), 10), (Some("stem"), Some(5), 0)]);
@@ -170,7 +190,7 @@ mod tests {
 
     #[test]
     fn no_prompt_is_in_both_splits_and_every_row_has_its_own_place() {
-        let choice = choose(&config(&[], None, 0.3), 1, candidates(400), &mut Outcome::default());
+        let choice = choose(&config(&[], None, 0.3), candidates(400, 1, 0.3), &mut Outcome::default());
         assert!(choice.validation > 60 && choice.train > 200);
         for pair in choice.places.chunks(2) {
             assert_eq!(pair[0] < choice.train, pair[1] < choice.train);
@@ -182,10 +202,8 @@ mod tests {
 
     #[test]
     fn the_same_completion_in_two_tracks_is_taken_once() {
-        let mut both = candidates(10);
-        both.extend(candidates(10));
         let mut outcome = Outcome::default();
-        let choice = choose(&config(&[], Some(100), 0.0), 1, both, &mut outcome);
+        let choice = choose(&config(&[], Some(100), 0.0), candidates(10, 2, 0.0), &mut outcome);
         assert_eq!((choice.chosen(), outcome.drops["duplicate"]), (10, 10));
     }
 }

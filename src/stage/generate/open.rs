@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::adaptive::{Adaptive, Asked};
-use super::{GenerateConfig, Outcome, StageContext};
+use super::{GenerateConfig, Outcome, StageContext, not_asked, tally};
 use crate::engine::{EngineInfo, Generated, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::schema::{Completion, DatasetKind, FinishReason};
@@ -180,15 +180,9 @@ impl Open<'_> {
         rows.sort_by_key(|(place, completion)| (*place, completion.sample_index));
         let mut outcome = Outcome::default();
         for (_, row) in &rows {
-            outcome.count(row.finish_reason.as_str(), 1);
-            outcome.count("failed", u64::from(row.finish_reason == FinishReason::Error));
-            outcome.count("prompt_tokens", row.prompt_tokens.unwrap_or(0).into());
-            outcome.count("completion_tokens", row.completion_tokens.unwrap_or(0).into());
+            tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
         }
-        outcome.counts.retain(|_, n| *n > 0);
-        if open.not_available > 0 {
-            outcome.drops.insert("prompt_without_recording".to_owned(), open.not_available);
-        }
+        not_asked(&mut outcome, open.not_available);
         let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
         let mut writer =
             ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::held_out::HeldOut;
 use super::{Policy, metrics};
+use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 use crate::model::Dtype;
 use crate::pipeline::MODEL;
@@ -50,11 +51,11 @@ pub trait RolloutLog: Send {
 }
 
 /// A training run's bookkeeping.
-pub struct Session<'a> {
+pub struct Session<'a, B: Backend> {
     cx: &'a StageContext<'a>,
-    policy: &'a Policy,
+    policy: &'a Policy<B>,
     checkpoints: CheckpointConfig,
-    held_out: Option<HeldOut>,
+    held_out: Option<HeldOut<B>>,
     rollouts: Option<Arc<Mutex<dyn RolloutLog + 'a>>>,
     steps: Vec<StepMetrics>,
     total: u64,
@@ -76,12 +77,12 @@ struct Stored {
 
 const STORED: &str = "session.json";
 
-impl<'a> Session<'a> {
+impl<'a, B: Backend> Session<'a, B> {
     pub fn new(
         cx: &'a StageContext<'a>,
-        policy: &'a Policy,
+        policy: &'a Policy<B>,
         checkpoints: CheckpointConfig,
-        held_out: Option<HeldOut>,
+        held_out: Option<HeldOut<B>>,
     ) -> Self {
         Session { cx, policy, checkpoints, held_out, rollouts: None, steps: Vec::new(), total: 0 }
     }
@@ -98,7 +99,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Whatever the trainer or the disk fails with; [`Error::interrupted`] after Ctrl-C, when
     /// everything done is in a checkpoint.
-    pub fn train(mut self, trainer: &mut dyn Trainer<crate::backend::Cpu>) -> Result<Trained> {
+    pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
         let folder = self.cx.local_folder()?;
         std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
         let checkpoints = Checkpoints::open(folder.join("checkpoints"), self.checkpoints.keep)?;
@@ -121,7 +122,9 @@ impl<'a> Session<'a> {
         let bytes = std::fs::read(&path).or_fail(|| "cannot read the session of a checkpoint".into());
         let stored: Stored = bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).or_fail(|| "the session is malformed".into()))
-            .map_err(|e: Error| e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one"))?;
+            .map_err(|e: Error| {
+                e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one")
+            })?;
         self.steps = stored.steps;
         if let Some(log) = &self.rollouts {
             log.lock().unwrap_or_else(PoisonError::into_inner).resume(checkpoint, stored.rollouts)?;
@@ -163,14 +166,16 @@ impl<'a> Session<'a> {
     /// One line of a step's figures, for people.
     fn describe(&self, m: &StepMetrics) -> String {
         let mut line = format!("step {}/{}", m.step + 1, self.total);
+        // What describes a whole rollout batch is given with its first update only.
+        let of_rollout = |of: fn(&StepMetrics) -> Option<f64>| of(m).or_else(|| self.steps.iter().rev().find_map(of));
         let figures = [
             ("loss", m.loss),
-            ("reward", m.reward_mean),
+            ("reward", of_rollout(|m| m.reward_mean)),
             ("pairs right", m.pair_accuracy),
             ("worst group loss", m.worst_group_loss),
             ("KL", m.kl_reference),
             ("entropy", m.entropy),
-            ("length", m.completion_tokens_mean),
+            ("length", of_rollout(|m| m.completion_tokens_mean)),
             ("gradient norm", m.grad_norm),
             ("tokens/s", m.tokens_per_second),
             ("held-out accuracy", m.evaluation),
@@ -185,7 +190,7 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Observer for Session<'_> {
+impl<B: Backend> Observer for Session<'_, B> {
     fn on_step(&mut self, metrics: &StepMetrics) -> Result<()> {
         self.cx.progress.advance(1);
         let tenth = (self.total / 10).max(1);

@@ -19,6 +19,13 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
     }
 }
 
+/// A lone capital from A to J: the letter of an option.
+pub fn option(r: &Reading, id: Id) -> Option<char> {
+    let Node::Sym(sym) = *r.node(id) else { return None };
+    let mut letters = r.arena.name(sym).chars();
+    letters.next().filter(|c| ('A'..='J').contains(c) && letters.next().is_none())
+}
+
 /// No free symbol below.
 pub fn is_constant(r: &Reading, id: Id) -> bool {
     r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
@@ -142,6 +149,18 @@ pub fn unname(r: &Reading, id: Id) -> Id {
         }
     }
     id
+}
+
+/// The values of `x_1 = 2, x_2 = 3`: one letter, numbered.
+pub fn numbered(r: &Reading, id: Id) -> Option<Vec<Val>> {
+    if !matches!(r.node(id), Node::All(_)) {
+        return None;
+    }
+    let pairs = named(r, id)?;
+    let letter = |sym: Sym| r.arena.name(sym).split_once('_').map(|(letter, _)| letter.to_string());
+    let first = letter(pairs.first()?.0)?;
+    let same = pairs.iter().all(|&(sym, _)| letter(sym).is_some_and(|l| l == first));
+    same.then(|| pairs.into_iter().map(|(_, id)| Val::of(id)).collect())
 }
 
 /// `x = 1, y = 2` or `(x, y) = (1, 2)`: names with their values.

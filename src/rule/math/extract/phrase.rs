@@ -30,6 +30,27 @@ const KEYWORDS: [&str; 22] = [
 const CONNECTORS: [&str; 17] =
     [" is", " are", " equals", " est", " ist", " es", " è", " é", "是", "为", "為", "は", "：", ":", "=", "은", "는"];
 
+/// Words between the connector and the answer: "la réponse est donc 42".
+const FILLERS: [&str; 17] = [
+    "therefore",
+    "thus",
+    "so",
+    "simply",
+    "approximately",
+    "about",
+    "exactly",
+    "just",
+    "option",
+    "choice",
+    "donc",
+    "alors",
+    "bien",
+    "also",
+    "somit",
+    "entonces",
+    "quindi",
+];
+
 /// How far back from the end to look, in bytes.
 const TAIL: usize = 6000;
 
@@ -141,7 +162,7 @@ pub fn first_line(text: &str) -> &str {
 /// Without the sentence's end and what follows it, Markdown, and words such as "about".
 pub fn trim_prose(line: &str) -> &str {
     let mut text = line.trim().trim_start_matches(['*', '_', ' ', ':', '：']);
-    for word in ["therefore", "thus", "so", "simply", "approximately", "about", "exactly", "just", "option", "choice"] {
+    for word in FILLERS {
         if let Some(len) = starts_with_fold(text, word)
             && text[len..].starts_with([' ', ','])
         {

@@ -1,0 +1,183 @@
+//! Corpus rows out of groups and prompts, column by column: what a row shares with its source is
+//! the source's column, and only the conversation and its parts are written anew.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::DataType;
+
+use super::Template;
+use crate::error::{Error, Result};
+use crate::rule::think;
+use crate::schema::{BatchExt, ColumnType, DatasetKind, Role};
+
+/// What a corpus row takes from its group row.
+pub const OF_GROUP: &[&str] = &[
+    "prompt_id",
+    "sample_index",
+    "completion_id",
+    "domain",
+    "language",
+    "difficulty",
+    "reward",
+    "completion_tokens",
+    "text",
+    "model",
+    "model_digest",
+    "rules_digest",
+    "sampling",
+];
+/// What it takes from the prompt that the group answers.
+pub const OF_ITS_PROMPT: &[&str] = &["messages", "source", "license"];
+/// What an imported row takes from its prompt; the solution is the answer.
+pub const OF_PROMPT: &[&str] =
+    &["prompt_id", "messages", "solution", "gold", "domain", "language", "difficulty", "source", "license"];
+
+type Named = (&'static str, ArrayRef);
+
+/// Rows of completions: `groups` holds [`OF_GROUP`] and `prompts`, row by row beside it, [`OF_ITS_PROMPT`].
+///
+/// # Errors
+/// A completion without text, or a turn with an unknown role.
+pub fn from_groups(track: &str, groups: &RecordBatch, prompts: &RecordBatch) -> Result<RecordBatch> {
+    let texts = groups.text("text")?;
+    if let Some(row) = (0..texts.len()).find(|&row| texts.is_null(row)) {
+        let id = groups.text("completion_id")?.value(row);
+        return Err(Error::new(format!("the completion {id} has no text")).hint("make the groups with `carry = true`"));
+    }
+    let mut made = conversation(prompts.list("messages")?, texts)?;
+    made.push(("track", constant(track, texts.len())));
+    assemble(made, &[groups, prompts])
+}
+
+/// Imported rows: no model and no rule had a part in them. `prompts` holds [`OF_PROMPT`], every one with a solution.
+///
+/// # Errors
+/// A turn with an unknown role.
+pub fn from_prompts(track: &str, template: Option<Template>, prompts: &RecordBatch) -> Result<RecordBatch> {
+    let rows = prompts.num_rows();
+    let replies = match template {
+        Some(template) => wrapped(template, prompts.text("solution")?, prompts.text("gold")?),
+        None => prompts.text("solution")?.clone(),
+    };
+    let mut made = conversation(prompts.list("messages")?, &replies)?;
+    made.push(("track", constant(track, rows)));
+    made.push(("completion_id", Arc::new(prompts.text("prompt_id")?.clone())));
+    made.push(("sample_index", Arc::new(arrow::array::UInt32Array::from(vec![0; rows]))));
+    for (name, text) in [("model", "source"), ("model_digest", ""), ("rules_digest", ""), ("sampling", "{}")] {
+        made.push((name, constant(text, rows)));
+    }
+    assemble(made, &[prompts])
+}
+
+/// Each solution with its gold answer in the template's form. A solution that is the answer alone
+/// has no reasoning to wrap.
+fn wrapped(template: Template, solutions: &StringArray, golds: &StringArray) -> StringArray {
+    let pairs = solutions.iter().zip(golds);
+    let reply = |(solution, gold): (Option<&str>, Option<&str>)| match (solution, gold) {
+        (Some(solution), Some(gold)) if solution != gold => Some(template.render(solution, gold)),
+        (solution, _) => solution.map(str::to_owned),
+    };
+    pairs.map(reply).collect()
+}
+
+fn constant(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
+}
+
+/// The whole conversation, and its last turn's reasoning and answer.
+fn conversation(asked: &ListArray, texts: &StringArray) -> Result<Vec<Named>> {
+    let turns = asked.values().as_struct();
+    let field = |name: &str| {
+        let column = turns.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        column.ok_or_else(|| Error::new(format!("a turn has no `{name}`")).in_field("messages"))
+    };
+    let (asked_roles, asked_contents) = (field("role")?, field("content")?);
+    let (mut roles, mut contents) = (StringBuilder::new(), StringBuilder::new());
+    let (mut reasonings, mut answers) = (StringBuilder::new(), StringBuilder::new());
+    let mut lengths = Vec::with_capacity(texts.len());
+    for row in 0..texts.len() {
+        let (start, end) = (asked.value_offsets()[row] as usize, asked.value_offsets()[row + 1] as usize);
+        for turn in start..end {
+            let role = asked_roles.value(turn);
+            if Role::parse(role).is_none() {
+                return Err(Error::new(format!("`{role}` is no role")).in_field("messages"));
+            }
+            roles.append_value(role);
+            contents.append_value(asked_contents.value(turn));
+        }
+        let text = if texts.is_valid(row) { texts.value(row) } else { "" };
+        roles.append_value(Role::Assistant.as_str());
+        contents.append_value(text);
+        lengths.push(end - start + 1);
+        let parts = think::split(text);
+        reasonings.append_option(parts.reasoning);
+        answers.append_value(parts.answer);
+    }
+    let DataType::List(item) = ColumnType::Messages.arrow() else { unreachable!("messages are a list") };
+    let DataType::Struct(fields) = item.data_type() else { unreachable!("a turn is a struct") };
+    let turns = StructArray::new(fields.clone(), vec![Arc::new(roles.finish()), Arc::new(contents.finish())], None);
+    let messages = ListArray::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(turns), None);
+    Ok(vec![
+        ("messages", Arc::new(messages)),
+        ("reasoning", Arc::new(reasonings.finish())),
+        ("answer", Arc::new(answers.finish())),
+    ])
+}
+
+/// The contract's columns: those made, else the sources', else null.
+fn assemble(made: Vec<Named>, sources: &[&RecordBatch]) -> Result<RecordBatch> {
+    let schema = DatasetKind::Corpus.arrow();
+    let rows = sources[0].num_rows();
+    let column = |name: &str| {
+        let made = made.iter().find(|(made, _)| *made == name).map(|(_, column)| Arc::clone(column));
+        made.or_else(|| sources.iter().find_map(|source| source.column_by_name(name).cloned()))
+    };
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| column(field.name()).unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), rows)));
+    RecordBatch::try_new(schema.clone(), columns.collect())
+        .map_err(|e| Error::new("the corpus's columns do not fit the schema").caused_by(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{CorpusRow, Message, Prompt, Row};
+
+    fn prompt(solution: &str) -> Prompt {
+        Prompt {
+            prompt_id: "p".into(),
+            messages: vec![Message { role: Role::User, content: "1 + 1?".into() }],
+            gold: Some("2".into()),
+            solution: Some(solution.into()),
+            verification: None,
+            domain: "math".into(),
+            language: "en".into(),
+            difficulty: None,
+            source: "tests".into(),
+            license: Some("MIT".into()),
+            extra: None,
+        }
+    }
+
+    #[test]
+    fn an_imported_solution_becomes_the_last_turn_with_its_parts() {
+        let prompts = Prompt::to_batch(&[prompt("<think>One and one.</think> 2"), prompt("2")]);
+        let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts).unwrap()).unwrap();
+        assert_eq!(rows[0].messages.len(), 2);
+        assert_eq!(rows[0].messages[1].content, "<think>One and one.</think> 2");
+        assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
+        assert_eq!((rows[1].reasoning.as_deref(), rows[1].model.as_str()), (None, "source"));
+        assert_eq!((rows[1].completion_id.as_str(), rows[1].completion_tokens), ("p", None));
+    }
+
+    #[test]
+    fn a_slice_of_a_batch_keeps_its_own_turns() {
+        let prompts = Prompt::to_batch(&[prompt("a"), prompt("b"), prompt("c")]);
+        let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts.slice(1, 2)).unwrap()).unwrap();
+        assert_eq!(rows.iter().map(|row| row.messages[1].content.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    }
+}
