@@ -16,7 +16,7 @@ use gristmill::train::{
 };
 
 use super::{Models, config, distance, our_logprobs, question};
-use crate::support::{gristmill, manifest};
+use crate::support::{gristmill, manifest, repository};
 
 const STEPS: u64 = 12;
 const GROUP: u32 = 8;
@@ -145,13 +145,14 @@ sources = [{{ path = "questions.jsonl", domain = "math", language = "en" }}]
 [stages.grpo]
 model = "{}"
 prompts = "prompts"
-rules = "gsm8k"
+rules = "{}"
 group_size = 4
 sampling = {{ temperature = 1.0, top_p = 1.0, max_tokens = 12 }}
 engine = {{ kind = "vllm", endpoints = ["{address}"] }}
 training = {{ steps = 3, prompts_per_rollout = 4, minibatches = 1, objective = {{ kl_coefficient = 0.0, correction = {{}} }}, schedule = {{ learning_rate = 1e-3, decay = "constant" }} }}
 "#,
-        models.base.display()
+        models.base.display(),
+        repository("rules/gsm8k.toml").display()
     );
     std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
     let run = gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
