@@ -115,7 +115,8 @@ impl GenerateStage {
             return Err(table.origin.locate(Error::usage("`samples` must be at least 1")));
         }
         if let Some(until) = &config.until {
-            until.validate(config.samples).map_err(|error| table.origin.locate(error))?;
+            let origin = table.config.get("until").map_or(&table.origin, |node| &node.origin);
+            until.validate(config.samples).map_err(|error| origin.locate(error))?;
         }
         Ok(GenerateStage { config, engine })
     }

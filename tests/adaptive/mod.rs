@@ -69,5 +69,6 @@ fn a_policy_that_never_stops_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), 1, "samples = 4");
     let refusal = gristmill(folder.path(), RUN).refusal();
-    assert!(refusal.contains("until.correct") && refusal.contains("recipe.toml"), "{refusal}");
+    assert!(refusal.contains("set `correct`, `width` or both"), "{refusal}");
+    assert!(refusal.contains("recipe.toml:10:") && refusal.contains("| until ="), "{refusal}");
 }

@@ -24,7 +24,8 @@ pub fn tokens_are_the_same_however_they_are_asked(address: &str, _: &Models, _: 
         assert!(row.logprobs.as_ref().unwrap().iter().all(|p| *p <= 0.0));
         assert_eq!(row.completion_tokens, Some(tokens.len() as u32));
         assert_eq!(row.prompt_token_ids.as_ref().unwrap().len() as u32, row.prompt_tokens.unwrap());
-        assert_eq!(row.finish_reason == FinishReason::Length, tokens.len() == 32);
+        let cut = row.finish_reason == FinishReason::Length;
+        assert!(tokens.len() <= 32 && (!cut || tokens.len() == 32), "only what reached the limit is cut");
     }
     let samples: BTreeSet<_> = ids(&rows).into_iter().collect();
     assert!(samples.len() > 60, "samples of one prompt differ");
@@ -57,7 +58,7 @@ pub fn tokens_are_the_same_however_they_are_asked(address: &str, _: &Models, _: 
     let whole = collect(&engine, requests(4, 0.0, 32));
     assert_eq!(ids(&continued), ids(&whole), "cut at 8 and continued by 24 is the same as 32 at once");
 
-    let overflow = collect(&engine, requests(2, 1.0, 4096));
+    let overflow = collect(&engine, requests(2, 1.0, 100_000));
     for row in overflow.values() {
         assert!(row.error.as_ref().unwrap().starts_with("context_overflow"), "{:?}", row.error);
     }

@@ -45,7 +45,7 @@ def main() -> None:
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": vocab, "hidden_size": HIDDEN,
         "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": True, "hidden_act": "silu",
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False, "hidden_act": "silu",
         "eos_token_id": end, "bos_token_id": None, "torch_dtype": "float32",
     })
     write("generation_config.json", {"eos_token_id": end})
@@ -64,6 +64,8 @@ def main() -> None:
         weights[at + "mlp.down_proj.weight"] = random(HIDDEN, INNER)
         weights[at + "input_layernorm.weight"] = torch.ones(HIDDEN)
         weights[at + "post_attention_layernorm.weight"] = torch.ones(HIDDEN)
+    # Of its own: vLLM 0.32 on the CPU keeps the old head of tied embeddings when weights are reloaded.
+    weights["lm_head.weight"] = random(vocab, HIDDEN)
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 

@@ -9,6 +9,9 @@
 //! importance ratio (`train::OldLogprobs::Recompute` with `train::objective::Correction`). vLLM
 //! reports logprobs before temperature, top-p and top-k unless it runs with
 //! `--logprobs-mode processed_logprobs`; so does the trainer.
+//!
+//! A gap far beyond rounding says that a server did not take the weights. vLLM 0.32 on the CPU does
+//! so with tied embeddings: the head stays the old one. A checkpoint with a head of its own is taken whole.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
