@@ -16,3 +16,4 @@ mod quickstart;
 mod retry;
 mod s3;
 mod stages;
+mod training;

@@ -44,14 +44,13 @@ impl Reporter for Terminal {
         }
         let drops: u64 = summary.drops.values().sum();
         let dropped = if drops > 0 { format!(", {drops} dropped") } else { String::new() };
-        eprintln!(
-            "    {}: {} rows in {} shards ({:.1} MB){dropped}, {:.1} s",
-            summary.stage,
-            summary.rows,
-            summary.shards,
-            summary.bytes as f64 / 1e6,
-            summary.seconds
-        );
+        let made = match (summary.shards, summary.counts.get("steps"), summary.counts.get("samples")) {
+            (0, Some(steps), _) => format!("{steps} optimizer steps"),
+            (0, None, Some(samples)) => format!("{samples} samples judged"),
+            (0, None, None) => "done".to_owned(),
+            (shards, ..) => format!("{} rows in {shards} shards ({:.1} MB)", summary.rows, summary.bytes as f64 / 1e6),
+        };
+        eprintln!("    {}: {made}{dropped}, {:.1} s", summary.stage, summary.seconds);
         for (reason, n) in &summary.drops {
             eprintln!("        dropped {n}: {reason}");
         }

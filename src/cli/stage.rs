@@ -1,4 +1,4 @@
-//! `gristmill prompts|generate|verify|group|select|corpus|export`: one stage alone.
+//! `gristmill prompts`, `verify`, `grpo`, `eval` …: one stage alone.
 //!
 //! The arguments become a recipe of one stage, so a stage run alone and the same stage in a
 //! recipe are the same code, with the same resume and the same manifest.
@@ -27,6 +27,18 @@ pub enum Command {
     Corpus(Args),
     /// Write a dataset in the layout another tool reads
     Export(Args),
+    /// Make pairs of a better and a worse answer
+    Preferences(Args),
+    /// Fine-tune a model on a corpus
+    Sft(Args),
+    /// Reinforcement learning on rule rewards, on policy or on stored groups
+    Grpo(Args),
+    /// Preference optimisation, plain or worst group first
+    Align(Args),
+    /// Fine-tune a smaller model on a teacher's corpus
+    Distill(Args),
+    /// Measure pass@1, pass@k and majority vote of models on prompts
+    Eval(Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,6 +61,15 @@ pub struct Args {
     /// The groups dataset
     #[arg(long)]
     groups: Option<String>,
+    /// The corpus
+    #[arg(long)]
+    corpus: Option<String>,
+    /// The preferences dataset
+    #[arg(long)]
+    preferences: Option<String>,
+    /// A model's folder; several for eval
+    #[arg(long, value_name = "DIR")]
+    model: Vec<String>,
     /// The rule file, or the name of a built-in one
     #[arg(long)]
     rules: Option<String>,
@@ -69,6 +90,12 @@ pub fn run(command: Command) -> Result<()> {
         Command::Select(args) => ("select", args),
         Command::Corpus(args) => ("corpus", args),
         Command::Export(args) => ("export", args),
+        Command::Preferences(args) => ("preferences", args),
+        Command::Sft(args) => ("sft", args),
+        Command::Grpo(args) => ("grpo", args),
+        Command::Align(args) => ("align", args),
+        Command::Distill(args) => ("distill", args),
+        Command::Eval(args) => ("eval", args),
     };
     let mut overrides = vec![format!("seed={}", args.seed)];
     let named = [
@@ -76,10 +103,19 @@ pub fn run(command: Command) -> Result<()> {
         ("completions", args.completions),
         ("verdicts", args.verdicts),
         ("groups", args.groups),
+        ("corpus", args.corpus),
+        ("preferences", args.preferences),
         ("rules", args.rules),
     ];
     for (key, value) in named {
         overrides.extend(value.map(|value| format!("stages.{kind}.{key}={}", toml::Value::String(value))));
+    }
+    let models: Vec<toml::Value> = args.model.into_iter().map(toml::Value::String).collect();
+    match (kind, models.as_slice()) {
+        (_, []) => {}
+        ("eval", _) => overrides.push(format!("stages.eval.models={}", toml::Value::Array(models))),
+        (_, [one]) => overrides.push(format!("stages.{kind}.model={one}")),
+        _ => return Err(crate::Error::usage(format!("`gristmill {kind}` takes one `--model`"))),
     }
     overrides.extend(args.set.into_iter().map(|set| format!("stages.{kind}.{set}")));
     let (name, text, base) = match &args.config {

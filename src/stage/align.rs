@@ -158,12 +158,7 @@ struct Measured {
 const PAIRS_AT_ONCE: usize = 256;
 const TOKENS_AT_ONCE: usize = 16_384;
 
-fn measure(
-    cx: &StageContext<'_>,
-    policy: &Policy,
-    reference: &Model,
-    objective: &Preference,
-) -> Result<Vec<Measured>> {
+fn measure(cx: &StageContext<'_>, policy: &Policy, reference: &Model, objective: &Preference) -> Result<Vec<Measured>> {
     let Pairs { pairs, groups } = Pairs::read(cx.input("held_out")?, &policy.tokenizer)?;
     let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
     let mut work = model.workspace();
@@ -209,7 +204,8 @@ fn measure(
 }
 
 fn report(cx: &StageContext<'_>, measured: &[Measured], outcome: &mut Outcome) -> Result<()> {
-    let numbers = |of: fn(&Measured) -> f64| Arc::new(Float64Array::from_iter_values(measured.iter().map(of))) as ArrayRef;
+    let numbers =
+        |of: fn(&Measured) -> f64| Arc::new(Float64Array::from_iter_values(measured.iter().map(of))) as ArrayRef;
     let columns: Vec<(String, ArrayRef)> = vec![
         ("group".to_owned(), Arc::new(StringArray::from_iter_values(measured.iter().map(|m| &m.group)))),
         ("pairs".to_owned(), Arc::new(UInt64Array::from_iter_values(measured.iter().map(|m| m.pairs)))),

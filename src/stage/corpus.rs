@@ -51,11 +51,32 @@ pub struct TrackConfig {
     pub groups: Option<String>,
     /// the prompts those completions answer; without `groups`, prompts whose `solution` is the answer.
     pub prompts: String,
+    /// How a prompt's `solution` and `gold` become one reply; without it the solution is the reply.
+    pub template: Option<Template>,
     /// Rows wanted; all if not set.
     pub rows: Option<u64>,
     /// Rows wanted of each domain; rows of other domains are left out.
     #[serde(default)]
     pub domains: BTreeMap<String, u64>,
+}
+
+/// A reply made of a reference chain of thought and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Template {
+    /// `<think> reasoning </think> <answer> answer </answer>`: R1-Zero's (arXiv 2501.12948, table 1).
+    ThinkAnswer,
+    /// `<think>`, the reasoning, `</think>` on lines of their own, then the answer: R1's.
+    Think,
+}
+
+impl Template {
+    fn render(self, reasoning: &str, answer: &str) -> String {
+        match self {
+            Template::ThinkAnswer => format!("<think> {reasoning} </think> <answer> {answer} </answer>"),
+            Template::Think => format!("<think>\n{reasoning}\n</think>\n\n{answer}"),
+        }
+    }
 }
 
 /// The stage.
@@ -157,7 +178,7 @@ impl CorpusStage {
                                 .map_err(|e| e.hint("give the track the prompts its completions were made from"))?;
                             rows::from_groups(&track.name, &picked, &asked)?
                         }
-                        None => rows::from_prompts(&track.name, &picked)?,
+                        None => rows::from_prompts(&track.name, track.template, &picked)?,
                     };
                     statistics.add(&made)?;
                     cx.progress.advance(kept.len() as u64);

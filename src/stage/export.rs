@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grouped::{WholeGroups, boundaries};
-use super::{Input, Wants, Outcome, Stage, StageContext};
+use super::{Input, Outcome, Stage, StageContext, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
 use crate::store::{Lookup, Shard, ShardInfo};

@@ -119,7 +119,7 @@ impl GrpoStage {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path)))?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
-        let rollouts = Arc::new(Mutex::new(Rollouts::new(cx.folder.join(ROLLOUTS))));
+        let rollouts = Arc::new(Mutex::new(Rollouts::new(cx.folder.join(ROLLOUTS), cx.shard_rows)));
         let source = OnPolicy::new(cx, policy, rules, &self.table, Arc::clone(&rollouts))?;
         let mut trainer = GrpoTrainer::new(policy.model.clone(), self.reference(cx)?, source, config)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);

@@ -85,8 +85,9 @@ impl SftStage {
         let tokens = rows.rows_of::<CorpusRow>().enumerate().map(|(row, read)| {
             cx.check_stop()?;
             let read = read?;
-            let (tokens, trained) = self.table.format.tokens(&policy.tokenizer, &read.messages)
-                .map_err(|e| e.at_row(row as u64).in_file(cx.input("corpus").map_or("", |c| c.location().file_name())))?;
+            let (tokens, trained) = self.table.format.tokens(&policy.tokenizer, &read.messages).map_err(|e| {
+                e.at_row(row as u64).in_file(cx.input("corpus").map_or("", |c| c.location().file_name()))
+            })?;
             Ok((tokens, trained))
         });
         TokenStore::build(tokens)
@@ -129,7 +130,11 @@ impl Stage for SftStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        super::training_materials(cx, &self.policy, self.table.held_out.as_ref().map(|_| self.table.evaluate.rules.as_str()))
+        super::training_materials(
+            cx,
+            &self.policy,
+            self.table.held_out.as_ref().map(|_| self.table.evaluate.rules.as_str()),
+        )
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

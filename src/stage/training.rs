@@ -15,11 +15,11 @@ mod policy;
 mod session;
 mod tokens;
 
-pub use held_out::HeldOutConfig;
 pub(super) use held_out::HeldOut;
+pub use held_out::HeldOutConfig;
+pub(super) use metrics::write_table;
 pub(super) use policy::Policy;
 pub use policy::{NewModel, PolicyConfig};
-pub(super) use session::{RolloutLog, Session, Trained};
 pub use session::CheckpointConfig;
-pub(super) use metrics::write_table;
+pub(super) use session::{RolloutLog, Session, Trained};
 pub(super) use tokens::{TokenStore, completion_tokens, reply_tokens};

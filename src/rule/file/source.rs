@@ -26,6 +26,8 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("code", include_str!("../../../rules/code.toml")),
     ("strict_math", include_str!("../../../rules/strict_math.toml")),
     ("instruction_following", include_str!("../../../rules/instruction_following.toml")),
+    ("r1_mini", include_str!("../../../rules/r1_mini.toml")),
+    ("r1_mini_zero", include_str!("../../../rules/r1_mini_zero.toml")),
 ];
 
 /// One file, behind its padding.

@@ -156,8 +156,14 @@ mod tests {
 
     fn config(domains: &[(&str, u64)], rows: Option<u64>, validation: f64) -> CorpusConfig {
         let domains = domains.iter().map(|(d, n)| ((*d).to_owned(), *n)).collect();
-        let track =
-            TrackConfig { name: "reasoning".into(), groups: Some("g".into()), prompts: "p".into(), rows, domains };
+        let track = TrackConfig {
+            name: "reasoning".into(),
+            groups: Some("g".into()),
+            prompts: "p".into(),
+            template: None,
+            rows,
+            domains,
+        };
         CorpusConfig { tracks: vec![track], validation, title: None, description: None }
     }
 

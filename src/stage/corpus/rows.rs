@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
+use super::Template;
 use crate::error::{Error, Result};
 use crate::rule::think;
 use crate::schema::{BatchExt, ColumnType, DatasetKind, Role};
@@ -31,7 +32,7 @@ pub const OF_GROUP: &[&str] = &[
 pub const OF_ITS_PROMPT: &[&str] = &["messages", "source", "license"];
 /// What an imported row takes from its prompt; the solution is the answer.
 pub const OF_PROMPT: &[&str] =
-    &["prompt_id", "messages", "solution", "domain", "language", "difficulty", "source", "license"];
+    &["prompt_id", "messages", "gold", "solution", "domain", "language", "difficulty", "source", "license"];
 
 type Named = (&'static str, ArrayRef);
 
@@ -54,9 +55,18 @@ pub fn from_groups(track: &str, groups: &RecordBatch, prompts: &RecordBatch) -> 
 ///
 /// # Errors
 /// A turn with an unknown role.
-pub fn from_prompts(track: &str, prompts: &RecordBatch) -> Result<RecordBatch> {
+pub fn from_prompts(track: &str, template: Option<Template>, prompts: &RecordBatch) -> Result<RecordBatch> {
     let rows = prompts.num_rows();
-    let mut made = conversation(prompts.list("messages")?, prompts.text("solution")?)?;
+    let (solutions, golds) = (prompts.text("solution")?, prompts.text("gold")?);
+    let replies = template.map(|template| {
+        let reply = |(solution, gold): (Option<&str>, Option<&str>)| match (solution.unwrap_or_default(), gold) {
+            // A solution that is the answer alone has no reasoning to wrap.
+            (solution, Some(gold)) if gold != solution => template.render(solution, gold),
+            (solution, _) => solution.to_owned(),
+        };
+        StringArray::from_iter_values(solutions.iter().zip(golds).map(reply))
+    });
+    let mut made = conversation(prompts.list("messages")?, replies.as_ref().unwrap_or(solutions))?;
     made.push(("track", constant(track, rows)));
     made.push(("completion_id", Arc::new(prompts.text("prompt_id")?.clone())));
     made.push(("sample_index", Arc::new(arrow::array::UInt32Array::from(vec![0; rows]))));
@@ -150,7 +160,7 @@ mod tests {
     #[test]
     fn an_imported_solution_becomes_the_last_turn_with_its_parts() {
         let prompts = Prompt::to_batch(&[prompt("<think>One and one.</think> 2"), prompt("2")]);
-        let rows = CorpusRow::from_batch(&from_prompts("other", &prompts).unwrap()).unwrap();
+        let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts).unwrap()).unwrap();
         assert_eq!(rows[0].messages.len(), 2);
         assert_eq!(rows[0].messages[1].content, "<think>One and one.</think> 2");
         assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
@@ -159,9 +169,19 @@ mod tests {
     }
 
     #[test]
+    fn a_template_wraps_a_solution_that_is_more_than_the_answer() {
+        let prompts = Prompt::to_batch(&[prompt("One and one."), prompt("2")]);
+        let made = from_prompts("cold", Some(Template::ThinkAnswer), &prompts).unwrap();
+        let rows = CorpusRow::from_batch(&made).unwrap();
+        assert_eq!(rows[0].messages[1].content, "<think> One and one. </think> <answer> 2 </answer>");
+        assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
+        assert_eq!((rows[1].messages[1].content.as_str(), rows[1].reasoning.as_deref()), ("2", None));
+    }
+
+    #[test]
     fn a_slice_of_a_batch_keeps_its_own_turns() {
         let prompts = Prompt::to_batch(&[prompt("a"), prompt("b"), prompt("c")]);
-        let rows = CorpusRow::from_batch(&from_prompts("other", &prompts.slice(1, 2)).unwrap()).unwrap();
+        let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts.slice(1, 2)).unwrap()).unwrap();
         assert_eq!(rows.iter().map(|row| row.messages[1].content.as_str()).collect::<Vec<_>>(), ["b", "c"]);
     }
 }

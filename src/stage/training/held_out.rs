@@ -50,12 +50,8 @@ impl HeldOut {
         let rules = RuleSet::load(&crate::stage::rules_path(&config.rules, &|path| cx.resolve(path)))?;
         rules.ensure_ready()?;
         let prompts = cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
-        let engine = LocalEngine::new(
-            Arc::clone(&policy.model),
-            Arc::clone(&policy.tokenizer),
-            cx.name,
-            Options::default(),
-        )?;
+        let engine =
+            LocalEngine::new(Arc::clone(&policy.model), Arc::clone(&policy.tokenizer), cx.name, Options::default())?;
         Ok(HeldOut { engine, prompts, rules, config: config.clone() })
     }
 
@@ -70,7 +66,8 @@ impl HeldOut {
     pub fn accuracy(&self, cx: &StageContext<'_>, step: u64) -> Result<Option<f64>> {
         let prompts: Vec<&Prompt> = self.prompts.iter().collect();
         let sampling = Arc::new(self.config.sampling.clone());
-        let judged = sample_and_judge(&self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
+        let judged =
+            sample_and_judge(&self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
         let outcomes = |wanted: Outcome| {
             let all = judged.iter().flat_map(|samples: &Vec<Judged>| samples);
             all.filter(|s| s.judgement.outcome == wanted).count() as f64

@@ -96,7 +96,8 @@ mod tests {
         write(dir.path(), &steps).unwrap();
         let columns = |file: &str| {
             let file = std::fs::File::open(dir.path().join(file)).unwrap();
-            let batch = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap();
+            let batch =
+                ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap();
             batch.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()
         };
         assert_eq!(columns("metrics.parquet"), ["step", "loss", "reward/format", "reward_std/format"]);

@@ -61,7 +61,8 @@ impl PolicyConfig {
     /// Neither or both.
     pub fn validate(&self, stage: &str) -> Result<()> {
         match (&self.model, &self.init) {
-            (Some(_), None) | (None, Some(_)) => Ok(()),
+            (Some(_), None) => Ok(()),
+            (None, Some(new)) => new.validate(),
             (None, None) => Err(Error::usage(format!("the stage `{stage}` has no model to train"))
                 .hint("add `model = \"…\"` (a stage or a folder), or `init = { tokenizer = …, hidden = … }`")),
             (Some(_), Some(_)) => {
@@ -111,6 +112,25 @@ const MINI_TEMPLATE: &str = "{% for message in messages %}{% if not loop.first %
 {% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}";
 
 impl NewModel {
+    /// Checks the sizes that do not depend on the tokenizer.
+    fn validate(&self) -> Result<()> {
+        let (heads, kv) = (self.heads, self.kv_heads.unwrap_or(self.heads));
+        for (key, value) in [("hidden", self.hidden), ("layers", self.layers), ("heads", heads), ("kv_heads", kv)] {
+            if value == 0 {
+                return Err(Error::usage(format!("`init.{key}` is 0")).hint("it must be at least 1"));
+            }
+        }
+        if heads % kv != 0 {
+            return Err(Error::usage(format!("{heads} heads cannot share {kv} key and value heads"))
+                .hint("`heads` must be a multiple of `kv_heads`"));
+        }
+        if self.head_dim.is_none() && self.hidden % heads != 0 {
+            return Err(Error::usage(format!("`hidden` of {} cannot be divided among {heads} heads", self.hidden))
+                .hint("give `head_dim`, or a multiple of `heads`"));
+        }
+        Ok(())
+    }
+
     fn make(&self, cx: &StageContext<'_>) -> Result<(Model, Tokenizer)> {
         let tokenizer = if self.tokenizer == MINI {
             mini_tokenizer()?
@@ -122,20 +142,10 @@ impl NewModel {
                 .hint("add `eos_token` to tokenizer_config.json")
         })?;
         let (heads, kv) = (self.heads, self.kv_heads.unwrap_or(self.heads));
-        if heads == 0 || kv == 0 {
-            return Err(Error::usage("a model needs at least one head"));
-        }
         let heads = Heads { query: heads, kv, dim: self.head_dim.unwrap_or(self.hidden / heads) };
         let intermediate = self.intermediate.unwrap_or((self.hidden * 8 / 3).next_multiple_of(8));
-        let config = Config::fresh(
-            tokenizer.len(),
-            self.hidden,
-            intermediate,
-            self.layers,
-            heads,
-            self.context,
-            &[end],
-        )?;
+        let config =
+            Config::fresh(tokenizer.len(), self.hidden, intermediate, self.layers, heads, self.context, &[end])?;
         let mut rng = seed::stream(cx.seed, "initial weights", 0);
         Ok((Model::init(config, rng.next_u64()), tokenizer))
     }

@@ -30,15 +30,23 @@ impl Default for CheckpointConfig {
     }
 }
 
-/// What a rollout source has written; the session stores it with each checkpoint.
+/// What a rollout source has sampled; the session stores its position with each checkpoint.
 pub trait RolloutLog: Send {
-    /// Writes what is held back, and answers with every shard so far.
+    /// Puts what is not yet in a shard into a checkpoint's folder; answers with the shards so far.
     ///
     /// # Errors
     /// The disk refuses.
-    fn flush(&mut self) -> Result<Vec<ShardInfo>>;
-    /// Continues after these shards.
-    fn resume(&mut self, shards: Vec<ShardInfo>);
+    fn store(&self, checkpoint: &Path) -> Result<Vec<ShardInfo>>;
+    /// Continues from [`RolloutLog::store`].
+    ///
+    /// # Errors
+    /// The checkpoint is damaged.
+    fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()>;
+    /// Writes the last shard; answers with all.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn finish(&mut self) -> Result<Vec<ShardInfo>>;
 }
 
 /// A training run's bookkeeping.
@@ -113,10 +121,12 @@ impl<'a> Session<'a> {
         let bytes = std::fs::read(&path).or_fail(|| "cannot read the session of a checkpoint".into());
         let stored: Stored = bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).or_fail(|| "the session is malformed".into()))
-            .map_err(|e: Error| e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one"))?;
+            .map_err(|e: Error| {
+                e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one")
+            })?;
         self.steps = stored.steps;
         if let Some(log) = &self.rollouts {
-            log.lock().unwrap_or_else(PoisonError::into_inner).resume(stored.rollouts);
+            log.lock().unwrap_or_else(PoisonError::into_inner).resume(checkpoint, stored.rollouts)?;
         }
         Ok(())
     }
@@ -146,7 +156,7 @@ impl<'a> Session<'a> {
         }
         outcome.facts.insert(super::super::FIGURES.to_owned(), figures.into());
         let rollouts = match &self.rollouts {
-            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).flush()?,
+            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).finish()?,
             None => Vec::new(),
         };
         Ok(Trained { outcome, rollouts })
@@ -155,14 +165,16 @@ impl<'a> Session<'a> {
     /// One line of a step's figures, for people.
     fn describe(&self, m: &StepMetrics) -> String {
         let mut line = format!("step {}/{}", m.step + 1, self.total);
+        // What describes a whole rollout batch is given with its first update only.
+        let of_rollout = |of: fn(&StepMetrics) -> Option<f64>| of(m).or_else(|| self.steps.iter().rev().find_map(of));
         let figures = [
             ("loss", m.loss),
-            ("reward", m.reward_mean),
+            ("reward", of_rollout(|m| m.reward_mean)),
             ("pairs right", m.pair_accuracy),
             ("worst group loss", m.worst_group_loss),
             ("KL", m.kl_reference),
             ("entropy", m.entropy),
-            ("length", m.completion_tokens_mean),
+            ("length", of_rollout(|m| m.completion_tokens_mean)),
             ("gradient norm", m.grad_norm),
             ("tokens/s", m.tokens_per_second),
             ("held-out accuracy", m.evaluation),
@@ -199,10 +211,17 @@ impl Observer for Session<'_> {
     fn on_checkpoint(&mut self, dir: &Path, _step: u64) -> Result<()> {
         self.policy.tokenizer.save(&dir.join(MODEL))?;
         let rollouts = match &self.rollouts {
-            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).flush()?,
+            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).store(dir)?,
             None => Vec::new(),
         };
-        let stored = Stored { steps: self.steps.clone(), rollouts };
+        // Wall-clock times would make equal checkpoints differ.
+        let timeless = |m: &StepMetrics| StepMetrics {
+            rollout_seconds: None,
+            update_seconds: None,
+            tokens_per_second: None,
+            ..m.clone()
+        };
+        let stored = Stored { steps: self.steps.iter().map(timeless).collect(), rollouts };
         let bytes = serde_json::to_vec(&stored).or_fail(|| "cannot encode the session".into())?;
         std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())
     }
