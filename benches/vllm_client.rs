@@ -1,15 +1,21 @@
 //! What the client costs: requests through [`VllmEngine`] against a server that answers at once.
 //!
 //!     cargo bench --bench vllm_client -- [--requests N] [--tokens T] [--faults] [--chat]
+//!                                        [--latency MS] [--concurrency C] [--endpoint URL]
 //!
 //! The server is this same program as a child process, so that the client's CPU
 //! time and memory are its own. Printed: wall time, CPU time of the client,
 //! requests and tokens a second of each, and the client's peak memory. Every
 //! row is checked to come exactly once. `--faults` breaks one request in twenty
-//! (500, reset, cut body, half a JSON).
+//! (500, reset, cut body, half a JSON). `--latency` is the time the server takes for
+//! an answer, `--concurrency` an upper bound of requests in flight: together they show
+//! what faults cost where the client's CPU is not what limits.
+//!
+//! `--endpoint` asks a real server instead, with `ignore_eos`, for T tokens of each request: the
+//! counterpart of `vllm bench serve`, which gets the same prompts from `--write-prompts FILE`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +36,13 @@ struct Options {
     tokens: usize,
     faults: bool,
     chat: bool,
+    latency: usize,
+    concurrency: usize,
+    endpoint: Option<String>,
+}
+
+fn question(prompt: usize) -> String {
+    format!("How many grains of wheat are in {prompt} sacks?")
 }
 
 fn main() {
@@ -38,14 +51,29 @@ fn main() {
         let value = arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
         value.map_or(default, |v| v.replace('_', "").parse().expect("a number follows"))
     };
+    let text = |name: &str| {
+        let value = arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1));
+        value.cloned()
+    };
     let has = |name: &str| arguments.iter().any(|a| a == name);
     let options = Options {
         requests: number("--requests", 100_000).div_ceil(SAMPLES) * SAMPLES,
         tokens: number("--tokens", 100),
         faults: has("--faults"),
         chat: has("--chat"),
+        latency: number("--latency", 0),
+        concurrency: number("--concurrency", 1024),
+        endpoint: text("--endpoint"),
     };
-    if has("--serve") { serve(&options) } else { measure(&options) }
+    if let Some(file) = text("--write-prompts") {
+        let line = |i: usize| json!({"prompt": question(i / SAMPLES), "output_tokens": options.tokens}).to_string();
+        let lines: Vec<String> = (0..options.requests).map(line).collect();
+        std::fs::write(&file, lines.join("\n")).expect("the file can be written");
+    } else if has("--serve") {
+        serve(&options)
+    } else {
+        measure(&options)
+    }
 }
 
 /// The child: serves until its standard input closes.
@@ -73,34 +101,52 @@ fn serve(options: &Options) {
     let server = OpenAiServer::start(Behaviour {
         canned: Some(canned.to_string().into()),
         canned_script: if options.faults { script } else { |_| Fault::None },
+        latency: Duration::from_millis(options.latency as u64),
         ..Behaviour::default()
     });
     println!("{}", server.url());
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-fn measure(options: &Options) {
+/// The server as a child process, and its address.
+fn start_server(options: &Options) -> (Child, String) {
     let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
-    child.arg("--serve").args(["--tokens", &options.tokens.to_string()]);
+    child.arg("--serve").args(["--tokens", &options.tokens.to_string(), "--latency", &options.latency.to_string()]);
     child.args(options.faults.then_some("--faults")).args(options.chat.then_some("--chat"));
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server starts");
     let mut url = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut url).expect("the server says its address");
+    (child, url.trim().to_owned())
+}
 
-    let config = VllmConfig {
-        endpoints: vec![url.trim().to_owned()],
+fn measure(options: &Options) {
+    let (mut child, url) = match &options.endpoint {
+        Some(url) => (None, url.clone()),
+        None => {
+            let (child, url) = start_server(options);
+            (Some(child), url)
+        }
+    };
+    let mut config = VllmConfig {
+        endpoints: vec![url],
         api: if options.chat { Api::Chat } else { Api::Completions },
         template: if options.chat { Template::Server } else { Template::Plain },
         token_ids: TokenIds::Require,
         threads: 1,
+        max_concurrency: options.concurrency as u32,
         ..VllmConfig::default()
     };
+    if options.endpoint.is_some() {
+        config.extra_body.insert("ignore_eos".into(), true.into());
+        config.token_ids = TokenIds::Off;
+    }
     let engine = VllmEngine::connect(config, None).expect("the server is up");
-    let sampling = Arc::new(Sampling::default());
+    let sampling =
+        Arc::new(Sampling { max_tokens: options.tokens as u32, temperature: 1.0, top_p: 1.0, ..Sampling::default() });
     let mut seen = vec![0u8; options.requests];
     let mut requests = (0..options.requests / SAMPLES).map(|i| Request {
         prompt_id: format!("{i}").into(),
-        messages: [Message { role: Role::User, content: format!("How many grains of wheat are in {i} sacks?") }].into(),
+        messages: [Message { role: Role::User, content: question(i) }].into(),
         samples: (0..SAMPLES as u32).map(|k| (k, i as u64 * 8 + u64::from(k))).collect(),
         sampling: sampling.clone(),
         policy_step: 0,
@@ -123,8 +169,10 @@ fn measure(options: &Options) {
     println!("client memory   {} MiB at most", peak_memory() >> 20);
     let snapshot = engine.snapshot();
     println!("concurrency     {} at the end; retries {:?}", snapshot.endpoints[0].limit, snapshot.retries);
-    drop(child.stdin.take());
-    let _ = child.wait();
+    if let Some(mut child) = child.take() {
+        drop(child.stdin.take());
+        let _ = child.wait();
+    }
 }
 
 fn usage() -> libc::rusage {

@@ -20,8 +20,7 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
                                              int kv, bf16* __restrict__ out, float* __restrict__ lse,
                                              bf16* memory) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head = blockIdx.y, key_head = head / (query / kv);
-  const u32* const tile = tiles + blockIdx.x * 3;
-  const int start = tile[0], len = tile[1] - tile[0], first = tile[2];
+  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
   const u64 stride = (u64)(query + 2 * kv) * DIM;
   const bf16* const q = qkv + start * stride + head * DIM;
   const bf16* const k = qkv + start * stride + (query + key_head) * DIM;
@@ -41,8 +40,7 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
   for (int i = 0; i < DIM / 16; i++) load_a_global(queries[i], q, stride, row, len, i * 16);
 
   float acc[DIM / 8][4];
-#pragma unroll
-  for (int n = 0; n < DIM / 8; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
+  set_zero(acc);
   float top[2] = {NEG_INF, NEG_INF}, total[2] = {0.0f, 0.0f};
 
   for (int step = 0; step < steps; step++) {
@@ -56,8 +54,7 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
     bf16* const key_tile = keys(step);
     bf16* const value_tile = values(step);
     float s[8][4];
-#pragma unroll
-    for (int n = 0; n < 8; n++) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+    set_zero(s);
 #pragma unroll
     for (int i = 0; i < DIM / 16; i++) {
 #pragma unroll
@@ -143,8 +140,8 @@ extern "C" __global__ void __launch_bounds__(128) attention_plain(const act* __r
                                                                   int dim, act* __restrict__ out,
                                                                   float* __restrict__ lse) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head = blockIdx.y, key_head = head / (query / kv);
-  const u32* const tile = tiles + blockIdx.x * 3;
-  const int start = tile[0], len = tile[1] - tile[0], first = tile[2], last = min(len, first + 64);
+  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
+  const int last = min(len, first + 64);
   const u64 stride = (u64)(query + 2 * kv) * dim;
   const float scale = 1.0f / sqrtf((float)dim);
   for (int row = first + warp; row < last; row += 4) {

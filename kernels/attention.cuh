@@ -24,6 +24,21 @@ __device__ __forceinline__ void load_tile(bf16* tile, const bf16* rows, u64 stri
   }
 }
 
+// A tile of packed sequences: its sequence's first row and length, its own first row in the sequence.
+struct Tile {
+  int start, len, first;
+};
+__device__ __forceinline__ Tile tile_of(const u32* tiles, int i) {
+  const u32* const tile = tiles + i * 3;
+  return {(int)tile[0], (int)(tile[1] - tile[0]), (int)tile[2]};
+}
+
+template <int N>
+__device__ __forceinline__ void set_zero(float (&acc)[N][4]) {
+#pragma unroll
+  for (int n = 0; n < N; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
+}
+
 // B fragments of two 8-column tiles from a tile whose rows are B's columns (scores: keys against queries):
 // rows n … n + 15, values k … k + 15.
 template <int DIM>

@@ -39,8 +39,7 @@ __device__ __forceinline__ void dq_tile(const bf16* __restrict__ dout, const bf1
                                         const u32* __restrict__ tiles, int query, int kv, bf16* __restrict__ dqkv,
                                         bf16* memory) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head = blockIdx.y, key_head = head / (query / kv);
-  const u32* const tile = tiles + blockIdx.x * 3;
-  const int start = tile[0], len = tile[1] - tile[0], first = tile[2];
+  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
   const u64 stride = (u64)(query + 2 * kv) * DIM, out_stride = (u64)query * DIM;
   const bf16* const q = qkv + start * stride + head * DIM;
   const bf16* const k = qkv + start * stride + (query + key_head) * DIM;
@@ -69,8 +68,7 @@ __device__ __forceinline__ void dq_tile(const bf16* __restrict__ dout, const bf1
     row_lse[half] = at < len ? lse[place] * LOG2E : 0.0f;
     row_delta[half] = at < len ? delta[place] : 0.0f;
   }
-#pragma unroll
-  for (int n = 0; n < DIM / 8; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
+  set_zero(acc);
 
   for (int step = 0; step < steps; step++) {
     if (step + 1 < steps) {
@@ -127,8 +125,7 @@ __device__ __forceinline__ void dkv_tile(const bf16* __restrict__ dout, const bf
                                          const u32* __restrict__ tiles, int query, int kv, bf16* __restrict__ dqkv,
                                          bf16* memory) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, key_head = blockIdx.y, group = query / kv;
-  const u32* const tile = tiles + blockIdx.x * 3;
-  const int start = tile[0], len = tile[1] - tile[0], first = tile[2];
+  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
   const u64 stride = (u64)(query + 2 * kv) * DIM, out_stride = (u64)query * DIM;
   const bf16* const k = qkv + start * stride + (query + key_head) * DIM;
   const bf16* const v = k + kv * DIM;
@@ -148,11 +145,8 @@ __device__ __forceinline__ void dkv_tile(const bf16* __restrict__ dout, const bf
   load_tile<DIM, QUERIES, 128>(douts(0), d, out_stride, first, len);
   cp_async_commit();
   float dk[DIM / 8][4], dv[DIM / 8][4];
-#pragma unroll
-  for (int n = 0; n < DIM / 8; n++) {
-    dk[n][0] = dk[n][1] = dk[n][2] = dk[n][3] = 0.0f;
-    dv[n][0] = dv[n][1] = dv[n][2] = dv[n][3] = 0.0f;
-  }
+  set_zero(dk);
+  set_zero(dv);
   for (int step = 0; step < steps; step++) {
     const int next = step + 1;
     if (next < steps) {
@@ -230,8 +224,8 @@ extern "C" __global__ void __launch_bounds__(128)
                        const float* __restrict__ delta, const u32* __restrict__ tiles, int query, int kv, int dim,
                        act* __restrict__ dqkv) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head = blockIdx.y, key_head = head / (query / kv);
-  const u32* const tile = tiles + blockIdx.x * 3;
-  const int start = tile[0], len = tile[1] - tile[0], first = tile[2], last = min(len, first + 64);
+  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
+  const int last = min(len, first + 64);
   const u64 stride = (u64)(query + 2 * kv) * dim;
   const float root = 1.0f / sqrtf((float)dim);
   for (int row = first + warp; row < last; row += 4) {
@@ -273,8 +267,8 @@ extern "C" __global__ void __launch_bounds__(128)
                         const float* __restrict__ delta, const u32* __restrict__ tiles, int query, int kv, int dim,
                         act* __restrict__ dqkv) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, key_head = blockIdx.y, group = query / kv;
-  const u32* const tile = tiles + blockIdx.x * 3;
-  const int start = tile[0], len = tile[1] - tile[0], first = tile[2], last = min(len, first + 64);
+  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
+  const int last = min(len, first + 64);
   const u64 stride = (u64)(query + 2 * kv) * dim;
   const float root = 1.0f / sqrtf((float)dim);
   for (int key = first + warp; key < last; key += 4) {

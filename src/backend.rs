@@ -5,8 +5,9 @@
 //! [`Cpu`] is the reference. Whatever a backend does inside, it keeps three promises:
 //!
 //! - **Same bits.** An operation's result does not depend on the number of
-//!   threads, and a row's result does not depend on which rows ride in the same
-//!   batch. So a sampled token's logprob equals the one the trainer computes.
+//!   threads, and on the reference a row's result does not depend on which rows ride
+//!   in the same batch. So a sampled token's logprob equals the one the trainer
+//!   computes: there to the bit, on a GPU to the rounding of its activations.
 //! - **No T × T matrix, no N × V matrix.** Attention and head work in tiles.
 //! - **No allocation per operation** once the buffers are planned.
 //!
@@ -19,11 +20,14 @@
 
 pub mod cpu;
 pub mod cuda;
+mod device;
 mod philox;
 
 use std::ops::Range;
 
 pub use cpu::Cpu;
+pub use cuda::Cuda;
+pub use device::{Device, Opened};
 pub use philox::uniform;
 
 use crate::error::Result;
@@ -113,6 +117,18 @@ pub struct Muon {
     pub grad_scale: f32,
 }
 
+/// Sizes of a training step, as far as an operation's own memory depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepShape {
+    /// Packed tokens, all of them scored.
+    pub rows: usize,
+    pub vocab: usize,
+    pub hidden: usize,
+    pub heads: Heads,
+    /// Shape of the largest matrix that Muon updates, if one is.
+    pub muon: Option<(usize, usize)>,
+}
+
 /// Device buffers and the operations on them.
 pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// f32 values: masters, gradients, moments, statistics, logits.
@@ -125,6 +141,18 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     type Ready: Send + Sync;
     /// Keys and values of the tokens seen so far, by layer and slot.
     type KvCache: Send + Sync;
+
+    /// Bytes of an activation.
+    const ACT_BYTES: usize;
+
+    /// Whether memory is better taken before the first step than when it is first needed.
+    const RESERVES: bool;
+
+    /// Bytes of [`Backend::ready`].
+    fn ready_bytes(rows: usize, cols: usize, matrix: bool) -> usize;
+
+    /// Bytes that the operations of a training step use within themselves.
+    fn scratch_bytes(shape: &StepShape) -> usize;
 
     /// `cpu` or `cuda`.
     fn name(&self) -> &'static str;
@@ -340,7 +368,8 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// Room for `slots` sequences of `capacity` tokens each.
     fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> Self::KvCache;
-    /// Stores the keys and values of each row at (slot, position).
+    /// Stores the keys and values of each row at (slot, position). A step calls this for layer 0 first,
+    /// then for the others with the same rows: a backend may find places at layer 0. Position 0 begins a sequence.
     fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, slots: &[u32], positions: &[u32]);
     /// Copies the first `len` tokens of one slot to another: a shared prompt prefix.
     fn kv_copy(&self, cache: &mut Self::KvCache, from: u32, to: u32, len: usize);
@@ -361,6 +390,10 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// Σ x², added in an order that does not depend on the threads.
     fn square_sum(&self, x: &Self::F32) -> f64;
+    /// [`Backend::square_sum`] of each buffer; a device that is waited for is waited for once.
+    fn square_sums(&self, all: &[&Self::F32]) -> Vec<f64> {
+        all.iter().map(|x| self.square_sum(x)).collect()
+    }
     /// Updates elements `range` of `value` and both moments.
     fn adamw(
         &self,

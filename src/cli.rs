@@ -1,8 +1,10 @@
 //! The command: arguments to one library call to printing. stdout is data, stderr is people.
 
+mod chat;
 mod doctor;
 mod inspect;
 mod progress;
+mod report;
 mod rows;
 mod rules;
 mod run;
@@ -32,6 +34,10 @@ enum Command {
     Run(run::Args),
     /// Show any dataset: schema, counts, statistics, a few rows
     Inspect(inspect::Args),
+    /// Write a run's report: claims, learning curves, funnel and a whole group, in one HTML file
+    Report(report::Args),
+    /// Talk to a model: its reasoning and its answer, apart
+    Chat(chat::Args),
     /// Say what this machine has: driver, GPUs, memory, CUDA libraries, kernels
     Doctor(doctor::Args),
     /// Check, test, try, list, compare and audit rule files
@@ -59,6 +65,8 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Score(args) => score::run(args),

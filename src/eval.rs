@@ -11,11 +11,13 @@
 
 mod bootstrap;
 mod estimators;
+mod interval;
 mod report;
 mod vote;
 
 pub use bootstrap::{Interval, bootstrap_mean};
 pub use estimators::{pass_at_k, pass_rate};
+pub use interval::wilson;
 pub use report::{Breakdown, Options, Summary, difficulty_band, summarise, summarise_by};
 pub use vote::{Vote, majority};
 

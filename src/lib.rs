@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod procedural;
 pub mod prompts;
 pub mod recipe;
+pub mod report;
 pub mod rule;
 pub mod schema;
 pub mod seed;

@@ -6,14 +6,18 @@
 #[macro_use]
 mod support;
 
+mod adaptive;
 mod bad_input;
+mod chat;
 mod corpus_readers;
 mod gsm8k;
 mod inspect;
 mod kill;
 mod plan;
 mod quickstart;
+mod report;
 mod retry;
 mod s3;
 mod stages;
 mod training;
+mod vllm;

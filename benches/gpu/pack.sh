@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Packs the test executable and the scripts for a GPU machine with no Rust toolchain and no network.
+# Packs the executables and the scripts for a GPU machine with no Rust toolchain and no network.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-source benches/gpu/test_binary.sh
+source benches/gpu/binaries.sh
 pack=$(mktemp -d)
 trap 'rm -rf "$pack"' EXIT
 mkdir -p "$pack/benches/gpu" target
-cp benches/gpu/*.sh "$pack/benches/gpu/"
+cp benches/gpu/*.sh benches/gpu/*.py "$pack/benches/gpu/"
 strip -o "$pack/benches/gpu/kernels-test" "$test_binary"
+strip -o "$pack/benches/gpu/gpu-bench" "$bench_binary"
 tar -czf target/gpu-pack.tar.gz -C "$pack" .
 ls -l target/gpu-pack.tar.gz

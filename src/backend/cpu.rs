@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use kv_cache::KvCache;
 use parallel::{SendPtr, Shared, scratch};
 
-use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param};
+use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
 use crate::error::{Context, Result};
 
 /// Weights below which decoding runs a worker on each core: such a model stays in
@@ -92,6 +92,22 @@ impl Backend for Cpu {
     /// Panels of the transposed matrix, see `gemm::pack`; empty for vectors.
     type Ready = Vec<f32>;
     type KvCache = KvCache;
+
+    const ACT_BYTES: usize = size_of::<f32>();
+    /// The system gives pages when they are written.
+    const RESERVES: bool = false;
+
+    fn ready_bytes(rows: usize, cols: usize, matrix: bool) -> usize {
+        if matrix { 4 * gemm::packed_len(rows, cols) } else { 0 }
+    }
+
+    fn scratch_bytes(shape: &StepShape) -> usize {
+        let muon = shape.muon.map_or(0, |(rows, cols)| {
+            let (short, long) = (rows.min(cols), rows.max(cols));
+            4 * (3 * rows * cols + 2 * short * short + gemm::packed_len(short, long))
+        });
+        head::scratch_bytes(shape.vocab).max(muon)
+    }
 
     fn name(&self) -> &'static str {
         "cpu"

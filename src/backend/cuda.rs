@@ -1,12 +1,501 @@
-//! The CUDA backend, as far as it can be checked without a GPU: the kernels'
-//! sources and their compilation, the tiles and page tables that the host computes.
+//! The CUDA backend: bf16 weights and activations, f32 masters, sums and statistics.
 //!
-//! Everything of NVIDIA's is loaded at run time (cudarc, dynamic loading), so one
-//! binary runs everywhere. GPU.md says what waits for a GPU.
+//! Linear layers and the head's products are cuBLASLt's ([`matmul`]), the rest is `kernels/`, compiled by
+//! NVRTC at first use ([`compile`]). Everything of NVIDIA's is loaded at run time (cudarc, dynamic loading), so one
+//! binary runs everywhere. The operations know the device through the narrow [`driver::Driver`] only, and each launch
+//! is compared with the kernel's declaration ([`signature`]); the tests run them all on the host that way.
+//!
+//! What differs from the reference: attention over packed sequences rounds its weights to bf16 and decode
+//! attention does not, so a sampled token's logprob equals the trainer's to bf16's rounding, not to the bit.
+//! The same launches on the same card give the same bits. GPU.md says what waits for a GPU.
 
+mod attention;
+mod buffer;
 pub mod compile;
 pub mod device;
+pub mod driver;
+mod embedding;
 pub mod geometry;
+mod head;
 pub mod kernels;
+mod kv_cache;
 pub mod kv_pages;
+mod linear;
 pub mod matmul;
+mod ops;
+mod optimizer;
+mod qk_norm;
+mod rms_norm;
+mod sample;
+mod scratch;
+pub mod signature;
+mod swiglu;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use half::bf16;
+
+use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
+use crate::error::{Error, Result};
+pub use buffer::Buffer;
+use device::Device;
+use driver::{Driver, Element};
+use head::{Head, Seeds};
+pub use kv_cache::KvCache;
+use ops::Ops;
+use scratch::Scratch;
+
+/// A GPU as a backend. Clones share the device and its one stream of work.
+#[derive(Clone)]
+pub struct Cuda {
+    driver: Arc<dyn Driver>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Held for all launches of an operation: two threads' operations do not mix.
+    scratch: Mutex<Scratch>,
+    /// The first failure. Nothing is issued after it.
+    failure: Mutex<Option<Failure>>,
+}
+
+struct Failure {
+    text: String,
+    /// With its hints and cause, for whoever asks first.
+    error: Option<Error>,
+}
+
+impl Cuda {
+    /// Opens GPU `ordinal`.
+    ///
+    /// # Errors
+    /// Where there is no driver, no such GPU, no NVRTC, or the GPU is older than Ampere.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        Ok(Cuda::on(Arc::new(Device::open(ordinal)?)))
+    }
+
+    /// The backend over some driver.
+    pub fn on(driver: Arc<dyn Driver>) -> Self {
+        let scratch = Mutex::new(Scratch::new(&driver));
+        Cuda { driver, shared: Arc::new(Shared { scratch, failure: Mutex::default() }) }
+    }
+
+    /// Free and total bytes of the GPU's memory.
+    ///
+    /// # Errors
+    /// Where the driver does not tell.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.driver.memory()
+    }
+
+    /// Activations of these values, rounded: for looking at operations one by one.
+    pub fn put_act(&self, values: &[f32]) -> Buffer<bf16> {
+        let values: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+        let mut buffer = self.buffer(values.len());
+        self.issue("copy", |ops| ops.write(buffer.part_mut(0), &values));
+        buffer
+    }
+
+    /// The first `len` activations; NaN once the backend has failed.
+    pub fn get_act(&self, buffer: &Buffer<bf16>, len: usize) -> Vec<f32> {
+        let values = self.issue("copy", |ops| ops.read(buffer.part(0), len));
+        values.map_or_else(|| vec![f32::NAN; len], |values| values.into_iter().map(bf16::to_f32).collect())
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Keeps the first failure.
+    fn keep<T>(&self, what: &str, result: Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                let mut failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                let error = error.context(format!("{what} on the GPU"));
+                failure.get_or_insert_with(|| Failure { text: error.to_string(), error: Some(error) });
+            })
+            .ok()
+    }
+
+    /// Issues an operation, unless an earlier one failed.
+    fn issue<T>(&self, what: &str, work: impl FnOnce(&mut Ops) -> Result<T>) -> Option<T> {
+        if self.has_failed() {
+            return None;
+        }
+        let mut scratch = self.shared.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut Ops { driver: &self.driver, scratch: &mut scratch });
+        self.keep(what, result)
+    }
+
+    fn buffer<T: Element>(&self, len: usize) -> Buffer<T> {
+        self.issue("allocation", |ops| Buffer::new(ops.driver.clone(), len))
+            .unwrap_or_else(|| Buffer::absent(self.driver.clone(), len))
+    }
+}
+
+/// Elements of a parameter that kernels read rounded: matrices and embeddings.
+fn ready_len(rows: usize, cols: usize, matrix: bool) -> usize {
+    if matrix || rows > 1 { rows * cols } else { 0 }
+}
+
+/// Rows and columns of a parameter.
+fn shape(param: &Param<Cuda>) -> (usize, usize) {
+    (param.rows, param.cols)
+}
+
+fn head_of(param: &Param<Cuda>) -> Head {
+    Head { weight: param.ready.part(0), vocab: param.rows, hidden: param.cols }
+}
+
+impl Backend for Cuda {
+    type F32 = Buffer<f32>;
+    type Act = Buffer<bf16>;
+    type U32 = Buffer<u32>;
+    /// The parameter rounded to bf16; empty for vectors, which kernels read in f32.
+    type Ready = Buffer<bf16>;
+    type KvCache = KvCache;
+
+    const ACT_BYTES: usize = 2;
+    const RESERVES: bool = true;
+
+    fn ready_bytes(rows: usize, cols: usize, matrix: bool) -> usize {
+        2 * ready_len(rows, cols, matrix)
+    }
+
+    fn scratch_bytes(shape: &StepShape) -> usize {
+        let StepShape { rows, vocab, hidden, heads, muon } = *shape;
+        let largest = [
+            head::scratch_bytes(rows, vocab, hidden),
+            4 * rows * heads.query,
+            rms_norm::scratch_bytes(rows, hidden),
+            muon.map_or(0, optimizer::muon_scratch_bytes),
+        ];
+        // What the host hands over with a batch: targets, rows, tiles of attention.
+        let kept = 4 * (2 * rows.next_power_of_two() + rows / 8);
+        largest.into_iter().max().unwrap_or(0) + kept + matmul::WORKSPACE
+    }
+
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
+    fn workers(&self, _weights: usize) -> Vec<Self> {
+        vec![self.clone()]
+    }
+
+    fn finish(&self) -> Result<()> {
+        if !self.has_failed() {
+            self.keep("work", self.driver.synchronize());
+        }
+        match &mut *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Failure { text, error }) => Err(error.take().unwrap_or_else(|| Error::new(text.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    fn f32(&self, len: usize) -> Buffer<f32> {
+        self.buffer(len)
+    }
+
+    fn act(&self, len: usize) -> Buffer<bf16> {
+        self.buffer(len)
+    }
+
+    fn u32(&self, len: usize) -> Buffer<u32> {
+        self.buffer(len)
+    }
+
+    fn put_f32(&self, buffer: &mut Buffer<f32>, at: usize, source: &[f32]) {
+        self.issue("copy", |ops| ops.write(buffer.part_mut(at), source));
+    }
+
+    fn put_u32(&self, buffer: &mut Buffer<u32>, source: &[u32]) {
+        self.issue("copy", |ops| ops.write(buffer.part_mut(0), source));
+    }
+
+    /// NaN once the backend has failed.
+    fn get_f32(&self, buffer: &Buffer<f32>, range: Range<usize>) -> Vec<f32> {
+        self.issue("copy", |ops| ops.read(buffer.part(range.start), range.len()))
+            .unwrap_or_else(|| vec![f32::NAN; range.len()])
+    }
+
+    fn zero_f32(&self, buffer: &mut Buffer<f32>) {
+        let len = buffer.len();
+        self.issue("zero_f32", |ops| ops.zero(buffer.part_mut(0), len));
+    }
+
+    fn zero_act(&self, buffer: &mut Buffer<bf16>, len: usize) {
+        self.issue("zero_act", |ops| ops.zero(buffer.part_mut(0), len));
+    }
+
+    fn ready(&self, rows: usize, cols: usize, matrix: bool) -> Buffer<bf16> {
+        self.buffer(ready_len(rows, cols, matrix))
+    }
+
+    fn publish(&self, param: &mut Param<Self>) {
+        let len = param.ready.len();
+        self.issue("publish", |ops| ops.round(param.ready.part_mut(0), param.value.part(0), len));
+    }
+
+    fn embed(&self, table: &Param<Self>, tokens: &Buffer<u32>, rows: usize, out: &mut Buffer<bf16>) {
+        self.issue("embed", |ops| ops.embed(&table.ready, tokens, rows, table.cols, out));
+    }
+
+    fn embed_backward(
+        &self,
+        dout: &Buffer<bf16>,
+        tokens: &Buffer<u32>,
+        rows: usize,
+        width: usize,
+        grad: &mut Buffer<f32>,
+    ) {
+        self.issue("embed_backward", |ops| ops.embed_backward(dout, tokens, rows, width, grad));
+    }
+
+    fn rms_norm(
+        &self,
+        x: &Buffer<bf16>,
+        weight: &Param<Self>,
+        rows: usize,
+        eps: f32,
+        y: &mut Buffer<bf16>,
+        rstd: &mut Buffer<f32>,
+    ) {
+        self.issue("rms_norm", |ops| ops.rms_norm(x, &weight.value, rows, eps, y, rstd));
+    }
+
+    fn add_rms_norm(
+        &self,
+        x: &Buffer<bf16>,
+        delta: &Buffer<bf16>,
+        weight: &Param<Self>,
+        rows: usize,
+        eps: f32,
+        sum: &mut Buffer<bf16>,
+        y: &mut Buffer<bf16>,
+        rstd: &mut Buffer<f32>,
+    ) {
+        self.issue("add_rms_norm", |ops| ops.add_rms_norm(x, delta, &weight.value, rows, eps, sum, y, rstd));
+    }
+
+    fn rms_norm_backward(
+        &self,
+        dy: &Buffer<bf16>,
+        x: &Buffer<bf16>,
+        weight: &Param<Self>,
+        rstd: &Buffer<f32>,
+        rows: usize,
+        dx: &mut Buffer<bf16>,
+        dweight: &mut Buffer<f32>,
+    ) {
+        let weight = &weight.value;
+        self.issue("rms_norm_backward", |ops| ops.rms_norm_backward(dy, x, weight, rstd, rows, dx, dweight));
+    }
+
+    fn linear(&self, x: &Buffer<bf16>, w: &Param<Self>, bias: Option<&Param<Self>>, rows: usize, y: &mut Buffer<bf16>) {
+        self.issue("linear", |ops| ops.linear(x, &w.ready, shape(w), bias.map(|b| &b.value), rows, y));
+    }
+
+    fn linear_dx(&self, dy: &Buffer<bf16>, w: &Param<Self>, rows: usize, dx: &mut Buffer<bf16>) {
+        self.issue("linear_dx", |ops| ops.linear_dx(dy, &w.ready, shape(w), rows, dx));
+    }
+
+    fn linear_dw(
+        &self,
+        dy: &Buffer<bf16>,
+        x: &Buffer<bf16>,
+        w: &Param<Self>,
+        rows: usize,
+        dw: &mut Buffer<f32>,
+        dbias: Option<&mut Buffer<f32>>,
+    ) {
+        self.issue("linear_dw", |ops| ops.linear_dw(dy, x, shape(w), rows, dw, dbias));
+    }
+
+    fn qk_norm(
+        &self,
+        qkv: &mut Buffer<bf16>,
+        before: &mut Buffer<bf16>,
+        weights: (&Param<Self>, &Param<Self>),
+        heads: Heads,
+        rows: usize,
+        eps: f32,
+        rstd: &mut Buffer<f32>,
+    ) {
+        let weights = (&weights.0.value, &weights.1.value);
+        self.issue("qk_norm", |ops| ops.qk_norm(qkv, before, weights, heads, rows, eps, rstd));
+    }
+
+    fn qk_norm_backward(
+        &self,
+        dqkv: &mut Buffer<bf16>,
+        before: &Buffer<bf16>,
+        weights: (&Param<Self>, &Param<Self>),
+        rstd: &Buffer<f32>,
+        heads: Heads,
+        rows: usize,
+        dweights: (&mut Buffer<f32>, &mut Buffer<f32>),
+    ) {
+        let weights = (&weights.0.value, &weights.1.value);
+        self.issue("qk_norm_backward", |ops| ops.qk_norm_backward(dqkv, before, weights, rstd, heads, rows, dweights));
+    }
+
+    fn rope(
+        &self,
+        qkv: &mut Buffer<bf16>,
+        positions: &Buffer<u32>,
+        table: &Buffer<f32>,
+        heads: Heads,
+        rows: usize,
+        inverse: bool,
+    ) {
+        self.issue("rope", |ops| ops.rope(qkv, positions, table, heads, rows, inverse));
+    }
+
+    fn attention(
+        &self,
+        qkv: &Buffer<bf16>,
+        cu_seqlens: &[u32],
+        heads: Heads,
+        out: &mut Buffer<bf16>,
+        lse: &mut Buffer<f32>,
+    ) {
+        self.issue("attention", |ops| ops.attention(qkv, cu_seqlens, heads, out, lse));
+    }
+
+    fn attention_backward(
+        &self,
+        dout: &Buffer<bf16>,
+        qkv: &Buffer<bf16>,
+        out: &Buffer<bf16>,
+        lse: &Buffer<f32>,
+        cu_seqlens: &[u32],
+        heads: Heads,
+        dqkv: &mut Buffer<bf16>,
+    ) {
+        self.issue("attention_backward", |ops| ops.attention_backward(dout, qkv, out, lse, cu_seqlens, heads, dqkv));
+    }
+
+    fn swiglu(&self, gate_up: &Buffer<bf16>, width: usize, rows: usize, out: &mut Buffer<bf16>) {
+        self.issue("swiglu", |ops| ops.swiglu(gate_up, width, rows, out));
+    }
+
+    fn swiglu_backward(
+        &self,
+        dout: &Buffer<bf16>,
+        gate_up: &Buffer<bf16>,
+        width: usize,
+        rows: usize,
+        dgate_up: &mut Buffer<bf16>,
+    ) {
+        self.issue("swiglu_backward", |ops| ops.swiglu_backward(dout, gate_up, width, rows, dgate_up));
+    }
+
+    fn gather(&self, x: &Buffer<bf16>, index: &[u32], width: usize, out: &mut Buffer<bf16>) {
+        self.issue("gather", |ops| ops.gather(x, index, width, out));
+    }
+
+    fn scatter(&self, x: &Buffer<bf16>, index: &[u32], width: usize, rows: usize, out: &mut Buffer<bf16>) {
+        self.issue("scatter", |ops| ops.scatter(x, index, width, rows, out));
+    }
+
+    fn head(
+        &self,
+        x: &Buffer<bf16>,
+        w: &Param<Self>,
+        targets: &[u32],
+        logprob: &mut Buffer<f32>,
+        entropy: &mut Buffer<f32>,
+        lse: &mut Buffer<f32>,
+    ) {
+        self.issue("head", |ops| ops.head(x, head_of(w), targets, logprob, entropy, lse));
+    }
+
+    fn head_backward(
+        &self,
+        x: &Buffer<bf16>,
+        w: &Param<Self>,
+        targets: &[u32],
+        entropy: &Buffer<f32>,
+        lse: &Buffer<f32>,
+        grad_logprob: &[f32],
+        grad_entropy: Option<&[f32]>,
+        dx: &mut Buffer<bf16>,
+        dw: &mut Buffer<f32>,
+    ) {
+        let seeds = Seeds { targets, entropy, lse, grad_logprob, grad_entropy };
+        self.issue("head_backward", |ops| ops.head_backward(x, head_of(w), &seeds, dx, dw));
+    }
+
+    fn logits(&self, x: &Buffer<bf16>, w: &Param<Self>, rows: usize, out: &mut Buffer<f32>) {
+        self.issue("logits", |ops| ops.logits(x, head_of(w), rows, out));
+    }
+
+    fn sample(&self, logits: &Buffer<f32>, vocab: usize, draws: &[Draw], out: &mut [Drawn]) {
+        self.issue("sample", |ops| ops.sample(logits, vocab, draws, out));
+    }
+
+    fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> KvCache {
+        self.issue("allocation of a KV cache", |ops| ops.kv_cache(layers, heads, slots, capacity))
+            .unwrap_or_else(|| KvCache::absent(&self.driver, heads))
+    }
+
+    fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Buffer<bf16>, slots: &[u32], positions: &[u32]) {
+        self.issue("kv_append", |ops| ops.kv_append(cache, layer, qkv, slots, positions));
+    }
+
+    fn kv_copy(&self, cache: &mut KvCache, from: u32, to: u32, len: usize) {
+        if !self.has_failed() {
+            cache.share(from, to, len);
+        }
+    }
+
+    fn attention_cached(
+        &self,
+        cache: &KvCache,
+        layer: usize,
+        qkv: &Buffer<bf16>,
+        slots: &[u32],
+        positions: &[u32],
+        heads: Heads,
+        out: &mut Buffer<bf16>,
+    ) {
+        self.issue("attention_cached", |ops| ops.attention_cached(cache, layer, qkv, slots, positions, heads, out));
+    }
+
+    fn square_sum(&self, x: &Buffer<f32>) -> f64 {
+        self.square_sums(&[x])[0]
+    }
+
+    fn square_sums(&self, all: &[&Buffer<f32>]) -> Vec<f64> {
+        self.issue("square_sum", |ops| ops.square_sums(all)).unwrap_or_else(|| vec![f64::NAN; all.len()])
+    }
+
+    fn adamw(
+        &self,
+        value: &mut Buffer<f32>,
+        grad: &Buffer<f32>,
+        moments: (&mut Buffer<f32>, &mut Buffer<f32>),
+        range: Range<usize>,
+        rule: &AdamW,
+    ) {
+        self.issue("adamw", |ops| ops.adamw(value, grad, moments, (range.start, range.len()), rule));
+    }
+
+    fn muon(
+        &self,
+        value: &mut Buffer<f32>,
+        grad: &Buffer<f32>,
+        momentum: &mut Buffer<f32>,
+        at: usize,
+        shape: (usize, usize),
+        rule: &Muon,
+    ) {
+        self.issue("muon", |ops| ops.muon(value, grad, momentum, at, shape, rule));
+    }
+}

@@ -99,6 +99,9 @@ pub struct TryArgs {
     /// The completion was cut at the token limit
     #[arg(long)]
     pub truncated: bool,
+    /// Judge again whenever the rule file or the completion's file changes
+    #[arg(long)]
+    pub watch: bool,
     /// Print JSON instead of a tree
     #[arg(long)]
     pub json: bool,
@@ -165,6 +168,13 @@ pub fn run(args: RulesArgs) -> Result<()> {
             watch::watch(&files_or_builtin(&args.files), || test::run(&files_or_builtin(&args.files)))
         }
         RulesCommand::Test(args) => test::run(&files_or_builtin(&args.files)),
+        RulesCommand::Try(args) if args.watch => {
+            if args.completion.is_none() && args.file == "-" {
+                return Err(Error::usage("`--watch` cannot read the completion from standard input twice")
+                    .hint("give it as a file or with `--completion`"));
+            }
+            watch::watch(&[args.rules.clone(), args.file.clone()], || try_one(&args))
+        }
         RulesCommand::Try(args) => try_one(&args),
         RulesCommand::List(args) => reference::run(&args),
         RulesCommand::Diff(args) => diff::run(&args),
@@ -276,6 +286,7 @@ mod tests {
         run_line(&["check", "--resolved", file]).unwrap();
         run_line(&["test", file]).unwrap();
         run_line(&["try", file, "--completion", "4", "--gold", "5"]).unwrap();
+        assert_eq!(run_line(&["try", file, "--watch"]).unwrap_err().exit_code(), 2);
         run_line(&["list"]).unwrap();
         run_line(&["list", "format"]).unwrap();
         run_line(&["list", "--schema"]).unwrap();

@@ -1,6 +1,6 @@
 //! `gristmill run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::progress::Terminal;
 use crate::error::{Context, Error, Result};
@@ -8,16 +8,42 @@ use crate::pipeline::{self, Options};
 use crate::recipe::Recipe;
 use crate::store::Location;
 
-/// The recipe that runs when none is given.
-const EMBEDDED: &str = include_str!("../../datasets/quickstart.toml");
-/// The files it reads, beside it.
+/// Recipes that the command brings along; the first runs when none is given.
+const EMBEDDED: &[(&str, &str)] = &[
+    ("r1_mini", include_str!("../../datasets/r1_mini.toml")),
+    ("quickstart", include_str!("../../datasets/quickstart.toml")),
+];
+/// The files they read, beside them.
 const SAMPLE: &[(&str, &str)] = &[
     ("questions.jsonl", include_str!("../../datasets/sample/questions.jsonl")),
     ("completions.jsonl", include_str!("../../datasets/sample/completions.jsonl")),
     ("evaluation.jsonl", include_str!("../../datasets/sample/evaluation.jsonl")),
 ];
 
-/// Unpacks the embedded recipe's files; they are gone when the guard is dropped.
+/// A recipe by its path, or an embedded one by its name. The folder holds an embedded recipe's
+/// files; they are gone when it is dropped.
+fn load(recipe: Option<&Path>, overrides: &[String]) -> Result<(Recipe, Option<tempfile::TempDir>)> {
+    let embedded = match recipe {
+        None => EMBEDDED.first(),
+        Some(path) if path.exists() => None,
+        Some(path) => EMBEDDED.iter().find(|(name, _)| path.as_os_str() == *name),
+    };
+    let Some((name, text)) = embedded else {
+        let path = recipe.expect("without a recipe the first embedded one is taken");
+        return Recipe::load(path, overrides).map(|recipe| (recipe, None)).map_err(|e| match path.exists() {
+            true => e,
+            false => {
+                let names: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+                e.hint(format!("give a recipe's path, or an embedded one's name: {}", names.join(", ")))
+            }
+        });
+    };
+    let folder = unpack_sample()?;
+    let recipe = Recipe::parse(&format!("{name}.toml"), text, folder.path(), overrides)?;
+    Ok((recipe, Some(folder)))
+}
+
+/// Unpacks the embedded recipes' files.
 fn unpack_sample() -> Result<tempfile::TempDir> {
     let failed = || "the embedded sample cannot be unpacked".to_owned();
     let dir = tempfile::tempdir().or_fail(failed)?;
@@ -31,7 +57,7 @@ fn unpack_sample() -> Result<tempfile::TempDir> {
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// The recipe; without one, the embedded recipe runs, which needs no files and no network
+    /// The recipe's path, or an embedded one's name [default: r1_mini]
     recipe: Option<PathBuf>,
     /// Folder (or s3://, gs://, az:// URL) of the run [default: runs/NAME]
     #[arg(long)]
@@ -67,16 +93,7 @@ fn parse_part(text: &str) -> Result<(usize, usize), String> {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let mut sample = None;
-    let recipe = match &args.recipe {
-        Some(path) => Recipe::load(path, &args.set)?,
-        None => {
-            let dir = unpack_sample()?;
-            let recipe = Recipe::parse("quickstart.toml", EMBEDDED, dir.path(), &args.set)?;
-            sample = Some(dir);
-            recipe
-        }
-    };
+    let (recipe, sample) = load(args.recipe.as_deref(), &args.set)?;
     let out = Location::parse(&args.out.unwrap_or_else(|| format!("runs/{}", recipe.name)))?;
     let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if threads == 0 {

@@ -22,6 +22,7 @@ mod identity;
 mod job;
 mod launch;
 mod limiter;
+mod policy;
 mod pool;
 mod reply;
 mod stats;
@@ -46,6 +47,7 @@ use tokio::task::JoinSet;
 
 pub use config::{Api, Prices, Reasoning, ServerConfig, Template, TokenIds, VllmConfig};
 pub use fault::{Action, FaultKind};
+pub use policy::{PolicyRollout, PolicyServers, PolicyWeights, chat_encoder};
 pub use stats::{EndpointSnapshot, Snapshot};
 
 use crate::engine::{Engine, EngineInfo, Generated, Request};
@@ -108,6 +110,8 @@ struct Shared {
     identity: Mutex<Option<(usize, Identity)>>,
     /// What the servers were last told to load.
     installed: Mutex<Option<Weights>>,
+    /// Held while weights are loaded and a server is let in: none may come in with old ones.
+    loading: tokio::sync::Mutex<()>,
     /// The model's name in requests.
     model: RwLock<String>,
     /// Calls of `generate` under way.
@@ -141,7 +145,8 @@ impl VllmEngine {
         config.validate()?;
         if config.template == Template::Ours && encoder.is_none() {
             return Err(Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine")
-                .in_field("engine.template"));
+                .in_field("engine.tokenizer")
+                .hint("name the folder with its tokenizer.json: `tokenizer = \"models/NAME\"`"));
         }
         let key = Secret::from_env(&config)?;
         let mut server = match config.launch {
@@ -170,6 +175,7 @@ impl VllmEngine {
             rates: Mutex::default(),
             identity: Mutex::default(),
             installed: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
             runs: AtomicUsize::new(0),
             since: Instant::now(),
             config,
@@ -181,7 +187,7 @@ impl VllmEngine {
         let first = engine.wait_for_servers(server.as_mut())?;
         engine._server = server;
         *engine.shared.model.write().unwrap_or_else(|e| e.into_inner()) = first.model.clone();
-        engine.info.model_digest = first.digest();
+        engine.info.model_digest = first.digest_under(&engine.shared.config);
         engine.info.model = first.model;
         // Seeds reproduce token ids whatever the concurrency, as long as each sample carries its own.
         engine.info.deterministic = engine.shared.config.n_per_request == 1;

@@ -135,6 +135,11 @@ impl Config {
         Ok(config)
     }
 
+    /// What `generation_config.json` says of a key, such as `temperature`.
+    pub fn generation(&self, key: &str) -> Option<&Value> {
+        self.generation.as_ref()?.get(key)
+    }
+
     /// Writes `config.json` and `generation_config.json`.
     pub(super) fn save(&self, dir: &Path, dtype: &str) -> Result<()> {
         let mut raw = self.raw.clone();

@@ -100,7 +100,7 @@ impl<B: Backend> Decoder<B> {
     /// Bytes of cache a token takes.
     pub fn token_bytes(model: &Model<B>) -> usize {
         let heads = model.config.heads;
-        model.config.layers * 2 * heads.kv * heads.dim * size_of::<f32>()
+        model.config.layers * 2 * heads.kv * heads.dim * B::ACT_BYTES
     }
 }
 

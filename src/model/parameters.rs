@@ -189,7 +189,7 @@ impl<B: Backend> Grads<B> {
 
     /// The L2 norm over all gradients; not finite if any of them is not.
     pub fn norm(&self) -> f64 {
-        self.stored.iter().map(|grad| self.backend.square_sum(grad)).sum::<f64>().sqrt()
+        self.backend.square_sums(&self.stored.iter().collect::<Vec<_>>()).into_iter().sum::<f64>().sqrt()
     }
 
     /// One tensor's gradient, copied to the host.

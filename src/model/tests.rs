@@ -199,6 +199,23 @@ fn training_gives_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
+fn activations_made_again_give_the_bits_of_those_that_were_kept() {
+    let batch = corpus(9);
+    let mut raw = mini(1).config().raw().clone();
+    raw.insert("architectures".into(), serde_json::json!(["Qwen3ForCausalLM"]));
+    for model in [mini(2), Model::init(Config::from_json(raw).unwrap(), 5)] {
+        let gradients = |mut work: Workspace<Cpu>| {
+            let mut grads = model.grads();
+            let scores = model.forward(&mut work, &batch).unwrap();
+            model.backward(&mut work, &batch, &scores.logprobs, Some(&scores.entropies), &mut grads).unwrap();
+            let bits = |info| grads.get(info).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            model.parameters().iter().map(bits).collect::<Vec<_>>()
+        };
+        assert!(gradients(model.workspace()) == gradients(model.recomputing_workspace()), "the bits differ");
+    }
+}
+
+#[test]
 fn a_used_workspace_scores_as_a_fresh_one() {
     let model = mini(2);
     let mut used = model.workspace();

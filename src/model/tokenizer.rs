@@ -183,6 +183,19 @@ impl Tokenizer {
         self.inner.decode(ids, false).map_err(|e| Error::new(format!("cannot turn tokens into text: {e}")))
     }
 
+    /// Whether it has a chat template; base models often have none.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The tokenizer with this chat template instead of its own.
+    ///
+    /// # Errors
+    /// A template that does not parse, with its line.
+    pub fn with_chat_template(self, source: &str) -> Result<Self> {
+        Ok(Tokenizer { template: Some(ChatTemplate::new(source)?), template_file: true, ..self })
+    }
+
     /// The prompt of a conversation, `generate` with what opens the assistant's turn.
     ///
     /// # Errors

@@ -12,18 +12,19 @@
 //! then a last norm and the head. The backward pass walks the same list upwards;
 //! `d_residual` is ∂L/∂h throughout, and every branch adds its part to it.
 //! Activations live in a [`Workspace`] that is planned for the largest batch seen
-//! and reused: no tape, no allocation once it has grown.
+//! and reused: no tape, no allocation once it has grown. Where it recomputes, layers
+//! share one set of activations and keep only their input; the backward pass makes a
+//! layer's activations again just before it needs them, with the same bits (Chen et
+//! al. 2016), for a third more work in the layers.
 
 use super::batch::{Batch, Scores};
-use super::parameters::Grads;
+use super::parameters::{Grads, LayerIndex};
 use super::{Config, Model};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
-/// What one layer's backward pass needs of its forward pass.
+/// What one layer's backward pass needs of its forward pass, beside the residual stream at its input.
 pub(super) struct LayerActs<B: Backend> {
-    /// Residual stream at the layer's input, `[rows, hidden]`.
-    pub residual: B::Act,
     pub norm: B::Act,
     pub norm_rstd: B::F32,
     /// Rotated queries and keys, and values.
@@ -48,6 +49,10 @@ pub struct Workspace<B: Backend> {
     backend: B,
     rows: usize,
     scored: usize,
+    recompute: bool,
+    /// Residual stream at each layer's input, `[rows, hidden]`.
+    residuals: Vec<B::Act>,
+    /// One for each layer; one for all where they are recomputed.
     layers: Vec<LayerActs<B>>,
     tokens: B::U32,
     positions: B::U32,
@@ -77,11 +82,13 @@ struct BackwardActs<B: Backend> {
 }
 
 impl<B: Backend> Workspace<B> {
-    pub(super) fn new(backend: &B) -> Self {
+    pub(super) fn new(backend: &B, recompute: bool) -> Self {
         Workspace {
             backend: backend.clone(),
             rows: 0,
             scored: 0,
+            recompute,
+            residuals: Vec::new(),
             layers: Vec::new(),
             tokens: backend.u32(0),
             positions: backend.u32(0),
@@ -102,14 +109,18 @@ impl<B: Backend> Workspace<B> {
     fn plan(&mut self, config: &Config, rows: usize, scored: usize) {
         let b = self.backend.clone();
         let hidden = config.hidden_size;
-        if rows > self.rows || self.layers.len() != config.layers {
+        if rows > self.rows || self.residuals.len() != config.layers {
             self.rows = rows.max(self.rows);
             let rows = self.rows;
             let heads = config.heads;
             let qk = if config.qk_norm { rows } else { 0 };
-            self.layers = (0..config.layers)
+            // The old ones go first: a device need not hold both.
+            self.residuals.clear();
+            self.layers.clear();
+            self.grads = None;
+            self.residuals = (0..config.layers).map(|_| b.act(rows * hidden)).collect();
+            self.layers = (0..if self.recompute { 1 } else { config.layers })
                 .map(|_| LayerActs {
-                    residual: b.act(rows * hidden),
                     norm: b.act(rows * hidden),
                     norm_rstd: b.f32(rows),
                     qkv: b.act(rows * heads.qkv_width()),
@@ -130,7 +141,6 @@ impl<B: Backend> Workspace<B> {
             self.residual = b.act(rows * hidden);
             self.normed = b.act(rows * hidden);
             self.final_rstd = b.f32(rows);
-            self.grads = None;
         }
         if scored > self.scored {
             self.scored = scored.max(self.scored);
@@ -140,6 +150,12 @@ impl<B: Backend> Workspace<B> {
             self.lse = b.f32(self.scored);
             self.grads = None;
         }
+    }
+
+    /// Plans the gradients too.
+    fn plan_backward(&mut self, config: &Config) {
+        let (b, rows, scored) = (&self.backend, self.rows, self.scored);
+        self.grads.get_or_insert_with(|| BackwardActs::new(b, config, rows, scored));
     }
 }
 
@@ -200,51 +216,26 @@ impl<B: Backend> Model<B> {
 
     fn forward_ops(&self, work: &mut Workspace<B>, batch: &Batch) {
         let (b, config, params) = (&self.backend, &self.config, &self.params);
-        let (rows, eps, heads) = (batch.rows(), config.norm_eps, config.heads);
+        let (rows, eps) = (batch.rows(), config.norm_eps);
         b.put_u32(&mut work.tokens, &batch.tokens);
         b.put_u32(&mut work.positions, &batch.positions);
         for (i, index) in self.layout.layers.iter().enumerate() {
-            let (before, layer) = work.layers.split_at_mut(i);
-            let layer = &mut layer[0];
             let norm = &params[index.input_norm];
-            match before.last() {
-                None => {
-                    b.embed(&params[self.layout.embedding], &work.tokens, rows, &mut layer.residual);
-                    b.rms_norm(&layer.residual, norm, rows, eps, &mut layer.norm, &mut layer.norm_rstd);
+            let acts = if work.recompute { 0 } else { i };
+            let residual = &mut work.residuals[i];
+            match i {
+                0 => {
+                    let layer = &mut work.layers[acts];
+                    b.embed(&params[self.layout.embedding], &work.tokens, rows, residual);
+                    b.rms_norm(residual, norm, rows, eps, &mut layer.norm, &mut layer.norm_rstd);
                 }
-                Some(previous) => b.add_rms_norm(
-                    &previous.middle,
-                    &work.branch,
-                    norm,
-                    rows,
-                    eps,
-                    &mut layer.residual,
-                    &mut layer.norm,
-                    &mut layer.norm_rstd,
-                ),
+                _ => {
+                    let (norm_out, rstd, middle) = after(&mut work.layers, acts);
+                    b.add_rms_norm(middle, &work.branch, norm, rows, eps, residual, norm_out, rstd);
+                }
             }
-            let bias = index.qkv_bias.map(|bias| &params[bias]);
-            b.linear(&layer.norm, &params[index.qkv], bias, rows, &mut layer.qkv);
-            if let Some((q, k)) = index.qk_norm {
-                let weights = (&params[q], &params[k]);
-                b.qk_norm(&mut layer.qkv, &mut layer.qkv_before, weights, heads, rows, eps, &mut layer.qk_rstd);
-            }
-            b.rope(&mut layer.qkv, &work.positions, &self.rope, heads, rows, false);
-            b.attention(&layer.qkv, &batch.cu_seqlens, heads, &mut layer.attended, &mut layer.lse);
-            let bias = index.out_bias.map(|bias| &params[bias]);
-            b.linear(&layer.attended, &params[index.out], bias, rows, &mut work.branch);
-            b.add_rms_norm(
-                &layer.residual,
-                &work.branch,
-                &params[index.post_norm],
-                rows,
-                eps,
-                &mut layer.middle,
-                &mut layer.mlp_norm,
-                &mut layer.mlp_rstd,
-            );
-            b.linear(&layer.mlp_norm, &params[index.gate_up], None, rows, &mut layer.gate_up);
-            b.swiglu(&layer.gate_up, config.intermediate_size, rows, &mut layer.gated);
+            let (residual, layer) = (&work.residuals[i], &mut work.layers[acts]);
+            self.layer_ops(index, residual, layer, &mut work.branch, &work.positions, batch);
             b.linear(&layer.gated, &params[index.down], None, rows, &mut work.branch);
         }
         let last = work.layers.last().expect("a config has at least one layer");
@@ -261,6 +252,54 @@ impl<B: Backend> Model<B> {
         b.gather(&work.normed, &batch.scored, config.hidden_size, &mut work.picked);
         let head = &params[self.layout.head];
         b.head(&work.picked, head, &batch.targets, &mut work.logprob, &mut work.entropy, &mut work.lse);
+    }
+
+    /// A layer from its normed input to what its last matrix reads; `branch` is scratch.
+    fn layer_ops(
+        &self,
+        index: &LayerIndex,
+        residual: &B::Act,
+        layer: &mut LayerActs<B>,
+        branch: &mut B::Act,
+        positions: &B::U32,
+        batch: &Batch,
+    ) {
+        let (b, config, params) = (&self.backend, &self.config, &self.params);
+        let (rows, eps, heads) = (batch.rows(), config.norm_eps, config.heads);
+        let bias = index.qkv_bias.map(|bias| &params[bias]);
+        b.linear(&layer.norm, &params[index.qkv], bias, rows, &mut layer.qkv);
+        if let Some((q, k)) = index.qk_norm {
+            let weights = (&params[q], &params[k]);
+            b.qk_norm(&mut layer.qkv, &mut layer.qkv_before, weights, heads, rows, eps, &mut layer.qk_rstd);
+        }
+        b.rope(&mut layer.qkv, positions, &self.rope, heads, rows, false);
+        b.attention(&layer.qkv, &batch.cu_seqlens, heads, &mut layer.attended, &mut layer.lse);
+        let bias = index.out_bias.map(|bias| &params[bias]);
+        b.linear(&layer.attended, &params[index.out], bias, rows, branch);
+        b.add_rms_norm(
+            residual,
+            branch,
+            &params[index.post_norm],
+            rows,
+            eps,
+            &mut layer.middle,
+            &mut layer.mlp_norm,
+            &mut layer.mlp_rstd,
+        );
+        b.linear(&layer.mlp_norm, &params[index.gate_up], None, rows, &mut layer.gate_up);
+        b.swiglu(&layer.gate_up, config.intermediate_size, rows, &mut layer.gated);
+    }
+
+    /// Takes the memory of batches of up to `rows` tokens, all of them scored, forward and backward: before the first
+    /// step rather than at the first that needs it.
+    ///
+    /// # Errors
+    /// Where the device does not have as much.
+    pub fn reserve(&self, work: &mut Workspace<B>, rows: usize) -> Result<()> {
+        work.last = None;
+        work.plan(&self.config, rows, rows);
+        work.plan_backward(&self.config);
+        self.backend.finish()
     }
 
     /// Adds to `grads` the gradient of a loss whose derivatives by each scored
@@ -294,8 +333,7 @@ impl<B: Backend> Model<B> {
                 return Err(Error::new(format!("the loss's derivative by scored token {i} is {}", derivative[i])));
             }
         }
-        let acts = BackwardActs::new;
-        work.grads.get_or_insert_with(|| acts(&work.backend, &self.config, work.rows, work.scored));
+        work.plan_backward(&self.config);
         self.backend.run(|| self.backward_ops(work, batch, grad_logprob, grad_entropy, grads));
         self.backend.finish()
     }
@@ -334,7 +372,15 @@ impl<B: Backend> Model<B> {
             &mut d.residual,
             &mut g[layout.final_norm],
         );
-        for (layer, index) in work.layers.iter_mut().zip(&layout.layers).rev() {
+        for (i, index) in layout.layers.iter().enumerate().rev() {
+            let residual = &work.residuals[i];
+            let layer = &mut work.layers[if work.recompute { 0 } else { i }];
+            // The last layer's activations are still there.
+            if work.recompute && i + 1 < layout.layers.len() {
+                let norm = &params[index.input_norm];
+                b.rms_norm(residual, norm, rows, config.norm_eps, &mut layer.norm, &mut layer.norm_rstd);
+                self.layer_ops(index, residual, layer, &mut work.branch, &work.positions, batch);
+            }
             b.linear_dw(&d.residual, &layer.gated, &params[index.down], rows, &mut g[index.down], None);
             b.linear_dx(&d.residual, &params[index.down], rows, &mut d.gated);
             b.swiglu_backward(&d.gated, &layer.gate_up, config.intermediate_size, rows, &mut d.gate_up);
@@ -373,7 +419,7 @@ impl<B: Backend> Model<B> {
             b.linear_dx(&d.qkv, &params[index.qkv], rows, &mut d.branch);
             b.rms_norm_backward(
                 &d.branch,
-                &layer.residual,
+                residual,
                 &params[index.input_norm],
                 &layer.norm_rstd,
                 rows,
@@ -385,6 +431,14 @@ impl<B: Backend> Model<B> {
     }
 }
 
+/// Where layer `i` puts its normed input and rstd, and where the layer before it left its residual stream: the same
+/// set of activations where layers share one.
+fn after<B: Backend>(layers: &mut [LayerActs<B>], i: usize) -> (&mut B::Act, &mut B::F32, &B::Act) {
+    let (before, layer) = layers.split_at_mut(i);
+    let LayerActs { norm, norm_rstd, middle, .. } = &mut layer[0];
+    (norm, norm_rstd, before.last().map_or(&*middle, |layer| &layer.middle))
+}
+
 /// Two gradients at once; a matrix is stored before its bias.
 fn pair<T>(grads: &mut [T], first: usize, second: Option<usize>) -> (&mut T, Option<&mut T>) {
     match second {
@@ -393,17 +447,5 @@ fn pair<T>(grads: &mut [T], first: usize, second: Option<usize>) -> (&mut T, Opt
             let (low, high) = grads.split_at_mut(second);
             (&mut low[first], Some(&mut high[0]))
         }
-    }
-}
-
-impl Config {
-    /// Activation values that a training step holds for each packed token: what a
-    /// memory estimate multiplies by the rows of a batch and the size of a value.
-    pub fn activations_per_token(&self) -> usize {
-        let (hidden, ff, heads) = (self.hidden_size, self.intermediate_size, self.heads);
-        let qk = if self.qk_norm { heads.qkv_width() + heads.query + heads.kv } else { 0 };
-        let layer = 4 * hidden + 2 + heads.qkv_width() + qk + heads.out_width() + heads.query + 3 * ff;
-        let backward = 3 * hidden.max(heads.out_width()) + heads.qkv_width() + 3 * ff;
-        self.layers * layer + 4 * hidden + 6 + backward
     }
 }

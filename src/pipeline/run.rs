@@ -91,6 +91,7 @@ pub fn run(
     let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
     let digests = Digests::load(out);
     let log = RunLog::open(out, options.dry_run)?;
+    log.line("run", serde_json::json!({ "name": recipe.name, "seed": recipe.seed }))?;
     // Hours of generation are not to end at a typo in a rule file. Asked again when the stage's turn
     // comes: a file may change until then.
     for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
@@ -384,7 +385,7 @@ fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<Fi
     }
 }
 
-/// `run.jsonl`: a line when a stage starts, ends or fails. Local runs only.
+/// `run.jsonl`: a line when the run starts, and when a stage starts, ends or fails. Local runs only.
 struct RunLog(Option<Mutex<File>>);
 
 impl RunLog {
@@ -397,12 +398,21 @@ impl RunLog {
         ))))
     }
 
+    /// A line about a stage.
     fn event(&self, stage: &str, event: &str, more: serde_json::Value) -> Result<()> {
-        let Some(file) = &self.0 else { return Ok(()) };
-        let at = jiff::Timestamp::now().to_string();
-        let mut line = serde_json::json!({ "at": at, "stage": stage, "event": event });
+        let mut line = serde_json::json!({ "stage": stage });
         if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more.into_iter().filter(|(key, _)| key != "stage"));
+        }
+        self.line(event, line)
+    }
+
+    fn line(&self, event: &str, more: serde_json::Value) -> Result<()> {
+        let Some(file) = &self.0 else { return Ok(()) };
+        let at = jiff::Timestamp::now().to_string();
+        let mut line = serde_json::json!({ "at": at, "event": event });
+        if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
+            line.extend(more);
         }
         let text = format!("{line}\n");
         file.lock()

@@ -2,6 +2,7 @@
 
 mod clean;
 mod detect;
+mod hints;
 mod words;
 
 pub use detect::{Counts, LANGUAGES, count, detect};

@@ -27,6 +27,7 @@ mod lex;
 mod number;
 mod parse;
 mod reading;
+mod spelled;
 mod text;
 mod units;
 

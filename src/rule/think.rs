@@ -4,6 +4,10 @@
 //! missing because the chat template already wrote it, the closing one because
 //! the completion was cut. R1-Zero also wraps the answer in `<answer>`.
 
+mod stream;
+
+pub use stream::{Part, Stream};
+
 /// The tags of a reasoning format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tags<'t> {

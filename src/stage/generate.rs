@@ -4,25 +4,29 @@
 //! prompts. Finished requests go to a journal as they arrive, so a kill costs only what was
 //! in flight; a shard whose last sample has arrived is sorted and written.
 
+mod adaptive;
 mod answers;
+mod open;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
 
+use self::adaptive::{Adaptive, Asked, Until};
 use self::answers::Answers;
-use super::{Input, Materials, Outcome, Stage, StageContext, model_name};
+use self::open::Open;
+use super::{Input, Materials, Outcome, Stage, StageContext, model_name, rules_path};
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
-use crate::engine::vllm::{VllmConfig, VllmEngine};
-use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
+use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
+use crate::engine::{Engine, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
-use crate::schema::{Completion, DatasetKind, FinishReason, Message, Prompt};
-use crate::seed::{content_id, sample_seed};
-use crate::store::{Journal, ShardWriter, WriterOptions};
+use crate::rule::file::RuleSet;
+use crate::schema::{DatasetKind, FinishReason, Message, Prompt};
+use crate::seed::sample_seed;
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +41,15 @@ struct GenerateConfig {
     sampling: Sampling,
     /// A system turn put before conversations that have none.
     system: Option<String>,
+    /// Sample more of each prompt, in rounds, until enough is known of it.
+    until: Option<Until>,
+}
+
+impl GenerateConfig {
+    /// Most completions of a prompt.
+    fn most_samples(&self) -> u32 {
+        self.until.as_ref().map_or(self.samples, |until| until.samples)
+    }
 }
 
 fn default_prompts() -> String {
@@ -72,6 +85,8 @@ pub struct GenerateStage {
 
 /// What the embedded engine's model is called among the inputs.
 const MODEL: &str = "engine.model";
+/// What the folder of `template = "ours"` is called among the inputs.
+const TOKENIZER: &str = "engine.tokenizer";
 
 impl GenerateStage {
     /// Reads the stage's table.
@@ -96,6 +111,9 @@ impl GenerateStage {
         let config: GenerateConfig = node.read()?;
         if config.samples == 0 {
             return Err(table.origin.locate(Error::usage("`samples` must be at least 1")));
+        }
+        if let Some(until) = &config.until {
+            until.validate(config.samples).map_err(|error| table.origin.locate(error))?;
         }
         Ok(GenerateStage { config, engine })
     }
@@ -129,7 +147,11 @@ impl GenerateStage {
                 let tokenizer = Arc::new(Tokenizer::load(folder)?);
                 Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
             }
-            EngineConfig::Vllm(config) => Ok(Box::new(VllmEngine::connect((**config).clone(), None)?)),
+            EngineConfig::Vllm(config) => {
+                let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
+                let encoder = tokenizer.transpose()?.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
+                Ok(Box::new(VllmEngine::connect((**config).clone(), encoder)?))
+            }
         }
     }
 
@@ -160,6 +182,9 @@ impl Stage for GenerateStage {
         if let EngineConfig::Local(config) = &self.engine {
             inputs.push(Input::model(MODEL, &config.model));
         }
+        if let EngineConfig::Vllm(config) = &self.engine {
+            inputs.extend(config.tokenizer.iter().map(|of| Input::model(TOKENIZER, of)));
+        }
         inputs
     }
 
@@ -168,11 +193,16 @@ impl Stage for GenerateStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        self.engine_files(cx.resolve)
-            .into_iter()
+        let files = self.engine_files(cx.resolve).into_iter();
+        let mut materials: Vec<(String, String)> = files
             // The file's name, not its folder: completions may be named after it.
             .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
-            .collect()
+            .collect::<Result<_>>()?;
+        if let Some(until) = &self.config.until {
+            let rules = RuleSet::load(&rules_path(&until.rules, cx.resolve))?;
+            materials.push(("rules".to_owned(), rules.digest().to_owned()));
+        }
+        Ok(materials)
     }
 
     fn paths(&self) -> &'static [&'static str] {
@@ -180,6 +210,9 @@ impl Stage for GenerateStage {
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
+        if self.config.until.is_some() {
+            return None;
+        }
         inputs[0].map(|prompts| prompts * u64::from(self.config.samples))
     }
 
@@ -188,52 +221,82 @@ impl Stage for GenerateStage {
         let info = engine.info();
         let prompts = cx.input("prompts")?;
         // A shard holds about `shard_rows` completions and never splits a prompt's samples.
-        let per_shard = (cx.shard_rows / self.config.samples as usize).max(1);
+        let per_shard = (cx.shard_rows / self.config.most_samples() as usize).max(1);
         let total = prompts.rows()?.div_ceil(per_shard as u64) as usize;
-        cx.progress.start(prompts.rows()? * u64::from(self.config.samples), "completions");
+        let expected = if self.config.until.is_some() { 0 } else { prompts.rows()? * u64::from(self.config.samples) };
+        cx.progress.start(expected, "completions");
+        let until = self.config.until.as_ref();
+        let rules = |until: &Until| rules_path(&until.rules, &|path| cx.resolve(path));
+        let adaptive = until.map(|until| Adaptive::new(until, self.config.samples, &rules(until))).transpose()?;
 
         let head =
             serde_json::json!([info.model_digest, cx.seed, self.config.sampling, self.config.system]).to_string();
         let answers = Answers::open(cx, &head, &info.model_digest, per_shard)?;
         let is_open =
             |shard: usize| cx.is_mine(shard) && cx.finished(shard).is_none() && !answers.kept.contains_key(&shard);
-        let journal = answers.journal;
-        let state = Mutex::new(Open { cx, info: &info, config: &self.config, journal, shards: BTreeMap::new() });
-        let mut failure = None;
+        let state = Mutex::new(Open {
+            cx,
+            info: &info,
+            config: &self.config,
+            adaptive: adaptive.as_ref(),
+            journal: answers.journal,
+            answered: &answers.answered,
+            shards: BTreeMap::new(),
+            more: VecDeque::new(),
+        });
+        let failure = Mutex::new(None);
         let sampling = Arc::new(self.config.sampling.clone());
         let mut rows = prompts.rows_of::<Prompt>();
         let mut not_available = vec![0u64; total];
         let mut shard = 0;
-        let mut queue: std::collections::VecDeque<Request> = Default::default();
+        let mut queue: VecDeque<Request> = VecDeque::new();
         let mut requests = std::iter::from_fn(|| {
-            while queue.is_empty() && shard < total && failure.is_none() && cx.check_stop().is_ok() {
+            let going = || failure.lock().expect("no holder panics").is_none() && cx.check_stop().is_ok();
+            // Further rounds first: their shards are open.
+            if going()
+                && let Some(request) = state.lock().expect("no holder panics").more.pop_front()
+            {
+                return Some(request);
+            }
+            while queue.is_empty() && shard < total && going() {
                 let mut step = || -> Result<()> {
                     let mut wanted = Vec::new();
                     for prompt in rows.by_ref().take(per_shard) {
                         let prompt = prompt?;
                         match self.request(&*engine, &prompt, cx.seed, &sampling) {
-                            Some(request) => wanted.push(request),
+                            Some(request) => {
+                                let asked = until.map(|until| {
+                                    Asked::new(prompt, request.clone(), until, engine.available(&request))
+                                });
+                                wanted.push((request, asked));
+                            }
                             None => not_available[shard] += 1,
                         }
                     }
                     if is_open(shard) {
                         let mut state = state.lock().expect("no holder panics");
-                        queue.extend(state.open_shard(shard, wanted, not_available[shard], &answers.answered)?);
+                        queue.extend(state.open_shard(shard, wanted, not_available[shard])?);
                     }
                     Ok(())
                 };
                 if let Err(error) = step() {
-                    failure = Some(error);
+                    *failure.lock().expect("no holder panics") = Some(error);
                 }
                 shard += 1;
             }
             queue.pop_front()
         });
-        engine.generate(&mut requests, &mut |generated| state.lock().expect("no holder panics").take(generated))?;
-        if let Some(error) = failure {
-            return Err(error);
+        // Once more for rounds that were decided on after the engine had seen the last request.
+        loop {
+            engine.generate(&mut requests, &mut |generated| state.lock().expect("no holder panics").take(generated))?;
+            if let Some(error) = failure.lock().expect("no holder panics").take() {
+                return Err(error);
+            }
+            cx.check_stop()?;
+            if state.lock().expect("no holder panics").more.is_empty() {
+                break;
+            }
         }
-        cx.check_stop()?;
         let made = state.into_inner().expect("no holder panicked");
         if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
             return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
@@ -256,133 +319,6 @@ impl Stage for GenerateStage {
     }
 }
 
-/// The shards that wait for answers.
-struct Open<'a> {
-    cx: &'a StageContext<'a>,
-    info: &'a EngineInfo,
-    config: &'a GenerateConfig,
-    journal: Journal,
-    shards: BTreeMap<usize, OpenShard>,
-}
-
-struct OpenShard {
-    /// (prompt's place in the shard) by prompt id.
-    order: HashMap<Arc<str>, usize>,
-    rows: Vec<(usize, Completion)>,
-    missing: usize,
-    not_available: u64,
-    outcome: Option<Outcome>,
-}
-
-impl Open<'_> {
-    /// Registers a shard's requests, takes over what the journal has, and answers with what is left to ask.
-    fn open_shard(
-        &mut self,
-        shard: usize,
-        wanted: Vec<Request>,
-        not_available: u64,
-        answered: &HashMap<String, Completion>,
-    ) -> Result<Vec<Request>> {
-        let order = wanted.iter().enumerate().map(|(place, request)| (Arc::clone(&request.prompt_id), place)).collect();
-        let mut open = OpenShard { order, rows: Vec::new(), missing: 0, not_available, outcome: None };
-        let mut left = Vec::new();
-        for (place, mut request) in wanted.into_iter().enumerate() {
-            request.samples.retain(|&(sample, _)| {
-                let id = completion_id(self.info, self.config, &request.prompt_id, sample);
-                match answered.get(&id) {
-                    Some(completion) => {
-                        open.rows.push((place, completion.clone()));
-                        self.cx.progress.advance(1);
-                        false
-                    }
-                    None => true,
-                }
-            });
-            open.missing += request.samples.len();
-            if !request.samples.is_empty() {
-                left.push(request);
-            }
-        }
-        let complete = open.missing == 0;
-        self.shards.insert(shard, open);
-        if complete {
-            self.write(shard)?;
-        }
-        Ok(left)
-    }
-
-    /// Takes one answer.
-    fn take(&mut self, generated: Generated) -> Result<()> {
-        let found = self
-            .shards
-            .iter()
-            .find(|(_, open)| open.outcome.is_none() && open.order.contains_key(&generated.prompt_id));
-        let Some(shard) = found.map(|(&shard, _)| shard) else {
-            return Err(Error::new(format!(
-                "the engine answered a prompt that was not asked: {}",
-                generated.prompt_id
-            )));
-        };
-        let completion = self.complete(generated);
-        if completion.finish_reason != FinishReason::Error {
-            self.journal.append(&serde_json::to_vec(&completion).expect("a completion is plain data"))?;
-        }
-        let open = self.shards.get_mut(&shard).expect("just found");
-        let place = open.order[completion.prompt_id.as_str()];
-        open.rows.push((place, completion));
-        open.missing -= 1;
-        self.cx.progress.advance(1);
-        if open.missing == 0 { self.write(shard) } else { Ok(()) }
-    }
-
-    fn complete(&self, generated: Generated) -> Completion {
-        Completion {
-            completion_id: completion_id(self.info, self.config, &generated.prompt_id, generated.sample_index),
-            seed: Some(sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
-            prompt_id: generated.prompt_id.to_string(),
-            sample_index: generated.sample_index,
-            text: generated.text,
-            token_ids: generated.token_ids,
-            logprobs: generated.logprobs,
-            prompt_token_ids: generated.prompt_token_ids,
-            finish_reason: generated.finish_reason,
-            stop_reason: generated.stop_reason,
-            prompt_tokens: generated.prompt_tokens,
-            completion_tokens: generated.completion_tokens,
-            engine: self.info.engine.to_owned(),
-            model: self.info.model.clone(),
-            model_digest: self.info.model_digest.clone(),
-            policy_step: 0,
-            sampling: sampling_json(&self.config.sampling),
-            label: generated.label.map(|good| if good { "correct" } else { "wrong" }.to_owned()),
-            error: generated.error,
-        }
-    }
-
-    /// Sorts and writes a shard whose last sample has arrived.
-    fn write(&mut self, shard: usize) -> Result<()> {
-        let open = self.shards.get_mut(&shard).expect("written once, while open");
-        let mut rows = std::mem::take(&mut open.rows);
-        open.order = HashMap::new();
-        rows.sort_by_key(|(place, completion)| (*place, completion.sample_index));
-        let mut outcome = Outcome::default();
-        for (_, row) in &rows {
-            tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
-        }
-        not_asked(&mut outcome, open.not_available);
-        let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
-        let mut writer =
-            ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
-        for piece in rows.chunks(1024) {
-            writer.push_rows(piece)?;
-        }
-        outcome.shards.push(writer.finish()?);
-        self.cx.finish_shard(shard, &outcome)?;
-        open.outcome = Some(outcome);
-        Ok(())
-    }
-}
-
 /// Counts one row.
 fn tally(outcome: &mut Outcome, finish: &str, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
     outcome.count(finish, 1);
@@ -402,21 +338,4 @@ fn not_asked(outcome: &mut Outcome, prompts: u64) {
     if prompts > 0 {
         outcome.drops.insert("prompt_without_recording".to_owned(), prompts);
     }
-}
-
-/// Sampling settings as the completions record them: JSON in the order of the fields.
-fn sampling_json(sampling: &Sampling) -> String {
-    serde_json::to_string(sampling).expect("settings are plain data")
-}
-
-fn completion_id(info: &EngineInfo, config: &GenerateConfig, prompt_id: &str, sample: u32) -> String {
-    let sampling = sampling_json(&config.sampling);
-    let parts = [
-        prompt_id.as_bytes(),
-        &sample.to_le_bytes(),
-        &0u64.to_le_bytes(),
-        info.model_digest.as_bytes(),
-        sampling.as_bytes(),
-    ];
-    content_id(parts)
 }

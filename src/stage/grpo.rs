@@ -6,6 +6,7 @@
 
 mod offline;
 mod on_policy;
+mod sampler;
 
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +24,7 @@ use crate::store::Manifest;
 use crate::train::objective::{Grpo, Objective};
 use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
 use on_policy::{OnPolicy, Rollouts};
+use sampler::SamplerConfig;
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -76,6 +78,7 @@ const REFERENCE: &str = "reference";
 pub struct GrpoStage {
     table: GrpoTable,
     policy: PolicyConfig,
+    sampler: SamplerConfig,
 }
 
 impl GrpoStage {
@@ -84,7 +87,9 @@ impl GrpoStage {
     /// # Errors
     /// No model or two, neither prompts nor groups or both, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
-        let read: GrpoTable = table.config.read()?;
+        let mut node = table.config.clone();
+        let sampler = SamplerConfig::read(table, node.remove("engine"))?;
+        let read: GrpoTable = node.read()?;
         let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
@@ -96,7 +101,7 @@ impl GrpoStage {
             return Err(at(Error::usage("`group_size` must be at least 2: an advantage compares completions")));
         }
         read.training.validate().map_err(at)?;
-        Ok(GrpoStage { table: read, policy })
+        Ok(GrpoStage { table: read, policy, sampler })
     }
 
     fn reference(&self, cx: &StageContext<'_>) -> Result<Option<Model>> {
@@ -120,7 +125,7 @@ impl GrpoStage {
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
         let rollouts = Arc::new(Mutex::new(Rollouts::new(cx.folder.join(ROLLOUTS), cx.shard_rows)));
-        let source = OnPolicy::new(cx, policy, rules, &self.table, Arc::clone(&rollouts))?;
+        let source = OnPolicy::new(cx, policy, rules, &self.table, &self.sampler, Arc::clone(&rollouts))?;
         let mut trainer = GrpoTrainer::new(policy.model.clone(), self.reference(cx)?, source, config)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
         let Trained { mut outcome, rollouts } = session.train(&mut trainer)?;

@@ -68,7 +68,8 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             return Err(Error::new("there is nothing to train on: no prompts and no stored groups"));
         }
         Ok(GrpoTrainer {
-            learner: Learner::new(model, config.optimizer.clone())?,
+            learner: Learner::new(model, config.optimizer.clone())?
+                .with_memory(config.tokens_per_microbatch, config.recompute)?,
             reference,
             refreshed: false,
             order: Order::new(config.seed, "grpo order", rollouts.prompts(), config.shuffle),

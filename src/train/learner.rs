@@ -61,6 +61,23 @@ impl<B: Backend> Learner<B> {
         Ok(Learner { model, work, grads, moments, config, updates: 0, bad_steps: 0, poisoned: false })
     }
 
+    /// Plans memory for micro-batches of up to `rows` tokens, before the first step where the device wants that;
+    /// `recompute` makes activations again in the backward pass instead of keeping them.
+    ///
+    /// # Errors
+    /// Where the device does not have as much.
+    pub fn with_memory(mut self, rows: usize, recompute: bool) -> Result<Self> {
+        let model = read(&self.model);
+        if recompute {
+            self.work = model.recomputing_workspace();
+        }
+        if B::RESERVES {
+            model.reserve(&mut self.work, rows)?;
+        }
+        drop(model);
+        Ok(self)
+    }
+
     /// The policy.
     pub fn model(&self) -> &SharedModel<B> {
         &self.model

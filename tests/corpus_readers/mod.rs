@@ -33,7 +33,7 @@ fn polars_pyarrow_and_datasets_read_a_corpus_as_it_is() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "quickstart"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "quickstart"]).succeeded();
     // Several shards a split, too.
     write_recordings(folder.path(), 800);
     gristmill(folder.path(), ["run", "recipe.toml", "--out", "sharded"]).succeeded();

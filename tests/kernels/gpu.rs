@@ -3,33 +3,51 @@
 //! that kernel on the card. Twice each, whose bits must agree.
 
 use std::ffi::c_void;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use cudarc::driver::result;
-use gristmill::backend::cuda::device::{Device, Grid};
+use gristmill::backend::cuda::device::Device;
+use gristmill::backend::cuda::driver::{Driver, Grid};
 use gristmill::backend::cuda::kernels;
 
 use crate::shim::Act;
 
 /// The GPU, where the tests were asked to run on one.
-pub fn device() -> Option<&'static Device> {
-    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+pub fn device() -> Option<&'static Arc<Device>> {
+    static DEVICE: OnceLock<Option<Arc<Device>>> = OnceLock::new();
     let asked = || std::env::var("GRISTMILL_TEST_DEVICE").is_ok_and(|device| device == "cuda");
-    DEVICE.get_or_init(|| asked().then(|| Device::open(0).unwrap())).as_ref()
+    DEVICE.get_or_init(|| asked().then(|| Arc::new(Device::open(0).unwrap()))).as_ref()
 }
 
 /// Device memory, freed with its owner.
-struct Memory(u64);
+pub struct Memory<'a>(&'a Device, pub u64);
 
-impl Drop for Memory {
+impl<'a> Memory<'a> {
+    /// As many bytes as these, holding them.
+    pub fn of(device: &'a Device, bytes: &[u8]) -> Self {
+        let memory = Memory(device, device.allocate(bytes.len().max(1)).unwrap());
+        // SAFETY: the allocation has as many bytes.
+        unsafe { device.write(memory.1, bytes) }.unwrap();
+        memory
+    }
+
+    /// What it holds now.
+    pub fn read(&self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0u8; len];
+        // SAFETY: callers ask for what they allocated.
+        unsafe { self.0.read(self.1, &mut bytes) }.unwrap();
+        bytes
+    }
+}
+
+impl Drop for Memory<'_> {
     fn drop(&mut self) {
-        // SAFETY: allocated by `launch` below and freed only here.
-        unsafe { result::free_sync(self.0) }.unwrap();
+        // SAFETY: allocated by `of` and freed only here.
+        unsafe { self.0.free(self.1) };
     }
 }
 
 /// Launches over copies of `buffers`, which take what the kernel wrote. `args` are eight bytes each;
-/// those named in `pointers` (argument, buffer, offset in it) become device addresses.
+/// those named in `pointers` (argument, buffer) become device addresses, `offset` into the buffer.
 #[allow(clippy::too_many_arguments)]
 pub fn launch(
     device: &Device,
@@ -51,32 +69,18 @@ pub fn launch(
             module.load_function(kernel).map_err(|e| e.to_string())?
         }
     };
-    device.context().bind_to_thread().unwrap();
+    device.allow_shared(&function, grid.shared).map_err(|e| e.to_string())?;
     let mut results: Vec<Vec<Vec<u8>>> = Vec::new();
     for _ in 0..2 {
-        // SAFETY: plain allocations and copies of as many bytes as the buffers have.
-        let memory: Vec<Memory> = buffers
-            .iter()
-            .map(|bytes| unsafe {
-                let at = result::malloc_sync(bytes.len()).unwrap();
-                result::memcpy_htod_sync(at, bytes).unwrap();
-                Memory(at)
-            })
-            .collect();
+        let memory: Vec<Memory> = buffers.iter().map(|bytes| Memory::of(device, bytes)).collect();
         for &(arg, buffer) in pointers {
-            args[arg] = (memory[buffer].0 + offset as u64).to_ne_bytes();
+            args[arg] = (memory[buffer].1 + offset as u64).to_ne_bytes();
         }
         let mut addresses: Vec<*mut c_void> = args.iter_mut().map(|a| a.as_mut_ptr().cast()).collect();
         // SAFETY: the test gives the kernel the arguments it declares; memory lives past the synchronisation.
-        unsafe { device.launch(&function, grid, &mut addresses) }.map_err(|e| e.to_string())?;
-        device.context().synchronize().map_err(|e| format!("{kernel}: {e}"))?;
-        let read = buffers.iter().zip(&memory).map(|(bytes, memory)| {
-            let mut bytes = vec![0u8; bytes.len()];
-            // SAFETY: reads back what was allocated for these bytes.
-            unsafe { result::memcpy_dtoh_sync(&mut bytes, memory.0) }.unwrap();
-            bytes
-        });
-        results.push(read.collect());
+        unsafe { device.launch_function(&function, grid, &mut addresses) }.map_err(|e| e.to_string())?;
+        device.synchronize().map_err(|e| format!("{kernel}: {e}"))?;
+        results.push(buffers.iter().zip(&memory).map(|(bytes, memory)| memory.read(bytes.len())).collect());
     }
     if results[0] != results[1] {
         return Err("two runs on the GPU differ".to_owned());

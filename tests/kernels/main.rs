@@ -5,11 +5,14 @@
 //! device code with NVIDIA's compiler. Both gates are themselves tested to fail.
 
 mod attention;
+mod backend;
 mod decode;
 mod gates_can_fail;
 mod gpu;
 mod head;
+mod host;
 mod matmul;
+mod model;
 mod nvrtc;
 mod ops;
 mod sample;

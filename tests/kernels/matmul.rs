@@ -1,10 +1,15 @@
 //! cuBLASLt's products on a real GPU; without one there is nothing to run.
 
-use cudarc::driver::result;
-use gristmill::backend::cuda::matmul::{Matmul, Out, Product, WORKSPACE};
+use gristmill::backend::cuda::driver::Driver;
+use gristmill::backend::cuda::matmul::{Out, Product};
 
-use crate::gpu;
-use crate::shim::{Act, close};
+use crate::gpu::{self, Memory};
+use crate::shim::{Act, close, collect};
+
+/// Values as bf16.
+fn bits(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect()
+}
 
 #[test]
 fn every_transposition_multiplies_and_adds_as_the_formula_says() {
@@ -12,28 +17,16 @@ fn every_transposition_multiplies_and_adds_as_the_formula_says() {
         println!("skipped: no GPU asked for (GRISTMILL_TEST_DEVICE=cuda)");
         return;
     };
-    let matmul = Matmul::new(device.context().default_stream()).unwrap();
     let (m, n, k) = (72, 40, 136);
     let (a, b, c) = (Act::Bf16.random(m * k, 1), Act::Bf16.random(k * n, 2), Act::Bf16.random(m * n, 3));
-    let bits = |x: &[f32]| x.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect::<Vec<u16>>();
     for case in 0..8 {
         let (a_transposed, b_transposed, accumulate) = (case & 1 > 0, case & 2 > 0, case & 4 > 0);
         let product = Product { m, n, k, a_transposed, b_transposed, out: Out::F32, accumulate };
-        let mut found = vec![0.0f32; m * n];
-        // SAFETY: each allocation has the bytes that the product takes, and lives until the copy back, which waits.
-        unsafe {
-            let [da, db] = [&a, &b].map(|x| {
-                let at = result::malloc_sync(x.len() * 2).unwrap();
-                result::memcpy_htod_sync(at, &bits(x)).unwrap();
-                at
-            });
-            let (dc, workspace) = (result::malloc_sync(m * n * 4).unwrap(), result::malloc_sync(WORKSPACE).unwrap());
-            result::memcpy_htod_sync(dc, &c).unwrap();
-            matmul.issue(&product, da, db, dc, workspace).unwrap();
-            device.context().synchronize().unwrap();
-            result::memcpy_dtoh_sync(&mut found, dc).unwrap();
-            [da, db, dc, workspace].into_iter().for_each(|at| result::free_sync(at).unwrap());
-        }
+        let [da, db] = [&a, &b].map(|x| Memory::of(device, bytemuck::cast_slice(&bits(x))));
+        let dc = Memory::of(device, bytemuck::cast_slice(&c));
+        // SAFETY: each allocation has the bytes that the product takes, and lives until it is read back.
+        unsafe { device.multiply(&product, da.1, db.1, dc.1) }.unwrap();
+        let found: Vec<f32> = collect(&dc.read(m * n * 4));
         let want: Vec<f32> = (0..m * n)
             .map(|at| {
                 let (i, j) = (at / n, at % n);
@@ -45,5 +38,34 @@ fn every_transposition_multiplies_and_adds_as_the_formula_says() {
             })
             .collect();
         close(&format!("{product:?}"), &found, &want, 1e-4);
+    }
+}
+
+/// What `Backend` promises of the reference; here it is a question to the card, and the answer is printed: how many
+/// values of a row change when it rides in a larger batch.
+#[test]
+fn a_rows_bits_in_batches_of_other_sizes() {
+    let Some(device) = gpu::device() else {
+        println!("skipped: no GPU asked for (GRISTMILL_TEST_DEVICE=cuda)");
+        return;
+    };
+    for (n, k) in [(1152, 896), (896, 896), (9728, 896), (896, 4864), (8192, 896)] {
+        let rows = 2048;
+        let (x, w) = (bits(&Act::Bf16.random(rows * k, 1)), bits(&Act::Bf16.random(n * k, 2)));
+        let (dx, dw) = (Memory::of(device, bytemuck::cast_slice(&x)), Memory::of(device, bytemuck::cast_slice(&w)));
+        let dy = Memory::of(device, &vec![0; rows * n * 2]);
+        let first_row = |m: usize| {
+            let product =
+                Product { m, n, k, a_transposed: false, b_transposed: true, out: Out::Bf16, accumulate: false };
+            // SAFETY: the allocations were made for the largest m.
+            unsafe { device.multiply(&product, dx.1, dw.1, dy.1) }.unwrap();
+            collect::<u16>(&dy.read(n * 2))
+        };
+        let whole = first_row(rows);
+        for m in [1, 7, 64, 256, 1000] {
+            let differ = first_row(m).iter().zip(&whole).filter(|(a, b)| a != b).count();
+            println!("n {n} k {k}: {differ} of {n} values differ between batches of {m} and {rows}");
+            assert_eq!(first_row(m), first_row(m), "the same product twice");
+        }
     }
 }

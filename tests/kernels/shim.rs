@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use gristmill::backend::cuda::device as cuda;
+use gristmill::backend::cuda::driver::Grid;
 use gristmill::backend::cuda::kernels;
 use gristmill::seed::Rng;
 
@@ -133,7 +134,7 @@ fn compiler() -> Option<&'static str> {
 }
 
 /// Plain values out of bytes of any alignment.
-fn collect<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+pub fn collect<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
@@ -395,7 +396,7 @@ impl Device {
             .filter_map(|(at, arg)| if let Arg::Buf(Buf(i)) = arg { Some((at, *i)) } else { None })
             .collect();
         let mut values: Vec<[u8; 8]> = args.iter().map(|arg| arg.value()).collect();
-        let grid = cuda::Grid { blocks: grid.map(|n| n as u32), threads: block as u32, shared: shared as u32 };
+        let grid = Grid { blocks: grid.map(|n| n as u32), threads: block as u32, shared: shared as u32 };
         gpu::launch(device, file, self.act, kernel, grid, &mut values, &pointers, &mut buffers, GUARD)?;
         for (i, bytes) in buffers.iter().enumerate() {
             guarded(i, bytes, GUARD, self.lens[i])?;
@@ -423,24 +424,36 @@ impl Device {
                 *value = (self.buffers[i].as_mut_ptr() as usize + Self::start(&self.buffers[i])).to_ne_bytes();
             }
         }
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
-        let (name, mut message) = (CString::new(kernel).unwrap(), [0 as c_char; 512]);
-        let grid = grid.map(|n| n as u32);
-        // SAFETY: the test gives the kernel the arguments it declares; every pointer lives until the call returns.
-        let failed = unsafe {
-            (library.0)(
-                name.as_ptr(),
-                grid.as_ptr(),
-                [block as u32, 1, 1].as_ptr(),
-                shared as u32,
-                pointers.as_mut_ptr(),
-                order,
-                message.as_mut_ptr(),
-                message.len(),
-            )
-        };
-        // SAFETY: the shim ends its message with a zero.
-        let message = unsafe { CStr::from_ptr(message.as_ptr()) };
-        if failed == 0 { Ok(()) } else { Err(message.to_string_lossy().into_owned()) }
+        let grid = Grid { blocks: grid.map(|n| n as u32), threads: block as u32, shared: shared as u32 };
+        call(library, kernel, grid, &mut values, order)
     }
+}
+
+/// Runs a kernel of an embedded file, in its bf16 form, over addresses of the host. Threads run in the
+/// order that `order` names.
+pub fn run_on_host(file: &str, kernel: &str, grid: Grid, values: &mut [[u8; 8]], order: usize) -> Result<(), String> {
+    let library = library(file, Act::Bf16);
+    let _alone = LAUNCH.lock().unwrap_or_else(|broken| broken.into_inner());
+    call(library, kernel, grid, values, ORDERS[order % ORDERS.len()])
+}
+
+fn call(library: Library, kernel: &str, grid: Grid, values: &mut [[u8; 8]], order: u32) -> Result<(), String> {
+    let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+    let (name, mut message) = (CString::new(kernel).unwrap(), [0 as c_char; 512]);
+    // SAFETY: the test gives the kernel the arguments it declares; every pointer lives until the call returns.
+    let failed = unsafe {
+        (library.0)(
+            name.as_ptr(),
+            grid.blocks.as_ptr(),
+            [grid.threads, 1, 1].as_ptr(),
+            grid.shared,
+            pointers.as_mut_ptr(),
+            order,
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    // SAFETY: the shim ends its message with a zero.
+    let message = unsafe { CStr::from_ptr(message.as_ptr()) };
+    if failed == 0 { Ok(()) } else { Err(message.to_string_lossy().into_owned()) }
 }

@@ -7,7 +7,7 @@ use crate::support::{digests, files, gristmill, leftovers, manifest};
 #[test]
 fn the_first_command_leaves_a_corpus_with_its_card() {
     let folder = tempfile::tempdir().unwrap();
-    let run = gristmill(folder.path(), ["run", "--out", "out"]).succeeded();
+    let run = gristmill(folder.path(), ["run", "quickstart", "--out", "out"]).succeeded();
     let out = folder.path().join("out");
     for file in ["7_corpus/README.md", "7_corpus/data/train-00000-of-00001.parquet", "run.json", "run.jsonl"] {
         assert!(out.join(file).is_file(), "{file} is missing from {:#?}", files(&out));
@@ -35,7 +35,7 @@ fn the_first_command_leaves_a_corpus_with_its_card() {
 #[test]
 fn a_line_of_the_log_says_when_each_stage_began_and_ended() {
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "out"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "out"]).succeeded();
     let log = std::fs::read_to_string(folder.path().join("out/run.jsonl")).unwrap();
     let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |what: &str| -> Vec<String> {
@@ -49,10 +49,10 @@ fn a_line_of_the_log_says_when_each_stage_began_and_ended() {
 #[test]
 fn the_second_time_nothing_runs() {
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "out"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "out"]).succeeded();
     let before = digests(&folder.path().join("out"));
     let start = Instant::now();
-    let again = gristmill(folder.path(), ["run", "--out", "out"]).succeeded();
+    let again = gristmill(folder.path(), ["run", "quickstart", "--out", "out"]).succeeded();
     eprintln!("a finished run is found finished in {:.3} s", start.elapsed().as_secs_f64());
     assert_eq!(again.stderr.matches("cached: nothing it depends on has changed").count(), 8, "{}", again.stderr);
     assert_eq!(digests(&folder.path().join("out")), before);
@@ -61,16 +61,16 @@ fn the_second_time_nothing_runs() {
 #[test]
 fn the_bytes_depend_neither_on_threads_nor_on_the_folder() {
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "one", "--threads", "1"]).succeeded();
-    gristmill(folder.path(), ["run", "--out", "deep/two", "--threads", "2"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "one", "--threads", "1"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "deep/two", "--threads", "2"]).succeeded();
     assert_eq!(digests(&folder.path().join("one")), digests(&folder.path().join("deep/two")));
 }
 
 #[test]
 fn another_seed_is_another_corpus() {
     let folder = tempfile::tempdir().unwrap();
-    gristmill(folder.path(), ["run", "--out", "a"]).succeeded();
-    gristmill(folder.path(), ["run", "--out", "b", "--set", "seed=8"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "a"]).succeeded();
+    gristmill(folder.path(), ["run", "quickstart", "--out", "b", "--set", "seed=8"]).succeeded();
     let digest = |run: &str| digests(&folder.path().join(run))["7_corpus/data/train-00000-of-00001.parquet"].clone();
     assert_ne!(digest("a"), digest("b"));
 }
@@ -78,7 +78,7 @@ fn another_seed_is_another_corpus() {
 #[test]
 fn the_summary_is_json_where_json_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    let run = gristmill(folder.path(), ["run", "--out", "out", "--json"]).succeeded();
+    let run = gristmill(folder.path(), ["run", "quickstart", "--out", "out", "--json"]).succeeded();
     let summary: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(summary["name"], "quickstart");
     assert_eq!(summary["stages"].as_array().unwrap().len(), 8);

@@ -271,6 +271,9 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
     let (seen, behaviour) = (&inner.seen, &inner.behaviour);
     let number = seen.completions.fetch_add(1, SeqCst);
     if let Some(canned) = &behaviour.canned {
+        if !behaviour.latency.is_zero() {
+            tokio::time::sleep(behaviour.latency).await;
+        }
         return match (behaviour.canned_script)(number) {
             Fault::Status(status) => error(status, "scripted"),
             Fault::TruncatedJson => canned.slice(..canned.len() / 2).into_response(),

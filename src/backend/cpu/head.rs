@@ -98,6 +98,12 @@ fn seed_body<S: Simd>(s: S, row: &mut [f32], lse: f32, entropy: f32, g: f32, h: 
     }
 }
 
+/// Scratch memory of the backward pass, in bytes.
+pub fn scratch_bytes(vocab: usize) -> usize {
+    let wide = TILE.min(vocab);
+    4 * (HELD / wide).max(ROWS) * wide
+}
+
 /// Tiles of the vocabulary: first token and number of tokens.
 fn tiles(vocab: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..vocab).step_by(TILE).map(move |first| (first, TILE.min(vocab - first)))

@@ -1,35 +1,39 @@
-//! One GPU: its context, and its kernels loaded at first use.
+//! One GPU: its context, one stream of work, and its kernels loaded at first use.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, result, sys};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
 use super::compile::{Code, Compiler, cache_dir};
+use super::driver::{Arg, Driver, Grid};
+use super::matmul::{Matmul, Product, WORKSPACE};
 use crate::error::{Context, Error, Result};
 
 /// Dynamic shared memory that a kernel gets without asking, in bytes.
 const SHARED_UNASKED: u32 = 48 << 10;
 
-/// Shape of a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
-    pub blocks: [u32; 3],
-    pub threads: u32,
-    /// Dynamic shared memory of a block, in bytes.
-    pub shared: u32,
-}
-
 /// A GPU that the kernels run on.
 pub struct Device {
     context: Arc<CudaContext>,
+    /// Everything is issued here, in order. Not the default stream, which cannot be captured in a graph.
+    stream: Arc<CudaStream>,
     compiler: Compiler,
     arch: i32,
     cache: PathBuf,
     modules: Mutex<HashMap<String, Arc<CudaModule>>>,
+    functions: Mutex<HashMap<&'static str, Loaded>>,
+    /// cuBLASLt and its workspace, made at the first product.
+    matmul: Mutex<Option<(Matmul, u64)>>,
+}
+
+/// A kernel, and the dynamic shared memory it may have.
+struct Loaded {
+    function: CudaFunction,
+    shared: u32,
 }
 
 impl Device {
@@ -57,12 +61,28 @@ impl Device {
         }
         let compiler = Compiler::load()?;
         let arch = major * 10 + minor;
-        Ok(Device { context, compiler, arch, cache: cache_dir(), modules: Mutex::default() })
+        // cudarc's tracking of buffers across streams is for its own slices; these buffers know one stream.
+        let stream = context.new_stream().or_fail(|| format!("GPU {ordinal} cannot be used"))?;
+        Ok(Device {
+            context,
+            stream,
+            compiler,
+            arch,
+            cache: cache_dir(),
+            modules: Mutex::default(),
+            functions: Mutex::default(),
+            matmul: Mutex::default(),
+        })
     }
 
     /// The context that buffers of this GPU belong to.
     pub fn context(&self) -> &Arc<CudaContext> {
         &self.context
+    }
+
+    /// The stream that everything is issued on.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
     }
 
     /// Compute capability, as `90`.
@@ -105,7 +125,7 @@ impl Device {
         })
     }
 
-    /// Issues a kernel on the default stream; `args[i]` points to argument i.
+    /// Issues a kernel; `args[i]` points to argument i.
     ///
     /// # Safety
     /// The arguments are those that the kernel declares, and the buffers they name are as large as it takes
@@ -113,20 +133,174 @@ impl Device {
     ///
     /// # Errors
     /// Where the launch is refused: a bad shape, more shared memory than a block can have, an earlier failure.
-    pub unsafe fn launch(&self, function: &CudaFunction, grid: Grid, args: &mut [*mut c_void]) -> Result<()> {
-        let what = || format!("a kernel launch of {grid:?} was refused");
-        self.context.bind_to_thread().or_fail(what)?;
-        if grid.shared > SHARED_UNASKED {
-            let key = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(key, grid.shared as i32).or_fail(what)?;
-        }
+    pub unsafe fn launch_function(
+        &self,
+        function: &CudaFunction,
+        grid: Grid,
+        args: &mut [*mut c_void],
+    ) -> Result<(), DriverError> {
+        self.context.bind_to_thread()?;
         let [x, y, z] = grid.blocks;
-        let stream = self.context.default_stream().cu_stream();
+        let stream = self.stream.cu_stream();
         // SAFETY: the caller answers for the arguments; function and stream are of this context.
         unsafe {
             result::launch_kernel(function.cu_function(), (x, y, z), (grid.threads, 1, 1), grid.shared, stream, args)
         }
-        .or_fail(what)
+    }
+
+    /// Lets a kernel have `bytes` of dynamic shared memory.
+    ///
+    /// # Errors
+    /// Where a block of this GPU cannot have as much.
+    pub fn allow_shared(&self, function: &CudaFunction, bytes: u32) -> Result<(), DriverError> {
+        if bytes <= SHARED_UNASKED {
+            return Ok(());
+        }
+        self.context.bind_to_thread()?;
+        let key = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function.set_attribute(key, bytes as i32)
+    }
+
+    /// The driver's word on a failure, in ours.
+    fn failed(&self, doing: impl FnOnce() -> String, error: DriverError) -> Error {
+        use sys::CUresult::{
+            CUDA_ERROR_ECC_UNCORRECTABLE, CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_LAUNCH_FAILED,
+            CUDA_ERROR_OUT_OF_MEMORY,
+        };
+        let hint = match error.0 {
+            CUDA_ERROR_OUT_OF_MEMORY => {
+                "lower the tokens of a micro-batch or the engine's KV cache, or recompute activations; `nvidia-smi` shows who else uses the GPU"
+            }
+            CUDA_ERROR_ECC_UNCORRECTABLE => {
+                "the GPU's memory is damaged: reset or replace it; the last checkpoint is whole"
+            }
+            CUDA_ERROR_ILLEGAL_ADDRESS | CUDA_ERROR_LAUNCH_FAILED => {
+                "a kernel has a fault: `benches/gpu/sanitize.sh` finds where; the last checkpoint is whole"
+            }
+            _ => "the last checkpoint is whole",
+        };
+        Error::new(format!("{}: {error}", doing())).hint(hint)
+    }
+}
+
+impl Driver for Device {
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        let what = || {
+            let gib = |bytes: usize| bytes as f64 / (1u64 << 30) as f64;
+            let free = self.memory().map_or_else(
+                |_| String::new(),
+                |(free, all)| format!(" ({:.2} GiB of {:.2} free)", gib(free), gib(all)),
+            );
+            format!("the GPU has no {:.2} GiB more{free}", gib(bytes))
+        };
+        let attempt = || {
+            self.context.bind_to_thread()?;
+            // SAFETY: a plain allocation, zeroed before anyone sees its address.
+            unsafe {
+                let address = result::malloc_sync(bytes)?;
+                result::memset_d8_async(address, 0, bytes, self.stream.cu_stream())?;
+                Ok(address)
+            }
+        };
+        attempt().map_err(|error| self.failed(what, error))
+    }
+
+    unsafe fn free(&self, address: u64) {
+        // A failure here is an earlier one that `finish` reports; there is nothing more to do about it.
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: the caller's address, not used again. The stream is non-blocking, so it is waited for.
+            let _ = unsafe { result::stream::synchronize(self.stream.cu_stream()).and(result::free_sync(address)) };
+        }
+    }
+
+    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        let attempt = || {
+            self.context.bind_to_thread()?;
+            // SAFETY: the caller answers for the range. From pageable memory the call returns once the bytes are staged.
+            unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }
+        };
+        attempt().map_err(|error| self.failed(|| format!("{} bytes cannot be copied to the GPU", bytes.len()), error))
+    }
+
+    unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
+        let len = bytes.len();
+        let mut attempt = || {
+            self.context.bind_to_thread()?;
+            // SAFETY: the caller answers for the range; the copy is waited for.
+            unsafe {
+                result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream())?;
+                result::stream::synchronize(self.stream.cu_stream())
+            }
+        };
+        attempt().map_err(|error| self.failed(|| format!("{len} bytes cannot be copied from the GPU"), error))
+    }
+
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
+        let attempt = || {
+            self.context.bind_to_thread()?;
+            // SAFETY: the caller answers for the range.
+            unsafe { result::memset_d8_async(at, 0, bytes, self.stream.cu_stream()) }
+        };
+        attempt().map_err(|error| self.failed(|| "the GPU's memory cannot be cleared".to_owned(), error))
+    }
+
+    unsafe fn launch(&self, file: &str, name: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+        let what = || format!("{name} cannot be launched over {grid:?}");
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = match functions.entry(name) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let function = self.function(file, name)?;
+                entry.insert(Loaded { function, shared: SHARED_UNASKED })
+            }
+        };
+        if grid.shared > loaded.shared {
+            self.allow_shared(&loaded.function, grid.shared).map_err(|error| self.failed(what, error))?;
+            loaded.shared = grid.shared;
+        }
+        let mut values = [[0u8; 8]; 16];
+        let mut pointers = [std::ptr::null_mut::<c_void>(); 16];
+        assert!(args.len() <= values.len(), "{name} takes {} arguments", args.len());
+        for ((value, pointer), arg) in values.iter_mut().zip(&mut pointers).zip(args) {
+            *value = arg.bytes();
+            *pointer = value.as_mut_ptr().cast();
+        }
+        // SAFETY: the caller answers for the arguments.
+        unsafe { self.launch_function(&loaded.function, grid, &mut pointers[..args.len()]) }
+            .map_err(|error| self.failed(what, error))
+    }
+
+    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()> {
+        let mut matmul = self.matmul.lock().unwrap_or_else(PoisonError::into_inner);
+        if matmul.is_none() {
+            *matmul = Some((Matmul::new(self.stream.clone())?, self.allocate(WORKSPACE)?));
+        }
+        let (matmul, workspace) = matmul.as_ref().expect("made above");
+        // SAFETY: the caller answers for a, b and c; the workspace is this device's and the stream keeps its users apart.
+        unsafe { matmul.issue(product, a, b, c, *workspace) }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(|error| self.failed(|| "the GPU failed".to_owned(), error))
+    }
+
+    fn memory(&self) -> Result<(usize, usize)> {
+        let attempt = || {
+            self.context.bind_to_thread()?;
+            result::mem_get_info()
+        };
+        attempt().or_fail(|| "the GPU does not tell how much memory it has".to_owned())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let matmul = self.matmul.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((matmul, workspace)) = matmul {
+            drop(matmul);
+            // SAFETY: allocated by `multiply`, which cannot run any more.
+            unsafe { self.free(workspace) };
+        }
     }
 }
 

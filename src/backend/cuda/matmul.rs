@@ -1,7 +1,10 @@
 //! Matrix products by cuBLASLt: bf16 in, f32 accumulated, f32 or bf16 out.
 //!
-//! An algorithm is asked for once for each shape and kept: the heuristic costs
-//! more than a small product does, and asking again could answer differently.
+//! An algorithm is asked for once and kept: the heuristic costs more than a small
+//! product does, and asking again could answer differently. Batches come in every
+//! length, so it is asked for the length's power of two, and serves all below that.
+//! Where a row of the result belongs to a row of the batch, algorithms that split k
+//! are left out: how they split depends on the length.
 //! cuBLASLt is column-major; a row-major matrix is its own transpose there, so
 //! C = A B is computed as Cᵀ = Bᵀ Aᵀ and nothing is moved.
 
@@ -58,21 +61,70 @@ impl Product {
     }
 }
 
-/// A description for each of cuBLASLt's arguments, and the algorithm found for them.
-struct Plan {
-    operation: sys::cublasLtMatmulDesc_t,
-    layouts: [sys::cublasLtMatrixLayout_t; 3],
-    algorithm: sys::cublasLtMatmulAlgo_t,
+impl Product {
+    /// Whether k runs over the rows of a batch (a weight's gradient); else m does.
+    fn sums_rows(&self) -> bool {
+        self.a_transposed
+    }
+
+    /// The product whose algorithm serves this one: the batch's length rounded up to a power of two.
+    fn class(&self) -> Product {
+        let round = |rows: usize| rows.max(16).next_power_of_two();
+        match self.sums_rows() {
+            true => Product { k: round(self.k), ..*self },
+            false => Product { m: round(self.m), ..*self },
+        }
+    }
 }
 
-/// cuBLASLt on one stream, with the plans made so far.
+/// One of cuBLASLt's descriptions, destroyed with its owner.
+struct Described {
+    operation: sys::cublasLtMatmulDesc_t,
+    layouts: [sys::cublasLtMatrixLayout_t; 3],
+}
+
+impl Described {
+    fn new(product: &Product) -> Result<Self, result::CublasError> {
+        use sys::cublasLtMatmulDescAttributes_t::{CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB};
+        use sys::cudaDataType::{CUDA_R_16BF, CUDA_R_32F};
+        let layouts = product.layouts();
+        let kinds = [CUDA_R_16BF, CUDA_R_16BF, if product.out == Out::F32 { CUDA_R_32F } else { CUDA_R_16BF }];
+        let operation = result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, CUDA_R_32F)?;
+        let mut described = Described { operation, layouts: [std::ptr::null_mut(); 3] };
+        for (key, layout) in [CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB].into_iter().zip(layouts) {
+            // CUBLAS_OP_N is 0, CUBLAS_OP_T 1.
+            let value = i32::from(layout.transposed);
+            // SAFETY: the description is live; the attribute is four bytes, copied by the call.
+            unsafe { result::set_matmul_desc_attribute(operation, key, (&raw const value).cast(), 4)? };
+        }
+        for ((place, layout), kind) in described.layouts.iter_mut().zip(layouts).zip(kinds) {
+            *place = result::create_matrix_layout(kind, layout.rows as u64, layout.cols as u64, layout.ld as i64)?;
+        }
+        Ok(described)
+    }
+}
+
+impl Drop for Described {
+    fn drop(&mut self) {
+        // SAFETY: made by `new` and used by nothing else. A failure here leaks a description: nothing to do about it.
+        unsafe {
+            for layout in self.layouts.into_iter().filter(|layout| !layout.is_null()) {
+                let _ = result::destroy_matrix_layout(layout);
+            }
+            let _ = result::destroy_matmul_desc(self.operation);
+        }
+    }
+}
+
+/// cuBLASLt on one stream, with the algorithms found so far.
 pub struct Matmul {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
-    plans: Mutex<HashMap<Product, Plan>>,
+    /// By class; and by the product itself where its class's algorithm did not take it.
+    algorithms: Mutex<HashMap<Product, sys::cublasLtMatmulAlgo_t>>,
 }
 
-// SAFETY: a cuBLASLt handle may be used by several threads; plans are behind a lock and never change once made.
+// SAFETY: a cuBLASLt handle may be used by several threads; algorithms are plain values behind a lock.
 unsafe impl Send for Matmul {}
 // SAFETY: as above.
 unsafe impl Sync for Matmul {}
@@ -90,7 +142,7 @@ impl Matmul {
         }
         stream.context().bind_to_thread().or_fail(|| "the GPU cannot be used".to_owned())?;
         let handle = result::create_handle().or_fail(|| "cuBLASLt does not start".to_owned())?;
-        Ok(Matmul { handle, stream, plans: Mutex::default() })
+        Ok(Matmul { handle, stream, algorithms: Mutex::default() })
     }
 
     /// Issues a product. Addresses are the device's; `workspace` has [`WORKSPACE`] bytes.
@@ -104,85 +156,100 @@ impl Matmul {
     pub unsafe fn issue(&self, product: &Product, a: u64, b: u64, c: u64, workspace: u64) -> Result<()> {
         let what = || format!("cuBLASLt cannot multiply {product:?}");
         self.stream.context().bind_to_thread().or_fail(what)?;
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if !plans.contains_key(product) {
-            plans.insert(*product, self.plan(product).or_fail(what)?);
+        let described = Described::new(product).or_fail(what)?;
+        let mut algorithms = self.algorithms.lock().unwrap_or_else(PoisonError::into_inner);
+        if !algorithms.contains_key(product) {
+            let class = product.class();
+            let algorithm = match algorithms.get(&class) {
+                Some(algorithm) => *algorithm,
+                None => {
+                    let algorithm = self.search(&class, &Described::new(&class).or_fail(what)?).or_fail(what)?;
+                    algorithms.insert(class, algorithm);
+                    algorithm
+                }
+            };
+            // SAFETY: the descriptions are of this product; the caller answers for the memory.
+            if unsafe { self.run(product, &described, &algorithm, [a, b, c], workspace) }.is_ok() {
+                return Ok(());
+            }
+            algorithms.insert(*product, self.search(product, &described).or_fail(what)?);
         }
-        let Plan { operation, layouts: [first, second, third], algorithm } = &plans[product];
+        // SAFETY: as above.
+        unsafe { self.run(product, &described, &algorithms[product], [a, b, c], workspace) }.or_fail(what)
+    }
+
+    /// # Safety
+    /// As [`Matmul::issue`].
+    unsafe fn run(
+        &self,
+        product: &Product,
+        described: &Described,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        [a, b, c]: [u64; 3],
+        workspace: u64,
+    ) -> Result<(), result::CublasError> {
+        let [first, second, third] = described.layouts;
         let (one, zero) = (1.0f32, 0.0f32);
         let beta = if product.accumulate { &one } else { &zero };
         let pointer = |address: u64| address as *mut c_void;
-        // SAFETY: the plan was made for this product; the caller answers for the memory.
+        // SAFETY: everything named is live; the caller answers for the memory.
         unsafe {
             result::matmul(
                 self.handle,
-                *operation,
+                described.operation,
                 (&raw const one).cast(),
                 std::ptr::from_ref(beta).cast(),
                 pointer(b),
-                *first,
+                first,
                 pointer(a),
-                *second,
+                second,
                 pointer(c),
-                *third,
+                third,
                 pointer(c),
-                *third,
+                third,
                 algorithm,
                 pointer(workspace),
                 WORKSPACE,
                 self.stream.cu_stream().cast(),
             )
         }
-        .or_fail(what)
     }
 
-    /// Describes a product and asks for an algorithm.
-    fn plan(&self, product: &Product) -> Result<Plan, result::CublasError> {
-        use sys::cublasLtMatmulDescAttributes_t::{CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB};
-        use sys::cudaDataType::{CUDA_R_16BF, CUDA_R_32F};
-        let layouts = product.layouts();
-        let out = if product.out == Out::F32 { CUDA_R_32F } else { CUDA_R_16BF };
-        let operation = result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, CUDA_R_32F)?;
-        for (key, layout) in [CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB].into_iter().zip(layouts) {
-            // CUBLAS_OP_N is 0, CUBLAS_OP_T 1.
-            let value = i32::from(layout.transposed);
-            // SAFETY: the description is live; the attribute is four bytes, copied by the call.
-            unsafe { result::set_matmul_desc_attribute(operation, key, (&raw const value).cast(), 4)? };
-        }
-        let describe = |Layout { rows, cols, ld, .. }, kind| {
-            result::create_matrix_layout(kind, rows as u64, cols as u64, ld as i64)
+    /// Asks for the algorithm that cuBLASLt thinks fastest.
+    fn search(
+        &self,
+        product: &Product,
+        described: &Described,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, result::CublasError> {
+        use sys::cublasLtMatmulPreferenceAttributes_t::{
+            CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         };
-        let described =
-            [describe(layouts[0], CUDA_R_16BF)?, describe(layouts[1], CUDA_R_16BF)?, describe(layouts[2], out)?];
         let preference = result::create_matmul_pref()?;
-        let key = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        let bytes = WORKSPACE;
-        let [first, second, third] = described;
-        // SAFETY: everything named is live; the attribute is a size_t, copied by the call.
+        let [first, second, third] = described.layouts;
+        let (bytes, no_split) = (WORKSPACE, 0u32);
+        // SAFETY: everything named is live; attributes are copied by the calls.
         let found = unsafe {
-            result::set_matmul_pref_attribute(preference, key, (&raw const bytes).cast(), size_of::<usize>())?;
-            let found =
-                result::get_matmul_algo_heuristic(self.handle, operation, first, second, third, third, preference);
+            let key = CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+            let mut set =
+                result::set_matmul_pref_attribute(preference, key, (&raw const bytes).cast(), size_of::<usize>());
+            if !product.sums_rows() {
+                let key = CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK;
+                set = set.and(result::set_matmul_pref_attribute(preference, key, (&raw const no_split).cast(), 4));
+            }
+            let operation = described.operation;
+            let found = set.and_then(|()| {
+                result::get_matmul_algo_heuristic(self.handle, operation, first, second, third, third, preference)
+            });
             result::destroy_matmul_pref(preference)?;
             found?
         };
-        Ok(Plan { operation, layouts: described, algorithm: found.algo })
+        Ok(found.algo)
     }
 }
 
 impl Drop for Matmul {
     fn drop(&mut self) {
-        let plans = self.plans.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (_, plan) in plans.drain() {
-            // SAFETY: made by this value and used by nothing else. A failure here leaks a description: nothing to do about it.
-            unsafe {
-                for layout in plan.layouts {
-                    let _ = result::destroy_matrix_layout(layout);
-                }
-                let _ = result::destroy_matmul_desc(plan.operation);
-            }
-        }
-        // SAFETY: as above.
+        // SAFETY: made by `new`; nothing uses it any more. A failure here leaks it: nothing to do about it.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
@@ -206,6 +273,19 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn batches_of_like_length_share_an_algorithm() {
+        let of = |m, k, a_transposed| {
+            let product = Product { m, n: 9, k, a_transposed, b_transposed: false, out: Out::F32, accumulate: false };
+            let class = product.class();
+            assert_eq!(class.class(), class);
+            (class.m, class.n, class.k)
+        };
+        assert_eq!(of(5, 7, false), (16, 9, 7));
+        assert_eq!(of(1025, 7, false), (2048, 9, 7));
+        assert_eq!(of(5, 700, true), (5, 9, 1024), "of a weight's gradient, k is the batch");
     }
 
     #[test]

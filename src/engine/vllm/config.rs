@@ -19,6 +19,8 @@ pub struct VllmConfig {
     pub model: String,
     pub api: Api,
     pub template: Template,
+    /// Folder with the model's `tokenizer.json` and chat template, for `template = "ours"`.
+    pub tokenizer: Option<String>,
     /// Environment variable that holds the API key. The key itself is never written or printed.
     pub api_key_env: Option<String>,
     /// PEM file with the certificate authority of the servers, for private TLS.
@@ -74,6 +76,7 @@ impl Default for VllmConfig {
             model: String::new(),
             api: Api::Chat,
             template: Template::Server,
+            tokenizer: None,
             api_key_env: None,
             ca_file: None,
             extra_body: Map::new(),
@@ -117,7 +120,7 @@ pub enum Api {
 pub enum Template {
     /// The server's chat template (`api = "chat"`).
     Server,
-    /// Ours: the encoder given to [`super::VllmEngine::connect`] (`api = "completions"`).
+    /// Ours, with the tokenizer that `tokenizer` names (`api = "completions"`).
     Ours,
     /// None: message contents joined by blank lines, for base models (`api = "completions"`).
     Plain,

@@ -188,12 +188,16 @@ impl From<Fatal> for Error {
 
 /// The pause before try number `attempt` (from 1): exponential from a quarter second to 30 s with
 /// full jitter in the upper half, from a stream of its own so that it changes no other random number.
-/// A server's Retry-After, up to ten minutes, is the least.
-pub(super) fn backoff(row_seed: u64, attempt: u32, retry_after: Option<Duration>) -> Duration {
-    let ceiling = (0.25 * f64::from(2u32.saturating_pow(attempt.saturating_sub(1).min(20)))).min(30.0);
+/// After a first fault that is no congestion it is short: most such faults are of one exchange, and
+/// the row's whole shard waits for it. A server's Retry-After, up to ten minutes, is the least.
+pub(super) fn backoff(row_seed: u64, attempt: u32, fault: &Fault) -> Duration {
+    let ceiling = match attempt {
+        1 if !fault.kind.is_congestion() => 0.05,
+        _ => (0.25 * f64::from(2u32.saturating_pow(attempt.saturating_sub(1).min(20)))).min(30.0),
+    };
     let jitter = seed::stream(row_seed, "retry", u64::from(attempt)).uniform();
     let pause = Duration::from_secs_f64(ceiling * (0.5 + 0.5 * jitter));
-    match retry_after {
+    match fault.retry_after {
         // Jitter on top, or all that were sent away would come back together.
         Some(least) => least.min(Duration::from_secs(600)) + pause / 4,
         None => pause,
@@ -206,14 +210,22 @@ mod tests {
 
     #[test]
     fn pauses_grow_stay_bounded_and_honour_retry_after() {
+        let throttled = Fault::new(FaultKind::Throttled, "");
+        let reset = Fault::new(FaultKind::Reset, "");
+        let asked = Fault { retry_after: Some(Duration::from_secs(7)), ..throttled.clone() };
         for seed in 0..50 {
-            let pauses: Vec<f64> = (1..12).map(|attempt| backoff(seed, attempt, None).as_secs_f64()).collect();
+            let pauses: Vec<f64> = (1..12).map(|attempt| backoff(seed, attempt, &throttled).as_secs_f64()).collect();
             assert!(pauses.iter().all(|p| (0.125..=30.0).contains(p)), "{pauses:?}");
             assert!(pauses[10] >= 15.0 && pauses[0] <= 0.25, "{pauses:?}");
-            assert!(backoff(seed, 1, Some(Duration::from_secs(7))) >= Duration::from_secs(7));
+            assert!(backoff(seed, 1, &asked) >= Duration::from_secs(7));
+            assert!(
+                (25..=50).contains(&backoff(seed, 1, &reset).as_millis()),
+                "one broken exchange is soon asked again"
+            );
+            assert_eq!(backoff(seed, 2, &reset), backoff(seed, 2, &throttled), "a second one is not");
         }
-        assert_eq!(backoff(3, 2, None), backoff(3, 2, None), "the same seed pauses alike");
-        assert_ne!(backoff(3, 2, None), backoff(4, 2, None), "others spread out");
+        assert_eq!(backoff(3, 2, &reset), backoff(3, 2, &reset), "the same seed pauses alike");
+        assert_ne!(backoff(3, 2, &reset), backoff(4, 2, &reset), "others spread out");
     }
 
     #[test]

@@ -33,6 +33,17 @@ impl Identity {
         content_id([self.model.as_bytes(), part(&self.root).as_bytes(), part(&self.tokenizer).as_bytes()])
     }
 
+    /// The digest of the model as asked under a configuration: settings beside the sampling's that
+    /// change what is answered count as another model. Where all are the defaults, [`Identity::digest`].
+    pub fn digest_under(&self, config: &VllmConfig) -> String {
+        let settings = |c: &VllmConfig| {
+            let continued = (c.continue_rounds, if c.continue_rounds > 0 { c.continue_tokens } else { 0 });
+            serde_json::json!([c.api, c.template, c.extra_body, c.n_per_request, c.reasoning, continued]).to_string()
+        };
+        let (ours, plain) = (settings(config), settings(&VllmConfig::default()));
+        if ours == plain { self.digest() } else { content_id([self.digest().as_bytes(), ours.as_bytes()]) }
+    }
+
     /// How another server's model differs, if it does. What one of them does not tell is not compared.
     pub fn difference(&self, other: &Identity, allow_different_roots: bool) -> Option<String> {
         let differ = |what: &str, a: &Option<String>, b: &Option<String>| match (a, b) {
@@ -158,6 +169,19 @@ pub(super) fn explain(fault: &Fault, endpoint: &Endpoint) -> Fatal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_change_the_answers_count_as_another_model() {
+        let model = Identity { model: "m".into(), root: None, max_model_len: None, tokenizer: None };
+        let plain = VllmConfig::default();
+        assert_eq!(model.digest_under(&plain), model.digest());
+        assert_eq!(model.digest_under(&VllmConfig { threads: 3, continue_tokens: 9, ..plain.clone() }), model.digest());
+        let longer = VllmConfig { continue_rounds: 1, ..plain.clone() };
+        let guided =
+            VllmConfig { extra_body: serde_json::Map::from_iter([("guided_regex".into(), "a+".into())]), ..plain };
+        assert_ne!(model.digest_under(&longer), model.digest());
+        assert_ne!(model.digest_under(&longer), model.digest_under(&guided));
+    }
 
     #[test]
     fn models_differ_by_name_root_or_tokenizer_where_both_tell() {

@@ -122,7 +122,7 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                 avoid = matches!(action, Action::Elsewhere { .. }).then_some(at);
                 // Another server can be asked at once; the same one gets a pause.
                 if pauses > 1 || avoid.is_none() || !shared.pool.has_other(at) {
-                    let pause = backoff(seed, pauses, fault.retry_after);
+                    let pause = backoff(seed, pauses, &fault);
                     let _pausing = Pausing::new(&shared.totals.pausing);
                     tokio::time::sleep(pause).await;
                 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::fault::{Fatal, Fault};
+use super::fault::{Fatal, Fault, FaultKind};
 use super::limiter::Limiter;
 use super::stats::{Counters, EndpointSnapshot, by_kind};
 use super::transport::Endpoint;
@@ -65,8 +65,10 @@ pub(super) struct Permit {
     held: bool,
 }
 
-/// Faults in a row that open an endpoint's circuit.
-const TRIP: u32 = 5;
+/// Faults in a row that open an endpoint's circuit: few where no connection was made, more where the
+/// server answered in some way, since an endpoint that breaks one exchange in ten is better than none.
+const TRIP_UNREACHABLE: u32 = 5;
+const TRIP: u32 = 12;
 
 impl Pool {
     /// All endpoints begin with their circuit open; [`Pool::close`] lets requests in.
@@ -355,7 +357,8 @@ impl Permit {
         let mut opened = false;
         if fault.kind.blames_endpoint() {
             slot.faults += 1;
-            if slot.faults >= TRIP {
+            let most = if fault.kind == FaultKind::Unreachable { TRIP_UNREACHABLE } else { TRIP };
+            if slot.faults >= most {
                 opened = state.trip(self.endpoint);
             }
         } else {

@@ -451,12 +451,19 @@ fn our_tokens_go_in_and_come_back() {
     }
 }
 
+/// A folder that passes for a checkpoint: the scripted server reads no weights.
+fn checkpoint() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
+    dir
+}
+
 #[test]
 fn new_weights_go_to_every_server_and_to_one_that_comes_back() {
     let dev = || Behaviour { dev_mode: true, ..Behaviour::default() };
     let (one, mut two) = (OpenAiServer::start(dev()), OpenAiServer::start(dev()));
     let engine = VllmEngine::connect(config(&[&one, &two]), None).unwrap();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = checkpoint();
     engine.reload_weights(dir.path()).unwrap();
     let calls = |server: &OpenAiServer| -> Vec<String> {
         server.seen.control.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
@@ -487,10 +494,12 @@ fn new_weights_go_to_every_server_and_to_one_that_comes_back() {
 fn a_server_outside_development_mode_names_the_two_ways() {
     let server = OpenAiServer::start(Behaviour::default());
     let engine = VllmEngine::connect(config(&[&server]), None).unwrap();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = checkpoint();
     let text = engine.reload_weights(dir.path()).unwrap_err().render(false);
     assert!(text.contains("VLLM_SERVER_DEV_MODE=1") && text.contains("VLLM_ALLOW_RUNTIME_LORA_UPDATING"), "{text}");
     assert!(engine.reload_weights(&dir.path().join("none")).unwrap_err().to_string().contains("no such folder"));
+    std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    assert!(engine.reload_weights(dir.path()).unwrap_err().to_string().contains("no safetensors"));
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(super) async fn admit(shared: &Arc<Shared>, at: usize) -> Result<(), ProbeEr
     let identity = probe(endpoint, &shared.config).await?;
     shared.compare(at, &identity).map_err(ProbeError::Never)?;
     // A server that was restarted has its first weights again.
+    let _loading = shared.loading.lock().await;
     let installed = shared.installed.lock().unwrap_or_else(|e| e.into_inner()).clone();
     if let Some(weights) = installed {
         install(endpoint, &weights).await.map_err(ProbeError::NotYet)?;

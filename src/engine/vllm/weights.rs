@@ -35,7 +35,14 @@ impl VllmEngine {
     /// A server is not in development mode, refuses the checkpoint, or none is up. A server that is
     /// down is no error: it loads the checkpoint before it is used again.
     pub fn reload_weights(&self, dir: &Path) -> Result<()> {
-        self.install_everywhere(Weights::Checkpoint(absolute(dir)?))
+        let dir = absolute(dir)?;
+        let holds_weights = std::fs::read_dir(&dir).is_ok_and(|mut files| {
+            files.any(|f| f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "safetensors")))
+        });
+        if !holds_weights {
+            return Err(Error::new("the folder holds no safetensors").in_file(dir.display()));
+        }
+        self.install_everywhere(Weights::Checkpoint(dir))
     }
 
     /// Makes every server load the LoRA adapter in `dir` as `name`, over the one it has under that
@@ -50,10 +57,11 @@ impl VllmEngine {
     }
 
     fn install_everywhere(&self, weights: Weights) -> Result<()> {
-        // Known before it is done: an endpoint that comes back meanwhile must not bring old weights.
-        *self.shared.installed.lock().unwrap_or_else(|e| e.into_inner()) = Some(weights.clone());
         let shared = self.shared.clone();
         let outcomes = self.wait(async move {
+            // An endpoint that comes back meanwhile waits, and then loads these.
+            let _loading = shared.loading.lock().await;
+            *shared.installed.lock().unwrap_or_else(|e| e.into_inner()) = Some(weights.clone());
             let pool = &shared.pool;
             let up = (0..pool.endpoints.len()).filter(|&at| pool.is_up(at));
             let loads = up.map(|at| {

@@ -27,6 +27,9 @@ pub struct BaseText {
     pub general: f64,
     /// Probability that a step's result is wrong; the chain goes on from it.
     pub slip_rate: f64,
+    /// By how much a slip misses, drawn from these. Spread over many values, slips vanish when one
+    /// samples at a low temperature; one value makes a habit that only training can break.
+    pub slip_by: Vec<i64>,
     /// Probability that a chain's word is written in the other language.
     pub wrong_language_rate: f64,
     /// Probability that a general reply is the worse one of its pair.
@@ -63,6 +66,7 @@ impl Default for BaseText {
             untagged: 0.15,
             general: 0.10,
             slip_rate: 0.08,
+            slip_by: vec![1, -1, 1, -1, 2, -2, 10, -10],
             wrong_language_rate: 0.3,
             bad_reply_rate: 0.4,
             holdout: 0.1,
@@ -117,6 +121,9 @@ impl BaseText {
             if !(0.0..=1.0).contains(&rate) || (name == "holdout" && rate == 1.0) {
                 return Err(Error::usage(format!("`{name}` is {rate}, out of range")).hint("rates are in [0, 1]"));
             }
+        }
+        if self.slip_by.is_empty() || self.slip_by.contains(&0) {
+            return Err(Error::usage("`slip_by` must name at least one offset, and none of 0"));
         }
         let kinds = self.kinds().map(|(_, weight)| weight);
         let tasks: Vec<f64> = self.tasks.iter().map(|task| task.weight).collect();
@@ -192,8 +199,9 @@ impl BaseText {
             if rng.uniform() >= self.slip_rate {
                 return right;
             }
-            let by = *rng.pick(&[1, 1, 2, 10]);
-            if right < by || rng.below(2) == 0 { right + by } else { right - by }
+            let by = *rng.pick(&self.slip_by);
+            // No value of the mini world is negative.
+            if right + by < 0 { right - by } else { right + by }
         })
     }
 

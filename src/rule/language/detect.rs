@@ -5,13 +5,13 @@
 //! long clauses without either the trigram profiles of `whatlang`. Within a clause
 //! of one language, runs of words that are known to belong to another count as that.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use whatlang::Lang;
 
 use super::clean::prose;
-use super::words::{LATIN, WORDS};
+use super::hints::hints;
+use super::words::{LATIN, known};
 
 /// Languages that can be told: the Latin ones first, `und` last.
 pub const LANGUAGES: [&str; 18] =
@@ -20,25 +20,6 @@ const UND: usize = LANGUAGES.len() - 1;
 const RU: usize = 7;
 const ZH: usize = 9;
 const JA: usize = 10;
-
-/// Bit `i` is language `i` of [`LATIN`].
-static KNOWN: LazyLock<HashMap<&'static str, u8>> = LazyLock::new(|| {
-    let mut known = HashMap::new();
-    for (bit, words) in WORDS.iter().enumerate() {
-        for word in words.split_whitespace() {
-            *known.entry(word).or_default() |= 1 << bit;
-        }
-    }
-    known
-});
-
-/// Units and function names that every language writes alike.
-const NEUTRAL: &[&str] = &[
-    "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "lim", "max", "min", "mod", "gcd", "lcm", "det", "dim",
-    "exp", "cm", "mm", "km", "kg", "mg", "ml", "kw", "mph", "ft", "lb", "lbs", "oz", "hz", "pi", "phi", "theta",
-    "alpha", "beta", "gamma", "delta", "lambda", "sqrt", "frac", "boxed", "qed", "ok", "vs", "etc", "usd", "eur",
-    "text",
-];
 
 /// How many words of each language a text has; characters of scripts without spaces count half.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,9 +141,13 @@ pub fn count(text: &str) -> Counts {
 /// Reads one prose range; returns the Han characters left undecided.
 fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
     let mut open_han = 0;
-    let mut chars = text.char_indices().peekable();
     let mut before = ' ';
-    while let Some((start, c)) = chars.next() {
+    let mut at = 0;
+    while let Some(c) = text[at..].chars().next() {
+        let start = at;
+        at += c.len_utf8();
+        // ASCII first: most text is, and it has no script to look up.
+        let ascii = c.is_ascii();
         if matches!(c, '\n' | '.' | '!' | '?' | '。' | '！' | '？' | '।' | '؟') {
             let decimal = c == '.' && before.is_ascii_digit();
             if !decimal {
@@ -171,37 +156,20 @@ fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
         } else if matches!(c, ',' | ';' | ':' | '(' | ')' | '，' | '；' | '：' | '、' | '"' | '“' | '”' | '—' | '–')
         {
             sentence.clauses.push(sentence.words.len());
-        } else if is_han(c) {
+        } else if ascii && !c.is_ascii_alphabetic() {
+            // A blank, a digit, a sign.
+        } else if !ascii && is_han(c) {
             sentence.han += 1;
             sentence.chinese += usize::from(
                 "的是了在我们这这个那你他她它们和与为吗呢吧么没还会到说过对着给让把被从而且但所以因为如果设则求"
                     .contains(c),
             );
-        } else if is_kana(c) {
+        } else if !ascii && is_kana(c) {
             sentence.kana += 1;
         } else if is_latin(c) || of_script(c).is_some() {
-            let mut end = start + c.len_utf8();
-            let same = |next: char| {
-                if is_latin(c) {
-                    is_latin(next)
-                } else {
-                    of_script(next) == of_script(c) || crate::rule::text::is_mark(next)
-                }
-            };
-            let mut digit = before.is_ascii_digit() || before == '_';
-            while let Some(&(at, next)) = chars.peek() {
-                let inner = matches!(next, '\'' | '’' | '-')
-                    && text[at + next.len_utf8()..]
-                        .chars()
-                        .next()
-                        .is_some_and(|after| same(after) && after.is_alphabetic());
-                digit |= next.is_ascii_digit() || next == '_';
-                if !(same(next) || inner || next.is_ascii_digit() || next == '_') {
-                    break;
-                }
-                end = at + next.len_utf8();
-                chars.next();
-            }
+            let (end, digit) = word_end(text, c, at);
+            at = end;
+            let digit = digit || before.is_ascii_digit() || before == '_';
             let after = text[end..].chars().next().unwrap_or(' ');
             let word = &text[start..end];
             let symbol = |c: char| matches!(c, '=' | '^' | '\\' | '<' | '>' | '{' | '}' | '|');
@@ -219,6 +187,30 @@ fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
         before = c;
     }
     open_han
+}
+
+/// The end of the word that begins with `first` and goes on at `end`, and whether digits are part of it.
+fn word_end(text: &str, first: char, mut end: usize) -> (usize, bool) {
+    let latin = is_latin(first);
+    let same = |next: char| {
+        if latin { is_latin(next) } else { of_script(next) == of_script(first) || crate::rule::text::is_mark(next) }
+    };
+    let mut digit = false;
+    loop {
+        if latin {
+            end += text.as_bytes()[end..].iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        }
+        let Some(next) = text[end..].chars().next() else { break };
+        let after = end + next.len_utf8();
+        let inner = matches!(next, '\'' | '’' | '-')
+            && text[after..].chars().next().is_some_and(|after| same(after) && after.is_alphabetic());
+        digit |= next.is_ascii_digit() || next == '_';
+        if !(same(next) || inner || next.is_ascii_digit() || next == '_') {
+            break;
+        }
+        end = after;
+    }
+    (end, digit)
 }
 
 fn other_script(word: &str, first: char, counts: &mut Counts) {
@@ -242,27 +234,22 @@ fn other_script(word: &str, first: char, counts: &mut Counts) {
 impl Sentence {
     /// Takes a Latin word in, unless it is a variable, a name, an acronym or a unit.
     fn latin(&mut self, word: &str) {
-        let letters = word.chars().filter(|c| c.is_alphabetic()).count();
-        let lower = word.to_lowercase().replace('’', "'");
-        let known = |word: &str| KNOWN.get(word).copied();
-        let elided = || lower.split_once('\'').and_then(|(head, tail)| elision(head, tail));
-        let mask = known(&lower).or_else(elided).or_else(|| {
-            let (head, tail) = lower.split_once('-')?;
-            Some(known(head)? & known(tail)?).filter(|mask| *mask != 0)
-        });
-        // A single letter is as likely a variable as a word.
-        if letters < 2 || NEUTRAL.contains(&lower.as_str()) {
-            return;
+        let start = self.letters.len();
+        let ascii = word.is_ascii();
+        // In lower case behind the letters of the sentence, where the trigram profiles want it.
+        if ascii {
+            self.letters.push_str(word);
+            self.letters[start..].make_ascii_lowercase();
+        } else {
+            self.letters.push_str(&word.to_lowercase().replace('’', "'"));
         }
-        let capital = word.chars().next().is_some_and(char::is_uppercase);
-        let umlaut = lower.contains(['ä', 'ö', 'ü', 'ß']);
-        if mask.is_none() && capital && !umlaut {
-            return;
+        match meaning(word, &self.letters[start..], ascii) {
+            Some(word) => {
+                self.words.push(word);
+                self.letters.push(' ');
+            }
+            None => self.letters.truncate(start),
         }
-        let hints = if mask.is_none() { hints(&lower) } else { [0.0; LATIN.len()] };
-        self.letters += &lower;
-        self.letters.push(' ');
-        self.words.push(Word { mask: mask.unwrap_or(0), hints });
     }
 
     /// Decides the sentence and adds its words; returns the Han characters left undecided.
@@ -292,8 +279,9 @@ impl Sentence {
         if self.words.is_empty() {
             return;
         }
-        let all = evidence(&self.words);
-        let whole = decide(&all, 0.75, 1.2).or_else(|| profile(&self.letters));
+        // Of the sentence, for clauses that do not say it themselves; trigrams cost the most by far.
+        let mut whole: Option<Option<usize>> = None;
+        let sentence = || decide(&evidence(&self.words), 0.75, 1.2).or_else(|| profile(&self.letters));
         let mut start = 0;
         let ends = self.clauses.iter().copied().chain([self.words.len()]);
         for end in ends {
@@ -303,13 +291,40 @@ impl Sentence {
             }
             let clause = &self.words[start..end];
             start = end;
-            match decide(&evidence(clause), 1.8, 1.5).or(whole) {
+            let own = decide(&evidence(clause), 1.8, 1.5);
+            match own.or_else(|| *whole.get_or_insert_with(sentence)) {
                 Some(language) => count_clause(clause, language, counts),
                 None if self.words.len() >= 4 => counts.0[UND] += clause.len() as f64,
                 None => {}
             }
         }
     }
+}
+
+/// What a word adds to the evidence; nothing if it is as likely a variable, a name or a unit.
+fn meaning(word: &str, lower: &str, ascii: bool) -> Option<Word> {
+    // A single letter is as likely a variable as a word.
+    let letters = if ascii {
+        word.bytes().filter(u8::is_ascii_alphabetic).count()
+    } else {
+        word.chars().filter(|c| c.is_alphabetic()).count()
+    };
+    let entry = known(lower);
+    if letters < 2 || entry.neutral {
+        return None;
+    }
+    let mask = if entry.mask != 0 {
+        entry.mask
+    } else {
+        let elided = lower.split_once('\'').and_then(|(head, tail)| elision(head, tail));
+        elided.or_else(|| lower.split_once('-').map(|(a, b)| known(a).mask & known(b).mask)).unwrap_or(0)
+    };
+    if mask != 0 {
+        return Some(Word { mask, hints: [0.0; LATIN.len()] });
+    }
+    let capital = word.chars().next().is_some_and(char::is_uppercase);
+    let umlaut = !ascii && lower.contains(['ä', 'ö', 'ü', 'ß']);
+    (!capital || umlaut).then(|| Word { mask, hints: hints(lower) })
 }
 
 /// `l'aire`, `d'un`, `qu'elle`, `dell'area`: what the elided word says.
@@ -334,23 +349,32 @@ fn count_clause(clause: &[Word], language: usize, counts: &mut Counts) {
     }
 }
 
+/// What a word of these languages says for each of them.
+static WEIGHTS: LazyLock<[[f64; LATIN.len()]; 128]> = LazyLock::new(|| {
+    std::array::from_fn(|mask| {
+        let mask = mask as u8;
+        // The first four are the likelier by far: that a rarer language shares a word says little.
+        let likely = (mask & 0b1111).count_ones();
+        let all = mask.count_ones();
+        std::array::from_fn(|bit| match if bit < 4 { likely + u32::from(all > likely && likely > 1) } else { all } {
+            _ if mask & (1 << bit) == 0 => 0.0,
+            1 if all > 1 => 0.7,
+            1 => 1.0,
+            2 => 0.35,
+            3 => 0.15,
+            _ => 0.05,
+        })
+    })
+});
+
 fn evidence(words: &[Word]) -> [f64; LATIN.len()] {
+    let weights = &*WEIGHTS;
     let mut scores = [0.0; LATIN.len()];
     for word in words {
-        // The first four are the likelier by far: that a rarer language shares a word says little.
-        let likely = (word.mask & 0b1111).count_ones();
-        let all = word.mask.count_ones();
-        for (bit, score) in scores.iter_mut().enumerate() {
-            *score += word.hints[bit];
-            if word.mask & (1 << bit) != 0 {
-                *score += match if bit < 4 { likely + u32::from(all > likely && likely > 1) } else { all } {
-                    1 if all > 1 => 0.7,
-                    1 => 1.0,
-                    2 => 0.35,
-                    3 => 0.15,
-                    _ => 0.05,
-                };
-            }
+        // A word of a list has no hints, another no languages.
+        let says = if word.mask == 0 { &word.hints } else { &weights[usize::from(word.mask)] };
+        for (score, weight) in scores.iter_mut().zip(says) {
+            *score += weight;
         }
     }
     scores
@@ -375,98 +399,4 @@ fn profile(letters: &str) -> Option<usize> {
     let found = DETECTOR.detect(&letters[..end])?;
     let sure = found.confidence() >= 0.3;
     LANGS.iter().position(|lang| *lang == found.lang()).filter(|_| sure)
-}
-
-/// What letters and endings say of a word that no list has.
-fn hints(word: &str) -> [f64; LATIN.len()] {
-    let mut scores = [0.0; LATIN.len()];
-    for c in word.chars() {
-        let says: &[(usize, f64)] = match c {
-            'ß' => &[(2, 1.0)],
-            'ä' | 'ö' | 'ü' => &[(2, 0.6)],
-            'ñ' => &[(3, 1.0)],
-            'ã' | 'õ' => &[(5, 1.0)],
-            'ç' => &[(1, 0.5), (5, 0.4)],
-            'œ' | 'û' | 'î' | 'ë' | 'ï' => &[(1, 0.6)],
-            'è' => &[(1, 0.5), (4, 0.4)],
-            'à' => &[(1, 0.4), (4, 0.4)],
-            'ê' | 'ô' | 'â' => &[(1, 0.5), (5, 0.3)],
-            'é' => &[(1, 0.5), (3, 0.25), (5, 0.2)],
-            'á' | 'í' | 'ó' | 'ú' => &[(3, 0.5), (5, 0.3)],
-            'ò' | 'ù' | 'ì' => &[(4, 0.6)],
-            _ => &[],
-        };
-        for &(language, weight) in says {
-            scores[language] += weight;
-        }
-    }
-    const ENDINGS: &[(&str, &[(usize, f64)])] = &[
-        ("ing", &[(0, 0.5)]),
-        ("ings", &[(0, 0.5)]),
-        ("ied", &[(0, 0.5)]),
-        ("ed", &[(0, 0.3)]),
-        ("ly", &[(0, 0.4)]),
-        ("ness", &[(0, 0.5)]),
-        ("ity", &[(0, 0.4)]),
-        ("ight", &[(0, 0.5)]),
-        ("ough", &[(0, 0.5)]),
-        ("tion", &[(0, 0.2), (1, 0.2)]),
-        ("tions", &[(0, 0.2), (1, 0.2)]),
-        ("eux", &[(1, 0.5)]),
-        ("euse", &[(1, 0.5)]),
-        ("aux", &[(1, 0.5)]),
-        ("ment", &[(0, 0.1), (1, 0.3)]),
-        ("ons", &[(1, 0.3)]),
-        ("ez", &[(1, 0.3), (3, 0.1)]),
-        ("ción", &[(3, 0.6)]),
-        ("ciones", &[(3, 0.8)]),
-        ("mente", &[(3, 0.3), (4, 0.3), (5, 0.3)]),
-        ("amos", &[(3, 0.4), (5, 0.3)]),
-        ("emos", &[(3, 0.4), (5, 0.3)]),
-        ("idad", &[(3, 0.5)]),
-        ("os", &[(3, 0.2), (5, 0.2)]),
-        ("as", &[(3, 0.15), (5, 0.15)]),
-        ("ung", &[(2, 0.6)]),
-        ("ungen", &[(2, 0.8)]),
-        ("lich", &[(2, 0.8)]),
-        ("keit", &[(2, 0.8)]),
-        ("heit", &[(2, 0.8)]),
-        ("ieren", &[(2, 0.8)]),
-        ("iert", &[(2, 0.6)]),
-        ("en", &[(2, 0.15), (6, 0.1)]),
-        ("zione", &[(4, 0.8)]),
-        ("zioni", &[(4, 0.8)]),
-        ("iamo", &[(4, 0.6)]),
-        ("ção", &[(5, 0.4)]),
-        ("ções", &[(5, 0.6)]),
-        ("dade", &[(5, 0.5)]),
-        ("heid", &[(6, 0.6)]),
-    ];
-    for (ending, says) in ENDINGS {
-        if word.len() > ending.len() + 1 && word.ends_with(ending) {
-            for &(language, weight) in *says {
-                scores[language] += weight;
-            }
-        }
-    }
-    const INNER: &[(&str, usize, f64)] = &[
-        ("sch", 2, 0.4),
-        ("th", 0, 0.3),
-        ("wh", 0, 0.4),
-        ("eau", 1, 0.4),
-        ("qu", 1, 0.1),
-        ("ij", 6, 0.4),
-        ("aa", 6, 0.4),
-        ("nh", 5, 0.4),
-        ("lh", 5, 0.4),
-        ("gli", 4, 0.4),
-        ("ll", 3, 0.05),
-        ("sh", 0, 0.2),
-    ];
-    for &(part, language, weight) in INNER {
-        if word.contains(part) {
-            scores[language] += weight;
-        }
-    }
-    scores
 }

@@ -5,11 +5,65 @@
 //! none of them. Italian, Portuguese and Dutch are here so that they are not taken
 //! for a neighbour; they can be targets too.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::LazyLock;
+
 /// Languages of the Latin script, by bit.
 pub(super) const LATIN: [&str; 7] = ["en", "fr", "de", "es", "it", "pt", "nl"];
 
 /// One row a language, in [`LATIN`]'s order.
-pub(super) const WORDS: [&str; 7] = [EN, FR, DE, ES, IT, PT, NL];
+const WORDS: [&str; 7] = [EN, FR, DE, ES, IT, PT, NL];
+
+/// Units and function names that every language writes alike.
+const NEUTRAL: &str = "
+sin cos tan cot sec csc log ln lim max min mod gcd lcm det dim exp cm mm km kg mg ml kw mph ft lb lbs oz hz pi phi theta
+alpha beta gamma delta lambda sqrt frac boxed qed ok vs etc usd eur text
+";
+
+/// What the lists say of a word.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entry {
+    /// Bit `i` is language `i` of [`LATIN`].
+    pub mask: u8,
+    /// No language's own.
+    pub neutral: bool,
+}
+
+/// The entry of a word in lower case; empty for one that no list has.
+pub(super) fn known(word: &str) -> Entry {
+    static KNOWN: LazyLock<HashMap<&str, Entry, BuildHasherDefault<WordHasher>>> = LazyLock::new(|| {
+        let mut known: HashMap<&str, Entry, _> = HashMap::default();
+        for (bit, words) in WORDS.iter().enumerate() {
+            for word in words.split_whitespace() {
+                known.entry(word).or_default().mask |= 1 << bit;
+            }
+        }
+        for word in NEUTRAL.split_whitespace() {
+            known.entry(word).or_default().neutral = true;
+        }
+        known
+    });
+    KNOWN.get(word).copied().unwrap_or_default()
+}
+
+/// Multiply and rotate, eight bytes at a time: the keys are ours, so nobody can choose them to collide.
+#[derive(Default)]
+struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+}
 
 const EN: &str = "
 a about above across actually add adding after again against all almost alone along already also although always am

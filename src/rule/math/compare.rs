@@ -1,7 +1,9 @@
 //! Is the answer the gold answer? Exact where possible, then by evaluation at random points.
 
+mod colons;
 mod consistent;
 mod form;
+mod ranges;
 mod relation;
 mod scalar;
 mod sets;

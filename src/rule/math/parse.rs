@@ -6,6 +6,7 @@
 
 mod close;
 mod operand;
+mod word;
 
 use super::ast::{Arena, Func, Func2, Id, Node, Rel, Sym};
 use super::budget::{Budget, Stop};
@@ -119,6 +120,8 @@ enum Op {
     Sub,
     /// `n \choose k`.
     Choose,
+    /// `a \over b`.
+    Over,
     PlusMinus(bool),
     Mul,
     /// Juxtaposition inside a function's argument: binds tighter than the function.
@@ -147,7 +150,7 @@ impl Op {
         match self {
             Op::Colon => 8,
             Op::Union | Op::Intersection | Op::Difference => 10,
-            Op::Choose => 15,
+            Op::Choose | Op::Over => 15,
             Op::Add | Op::Sub | Op::PlusMinus(_) => 20,
             Op::Series { .. } => 25,
             Op::Mul | Op::Div | Op::Mod => 30,
@@ -270,6 +273,7 @@ impl<'a> Parser<'a, '_> {
             Tok::Div => self.binary(Op::Div),
             Tok::Mod => self.binary(Op::Mod),
             Tok::Choose => self.binary(Op::Choose),
+            Tok::Over => self.binary(Op::Over),
             Tok::Caret => self.binary(Op::Pow),
             Tok::Cup => self.binary(Op::Union),
             Tok::Cap => self.binary(Op::Intersection),
@@ -278,6 +282,7 @@ impl<'a> Parser<'a, '_> {
             Tok::Rel(rel) => self.relation(rel),
             Tok::Comma => self.separator(Sep::Comma),
             Tok::Semi => self.separator(Sep::Semi),
+            Tok::And if self.quantity_goes_on() => Ok(()),
             Tok::And => self.separator(Sep::And),
             Tok::Or => self.separator(Sep::Or),
             Tok::SuchThat => self.separator(Sep::SuchThat),
@@ -377,7 +382,7 @@ impl<'a> Parser<'a, '_> {
                         let change = self.arena.push(Node::PlusMinus(right, plus))?;
                         Node::Add(left, change)
                     }
-                    Op::Div => Node::Div(left, right),
+                    Op::Div | Op::Over => Node::Div(left, right),
                     Op::Mod => Node::Call2(Func2::Mod, left, right),
                     Op::Choose => Node::Call2(Func2::Binomial, left, right),
                     Op::Pow => Node::Pow(left, right),
@@ -396,6 +401,7 @@ impl<'a> Parser<'a, '_> {
 
     fn call(&mut self, callee: Callee, arg: Id) -> Result<Id, Fault> {
         let node = match callee {
+            Callee::Func(Func::Abs) => return self.determinant(arg),
             Callee::Func(func) => Node::Call(func, arg),
             Callee::Log(None) => Node::Call(Func::Ln, arg),
             Callee::Log(Some(base)) => Node::Call2(Func2::Log, base, arg),

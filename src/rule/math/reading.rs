@@ -1,12 +1,13 @@
 //! One answer, read: its expression, its exact values and its normal text, ready to compare many times.
 
-use super::ast::{Arena, Id, Node};
+use super::ast::{Arena, Id, Node, Numbers};
 use super::budget::{Budget, Stop};
 use super::clean::clean;
 use super::eval::exact;
 use super::lex::Commas;
 use super::number::Q;
 use super::parse::{self, Fault};
+use super::spelled;
 use super::text;
 
 /// Longest answer looked at, in bytes.
@@ -51,7 +52,8 @@ impl Reading {
             return Ok(Reading::of_number(source, value, commas));
         }
         let cleaned = clean(source);
-        let cleaned = strip(&cleaned);
+        let cleaned = spelled::digits(strip(&cleaned));
+        let cleaned: &str = &cleaned;
         let mut arena = Arena::default();
         let parsed = parse::parse(cleaned, commas, &mut arena, budget);
         let text = if cleaned.len() <= MAX_TEXT { text::normalise(cleaned) } else { String::new() };
@@ -65,6 +67,16 @@ impl Reading {
                 arena.clear();
                 (arena.text(text.clone()).map_err(|_| Unread::Budget)?, false)
             }
+        };
+        let root = match arena.node(root) {
+            Node::Text(_) => match set_in_words(&text) {
+                Some(set) => {
+                    arena.clear();
+                    arena.push(Node::Numbers(set)).map_err(|_| Unread::Budget)?
+                }
+                None => root,
+            },
+            _ => root,
         };
         let exact = match exact::fold(&arena, budget) {
             Ok(exact) => exact,
@@ -105,6 +117,18 @@ impl Reading {
     pub fn is_text(&self) -> bool {
         matches!(self.node(self.root), Node::Text(_))
     }
+}
+
+/// Sets that answers name in words.
+fn set_in_words(text: &str) -> Option<Numbers> {
+    Some(match text {
+        "all real numbers" | "all reals" | "any real number" | "all real number" | "全体实数" => Numbers::Reals,
+        "all integers" | "any integer" => Numbers::Integers,
+        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "empty set" | "无解" => {
+            Numbers::Empty
+        }
+        _ => return None,
+    })
 }
 
 /// Commands and balanced braces: a formula beyond the parser, to be compared as text.

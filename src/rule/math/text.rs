@@ -32,10 +32,23 @@ pub fn normalise(text: &str) -> String {
         }
         rest = &rest[c.len_utf8()..];
     }
+    // "A. 12" is the choice (A), not the word "a".
+    let mut bytes = out.trim_start().bytes();
+    if let (Some(b'a'..=b'j'), Some(b'.' | b':'), Some(b' ')) = (bytes.next(), bytes.next(), bytes.next()) {
+        let rest = out.trim_start()[2..].split_whitespace().collect::<Vec<_>>().join(" ");
+        if !rest.is_empty() {
+            return format!("({}) {rest}", &out.trim_start()[..1]);
+        }
+    }
     let words: Vec<&str> = out
         .split_whitespace()
         .map(|w| w.trim_matches(|c: char| matches!(c, '.' | ',' | ';' | ':' | '!' | '?')))
         .filter(|w| !w.is_empty())
+        .map(|w| match w.len().checked_sub(2).and_then(|at| w.split_at_checked(at)) {
+            // "July 4th"
+            Some((digits, "st" | "nd" | "rd" | "th")) if digits.bytes().all(|b| b.is_ascii_digit()) => digits,
+            _ => w,
+        })
         .collect();
     // An article needs a noun; a lone "a" is an answer.
     let article = matches!(words[..], ["the" | "a" | "an", noun, ..] if noun.chars().count() >= 3);
@@ -91,6 +104,11 @@ pub fn behind_choice(text: &str) -> Option<&str> {
     (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && !rest.is_empty()).then_some(rest)
 }
 
+/// True if a choice names other letters too: "(a) or (b)".
+fn names_others(normal: &str, letter: char) -> bool {
+    normal.split([' ', ',', '/']).skip(1).any(|word| choice(word).is_some_and(|other| other != letter && word != "a"))
+}
+
 /// True if two normal forms say the same.
 pub fn same(a: &str, b: &str) -> bool {
     if a == b {
@@ -98,10 +116,18 @@ pub fn same(a: &str, b: &str) -> bool {
     }
     if let (Some(x), Some(y)) = (choice(a), choice(b)) {
         // A letter alone stands for the letter with its text.
-        return x == y && (a.len() <= 3 || b.len() <= 3);
+        return x == y && (a.len() <= 3 || b.len() <= 3) && !names_others(a, x) && !names_others(b, x);
     }
-    let squeeze =
-        |s: &str| s.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '(' | ')')).collect::<String>();
+    // Hyphens inside words; a sign before one stays.
+    let squeeze = |s: &str| {
+        let mut before = ' ';
+        let mut keep = |c: char| {
+            let hyphen = c == '-' && before.is_alphanumeric();
+            before = c;
+            !c.is_whitespace() && !hyphen && !matches!(c, '(' | ')')
+        };
+        s.chars().filter(|&c| keep(c)).collect::<String>()
+    };
     let (x, y) = (squeeze(a), squeeze(b));
     !x.is_empty() && x == y
 }

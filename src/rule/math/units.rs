@@ -5,7 +5,7 @@ use super::ast::Unit;
 /// Base quantities, in the order of [`Entry::dims`].
 pub const BASES: usize = 11;
 
-/// Exponents of: metre, kilogram, second, ampere, kelvin, mole, dollar, euro, yuan, bit, radian.
+/// Exponents of: metre, kilogram, second, ampere, kelvin, mole, dollar, euro, yuan, bit, pound sterling.
 type Dims = [i8; BASES];
 
 const L: Dims = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -21,6 +21,7 @@ const MOL: Dims = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
 const USD: Dims = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
 const EUR: Dims = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
 const CNY: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+const GBP: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const BIT: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 const RAD: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 const FORCE: Dims = [1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -115,6 +116,7 @@ pub static TABLE: &[Entry] = &[
     unit("$ dollar dollars usd USD 美元", (1, 1), USD),
     unit("¢ cent cents", (1, 100), USD),
     unit("€ euro euros eur EUR 欧元", (1, 1), EUR),
+    unit("£ GBP gbp", (1, 1), GBP),
     unit("¥ yuan rmb RMB CNY 元 块", (1, 1), CNY),
     unit("角", (1, 10), CNY),
     unit("分", (1, 100), CNY),

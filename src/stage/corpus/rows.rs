@@ -32,7 +32,7 @@ pub const OF_GROUP: &[&str] = &[
 pub const OF_ITS_PROMPT: &[&str] = &["messages", "source", "license"];
 /// What an imported row takes from its prompt; the solution is the answer.
 pub const OF_PROMPT: &[&str] =
-    &["prompt_id", "messages", "gold", "solution", "domain", "language", "difficulty", "source", "license"];
+    &["prompt_id", "messages", "solution", "gold", "domain", "language", "difficulty", "source", "license"];
 
 type Named = (&'static str, ArrayRef);
 
@@ -57,16 +57,11 @@ pub fn from_groups(track: &str, groups: &RecordBatch, prompts: &RecordBatch) -> 
 /// A turn with an unknown role.
 pub fn from_prompts(track: &str, template: Option<Template>, prompts: &RecordBatch) -> Result<RecordBatch> {
     let rows = prompts.num_rows();
-    let (solutions, golds) = (prompts.text("solution")?, prompts.text("gold")?);
-    let replies = template.map(|template| {
-        let reply = |(solution, gold): (Option<&str>, Option<&str>)| match (solution.unwrap_or_default(), gold) {
-            // A solution that is the answer alone has no reasoning to wrap.
-            (solution, Some(gold)) if gold != solution => template.render(solution, gold),
-            (solution, _) => solution.to_owned(),
-        };
-        StringArray::from_iter_values(solutions.iter().zip(golds).map(reply))
-    });
-    let mut made = conversation(prompts.list("messages")?, replies.as_ref().unwrap_or(solutions))?;
+    let replies = match template {
+        Some(template) => wrapped(template, prompts.text("solution")?, prompts.text("gold")?),
+        None => prompts.text("solution")?.clone(),
+    };
+    let mut made = conversation(prompts.list("messages")?, &replies)?;
     made.push(("track", constant(track, rows)));
     made.push(("completion_id", Arc::new(prompts.text("prompt_id")?.clone())));
     made.push(("sample_index", Arc::new(arrow::array::UInt32Array::from(vec![0; rows]))));
@@ -74,6 +69,17 @@ pub fn from_prompts(track: &str, template: Option<Template>, prompts: &RecordBat
         made.push((name, constant(text, rows)));
     }
     assemble(made, &[prompts])
+}
+
+/// Each solution with its gold answer in the template's form. A solution that is the answer alone
+/// has no reasoning to wrap.
+fn wrapped(template: Template, solutions: &StringArray, golds: &StringArray) -> StringArray {
+    let pairs = solutions.iter().zip(golds);
+    let reply = |(solution, gold): (Option<&str>, Option<&str>)| match (solution, gold) {
+        (Some(solution), Some(gold)) if solution != gold => Some(template.render(solution, gold)),
+        (solution, _) => solution.map(str::to_owned),
+    };
+    pairs.map(reply).collect()
 }
 
 fn constant(text: &str, rows: usize) -> ArrayRef {

@@ -45,6 +45,8 @@ pub struct GrpoTrainerConfig {
     pub staleness_limit: Option<u64>,
     /// Tokens of a micro-batch: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
+    /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
+    pub recompute: bool,
     /// Visit prompts in a new order every epoch.
     pub shuffle: bool,
     pub seed: u64,
@@ -83,6 +85,7 @@ impl Default for GrpoTrainerConfig {
             refill_rounds: 0,
             staleness_limit: None,
             tokens_per_microbatch: 16_384,
+            recompute: false,
             shuffle: true,
             seed: 0,
         }

@@ -70,6 +70,9 @@ impl Comparison<'_> {
 
     fn sides_differ(&mut self, a: Id, b: Id, rough: bool) -> bool {
         let pred = self.pred;
+        if counts_other_things(pred, a, b) || self.common_factor(a, b) {
+            return false;
+        }
         let infinite = |id: Id| pred.arena.any(id, |n| matches!(n, Node::Infinity));
         if infinite(a) != infinite(b) {
             return pred.value(a).is_some() || pred.value(b).is_some();
@@ -85,6 +88,22 @@ impl Comparison<'_> {
             }
         };
         differ && !self.rounds(a, b, rough)
+    }
+
+    /// `(12, 18) = 6` and `[12, 18] = 36` as number theory writes greatest divisor and least multiple.
+    fn common_factor(&self, a: Id, b: Id) -> bool {
+        let pred = self.pred;
+        let whole = |id: Id| pred.value(id)?.to_i64().filter(|n| *n > 0);
+        let (x, y, least) = match *pred.node(a) {
+            Node::Tuple(list) => match *pred.arena.list(list) {
+                [x, y] => (x, y, false),
+                _ => return false,
+            },
+            Node::Interval { lo, hi, closed: (true, true) } => (lo, hi, true),
+            _ => return false,
+        };
+        let (Some(x), Some(y), Some(value)) = (whole(x), whole(y), whole(b)) else { return false };
+        value == if least { num_integer::lcm(x, y) } else { num_integer::gcd(x, y) }
     }
 
     /// `20000/π = 6366.2` and `√2 ≈ 1.41`: one side is the other, rounded or cut.
@@ -120,6 +139,12 @@ impl Comparison<'_> {
             None => self.constant(self.pred, super::Val::of(id), false),
         }
     }
+}
+
+/// "2 boxes = 24 cookies": each side counts something of its own.
+fn counts_other_things(r: &Reading, a: Id, b: Id) -> bool {
+    let label = |id: Id| r.arena.subtree(id).iter().find_map(|n| if let Node::Label(l) = n { Some(*l) } else { None });
+    matches!((label(a), label(b)), (Some(x), Some(y)) if x != y)
 }
 
 /// A side that has one value: a number, or a point, set or matrix of numbers.

@@ -144,6 +144,18 @@ pub fn unname(r: &Reading, id: Id) -> Id {
     id
 }
 
+/// The values of `x_1 = 2, x_2 = 3`: one letter, numbered.
+pub fn numbered(r: &Reading, id: Id) -> Option<Vec<Val>> {
+    if !matches!(r.node(id), Node::All(_)) {
+        return None;
+    }
+    let pairs = named(r, id)?;
+    let letter = |sym: Sym| r.arena.name(sym).split_once('_').map(|(letter, _)| letter.to_string());
+    let first = letter(pairs.first()?.0)?;
+    let same = pairs.iter().all(|&(sym, _)| letter(sym).is_some_and(|l| l == first));
+    same.then(|| pairs.into_iter().map(|(_, id)| Val::of(id)).collect())
+}
+
 /// `x = 1, y = 2` or `(x, y) = (1, 2)`: names with their values.
 pub fn named(r: &Reading, id: Id) -> Option<Vec<(Sym, Id)>> {
     let pair = |id: Id| -> Option<Vec<(Sym, Id)>> {

@@ -17,6 +17,7 @@ impl<'a> Lexer<'a, '_> {
             (br"{,\!}", true),
             (br"\,", true),
             (br"\;", true),
+            (br"\ ", true),
             (b",", false),
             (b" ", true),
             (b"'", true),
@@ -113,11 +114,15 @@ impl<'a> Lexer<'a, '_> {
         }
         let significant = whole.trim_start_matches('0').len();
         let digits = if significant > 0 { significant + places } else { fraction.trim_start_matches('0').len() };
+        let whole_number = places == 0 && !exact && plain;
+        let ordinal = if whole_number { self.ordinal() } else { 0 };
+        let end = self.at;
+        self.at += ordinal;
         self.push(Tok::Num(Lit {
             value,
             places: (has_point && !exact).then_some(places.min(9999) as u16),
             digits: digits.min(60_000) as u16,
-            raw: &self.text[start..self.at],
+            raw: &self.text[start..end],
             plain,
         }));
         Ok(())
@@ -136,6 +141,39 @@ impl<'a> Lexer<'a, '_> {
             }
         }
         None
+    }
+
+    /// Length of `th`, `^{th}`, `^{\text{st}}` behind a whole number: "the 5th".
+    fn ordinal(&self) -> usize {
+        let rest = self.rest();
+        for wrap in ["", "^{\\text{", "^\\text{", "^{\\mathrm{", "^\\mathrm{", "^{\\rm ", "^{", "\\text{", "{\\text{"] {
+            let Some(inner) = rest.strip_prefix(wrap) else { continue };
+            let closing = "}}".get(..wrap.matches('{').count()).unwrap_or("");
+            for mark in ["st", "nd", "rd", "th"] {
+                if let Some(after) = inner.strip_prefix(mark)
+                    && let Some(after) = after.strip_prefix(closing)
+                    && !(closing.is_empty() && after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+                {
+                    return rest.len() - after.len();
+                }
+            }
+        }
+        0
+    }
+
+    /// `FF_{16}`, `AB_{12}`: a numeral of letters and digits that names its base; its value and length.
+    pub(super) fn lettered(&self) -> Option<(Q, usize)> {
+        let rest = self.rest();
+        let len = rest.bytes().take_while(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b)).count();
+        if !(2..=15).contains(&len) || rest[..len].bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let (base, taken) = ["_{11}", "_{12}", "_{13}", "_{14}", "_{15}", "_{16}"]
+            .iter()
+            .zip(11u32..)
+            .find(|(mark, _)| rest[len..].starts_with(**mark))
+            .map(|(mark, base)| (base, mark.len()))?;
+        i64::from_str_radix(&rest[..len], base).ok().map(|value| (Q::int(value), len + taken))
     }
 
     /// `e-5`, `E10` glued to a number: value and length.

@@ -87,6 +87,9 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "sqrt" => Tok::Sqrt,
         "binom" | "dbinom" | "tbinom" => Tok::Binom,
         "choose" => Tok::Choose,
+        "over" => Tok::Over,
+        "colon" => Tok::Colon,
+        "det" => Tok::Func(Func::Abs),
         "pi" => Tok::Atom(Node::Pi),
         "infty" => Tok::Atom(Node::Infinity),
         "emptyset" | "varnothing" => Tok::Atom(Node::Numbers(Numbers::Empty)),
@@ -145,7 +148,7 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         | "bm" | "mathcal" | "underline" | "boxed" | "fbox" | "mathfrak" | "pmb" | "dot" | "ddot" | "overset"
         | "bold" => Tok::Transparent,
         "quad" | "qquad" | "displaystyle" | "textstyle" | "limits" | "nolimits" | "hfill" | "hline" | "normalsize"
-        | "large" | "Large" | "small" | "bf" | "it" | "thinspace" | "colon" | "par" | "nonumber" | "notag" | "null"
+        | "large" | "Large" | "small" | "bf" | "it" | "thinspace" | "par" | "nonumber" | "notag" | "null"
         | "therefore" | "because" | "allowbreak" | "nobreak" | "space" | "thickspace" | "medspace" | "negthinspace" => {
             return Command::Space;
         }

@@ -1,7 +1,9 @@
 //! Brackets, bars, matrices and postfix marks.
 
 use super::super::ast::{Func, Id, Node};
+use super::super::eval::exact;
 use super::super::lex::{Delim, Env, Tok};
+use super::super::number::Q;
 use super::{Arg, Fault, Frame, Kind, Op, Parser, Sep};
 
 impl Parser<'_, '_> {
@@ -176,13 +178,61 @@ impl Parser<'_, '_> {
         self.seps.truncate(frame.seps);
         let items = self.take_items(frame);
         let [id] = items[..] else { return Err(Fault::Syntax) };
-        // |matrix| is its determinant, which the matrix keeps as bars.
+        if func == Func::Abs {
+            return self.determinant(id);
+        }
         Ok(self.arena.push(Node::Call(func, id))?)
+    }
+
+    /// `|x|`: of a matrix its determinant, as a number where the entries are numbers.
+    pub(super) fn determinant(&mut self, id: Id) -> Result<Id, Fault> {
+        let Node::Matrix { rows, cols, entries } = *self.arena.node(id) else {
+            return Ok(self.arena.push(Node::Call(Func::Abs, id))?);
+        };
+        let n = usize::from(rows);
+        let mut cells = Vec::new();
+        if rows == cols && n <= 8 {
+            let exact = exact::fold(self.arena, self.budget).map_err(Fault::from)?;
+            let ids = self.arena.list(entries);
+            cells = ids.iter().map_while(|&id| exact.get(id as usize).and_then(Clone::clone)).collect();
+        }
+        if cells.len() != n * n || n == 0 {
+            return Ok(self.arena.push(Node::Call(Func::Abs, id))?);
+        }
+        let value = self.eliminate(cells, n)?;
+        for part in self.arena.first(id)..=id {
+            self.arena.retire(part);
+        }
+        Ok(self.arena.push(Node::Num(value))?)
+    }
+
+    /// Gauss elimination over the rationals.
+    fn eliminate(&mut self, mut m: Vec<Q>, n: usize) -> Result<Q, Fault> {
+        let mut value = Q::ONE;
+        for k in 0..n {
+            let Some(pivot) = (k..n).find(|&row| !m[row * n + k].is_zero()) else { return Ok(Q::ZERO) };
+            if pivot != k {
+                for col in 0..n {
+                    m.swap(pivot * n + col, k * n + col);
+                }
+                value = value.neg();
+            }
+            value = value.mul(&m[k * n + k], self.budget)?;
+            for row in k + 1..n {
+                let factor = m[row * n + k].div(&m[k * n + k], self.budget)?.neg();
+                for col in k..n {
+                    let change = m[k * n + col].mul(&factor, self.budget)?;
+                    m[row * n + col] = m[row * n + col].add(&change, self.budget)?;
+                }
+            }
+        }
+        Ok(value)
     }
 
     fn set_node(&mut self, frame: Frame) -> Result<Id, Fault> {
         if self.seps[frame.seps..].first() == Some(&Sep::SuchThat) {
             let ids = self.take_items(frame);
+            let either = self.seps[frame.seps..].contains(&Sep::Or);
             self.seps.truncate(frame.seps);
             let [what, conditions @ ..] = &ids[..] else { return Err(Fault::Syntax) };
             let condition = match conditions {
@@ -190,7 +240,7 @@ impl Parser<'_, '_> {
                 [] => return Err(Fault::Syntax),
                 many => {
                     let list = self.arena.make_list(many);
-                    self.arena.push(Node::All(list))?
+                    self.arena.push(if either { Node::List(list) } else { Node::All(list) })?
                 }
             };
             return Ok(self.arena.push(Node::SetOf(*what, condition))?);
@@ -231,10 +281,7 @@ impl Parser<'_, '_> {
             return Err(Fault::Syntax);
         }
         let matrix = self.arena.push(Node::Matrix { rows: rows.len() as u16, cols: cols as u16, entries: list })?;
-        if env == Env::Determinant {
-            return Ok(self.arena.push(Node::Call(Func::Abs, matrix))?);
-        }
-        Ok(matrix)
+        if env == Env::Determinant { self.determinant(matrix) } else { Ok(matrix) }
     }
 
     /// The items of a frame that is no bracket: one value, a list, or alternatives.
@@ -275,12 +322,21 @@ impl Parser<'_, '_> {
                     Node::List(list)
                 } else if named && distinct && !seps.contains(&Sep::Or) {
                     Node::All(self.arena.make_list(&ids))
+                } else if named && seps.iter().all(|sep| *sep == Sep::And) && ids.iter().all(|&id| self.orders(id)) {
+                    // "x ≥ 2 and x < 7" hold together.
+                    Node::All(self.arena.make_list(&ids))
                 } else {
                     Node::List(self.arena.make_list(&ids))
                 }
             }
         };
         Ok(self.arena.push(node)?)
+    }
+
+    /// A chain of < ≤ > ≥.
+    fn orders(&self, id: Id) -> bool {
+        matches!(*self.arena.node(id), Node::Chain { operands, rels }
+            if self.arena.chain_rels(rels, self.arena.list(operands).len()).iter().all(|rel| rel.is_order()))
     }
 
     pub(super) fn factorial(&mut self) -> Result<(), Fault> {

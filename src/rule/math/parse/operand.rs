@@ -43,7 +43,7 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    fn atom(&mut self, node: Node) -> Result<(), Fault> {
+    pub(super) fn atom(&mut self, node: Node) -> Result<(), Fault> {
         let id = self.arena.push(node)?;
         self.operand(id, false)
     }
@@ -145,15 +145,6 @@ impl<'a> Parser<'a, '_> {
             return self.begin_arg(Arg::Base(id));
         }
         self.atom(node)
-    }
-
-    /// "5 feet 6 inches": a number with a unit right behind a quantity adds to it.
-    fn next_part_of_quantity(&self) -> bool {
-        let Some(Tok::Word(word) | Tok::Run(word)) = self.peek() else { return false };
-        !self.variables
-            && units::find(word).is_some()
-            && self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Unit(_)))
-            && matches!(self.top_op(), Some(Op::Mul))
     }
 
     /// The value before is a whole number standing alone: the start of a mixed number.
@@ -319,6 +310,13 @@ impl<'a> Parser<'a, '_> {
                 let id = self.arena.push(Node::Sym(sym))?;
                 self.deliver_operand(arg, id)
             }
+            Some(Tok::Word(word)) if matches!(arg, Arg::Base(_)) => {
+                const NAMES: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+                let base = NAMES.iter().position(|name| name == word).ok_or(Fault::Syntax)?;
+                self.at += 1;
+                let id = self.arena.push(Node::Num(Q::int(base as i64 + 2)))?;
+                self.deliver_operand(arg, id)
+            }
             None => Err(Fault::Syntax),
             Some(_) => {
                 self.open(Kind::Single, Some(arg));
@@ -457,164 +455,6 @@ impl<'a> Parser<'a, '_> {
         let digits = digits.div(&point(10, self.budget)?, self.budget)?;
         Ok(self.arena.push(Node::Based { value, digits, base: base as u8 })?)
     }
-
-    fn letters(&mut self, run: &'a str) -> Result<(), Fault> {
-        if (!self.expecting() || self.unit_after_slash())
-            && run.len() > 1
-            && (!self.variables || run.len() > 3)
-            && let Some(unit) = units::find(run)
-            && self.measurable()
-        {
-            self.juxtapose()?;
-            return self.atom(Node::Unit(unit));
-        }
-        if run.len() > 3 || is_word(run) {
-            return self.word(run);
-        }
-        for i in 0..run.len() {
-            self.juxtapose()?;
-            let node = match &run[i..=i] {
-                "i" => Node::Imaginary,
-                "e" => Node::Euler,
-                letter => Node::Sym(self.arena.symbol(letter)),
-            };
-            self.atom(node)?;
-        }
-        Ok(())
-    }
-
-    /// A unit may follow: the item ends with a number, a constant or another unit.
-    fn measurable(&self) -> bool {
-        self.last_value().is_some_and(|id| {
-            !self.arena.any(id, |n| matches!(n, Node::Sym(_) | Node::Text(_))) && self.arena.is_scalar(id)
-        })
-    }
-
-    /// `km/h`: after a unit and a slash, a letter is a unit.
-    fn unit_after_slash(&self) -> bool {
-        self.expecting()
-            && matches!(self.top_op(), Some(Op::Div))
-            && self.last_value().is_some_and(|id| self.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Label(_))))
-    }
-
-    fn word(&mut self, word: &'a str) -> Result<(), Fault> {
-        if !self.expecting()
-            && self.measurable()
-            && let Some((factor, rest)) = magnitude(word)
-        {
-            self.juxtapose()?;
-            self.atom(Node::Num(Q::int(factor)))?;
-            return if rest.is_empty() { Ok(()) } else { self.word(rest) };
-        }
-        let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
-        if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
-            if let Some((unit, power)) = self.area_or_volume(word) {
-                self.juxtapose()?;
-                let base = self.arena.push(Node::Unit(unit))?;
-                let exponent = self.arena.push(Node::Num(Q::int(power)))?;
-                let id = self.arena.push(Node::Pow(base, exponent))?;
-                return self.operand(id, false);
-            }
-            if let Some(unit) = units::find(word) {
-                self.juxtapose()?;
-                return self.atom(Node::Unit(unit));
-            }
-        }
-        if !self.expecting() {
-            // Chemistry and counting: "495 cookies", "18 integers".
-            if let Some(last) = self.last_value()
-                && let Node::Text(index) = self.arena.node(last)
-            {
-                let index = *index as usize;
-                let text = &mut self.arena.texts[index];
-                if text.len() > 4000 {
-                    return Err(Fault::Prose);
-                }
-                text.push(' ');
-                text.push_str(word);
-                return Ok(());
-            }
-            if !self.labels_only_follow() {
-                self.prose = true;
-            }
-            let label = super::super::ast::hash_name(&word.to_lowercase());
-            self.juxtapose()?;
-            return self.atom(Node::Label(label));
-        }
-        if self.in_label_brackets() {
-            let node = match units::find(word) {
-                Some(unit) => Node::Unit(unit),
-                None => Node::Label(super::super::ast::hash_name(&word.to_lowercase())),
-            };
-            return self.atom(node);
-        }
-        let id = self.arena.text(word.to_string())?;
-        self.operand(id, false)
-    }
-
-    /// "9 (apples)": a bracket right behind a number that begins with a word.
-    fn in_label_brackets(&self) -> bool {
-        let frame = self.top();
-        if frame.kind != Kind::Delim(Delim::Paren) || frame.arg.is_some() || self.values.len() > frame.values {
-            return false;
-        }
-        let Some(parent) = self.frames.len().checked_sub(2).map(|i| self.frames[i]) else { return false };
-        frame.values > parent.values
-            && matches!(self.ops.last(), Some(Op::Mul))
-            && self.arena.is_scalar(self.values[frame.values - 1])
-            && !self.arena.any(self.values[frame.values - 1], |n| matches!(n, Node::Sym(_)))
-    }
-
-    /// "square feet", "cubic cm": the unit after this word and its power.
-    fn area_or_volume(&mut self, word: &str) -> Option<(super::super::ast::Unit, i64)> {
-        let power = match word {
-            "square" | "sq" | "平方" => 2,
-            "cubic" | "cu" | "立方" => 3,
-            _ => {
-                let (power, rest) = word
-                    .strip_prefix("平方")
-                    .map(|rest| (2, rest))
-                    .or_else(|| word.strip_prefix("立方").map(|rest| (3, rest)))?;
-                return units::find(rest).map(|unit| (unit, power));
-            }
-        };
-        let Some(Tok::Word(next) | Tok::Run(next)) = self.peek() else { return None };
-        let unit = units::find(next)?;
-        self.at += 1;
-        Some((unit, power))
-    }
-
-    /// From here to the end of the item come only words and punctuation.
-    fn labels_only_follow(&self) -> bool {
-        let mut closed = false;
-        for token in &self.tokens[self.at..] {
-            match &token.tok {
-                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Rel(_) => return true,
-                Tok::Close(_) => closed = true,
-                Tok::Word(_) | Tok::Run(_) | Tok::Div | Tok::Caret | Tok::Percent | Tok::Prime | Tok::Times => {}
-                Tok::Num(lit) if lit.plain && lit.raw.len() == 1 => {}
-                Tok::Open(Delim::Group | Delim::Paren) | Tok::Sym(_) => {}
-                _ => return closed,
-            }
-        }
-        true
-    }
-}
-
-/// Words that multiply the number before them, and what is left of the word: `万元`.
-fn magnitude(word: &str) -> Option<(i64, &str)> {
-    let factor = match word.to_lowercase().as_str() {
-        "hundred" => 100,
-        "k" | "thousand" | "thousands" => 1000,
-        "million" | "millions" => 1_000_000,
-        "billion" | "billions" => 1_000_000_000,
-        "trillion" | "trillions" => 1_000_000_000_000,
-        _ => {
-            let rest = |mark| word.strip_prefix(mark);
-            return rest("万").map(|rest| (10_000, rest)).or_else(|| rest("亿").map(|rest| (100_000_000, rest)));
-        }
-    };
-    Some((factor, ""))
 }
 
 fn inverse(callee: Callee) -> Option<Func> {
@@ -631,11 +471,4 @@ fn inverse(callee: Callee) -> Option<Func> {
         Func::Tanh => Func::Atanh,
         _ => return None,
     })
-}
-
-/// Short runs that are English words rather than products of letters.
-fn is_word(run: &str) -> bool {
-    const WORDS: &str = "yes no Yes No YES NO the The for all any are not DNE dne \
-        Sat Sun Mon Tue Wed Thu Fri Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
-    run.len() > 1 && WORDS.split(' ').any(|word| word == run)
 }

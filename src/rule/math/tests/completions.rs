@@ -133,6 +133,63 @@ fn listing_candidates_earns_nothing() {
 }
 
 #[test]
+fn answers_as_models_end_them() {
+    for (completion, right, wrong) in [
+        (r"Final Answer: The final answer is $\frac{3}{4}$. I hope it is correct.", "0.75", "3"),
+        (r"The final answer is $17$. I hope it is correct.", "17", "1"),
+        (r"Final Answer: The final answer is $x^2 - 1$. I hope it is correct.", "(x-1)(x+1)", "x^2+1"),
+        (r"The final answer is $(-2, 3]$. I hope it is correct.", "-2 < x \\le 3", "(-2, 3)"),
+        (r"The final answer is 12. I hope it is correct.", "12", "2"),
+        (r"Thus the area is $\boxed{42}$ square units.", "42", "24"),
+        (r"\boxed{42} is the answer, since $6 \cdot 7 = 42$ and $7 \cdot 7 = 49$.", "42", "49"),
+        ("So \\boxed{5}.\n\nLet me know if you have questions about 7!", "5", "7"),
+        (r"It follows that \boxed{ 5 }", "5", "6"),
+        (r"$\boxed{\text{(B)}\ 12}$", "B", "A"),
+        (r"$\boxed{\textbf{(B)}\ 12}$", "12", "13"),
+        (r"\boxed{\text{B. }12}", "B", "C"),
+        (r"\boxed{x=2,\ y=3}", "(2, 3)", "(3, 2)"),
+        (r"\[ \boxed{\begin{pmatrix} 1 \\ 2 \end{pmatrix}} \]", "(1,2)", "(2,1)"),
+        (r"\boxed{\{1, 2\}}", "2, 1", "1"),
+        (r"\boxed{\$12.50}", "12.5", "1250"),
+        (r"\begin{align*} 3 + 4 &= 7 \\ &= \boxed{7} \end{align*}", "7", "3"),
+        (r"\boxed{\boxed{\frac{1}{2}}}", "1/2", "2"),
+        (r"$\boxed {9}$", "9", "8"),
+        (r"First \boxed{1}, then in the end $\boxed{4}$", "4", "1"),
+        (r"\(\boxed{3}\) and \(\boxed{-3}\)", "\\pm 3", "3"),
+        ("<answer>42</answer>", "42", "41"),
+        (r"<think>or \boxed{41}</think><answer>\boxed{42}</answer>", "42", "41"),
+        ("The answer is: 42 (forty-two).", "42", "2"),
+        ("The answer is 5, not 6.", "5", "6"),
+        ("My answer is 5. Wait, that is wrong. The answer is 6.", "6", "5"),
+        ("The answer is 3.5.", "3.5", "3"),
+        ("The answer is -3.", "-3", "3"),
+        ("The answer is 1,000,000.", "1000000", "1"),
+        ("Answer: 2:30 PM", "2:30 p.m.", "2:30 a.m."),
+        ("ANSWER: 17", "17", "7"),
+        (r"Answer: \frac{1}{2}", "0.5", "1"),
+        (r"final answer: $\displaystyle \frac{7}{3}$", "7/3", "3/7"),
+        ("The correct answer is (C).", "C", "B"),
+        ("Answer: **(D)**", "D", "A"),
+        ("### Final answer\n\n**x = 8**", "8", "9"),
+        ("So she has $18 left.\n#### 18", "18", "8"),
+        ("#### $1,234.50", "1234.5", "1234"),
+        ("#### 25%", "25\\%", "52\\%"),
+        ("#### -7", "-7", "7"),
+        (r"Therefore, $f(2) = 10$.", "10", "2"),
+        (r"We conclude that $x \in [2, 5)$.", "[2,5)", "(2,5)"),
+        (r"答案是：$\boxed{\frac{1}{2}}$", "0.5", "2"),
+        ("因此，答案为十五。", "15", "5"),
+        ("最终答案：x=３", "3", "2"),
+        ("Die Antwort lautet: 12", "12", "1"),
+        ("La réponse est 12.", "12", "2"),
+        ("The answer is twelve.", "12", "2"),
+    ] {
+        accepts(completion, right);
+        assert_ne!(verdict(completion, wrong).outcome, Outcome::Correct, "{completion:?} for {wrong:?}");
+    }
+}
+
+#[test]
 fn a_missing_gold_is_not_scored() {
     let sample = Sample {
         prompt: "",

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Turns what the queue's scripts wrote into benches/gpu/RESULTS.md. What has no output says that it was not run.
+set -euo pipefail
+cd "$(dirname "$0")"
+last() { grep -h "$1" "$2" 2>/dev/null | tail -n "${3:-1}" || true; }
+or_not_run() { local text; text=$(cat); if [ -n "$text" ]; then echo "$text"; else echo "not run yet"; fi; }
+{
+  echo "# Results on a GPU"
+  echo
+  echo "Written by \`benches/gpu/all.sh\`; the queue is GPU.md. Nothing here is typed in by hand."
+  echo
+  echo "## Device"
+  echo
+  { nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true; } | or_not_run
+  echo
+  echo "## Parity and determinism"
+  echo
+  last '^test result' op_parity.txt | or_not_run
+  echo
+  echo "Values of a row that change with the size of its batch, by shape of the product:"
+  echo
+  last 'values differ between batches' op_parity.txt 100 | sed 's/^/    /' | or_not_run
+  echo
+  echo "## compute-sanitizer"
+  echo
+  last 'ERROR SUMMARY\|RACECHECK SUMMARY' sanitize.txt 2 | or_not_run
+  echo
+  echo "## Speed"
+  echo
+  if [ -s bench.jsonl ]; then
+    python3 - bench.jsonl <<'PY'
+import json, sys
+
+rows = [json.loads(line) for line in open(sys.argv[1]) if line.startswith("{")]
+print("| bench | size | by | tokens/s, best run | all runs | memory used |")
+print("| --- | --- | --- | --- | --- | --- |")
+for row in rows:
+    runs = ", ".join(f"{run:,.0f}" for run in row["runs"])
+    best, memory = f"{row['tokens_per_second']:,.0f}", f"{row['memory_used'] / 2**30:.1f} GiB"
+    print(f"| {row['bench']} | {row['size']} | {row.get('by', 'gristmill')} | {best} | {runs} | {memory} |")
+PY
+  fi | or_not_run
+} >RESULTS.md

@@ -1,0 +1,87 @@
+//! Linear layers by cuBLASLt, their bias by kernels.
+
+use half::bf16;
+
+use super::buffer::{Buffer, Span};
+use super::matmul::{Out, Product};
+use super::ops::{MOST_BLOCKS, Ops, int};
+use crate::error::Result;
+
+/// Rows that a block of a bias's gradient sums (COLUMN_CHUNK in reduce.cu).
+const COLUMN_CHUNK: usize = 64;
+
+/// `y [rows, out] = x [rows, in] wᵀ`, w `[out, in]`.
+pub(super) fn forward(rows: usize, (out, input): (usize, usize), kind: Out) -> Product {
+    Product { m: rows, n: out, k: input, a_transposed: false, b_transposed: true, out: kind, accumulate: false }
+}
+
+/// `dx [rows, in] = dy [rows, out] w`.
+pub(super) fn backward_input(rows: usize, (out, input): (usize, usize), kind: Out, accumulate: bool) -> Product {
+    Product { m: rows, n: input, k: out, a_transposed: false, b_transposed: false, out: kind, accumulate }
+}
+
+/// `dw [out, in] += dyᵀ x`.
+pub(super) fn backward_weight(rows: usize, (out, input): (usize, usize)) -> Product {
+    Product { m: out, n: input, k: rows, a_transposed: true, b_transposed: false, out: Out::F32, accumulate: true }
+}
+
+impl Ops<'_> {
+    /// `y = x wᵀ + b`.
+    pub fn linear(
+        &self,
+        x: &Buffer<bf16>,
+        w: &Buffer<bf16>,
+        shape: (usize, usize),
+        bias: Option<&Buffer<f32>>,
+        rows: usize,
+        y: &mut Buffer<bf16>,
+    ) -> Result<()> {
+        self.multiply(&forward(rows, shape, Out::Bf16), x.part(0), w.part(0), y.part_mut(0))?;
+        let Some(bias) = bias else { return Ok(()) };
+        let width = shape.0;
+        for first in (0..rows).step_by(MOST_BLOCKS) {
+            let rows = MOST_BLOCKS.min(rows - first);
+            let args = [y.part_mut(first * width).write(rows * width), bias.read(width), int(width)];
+            self.launch_grid("add_bias", [width.div_ceil(1024), rows, 1], 128, 0, &args)?;
+        }
+        Ok(())
+    }
+
+    /// `dx = dy w`.
+    pub fn linear_dx(
+        &self,
+        dy: &Buffer<bf16>,
+        w: &Buffer<bf16>,
+        shape: (usize, usize),
+        rows: usize,
+        dx: &mut Buffer<bf16>,
+    ) -> Result<()> {
+        self.multiply(&backward_input(rows, shape, Out::Bf16, false), dy.part(0), w.part(0), dx.part_mut(0))
+    }
+
+    /// `dw += dyᵀ x`, `dbias += Σ dy`.
+    pub fn linear_dw(
+        &mut self,
+        dy: &Buffer<bf16>,
+        x: &Buffer<bf16>,
+        shape: (usize, usize),
+        rows: usize,
+        dw: &mut Buffer<f32>,
+        dbias: Option<&mut Buffer<f32>>,
+    ) -> Result<()> {
+        self.multiply(&backward_weight(rows, shape), dy.part(0), x.part(0), dw.part_mut(0))?;
+        match dbias {
+            Some(dbias) => self.column_sums(dy.part(0), rows, shape.0, dbias),
+            None => Ok(()),
+        }
+    }
+
+    fn column_sums(&mut self, x: Span<bf16>, rows: usize, width: usize, out: &mut Buffer<f32>) -> Result<()> {
+        let chunks = rows.div_ceil(COLUMN_CHUNK);
+        self.begin(&[4 * chunks * width])?;
+        let partial = self.scratch.take::<f32>(chunks * width);
+        let args = [partial.write(chunks * width), x.read(rows * width), int(rows), int(width)];
+        self.launch_grid("column_sum", [width.div_ceil(256), chunks, 1], 32, 0, &args)?;
+        self.add_columns(out.part_mut(0), partial, chunks, width)
+    }
+}

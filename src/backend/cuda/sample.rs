@@ -1,0 +1,38 @@
+//! Drawing tokens.
+
+use super::buffer::Buffer;
+use super::ops::{Ops, int};
+use crate::backend::{Draw, Drawn};
+use crate::error::{Error, Result};
+
+/// Numbers of a draw, as sample.cu reads them.
+const WORDS: usize = 8;
+/// Tokens of the vocabulary that the kernel's fixed-point masses have room for.
+const MOST_TOKENS: usize = 1 << 18;
+
+fn words(draw: &Draw) -> [u32; WORDS] {
+    let [seed, index] = [draw.seed, draw.index].map(|x| [x as u32, (x >> 32) as u32]);
+    let Draw { temperature, top_k, top_p, min_p, .. } = *draw;
+    [temperature.to_bits(), top_k, top_p.to_bits(), min_p.to_bits(), seed[0], seed[1], index[0], index[1]]
+}
+
+impl Ops<'_> {
+    /// Draws one token of each row, and waits for them.
+    pub fn sample(&mut self, logits: &Buffer<f32>, vocab: usize, draws: &[Draw], out: &mut [Drawn]) -> Result<()> {
+        if vocab > MOST_TOKENS {
+            return Err(Error::new(format!("sampling covers vocabularies of up to {MOST_TOKENS} tokens, not {vocab}")));
+        }
+        let rows = draws.len();
+        self.begin(&[4 * WORDS * rows, 4 * 2 * rows])?;
+        let (rules, drawn) = (self.scratch.take::<u32>(WORDS * rows), self.scratch.take::<u32>(2 * rows));
+        let values: Vec<u32> = draws.iter().flat_map(words).collect();
+        self.write(rules, &values)?;
+        let args = [logits.read(rows * vocab), rules.read(WORDS * rows), int(vocab), drawn.write(2 * rows)];
+        self.launch("sample", rows, 256, &args)?;
+        let found = self.read(drawn, 2 * rows)?;
+        for (out, found) in out.iter_mut().zip(found.chunks_exact(2)) {
+            *out = Drawn { token: found[0], logprob: f32::from_bits(found[1]) };
+        }
+        Ok(())
+    }
+}

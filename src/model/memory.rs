@@ -1,0 +1,271 @@
+//! How much memory training takes, before any of it is taken.
+//!
+//! Everything a model allocates has a size that follows from its config and the tokens of a
+//! micro-batch, so the sum is known beforehand: for `--dry-run`, and for an error that names the
+//! micro-batch that would fit instead of one in the middle of the first step.
+
+use std::fmt;
+
+use super::Config;
+use super::parameters::{Layout, ParamKind};
+use crate::backend::{Backend, StepShape};
+use crate::error::{Error, Result};
+
+/// What is to be held at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Packed tokens of a micro-batch.
+    pub rows: usize,
+    /// Activations are made again in the backward pass ([`super::Model::recomputing_workspace`]).
+    pub recompute: bool,
+    /// Gradients and optimizer state; else the model only scores.
+    pub trains: bool,
+    /// Matrices are updated by Muon.
+    pub muon: bool,
+    /// A frozen copy of the model beside it.
+    pub reference: bool,
+    /// The engine's, where it decodes with the same weights.
+    pub decoding: Option<Decoding>,
+}
+
+/// Room for continuous batching, as [`super::Decoder::new`] takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoding {
+    pub slots: usize,
+    pub capacity: usize,
+    pub rows: usize,
+}
+
+/// Bytes by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// f32 masters and what the kernels read, rotary angles, and the same of the reference.
+    pub parameters: u64,
+    pub gradients: u64,
+    /// Both moments.
+    pub optimizer: u64,
+    /// Kept from the forward pass for the backward pass.
+    pub activations: u64,
+    /// Gradients of activations, and what operations use within themselves.
+    pub workspace: u64,
+    /// KV cache and activations of a decoding step.
+    pub decoding: u64,
+}
+
+impl Estimate {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.parameters + self.gradients + self.optimizer + self.activations + self.workspace + self.decoding
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            ("parameters", self.parameters),
+            ("gradients", self.gradients),
+            ("optimizer", self.optimizer),
+            ("activations", self.activations),
+            ("workspace", self.workspace),
+            ("decoding", self.decoding),
+            ("total", self.total()),
+        ];
+        let lines: Vec<String> = parts
+            .iter()
+            .filter(|part| part.1 > 0)
+            .map(|(name, bytes)| format!("{name:12}{:>9}", gib(*bytes)))
+            .collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
+}
+
+/// What a model of this config takes on a backend.
+pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
+    let layout = Layout::new(config);
+    let elements: usize = layout.stored.iter().map(|&(rows, cols, _)| rows * cols).sum();
+    let ready: usize = layout.stored.iter().map(|&(rows, cols, linear)| B::ready_bytes(rows, cols, linear)).sum();
+    let model = 4 * elements + ready + 4 * config.context * config.heads.dim;
+    let trained = if load.trains { 4 * elements } else { 0 };
+    let matrices = layout.infos.iter().filter(|info| info.kind == ParamKind::Matrix);
+    let largest = matrices.map(|info| (info.shape[0], info.shape[1])).max_by_key(|(rows, cols)| rows * cols);
+    let shape = StepShape {
+        rows: load.rows,
+        vocab: config.vocab_size,
+        hidden: config.hidden_size,
+        heads: config.heads,
+        muon: largest.filter(|_| load.muon),
+    };
+    let backward = if load.trains { load.rows * backward_bytes::<B>(config) } else { 0 };
+    Estimate {
+        parameters: (model * if load.reference { 2 } else { 1 }) as u64,
+        gradients: trained as u64,
+        optimizer: 2 * trained as u64,
+        activations: (load.rows * forward_bytes::<B>(config, load.recompute)) as u64,
+        workspace: (backward + B::scratch_bytes(&shape)) as u64,
+        decoding: load.decoding.map_or(0, |decoding| decoding_bytes::<B>(config, &decoding)) as u64,
+    }
+}
+
+/// Of each token, what `Workspace::plan` takes.
+fn forward_bytes<B: Backend>(config: &Config, recompute: bool) -> usize {
+    let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
+    let qk = if config.qk_norm { 1 } else { 0 };
+    let acts = 3 * hidden + (1 + qk) * heads.qkv_width() + heads.out_width() + 3 * ff;
+    let floats = 2 + heads.query + qk * (heads.query + heads.kv);
+    let sets = if recompute { 1 } else { config.layers };
+    let layers = config.layers * hidden * B::ACT_BYTES + sets * (acts * B::ACT_BYTES + 4 * floats);
+    // Tokens, positions, the last norm's rstd, three numbers a scored token; branch, residual, normed, picked.
+    layers + 4 * 6 + 4 * hidden * B::ACT_BYTES
+}
+
+/// Of each token, what the gradients of activations take.
+fn backward_bytes<B: Backend>(config: &Config) -> usize {
+    let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
+    B::ACT_BYTES * (2 * hidden + hidden.max(heads.out_width()) + heads.qkv_width() + 3 * ff)
+}
+
+fn decoding_bytes<B: Backend>(config: &Config, decoding: &Decoding) -> usize {
+    let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
+    let rows = decoding.rows.max(decoding.slots);
+    let qk = if config.qk_norm { 1 } else { 0 };
+    let acts = 4 * hidden + (1 + qk) * heads.qkv_width() + heads.out_width() + 3 * ff;
+    let row = acts * B::ACT_BYTES + 4 * (3 + qk * (heads.query + heads.kv));
+    let token = config.layers * 2 * heads.kv * heads.dim * B::ACT_BYTES;
+    decoding.slots * decoding.capacity * token + rows * row + 4 * decoding.slots * config.vocab_size
+}
+
+/// The estimate, where it fits into `free` bytes.
+///
+/// # Errors
+/// Where it does not, with the micro-batch that would fit.
+pub fn check<B: Backend>(config: &Config, load: &Load, free: u64) -> Result<Estimate> {
+    let whole = estimate::<B>(config, load);
+    if whole.total() <= free {
+        return Ok(whole);
+    }
+    let error = Error::new(format!(
+        "training needs {} with micro-batches of {} tokens; {} are free",
+        gib(whole.total()),
+        load.rows,
+        gib(free)
+    ));
+    let fixed = estimate::<B>(config, &Load { rows: 0, ..*load }).total();
+    Err(match (most_rows::<B>(config, load, free), load.recompute) {
+        (0, false) if most_rows::<B>(config, &Load { recompute: true, ..*load }, free) == 0 => {
+            error.hint(nothing(fixed))
+        }
+        (0, true) => error.hint(nothing(fixed)),
+        (rows, recompute) => {
+            let mut hints = Vec::new();
+            if rows > 0 {
+                hints.push(format!("tokens_per_microbatch = {rows} would fit"));
+            }
+            if !recompute {
+                let rows = most_rows::<B>(config, &Load { recompute: true, ..*load }, free);
+                hints.push(format!("recompute = true would fit up to {rows}"));
+            }
+            error.hint(hints.join("; "))
+        }
+    })
+}
+
+fn nothing(fixed: u64) -> String {
+    format!(
+        "no micro-batch would fit: weights, gradients, optimizer and caches alone are {}; take a smaller model or a smaller KV cache",
+        gib(fixed)
+    )
+}
+
+/// The longest micro-batch up to `load.rows` that fits, in steps of 64 tokens; 0 where not even 64 do.
+fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64) -> usize {
+    let fits = |steps: usize| estimate::<B>(config, &Load { rows: 64 * steps, ..*load }).total() <= free;
+    let (mut low, mut high) = (0, load.rows / 64 + 1);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(middle) { low = middle } else { high = middle }
+    }
+    64 * low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Cpu, Cuda, Heads};
+    use serde_json::json;
+
+    /// Qwen2.5 of a size: hidden, feed-forward, layers, heads, vocabulary, tied.
+    fn qwen(hidden: usize, ff: usize, layers: usize, heads: Heads, vocab: usize, tied: bool) -> Config {
+        let mut raw = Config::fresh(vocab, hidden, ff, layers, heads, 4096, &[1]).unwrap().raw;
+        raw.insert("architectures".into(), json!(["Qwen2ForCausalLM"]));
+        raw.insert("tie_word_embeddings".into(), json!(tied));
+        Config::from_json(raw).unwrap()
+    }
+
+    fn small() -> Config {
+        qwen(896, 4864, 24, Heads { query: 14, kv: 2, dim: 64 }, 151_936, true)
+    }
+
+    fn large() -> Config {
+        qwen(3584, 18_944, 28, Heads { query: 28, kv: 4, dim: 128 }, 152_064, false)
+    }
+
+    const TRAINING: Load =
+        Load { rows: 16_384, recompute: false, trains: true, muon: false, reference: false, decoding: None };
+
+    #[test]
+    fn published_sizes_of_models_are_counted() {
+        let medium = qwen(1536, 8960, 28, Heads { query: 12, kv: 2, dim: 128 }, 151_936, true);
+        for (config, published) in [(small(), 494_032_768), (medium, 1_543_714_304), (large(), 7_615_616_512)] {
+            let found = estimate::<Cuda>(&config, &TRAINING);
+            assert_eq!(found.gradients, 4 * published);
+            assert_eq!(found.optimizer, 8 * published);
+            // Masters, and bf16 of all but norms and biases; then the rotary angles.
+            let angles = 4 * (config.context * config.heads.dim) as u64;
+            let rounded = (found.parameters - angles - 4 * published) as f64 / (2 * published) as f64;
+            assert!((0.9995..=1.0).contains(&rounded), "{rounded}");
+        }
+    }
+
+    #[test]
+    fn activations_are_linear_in_the_tokens_and_recomputing_keeps_a_layers_input_only() {
+        let of = |rows, recompute| estimate::<Cuda>(&small(), &Load { rows, recompute, ..TRAINING });
+        assert_eq!(of(2048, false).activations, 2 * of(1024, false).activations);
+        // Per token and layer: input, three norms' rows, qkv, attention's output, gate, up and their product.
+        let layer = 2 * (4 * 896 + 1152 + 896 + 3 * 4864) + 4 * (2 + 14);
+        assert_eq!(of(1, false).activations, 24 * layer + 24 + 8 * 896);
+        assert_eq!(of(1, true).activations, layer + 23 * 2 * 896 + 24 + 8 * 896);
+        assert!(of(16_384, true).workspace < 2 << 30);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_what_would() {
+        let of = |config: &Config, load: &Load, gib: u64| check::<Cuda>(config, load, gib << 30);
+        assert!(of(&small(), &TRAINING, 40).is_ok());
+        let said = format!("{:?}", of(&small(), &TRAINING, 16).unwrap_err());
+        let rows: usize =
+            said.split("tokens_per_microbatch = ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!(of(&small(), &Load { rows, ..TRAINING }, 16).is_ok());
+        assert!(of(&small(), &Load { rows: rows + 64, ..TRAINING }, 16).is_err());
+        assert!(said.contains("recompute = true would fit up to"), "{said}");
+        // 16 bytes a parameter and 2 more are beyond 80 GB, whatever the batch.
+        let said = format!("{:?}", of(&large(), &TRAINING, 80).unwrap_err());
+        assert!(said.contains("no micro-batch would fit"), "{said}");
+        assert!(of(&large(), &Load { recompute: true, ..TRAINING }, 141).is_ok());
+    }
+
+    #[test]
+    fn the_cpu_has_wider_activations_and_the_same_masters() {
+        let (cpu, cuda) = (estimate::<Cpu>(&small(), &TRAINING), estimate::<Cuda>(&small(), &TRAINING));
+        assert_eq!((cpu.gradients, cpu.optimizer), (cuda.gradients, cuda.optimizer));
+        assert!(cpu.activations > cuda.activations * 19 / 10 && cpu.activations < cuda.activations * 2);
+        let decoding = Some(Decoding { slots: 256, capacity: 1024, rows: 512 });
+        let with = estimate::<Cuda>(&small(), &Load { decoding, ..TRAINING });
+        // 256 · 1024 tokens of 24 layers, 2 · 2 heads of 64, 2 bytes; and the logits of 256 rows.
+        assert!(with.decoding > (256 * 1024 * 24 * 256 * 2) + 256 * 151_936 * 4);
+        assert!(with.to_string().lines().last().unwrap().starts_with("total"));
+    }
+}

@@ -1,0 +1,201 @@
+//! Which datasets a run holds, told by their columns, and how polars reads them.
+
+use std::path::{Path, PathBuf};
+
+use polars::prelude::{
+    AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet,
+};
+
+use super::run::Run;
+use crate::error::{Error, Result};
+use crate::store::Location;
+
+/// What the rows of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Claims,
+    Evaluations,
+    Metrics,
+    Groups,
+    Verdicts,
+    Completions,
+    Corpus,
+    Prompts,
+}
+
+/// Parquet files of one folder that hold the same thing.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The stage's name; empty for files beside the stage folders.
+    pub stage: String,
+    /// The stage's kind.
+    pub kind: String,
+    pub class: Class,
+    files: Vec<PathBuf>,
+    columns: Vec<(String, DataType)>,
+}
+
+/// The tables of a run, in the order of its stages.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    pub tables: Vec<Table>,
+}
+
+impl Catalog {
+    /// Looks at every Parquet file of the run's folder, its stage folders and their folders. Only
+    /// footers are read. A file that has none is a note.
+    ///
+    /// # Errors
+    /// A folder cannot be listed.
+    pub fn of(run: &Run, notes: &mut Vec<String>) -> Result<Catalog> {
+        let mut catalog = Catalog::default();
+        catalog.add(&run.folder, "", "", notes)?;
+        for stage in &run.stages {
+            catalog.add(&stage.path, &stage.name, stage.kind(), notes)?;
+            let entries = Location::from(stage.path.as_path()).list()?;
+            for entry in entries.into_iter().filter(|entry| entry.is_folder && !entry.name.starts_with('_')) {
+                catalog.add(&stage.path.join(entry.name), &stage.name, stage.kind(), notes)?;
+            }
+        }
+        Ok(catalog)
+    }
+
+    fn add(&mut self, folder: &Path, stage: &str, kind: &str, notes: &mut Vec<String>) -> Result<()> {
+        let first = self.tables.len();
+        let entries = Location::from(folder).list()?;
+        for entry in entries.into_iter().filter(|entry| !entry.is_folder && entry.name.ends_with(".parquet")) {
+            let file = folder.join(entry.name);
+            let Some(columns) = super::noted(columns_of(&file), notes) else { continue };
+            let Some(class) = class_of(&columns) else { continue };
+            match self.tables[first..].iter_mut().find(|table| table.class == class && table.columns == columns) {
+                Some(table) => table.files.push(file),
+                None => self.tables.push(Table {
+                    stage: stage.to_owned(),
+                    kind: kind.to_owned(),
+                    class,
+                    files: vec![file],
+                    columns,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables of a class.
+    pub fn of_class(&self, class: Class) -> impl Iterator<Item = &Table> {
+        self.tables.iter().filter(move |table| table.class == class)
+    }
+
+    /// The rollouts that a training stage scored itself.
+    pub fn rollouts(&self) -> impl Iterator<Item = &Table> {
+        self.of_class(Class::Groups).filter(|table| !["group", "select"].contains(&table.kind.as_str()))
+    }
+}
+
+/// The class that the columns tell, whoever wrote them.
+fn class_of(columns: &[(String, DataType)]) -> Option<Class> {
+    let has = |wanted: &[&str]| wanted.iter().all(|name| columns.iter().any(|(column, _)| column == name));
+    let by_columns: [(Class, &[&str]); 8] = [
+        (Class::Claims, &["claim", "holds"]),
+        (Class::Evaluations, &["model", "slice", "pass_at_1"]),
+        (Class::Groups, &["prompt_id", "reward", "advantage"]),
+        (Class::Verdicts, &["prompt_id", "scores", "reward"]),
+        (Class::Completions, &["prompt_id", "text", "finish_reason"]),
+        (Class::Corpus, &["messages", "answer", "track"]),
+        (Class::Prompts, &["prompt_id", "messages", "gold"]),
+        (Class::Metrics, &["step"]),
+    ];
+    by_columns.into_iter().find(|(_, columns)| has(columns)).map(|(class, _)| class)
+}
+
+fn columns_of(file: &Path) -> Result<Vec<(String, DataType)>> {
+    let schema = scan(std::slice::from_ref(&file.to_owned()))
+        .and_then(|mut frame| frame.collect_schema())
+        .map_err(|e| failed(file, e))?;
+    Ok(schema.iter().map(|(name, dtype)| (name.to_string(), dtype.clone())).collect())
+}
+
+fn scan(files: &[PathBuf]) -> PolarsResult<LazyFrame> {
+    let paths: PolarsResult<Vec<PlRefPath>> = files.iter().map(|file| PlRefPath::try_from_path(file)).collect();
+    // Paths are names, not patterns.
+    let args = ScanArgsParquet { glob: false, ..ScanArgsParquet::default() };
+    LazyFrame::scan_parquet_files(paths?.into(), args)
+}
+
+fn failed(file: &Path, error: PolarsError) -> Error {
+    let reason = error.to_string();
+    let reason = reason.lines().next().unwrap_or("unknown");
+    Error::new(format!("the dataset cannot be read: {reason}")).in_file(file.display())
+}
+
+impl Table {
+    /// Whether it has the column.
+    pub fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|(name, _)| name == column)
+    }
+
+    /// Columns of numbers, in their order.
+    pub fn numbers(&self) -> impl Iterator<Item = &str> {
+        let numeric = |dtype: &DataType| dtype.is_primitive_numeric() || *dtype == DataType::Boolean;
+        self.columns.iter().filter(move |(_, dtype)| numeric(dtype)).map(|(name, _)| name.as_str())
+    }
+
+    /// Runs a query over the table.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a column has a type the query cannot work with.
+    pub fn query(&self, query: impl FnOnce(LazyFrame) -> LazyFrame) -> Result<DataFrame> {
+        scan(&self.files).and_then(|frame| query(frame).collect()).map_err(|e| failed(&self.files[0], e))
+    }
+
+    /// The table, for a query over several; see [`run_query`].
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn scan(&self) -> Result<LazyFrame> {
+        scan(&self.files).map_err(|e| failed(&self.files[0], e))
+    }
+
+    /// Runs a query that began with [`Table::scan`].
+    ///
+    /// # Errors
+    /// As [`Table::query`].
+    pub fn collect(&self, query: LazyFrame) -> Result<DataFrame> {
+        query.collect().map_err(|e| failed(&self.files[0], e))
+    }
+}
+
+/// Typed looks at a query's result; a column that is not there, or of another type, is all null.
+pub trait FrameExt {
+    fn texts(&self, column: &str) -> Vec<Option<String>>;
+    fn floats(&self, column: &str) -> Vec<Option<f64>>;
+    fn counts(&self, column: &str) -> Vec<Option<u64>>;
+    fn flags(&self, column: &str) -> Vec<Option<bool>>;
+}
+
+fn values<T>(frame: &DataFrame, column: &str, get: impl Fn(AnyValue) -> Option<T>) -> Vec<Option<T>> {
+    let found = frame.column(column).ok();
+    (0..frame.height()).map(|row| get(found?.get(row).ok()?)).collect()
+}
+
+impl FrameExt for DataFrame {
+    fn texts(&self, column: &str) -> Vec<Option<String>> {
+        values(self, column, |value| value.get_str().map(str::to_owned))
+    }
+
+    /// What is not finite is null.
+    fn floats(&self, column: &str) -> Vec<Option<f64>> {
+        values(self, column, |value| value.extract::<f64>().filter(|x| x.is_finite()))
+    }
+
+    fn counts(&self, column: &str) -> Vec<Option<u64>> {
+        values(self, column, |value| value.extract::<u64>())
+    }
+
+    fn flags(&self, column: &str) -> Vec<Option<bool>> {
+        values(self, column, |value| match value {
+            AnyValue::Boolean(flag) => Some(flag),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! One whole group side by side: what the policy wrote to one prompt, and what each completion earned.
+
+use polars::prelude::{DataType, ExplodeOptions};
+use polars::prelude::{Expr, SortMultipleOptions, col, cols, len, lit};
+use serde::Serialize;
+
+use super::catalog::{Catalog, Class, FrameExt, Table};
+use super::verdicts::exploded;
+use crate::error::Result;
+use crate::rule::think;
+
+/// A group with its prompt.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    stage: String,
+    prompt_id: String,
+    policy_step: u64,
+    /// (role, content) of each turn; empty if the run holds no such prompt.
+    turns: Vec<(String, String)>,
+    gold: Option<String>,
+    completions: Vec<Member>,
+}
+
+/// One completion of the group.
+#[derive(Debug, Serialize)]
+struct Member {
+    sample_index: u64,
+    reward: Option<f64>,
+    advantage: Option<f64>,
+    outcome: Option<String>,
+    reason: Option<String>,
+    finish_reason: Option<String>,
+    tokens: Option<u64>,
+    scores: Vec<Verdict>,
+    reasoning: Option<String>,
+    answer: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    rule: String,
+    score: Option<f64>,
+    outcome: Option<String>,
+    reason: Option<String>,
+    evidence: Option<String>,
+}
+
+/// Characters shown of one text; of longer ones the middle is left out.
+const SHOWN: usize = 12_000;
+
+/// One group of the `group` stage and one of each training stage's rollouts.
+pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let grouped = catalog.of_class(Class::Groups).filter(|table| table.kind == "group");
+    for table in grouped.chain(catalog.rollouts()).filter(|table| table.has("text") && table.has("sample_index")) {
+        if let Some(Some(group)) = super::noted(read(table, catalog), notes) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// The group that tells most: of the latest policy, with rewards that differ, as many right as
+/// wrong; among equals the one whose prompt has the smallest id.
+fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
+    let step = match table.has("policy_step") {
+        true => col("policy_step").cast(DataType::UInt64),
+        false => lit(0u64),
+    };
+    let right = match table.has("outcome") {
+        true => col("outcome").eq(lit("correct")),
+        false => col("reward").gt(lit(0.0)),
+    };
+    let from_half = right.cast(DataType::Float64).mean() - lit(0.5);
+    let best = table.query(|frame| {
+        frame
+            .filter(col("text").is_not_null())
+            .group_by([col("prompt_id"), step.clone().alias("step")])
+            .agg([
+                col("reward").std(0).alias("std"),
+                (from_half.clone() * from_half).alias("distance"),
+                len().alias("n"),
+            ])
+            .filter(col("std").gt(lit(1e-9)))
+            .sort(
+                ["step", "distance", "prompt_id"],
+                SortMultipleOptions::default().with_order_descending_multi([true, false, false]),
+            )
+            .limit(1)
+    })?;
+    let (Some(Some(prompt_id)), Some(Some(policy_step))) = (best.texts("prompt_id").pop(), best.counts("step").pop())
+    else {
+        return Ok(None);
+    };
+    let is_member = col("prompt_id").eq(lit(prompt_id.as_str())).and(step.eq(lit(policy_step)));
+    let completions = members(table, is_member)?;
+    let (turns, gold) = prompt(catalog, &prompt_id)?;
+    Ok(Some(Group { stage: table.stage.clone(), prompt_id, policy_step, turns, gold, completions }))
+}
+
+fn members(table: &Table, is_member: Expr) -> Result<Vec<Member>> {
+    let in_order = || SortMultipleOptions::default().with_maintain_order(true);
+    let known =
+        ["sample_index", "reward", "advantage", "outcome", "reason", "finish_reason", "completion_tokens", "text"];
+    let wanted: Vec<Expr> = known.into_iter().filter(|name| table.has(name)).map(col).collect();
+    let rows =
+        table.query(|frame| frame.filter(is_member.clone()).select(wanted).sort(["sample_index"], in_order()))?;
+    let scores = match table.has("scores") {
+        true => {
+            // The deciding rule's outcome and reason would meet those of each rule.
+            let query = |frame: polars::prelude::LazyFrame| exploded(frame.filter(is_member), &["sample_index"]);
+            table.query(|frame| query(frame).sort(["sample_index"], in_order()))?
+        }
+        false => polars::prelude::DataFrame::empty(),
+    };
+    let of_sample = scores.counts("sample_index");
+    let (rules, points) = (scores.texts("rule"), scores.floats("score"));
+    let [outcomes, reasons, evidence] = ["outcome", "reason", "evidence"].map(|name| scores.texts(name));
+    let verdicts = |sample: Option<u64>| {
+        let of_it = of_sample.iter().enumerate().filter(move |(_, of)| **of == sample);
+        of_it.map(|(i, _)| Verdict {
+            rule: rules[i].clone().unwrap_or_default(),
+            score: points[i],
+            outcome: outcomes[i].clone(),
+            reason: reasons[i].clone(),
+            evidence: evidence[i].as_deref().map(shown),
+        })
+    };
+    let samples = rows.counts("sample_index");
+    let [reward, advantage] = ["reward", "advantage"].map(|name| rows.floats(name));
+    let tokens = rows.counts("completion_tokens");
+    let [outcome, reason, finish_reason, text] =
+        ["outcome", "reason", "finish_reason", "text"].map(|name| rows.texts(name));
+    let member = |i: usize| {
+        let parts = text[i].as_deref().map(think::split);
+        Member {
+            sample_index: samples[i].unwrap_or(0),
+            reward: reward[i],
+            advantage: advantage[i],
+            outcome: outcome[i].clone(),
+            reason: reason[i].clone(),
+            finish_reason: finish_reason[i].clone(),
+            tokens: tokens[i],
+            scores: verdicts(samples[i]).collect(),
+            reasoning: parts.and_then(|parts| parts.reasoning).map(shown),
+            answer: parts.map(|parts| shown(parts.answer)),
+        }
+    };
+    Ok((0..rows.height()).map(member).collect())
+}
+
+/// Turns and gold answer of a prompt of the run.
+fn prompt(catalog: &Catalog, id: &str) -> Result<(Vec<(String, String)>, Option<String>)> {
+    for table in catalog.of_class(Class::Prompts) {
+        let is_it = || col("prompt_id").eq(lit(id));
+        let gold = table.query(|frame| frame.filter(is_it()).select([col("gold")]).limit(1))?;
+        if gold.height() == 0 {
+            continue;
+        }
+        let messages = || cols(["messages"]);
+        let options = ExplodeOptions { empty_as_null: true, keep_nulls: true };
+        let turns = table.query(|frame| {
+            let one = frame.filter(is_it()).select([col("messages")]).limit(1);
+            one.explode(messages(), options).unnest(messages(), None)
+        })?;
+        let turns = turns.texts("role").into_iter().zip(turns.texts("content"));
+        let turns = turns.filter_map(|(role, content)| Some((role?, shown(&content?)))).collect();
+        return Ok((turns, gold.texts("gold").pop().flatten().as_deref().map(shown)));
+    }
+    Ok((Vec::new(), None))
+}
+
+/// A model's text for people: its middle left out if it is very long, and what would not be seen
+/// (control characters, marks that turn the direction of the text) made visible.
+fn shown(text: &str) -> String {
+    let visible = |c: char| match c {
+        '\n' | '\t' => c,
+        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+        '\u{7f}' => '\u{2421}',
+        '\u{80}'..='\u{9f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c => c,
+    };
+    let length = text.chars().count();
+    if length <= SHOWN {
+        return text.chars().map(visible).collect();
+    }
+    let half = SHOWN / 2;
+    let head: String = text.chars().take(half).map(visible).collect();
+    let tail: String = text.chars().skip(length - half).map(visible).collect();
+    format!("{head}\n\n[… {} characters left out …]\n\n{tail}", length - 2 * half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_made_visible_and_long_texts_lose_their_middle() {
+        assert_eq!(shown("a\u{1b}[1mb\u{0}\nc\u{202e}d"), "a\u{241b}[1mb\u{2400}\nc\u{fffd}d");
+        let long = format!("start{}end", "é".repeat(SHOWN));
+        let cut = shown(&long);
+        assert!(cut.starts_with("start") && cut.ends_with("end"), "{cut}");
+        assert!(cut.contains("[… 8 characters left out …]"));
+    }
+}

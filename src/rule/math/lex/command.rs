@@ -1,0 +1,193 @@
+//! LaTeX commands and environments.
+
+use super::super::ast::{Node, Numbers, Rel};
+use super::words::{Command, command_token, is_text_command};
+use super::{Delim, Env, Lexer, Tok};
+
+impl<'a> Lexer<'a, '_> {
+    pub(super) fn command(&mut self) {
+        self.at += 1;
+        let rest = self.rest();
+        let len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        if len == 0 {
+            let c = rest.chars().next().unwrap_or(' ');
+            self.at += c.len_utf8();
+            match c {
+                '{' => {
+                    self.nesting += 1;
+                    self.push(Tok::Open(Delim::Set));
+                }
+                '}' => {
+                    self.nesting = self.nesting.saturating_sub(1);
+                    self.push(Tok::Close(Delim::Set));
+                }
+                '%' => self.push(Tok::Percent),
+                '$' => self.unit("$"),
+                '\\' => {
+                    // An optional `[2pt]` belongs to the line break.
+                    if self.peek() == b'['
+                        && let Some(end) = self.rest().find(']')
+                        && self.rest()[1..end].ends_with("pt")
+                    {
+                        self.at += end + 1;
+                    }
+                    self.push(Tok::Row);
+                }
+                '|' => self.push(Tok::Bar),
+                _ => self.space = true,
+            }
+            return;
+        }
+        let name = &rest[..len];
+        self.at += len;
+        // Upright constants: `\mathrm{e}`, `\mathrm{i}`.
+        if name == "mathrm" {
+            for (mark, node) in [("{e}", Node::Euler), ("{i}", Node::Imaginary)] {
+                if self.rest().starts_with(mark) && self.text_depth.is_empty() {
+                    self.at += mark.len();
+                    return self.push(Tok::Atom(node));
+                }
+            }
+        }
+        if is_text_command(name) {
+            while self.peek() == b' ' {
+                self.at += 1;
+            }
+            if self.peek() == b'{' {
+                self.at += 1;
+                self.text_depth.push(0);
+                self.space = true;
+            }
+            return;
+        }
+        match name {
+            "left" | "right" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "middle"
+            | "biggl" | "biggr" | "Biggl" | "Biggr" => self.sized(name),
+            "begin" | "end" => self.environment(name),
+            "mathbb" => {
+                let (inner, taken) = argument(self.rest());
+                self.at += taken;
+                let set = match inner.trim() {
+                    "R" => Some(Numbers::Reals),
+                    "Z" => Some(Numbers::Integers),
+                    "N" => Some(Numbers::Naturals),
+                    "Q" => Some(Numbers::Rationals),
+                    "C" => Some(Numbers::Complex),
+                    _ => None,
+                };
+                match set {
+                    Some(set) => self.push(Tok::Atom(Node::Numbers(set))),
+                    None => {
+                        let sym = self.arena.symbol(inner.trim());
+                        self.push(Tok::Sym(sym));
+                    }
+                }
+            }
+            "not" => {
+                let next = self.rest().trim_start();
+                let skip = self.rest().len() - next.len();
+                for (mark, rel) in [("=", Rel::Ne), (r"\in", Rel::NotIn)] {
+                    if next.starts_with(mark) {
+                        self.at += skip + mark.len();
+                        return self.push(Tok::Rel(rel));
+                    }
+                }
+            }
+            "pounds" => self.unit("£"),
+            "pmod" | "bmod" | "mod" => {
+                self.push(Tok::Mod);
+            }
+            "hspace" | "vspace" | "phantom" | "label" | "tag" | "color" | "textcolor" => {
+                let (_, taken) = argument(self.rest());
+                self.at += taken;
+                self.space = true;
+            }
+            _ => match command_token(name) {
+                Command::Token(tok) => {
+                    match tok {
+                        Tok::Open(_) => self.nesting += 1,
+                        Tok::Close(_) => self.nesting = self.nesting.saturating_sub(1),
+                        _ => {}
+                    }
+                    self.push(tok);
+                }
+                Command::Space => self.space = true,
+                Command::Name => self.named(name),
+            },
+        }
+    }
+
+    fn sized(&mut self, name: &str) {
+        while self.peek() == b' ' {
+            self.at += 1;
+        }
+        let opens = !(name == "right" || name.ends_with('r'));
+        if self.peek() == b'.' {
+            self.at += 1;
+        } else if self.peek() == b'|' || self.rest().starts_with(r"\|") {
+            self.at += if self.peek() == b'|' { 1 } else { 2 };
+            self.push(match name {
+                "middle" => Tok::SuchThat,
+                "left" => Tok::Open(Delim::Bar),
+                "right" => Tok::Close(Delim::Bar),
+                _ if opens => Tok::Bar,
+                _ => Tok::Bar,
+            });
+        }
+    }
+
+    fn environment(&mut self, which: &str) {
+        let (name, taken) = argument(self.rest());
+        self.at += taken;
+        let env = match name.trim_end_matches('*') {
+            "pmatrix" | "bmatrix" | "Bmatrix" | "matrix" | "smallmatrix" | "array" => Env::Matrix,
+            "vmatrix" | "Vmatrix" => Env::Determinant,
+            _ => Env::Rows,
+        };
+        if which == "end" {
+            self.nesting = self.nesting.saturating_sub(1);
+            return self.push(Tok::End);
+        }
+        self.nesting += 1;
+        if name == "array" && self.rest().trim_start().starts_with('{') {
+            let (_, taken) = argument(self.rest());
+            self.at += taken;
+        }
+        self.push(Tok::Begin(env));
+    }
+}
+
+/// Length of the balanced braces that `text` starts with.
+pub fn balanced(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut depth = 0usize;
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' => i += 1,
+            b'{' => depth += 1,
+            b'}' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(i + 1);
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// The braced argument at the start of `text`, and how many bytes it takes.
+fn argument(text: &str) -> (&str, usize) {
+    let trimmed = text.trim_start();
+    let skipped = text.len() - trimmed.len();
+    if trimmed.starts_with('{')
+        && let Some(end) = balanced(trimmed)
+    {
+        return (&trimmed[1..end - 1], skipped + end);
+    }
+    let len = trimmed.chars().next().map_or(0, char::len_utf8);
+    (&trimmed[..len], skipped + len)
+}

@@ -1,0 +1,131 @@
+//! `gristmill chat`: reasoning and answer of a model, apart.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use gristmill::backend::Heads;
+use gristmill::model::{Config, Dtype, Model, Tokenizer};
+
+use crate::support::{Finished, command, gristmill};
+
+/// The template opens the reasoning, as that of the distilled R1 models does.
+const TEMPLATE: &str = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}<think>";
+
+/// Saves a small random model whose words come about equally often, `</think>` among them.
+fn save_model(folder: &Path) {
+    let words = ["<unk>", "<end>", "<think>", "</think>", "user", "assistant", "system", "one", "two", "three"];
+    let tokenizer = Tokenizer::words(&words.map(String::from), "<unk>", "<end>", TEMPLATE).unwrap();
+    let heads = Heads { query: 2, kv: 1, dim: 8 };
+    // No word ends a turn, so that an answer is as long as is asked for.
+    let config = Config::fresh(words.len(), 16, 24, 1, heads, 96, &[]).unwrap();
+    Model::init(config, 5).save(folder, Dtype::F32).unwrap();
+    tokenizer.save(folder).unwrap();
+}
+
+/// Runs the command with lines on stdin.
+fn converse(folder: &Path, args: &[&str], lines: &str) -> Finished {
+    let mut child = command(folder)
+        .args([&["chat", "model"], args].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
+}
+
+/// Sampling that lets every word come.
+const WIDE: [&str; 8] = ["--temperature", "1", "--top-p", "1", "--max-tokens", "60", "--seed", "3"];
+
+#[test]
+fn reasoning_and_answer_come_in_two_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(&folder.path().join("model"));
+    let ask = |more: &[&str]| {
+        let args = [&["chat", "model", "--prompt", "one two"], &WIDE[..], more].concat();
+        gristmill(folder.path(), args).succeeded()
+    };
+    let told = ask(&["--json"]);
+    assert_eq!(told.stdout.lines().count(), 1);
+    let parts = json(&told.stdout);
+    let keys: Vec<&String> = parts.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["reasoning", "answer"]);
+    let (reasoning, answer) = (parts["reasoning"].as_str().unwrap(), parts["answer"].as_str().unwrap());
+    assert!(!reasoning.is_empty() && !answer.is_empty(), "{parts}");
+    // The same words as text, without styles where nobody looks.
+    let text = ask(&[]).stdout;
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    assert!(
+        text.starts_with("[reasoning]\n") && text.contains("\n\n[answer]\n") && !text.contains("</think>"),
+        "{text}"
+    );
+    assert_eq!(ask(&[]).stdout, text, "the same seed gives the same answer");
+    assert!(ask(&[]).stderr.contains("cut after 60 tokens"));
+}
+
+#[test]
+fn every_line_is_a_turn_until_the_conversation_is_reset() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(&folder.path().join("model"));
+    let args = ["--temperature", "1", "--top-p", "1", "--max-tokens", "12", "--json"];
+    let told = converse(folder.path(), &args, "one\n\n/what\n/reset\ntwo three\n/exit\nnever asked\n").succeeded();
+    assert_eq!(told.stdout.lines().count(), 2, "{}", told.story());
+    told.stdout.lines().for_each(|line| drop(json(line)));
+    assert!(told.stderr.contains("there is no command `/what`"), "{}", told.story());
+    let silent = converse(folder.path(), &args, "").succeeded();
+    assert_eq!(silent.stdout, "");
+}
+
+#[test]
+fn a_turn_that_does_not_fit_costs_itself_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(&folder.path().join("model"));
+    let long = "one ".repeat(200);
+    let told = converse(folder.path(), &["--json", "--max-tokens", "4"], &format!("{long}\ntwo\n")).succeeded();
+    assert_eq!(told.stdout.lines().count(), 1, "{}", told.story());
+    assert!(told.stderr.contains("the model's context of 96 leaves no room"), "{}", told.story());
+    // Asked alone, it is the command that fails.
+    let refused = gristmill(folder.path(), ["chat", "model", "--prompt", &long]);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+}
+
+#[test]
+fn a_model_without_a_chat_template_continues_plain_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    save_model(&model);
+    std::fs::write(model.join("tokenizer_config.json"), r#"{ "bos_token": "<end>" }"#).unwrap();
+    let args = ["chat", "model", "--prompt", "one two", "--max-tokens", "5", "--temperature", "0", "--json"];
+    let told = gristmill(folder.path(), args).succeeded();
+    assert!(told.stderr.contains("no chat template"), "{}", told.story());
+    assert!(json(&told.stdout)["answer"].is_string());
+    // A model that has one may be asked so too.
+    save_model(&model);
+    let raw = gristmill(folder.path(), [&args[..], &["--raw"]].concat()).succeeded();
+    assert!(!raw.stderr.contains("no chat template"), "{}", raw.story());
+}
+
+#[test]
+fn wrong_options_and_a_folder_without_a_model_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    save_model(&model);
+    for wrong in [["--temperature", "-1"], ["--top-p", "0"], ["--min-p", "2"], ["--max-tokens", "0"]] {
+        let refused = gristmill(folder.path(), [&["chat", "model", "--prompt", "one"], &wrong[..]].concat());
+        assert_eq!(refused.code, Some(2), "{wrong:?}: {}", refused.story());
+    }
+    let refused = gristmill(folder.path(), ["chat", "nowhere", "--prompt", "one"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("config.json"), "{}", refused.story());
+    // What the model itself recommends is checked too, and can be overridden.
+    std::fs::write(model.join("generation_config.json"), r#"{ "top_p": 7.5 }"#).unwrap();
+    let refused = gristmill(folder.path(), ["chat", "model", "--prompt", "one"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("top_p 7.5"), "{}", refused.story());
+    gristmill(folder.path(), ["chat", "model", "--prompt", "one", "--top-p", "1", "--max-tokens", "3"]).succeeded();
+}

@@ -1,0 +1,25 @@
+//! The words of the contract that rules use, from the contract's own files, without their Arrow columns.
+
+mod row {
+    /// The row struct alone.
+    macro_rules! dataset {
+        (
+            $kind:ident;
+            $(#[doc = $struct_doc:literal])*
+            pub struct $name:ident { $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+ }
+        ) => {
+            $(#[doc = $struct_doc])*
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $name { $( $(#[doc = $doc])+ pub $field: $type, )+ }
+        };
+    }
+    pub(crate) use dataset;
+}
+
+#[path = "../../../../src/schema/completion.rs"]
+mod completion;
+#[path = "../../../../src/schema/verdict.rs"]
+mod verdict;
+
+pub use completion::{Completion, FinishReason};
+pub use verdict::{Outcome, Score, VerdictRow};

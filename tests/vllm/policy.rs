@@ -1,0 +1,161 @@
+//! On-policy training with rollouts by vLLM: the servers load each step's weights.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Instant;
+
+use gristmill::engine::vllm::{PolicyServers, PolicyWeights, Template};
+use gristmill::engine::{Request, Sampling};
+use gristmill::error::Result;
+use gristmill::model::{Dtype, Model, Tokenizer};
+use gristmill::schema::{FinishReason, Message, Role};
+use gristmill::seed::sample_seed;
+use gristmill::train::objective::{Correction, GrpoConfig};
+use gristmill::train::{
+    GrpoTrainer, GrpoTrainerConfig, Rollout, Schedule, ScoredCompletion, ScoredGroup, SharedModel, Trainer,
+};
+
+use super::{Models, config, distance, our_logprobs, question};
+use crate::support::{gristmill, manifest};
+
+const STEPS: u64 = 24;
+const GROUP: u32 = 8;
+const TOKENS: u32 = 8;
+
+/// Rollouts by the servers. A completion's reward is its share of lower-case letters.
+struct Served {
+    servers: PolicyServers,
+    model: SharedModel,
+    tokenizer: Arc<Tokenizer>,
+    folder: PathBuf,
+}
+
+impl Rollout for Served {
+    fn prompts(&self) -> usize {
+        16
+    }
+
+    fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+        let dir = self.folder.join(format!("policy-{step}"));
+        let since = Instant::now();
+        let model = self.model.read().unwrap();
+        model.save(&dir, Dtype::F32)?;
+        self.servers.load(step, &PolicyWeights::Checkpoint(dir))?;
+        let loaded = since.elapsed();
+        let sampling = Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: TOKENS, ..Sampling::default() });
+        let ask = |&i: &usize| Request {
+            prompt_id: format!("p{i}").into(),
+            messages: [Message { role: Role::User, content: question(i) }].into(),
+            samples: (0..GROUP).map(|k| (k, sample_seed(3, &format!("p{i}"), k, step))).collect(),
+            sampling: sampling.clone(),
+            policy_step: step,
+        };
+        let rollouts = self.servers.rollout(prompts.iter().map(ask).collect())?;
+        let mut gap = 0f32;
+        let mut groups = Vec::new();
+        for rollout in rollouts {
+            assert_eq!((rollout.policy_step, rollout.samples.len()), (step, GROUP as usize));
+            let mut completions = Vec::new();
+            for sample in rollout.samples {
+                let tokens = sample.token_ids.unwrap_or_else(|| panic!("{:?}", sample.error));
+                let logprobs = sample.logprobs.unwrap();
+                gap = gap.max(distance(&logprobs, &our_logprobs(&model, &rollout.prompt, &tokens)));
+                let lower = |id: &&u32| {
+                    self.tokenizer
+                        .decode(&[**id])
+                        .is_ok_and(|t| t.chars().all(|c| c.is_ascii_lowercase()) && !t.is_empty())
+                };
+                let reward = tokens.iter().filter(lower).count() as f64 / f64::from(TOKENS);
+                completions.push(ScoredCompletion {
+                    tokens,
+                    logprobs: Some(logprobs),
+                    reward: Some(reward),
+                    scores: Vec::new(),
+                    truncated: sample.finish_reason == FinishReason::Length,
+                });
+            }
+            groups.push(ScoredGroup {
+                prompt_id: rollout.prompt_id.to_string(),
+                policy_step: rollout.policy_step,
+                prompt: rollout.prompt,
+                completions,
+            });
+        }
+        if step < 3 {
+            println!(
+                "  step {step}: weights saved and loaded in {:.0} ms, logprobs within {gap:e} of ours",
+                loaded.as_secs_f64() * 1e3
+            );
+        }
+        assert!(gap < 1e-3, "step {step}: the servers' logprobs are {gap} from the policy's");
+        Ok(groups)
+    }
+}
+
+pub fn servers_follow_a_policy_in_training(address: &str, models: &Models, folder: &Path) {
+    let tokenizer = Arc::new(Tokenizer::load(&models.base).unwrap());
+    let model: SharedModel = Arc::new(RwLock::new(Model::load(&models.base).unwrap()));
+    let mut plain = config(&[address]);
+    plain.template = Template::Ours;
+    let servers = PolicyServers::connect(plain, tokenizer.clone()).unwrap();
+    let served = Served { servers, model: model.clone(), tokenizer: tokenizer.clone(), folder: folder.to_owned() };
+    let config = GrpoTrainerConfig {
+        steps: STEPS,
+        prompts_per_rollout: 8,
+        minibatches: 1,
+        objective: GrpoConfig { kl_coefficient: 0.0, correction: Some(Correction::default()), ..GrpoConfig::default() },
+        schedule: Schedule::constant(1e-2),
+        ..GrpoTrainerConfig::default()
+    };
+    let mut trainer = GrpoTrainer::new(model, None, served, config).unwrap();
+    let mut rewards = Vec::new();
+    while trainer.step() < trainer.total_steps() {
+        for metrics in trainer.advance().unwrap() {
+            let (reward, gap) = (metrics.reward_mean.unwrap(), metrics.rollout_gap_max.unwrap());
+            if metrics.step % 4 == 0 {
+                println!("  step {:>2}: reward {reward:.3}, gap of logprobs at most {gap:.1e}", metrics.step);
+            }
+            assert!(gap < 1e-3);
+            rewards.push(reward);
+        }
+    }
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&rewards[..4]), mean(&rewards[rewards.len() - 4..]));
+    assert!(last > first + 0.2, "the reward rose from {first:.3} to {last:.3} only");
+    the_grpo_stage_takes_its_rollouts_from_servers(address, models);
+
+    // The weights the server began with, for the stories that follow.
+    let tokenizer = Arc::new(Tokenizer::load(&models.trained).unwrap());
+    let mut back = PolicyServers::connect(super::config(&[address]), tokenizer).unwrap();
+    back.load(0, &PolicyWeights::Checkpoint(models.trained.clone())).unwrap();
+}
+
+fn the_grpo_stage_takes_its_rollouts_from_servers(address: &str, models: &Models) {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |i: usize| format!("{}\n", serde_json::json!({"question": question(i), "answer": (2 * i).to_string()}));
+    std::fs::write(folder.path().join("questions.jsonl"), (0..8).map(line).collect::<String>()).unwrap();
+    let recipe = format!(
+        r#"name = "served"
+seed = 2
+
+[stages.prompts]
+sources = [{{ path = "questions.jsonl", domain = "math", language = "en" }}]
+
+[stages.grpo]
+model = "{}"
+prompts = "prompts"
+rules = "gsm8k"
+group_size = 4
+sampling = {{ temperature = 1.0, top_p = 1.0, max_tokens = 12 }}
+engine = {{ kind = "vllm", endpoints = ["{address}"] }}
+training = {{ steps = 3, prompts_per_rollout = 4, minibatches = 1, objective = {{ kl_coefficient = 0.0, correction = {{}} }}, schedule = {{ learning_rate = 1e-3, decay = "constant" }} }}
+"#,
+        models.base.display()
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let run = gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let stage = folder.path().join("out/2_grpo");
+    assert_eq!(manifest(&stage.join("rollouts"))["rows"], 3 * 4 * 4, "{}", run.story());
+    assert!(!stage.join("policy").exists(), "the weights for the servers are gone");
+    println!("  the stage `grpo` with `engine = vllm`: 3 steps, 48 rollouts");
+}
