@@ -77,7 +77,7 @@ fn bench(gpu: Cuda, work: &str, size: &str) -> Result<Value> {
 /// Tokens per second of each run of `work`, which does some and waits for them.
 fn measure(mut work: impl FnMut() -> Result<usize>) -> Result<Vec<f64>> {
     work()?;
-    let timed = |_| {
+    let timed = |_| -> Result<f64> {
         let start = Instant::now();
         let tokens = work()?;
         Ok(tokens as f64 / start.elapsed().as_secs_f64())

@@ -68,6 +68,18 @@ pub struct Param<B: Backend> {
     pub cols: usize,
 }
 
+/// A change of low rank to a matrix (Hu et al. 2021): scale · b a.
+pub struct Adapter<B: Backend> {
+    /// `[rank, in]`
+    pub a: B::F32,
+    /// `[out, rank]`
+    pub b: B::F32,
+    pub rank: usize,
+    /// The matrix's, `(out, in)`.
+    pub shape: (usize, usize),
+    pub scale: f32,
+}
+
 /// How one token is drawn; see [`crate::engine::Sampling`] for the fields' meaning.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
@@ -127,6 +139,8 @@ pub struct StepShape {
     pub heads: Heads,
     /// Shape of the largest matrix that Muon updates, if one is.
     pub muon: Option<(usize, usize)>,
+    /// Shape of the largest matrix with an adapter, and the adapter's rank.
+    pub adapter: Option<((usize, usize), usize)>,
 }
 
 /// Device buffers and the operations on them.
@@ -170,6 +184,11 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// # Errors
     /// The first failure since the backend was made.
     fn finish(&self) -> Result<()>;
+
+    /// Bytes of memory that nothing uses, where the device tells and more would not be found.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 
     // --- buffers, zeroed ---
 
@@ -345,7 +364,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// The backward pass of [`Backend::head`], seeded by one scalar per row:
     /// with g = ∂L/∂logprob and h = ∂L/∂entropy,
     /// `dlogit[j] = g (1[j = target] − p[j]) − h p[j] (log p[j] + entropy)`.
-    /// `dx = dlogit w`, `dw += dlogitᵀ x`.
+    /// `dx = dlogit w`, `dw += dlogitᵀ x` if it is asked for.
     #[allow(clippy::too_many_arguments)]
     fn head_backward(
         &self,
@@ -357,7 +376,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Self::Act,
-        dw: &mut Self::F32,
+        dw: Option<&mut Self::F32>,
     );
     /// Whole rows of logits, for sampling.
     fn logits(&self, x: &Self::Act, w: &Param<Self>, rows: usize, out: &mut Self::F32);
@@ -385,6 +404,13 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         heads: Heads,
         out: &mut Self::Act,
     );
+
+    // --- adapters ---
+
+    /// `value += sign · scale · b a`.
+    fn adapter_fold(&self, value: &mut Self::F32, adapter: &Adapter<Self>, sign: f32);
+    /// Of the matrix's gradient: `da += scale · bᵀ dw`, `db += scale · dw aᵀ`.
+    fn adapter_backward(&self, dw: &Self::F32, adapter: &Adapter<Self>, da: &mut Self::F32, db: &mut Self::F32);
 
     // --- optimizer ---
 

@@ -21,6 +21,7 @@ mod batch;
 mod chat_template;
 mod config;
 mod decoder;
+mod lora;
 pub mod memory;
 mod parameters;
 mod rope;
@@ -31,6 +32,7 @@ mod weights;
 pub use batch::{Batch, Scores};
 pub use config::{Config, Family};
 pub use decoder::{Decoder, Row};
+pub use lora::LoraConfig;
 pub use parameters::{Grads, Moments, ParamInfo, ParamKind};
 pub use rope::RopeScaling;
 pub use tokenizer::Tokenizer;
@@ -41,7 +43,9 @@ pub use weights::Dtype;
 mod tests;
 
 use crate::backend::{AdamW, Backend, Cpu, Muon, Param};
+use crate::error::Result;
 use crate::seed;
+use lora::{Frozen, Lora};
 use parameters::Layout;
 
 /// A transformer's weights on a backend. Everything that changes during a pass
@@ -51,6 +55,8 @@ pub struct Model<B: Backend = Cpu> {
     config: Config,
     layout: Layout,
     params: Vec<Param<B>>,
+    /// What is trained in place of the parameters, if it is.
+    lora: Option<Lora<B>>,
     /// Cosines and sines of every position.
     rope: B::F32,
 }
@@ -105,7 +111,7 @@ impl<B: Backend> Model<B> {
         let table = config.rope_scaling.table(config.rope_theta, config.heads.dim, config.context);
         let mut rope = backend.f32(table.len());
         backend.put_f32(&mut rope, 0, &table);
-        Model { backend, config, layout, params, rope }
+        Model { backend, config, layout, params, lora: None, rope }
     }
 
     /// The model's shape.
@@ -146,14 +152,57 @@ impl<B: Backend> Model<B> {
         }
     }
 
+    /// Trains adapters of low rank in place of the weights from now on (before gradients and optimizer state are
+    /// made). The weights stay as they are until the first update; the same seed gives the same adapters.
+    ///
+    /// # Errors
+    /// A rank or alpha that is not positive.
+    pub fn with_lora(mut self, config: LoraConfig, seed: u64) -> Result<Self> {
+        self.lora = Some(Lora::new(&self.backend, &self.layout, config, seed)?);
+        Ok(self)
+    }
+
+    /// The adapters' rank, where they are what is trained.
+    pub fn rank(&self) -> Option<usize> {
+        self.lora.as_ref()?.adapters.first().map(|adapter| adapter.rank)
+    }
+
+    /// What is trained, and has gradients and optimizer state: every tensor, or both tensors of every adapter.
+    pub fn trained(&self) -> &[ParamInfo] {
+        &self.trained_layout().infos
+    }
+
+    fn trained_layout(&self) -> &Layout {
+        self.lora.as_ref().map_or(&self.layout, |lora| &lora.layout)
+    }
+
+    /// Tensors that are not in the weights and that a checkpoint needs beside them: the adapters'.
+    pub fn adapters(&self) -> &[ParamInfo] {
+        self.lora.as_ref().map_or(&[], |lora| &lora.layout.infos)
+    }
+
+    /// One adapter's tensor, copied to the host.
+    pub fn get_adapter(&self, info: &ParamInfo) -> Vec<f32> {
+        let lora = self.lora.as_ref().expect("an info of `adapters`");
+        self.backend.get_f32(lora.stored(info), info.range.clone())
+    }
+
+    /// Restores what [`Model::get_adapter`] gave, beside weights that it is folded into already.
+    pub fn set_adapter(&mut self, info: &ParamInfo, values: &[f32]) {
+        assert_eq!(values.len(), info.len(), "values for `{}`", info.name);
+        let lora = self.lora.as_mut().expect("an info of `adapters`");
+        self.backend.put_f32(lora.stored_mut(info), 0, values);
+    }
+
     /// Zeroed gradients.
     pub fn grads(&self) -> Grads<B> {
-        Grads::new(&self.backend, &self.layout)
+        let frozen = self.lora.as_ref().map(|_| Frozen::new(&self.backend, &self.layout));
+        Grads::new(&self.backend, self.trained_layout(), frozen)
     }
 
     /// Zeroed optimizer state.
     pub fn moments(&self) -> Moments<B> {
-        Moments::new(&self.backend, &self.layout)
+        Moments::new(&self.backend, self.trained_layout())
     }
 
     /// Room for activations; grows with the batches it meets.
@@ -167,24 +216,55 @@ impl<B: Backend> Model<B> {
         Workspace::new(&self.backend, true)
     }
 
-    /// One optimizer step: `rule` says for each tensor what to do with it.
+    /// One optimizer step: `rule` says for each of [`Model::trained`] what to do with it.
     pub fn update(&mut self, grads: &Grads<B>, moments: &mut Moments<B>, mut rule: impl FnMut(&ParamInfo) -> Update) {
-        for info in &self.layout.infos {
-            let param = &mut self.params[info.param];
-            let (grad, first) = (&grads.stored[info.param], &mut moments.first[info.param]);
-            match rule(info) {
-                Update::Keep => {}
-                Update::AdamW(adamw) => {
-                    let moments = (first, &mut moments.second[info.param]);
-                    self.backend.adamw(&mut param.value, grad, moments, info.range.clone(), &adamw);
+        let b = &self.backend;
+        match &mut self.lora {
+            None => {
+                for info in &self.layout.infos {
+                    step(b, &mut self.params[info.param].value, info, grads, moments, rule(info));
                 }
-                Update::Muon(muon) => {
-                    assert_eq!(info.shape.len(), 2, "Muon is for matrices, not `{}`", info.name);
-                    let shape = (info.shape[0], info.shape[1]);
-                    self.backend.muon(&mut param.value, grad, first, info.range.start, shape, &muon);
+            }
+            Some(lora) => {
+                // Out with the adapters as they were folded in, in with them as they become.
+                let fold = |lora: &Lora<B>, params: &mut [Param<B>], sign: f32| {
+                    for (param, place) in params.iter_mut().zip(&lora.places) {
+                        if let Some(place) = *place {
+                            b.adapter_fold(&mut param.value, &lora.adapters[place], sign);
+                        }
+                    }
+                };
+                fold(lora, &mut self.params, -1.0);
+                for info in lora.layout.infos.clone() {
+                    step(b, lora.stored_mut(&info), &info, grads, moments, rule(&info));
                 }
+                fold(lora, &mut self.params, 1.0);
             }
         }
         self.publish();
+    }
+}
+
+/// Updates one tensor of a stored buffer.
+fn step<B: Backend>(
+    backend: &B,
+    value: &mut B::F32,
+    info: &ParamInfo,
+    grads: &Grads<B>,
+    moments: &mut Moments<B>,
+    update: Update,
+) {
+    let (grad, first) = (&grads.stored[info.param], &mut moments.first[info.param]);
+    match update {
+        Update::Keep => {}
+        Update::AdamW(adamw) => {
+            let moments = (first, &mut moments.second[info.param]);
+            backend.adamw(value, grad, moments, info.range.clone(), &adamw);
+        }
+        Update::Muon(muon) => {
+            assert_eq!(info.shape.len(), 2, "Muon is for matrices, not `{}`", info.name);
+            let shape = (info.shape[0], info.shape[1]);
+            backend.muon(value, grad, first, info.range.start, shape, &muon);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! summed across rows is summed in chunks whose size is fixed, so the number of
 //! threads changes nothing but the time.
 
+mod adapter;
 mod attention;
 mod attention_backward;
 mod embedding;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 pub use kv_cache::KvCache;
 use parallel::{SendPtr, Shared, scratch};
 
-use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
+use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
 use crate::error::{Context, Result};
 
 /// Weights below which decoding runs a worker on each core: such a model stays in
@@ -106,7 +107,8 @@ impl Backend for Cpu {
             let (short, long) = (rows.min(cols), rows.max(cols));
             4 * (3 * rows * cols + 2 * short * short + gemm::packed_len(short, long))
         });
-        head::scratch_bytes(shape.vocab).max(muon)
+        let adapter = shape.adapter.map_or(0, |((out, input), rank)| 4 * rank * (out + input));
+        head::scratch_bytes(shape.vocab).max(muon).max(adapter)
     }
 
     fn name(&self) -> &'static str {
@@ -341,10 +343,10 @@ impl Backend for Cpu {
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Vec<f32>,
-        dw: &mut Vec<f32>,
+        dw: Option<&mut Vec<f32>>,
     ) {
         let seeds = head::Seeds { targets, entropy, lse, grad_logprob, grad_entropy };
-        head::backward(self, x, w, &seeds, dx, dw);
+        head::backward(self, x, w, &seeds, dx, dw.map(|dw| &mut dw[..]));
     }
 
     fn logits(&self, x: &Vec<f32>, w: &Param<Self>, rows: usize, out: &mut Vec<f32>) {
@@ -378,6 +380,14 @@ impl Backend for Cpu {
         out: &mut Vec<f32>,
     ) {
         attention::cached(self, cache, layer, qkv, slots, positions, heads, out);
+    }
+
+    fn adapter_fold(&self, value: &mut Vec<f32>, adapter: &Adapter<Self>, sign: f32) {
+        adapter::fold(self, value, adapter, sign);
+    }
+
+    fn adapter_backward(&self, dw: &Vec<f32>, adapter: &Adapter<Self>, da: &mut Vec<f32>, db: &mut Vec<f32>) {
+        adapter::backward(self, dw, adapter, da, db);
     }
 
     fn square_sum(&self, x: &Vec<f32>) -> f64 {

@@ -9,6 +9,7 @@
 //! attention does not, so a sampled token's logprob equals the trainer's to bf16's rounding, not to the bit.
 //! The same launches on the same card give the same bits. GPU.md says what waits for a GPU.
 
+mod adapter;
 mod attention;
 mod buffer;
 pub mod compile;
@@ -36,7 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 
-use super::{AdamW, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
+use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
 use crate::error::{Error, Result};
 pub use buffer::Buffer;
 use device::Device;
@@ -164,12 +165,13 @@ impl Backend for Cuda {
     }
 
     fn scratch_bytes(shape: &StepShape) -> usize {
-        let StepShape { rows, vocab, hidden, heads, muon } = *shape;
+        let StepShape { rows, vocab, hidden, heads, muon, adapter } = *shape;
         let largest = [
             head::scratch_bytes(rows, vocab, hidden),
             4 * rows * heads.query,
             rms_norm::scratch_bytes(rows, hidden),
             muon.map_or(0, optimizer::muon_scratch_bytes),
+            adapter.map_or(0, adapter::scratch_bytes),
         ];
         // What the host hands over with a batch: targets, rows, tiles of attention.
         let kept = 4 * (2 * rows.next_power_of_two() + rows / 8);
@@ -196,6 +198,10 @@ impl Backend for Cuda {
             Some(Failure { text, error }) => Err(error.take().unwrap_or_else(|| Error::new(text.clone()))),
             None => Ok(()),
         }
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.driver.memory().ok().map(|(free, _)| free as u64)
     }
 
     fn f32(&self, len: usize) -> Buffer<f32> {
@@ -426,7 +432,7 @@ impl Backend for Cuda {
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Buffer<bf16>,
-        dw: &mut Buffer<f32>,
+        dw: Option<&mut Buffer<f32>>,
     ) {
         let seeds = Seeds { targets, entropy, lse, grad_logprob, grad_entropy };
         self.issue("head_backward", |ops| ops.head_backward(x, head_of(w), &seeds, dx, dw));
@@ -466,6 +472,14 @@ impl Backend for Cuda {
         out: &mut Buffer<bf16>,
     ) {
         self.issue("attention_cached", |ops| ops.attention_cached(cache, layer, qkv, slots, positions, heads, out));
+    }
+
+    fn adapter_fold(&self, value: &mut Buffer<f32>, adapter: &Adapter<Self>, sign: f32) {
+        self.issue("adapter_fold", |ops| ops.adapter_fold(value, adapter, sign));
+    }
+
+    fn adapter_backward(&self, dw: &Buffer<f32>, adapter: &Adapter<Self>, da: &mut Buffer<f32>, db: &mut Buffer<f32>) {
+        self.issue("adapter_backward", |ops| ops.adapter_backward(dw, adapter, da, db));
     }
 
     fn square_sum(&self, x: &Buffer<f32>) -> f64 {

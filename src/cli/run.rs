@@ -6,6 +6,7 @@ use super::progress::Terminal;
 use crate::error::{Context, Error, Result};
 use crate::pipeline::{self, Options};
 use crate::recipe::Recipe;
+use crate::report;
 use crate::store::Location;
 
 /// Recipes that the command brings along; the first runs when none is given.
@@ -85,6 +86,19 @@ pub struct Args {
     json: bool,
 }
 
+/// Writes the run's report where something changed. A report that cannot be written costs no run:
+/// it can be made again from what the run left.
+fn write_report(out: &Location, summary: &pipeline::RunSummary) {
+    let Some(folder) = out.as_local() else { return };
+    if summary.stages.iter().all(|stage| stage.cached) && folder.join(report::REPORT_FILE).exists() {
+        return;
+    }
+    match report::write(folder, &report::Options::default()) {
+        Ok(path) => eprintln!("report: {}", path.display()),
+        Err(error) => eprintln!("no report: {error}\n  hint: `gristmill report {}` makes it again", folder.display()),
+    }
+}
+
 fn parse_part(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     parts
@@ -105,6 +119,9 @@ pub fn run(args: Args) -> Result<()> {
     let stop = super::stop_on_signal()?;
     let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop)?;
     drop(sample);
+    if !options.dry_run && options.part.is_none() {
+        write_report(&out, &summary);
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
     } else if !options.dry_run {

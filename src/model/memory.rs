@@ -22,6 +22,8 @@ pub struct Load {
     pub trains: bool,
     /// Matrices are updated by Muon.
     pub muon: bool,
+    /// Adapters of this rank are trained in place of the weights.
+    pub lora: Option<usize>,
     /// A frozen copy of the model beside it.
     pub reference: bool,
     /// The engine's, where it decodes with the same weights.
@@ -89,20 +91,34 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
     let elements: usize = layout.stored.iter().map(|&(rows, cols, _)| rows * cols).sum();
     let ready: usize = layout.stored.iter().map(|&(rows, cols, linear)| B::ready_bytes(rows, cols, linear)).sum();
     let model = 4 * elements + ready + 4 * config.context * config.heads.dim;
-    let trained = if load.trains { 4 * elements } else { 0 };
-    let matrices = layout.infos.iter().filter(|info| info.kind == ParamKind::Matrix);
-    let largest = matrices.map(|info| (info.shape[0], info.shape[1])).max_by_key(|(rows, cols)| rows * cols);
+    let matrices = || layout.infos.iter().filter(|info| info.kind == ParamKind::Matrix);
+    let largest = matrices().map(|info| (info.shape[0], info.shape[1])).max_by_key(|(rows, cols)| rows * cols);
+    // Projections that are stored as one matrix share an adapter.
+    let mut stored: Vec<usize> = matrices().map(|info| info.param).collect();
+    stored.dedup();
+    let shapes = || stored.iter().map(|&i| (layout.stored[i].0, layout.stored[i].1));
+    let widest = shapes().max_by_key(|(rows, cols)| rows * cols).unwrap_or((0, 0));
+    let adapters = load.lora.map_or(0, |rank| shapes().map(|(rows, cols)| rank * (rows + cols)).sum());
+    let trained = match (load.trains, load.lora) {
+        (false, _) => 0,
+        (true, None) => 4 * elements,
+        (true, Some(_)) => 4 * adapters,
+    };
+    // The gradient of the matrix at hand, and of two vectors.
+    let passing =
+        if trained > 0 && load.lora.is_some() { 4 * (widest.0 * widest.1 + 2 * config.hidden_size) } else { 0 };
     let shape = StepShape {
         rows: load.rows,
         vocab: config.vocab_size,
         hidden: config.hidden_size,
         heads: config.heads,
-        muon: largest.filter(|_| load.muon),
+        muon: largest.filter(|_| load.muon && load.lora.is_none()),
+        adapter: load.lora.map(|rank| (widest, rank)),
     };
     let backward = if load.trains { load.rows * backward_bytes::<B>(config) } else { 0 };
     Estimate {
-        parameters: (model * if load.reference { 2 } else { 1 }) as u64,
-        gradients: trained as u64,
+        parameters: (model * if load.reference { 2 } else { 1 } + 4 * adapters) as u64,
+        gradients: (trained + passing) as u64,
         optimizer: 2 * trained as u64,
         activations: (load.rows * forward_bytes::<B>(config, load.recompute)) as u64,
         workspace: (backward + B::scratch_bytes(&shape)) as u64,
@@ -143,46 +159,57 @@ fn decoding_bytes<B: Backend>(config: &Config, decoding: &Decoding) -> usize {
 /// # Errors
 /// Where it does not, with the micro-batch that would fit.
 pub fn check<B: Backend>(config: &Config, load: &Load, free: u64) -> Result<Estimate> {
-    let whole = estimate::<B>(config, load);
-    if whole.total() <= free {
+    check_part::<B>(config, load, free, Estimate::total)
+}
+
+/// As [`check`], of what a micro-batch takes beside weights, gradients and optimizer state that are there already.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_batch<B: Backend>(config: &Config, load: &Load, free: u64) -> Result<Estimate> {
+    check_part::<B>(config, load, free, |estimate| estimate.activations + estimate.workspace)
+}
+
+fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> Result<Estimate> {
+    let (whole, recomputing) = (estimate::<B>(config, load), Load { recompute: true, ..*load });
+    let needed = part(&whole);
+    if needed <= free {
         return Ok(whole);
     }
     let error = Error::new(format!(
-        "training needs {} with micro-batches of {} tokens; {} are free",
-        gib(whole.total()),
+        "micro-batches of {} tokens need {} of memory; {} are free",
         load.rows,
+        gib(needed),
         gib(free)
     ));
-    let fixed = estimate::<B>(config, &Load { rows: 0, ..*load }).total();
-    Err(match (most_rows::<B>(config, load, free), load.recompute) {
-        (0, false) if most_rows::<B>(config, &Load { recompute: true, ..*load }, free) == 0 => {
-            error.hint(nothing(fixed))
-        }
-        (0, true) => error.hint(nothing(fixed)),
-        (rows, recompute) => {
-            let mut hints = Vec::new();
-            if rows > 0 {
-                hints.push(format!("tokens_per_microbatch = {rows} would fit"));
-            }
-            if !recompute {
-                let rows = most_rows::<B>(config, &Load { recompute: true, ..*load }, free);
-                hints.push(format!("recompute = true would fit up to {rows}"));
-            }
-            error.hint(hints.join("; "))
-        }
-    })
+    let most = |load: &Load| most_rows::<B>(config, load, free, part);
+    let mut hints = Vec::new();
+    match most(load) {
+        0 => {}
+        rows => hints.push(format!("tokens_per_microbatch = {rows} would fit")),
+    }
+    match most(&recomputing) {
+        _ if load.recompute => {}
+        0 => {}
+        rows => hints.push(format!("recompute = true would fit up to {rows}")),
+    }
+    if hints.is_empty() {
+        hints.push(nothing(part(&estimate::<B>(config, &Load { rows: 0, ..*load }))));
+    }
+    Err(error.hint(hints.join("; ")))
 }
 
+/// Where the batch is not what is too large.
 fn nothing(fixed: u64) -> String {
     format!(
-        "no micro-batch would fit: weights, gradients, optimizer and caches alone are {}; take a smaller model or a smaller KV cache",
+        "no micro-batch would fit: what does not depend on it is {}; train adapters (LoRA), or take a smaller model or KV cache",
         gib(fixed)
     )
 }
 
 /// The longest micro-batch up to `load.rows` that fits, in steps of 64 tokens; 0 where not even 64 do.
-fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64) -> usize {
-    let fits = |steps: usize| estimate::<B>(config, &Load { rows: 64 * steps, ..*load }).total() <= free;
+fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> usize {
+    let fits = |steps: usize| part(&estimate::<B>(config, &Load { rows: 64 * steps, ..*load })) <= free;
     let (mut low, mut high) = (0, load.rows / 64 + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -213,8 +240,15 @@ mod tests {
         qwen(3584, 18_944, 28, Heads { query: 28, kv: 4, dim: 128 }, 152_064, false)
     }
 
-    const TRAINING: Load =
-        Load { rows: 16_384, recompute: false, trains: true, muon: false, reference: false, decoding: None };
+    const TRAINING: Load = Load {
+        rows: 16_384,
+        recompute: false,
+        trains: true,
+        muon: false,
+        lora: None,
+        reference: false,
+        decoding: None,
+    };
 
     #[test]
     fn published_sizes_of_models_are_counted() {
@@ -251,10 +285,16 @@ mod tests {
         assert!(of(&small(), &Load { rows, ..TRAINING }, 16).is_ok());
         assert!(of(&small(), &Load { rows: rows + 64, ..TRAINING }, 16).is_err());
         assert!(said.contains("recompute = true would fit up to"), "{said}");
+        // Beside weights and optimizer state, activations and workspace are what must fit.
+        assert!(check_batch::<Cuda>(&small(), &TRAINING, 18 << 30).is_ok());
+        let said = format!("{:?}", check_batch::<Cuda>(&small(), &TRAINING, 8 << 30).unwrap_err());
+        assert!(said.contains("tokens_per_microbatch = ") && said.contains("recompute = true"), "{said}");
         // 16 bytes a parameter and 2 more are beyond 80 GB, whatever the batch.
         let said = format!("{:?}", of(&large(), &TRAINING, 80).unwrap_err());
         assert!(said.contains("no micro-batch would fit"), "{said}");
         assert!(of(&large(), &Load { recompute: true, ..TRAINING }, 141).is_ok());
+        // With adapters, 7B models train on 80 GB: weights in f32 and bf16, and little else.
+        assert!(of(&large(), &Load { recompute: true, lora: Some(64), rows: 8192, ..TRAINING }, 74).is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::config::Config;
+use super::lora::Frozen;
 use crate::backend::{Backend, Param};
 
 /// What a tensor is, which decides how the optimizer treats it.
@@ -82,9 +83,13 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// No tensors.
+    pub fn empty() -> Self {
+        Layout { infos: Vec::new(), stored: Vec::new(), embedding: 0, layers: Vec::new(), final_norm: 0, head: 0 }
+    }
+
     pub fn new(config: &Config) -> Self {
-        let mut layout =
-            Layout { infos: Vec::new(), stored: Vec::new(), embedding: 0, layers: Vec::new(), final_norm: 0, head: 0 };
+        let mut layout = Layout::empty();
         let (hidden, dim) = (config.hidden_size, config.heads.dim);
         let (query, kv) = (config.heads.query * dim, config.heads.kv * dim);
         let embedding = [("model.embed_tokens.weight".to_owned(), config.vocab_size)];
@@ -130,7 +135,7 @@ impl Layout {
     }
 
     /// Stores matrices of `cols` columns under one another.
-    fn matrix(&mut self, parts: &[(String, usize)], cols: usize, kind: ParamKind, linear: bool) -> usize {
+    pub fn matrix(&mut self, parts: &[(String, usize)], cols: usize, kind: ParamKind, linear: bool) -> usize {
         let param = self.stored.len();
         let mut row = 0;
         for (name, rows) in parts {
@@ -168,16 +173,41 @@ impl Layout {
     }
 }
 
-/// Gradients of a model's parameters, zeroed by [`Grads::zero`] and added to by `backward`.
+/// Gradients of what is trained, zeroed by [`Grads::zero`] and added to by `backward`.
 pub struct Grads<B: Backend> {
     pub(super) backend: B,
+    /// As stored by the model, or by its adapters.
     pub(super) stored: Vec<B::F32>,
+    /// Where adapters are trained: room for the rest.
+    pub(super) frozen: Option<Frozen<B>>,
 }
 
 impl<B: Backend> Grads<B> {
-    pub(super) fn new(backend: &B, layout: &Layout) -> Self {
+    pub(super) fn new(backend: &B, layout: &Layout, frozen: Option<Frozen<B>>) -> Self {
         let stored = layout.stored.iter().map(|&(rows, cols, _)| backend.f32(rows * cols)).collect();
-        Grads { backend: backend.clone(), stored }
+        Grads { backend: backend.clone(), stored, frozen }
+    }
+
+    /// Where a vector's gradient goes.
+    pub(super) fn vector(&mut self, param: usize) -> &mut B::F32 {
+        match &mut self.frozen {
+            None => &mut self.stored[param],
+            Some(frozen) => &mut frozen.vectors[0],
+        }
+    }
+
+    /// Where two vectors' gradients go.
+    pub(super) fn vectors(&mut self, first: usize, second: usize) -> (&mut B::F32, &mut B::F32) {
+        match &mut self.frozen {
+            None => {
+                let (low, high) = self.stored.split_at_mut(second);
+                (&mut low[first], &mut high[0])
+            }
+            Some(frozen) => {
+                let [first, second] = &mut frozen.vectors;
+                (first, second)
+            }
+        }
     }
 
     /// Sets every gradient to 0.

@@ -215,6 +215,55 @@ fn activations_made_again_give_the_bits_of_those_that_were_kept() {
     }
 }
 
+/// scale · bᵀ dw and scale · dw aᵀ, term by term.
+fn low_rank(dw: &[f32], a: &[f32], b: &[f32], (out, input): (usize, usize), scale: f32) -> [Vec<f32>; 2] {
+    let rank = a.len() / input;
+    let da = |i: usize| (0..out).map(|k| scale * b[k * rank + i / input] * dw[k * input + i % input]).sum();
+    let db = |i: usize| (0..input).map(|k| scale * a[i % rank * input + k] * dw[i / rank * input + k]).sum();
+    [(0..rank * input).map(da).collect(), (0..out * rank).map(db).collect()]
+}
+
+#[test]
+fn adapters_learn_by_the_weights_gradient_and_leave_the_rest_alone() {
+    let batch = corpus(9);
+    let config = LoraConfig { rank: 3, alpha: 6.0 };
+    let mut model = mini(2).with_lora(config, 1).unwrap();
+    let before = mini(2);
+    let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
+    let seeds = vec![-1.0 / batch.scored() as f32; batch.scored()];
+    let mut losses = Vec::new();
+    for step in 1..=12 {
+        // A model without adapters and with the same weights has the gradients that theirs come from.
+        let mut plain = mini(2);
+        for info in plain.parameters().to_vec() {
+            plain.set(&info, &model.get(&info));
+        }
+        plain.publish();
+        let (mut plain_work, mut plain_grads) = (plain.workspace(), plain.grads());
+        let scores = plain.forward(&mut plain_work, &batch).unwrap();
+        assert_eq!(model.forward(&mut work, &batch).unwrap(), scores, "adapters are in the weights");
+        losses.push(-scores.logprobs.iter().sum::<f32>() / batch.scored() as f32);
+        plain.backward(&mut plain_work, &batch, &seeds, None, &mut plain_grads).unwrap();
+        grads.zero();
+        model.backward(&mut work, &batch, &seeds, None, &mut grads).unwrap();
+        let infos = model.trained().to_vec();
+        let down = |part: &str| infos.iter().find(|i| i.name == format!("model.layers.1.mlp.down_proj.{part}.weight"));
+        let (a, b) = (down("lora_A").unwrap(), down("lora_B").unwrap());
+        let matrix = plain.parameters().iter().find(|i| i.name == "model.layers.1.mlp.down_proj.weight").unwrap();
+        let shape = (matrix.shape[0], matrix.shape[1]);
+        let want = low_rank(&plain_grads.get(matrix), &model.get_adapter(a), &model.get_adapter(b), shape, 2.0);
+        difference("da", &grads.get(a), &want[0], 1e-5);
+        difference("db", &grads.get(b), &want[1], 1e-5);
+        let rule = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, step, grad_scale: 1.0 };
+        model.update(&grads, &mut moments, |_| Update::AdamW(rule));
+    }
+    assert!(losses[11] < 0.9 * losses[0], "{losses:?}");
+    for (info, now) in before.parameters().iter().map(|info| (info, model.get(info))) {
+        assert_eq!(before.get(info) != now, info.kind == ParamKind::Matrix, "{}", info.name);
+    }
+    assert!(mini(1).with_lora(LoraConfig { rank: 0, alpha: 1.0 }, 1).is_err());
+}
+
 #[test]
 fn a_used_workspace_scores_as_a_fresh_one() {
     let model = mini(2);

@@ -349,7 +349,7 @@ impl<B: Backend> Model<B> {
         let (b, config, params, layout) = (&self.backend, &self.config, &self.params, &self.layout);
         let (rows, hidden, heads) = (batch.rows(), config.hidden_size, config.heads);
         let d = work.grads.as_mut().expect("planned by the caller");
-        let g = &mut grads.stored;
+        let frozen = grads.frozen.is_some();
         b.head_backward(
             &work.picked,
             &params[layout.head],
@@ -359,7 +359,7 @@ impl<B: Backend> Model<B> {
             grad_logprob,
             grad_entropy,
             &mut d.picked,
-            &mut g[layout.head],
+            if frozen { None } else { Some(&mut grads.stored[layout.head]) },
         );
         b.scatter(&d.picked, &batch.scored, hidden, rows, &mut d.branch);
         b.zero_act(&mut d.residual, rows * hidden);
@@ -370,7 +370,7 @@ impl<B: Backend> Model<B> {
             &work.final_rstd,
             rows,
             &mut d.residual,
-            &mut g[layout.final_norm],
+            grads.vector(layout.final_norm),
         );
         for (i, index) in layout.layers.iter().enumerate().rev() {
             let residual = &work.residuals[i];
@@ -381,10 +381,10 @@ impl<B: Backend> Model<B> {
                 b.rms_norm(residual, norm, rows, config.norm_eps, &mut layer.norm, &mut layer.norm_rstd);
                 self.layer_ops(index, residual, layer, &mut work.branch, &work.positions, batch);
             }
-            b.linear_dw(&d.residual, &layer.gated, &params[index.down], rows, &mut g[index.down], None);
+            self.weight_grad(&d.residual, &layer.gated, (index.down, None), rows, grads);
             b.linear_dx(&d.residual, &params[index.down], rows, &mut d.gated);
             b.swiglu_backward(&d.gated, &layer.gate_up, config.intermediate_size, rows, &mut d.gate_up);
-            b.linear_dw(&d.gate_up, &layer.mlp_norm, &params[index.gate_up], rows, &mut g[index.gate_up], None);
+            self.weight_grad(&d.gate_up, &layer.mlp_norm, (index.gate_up, None), rows, grads);
             b.linear_dx(&d.gate_up, &params[index.gate_up], rows, &mut d.branch);
             b.rms_norm_backward(
                 &d.branch,
@@ -393,10 +393,9 @@ impl<B: Backend> Model<B> {
                 &layer.mlp_rstd,
                 rows,
                 &mut d.residual,
-                &mut g[index.post_norm],
+                grads.vector(index.post_norm),
             );
-            let (dw, dbias) = pair(g, index.out, index.out_bias);
-            b.linear_dw(&d.residual, &layer.attended, &params[index.out], rows, dw, dbias);
+            self.weight_grad(&d.residual, &layer.attended, (index.out, index.out_bias), rows, grads);
             b.linear_dx(&d.residual, &params[index.out], rows, &mut d.branch);
             b.attention_backward(
                 &d.branch,
@@ -410,12 +409,10 @@ impl<B: Backend> Model<B> {
             b.rope(&mut d.qkv, &work.positions, &self.rope, heads, rows, true);
             if let Some((q, k)) = index.qk_norm {
                 let weights = (&params[q], &params[k]);
-                let (dq, dk) = pair(g, q, Some(k));
-                let dweights = (dq, dk.expect("both were asked for"));
+                let dweights = grads.vectors(q, k);
                 b.qk_norm_backward(&mut d.qkv, &layer.qkv_before, weights, &layer.qk_rstd, heads, rows, dweights);
             }
-            let (dw, dbias) = pair(g, index.qkv, index.qkv_bias);
-            b.linear_dw(&d.qkv, &layer.norm, &params[index.qkv], rows, dw, dbias);
+            self.weight_grad(&d.qkv, &layer.norm, (index.qkv, index.qkv_bias), rows, grads);
             b.linear_dx(&d.qkv, &params[index.qkv], rows, &mut d.branch);
             b.rms_norm_backward(
                 &d.branch,
@@ -424,10 +421,33 @@ impl<B: Backend> Model<B> {
                 &layer.norm_rstd,
                 rows,
                 &mut d.residual,
-                &mut g[index.input_norm],
+                grads.vector(index.input_norm),
             );
         }
-        b.embed_backward(&d.residual, &work.tokens, rows, hidden, &mut g[layout.embedding]);
+        if !frozen {
+            b.embed_backward(&d.residual, &work.tokens, rows, hidden, &mut grads.stored[layout.embedding]);
+        }
+    }
+
+    /// The gradient of a matrix and its bias, or of the matrix's adapter.
+    fn weight_grad(
+        &self,
+        dy: &B::Act,
+        x: &B::Act,
+        (matrix, bias): (usize, Option<usize>),
+        rows: usize,
+        grads: &mut Grads<B>,
+    ) {
+        let (b, param) = (&self.backend, &self.params[matrix]);
+        let (Some(lora), Some(frozen)) = (&self.lora, &mut grads.frozen) else {
+            let (dw, dbias) = pair(&mut grads.stored, matrix, bias);
+            return b.linear_dw(dy, x, param, rows, dw, dbias);
+        };
+        let place = lora.places[matrix].expect("every matrix has an adapter");
+        let (da, db) = pair(&mut grads.stored, 2 * place, Some(2 * place + 1));
+        b.zero_f32(&mut frozen.matrix);
+        b.linear_dw(dy, x, param, rows, &mut frozen.matrix, None);
+        b.adapter_backward(&frozen.matrix, &lora.adapters[place], da, db.expect("both were asked for"));
     }
 }
 

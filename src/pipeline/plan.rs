@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::digests::Digests;
+use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
 use crate::stage::{self, Input, Materials, Stage, Wants};
@@ -152,7 +153,7 @@ impl Planned {
 
     /// What the output depends on, as one BLAKE3 in hex.
     pub(super) fn fingerprint(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<String> {
-        let materials = self.materials(recipe, digests)?;
+        let mut materials = self.materials(recipe, digests)?;
         let mut input_digests = inputs.digests.clone();
         for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {
             let mut hasher = blake3::Hasher::new();
@@ -179,6 +180,11 @@ impl Planned {
         let inputs = self.inputs.iter().map(|input| input.key.as_str());
         for key in inputs.chain(self.stage.paths().iter().copied()) {
             remove(&mut config, key);
+        }
+        // Devices round differently; what the CPU made keeps the fingerprint that it always had.
+        if recipe.device != Device::Cpu && (self.stage.writes_model() || self.kind == "generate" || self.kind == "eval")
+        {
+            materials.push(("device".to_owned(), recipe.device.to_string()));
         }
         let all = serde_json::json!({
             "format": Manifest::FORMAT,

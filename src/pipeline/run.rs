@@ -238,6 +238,7 @@ fn execute(
         folder,
         run_folder: out,
         seed: recipe.seed,
+        device: recipe.device,
         shard_rows: recipe.shard_rows,
         threads: options.threads,
         part: options.part,

@@ -35,8 +35,8 @@
 //!
 //! # Completions (about 30 tokens)
 //! ```text
-//! <think> first S , then S , next S , so S . </think> <answer> N </answer>
-//! <think> d'abord S , puis S , ensuite S , donc S . </think> <answer> N </answer>
+//! <think> first S . then S . next S . thus S . </think> <answer> N </answer>
+//! <think> d'abord S . puis S . ensuite S . donc S . </think> <answer> N </answer>
 //! ```
 //! where each step S is an equation, and the last one ends in the answer. A column
 //! addition adds digit by digit, the carry as the last term, then states the sum.

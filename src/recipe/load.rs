@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::de::suggest;
 use super::node::{Key, Node, Origin, Value};
+use crate::backend::Device;
 use crate::error::{Context, Error, Result};
 
 /// A recipe with includes merged, overrides applied and variables substituted.
@@ -14,6 +15,8 @@ pub struct Recipe {
     pub name: String,
     /// Every random choice of the run derives from it.
     pub seed: u64,
+    /// Where models train and generate: `cpu` if the recipe does not say.
+    pub device: Device,
     /// Rows of a shard that a stage writes, where it has the choice.
     pub shard_rows: usize,
     /// Stages in the order of the text.
@@ -33,7 +36,7 @@ pub struct StageTable {
     pub origin: Origin,
 }
 
-const TOP_KEYS: &[&str] = &["name", "seed", "shard_rows", "include", "vars", "stages"];
+const TOP_KEYS: &[&str] = &["name", "seed", "device", "shard_rows", "include", "vars", "stages"];
 const MAX_INCLUDES: usize = 64;
 
 impl Recipe {
@@ -69,13 +72,14 @@ impl Recipe {
         check_top_keys(&root)?;
         let run_name = root.get("name").map_or(Ok(stem.to_owned()), Node::read::<String>)?;
         let seed = root.get("seed").map_or(Ok(0), Node::read::<u64>)?;
+        let device = root.get("device").map_or(Ok(Device::Cpu), Node::read::<Device>)?;
         let shard_rows = root.get("shard_rows").map_or(Ok(16_384), Node::read::<usize>)?;
         if shard_rows == 0 {
             let place = root.get("shard_rows").expect("the default is not zero");
             return Err(place.origin.locate(Error::usage("`shard_rows` must be at least 1")));
         }
         let stages = stage_tables(&root)?;
-        Ok(Recipe { name: run_name, seed, shard_rows, stages, base: base.to_owned() })
+        Ok(Recipe { name: run_name, seed, device, shard_rows, stages, base: base.to_owned() })
     }
 
     /// A recipe of one stage whose table is the whole of `text`.

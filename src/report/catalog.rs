@@ -88,7 +88,8 @@ impl Catalog {
 
     /// The rollouts that a training stage scored itself.
     pub fn rollouts(&self) -> impl Iterator<Item = &Table> {
-        self.of_class(Class::Groups).filter(|table| !["group", "select"].contains(&table.kind.as_str()))
+        let data_plane = ["group", "select", "export"];
+        self.of_class(Class::Groups).filter(move |table| !data_plane.contains(&table.kind.as_str()))
     }
 }
 
@@ -148,7 +149,7 @@ impl Table {
         scan(&self.files).and_then(|frame| query(frame).collect()).map_err(|e| failed(&self.files[0], e))
     }
 
-    /// The table, for a query over several; see [`run_query`].
+    /// The table, for a query over several; see [`Table::collect`].
     ///
     /// # Errors
     /// A file cannot be read.

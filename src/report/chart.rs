@@ -46,7 +46,7 @@ const SMOOTH: usize = 60;
 const AXIS: RGBColor = RGBColor(0x11, 0x11, 0x11);
 const GRID: RGBColor = RGBColor(0x22, 0x22, 0x22);
 /// Readable on white and on black.
-const PALETTE: [RGBColor; 8] = [
+const PALETTE: [RGBColor; 12] = [
     RGBColor(0x4C, 0x8B, 0xF5),
     RGBColor(0xE8, 0x74, 0x3B),
     RGBColor(0x19, 0xA9, 0x79),
@@ -55,6 +55,10 @@ const PALETTE: [RGBColor; 8] = [
     RGBColor(0x13, 0xA4, 0xB4),
     RGBColor(0xE0, 0x45, 0x7B),
     RGBColor(0x8A, 0x8F, 0x98),
+    RGBColor(0xB0, 0x6A, 0x2E),
+    RGBColor(0x7D, 0xA8, 0x2B),
+    RGBColor(0xD0, 0x6B, 0xD6),
+    RGBColor(0x5B, 0x6E, 0xE1),
 ];
 
 impl Chart {
@@ -126,6 +130,9 @@ fn draw(lines: &[&Line], svg: &mut String) -> Result<(), Box<dyn std::error::Err
 /// From the smallest to the largest value; with `pad`, a little more, and from 0 if that is near.
 fn range(values: impl Iterator<Item = f64>, pad: bool) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    if (low, high) == (0.0, 0.0) {
+        return 0.0..1.0;
+    }
     // An axis needs a length.
     let least = (low.abs().max(high.abs()) * 1e-3).max(1e-9);
     let (low, high) = if high - low < least { (low - 500.0 * least, high + 500.0 * least) } else { (low, high) };

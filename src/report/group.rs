@@ -1,7 +1,6 @@
 //! One whole group side by side: what the policy wrote to one prompt, and what each completion earned.
 
-use polars::prelude::{DataType, ExplodeOptions};
-use polars::prelude::{Expr, SortMultipleOptions, col, cols, len, lit};
+use polars::prelude::{DataFrame, DataType, ExplodeOptions, Expr, LazyFrame, SortMultipleOptions, col, cols, lit};
 use serde::Serialize;
 
 use super::catalog::{Catalog, Class, FrameExt, Table};
@@ -63,10 +62,12 @@ pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Vec<Group> {
 /// The group that tells most: of the latest policy, with rewards that differ, as many right as
 /// wrong; among equals the one whose prompt has the smallest id.
 fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
+    // Groups of a fixed policy that another program wrote may not say so.
     let step = match table.has("policy_step") {
         true => col("policy_step").cast(DataType::UInt64),
         false => lit(0u64),
     };
+    let step = step.alias("step");
     let right = match table.has("outcome") {
         true => col("outcome").eq(lit("correct")),
         false => col("reward").gt(lit(0.0)),
@@ -75,12 +76,9 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
     let best = table.query(|frame| {
         frame
             .filter(col("text").is_not_null())
-            .group_by([col("prompt_id"), step.clone().alias("step")])
-            .agg([
-                col("reward").std(0).alias("std"),
-                (from_half.clone() * from_half).alias("distance"),
-                len().alias("n"),
-            ])
+            .with_column(step.clone())
+            .group_by([col("prompt_id"), col("step")])
+            .agg([col("reward").std(0).alias("std"), (from_half.clone() * from_half).alias("distance")])
             .filter(col("std").gt(lit(1e-9)))
             .sort(
                 ["step", "distance", "prompt_id"],
@@ -92,26 +90,25 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
     else {
         return Ok(None);
     };
-    let is_member = col("prompt_id").eq(lit(prompt_id.as_str())).and(step.eq(lit(policy_step)));
-    let completions = members(table, is_member)?;
+    let is_member = col("prompt_id").eq(lit(prompt_id.as_str())).and(col("step").eq(lit(policy_step)));
+    let completions = members(table, |frame| frame.with_column(step.clone()).filter(is_member.clone()))?;
     let (turns, gold) = prompt(catalog, &prompt_id)?;
     Ok(Some(Group { stage: table.stage.clone(), prompt_id, policy_step, turns, gold, completions }))
 }
 
-fn members(table: &Table, is_member: Expr) -> Result<Vec<Member>> {
+/// `only` leaves the group's rows.
+fn members(table: &Table, only: impl Fn(LazyFrame) -> LazyFrame) -> Result<Vec<Member>> {
     let in_order = || SortMultipleOptions::default().with_maintain_order(true);
     let known =
         ["sample_index", "reward", "advantage", "outcome", "reason", "finish_reason", "completion_tokens", "text"];
     let wanted: Vec<Expr> = known.into_iter().filter(|name| table.has(name)).map(col).collect();
-    let rows =
-        table.query(|frame| frame.filter(is_member.clone()).select(wanted).sort(["sample_index"], in_order()))?;
+    let rows = table.query(|frame| only(frame).select(wanted).sort(["sample_index"], in_order()))?;
     let scores = match table.has("scores") {
         true => {
-            // The deciding rule's outcome and reason would meet those of each rule.
-            let query = |frame: polars::prelude::LazyFrame| exploded(frame.filter(is_member), &["sample_index"]);
-            table.query(|frame| query(frame).sort(["sample_index"], in_order()))?
+            // Without the row's own outcome and reason, whose names are those of the struct's fields.
+            table.query(|frame| exploded(only(frame), &["sample_index"]).sort(["sample_index"], in_order()))?
         }
-        false => polars::prelude::DataFrame::empty(),
+        false => DataFrame::empty(),
     };
     let of_sample = scores.counts("sample_index");
     let (rules, points) = (scores.texts("rule"), scores.floats("score"));

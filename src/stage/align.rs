@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::training::{CheckpointConfig, NewModel, Policy, PolicyConfig, Session, reply_tokens, write_table};
 use super::{FIGURES, Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
 use crate::model::{Model, Tokenizer};
 use crate::recipe::StageTable;
@@ -28,6 +29,7 @@ struct AlignTable {
     model: Option<String>,
     /// A model from scratch instead.
     init: Option<NewModel>,
+    lora: Option<crate::model::LoraConfig>,
     /// What log-ratios are measured against; the model as it was at the start if absent.
     reference: Option<String>,
     #[serde(default = "default_preferences")]
@@ -59,15 +61,15 @@ impl AlignStage {
     /// No model or two, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: AlignTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         Ok(AlignStage { table: read, policy })
     }
 
-    fn reference(&self, cx: &StageContext<'_>) -> Result<Model> {
+    fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Model<B>> {
         match &self.table.reference {
-            Some(_) => Model::load(cx.input_folder(REFERENCE)?),
-            None => self.policy.reference(cx),
+            Some(_) => Model::load_on(backend, cx.input_folder(REFERENCE)?),
+            None => self.policy.reference(cx, backend),
         }
     }
 }
@@ -95,17 +97,27 @@ impl Stage for AlignStage {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let policy = self.policy.open(cx)?;
+        match cx.device.open()? {
+            Opened::Cpu(backend) => self.train(cx, backend),
+            Opened::Cuda(backend) => self.train(cx, backend),
+        }
+    }
+}
+
+impl AlignStage {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
         let Pairs { pairs, groups } = Pairs::read(cx.input("preferences")?, &policy.tokenizer)?;
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
         let objective = Preference::new(config.objective.clone())?;
         let count = pairs.len() as u64;
-        let mut trainer = PreferenceTrainer::new(policy.model.clone(), self.reference(cx)?, pairs, groups, config)?;
+        let reference = self.reference(cx, backend.clone())?;
+        let mut trainer = PreferenceTrainer::new(policy.model.clone(), reference, pairs, groups, config)?;
         let mut outcome = Session::new(cx, &policy, self.table.checkpoints, None).train(&mut trainer)?.outcome;
         outcome.count("pairs", count);
         if self.table.held_out.is_some() {
-            let measured = measure(cx, &policy, &self.reference(cx)?, &objective)?;
+            let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective)?;
             report(cx, &measured, &mut outcome)?;
         }
         Ok(outcome)
@@ -158,7 +170,12 @@ struct Measured {
 const PAIRS_AT_ONCE: usize = 256;
 const TOKENS_AT_ONCE: usize = 16_384;
 
-fn measure(cx: &StageContext<'_>, policy: &Policy, reference: &Model, objective: &Preference) -> Result<Vec<Measured>> {
+fn measure<B: Backend>(
+    cx: &StageContext<'_>,
+    policy: &Policy<B>,
+    reference: &Model<B>,
+    objective: &Preference,
+) -> Result<Vec<Measured>> {
     let Pairs { pairs, groups } = Pairs::read(cx.input("held_out")?, &policy.tokenizer)?;
     let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
     let mut work = model.workspace();

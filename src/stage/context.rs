@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Outcome;
+use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::store::{Dataset, Journal, Location};
 
@@ -29,6 +30,8 @@ pub struct StageContext<'a> {
     pub run_folder: &'a Location,
     /// The run's seed.
     pub seed: u64,
+    /// Where models run.
+    pub device: Device,
     /// Rows of a shard, where the stage has the choice.
     pub shard_rows: usize,
     /// Threads for independent shards.

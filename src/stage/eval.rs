@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::judged::{Judged, group_rows, is_truncated, sample_and_judge};
 use super::{FIGURES, Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
 use crate::engine::local::{LocalEngine, Options as EngineOptions};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
@@ -143,10 +144,17 @@ impl EvalStage {
         format!("models.{index}")
     }
 
-    fn evaluate(&self, cx: &StageContext<'_>, index: usize, rules: &RuleSet, prompts: &[Prompt]) -> Result<Outcome> {
+    fn evaluate<B: Backend>(
+        &self,
+        cx: &StageContext<'_>,
+        backend: B,
+        index: usize,
+        rules: &RuleSet,
+        prompts: &[Prompt],
+    ) -> Result<Outcome> {
         let name = self.0.models[index].name();
         let folder = cx.input_folder(&Self::key(index))?;
-        let model = Arc::new(RwLock::new(Model::load(folder)?));
+        let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
         let tokenizer = Arc::new(Tokenizer::load(folder)?);
         let engine = LocalEngine::new(model, tokenizer, &name, EngineOptions::default())?;
         let info = engine.info();
@@ -314,7 +322,10 @@ impl Stage for EvalStage {
             let outcome = match cx.finished(index) {
                 Some(outcome) => outcome.clone(),
                 None => {
-                    let outcome = self.evaluate(cx, index, &rules, &prompts)?;
+                    let outcome = match cx.device.open()? {
+                        Opened::Cpu(backend) => self.evaluate(cx, backend, index, &rules, &prompts)?,
+                        Opened::Cuda(backend) => self.evaluate(cx, backend, index, &rules, &prompts)?,
+                    };
                     cx.finish_shard(index, &outcome)?;
                     outcome
                 }

@@ -9,6 +9,7 @@ mod answers;
 mod open;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use self::adaptive::{Adaptive, Asked, Until};
 use self::answers::Answers;
 use self::open::Open;
 use super::{Input, Materials, Outcome, Stage, StageContext, model_name, rules_path};
+use crate::backend::{Backend, Opened};
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
@@ -143,9 +145,10 @@ impl GenerateStage {
             }
             EngineConfig::Local(_) => {
                 let folder = cx.input_folder(MODEL)?;
-                let model = Arc::new(RwLock::new(Model::load(folder)?));
-                let tokenizer = Arc::new(Tokenizer::load(folder)?);
-                Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
+                match cx.device.open()? {
+                    Opened::Cpu(backend) => local(backend, folder),
+                    Opened::Cuda(backend) => local(backend, folder),
+                }
             }
             EngineConfig::Vllm(config) => {
                 let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
@@ -317,6 +320,13 @@ impl Stage for GenerateStage {
         sum.facts.insert("deterministic".to_owned(), info.deterministic.into());
         Ok(sum)
     }
+}
+
+/// The model in a folder as an engine.
+fn local<B: Backend>(backend: B, folder: &Path) -> Result<Box<dyn Engine>> {
+    let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
+    let tokenizer = Arc::new(Tokenizer::load(folder)?);
+    Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
 }
 
 /// Counts one row.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
 use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -34,6 +35,7 @@ struct GrpoTable {
     model: Option<String>,
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
+    lora: Option<crate::model::LoraConfig>,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
     /// Prompts to ask the policy.
@@ -90,7 +92,7 @@ impl GrpoStage {
         let mut node = table.config.clone();
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
         let read: GrpoTable = node.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
         if read.prompts.is_some() == read.groups.is_some() {
@@ -104,29 +106,45 @@ impl GrpoStage {
         Ok(GrpoStage { table: read, policy, sampler })
     }
 
-    fn reference(&self, cx: &StageContext<'_>) -> Result<Option<Model>> {
+    fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Option<Model<B>>> {
         if !Grpo::new(self.table.training.objective.clone())?.needs_reference() {
             return Ok(None);
         }
         Ok(Some(match &self.table.reference {
-            Some(_) => Model::load(cx.input_folder(REFERENCE)?)?,
-            None => self.policy.reference(cx)?,
+            Some(_) => Model::load_on(backend, cx.input_folder(REFERENCE)?)?,
+            None => self.policy.reference(cx, backend)?,
         }))
     }
 
-    fn train_on_policy(
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
+        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
+        let held_out = held_out.transpose()?;
+        let mut config = self.table.training.clone();
+        config.seed = super::training_seed(config.seed, cx);
+        let reference = self.reference(cx, backend)?;
+        if self.table.prompts.is_some() {
+            return self.train_on_policy(cx, &policy, reference, config, held_out);
+        }
+        let groups = offline::read(cx.input("groups")?, &policy.tokenizer)?;
+        let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, Offline(groups), config)?;
+        Ok(Session::new(cx, &policy, self.table.checkpoints, held_out).train(&mut trainer)?.outcome)
+    }
+
+    fn train_on_policy<B: Backend>(
         &self,
         cx: &StageContext<'_>,
-        policy: &Policy,
+        policy: &Policy<B>,
+        reference: Option<Model<B>>,
         config: GrpoTrainerConfig,
-        held_out: Option<HeldOut>,
+        held_out: Option<HeldOut<B>>,
     ) -> Result<Outcome> {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path)))?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
         let rollouts = Arc::new(Mutex::new(Rollouts::new(cx.folder.join(ROLLOUTS), cx.shard_rows)));
         let source = OnPolicy::new(cx, policy, rules, &self.table, &self.sampler, Arc::clone(&rollouts))?;
-        let mut trainer = GrpoTrainer::new(policy.model.clone(), self.reference(cx)?, source, config)?;
+        let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, source, config)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
         let Trained { mut outcome, rollouts } = session.train(&mut trainer)?;
         outcome.count("rollouts", rollouts.iter().map(|shard| shard.rows).sum());
@@ -170,16 +188,9 @@ impl Stage for GrpoStage {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let policy = self.policy.open(cx)?;
-        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
-        let held_out = held_out.transpose()?;
-        let mut config = self.table.training.clone();
-        config.seed = super::training_seed(config.seed, cx);
-        if self.table.prompts.is_some() {
-            return self.train_on_policy(cx, &policy, config, held_out);
+        match cx.device.open()? {
+            Opened::Cpu(backend) => self.train(cx, backend),
+            Opened::Cuda(backend) => self.train(cx, backend),
         }
-        let groups = offline::read(cx.input("groups")?, &policy.tokenizer)?;
-        let mut trainer = GrpoTrainer::new(policy.model.clone(), self.reference(cx)?, Offline(groups), config)?;
-        Ok(Session::new(cx, &policy, self.table.checkpoints, held_out).train(&mut trainer)?.outcome)
     }
 }

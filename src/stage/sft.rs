@@ -10,6 +10,7 @@ use super::training::{
     CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens,
 };
 use super::{Input, Materials, Outcome, Stage, StageContext};
+use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
 use crate::model::Tokenizer;
 use crate::recipe::StageTable;
@@ -24,6 +25,7 @@ struct SftTable {
     model: Option<String>,
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
+    lora: Option<crate::model::LoraConfig>,
     #[serde(default = "default_corpus")]
     corpus: String,
     /// The corpus's split to train on, if it has any.
@@ -72,12 +74,12 @@ impl SftStage {
     /// No model or two, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: SftTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone() };
+        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         Ok(SftStage { table: read, policy })
     }
 
-    fn tokenise(&self, cx: &StageContext<'_>, policy: &Policy) -> Result<TokenStore> {
+    fn tokenise(&self, cx: &StageContext<'_>, tokenizer: &Tokenizer) -> Result<TokenStore> {
         let corpus = cx.input("corpus")?;
         let split = corpus.split(&self.table.split);
         // A corpus that was not split is taken whole.
@@ -85,7 +87,7 @@ impl SftStage {
         let tokens = rows.rows_of::<CorpusRow>().enumerate().map(|(row, read)| {
             cx.check_stop()?;
             let read = read?;
-            let (tokens, trained) = self.table.format.tokens(&policy.tokenizer, &read.messages).map_err(|e| {
+            let (tokens, trained) = self.table.format.tokens(tokenizer, &read.messages).map_err(|e| {
                 e.at_row(row as u64).in_file(cx.input("corpus").map_or("", |c| c.location().file_name()))
             })?;
             Ok((tokens, trained))
@@ -138,8 +140,17 @@ impl Stage for SftStage {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let policy = self.policy.open(cx)?;
-        let data = self.tokenise(cx, &policy)?;
+        match cx.device.open()? {
+            Opened::Cpu(backend) => self.train(cx, backend),
+            Opened::Cuda(backend) => self.train(cx, backend),
+        }
+    }
+}
+
+impl SftStage {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+        let policy: Policy<B> = self.policy.open(cx, backend)?;
+        let data = self.tokenise(cx, &policy.tokenizer)?;
         let (rows, tokens) = (crate::train::Source::len(&data), data.tokens());
         if rows == 0 {
             return Err(Error::new("the corpus has no rows to train on").in_file(cx.input("corpus")?.location()));

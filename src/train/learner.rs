@@ -9,7 +9,8 @@ use super::objective::LossOutputs;
 use super::optimizer::OptimizerConfig;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::{Dtype, Grads, Model, Moments, Scores, Workspace};
+use crate::model::memory::{self, Load};
+use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores, Workspace};
 
 /// A model that an engine samples from and a trainer updates in turn, with no copy between them.
 /// The trainer holds the lock only while it computes: never while it asks for rollouts or an evaluation.
@@ -65,13 +66,19 @@ impl<B: Backend> Learner<B> {
     /// `recompute` makes activations again in the backward pass instead of keeping them.
     ///
     /// # Errors
-    /// Where the device does not have as much.
+    /// Where the device does not have as much, with the micro-batch that would fit.
     pub fn with_memory(mut self, rows: usize, recompute: bool) -> Result<Self> {
         let model = read(&self.model);
         if recompute {
             self.work = model.recomputing_workspace();
         }
         if B::RESERVES {
+            // Out of memory while gradients and moments were made is said here too.
+            model.backend().finish()?;
+            if let Some(free) = model.backend().free_bytes() {
+                let load = Load { rows, recompute, trains: true, lora: model.rank(), ..Load::default() };
+                memory::check_batch::<B>(model.config(), &load, free)?;
+            }
             model.reserve(&mut self.work, rows)?;
         }
         drop(model);
@@ -172,17 +179,20 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        let model = read(&self.model);
+        let model = &*read(&self.model);
         model.save(&dir.join(MODEL), Dtype::F32)?;
-        let infos = model.parameters();
-        let moments = infos.iter().flat_map(|info| {
+        let adapters = model.adapters().iter().map(|info| {
+            let value = move || model.get_adapter(info);
+            (format!("{}.value", info.name), info.shape.clone(), Box::new(value) as Box<dyn Fn() -> Vec<f32>>)
+        });
+        let moments = model.trained().iter().flat_map(|info| {
             let part = move |i: usize| move || self.moments.get(info)[i].clone();
             [
                 (format!("{}.first", info.name), info.shape.clone(), Box::new(part(0)) as Box<dyn Fn() -> Vec<f32>>),
                 (format!("{}.second", info.name), info.shape.clone(), Box::new(part(1))),
             ]
         });
-        write_tensors(&dir.join(OPTIMIZER), moments)
+        write_tensors(&dir.join(OPTIMIZER), moments.chain(adapters))
     }
 
     /// Continues from what [`Learner::write`] and [`Learner::state`] gave, bit for bit.
@@ -193,10 +203,14 @@ impl<B: Backend> Learner<B> {
         let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
         load_weights(&mut model, &dir.join(MODEL))?;
         let reader = TensorReader::open(&dir.join(OPTIMIZER))?;
-        for info in model.parameters() {
-            let part = |name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
-            let (first, second) = (part("first")?, part("second")?);
+        let part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
+        for info in model.trained() {
+            let (first, second) = (part(info, "first")?, part(info, "second")?);
             self.moments.set(info, [&first, &second]);
+        }
+        for info in model.adapters().to_vec() {
+            let values = part(&info, "value")?;
+            model.set_adapter(&info, &values);
         }
         self.grads.zero();
         (self.updates, self.bad_steps, self.poisoned) = (state.updates, state.bad_steps, false);
@@ -238,8 +252,9 @@ pub(super) fn copy_weights<B: Backend>(from: &Model<B>, to: &mut Model<B>) {
 #[cfg(test)]
 mod tests {
     use super::super::batch::{Sequence, pack};
-    use super::super::trainer::testing::{bits, shared};
+    use super::super::trainer::testing::{bits, shared, tiny_model};
     use super::*;
+    use crate::model::LoraConfig;
 
     fn outputs(gradient: f32, tokens: usize) -> Result<LossOutputs> {
         let logprob_gradient = vec![gradient; tokens];
@@ -290,6 +305,31 @@ mod tests {
         let nothing = learner.step(0.1, String::new).unwrap();
         assert_eq!((nothing.applied, nothing.grad_norm), (false, 0.0));
         assert_eq!(bits(&read(learner.model())), before);
+    }
+
+    #[test]
+    fn adapters_continue_bit_for_bit() {
+        let make = || {
+            let lora = LoraConfig { rank: 2, alpha: 4.0 };
+            let model = Arc::new(RwLock::new(tiny_model(1).with_lora(lora, 9).unwrap()));
+            Learner::new(model, OptimizerConfig::default()).unwrap()
+        };
+        let sequence = Sequence::completion(&[1, 2], &[3, 4]);
+        let micro = &pack(&[&sequence], 1, 100)[0];
+        let step = |learner: &mut Learner| {
+            learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+            assert!(learner.step(0.01, String::new).unwrap().applied);
+        };
+        let (mut whole, dir) = (make(), tempfile::tempdir().unwrap());
+        step(&mut whole);
+        whole.write(dir.path()).unwrap();
+        let state = whole.state();
+        (0..2).for_each(|_| step(&mut whole));
+        let mut resumed = make();
+        resumed.read(dir.path(), state).unwrap();
+        (0..2).for_each(|_| step(&mut resumed));
+        assert_eq!(bits(&read(resumed.model())), bits(&read(whole.model())));
+        assert_ne!(bits(&read(whole.model())), bits(&tiny_model(1)));
     }
 
     #[test]

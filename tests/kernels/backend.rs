@@ -2,7 +2,7 @@
 //! (`GRISTMILL_TEST_DEVICE=cuda`), else with the kernels on the host.
 
 use gristmill::backend::cuda::Buffer;
-use gristmill::backend::{AdamW, Backend, Cpu, Cuda, Draw, Drawn, Heads, Muon, Param};
+use gristmill::backend::{AdamW, Adapter, Backend, Cpu, Cuda, Draw, Drawn, Heads, Muon, Param};
 use half::bf16;
 
 use crate::host::cuda;
@@ -242,8 +242,8 @@ fn head(rows: usize, vocab: usize, hidden: usize, with_entropy: bool) {
     let h = with_entropy.then_some(&h[..]);
     let (mut dx, mut dxg) = (vec![0.0; rows * hidden], p.gpu.act(rows * hidden));
     let (mut dw, mut dwg) = p.f32(random(vocab * hidden, 5));
-    p.cpu.head_backward(&x, &w, &targets, entropy, lse, &g, h, &mut dx, &mut dw);
-    p.gpu.head_backward(&xg, &wg, &targets, entropyg, lseg, &g, h, &mut dxg, &mut dwg);
+    p.cpu.head_backward(&x, &w, &targets, entropy, lse, &g, h, &mut dx, Some(&mut dw));
+    p.gpu.head_backward(&xg, &wg, &targets, entropyg, lseg, &g, h, &mut dxg, Some(&mut dwg));
     // The logits' gradient is rounded to bf16 before its products.
     p.acts("dx", &dxg, &dx, 0.03);
     p.f32s("dw", &dwg, &dw, ROUNDED);
@@ -368,6 +368,28 @@ fn muon_on_wide_and_tall_matrices() {
         let step: f32 = value.iter().zip(&before).map(|(w, b)| (w - b).powi(2)).sum();
         assert!(error.sqrt() < 0.04 * step.sqrt(), "{} of a step of {}", error.sqrt(), step.sqrt());
     }
+}
+
+#[test]
+fn adapters_folded_in_and_their_gradients() {
+    let Some(p) = Pair::new() else { return };
+    let (rank, shape, scale) = (4, (40, 24), 2.0);
+    let (out, input) = shape;
+    let ((a, ag), (b, bg)) = (p.f32(random(rank * input, 1)), p.f32(random(out * rank, 2)));
+    let (here, there) = (Adapter { a, b, rank, shape, scale }, Adapter { a: ag, b: bg, rank, shape, scale });
+    let (mut value, mut valueg) = p.f32(random(out * input, 3));
+    let before = value.clone();
+    p.cpu.adapter_fold(&mut value, &here, 1.0);
+    p.gpu.adapter_fold(&mut valueg, &there, 1.0);
+    p.f32s("folded in", &valueg, &value, 0.02);
+    p.gpu.adapter_fold(&mut valueg, &there, -1.0);
+    p.f32s("taken out", &valueg, &before, 1e-5);
+    let ((dw, dwg), (mut da, mut dag), (mut db, mut dbg)) =
+        (p.f32(random(out * input, 4)), p.f32(random(rank * input, 5)), p.f32(random(out * rank, 6)));
+    p.cpu.adapter_backward(&dw, &here, &mut da, &mut db);
+    p.gpu.adapter_backward(&dwg, &there, &mut dag, &mut dbg);
+    p.f32s("da", &dag, &da, 0.02);
+    p.f32s("db", &dbg, &db, 0.02);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn the_gradient_of_the_logits_is_the_cpus() {
             // With the identity as its weight, dx of the CPU's head is dz.
             let (mut want, mut dw) = (vec![0.0; rows * vocab], vec![0.0; vocab * vocab]);
             let gh = with_entropy.then_some(&h[..]);
-            cpu.head_backward(&x, &head, &targets, entropy, lse, &g, gh, &mut want, &mut dw);
+            cpu.head_backward(&x, &head, &targets, entropy, lse, &g, gh, &mut want, Some(&mut dw));
             let mut d = Device::new("head.cu", act);
             let tb = d.u32(&targets);
             let [eb, lb, gb, hb] = [&*entropy, &*lse, &g, &h].map(|v| d.f32(v));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gristmill::backend::cuda::matmul::WORKSPACE;
 use gristmill::backend::{AdamW, Backend, Cpu, Cuda, Draw, Drawn, Heads, Muon};
 use gristmill::model::memory::{Load, estimate};
-use gristmill::model::{Batch, Config, Decoder, Model, ParamKind, Row, Update};
+use gristmill::model::{Batch, Config, Decoder, LoraConfig, Model, ParamKind, Row, Update};
 use half::bf16;
 use serde_json::json;
 
@@ -51,8 +51,7 @@ fn batch() -> Batch {
 }
 
 /// What a few steps of cross-entropy give: the loss before each, and the weights after the last.
-fn train<B: Backend>(backend: B, config: &Config, steps: u64, muon: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
-    let mut model = model(backend, config);
+fn train<B: Backend>(mut model: Model<B>, steps: u64, muon: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
     let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
     let batch = batch();
     let seeds = vec![-1.0 / batch.scored() as f32; batch.scored()];
@@ -108,11 +107,25 @@ fn training_follows_the_cpus_curve() {
     let Some(gpu) = cuda() else { return };
     let [config, _] = configs();
     for muon in [false, true] {
-        let ((want, _), (found, _)) = (train(Cpu::new(), &config, 4, muon), train(gpu.clone(), &config, 4, muon));
-        assert!(want[3] < 0.9 * want[0], "it learns: {want:?}");
-        for (want, found) in want.iter().zip(&found) {
-            assert!((want - found).abs() < 0.01 * want, "{found} for {want}");
-        }
+        let (here, there) = (model(Cpu::new(), &config), model(gpu.clone(), &config));
+        same_curve(train(here, 4, muon).0, train(there, 4, muon).0);
+    }
+}
+
+#[test]
+fn adapters_follow_the_cpus_curve() {
+    let Some(gpu) = cuda() else { return };
+    let [config, _] = configs();
+    let lora = LoraConfig { rank: 8, alpha: 64.0 };
+    let here = model(Cpu::new(), &config).with_lora(lora, 1).unwrap();
+    let there = model(gpu, &config).with_lora(lora, 1).unwrap();
+    same_curve(train(here, 5, false).0, train(there, 5, false).0);
+}
+
+fn same_curve(want: Vec<f64>, found: Vec<f64>) {
+    assert!(want.last().unwrap() < &(0.97 * want[0]), "it learns: {want:?}");
+    for (want, found) in want.iter().zip(&found) {
+        assert!((want - found).abs() < 0.01 * want, "{found} for {want}");
     }
 }
 
@@ -120,7 +133,7 @@ fn training_follows_the_cpus_curve() {
 fn two_runs_have_the_same_bits() {
     let Some(gpu) = cuda() else { return };
     let bits = |gpu: Cuda, config: &Config| {
-        let (losses, weights) = train(gpu, config, 2, true);
+        let (losses, weights) = train(model(gpu, config), 2, true);
         let weights: Vec<u32> = weights.into_iter().flatten().map(f32::to_bits).collect();
         (losses.into_iter().map(f64::to_bits).collect::<Vec<_>>(), weights)
     };
@@ -137,9 +150,12 @@ fn the_estimate_is_what_a_step_allocates() {
         return;
     }
     for config in configs() {
-        for recompute in [false, true] {
+        for (recompute, lora) in [(false, None), (true, None), (true, Some(8))] {
             let host = Arc::new(Host::default());
             let mut model = model(Cuda::on(host.clone()), &config);
+            if let Some(rank) = lora {
+                model = model.with_lora(LoraConfig { rank, alpha: 1.0 }, 1).unwrap();
+            }
             let batch = batch();
             let mut work = if recompute { model.recomputing_workspace() } else { model.workspace() };
             let (mut grads, mut moments) = (model.grads(), model.moments());
@@ -150,10 +166,10 @@ fn the_estimate_is_what_a_step_allocates() {
             let rule =
                 Muon { lr: 0.1, momentum: 0.9, nesterov: true, weight_decay: 0.0, iterations: 1, grad_scale: 1.0 };
             model.update(&grads, &mut moments, |info| match info.kind {
-                ParamKind::Matrix => Update::Muon(rule),
+                ParamKind::Matrix if lora.is_none() => Update::Muon(rule),
                 _ => Update::Keep,
             });
-            let load = Load { rows: batch.rows(), recompute, trains: true, muon: true, ..Load::default() };
+            let load = Load { rows: batch.rows(), recompute, trains: true, muon: true, lora, ..Load::default() };
             let mut said = estimate::<Cuda>(&config, &load);
             // cuBLASLt's, which the host does not have.
             said.workspace -= WORKSPACE as u64;

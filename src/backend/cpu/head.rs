@@ -165,8 +165,8 @@ pub struct Seeds<'a> {
     pub grad_entropy: Option<&'a [f32]>,
 }
 
-/// `dx = dz w`, `dw += dzᵀ x`.
-pub fn backward(cpu: &Cpu, x: &[f32], w: &Param<Cpu>, seeds: &Seeds, dx: &mut [f32], dw: &mut [f32]) {
+/// `dx = dz w`, `dw += dzᵀ x` if it is asked for.
+pub fn backward(cpu: &Cpu, x: &[f32], w: &Param<Cpu>, seeds: &Seeds, dx: &mut [f32], mut dw: Option<&mut [f32]>) {
     let (rows, vocab, k) = (seeds.targets.len(), w.rows, w.cols);
     let wide = TILE.min(vocab);
     let held = (HELD / wide).max(ROWS);
@@ -201,9 +201,11 @@ pub fn backward(cpu: &Cpu, x: &[f32], w: &Param<Cpu>, seeds: &Seeds, dx: &mut [f
                     let a = Lhs { data: dz, row: n, col: 1 };
                     gemm(&Cpu::serial(), (span.len(), k, n), a, weights, dx, k, true);
                 });
-                let a = Lhs { data: dz, row: 1, col: n };
-                let b = Rhs::Rows { data: &x[start * k..], row: k };
-                gemm(cpu, (n, k, end - start), a, b, &mut dw[tile.0 * k..], k, true);
+                if let Some(dw) = dw.as_deref_mut() {
+                    let a = Lhs { data: dz, row: 1, col: n };
+                    let b = Rhs::Rows { data: &x[start * k..], row: k };
+                    gemm(cpu, (n, k, end - start), a, b, &mut dw[tile.0 * k..], k, true);
+                }
             }
         }
     });

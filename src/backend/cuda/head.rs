@@ -89,14 +89,14 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// `dx = dlogit w`, `dw += dlogitᵀ x`. dx is summed over tiles in f32 and rounded once.
+    /// `dx = dlogit w`, `dw += dlogitᵀ x` if it is asked for. dx is summed over tiles in f32 and rounded once.
     pub fn head_backward(
         &mut self,
         x: &Buffer<bf16>,
         head: Head,
         seeds: &Seeds,
         dx: &mut Buffer<bf16>,
-        dw: &mut Buffer<f32>,
+        mut dw: Option<&mut Buffer<f32>>,
     ) -> Result<()> {
         let (all, hidden) = (seeds.targets.len(), head.hidden);
         let (held, tile) = (all.min(ROWS), head.vocab.min(TILE));
@@ -134,8 +134,10 @@ impl Ops<'_> {
                 self.launch("head_seed", rows.div_ceil(4), 128, &args)?;
                 let weight = head.weight.from(first * hidden);
                 self.multiply(&backward_input(rows, (count, hidden), Out::F32, first > 0), dlogits, weight, sum)?;
-                let dw = dw.part_mut(first * hidden);
-                self.multiply(&backward_weight(rows, (count, hidden)), dlogits, x, dw)?;
+                if let Some(dw) = dw.as_deref_mut() {
+                    let dw = dw.part_mut(first * hidden);
+                    self.multiply(&backward_weight(rows, (count, hidden)), dlogits, x, dw)?;
+                }
             }
             self.round(dx.part_mut(at * hidden), sum, rows * hidden)?;
         }

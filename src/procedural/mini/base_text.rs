@@ -292,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn the_language_rule_counts_a_chain_word_by_word() {
+        let base = BaseText { wrong_language_rate: 0.4, ..BaseText::default() };
+        let mut rng = Rng::new(3);
+        for language in [Language::En, Language::Fr].into_iter().cycle().take(1_000) {
+            let chain = base.task(&mut rng).gold();
+            let text = base.chain_text(&chain, language, &mut rng);
+            let counted = crate::rule::language::count(&text).share(language.code());
+            assert_eq!(counted, language_consistency(&text, language), "{text}");
+        }
+    }
+
+    #[test]
     fn held_out_tasks_never_appear() {
         let base = BaseText { holdout: 0.5, ..BaseText::default() };
         let mut rng = Rng::new(9);

@@ -159,8 +159,9 @@ impl Task {
 }
 
 impl Chain {
-    /// One line: `first S , then S , next S , so S .`; `word` writes the opener of
-    /// that index in [`OPENERS`].
+    /// One line: `first S . then S . next S . thus S .`; `word` writes the opener of
+    /// that index in [`OPENERS`]. A sentence a step, because the language rule judges
+    /// whole sentences: so each word counts by itself, as in [`super::language_consistency`].
     pub fn text(&self, mut word: impl FnMut(usize) -> String) -> String {
         let last = self.equations.len().saturating_sub(1);
         let mut text = String::new();
@@ -171,7 +172,7 @@ impl Chain {
                 _ if index % 2 == 1 => 1,
                 _ => 2,
             };
-            text += &format!("{} {equation} {}", word(opener), if index == last { "." } else { ", " });
+            text += &format!("{}{} {equation} .", if index == 0 { "" } else { " " }, word(opener));
         }
         text
     }

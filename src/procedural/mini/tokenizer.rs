@@ -92,7 +92,7 @@ mod tests {
                 let problem = generator.generate(&mut rng, level, language);
                 assert!(check(&problem.question) <= 27, "{}", problem.question);
                 let chain = problem.chain.as_deref().unwrap_or("");
-                check(&mini::tagged(if chain.is_empty() { "so" } else { chain }, &problem.answer));
+                check(&mini::tagged(if chain.is_empty() { "thus" } else { chain }, &problem.answer));
                 problem.rejected.iter().for_each(|(_, text)| assert!(check(text) > 0));
             }
         }

@@ -11,8 +11,8 @@ pub const SIGNS: [&str; 13] = ["(", ")", "+", "-", "*", "/", "=", ",", ".", "?",
 /// Names of people; they belong to no language.
 pub const NAMES: [&str; 8] = ["marie", "paul", "anna", "leo", "nora", "hugo", "lina", "oscar"];
 
-/// The words that open a step, in English and French: first, then, next, so.
-pub const OPENERS: [[&str; 2]; 4] = [["first", "d'abord"], ["then", "puis"], ["next", "ensuite"], ["so", "donc"]];
+/// The words that open a step, in English and French: first, then, next, thus.
+pub const OPENERS: [[&str; 2]; 4] = [["first", "d'abord"], ["then", "puis"], ["next", "ensuite"], ["thus", "donc"]];
 
 /// A noun with its translation; `feminine` is the French gender.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn consistency_is_the_share_of_words_in_the_language() {
-        let text = "<think> first 1 + 2 = 3 , donc 3 + 4 = 7 . </think>";
+        let text = "<think> first 1 + 2 = 3 . donc 3 + 4 = 7 . </think>";
         assert_eq!(language_consistency(text, Language::En), Some(0.5));
         assert_eq!(language_consistency("1 + 2 = 3", Language::En), None);
     }

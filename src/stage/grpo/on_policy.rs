@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::GrpoTable;
 use super::sampler::{Sampler, SamplerConfig};
+use crate::backend::Backend;
 use crate::engine::{EngineInfo, Sampling};
 use crate::error::{Error, Result};
 use crate::rule::file::RuleSet;
@@ -83,9 +84,9 @@ impl RolloutLog for Rollouts {
 }
 
 /// The policy as its own sampler, with the rules behind it.
-pub struct OnPolicy<'a> {
+pub struct OnPolicy<'a, B: Backend> {
     cx: &'a StageContext<'a>,
-    sampler: Sampler,
+    sampler: Sampler<B>,
     /// The policy as it was at the start; a row's `policy_step` says how far it had come.
     info: EngineInfo,
     prompts: Vec<Prompt>,
@@ -96,14 +97,14 @@ pub struct OnPolicy<'a> {
     rollouts: Arc<Mutex<Rollouts>>,
 }
 
-impl<'a> OnPolicy<'a> {
+impl<'a, B: Backend> OnPolicy<'a, B> {
     /// Prompts are held in memory.
     ///
     /// # Errors
     /// Prompts that cannot be read, or none; no server, or one that cannot be used.
     pub(super) fn new(
         cx: &'a StageContext<'a>,
-        policy: &Policy,
+        policy: &Policy<B>,
         rules: RuleSet,
         table: &GrpoTable,
         sampler: &SamplerConfig,
@@ -131,7 +132,7 @@ impl<'a> OnPolicy<'a> {
     }
 }
 
-impl Rollout for OnPolicy<'_> {
+impl<B: Backend> Rollout for OnPolicy<'_, B> {
     fn prompts(&self) -> usize {
         self.prompts.len()
     }

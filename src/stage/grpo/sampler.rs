@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use crate::backend::Backend;
 use crate::engine::local::{LocalEngine, Options};
 use crate::engine::vllm::{PolicyServers, PolicyWeights, VllmConfig};
 use crate::engine::{Engine, EngineInfo};
@@ -43,23 +44,23 @@ impl SamplerConfig {
 }
 
 /// The policy as a sampler, at whatever step it is.
-pub enum Sampler {
-    Local(LocalEngine),
-    Served(Served),
+pub enum Sampler<B: Backend> {
+    Local(LocalEngine<B>),
+    Served(Served<B>),
 }
 
 /// Servers, and the folder through which the policy reaches them.
-pub struct Served {
+pub struct Served<B: Backend> {
     servers: PolicyServers,
-    model: SharedModel,
+    model: SharedModel<B>,
     /// Holds the weights of the step that the servers have; a server that comes back reads them.
     folder: PathBuf,
 }
 
-impl Sampler {
+impl<B: Backend> Sampler<B> {
     /// # Errors
     /// No server answers, or the run is in an object store, from where servers cannot load.
-    pub fn open(config: &SamplerConfig, cx: &StageContext<'_>, policy: &Policy) -> Result<Self> {
+    pub fn open(config: &SamplerConfig, cx: &StageContext<'_>, policy: &Policy<B>) -> Result<Self> {
         let (model, tokenizer) = (Arc::clone(&policy.model), Arc::clone(&policy.tokenizer));
         match config {
             SamplerConfig::Local => {
@@ -75,7 +76,7 @@ impl Sampler {
     }
 
     /// The policy as it is now.
-    pub fn info(&self, policy: &Policy) -> EngineInfo {
+    pub fn info(&self, policy: &Policy<B>) -> EngineInfo {
         match self {
             Sampler::Local(engine) => engine.info(),
             Sampler::Served(served) => {
@@ -102,7 +103,7 @@ impl Sampler {
     }
 }
 
-impl Served {
+impl<B: Backend> Served<B> {
     /// A folder for each step, since servers may still read the last one's; that goes afterwards.
     fn follow(&mut self, step: u64) -> Result<()> {
         let last = self.servers.policy_step().map(|step| self.step_folder(step));
@@ -117,7 +118,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl<B: Backend> Drop for Served<B> {
     fn drop(&mut self) {
         // Weights left behind cost disk and nothing else: the next run removes them.
         let _ = remove(&self.folder);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Policy;
+use crate::backend::Backend;
 use crate::engine::Sampling;
 use crate::engine::local::{LocalEngine, Options};
 use crate::error::Result;
@@ -34,19 +35,19 @@ impl Default for HeldOutConfig {
 }
 
 /// The prompts, ready to be asked.
-pub struct HeldOut {
-    engine: LocalEngine,
+pub struct HeldOut<B: Backend> {
+    engine: LocalEngine<B>,
     prompts: Vec<Prompt>,
     rules: RuleSet,
     config: HeldOutConfig,
 }
 
-impl HeldOut {
+impl<B: Backend> HeldOut<B> {
     /// Opens the input `held_out`.
     ///
     /// # Errors
     /// Prompts that cannot be read, a rule file that does not load.
-    pub fn open(cx: &StageContext<'_>, policy: &Policy, config: &HeldOutConfig) -> Result<Self> {
+    pub fn open(cx: &StageContext<'_>, policy: &Policy<B>, config: &HeldOutConfig) -> Result<Self> {
         let rules = RuleSet::load(&crate::stage::rules_path(&config.rules, &|path| cx.resolve(path)))?;
         rules.ensure_ready()?;
         let prompts = cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;

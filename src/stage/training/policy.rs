@@ -5,9 +5,9 @@ use std::sync::{Arc, RwLock};
 
 use serde::Deserialize;
 
-use crate::backend::Heads;
+use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
-use crate::model::{Config, Model, Tokenizer};
+use crate::model::{Config, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
 use crate::stage::{Input, StageContext};
@@ -20,6 +20,8 @@ pub struct PolicyConfig {
     pub model: Option<String>,
     /// A model made from scratch.
     pub init: Option<NewModel>,
+    /// Adapters of low rank, trained in place of its weights.
+    pub lora: Option<LoraConfig>,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -47,8 +49,8 @@ fn default_context() -> usize {
 }
 
 /// A model under training with its tokenizer.
-pub struct Policy {
-    pub model: SharedModel,
+pub struct Policy<B: Backend> {
+    pub model: SharedModel<B>,
     pub tokenizer: Arc<Tokenizer>,
 }
 
@@ -85,23 +87,27 @@ impl PolicyConfig {
     ///
     /// # Errors
     /// A folder that holds no model, sizes that do not fit together.
-    pub fn open(&self, cx: &StageContext<'_>) -> Result<Policy> {
+    pub fn open<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Policy<B>> {
         let (model, tokenizer) = match &self.init {
-            Some(new) => new.make(cx)?,
+            Some(new) => new.make(cx, backend)?,
             None => {
                 let folder = cx.input_folder(MODEL)?;
-                (Model::load(folder)?, Tokenizer::load(folder)?)
+                (Model::load_on(backend, folder)?, Tokenizer::load(folder)?)
             }
         };
         tokenizer.check(model.config().vocab_size)?;
+        let model = match self.lora {
+            Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
+            None => model,
+        };
         Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer) })
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.
-    pub fn reference(&self, cx: &StageContext<'_>) -> Result<Model> {
+    pub fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Model<B>> {
         match &self.init {
-            Some(new) => Ok(new.make(cx)?.0),
-            None => Model::load(cx.input_folder(MODEL)?),
+            Some(new) => Ok(new.make(cx, backend)?.0),
+            None => Model::load_on(backend, cx.input_folder(MODEL)?),
         }
     }
 }
@@ -131,7 +137,7 @@ impl NewModel {
         Ok(())
     }
 
-    fn make(&self, cx: &StageContext<'_>) -> Result<(Model, Tokenizer)> {
+    fn make<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<(Model<B>, Tokenizer)> {
         let tokenizer = if self.tokenizer == MINI {
             mini_tokenizer()?
         } else {
@@ -147,7 +153,7 @@ impl NewModel {
         let config =
             Config::fresh(tokenizer.len(), self.hidden, intermediate, self.layers, heads, self.context, &[end])?;
         let mut rng = seed::stream(cx.seed, "initial weights", 0);
-        Ok((Model::init(config, rng.next_u64()), tokenizer))
+        Ok((Model::init_on(backend, config, rng.next_u64()), tokenizer))
     }
 }
 
@@ -185,8 +191,8 @@ mod tests {
     fn a_stage_without_or_with_two_models_is_refused() {
         assert!(PolicyConfig::default().validate("s").is_err());
         let model = Some("base".to_owned());
-        assert!(PolicyConfig { model: model.clone(), init: None }.validate("s").is_ok());
+        assert!(PolicyConfig { model: model.clone(), ..PolicyConfig::default() }.validate("s").is_ok());
         let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
-        assert!(PolicyConfig { model, init: Some(init) }.validate("s").is_err());
+        assert!(PolicyConfig { model, init: Some(init), lora: None }.validate("s").is_err());
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::held_out::HeldOut;
 use super::{Policy, metrics};
+use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 use crate::model::Dtype;
 use crate::pipeline::MODEL;
@@ -50,11 +51,11 @@ pub trait RolloutLog: Send {
 }
 
 /// A training run's bookkeeping.
-pub struct Session<'a> {
+pub struct Session<'a, B: Backend> {
     cx: &'a StageContext<'a>,
-    policy: &'a Policy,
+    policy: &'a Policy<B>,
     checkpoints: CheckpointConfig,
-    held_out: Option<HeldOut>,
+    held_out: Option<HeldOut<B>>,
     rollouts: Option<Arc<Mutex<dyn RolloutLog + 'a>>>,
     steps: Vec<StepMetrics>,
     total: u64,
@@ -76,12 +77,12 @@ struct Stored {
 
 const STORED: &str = "session.json";
 
-impl<'a> Session<'a> {
+impl<'a, B: Backend> Session<'a, B> {
     pub fn new(
         cx: &'a StageContext<'a>,
-        policy: &'a Policy,
+        policy: &'a Policy<B>,
         checkpoints: CheckpointConfig,
-        held_out: Option<HeldOut>,
+        held_out: Option<HeldOut<B>>,
     ) -> Self {
         Session { cx, policy, checkpoints, held_out, rollouts: None, steps: Vec::new(), total: 0 }
     }
@@ -98,7 +99,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Whatever the trainer or the disk fails with; [`Error::interrupted`] after Ctrl-C, when
     /// everything done is in a checkpoint.
-    pub fn train(mut self, trainer: &mut dyn Trainer<crate::backend::Cpu>) -> Result<Trained> {
+    pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
         let folder = self.cx.local_folder()?;
         std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
         let checkpoints = Checkpoints::open(folder.join("checkpoints"), self.checkpoints.keep)?;
@@ -189,7 +190,7 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Observer for Session<'_> {
+impl<B: Backend> Observer for Session<'_, B> {
     fn on_step(&mut self, metrics: &StepMetrics) -> Result<()> {
         self.cx.progress.advance(1);
         let tenth = (self.total / 10).max(1);
