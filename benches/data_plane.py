@@ -1,7 +1,7 @@
 """group, select and corpus on N verdict rows, beside the same work as a hand-written polars query.
 
     cargo build --release
-    python benches/data_plane.py [--rows 10000000] [--dir DIR]      # needs polars; 4 GB of disk
+    python benches/data_plane.py [--rows 10000000] [--dir DIR] [--only STAGE]      # needs polars; 4 GB of disk
 
 Each command and each query runs in a process of its own; wall seconds and peak memory are the
 kernel's account of it (wait4). The last column is gristmill's time over polars's. What both wrote
@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--dir", type=pathlib.Path, default=pathlib.Path("target/bench-data-plane"))
     parser.add_argument("--binary", default="target/release/gristmill")
+    parser.add_argument("--only", choices=["group", "select", "corpus"], help="this stage alone, on what an earlier bench left")
     parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     root = args.dir / str(args.rows)
@@ -144,6 +145,8 @@ def main() -> None:
     print(f"{args.rows} verdict rows, {os.cpu_count()} cores, polars {importlib.metadata.version('polars')}")
     print(f"{'stage':8} {'gristmill s':>12} {'MiB':>7} {'polars s':>10} {'MiB':>7} {'ratio':>6}")
     for kind, command in stages.items():
+        if args.only not in (None, kind):
+            continue
         out = root / f"out_{kind}"
         shutil.rmtree(out, ignore_errors=True)
         ours, our_memory = timed([args.binary, *command, "--output", str(out)])

@@ -79,11 +79,14 @@ impl Stage for VerifyConfig {
         let (agree, labelled) = (outcome.counts.get("label_agrees"), outcome.counts.get("labelled"));
         if let Some(&labelled) = labelled.filter(|&&n| n > 0) {
             let agree = agree.copied().unwrap_or(0);
+            let others = match labelled - agree {
+                0 => String::new(),
+                _ => format!("; the others are in {}", cx.folder.join(&format!("{DISAGREEMENTS}-*.jsonl"))),
+            };
             cx.progress.say(&format!(
-                "{}: agrees with {agree} of {labelled} recorded labels ({:.2}%); the others are in {}",
+                "{}: agrees with {agree} of {labelled} recorded labels ({:.2}%){others}",
                 cx.name,
                 100.0 * agree as f64 / labelled as f64,
-                cx.folder.join(&format!("{DISAGREEMENTS}-*.jsonl")),
             ));
         }
         Ok(outcome)

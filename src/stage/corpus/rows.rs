@@ -175,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn a_template_wraps_a_solution_that_is_more_than_the_answer() {
+        let prompts = Prompt::to_batch(&[prompt("One and one."), prompt("2")]);
+        let made = from_prompts("cold", Some(Template::ThinkAnswer), &prompts).unwrap();
+        let rows = CorpusRow::from_batch(&made).unwrap();
+        assert_eq!(rows[0].messages[1].content, "<think> One and one. </think> <answer> 2 </answer>");
+        assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
+        assert_eq!((rows[1].messages[1].content.as_str(), rows[1].reasoning.as_deref()), ("2", None));
+    }
+
+    #[test]
     fn a_slice_of_a_batch_keeps_its_own_turns() {
         let prompts = Prompt::to_batch(&[prompt("a"), prompt("b"), prompt("c")]);
         let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts.slice(1, 2)).unwrap()).unwrap();
