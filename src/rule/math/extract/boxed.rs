@@ -23,8 +23,8 @@ pub fn find(text: &str) -> Option<String> {
             continue;
         }
         match boxes.last() {
-            // A box around the one found before.
-            Some(inner) if found.end >= inner.end => {
+            // A box around the one found before, or one whose brace closes inside it.
+            Some(inner) if found.end > inner.start => {
                 boxes.pop();
                 boxes.push(found);
             }
@@ -58,7 +58,7 @@ fn last_before(text: &str, mut until: usize) -> Option<Found<'_>> {
             }
         } else if !trimmed.starts_with(|c: char| c.is_ascii_alphabetic()) || rest.len() > trimmed.len() {
             // `\boxed 5`: up to the end of the formula.
-            let len = trimmed.find(['$', '\n', '.', ',', ' ', '\\']).unwrap_or(trimmed.len());
+            let len = trimmed.find(['$', '\n', '.', ',', ' ', '\\', '}']).unwrap_or(trimmed.len());
             if len > 0 {
                 return Some(Found { start, end: brace + len, inside: &trimmed[..len] });
             }
