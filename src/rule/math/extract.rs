@@ -69,7 +69,7 @@ pub fn region<'a>(completion: &'a str, config: &MathConfig) -> Region<'a> {
             return Region::Unfinished;
         }
     }
-    Region::Text(completion)
+    Region::Text(answer_tagged(completion))
 }
 
 /// The inside of R1-Zero's last closed `<answer>`, or all of a text that has none.

@@ -88,14 +88,14 @@ fn joins(between: &str) -> bool {
     if between.len() > 60 || between.contains("\n\n") {
         return false;
     }
-    let mut rest = between;
-    for mark in [r"\text", r"\quad", r"\qquad", r"\(", r"\)", r"\,", r"\ ", r"\;"] {
-        if rest.contains(mark) {
-            return joins_plain(&between.replace(mark, " "));
-        }
+    if !between.contains('\\') {
+        return joins_plain(between);
     }
-    rest = between;
-    joins_plain(rest)
+    let mut plain = between.to_string();
+    for mark in [r"\text", r"\quad", r"\qquad", r"\(", r"\)", r"\[", r"\]", r"\,", r"\ ", r"\;"] {
+        plain = plain.replace(mark, " ");
+    }
+    joins_plain(&plain)
 }
 
 fn joins_plain(between: &str) -> bool {
