@@ -9,7 +9,7 @@ mod scalar;
 mod sets;
 
 use super::MathConfig;
-use super::ast::{Id, Node, Rel};
+use super::ast::{Func2, Id, Node, Rel};
 use super::budget::Budget;
 use super::reading::Reading;
 use super::text;
@@ -145,6 +145,11 @@ impl Comparison<'_> {
                 _ => Different("text"),
             };
         }
+        if let (&Node::Call2(Func2::Mod, _, m), &Node::Call2(Func2::Mod, _, n)) = (gn, pn)
+            && !self.compare(m, n).is_equal()
+        {
+            return Different("modulus");
+        }
         if let (Node::Chain { .. }, Node::Chain { .. }) = (gn, pn) {
             return self.relations(g, p);
         }
@@ -191,6 +196,13 @@ impl Comparison<'_> {
         {
             return self.compare(set, p);
         }
+        // "x ≡ 3 (mod 7)"
+        if let [name, residue] = *ids
+            && kinds == [Rel::Other(2)]
+            && form::is_name(self.gold, name)
+        {
+            return self.compare(residue, p);
+        }
         self.ranges(g, p)
     }
 
@@ -223,6 +235,12 @@ impl Comparison<'_> {
             && kinds == [Rel::In]
         {
             return self.compare(g, set);
+        }
+        if let [name, residue] = *ids
+            && kinds == [Rel::Other(2)]
+            && form::is_name(self.pred, name)
+        {
+            return self.compare(g, residue);
         }
         self.ranges(g, p)
     }

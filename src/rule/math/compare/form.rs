@@ -1,6 +1,7 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
 use super::super::ast::{Id, Node, Rel, Sym};
+use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
 use super::Val;
@@ -10,6 +11,8 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
     match *r.node(id) {
         Node::Sym(_) | Node::Text(_) => true,
         Node::Tuple(list) => r.arena.list(list).iter().all(|&id| matches!(r.node(id), Node::Sym(_))),
+        // `f^{-1}(x)`
+        Node::Mul(inverse, argument) if is_inverse(r, inverse) => matches!(r.node(argument), Node::Sym(_)),
         // f · x from `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
         Node::Mul(..) => r.arena.subtree(id).iter().all(|n| {
             matches!(n, Node::Sym(_) | Node::Mul(..) | Node::Text(_) | Node::Label(_) | Node::Euler | Node::Imaginary)
@@ -17,6 +20,13 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
         Node::Call(..) => false,
         _ => false,
     }
+}
+
+/// `f^{-1}` of a letter that names functions.
+fn is_inverse(r: &Reading, id: Id) -> bool {
+    let Node::Pow(base, exponent) = *r.node(id) else { return false };
+    matches!(*r.node(base), Node::Sym(sym) if matches!(r.arena.name(sym), "f" | "g" | "h" | "F" | "G"))
+        && r.value(exponent).is_some_and(|q| *q == Q::int(-1))
 }
 
 /// A lone capital from A to J: the letter of an option.
