@@ -226,7 +226,7 @@ impl Comparison<'_> {
                 return self.compare(g, ids[0]);
             }
             // "5 = x".
-            if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) {
+            if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) && !form::denies(self.pred, last) {
                 return self.compare(g, ids[0]);
             }
             return found;

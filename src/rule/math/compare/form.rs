@@ -29,10 +29,21 @@ fn is_inverse(r: &Reading, id: Id) -> bool {
         && r.value(exponent).is_some_and(|q| *q == Q::int(-1))
 }
 
+/// Words that take back what stands before them: "12 is wrong".
+pub fn denies(r: &Reading, id: Id) -> bool {
+    const DENIALS: [&str; 6] = ["wrong", "not", "incorrect", "false", "impossible", "no"];
+    let Node::Text(index) = *r.node(id) else { return false };
+    r.arena.texts[index as usize].split_whitespace().any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+}
+
 /// A lone capital from A to J: the letter of an option.
 pub fn option(r: &Reading, id: Id) -> Option<char> {
-    let Node::Sym(sym) = *r.node(id) else { return None };
-    let mut letters = r.arena.name(sym).chars();
+    let name = match *r.node(id) {
+        Node::Sym(sym) => r.arena.name(sym),
+        Node::Text(index) => r.arena.texts[index as usize].as_str(),
+        _ => return None,
+    };
+    let mut letters = name.chars();
     letters.next().filter(|c| ('A'..='J').contains(c) && letters.next().is_none())
 }
 
