@@ -118,10 +118,7 @@ impl Comparison<'_> {
         let Node::Chain { operands, .. } = self.pred.node(self.pred.root) else { return None };
         let sides = self.pred.arena.list(*operands);
         let last = *sides.last()?;
-        // A sentence is no name.
-        if let Node::Text(index) = self.pred.node(sides[0])
-            && self.pred.arena.texts[*index as usize].split_whitespace().count() > 3
-        {
+        if form::is_sentence(self.pred, sides[0]) {
             return None;
         }
         match self.pred.node(last) {
@@ -214,6 +211,10 @@ impl Comparison<'_> {
             && ids.iter().any(|&id| form::option(self.pred, id).is_some_and(|other| other != option))
         {
             return Different("options");
+        }
+        // A gold of letters alone may be a name: a sentence put equal to it does not say it.
+        if form::is_sentence(self.pred, ids[0]) && self.gold.text.chars().all(|c| c.is_alphabetic() || c == ' ') {
+            return Different("text");
         }
         if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
             let last_is_rough = kinds.last() == Some(&Rel::Approx);

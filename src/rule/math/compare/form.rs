@@ -29,6 +29,11 @@ fn is_inverse(r: &Reading, id: Id) -> bool {
         && r.value(exponent).is_some_and(|q| *q == Q::int(-1))
 }
 
+/// More words than a name has.
+pub fn is_sentence(r: &Reading, id: Id) -> bool {
+    matches!(*r.node(id), Node::Text(index) if r.arena.texts[index as usize].split_whitespace().count() > 3)
+}
+
 /// Words that take back what stands before them: "12 is wrong".
 pub fn denies(r: &Reading, id: Id) -> bool {
     const DENIALS: [&str; 6] = ["wrong", "not", "incorrect", "false", "impossible", "no"];
