@@ -196,6 +196,12 @@ fn answers_as_models_end_them() {
 }
 
 #[test]
+fn a_sentence_put_equal_to_a_name_is_no_answer() {
+    assert_ne!(verdict("nothing of the kind = Cid", "Cid").outcome, Outcome::Correct);
+    accepts("The shortest one of the three = 12", "12");
+}
+
+#[test]
 fn a_missing_gold_is_not_scored() {
     let sample = Sample {
         prompt: "",
