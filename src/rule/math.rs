@@ -324,7 +324,8 @@ fn prepare(gold: &str, config: &MathConfig, decimal_comma: bool) -> Gold {
     let mut budget = Budget::new(config.steps);
     let reading = Reading::new(gold, commas, &mut budget);
     let other = match &reading {
-        Ok(r) if r.ambiguous_comma => {
+        // "2,000" is no list: its second number would begin with a zero.
+        Ok(r) if r.ambiguous_comma && !gold.contains(",0") => {
             let commas = if decimal_comma { Commas::Thousands } else { Commas::Separate };
             Reading::new(gold, commas, &mut budget).ok().map(Box::new)
         }

@@ -9,7 +9,7 @@ mod scalar;
 mod sets;
 
 use super::MathConfig;
-use super::ast::{Id, Node, Rel};
+use super::ast::{Func2, Id, Node, Rel};
 use super::budget::Budget;
 use super::reading::Reading;
 use super::text;
@@ -118,10 +118,7 @@ impl Comparison<'_> {
         let Node::Chain { operands, .. } = self.pred.node(self.pred.root) else { return None };
         let sides = self.pred.arena.list(*operands);
         let last = *sides.last()?;
-        // A sentence is no name.
-        if let Node::Text(index) = self.pred.node(sides[0])
-            && self.pred.arena.texts[*index as usize].split_whitespace().count() > 3
-        {
+        if form::is_sentence(self.pred, sides[0]) {
             return None;
         }
         match self.pred.node(last) {
@@ -144,6 +141,11 @@ impl Comparison<'_> {
                 (Some(a), Some(b)) if text::same(&a, &b) => Equal("same_text"),
                 _ => Different("text"),
             };
+        }
+        if let (&Node::Call2(Func2::Mod, _, m), &Node::Call2(Func2::Mod, _, n)) = (gn, pn)
+            && !self.compare(m, n).is_equal()
+        {
+            return Different("modulus");
         }
         if let (Node::Chain { .. }, Node::Chain { .. }) = (gn, pn) {
             return self.relations(g, p);
@@ -191,6 +193,13 @@ impl Comparison<'_> {
         {
             return self.compare(set, p);
         }
+        // "x ≡ 3 (mod 7)"
+        if let [name, residue] = *ids
+            && kinds == [Rel::Other(2)]
+            && form::is_name(self.gold, name)
+        {
+            return self.compare(residue, p);
+        }
         self.ranges(g, p)
     }
 
@@ -203,6 +212,10 @@ impl Comparison<'_> {
         {
             return Different("options");
         }
+        // A gold of letters alone may be a name: a sentence put equal to it does not say it.
+        if form::is_sentence(self.pred, ids[0]) && self.gold.text.chars().all(|c| c.is_alphabetic() || c == ' ') {
+            return Different("text");
+        }
         if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
             let last_is_rough = kinds.last() == Some(&Rel::Approx);
             let found = self.compare(g, last);
@@ -214,7 +227,7 @@ impl Comparison<'_> {
                 return self.compare(g, ids[0]);
             }
             // "5 = x".
-            if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) {
+            if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) && !form::denies(self.pred, last) {
                 return self.compare(g, ids[0]);
             }
             return found;
@@ -223,6 +236,12 @@ impl Comparison<'_> {
             && kinds == [Rel::In]
         {
             return self.compare(g, set);
+        }
+        if let [name, residue] = *ids
+            && kinds == [Rel::Other(2)]
+            && form::is_name(self.pred, name)
+        {
+            return self.compare(g, residue);
         }
         self.ranges(g, p)
     }

@@ -69,7 +69,7 @@ pub fn region<'a>(completion: &'a str, config: &MathConfig) -> Region<'a> {
             return Region::Unfinished;
         }
     }
-    Region::Text(completion)
+    Region::Text(answer_tagged(completion))
 }
 
 /// The inside of R1-Zero's last closed `<answer>`, or all of a text that has none.
@@ -114,7 +114,9 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
         }
         if let Some(at) = text.rfind('=').filter(|_| place != Place::LastMath) {
             let side = text[at + 1..].trim();
-            if !side.is_empty() {
+            // A sentence put equal to a word does not say it.
+            let value = side.contains(|c: char| c.is_ascii_digit() || c == '\\');
+            if !side.is_empty() && (value || text[..at].split_whitespace().count() <= 3) {
                 narrower.push(side.to_string());
             }
         }

@@ -184,13 +184,22 @@ pub fn plain_integer(text: &str) -> Option<i64> {
     Some(if digits.len() < text.len() { -value } else { value })
 }
 
+/// "0.333...": these dots are part of the number.
+fn decimal_goes_on(text: &str) -> bool {
+    let Some(number) = text.strip_suffix("...") else { return false };
+    let whole = number.trim_end_matches(|c: char| c.is_ascii_digit());
+    whole.len() < number.len() && whole.strip_suffix('.').is_some_and(|w| w.ends_with(|c: char| c.is_ascii_digit()))
+}
+
 /// Without math delimiters, Markdown and sentence punctuation around it.
 pub fn strip(text: &str) -> &str {
     let mut s = text.trim();
     loop {
         let before = s;
         s = s.trim_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '`' | '"' | '\u{200b}' | '\u{feff}'));
-        s = s.trim_end_matches(['.', ',', ';', ':', '。', '，', '；']).trim_end();
+        if !decimal_goes_on(s) {
+            s = s.trim_end_matches(['.', ',', ';', ':', '。', '，', '；']).trim_end();
+        }
         if s.ends_with('\\') && !s.ends_with("\\\\") {
             s = &s[..s.len() - 1];
         }

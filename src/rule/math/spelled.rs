@@ -137,7 +137,7 @@ fn english(text: &str) -> Option<String> {
     {
         return Some(format!(r"{}\frac{{{}}}{{{size}}}", if negative { "-" } else { "" }, out.trim_start_matches('-')));
     }
-    let joined = rest.iter().any(|w| JOINS.contains(w) || part_of(w).is_some_and(|n| n < 4) || whole(&[w]).is_some());
+    let joined = rest.iter().any(|w| JOINS.contains(w) || part_of(w).is_some() || whole(&[w]).is_some());
     if !changed || joined {
         return None;
     }

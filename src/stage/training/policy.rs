@@ -126,11 +126,11 @@ impl NewModel {
                 return Err(Error::usage(format!("`init.{key}` is 0")).hint("it must be at least 1"));
             }
         }
-        if heads % kv != 0 {
+        if !heads.is_multiple_of(kv) {
             return Err(Error::usage(format!("{heads} heads cannot share {kv} key and value heads"))
                 .hint("`heads` must be a multiple of `kv_heads`"));
         }
-        if self.head_dim.is_none() && self.hidden % heads != 0 {
+        if self.head_dim.is_none() && !self.hidden.is_multiple_of(heads) {
             return Err(Error::usage(format!("`hidden` of {} cannot be divided among {heads} heads", self.hidden))
                 .hint("give `head_dim`, or a multiple of `heads`"));
         }

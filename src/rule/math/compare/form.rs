@@ -1,6 +1,7 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
 use super::super::ast::{Id, Node, Rel, Sym};
+use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
 use super::Val;
@@ -10,6 +11,8 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
     match *r.node(id) {
         Node::Sym(_) | Node::Text(_) => true,
         Node::Tuple(list) => r.arena.list(list).iter().all(|&id| matches!(r.node(id), Node::Sym(_))),
+        // `f^{-1}(x)`
+        Node::Mul(inverse, argument) if is_inverse(r, inverse) => matches!(r.node(argument), Node::Sym(_)),
         // f · x from `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
         Node::Mul(..) => r.arena.subtree(id).iter().all(|n| {
             matches!(n, Node::Sym(_) | Node::Mul(..) | Node::Text(_) | Node::Label(_) | Node::Euler | Node::Imaginary)
@@ -19,10 +22,33 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
     }
 }
 
+/// `f^{-1}` of a letter that names functions.
+fn is_inverse(r: &Reading, id: Id) -> bool {
+    let Node::Pow(base, exponent) = *r.node(id) else { return false };
+    matches!(*r.node(base), Node::Sym(sym) if matches!(r.arena.name(sym), "f" | "g" | "h" | "F" | "G"))
+        && r.value(exponent).is_some_and(|q| *q == Q::int(-1))
+}
+
+/// More words than a name has.
+pub fn is_sentence(r: &Reading, id: Id) -> bool {
+    matches!(*r.node(id), Node::Text(index) if r.arena.texts[index as usize].split_whitespace().count() > 3)
+}
+
+/// Words that take back what stands before them: "12 is wrong".
+pub fn denies(r: &Reading, id: Id) -> bool {
+    const DENIALS: [&str; 6] = ["wrong", "not", "incorrect", "false", "impossible", "no"];
+    let Node::Text(index) = *r.node(id) else { return false };
+    r.arena.texts[index as usize].split_whitespace().any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+}
+
 /// A lone capital from A to J: the letter of an option.
 pub fn option(r: &Reading, id: Id) -> Option<char> {
-    let Node::Sym(sym) = *r.node(id) else { return None };
-    let mut letters = r.arena.name(sym).chars();
+    let name = match *r.node(id) {
+        Node::Sym(sym) => r.arena.name(sym),
+        Node::Text(index) => r.arena.texts[index as usize].as_str(),
+        _ => return None,
+    };
+    let mut letters = name.chars();
     letters.next().filter(|c| ('A'..='J').contains(c) && letters.next().is_none())
 }
 

@@ -42,12 +42,14 @@ impl Comparison<'_> {
             let forward = gk == pk && self.all_equal(gi, pi);
             let flipped: Vec<Rel> = pk.iter().rev().map(|k| k.flipped()).collect();
             let reversed: Vec<Id> = pi.iter().rev().copied().collect();
-            if forward || (gk == flipped && self.all_equal(gi, &reversed)) {
+            // An arrow, ∈ and ⊂ have a direction.
+            let turns = !gk.iter().any(|k| matches!(k, Rel::In | Rel::NotIn | Rel::Subset | Rel::Other(1)));
+            if forward || (turns && gk == flipped && self.all_equal(gi, &reversed)) {
                 return Equal("relation");
             }
         }
         if let ([a, b], [c, d], [gk], [pk]) = (gi, pi, gk, pk)
-            && (gk.is_order() && pk.is_order() || gk == pk)
+            && (gk.is_order() && pk.is_order() || (gk == pk && matches!(gk, Rel::Ne | Rel::Eq | Rel::Approx)))
             && gold.arena.is_scalar(*a)
             && gold.arena.is_scalar(*b)
             && pred.arena.is_scalar(*c)

@@ -23,8 +23,8 @@ pub fn find(text: &str) -> Option<String> {
             continue;
         }
         match boxes.last() {
-            // A box around the one found before.
-            Some(inner) if found.end >= inner.end => {
+            // A box around the one found before, or one whose brace closes inside it.
+            Some(inner) if found.end > inner.start => {
                 boxes.pop();
                 boxes.push(found);
             }
@@ -58,7 +58,7 @@ fn last_before(text: &str, mut until: usize) -> Option<Found<'_>> {
             }
         } else if !trimmed.starts_with(|c: char| c.is_ascii_alphabetic()) || rest.len() > trimmed.len() {
             // `\boxed 5`: up to the end of the formula.
-            let len = trimmed.find(['$', '\n', '.', ',', ' ', '\\']).unwrap_or(trimmed.len());
+            let len = trimmed.find(['$', '\n', '.', ',', ' ', '\\', '}']).unwrap_or(trimmed.len());
             if len > 0 {
                 return Some(Found { start, end: brace + len, inside: &trimmed[..len] });
             }
@@ -88,14 +88,14 @@ fn joins(between: &str) -> bool {
     if between.len() > 60 || between.contains("\n\n") {
         return false;
     }
-    let mut rest = between;
-    for mark in [r"\text", r"\quad", r"\qquad", r"\(", r"\)", r"\,", r"\ ", r"\;"] {
-        if rest.contains(mark) {
-            return joins_plain(&between.replace(mark, " "));
-        }
+    if !between.contains('\\') {
+        return joins_plain(between);
     }
-    rest = between;
-    joins_plain(rest)
+    let mut plain = between.to_string();
+    for mark in [r"\text", r"\quad", r"\qquad", r"\(", r"\)", r"\[", r"\]", r"\,", r"\ ", r"\;"] {
+        plain = plain.replace(mark, " ");
+    }
+    joins_plain(&plain)
 }
 
 fn joins_plain(between: &str) -> bool {

@@ -94,7 +94,7 @@ impl<'a> Lexer<'a, '_> {
         let words = total as u64 / 18 + 1;
         self.budget.charge(words * words)?;
         let places = fraction.len();
-        let repetend = if has_point { self.repetend() } else { None };
+        let repetend = if has_point { self.repetend(fraction) } else { None };
         let mut value = decimal(whole, fraction);
         let mut exact = false;
         if let Some(digits) = repetend {
@@ -129,7 +129,16 @@ impl<'a> Lexer<'a, '_> {
     }
 
     /// `\overline{3}`, `\bar{3}`, `\dot{3}` or `(3)` right after a decimal fraction.
-    fn repetend(&mut self) -> Option<&'a str> {
+    fn repetend(&mut self, fraction: &'a str) -> Option<&'a str> {
+        // "0.333…", "0.2727…": the digits before the dots go on.
+        for dots in ["...", r"\ldots", r"\dots", r"\cdots"] {
+            if self.rest().starts_with(dots) {
+                let n = fraction.len();
+                let period = (1..=n.min(64) / 2).find(|&p| fraction[n - p..] == fraction[n - 2 * p..n - p])?;
+                self.at += dots.len();
+                return Some(&fraction[n - period..]);
+            }
+        }
         for (open, close) in [(r"\overline{", '}'), (r"\bar{", '}'), (r"\dot{", '}'), ("(", ')'), (r"\overline ", ' ')]
         {
             if let Some(rest) = self.rest().strip_prefix(open) {

@@ -149,7 +149,8 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         | "bold" => Tok::Transparent,
         "quad" | "qquad" | "displaystyle" | "textstyle" | "limits" | "nolimits" | "hfill" | "hline" | "normalsize"
         | "large" | "Large" | "small" | "bf" | "it" | "thinspace" | "par" | "nonumber" | "notag" | "null"
-        | "therefore" | "because" | "allowbreak" | "nobreak" | "space" | "thickspace" | "medspace" | "negthinspace" => {
+        | "therefore" | "because" | "checkmark" | "blacksquare" | "qedhere" | "allowbreak" | "nobreak" | "space"
+        | "thickspace" | "medspace" | "negthinspace" => {
             return Command::Space;
         }
         _ => match keyword(name) {

@@ -83,6 +83,9 @@ impl<'a> Parser<'a, '_> {
                 self.juxtapose()?;
                 return self.atom(Node::Num(Q::int(factor)));
             }
+            if word == "factorial" {
+                return self.factorial();
+            }
             let power = match word {
                 "squared" => 2,
                 "cubed" => 3,

@@ -41,6 +41,15 @@ fn nested_and_adjacent_boxes() {
 }
 
 #[test]
+fn boxes_that_overlap_are_read_without_harm() {
+    // Found by fuzzing: a box without braces that reaches over the end of the one around it.
+    accepts(r"\boxed{1 \boxed5} 6", "5");
+    for text in [r"\boxed{1\boxedù}ol^*8 = 0 & 3", r"\boxed{\boxed}x}", r"\boxed\boxed{2}", r"{\boxed 5}"] {
+        let _ = verdict(text, "5");
+    }
+}
+
+#[test]
 fn an_empty_or_open_box_is_no_answer() {
     rejects(r"\boxed{}", "0", "no_answer");
     rejects(r"It is \boxed{5", "5", "no_answer");
@@ -187,6 +196,12 @@ fn answers_as_models_end_them() {
         accepts(completion, right);
         assert_ne!(verdict(completion, wrong).outcome, Outcome::Correct, "{completion:?} for {wrong:?}");
     }
+}
+
+#[test]
+fn a_sentence_put_equal_to_a_name_is_no_answer() {
+    assert_ne!(verdict("nothing of the kind = Cid", "Cid").outcome, Outcome::Correct);
+    accepts("The shortest one of the three = 12", "12");
 }
 
 #[test]
