@@ -77,13 +77,13 @@ impl<B: Backend> Lora<B> {
     /// The stored tensor of one of [`Lora::layout`]'s.
     pub fn stored(&self, info: &ParamInfo) -> &B::F32 {
         let adapter = &self.adapters[info.param / 2];
-        if info.param % 2 == 0 { &adapter.a } else { &adapter.b }
+        if info.param.is_multiple_of(2) { &adapter.a } else { &adapter.b }
     }
 
     /// The same, to be changed.
     pub fn stored_mut(&mut self, info: &ParamInfo) -> &mut B::F32 {
         let adapter = &mut self.adapters[info.param / 2];
-        if info.param % 2 == 0 { &mut adapter.a } else { &mut adapter.b }
+        if info.param.is_multiple_of(2) { &mut adapter.a } else { &mut adapter.b }
     }
 }
 
