@@ -298,8 +298,12 @@ static ANSWERING: AtomicBool = AtomicBool::new(false);
 fn stop_answers_on_signal() -> Result<&'static AtomicBool> {
     let failed = |e| Error::new("signals cannot be listened to").caused_by(e);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let listen = async {
-        while tokio::signal::ctrl_c().await.is_ok() {
+    let mut interrupts = {
+        let _inside = runtime.enter();
+        Interrupts::new().map_err(failed)?
+    };
+    let listen = async move {
+        while interrupts.next().await {
             if ANSWERING.load(Ordering::Relaxed) {
                 STOP.store(true, Ordering::Relaxed);
             } else {
@@ -309,4 +313,34 @@ fn stop_answers_on_signal() -> Result<&'static AtomicBool> {
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen)).map_err(failed)?;
     Ok(&STOP)
+}
+
+/// Every Ctrl-C from the moment this is made, so that none ends the command unheard.
+#[cfg(unix)]
+struct Interrupts(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Interrupts {
+    fn new() -> std::io::Result<Self> {
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map(Interrupts)
+    }
+
+    /// Waits for the next; false if none can come.
+    async fn next(&mut self) -> bool {
+        self.0.recv().await.is_some()
+    }
+}
+
+#[cfg(not(unix))]
+struct Interrupts;
+
+#[cfg(not(unix))]
+impl Interrupts {
+    fn new() -> std::io::Result<Self> {
+        Ok(Interrupts)
+    }
+
+    async fn next(&mut self) -> bool {
+        tokio::signal::ctrl_c().await.is_ok()
+    }
 }

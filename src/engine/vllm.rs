@@ -316,11 +316,13 @@ impl VllmEngine {
                 .iter()
                 .map(|e| {
                     let faults: Vec<String> = e.faults.iter().map(|(cause, n)| format!("{n} × {cause}")).collect();
-                    format!("{}: {}", e.address, if faults.is_empty() { "down".into() } else { faults.join(", ") })
+                    let last = e.last_fault.as_ref().map_or(String::new(), |fault| format!("; the last: {fault}"));
+                    let faults = if faults.is_empty() { "down".into() } else { faults.join(", ") };
+                    format!("{}: {faults}{last}", e.address)
                 })
                 .collect();
             return Err(Error::new(format!("no server has answered for {:.0} s", patience.as_secs_f64()))
-                .hint(down.join("; "))
+                .hint(down.join("\n"))
                 .hint("what was done is kept; run again when a server is up"));
         }
         Ok(())

@@ -13,38 +13,47 @@ pub struct Claims {
     models: Vec<Evaluation>,
     /// Models by slice, one table a slice: domain, difficulty, language.
     slices: Vec<Slice>,
-    /// The samples a prompt was asked for, where all rows agree: the k of cons@k.
-    samples: Option<u64>,
-    /// Headings of [`Evaluation::more`], of all models.
-    headings: Vec<String>,
+    /// Headings of the models' other figures.
+    columns: Vec<String>,
 }
 
 /// A statement and the two figures it compares.
 #[derive(Debug, Serialize)]
 struct Claim {
-    stage: String,
     claim: Option<String>,
     left: Option<f64>,
     right: Option<f64>,
     margin: Option<f64>,
+    /// The margin that was claimed.
+    at_least: Option<f64>,
     holds: Option<bool>,
 }
 
 /// One model on one slice.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 struct Evaluation {
-    stage: String,
     model: Option<String>,
     prompts: Option<u64>,
     samples: Option<u64>,
     pass_at_1: Option<f64>,
     low: Option<f64>,
     high: Option<f64>,
-    cons_at_k: Option<f64>,
-    truncated: Option<f64>,
-    mean_tokens: Option<f64>,
-    /// pass@k and each rule's mean score, under their headings.
-    more: Vec<(String, Option<f64>)>,
+    /// In the order of [`Claims::columns`].
+    figures: Vec<Figure>,
+}
+
+/// A figure and how to tell it.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Figure {
+    value: Option<f64>,
+    is_share: bool,
+}
+
+/// A row of a table: slice, figures by heading.
+struct Row {
+    slice: String,
+    evaluation: Evaluation,
+    figures: Vec<(String, Figure)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,13 +69,21 @@ const ALL: &str = "all";
 pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Option<Claims> {
     let claims: Vec<Claim> =
         catalog.of_class(Class::Claims).filter_map(|t| super::noted(read_claims(t), notes)).flatten().collect();
-    let evaluations: Vec<(String, Evaluation)> =
+    let rows: Vec<Row> =
         catalog.of_class(Class::Evaluations).filter_map(|t| super::noted(read_models(t), notes)).flatten().collect();
-    if claims.is_empty() && evaluations.is_empty() {
+    if claims.is_empty() && rows.is_empty() {
         return None;
     }
+    let mut columns: Vec<String> = Vec::new();
+    for (heading, _) in rows.iter().flat_map(|row| &row.figures) {
+        if !columns.contains(heading) {
+            columns.push(heading.clone());
+        }
+    }
     let (mut models, mut slices) = (Vec::new(), Vec::<Slice>::new());
-    for (slice, evaluation) in evaluations {
+    for Row { slice, mut evaluation, figures } in rows {
+        let of = |heading: &String| figures.iter().find(|(known, _)| known == heading).map(|(_, figure)| *figure);
+        evaluation.figures = columns.iter().map(|heading| of(heading).unwrap_or_default()).collect();
         if slice == ALL {
             models.push(evaluation);
         } else if let Some(known) = slices.iter_mut().find(|known| known.name == slice) {
@@ -75,68 +92,72 @@ pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Option<Claims> {
             slices.push(Slice { name: slice, models: vec![evaluation] });
         }
     }
-    let mut all = models.iter().chain(slices.iter().flat_map(|slice| &slice.models)).map(|model| model.samples);
-    let first = all.next().flatten();
-    let samples = first.filter(|_| all.all(|samples| samples == first));
-    let mut headings: Vec<String> = Vec::new();
-    for (heading, _) in models.iter().flat_map(|model| &model.more) {
-        if !headings.contains(heading) {
-            headings.push(heading.clone());
-        }
-    }
-    Some(Claims { claims, models, slices, samples, headings })
+    Some(Claims { claims, models, slices, columns })
 }
 
 fn read_claims(table: &Table) -> Result<Vec<Claim>> {
     let frame = table.query(|frame| frame)?;
     let (mut texts, mut holds) = (frame.texts("claim").into_iter(), frame.flags("holds").into_iter());
-    let [mut left, mut right, mut margin] = ["left", "right", "margin"].map(|name| frame.floats(name).into_iter());
+    let [mut left, mut right, mut margin, mut at_least] =
+        ["left", "right", "margin", "at_least"].map(|name| frame.floats(name).into_iter());
     let rows = (0..frame.height()).map(|_| Claim {
-        stage: table.stage.clone(),
         claim: texts.next().flatten(),
         left: left.next().flatten(),
         right: right.next().flatten(),
         margin: margin.next().flatten(),
+        at_least: at_least.next().flatten(),
         holds: holds.next().flatten(),
     });
     Ok(rows.collect())
 }
 
-/// The heading of a column that not every evaluation has: `pass_at_4` is pass@4, `score/format` the rule `format`.
-fn heading(column: &str) -> Option<String> {
-    if let Some(rule) = column.strip_prefix("score/") {
-        return Some(rule.to_owned());
-    }
-    let k: u64 = column.strip_prefix("pass_at_")?.parse().ok()?;
-    (k > 1).then(|| format!("pass@{k}"))
-}
-
-/// (slice, figures) of each row.
-fn read_models(table: &Table) -> Result<Vec<(String, Evaluation)>> {
+fn read_models(table: &Table) -> Result<Vec<Row>> {
     let frame = table.query(|frame| frame)?;
     let (models, slices) = (frame.texts("model"), frame.texts("slice"));
     let [prompts, samples] = ["prompts", "samples"].map(|name| frame.counts(name));
-    let figures = ["pass_at_1", "pass_at_1_low", "pass_at_1_high", "cons_at_k", "truncated", "mean_tokens"];
-    let figures = figures.map(|name| frame.floats(name));
-    let names: Vec<String> = frame.get_column_names().iter().map(|name| name.to_string()).collect();
-    let more: Vec<(String, Vec<Option<f64>>)> =
-        names.iter().filter_map(|name| Some((heading(name)?, frame.floats(name)))).collect();
-    let row = |i: usize| {
-        let [pass_at_1, low, high, cons_at_k, truncated, mean_tokens] = figures.each_ref().map(|column| column[i]);
-        let evaluation = Evaluation {
-            stage: table.stage.clone(),
+    let [pass_at_1, low, high] = ["pass_at_1", "pass_at_1_low", "pass_at_1_high"].map(|name| frame.floats(name));
+    let k = samples.iter().flatten().next().filter(|k| samples.iter().all(|other| other.as_ref() == Some(k)));
+    let others: Vec<(String, bool, Vec<Option<f64>>)> = table
+        .numbers()
+        .filter(|name| !["prompts", "samples", "pass_at_1"].contains(name))
+        .filter(|name| !name.ends_with("_low") && !name.ends_with("_high"))
+        .map(|name| (name, frame.floats(name)))
+        // What nobody measured, and what nobody failed at, need no column.
+        .filter(|(name, values)| values.iter().flatten().any(|x| *name != "undecided" || *x != 0.0))
+        .map(|(name, values)| {
+            let is_share = !name.contains("tokens") && values.iter().flatten().all(|x| (0.0..=1.0).contains(x));
+            (heading(name, k.copied()), is_share, values)
+        })
+        .collect();
+    let row = |i: usize| Row {
+        slice: slices[i].clone().unwrap_or_else(|| ALL.to_owned()),
+        evaluation: Evaluation {
             model: models[i].clone(),
             prompts: prompts[i],
             samples: samples[i],
-            pass_at_1,
-            low,
-            high,
-            cons_at_k,
-            truncated,
-            mean_tokens,
-            more: more.iter().map(|(heading, values)| (heading.clone(), values[i])).collect(),
-        };
-        (slices[i].clone().unwrap_or_else(|| ALL.to_owned()), evaluation)
+            pass_at_1: pass_at_1[i],
+            low: low[i],
+            high: high[i],
+            figures: Vec::new(),
+        },
+        figures: others
+            .iter()
+            .map(|(heading, is_share, values)| (heading.clone(), Figure { value: values[i], is_share: *is_share }))
+            .collect(),
     };
     Ok((0..frame.height()).map(row).collect())
+}
+
+/// A column's name for people; `k` is how many samples each prompt has.
+fn heading(column: &str, k: Option<u64>) -> String {
+    match column {
+        "truncated" => return "cut".to_owned(),
+        "mean_tokens" => return "tokens".to_owned(),
+        _ => {}
+    }
+    if let Some((what, at)) = column.split_once("_at_") {
+        let at = k.filter(|_| at == "k").map_or_else(|| at.to_owned(), |k| k.to_string());
+        return format!("{what}@{at}");
+    }
+    column.strip_prefix("score/").unwrap_or(column).replace('_', " ")
 }

@@ -15,14 +15,14 @@ pub struct Curves {
     main: Vec<Plot>,
     /// Everything else that was measured.
     more: Vec<Plot>,
+    /// Measurements that never changed, with their value: no plots.
+    constant: Vec<(String, f64)>,
 }
 
-/// One metric, a line for each stage (and run) that measured it.
+/// One metric, a line for each stage of a kind (and run) that measured it.
 #[derive(Debug, Serialize)]
 struct Plot {
     title: String,
-    /// The column's name.
-    name: String,
     /// What it means, where the trainer says.
     meaning: Option<&'static str>,
     chart: Chart,
@@ -32,7 +32,15 @@ struct Plot {
 #[derive(Debug, Default)]
 pub struct Collector {
     /// In order of first appearance.
-    metrics: Vec<(String, Vec<Line>)>,
+    metrics: Vec<(String, Vec<Measured>)>,
+}
+
+/// What one stage measured of a metric.
+#[derive(Debug)]
+struct Measured {
+    /// Stages of different kinds measure on different scales, so each kind has its own plot.
+    kind: String,
+    line: Line,
 }
 
 /// What is shown first, in this order: the metric's names, the preferred one first, and its title.
@@ -74,55 +82,79 @@ impl Collector {
     /// # Errors
     /// A chart cannot be drawn.
     pub fn finish(mut self) -> Result<Option<Curves>> {
-        let mut curves = Curves { main: Vec::new(), more: Vec::new() };
+        let mut curves = Curves { main: Vec::new(), more: Vec::new(), constant: Vec::new() };
         for (names, title) in MAIN {
-            let rules = names[0].ends_with('/').then_some(names[0]);
-            let mut taken: Vec<(String, Vec<Line>)> = Vec::new();
-            self.metrics.retain_mut(|(name, lines)| {
-                let rule = rules.and_then(|prefix| name.strip_prefix(prefix));
-                let wanted = rule.is_some() || (rules.is_none() && names.contains(&name.as_str()));
-                if wanted {
-                    taken.push((std::mem::take(name), std::mem::take(lines)));
-                }
-                !wanted
-            });
-            // A rule's plot is its own; the names of one metric share a plot, the preferred name's
-            // values standing where a stage has both.
-            if rules.is_none() && taken.len() > 1 {
-                taken.sort_by_key(|(name, _)| names.iter().position(|known| known == name));
-                let mut lines: Vec<Line> = Vec::new();
-                let name = taken[0].0.clone();
-                for line in taken.into_iter().flat_map(|(_, lines)| lines) {
-                    if lines.iter().all(|known| known.label != line.label) {
-                        lines.push(line);
-                    }
-                }
-                taken = vec![(name, lines)];
-            }
-            for (name, lines) in taken {
-                let title = match rules.and_then(|prefix| name.strip_prefix(prefix)) {
+            for (name, lines) in self.take(names) {
+                let title = match name.strip_prefix(names[0]).filter(|_| names[0].ends_with('/')) {
                     Some(rule) => format!("{title}: {rule}"),
                     None => (*title).to_owned(),
                 };
-                curves.main.extend(Plot::of(title, name, &lines)?);
+                plot(&mut curves.main, title, &name, lines)?;
             }
         }
         for (name, lines) in self.metrics {
-            curves.more.extend(Plot::of(name.clone(), name, &lines)?);
+            match constant(&lines) {
+                Some(value) => curves.constant.push((name, value)),
+                None => plot(&mut curves.more, name.clone(), &name, lines)?,
+            }
         }
-        Ok((!curves.main.is_empty() || !curves.more.is_empty()).then_some(curves))
+        let is_empty = curves.main.is_empty() && curves.more.is_empty() && curves.constant.is_empty();
+        Ok((!is_empty).then_some(curves))
+    }
+
+    /// Takes a metric out, with its lines. `names` are its names, the preferred one first: where a
+    /// stage has it under two, the preferred one counts. Of a prefix, every metric that has it.
+    fn take(&mut self, names: &[&str]) -> Vec<(String, Vec<Measured>)> {
+        let is_prefix = names[0].ends_with('/');
+        let wanted = |name: &str| match is_prefix {
+            true => name.starts_with(names[0]),
+            false => names.contains(&name),
+        };
+        let (mut taken, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.metrics).into_iter().partition(|(name, _)| wanted(name));
+        self.metrics = rest;
+        if is_prefix || taken.len() < 2 {
+            return taken;
+        }
+        taken.sort_by_key(|(name, _)| names.iter().position(|known| known == name));
+        let name = taken[0].0.clone();
+        let mut lines: Vec<Measured> = Vec::new();
+        for measured in taken.into_iter().flat_map(|(_, lines)| lines) {
+            if lines.iter().all(|known| known.line.label != measured.line.label) {
+                lines.push(measured);
+            }
+        }
+        vec![(name, lines)]
     }
 }
 
-impl Plot {
-    fn of(title: String, name: String, lines: &[Line]) -> Result<Option<Plot>> {
-        let meaning = StepMetrics::COLUMNS.iter().find(|(column, _)| *column == name).map(|(_, doc)| doc.trim());
-        Ok(Chart::of(lines)?.map(|chart| Plot { title, name, meaning, chart }))
+/// Adds the plots of a metric, one for each kind of stage.
+fn plot(plots: &mut Vec<Plot>, title: String, name: &str, lines: Vec<Measured>) -> Result<()> {
+    let mut kinds: Vec<(String, Vec<Line>)> = Vec::new();
+    for Measured { kind, line } in lines {
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, lines)) => lines.push(line),
+            None => kinds.push((kind, vec![line])),
+        }
     }
+    let meaning = StepMetrics::COLUMNS.iter().find(|(column, _)| *column == name).map(|(_, doc)| doc.trim());
+    let alone = kinds.len() == 1;
+    for (kind, lines) in kinds {
+        let title = if alone { title.clone() } else { format!("{title}: {kind}") };
+        plots.extend(Chart::of(&lines)?.map(|chart| Plot { title, meaning, chart }));
+    }
+    Ok(())
+}
+
+/// The one value that every step of every stage has, if it is one.
+fn constant(lines: &[Measured]) -> Option<f64> {
+    let mut values = lines.iter().flat_map(|measured| measured.line.points.iter().map(|point| point.1));
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
 }
 
 /// A line for each column of numbers; steps where it is null or not finite are skipped.
-fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Line)>> {
+fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Measured)>> {
     let columns: Vec<&str> = table.numbers().filter(|name| *name != "step").collect();
     let wanted: Vec<_> = std::iter::once("step").chain(columns.iter().copied()).map(col).collect();
     // A stage that was killed after a step and resumed may have written the step twice.
@@ -136,5 +168,8 @@ fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Line)>> {
         let points = steps.iter().zip(values).filter_map(|(step, value)| Some(((*step)?, value?)));
         Line { label: label.clone(), points: points.collect() }
     };
-    Ok(columns.into_iter().map(|name| (name.to_owned(), line(name))).filter(|(_, l)| !l.points.is_empty()).collect())
+    // Distilling is fine-tuning on another's completions.
+    let kind = if table.kind == "distill" { "sft" } else { &table.kind };
+    let lines = columns.into_iter().map(|name| (name.to_owned(), Measured { kind: kind.to_owned(), line: line(name) }));
+    Ok(lines.filter(|(_, measured)| !measured.line.points.is_empty()).collect())
 }

@@ -62,13 +62,14 @@ struct Bin {
 }
 
 /// Stages of the funnel and what their rows are.
-const UNITS: [(&str, &str); 7] = [
+const UNITS: [(&str, &str); 8] = [
     ("prompts", "prompts"),
     ("generate", "completions"),
     ("verify", "verdicts"),
     ("group", "completions in groups"),
     ("select", "completions kept"),
     ("corpus", "corpus rows"),
+    ("preferences", "preference pairs"),
     ("export", "rows written"),
 ];
 
@@ -128,10 +129,13 @@ fn pass_rates(stage: &StageFolder) -> Option<PassRates> {
 /// Rows by domain. Datasets that do not carry a domain get it from the run's prompts.
 fn domains(catalog: &Catalog) -> Result<Option<Domains>> {
     let prompts: Vec<&Table> = catalog.of_class(Class::Prompts).filter(|table| table.has("domain")).collect();
+    // Rollouts of training stages are many times the prompts, and texts have kinds and no domains.
+    let stages_of = ["prompts", "generate", "group", "select", "corpus"];
     let classes = [Class::Prompts, Class::Completions, Class::Groups, Class::Corpus];
     let mut stages: Vec<String> = Vec::new();
     let mut cells: Vec<BTreeMap<String, u64>> = Vec::new();
-    for table in catalog.tables.iter().filter(|table| classes.contains(&table.class) && !table.stage.is_empty()) {
+    let counted = |table: &&Table| classes.contains(&table.class) && stages_of.contains(&table.kind.as_str());
+    for table in catalog.tables.iter().filter(counted) {
         let query = match table.has("domain") {
             true => table.scan()?.select([col("domain")]),
             false if prompts.is_empty() => continue,

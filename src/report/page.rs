@@ -45,6 +45,7 @@ pub(super) fn render_template(name: &str, data: &impl Serialize) -> Result<Strin
         environment.add_template(name, source).map_err(failed)?;
     }
     environment.add_filter("number", number);
+    environment.add_filter("tenths", |value: Value| known(&value, |x| format!("{x:.1}")));
     environment.add_filter("percent", percent);
     environment.add_filter("count", count);
     environment.add_filter("seconds", seconds);

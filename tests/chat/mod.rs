@@ -1,6 +1,6 @@
 //! `gristmill chat`: reasoning and answer of a model, apart.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -13,12 +13,12 @@ use crate::support::{Finished, command, gristmill};
 const TEMPLATE: &str = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}<think>";
 
 /// Saves a small random model whose words come about equally often, `</think>` among them.
-fn save_model(folder: &Path) {
+fn save_model(folder: &Path, context: usize) {
     let words = ["<unk>", "<end>", "<think>", "</think>", "user", "assistant", "system", "one", "two", "three"];
     let tokenizer = Tokenizer::words(&words.map(String::from), "<unk>", "<end>", TEMPLATE).unwrap();
     let heads = Heads { query: 2, kv: 1, dim: 8 };
     // No word ends a turn, so that an answer is as long as is asked for.
-    let config = Config::fresh(words.len(), 16, 24, 1, heads, 96, &[]).unwrap();
+    let config = Config::fresh(words.len(), 16, 24, 1, heads, context, &[]).unwrap();
     Model::init(config, 5).save(folder, Dtype::F32).unwrap();
     tokenizer.save(folder).unwrap();
 }
@@ -46,7 +46,7 @@ const WIDE: [&str; 8] = ["--temperature", "1", "--top-p", "1", "--max-tokens", "
 #[test]
 fn reasoning_and_answer_come_in_two_parts() {
     let folder = tempfile::tempdir().unwrap();
-    save_model(&folder.path().join("model"));
+    save_model(&folder.path().join("model"), 96);
     let ask = |more: &[&str]| {
         let args = [&["chat", "model", "--prompt", "one two"], &WIDE[..], more].concat();
         gristmill(folder.path(), args).succeeded()
@@ -72,7 +72,7 @@ fn reasoning_and_answer_come_in_two_parts() {
 #[test]
 fn every_line_is_a_turn_until_the_conversation_is_reset() {
     let folder = tempfile::tempdir().unwrap();
-    save_model(&folder.path().join("model"));
+    save_model(&folder.path().join("model"), 96);
     let args = ["--temperature", "1", "--top-p", "1", "--max-tokens", "12", "--json"];
     let told = converse(folder.path(), &args, "one\n\n/what\n/reset\ntwo three\n/exit\nnever asked\n").succeeded();
     assert_eq!(told.stdout.lines().count(), 2, "{}", told.story());
@@ -85,7 +85,7 @@ fn every_line_is_a_turn_until_the_conversation_is_reset() {
 #[test]
 fn a_turn_that_does_not_fit_costs_itself_alone() {
     let folder = tempfile::tempdir().unwrap();
-    save_model(&folder.path().join("model"));
+    save_model(&folder.path().join("model"), 96);
     let long = "one ".repeat(200);
     let told = converse(folder.path(), &["--json", "--max-tokens", "4"], &format!("{long}\ntwo\n")).succeeded();
     assert_eq!(told.stdout.lines().count(), 1, "{}", told.story());
@@ -95,18 +95,49 @@ fn a_turn_that_does_not_fit_costs_itself_alone() {
     assert_eq!(refused.code, Some(1), "{}", refused.story());
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_the_answer_and_not_the_conversation() {
+    let folder = tempfile::tempdir().unwrap();
+    save_model(&folder.path().join("model"), 60_000);
+    let mut child = command(folder.path())
+        .args(["chat", "model", "--max-tokens", "50000", "--temperature", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\n").unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 1];
+    stdout.read_exact(&mut first).expect("the answer begins");
+    // SAFETY: `kill` has no memory to misuse; the process is our child, not waited for yet.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    // It goes on reading, and ends when it is told so.
+    stdin.write_all(b"/exit\n").unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{told}");
+    assert!(told.contains("(stopped)"), "{told}");
+    let words = String::from_utf8(rest).unwrap().split_whitespace().count();
+    assert!(words < 49_000, "the answer went on for {words} words");
+}
+
 #[test]
 fn a_model_without_a_chat_template_continues_plain_text() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");
-    save_model(&model);
+    save_model(&model, 96);
     std::fs::write(model.join("tokenizer_config.json"), r#"{ "bos_token": "<end>" }"#).unwrap();
     let args = ["chat", "model", "--prompt", "one two", "--max-tokens", "5", "--temperature", "0", "--json"];
     let told = gristmill(folder.path(), args).succeeded();
     assert!(told.stderr.contains("no chat template"), "{}", told.story());
     assert!(json(&told.stdout)["answer"].is_string());
     // A model that has one may be asked so too.
-    save_model(&model);
+    save_model(&model, 96);
     let raw = gristmill(folder.path(), [&args[..], &["--raw"]].concat()).succeeded();
     assert!(!raw.stderr.contains("no chat template"), "{}", raw.story());
 }
@@ -115,7 +146,7 @@ fn a_model_without_a_chat_template_continues_plain_text() {
 fn wrong_options_and_a_folder_without_a_model_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");
-    save_model(&model);
+    save_model(&model, 96);
     for wrong in [["--temperature", "-1"], ["--top-p", "0"], ["--min-p", "2"], ["--max-tokens", "0"]] {
         let refused = gristmill(folder.path(), [&["chat", "model", "--prompt", "one"], &wrong[..]].concat());
         assert_eq!(refused.code, Some(2), "{wrong:?}: {}", refused.story());

@@ -47,6 +47,8 @@ struct Slot {
     latency: f64,
     /// Faults in a row.
     faults: u32,
+    /// What the last fault said.
+    last_fault: Option<String>,
     open: bool,
     /// The server asked to be left alone until then.
     paused_until: Option<Instant>,
@@ -79,6 +81,7 @@ impl Pool {
             in_flight: 0,
             latency: 0.0,
             faults: 0,
+            last_fault: None,
             open: true,
             paused_until: None,
         });
@@ -264,6 +267,7 @@ impl Pool {
                 latency: slot.latency,
                 server_waiting: Some(counters.server_waiting.load(Relaxed)).filter(|&n| n != u64::MAX),
                 faults: by_kind(&counters.faults),
+                last_fault: slot.last_fault.clone(),
             })
             .collect()
     }
@@ -339,6 +343,7 @@ impl Permit {
         let mut state = pool.lock();
         let slot = &mut state.slots[self.endpoint];
         slot.in_flight -= 1;
+        slot.last_fault = Some(fault.message.clone());
         if fault.kind.is_congestion() {
             let latency = Duration::from_secs_f64(slot.latency);
             slot.limiter.on_congestion(now, latency);

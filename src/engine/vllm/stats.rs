@@ -81,6 +81,8 @@ pub struct EndpointSnapshot {
     /// The server's own queue, where it tells.
     pub server_waiting: Option<u64>,
     pub faults: Vec<(&'static str, u64)>,
+    /// What the last fault said; `None` if there was none.
+    pub last_fault: Option<String>,
 }
 
 pub(super) fn by_kind(counts: &[AtomicU64; KINDS]) -> Vec<(&'static str, u64)> {
@@ -160,6 +162,7 @@ mod tests {
                 state: "up",
                 requests: 9,
                 faults: vec![("reset", 1)],
+                last_fault: None,
                 ..EndpointSnapshot::default()
             }],
             ..Snapshot::default()

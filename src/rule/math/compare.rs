@@ -116,7 +116,14 @@ impl Comparison<'_> {
     /// The answer's right side, when it is `name = words`.
     fn named_text(&self) -> Option<String> {
         let Node::Chain { operands, .. } = self.pred.node(self.pred.root) else { return None };
-        let last = *self.pred.arena.list(*operands).last()?;
+        let sides = self.pred.arena.list(*operands);
+        let last = *sides.last()?;
+        // A sentence is no name.
+        if let Node::Text(index) = self.pred.node(sides[0])
+            && self.pred.arena.texts[*index as usize].split_whitespace().count() > 3
+        {
+            return None;
+        }
         match self.pred.node(last) {
             Node::Text(index) => Some(text::normalise(&self.pred.arena.texts[*index as usize])),
             _ => None,
@@ -190,6 +197,12 @@ impl Comparison<'_> {
     /// The answer is a relation, gold is not.
     fn pred_relation(&mut self, g: Id, p: Id, ids: &[Id], kinds: &[Rel]) -> Finding {
         let Some(&last) = ids.last() else { return Different("different_kind") };
+        // "C = A" names two options, whichever is gold.
+        if let Some(option) = form::option(self.gold, g)
+            && ids.iter().any(|&id| form::option(self.pred, id).is_some_and(|other| other != option))
+        {
+            return Different("options");
+        }
         if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
             let last_is_rough = kinds.last() == Some(&Rel::Approx);
             let found = self.compare(g, last);

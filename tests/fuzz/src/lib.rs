@@ -1,12 +1,9 @@
 //! The rule room of gristmill and what it stands on, without Arrow, engines and models, and the
-//! watch that the targets keep on it.
+//! watch that the targets keep on it. `rule`, `error` and `seed` are links to the files in `src/`.
 
-#[path = "../../../src/error.rs"]
 pub mod error;
-#[path = "../../../src/rule.rs"]
 pub mod rule;
 pub mod schema;
-#[path = "../../../src/seed.rs"]
 pub mod seed;
 
 use std::time::{Duration, Instant};

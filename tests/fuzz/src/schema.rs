@@ -1,4 +1,5 @@
-//! The words of the contract that rules use, from the contract's own files, without their Arrow columns.
+//! The words of the contract that rules use, from the contract's own files (links), without
+//! their Arrow columns.
 
 mod row {
     /// The row struct alone.
@@ -16,9 +17,7 @@ mod row {
     pub(crate) use dataset;
 }
 
-#[path = "../../../../src/schema/completion.rs"]
 mod completion;
-#[path = "../../../../src/schema/verdict.rs"]
 mod verdict;
 
 pub use completion::{Completion, FinishReason};

@@ -19,6 +19,13 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
     }
 }
 
+/// A lone capital from A to J: the letter of an option.
+pub fn option(r: &Reading, id: Id) -> Option<char> {
+    let Node::Sym(sym) = *r.node(id) else { return None };
+    let mut letters = r.arena.name(sym).chars();
+    letters.next().filter(|c| ('A'..='J').contains(c) && letters.next().is_none())
+}
+
 /// No free symbol below.
 pub fn is_constant(r: &Reading, id: Id) -> bool {
     r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
