@@ -173,8 +173,8 @@ impl Backend for Cuda {
             muon.map_or(0, optimizer::muon_scratch_bytes),
             adapter.map_or(0, adapter::scratch_bytes),
         ];
-        // What the host hands over with a batch: targets, rows, tiles of attention.
-        let kept = 4 * (2 * rows.next_power_of_two() + rows / 8);
+        // What the host hands over with a batch (targets, rows, tiles of attention), and places rounded up in scratch.
+        let kept = 4 * (2 * rows.next_power_of_two() + rows / 8) + (4 << 10);
         largest.into_iter().max().unwrap_or(0) + kept + matmul::WORKSPACE
     }
 

@@ -257,7 +257,7 @@ fn adapters_learn_by_the_weights_gradient_and_leave_the_rest_alone() {
         let rule = AdamW { lr: 1e-2, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, step, grad_scale: 1.0 };
         model.update(&grads, &mut moments, |_| Update::AdamW(rule));
     }
-    assert!(losses[11] < 0.9 * losses[0], "{losses:?}");
+    assert!(losses.windows(2).all(|pair| pair[1] < pair[0]), "{losses:?}");
     for (info, now) in before.parameters().iter().map(|info| (info, model.get(info))) {
         assert_eq!(before.get(info) != now, info.kind == ParamKind::Matrix, "{}", info.name);
     }
