@@ -90,13 +90,9 @@ pub fn muon(
     (rows, cols): (usize, usize),
     rule: &Muon,
 ) {
-    let (mu, len) = (rule.momentum, rows * cols);
+    let len = rows * cols;
     scratch(len, |update| {
-        for ((u, m), g) in update.iter_mut().zip(momentum.iter_mut()).zip(grad) {
-            let g = g * rule.grad_scale;
-            *m = mu.mul_add(*m, (1.0 - mu) * g);
-            *u = if rule.nesterov { mu.mul_add(*m, (1.0 - mu) * g) } else { *m };
-        }
+        momentum_chunk(update, momentum, grad, rule.momentum, rule.grad_scale, rule.nesterov);
         if rows > cols {
             scratch(len, |flipped| {
                 transpose(update, cols, flipped);
@@ -108,8 +104,61 @@ pub fn muon(
         }
         let step = -rule.lr * (rows as f32 / cols as f32).max(1.0).sqrt();
         let decay = 1.0 - rule.lr * rule.weight_decay;
-        value.iter_mut().zip(update).for_each(|(w, u)| *w = step.mul_add(*u, *w * decay));
+        descend(value, update, step, decay);
     });
+}
+
+kernel! {
+    /// m ← μ m + (1 − μ) s g, and u as [`muon`] says.
+    fn momentum_chunk(update: &mut [f32], momentum: &mut [f32], grad: &[f32], mu: f32, scale: f32, nesterov: bool)
+        = momentum_body;
+}
+
+#[inline(always)]
+fn momentum_body<S: Simd>(
+    s: S,
+    update: &mut [f32],
+    momentum: &mut [f32],
+    grad: &[f32],
+    mu: f32,
+    scale: f32,
+    nesterov: bool,
+) {
+    let (keep, add, scale) = (s.splat(mu), s.splat(1.0 - mu), s.splat(scale));
+    for (at, n) in steps(update.len()) {
+        let g = s.mul(add, s.mul(s.load_n(grad, at, n), scale));
+        let m = s.fma(keep, s.load_n(momentum, at, n), g);
+        s.store_n(momentum, at, n, m);
+        s.store_n(update, at, n, if nesterov { s.fma(keep, m, g) } else { m });
+    }
+}
+
+kernel! {
+    /// w ← w · decay + step · u.
+    fn descend(value: &mut [f32], update: &[f32], step: f32, decay: f32) = descend_body;
+}
+
+#[inline(always)]
+fn descend_body<S: Simd>(s: S, value: &mut [f32], update: &[f32], step: f32, decay: f32) {
+    let (step, decay) = (s.splat(step), s.splat(decay));
+    for (at, n) in steps(value.len()) {
+        let w = s.mul(s.load_n(value, at, n), decay);
+        s.store_n(value, at, n, s.fma(step, s.load_n(update, at, n), w));
+    }
+}
+
+kernel! {
+    /// x ← a x + b y.
+    fn combine(x: &mut [f32], a: f32, y: &[f32], b: f32) = combine_body;
+}
+
+#[inline(always)]
+fn combine_body<S: Simd>(s: S, x: &mut [f32], a: f32, y: &[f32], b: f32) {
+    let (a, b) = (s.splat(a), s.splat(b));
+    for (at, n) in steps(x.len()) {
+        let y = s.mul(b, s.load_n(y, at, n));
+        s.store_n(x, at, n, s.fma(a, s.load_n(x, at, n), y));
+    }
 }
 
 /// `to[j, i] = from[i, j]`, from having `cols` columns.
@@ -135,10 +184,10 @@ fn orthogonalise(cpu: &Cpu, x: &mut [f32], (rows, cols): (usize, usize), iterati
             gemm(cpu, (rows, rows, cols), lhs, Rhs::Panels { data: panels }, gram, rows, false);
             let square = Lhs { data: gram, row: rows, col: 1 };
             gemm(cpu, (rows, rows, rows), square, Rhs::Rows { data: gram, row: rows }, poly, rows, false);
-            poly.iter_mut().zip(&*gram).for_each(|(p, g)| *p = c.mul_add(*p, b * g));
+            combine(poly, c, gram, b);
             let lhs = Lhs { data: poly, row: rows, col: 1 };
             gemm(cpu, (rows, cols, rows), lhs, Rhs::Rows { data: x, row: cols }, next, cols, false);
-            x.iter_mut().zip(&*next).for_each(|(x, n)| *x = a.mul_add(*x, *n));
+            combine(x, a, next, 1.0);
         }
     });
 }
