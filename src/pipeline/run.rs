@@ -323,7 +323,7 @@ fn clear(folder: &Location) -> Result<()> {
             name if name.starts_with("_requests") => {}
             name if name.starts_with(JOURNAL) => Journal::delete(&file)?,
             "data" | "_spill" if entry.is_folder => clear(&file)?,
-            "model" | "checkpoints" | "rollouts" | "samples" if entry.is_folder => remove_folder(&file)?,
+            "model" | "checkpoints" | "rollouts" | "samples" | "policy" if entry.is_folder => remove_folder(&file)?,
             name if name.starts_with('_') || name == "README.md" => file.delete()?,
             name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
             _ => {}

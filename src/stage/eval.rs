@@ -21,7 +21,7 @@ use crate::recipe::StageTable;
 use crate::rule::file::RuleSet;
 use crate::rule::math::{Equivalence, MathConfig, equivalent};
 use crate::schema::{DatasetKind, GroupRow, Outcome as Verdict, Prompt};
-use crate::store::{Manifest, ShardWriter, WriterOptions};
+use crate::store::{Manifest, ShardWriter, WriterOptions, sweep_unfinished};
 use table::EvalRow;
 
 /// The stage's table in a recipe.
@@ -161,6 +161,8 @@ impl EvalStage {
         let sampling = Arc::new(self.0.sampling.clone());
         let sampling_json = serde_json::to_string(&self.0.sampling).expect("settings are plain data");
         let target = cx.folder.join(SAMPLES).join(&name);
+        // What a killed evaluation of this model left; the pipeline sweeps the stage's own folder only.
+        sweep_unfinished(&target)?;
         let mut writer = match self.0.keep_samples {
             true => Some(ShardWriter::create(&target, 0, DatasetKind::Groups, WriterOptions::default())?),
             false => None,

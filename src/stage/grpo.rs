@@ -21,7 +21,7 @@ use crate::model::Model;
 use crate::recipe::StageTable;
 use crate::rule::file::RuleSet;
 use crate::schema::DatasetKind;
-use crate::store::Manifest;
+use crate::store::{Manifest, sweep_unfinished};
 use crate::train::objective::{Grpo, Objective};
 use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
 use on_policy::{OnPolicy, Rollouts};
@@ -142,7 +142,10 @@ impl GrpoStage {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path)))?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
-        let rollouts = Arc::new(Mutex::new(Rollouts::new(cx.folder.join(ROLLOUTS), cx.shard_rows)));
+        let folder = cx.folder.join(ROLLOUTS);
+        // What a killed run left; the pipeline sweeps the stage's own folder only.
+        sweep_unfinished(&folder)?;
+        let rollouts = Arc::new(Mutex::new(Rollouts::new(folder, cx.shard_rows)));
         let source = OnPolicy::new(cx, policy, rules, &self.table, &self.sampler, Arc::clone(&rollouts))?;
         let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, source, config)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
