@@ -8,7 +8,8 @@
 //!   threads, and on the reference a row's result does not depend on which rows ride
 //!   in the same batch. So a sampled token's logprob equals the one the trainer
 //!   computes: there to the bit, on a GPU to the rounding of its activations.
-//! - **No T × T matrix, no N × V matrix.** Attention and head work in tiles.
+//! - **No T × T matrix, no N × V matrix.** Attention and head work in tiles. Where a
+//!   vocabulary is one tile and its logits are few, they may be kept ([`Backend::kept_logits`]).
 //! - **No allocation per operation** once the buffers are planned.
 //!
 //! Operations are asynchronous where the device is. None returns a `Result`: an
@@ -58,6 +59,30 @@ impl Heads {
     }
 }
 
+/// Tokens of a page of the KV cache.
+pub const KV_PAGE: usize = 16;
+
+/// The first `len` tokens of page `from` belong into page `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageCopy {
+    pub from: u32,
+    pub to: u32,
+    pub len: usize,
+}
+
+/// Where the rows of a decoding step are in the KV cache: row r is token `positions[r]` of the sequence in
+/// `slots[r]`, whose tokens p · [`KV_PAGE`] … lie in page `table[slots[r] · width + p]`.
+pub struct Paged<'a, B: Backend> {
+    /// `[slots, width]`
+    pub table: &'a B::U32,
+    pub width: usize,
+    /// `[rows]`
+    pub slots: &'a B::U32,
+    /// `[rows]`
+    pub positions: &'a B::U32,
+    pub rows: usize,
+}
+
 /// A parameter: its f32 master and the form the kernels read.
 pub struct Param<B: Backend> {
     /// `[rows, cols]`, row-major: a linear layer's `[out, in]`; a vector has one row.
@@ -80,6 +105,14 @@ pub struct Adapter<B: Backend> {
     pub scale: f32,
 }
 
+/// One buffer that several devices have, each its own: a gradient, a weight.
+pub struct Replicated<'a, B: Backend> {
+    /// In the order of the devices: the backend's own, then its peers'. All of one length.
+    pub copies: Vec<&'a mut B::F32>,
+    /// The device whose copy is the one that counts.
+    pub owner: usize,
+}
+
 /// How one token is drawn; see [`crate::engine::Sampling`] for the fields' meaning.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
@@ -98,7 +131,7 @@ pub struct Draw {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drawn {
     pub token: u32,
-    /// Log-probability at temperature 1 with nothing cut off: the trainer's.
+    /// Log-probability under these logits, at temperature 1 with nothing cut off: the trainer's.
     pub logprob: f32,
 }
 
@@ -153,11 +186,17 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     type U32: Send + Sync;
     /// A parameter as the kernels read it (packed panels on the CPU, bf16 on CUDA).
     type Ready: Send + Sync;
-    /// Keys and values of the tokens seen so far, by layer and slot.
+    /// Keys and values of the tokens seen so far, by layer and page.
     type KvCache: Send + Sync;
+    /// Recorded work by key, for [`Backend::replay`].
+    type Recordings: Default + Send + Sync;
 
     /// Bytes of an activation.
     const ACT_BYTES: usize;
+
+    /// Whether work that is the same at every step is recorded and replayed: then it is worth rounding steps up to
+    /// few sizes.
+    const REPLAYS: bool = false;
 
     /// Whether memory is better taken before the first step than when it is first needed.
     const RESERVES: bool;
@@ -167,6 +206,19 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// Bytes that the operations of a training step use within themselves.
     fn scratch_bytes(shape: &StepShape) -> usize;
+
+    /// Tokens of a micro-batch beyond which training is slower, for a model with this many weights and bytes of
+    /// activations a token: where activations no longer stay in the caches. It depends on nothing else, so that the
+    /// same micro-batches come out on every machine.
+    fn cached_rows(_weights: usize, _row_bytes: usize) -> usize {
+        usize::MAX
+    }
+
+    /// Whether the operations cover models of these heads and this vocabulary.
+    ///
+    /// # Errors
+    /// Where they do not, with what they cover.
+    fn covers(heads: Heads, vocab: usize) -> Result<()>;
 
     /// `cpu` or `cuda`.
     fn name(&self) -> &'static str;
@@ -185,6 +237,24 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// The first failure since the backend was made.
     fn finish(&self) -> Result<()>;
 
+    /// Issues `work`, whose operations and buffers are the same at every call with this key: a device that can records
+    /// them and replays what it recorded. `work` issues operations and nothing else: it reads no results, hands over
+    /// no host values that change, takes no memory; it may be called twice.
+    fn replay(&self, _recordings: &mut Self::Recordings, _key: usize, work: &mut dyn FnMut()) {
+        work();
+    }
+
+    /// The other devices that hold a copy of every model that is made on this one, for data parallelism. They have no
+    /// peers of their own.
+    fn peers(&self) -> Vec<Self> {
+        Vec::new()
+    }
+    /// Of each buffer, the owner's becomes the sum of all, added in the order of the devices; the others hold nothing
+    /// that is of use. Only for backends with peers.
+    fn reduce(&self, parts: &mut [Replicated<'_, Self>]);
+    /// Of each buffer, all become the owner's. Only for backends with peers.
+    fn spread(&self, parts: &mut [Replicated<'_, Self>]);
+
     /// Bytes of memory that nothing uses, where the device tells and more would not be found.
     fn free_bytes(&self) -> Option<u64> {
         None
@@ -193,6 +263,10 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     // --- buffers, zeroed ---
 
     fn f32(&self, len: usize) -> Self::F32;
+    /// A buffer that operations use and that does not take the device's memory, where the device has its own.
+    fn f32_on_host(&self, len: usize) -> Self::F32 {
+        self.f32(len)
+    }
     fn act(&self, len: usize) -> Self::Act;
     fn u32(&self, len: usize) -> Self::U32;
     /// Copies `source` to the buffer from element `at`.
@@ -350,7 +424,13 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// `out = 0`, then `out[index[i]] = x[i]`; `rows` are out's.
     fn scatter(&self, x: &Self::Act, index: &[u32], width: usize, rows: usize, out: &mut Self::Act);
 
-    /// Log-probability of each target, entropy and log-sum-exp of each row's distribution.
+    /// How many logits of `rows` rows [`Backend::head`] should keep for the backward pass: none where there are too
+    /// many, which are made again instead.
+    fn kept_logits(_rows: usize, _vocab: usize) -> usize {
+        0
+    }
+    /// Log-probability of each target, entropy and log-sum-exp of each row's distribution. The backward pass of the
+    /// same rows takes `kept`, which has room for [`Backend::kept_logits`], as this leaves it.
     #[allow(clippy::too_many_arguments)]
     fn head(
         &self,
@@ -360,6 +440,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         logprob: &mut Self::F32,
         entropy: &mut Self::F32,
         lse: &mut Self::F32,
+        kept: &mut Self::F32,
     );
     /// The backward pass of [`Backend::head`], seeded by one scalar per row:
     /// with g = ∂L/∂logprob and h = ∂L/∂entropy,
@@ -373,6 +454,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         targets: &[u32],
         entropy: &Self::F32,
         lse: &Self::F32,
+        kept: &mut Self::F32,
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Self::Act,
@@ -385,23 +467,19 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- decoding ---
 
-    /// Room for `slots` sequences of `capacity` tokens each.
-    fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> Self::KvCache;
-    /// Stores the keys and values of each row at (slot, position). A step calls this for layer 0 first,
-    /// then for the others with the same rows: a backend may find places at layer 0. Position 0 begins a sequence.
-    fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, slots: &[u32], positions: &[u32]);
-    /// Copies the first `len` tokens of one slot to another: a shared prompt prefix.
-    fn kv_copy(&self, cache: &mut Self::KvCache, from: u32, to: u32, len: usize);
-    /// Attention of each row over positions `0..=positions[row]` of its slot.
-    #[allow(clippy::too_many_arguments)]
+    /// A pool of `pages` pages in each layer. Who uses which is its user's to know.
+    fn kv_cache(&self, layers: usize, heads: Heads, pages: usize) -> Self::KvCache;
+    /// Stores the keys and values of each row at its place.
+    fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, at: &Paged<'_, Self>);
+    /// Copies the beginnings of pages, one after the other, in every layer.
+    fn kv_copy(&self, cache: &mut Self::KvCache, copies: &[PageCopy]);
+    /// Attention of each row over positions `0..=positions[row]` of its sequence.
     fn attention_cached(
         &self,
         cache: &Self::KvCache,
         layer: usize,
         qkv: &Self::Act,
-        slots: &[u32],
-        positions: &[u32],
-        heads: Heads,
+        at: &Paged<'_, Self>,
         out: &mut Self::Act,
     );
 
@@ -414,6 +492,8 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- optimizer ---
 
+    /// `sum += term`.
+    fn add_f32(&self, sum: &mut Self::F32, term: &Self::F32);
     /// Σ x², added in an order that does not depend on the threads.
     fn square_sum(&self, x: &Self::F32) -> f64;
     /// [`Backend::square_sum`] of each buffer; a device that is waited for is waited for once.

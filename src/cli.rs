@@ -1,5 +1,18 @@
 //! The command: arguments to one library call to printing. stdout is data, stderr is people.
 
+/// As `println!`, colours only where they belong; ends the command when nobody reads on (`| head`).
+macro_rules! outln {
+    ($($argument:tt)*) => { $crate::cli::print_line(format_args!($($argument)*)) };
+}
+
+/// As `eprintln!`, colours only where they belong; work does not end because nobody listens to it.
+macro_rules! errln {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stderr().lock(), $($argument)*);
+    }};
+}
+
 mod chat;
 mod doctor;
 mod inspect;
@@ -16,7 +29,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{ErrorKind, Result};
 
@@ -55,7 +68,8 @@ enum Command {
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let command = stage::described(Cli::command());
+    let cli = match command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -77,13 +91,31 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if error.kind() == ErrorKind::Interrupted {
-                eprintln!("interrupted: what was finished is committed; the same command continues from here");
+                errln!("interrupted: what was finished is committed; the same command continues from here");
             } else {
-                eprintln!("{}", error.render(std::io::stderr().is_terminal()));
+                errln!("{}", error.render(std::io::stderr().is_terminal()));
             }
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Prints a line of data; see `outln!`.
+fn print_line(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}") {
+        output_failed(&error);
+    }
+}
+
+/// Ends the process: nothing more can be printed. Whoever closed the pipe has had enough; a full disk is a failure.
+fn output_failed(error: &std::io::Error) -> ! {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    errln!("error: stdout cannot be written: {error}");
+    std::process::exit(1);
 }
 
 /// Set by the first Ctrl-C (or SIGTERM): finish what is in hand. The second one ends the process.
@@ -102,9 +134,7 @@ fn stop_on_signal() -> Result<&'static AtomicBool> {
                     if STOP.swap(true, Ordering::Relaxed) {
                         std::process::exit(130);
                     }
-                    eprintln!(
-                        "stopping: finishing what is in hand (once more ends at once; nothing committed is lost)"
-                    );
+                    errln!("stopping: finishing what is in hand (once more ends at once; nothing committed is lost)");
                 }
             });
         })

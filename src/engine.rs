@@ -101,6 +101,11 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// How many samples it holds altogether; `None` if it makes them.
+    fn holds(&self) -> Option<u64> {
+        None
+    }
+
     /// Answers every request; `sink` is called once for each sample, in any order.
     ///
     /// # Errors

@@ -176,7 +176,8 @@ impl Error {
             .elements([] as [Snippet<'_, annotate_snippets::Annotation<'_>>; 0]);
         let file = inner.place.file.as_deref().unwrap_or("<input>");
         let mut notes = Vec::new();
-        if let Some((text, span)) = &inner.place.span {
+        // Of an empty text (a stage's table by options alone) there is nothing to show.
+        if let Some((text, span)) = inner.place.span.as_ref().filter(|(text, _)| !text.trim().is_empty()) {
             group = group.element(
                 Snippet::source(text.as_ref()).path(file).annotation(AnnotationKind::Primary.span(span.clone())),
             );

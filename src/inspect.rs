@@ -15,10 +15,11 @@ use serde::Serialize;
 
 pub use column::ColumnReport;
 use column::ColumnStatistics;
+pub(crate) use show::size;
 
 use crate::error::{Error, Result};
 use crate::schema::{DatasetKind, VERSION_KEY};
-use crate::store::{Dataset, Location, Manifest};
+use crate::store::{Dataset, Location, Manifest, RunFolder};
 
 /// Rows shown.
 const SAMPLE_ROWS: usize = 3;
@@ -29,8 +30,19 @@ const SAMPLE_ROWS: usize = 3;
 pub enum Inspection {
     /// A Parquet file, a stage's folder, or any folder of Parquet files.
     Dataset(Box<DatasetReport>),
+    /// A stage's folder that holds no dataset in Parquet: of training, evaluation, export.
+    Stage(Box<OtherReport>),
     /// A folder of stages.
     Run(RunReport),
+}
+
+/// A stage that wrote something else than Parquet shards.
+#[derive(Clone, Debug, Serialize)]
+pub struct OtherReport {
+    pub location: String,
+    pub stage: StageReport,
+    /// What lies beside the manifest, folders with a `/` at the end.
+    pub contents: Vec<String>,
 }
 
 /// One dataset, looked at whole.
@@ -71,6 +83,8 @@ pub struct StageReport {
     pub shards: usize,
     pub bytes: u64,
     pub drops: BTreeMap<String, u64>,
+    /// Sums over its rows or steps, such as `steps` or `correct`.
+    pub counts: BTreeMap<String, u64>,
     pub facts: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -81,6 +95,9 @@ pub struct RunReport {
     pub stages: Vec<StageReport>,
     /// Stage folders without a manifest: begun, or killed before the end.
     pub unfinished: Vec<String>,
+    /// Folders of stages that the recipe no longer has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_over: Vec<String>,
 }
 
 impl StageReport {
@@ -94,6 +111,7 @@ impl StageReport {
             shards: manifest.shards.len(),
             bytes: manifest.shards.iter().map(|shard| shard.bytes).sum(),
             drops: manifest.drops.clone(),
+            counts: manifest.counts.clone(),
             facts: manifest.facts.clone(),
         }
     }
@@ -104,31 +122,41 @@ impl StageReport {
 /// # Errors
 /// There is none of these at the location, or a file cannot be read.
 pub fn inspect(location: &Location) -> Result<Inspection> {
-    if location.size()?.is_none() && Manifest::load(location)?.is_none() {
-        let run = inspect_run(location)?;
-        if !run.stages.is_empty() || !run.unfinished.is_empty() {
-            return Ok(Inspection::Run(run));
+    if location.size()?.is_none() {
+        match Manifest::load(location)? {
+            Some(manifest) if !manifest.shards.iter().any(|shard| shard.file.ends_with(".parquet")) => {
+                return Ok(Inspection::Stage(Box::new(inspect_other(location, &manifest)?)));
+            }
+            Some(_) => {}
+            None => {
+                let run = inspect_run(location)?;
+                if !run.stages.is_empty() || !run.unfinished.is_empty() {
+                    return Ok(Inspection::Run(run));
+                }
+            }
         }
     }
     Ok(Inspection::Dataset(Box::new(inspect_dataset(location)?)))
 }
 
+fn inspect_other(location: &Location, manifest: &Manifest) -> Result<OtherReport> {
+    let entries = location.list()?.into_iter().filter(|entry| !entry.name.starts_with('_'));
+    let contents = entries.map(|entry| if entry.is_folder { entry.name + "/" } else { entry.name });
+    let stage = StageReport::new(location.file_name(), manifest);
+    Ok(OtherReport { location: location.to_string(), stage, contents: contents.collect() })
+}
+
 fn inspect_run(location: &Location) -> Result<RunReport> {
+    let RunFolder { stages: folders, left_over, .. } = RunFolder::look(location)?;
     let mut stages = Vec::new();
     let mut unfinished = Vec::new();
-    for entry in location.list()?.into_iter().filter(|entry| entry.is_folder) {
-        // Stage folders are called `3_verify`; other folders are no stages, whatever they hold.
-        let Some(number) = entry.name.split_once('_').and_then(|(number, _)| number.parse::<u32>().ok()) else {
-            continue;
-        };
-        match Manifest::load(&location.join(&entry.name))? {
-            Some(manifest) => stages.push((number, StageReport::new(&entry.name, &manifest))),
-            None => unfinished.push(entry.name),
+    for folder in folders {
+        match Manifest::load(&location.join(&folder))? {
+            Some(manifest) => stages.push(StageReport::new(&folder, &manifest)),
+            None => unfinished.push(folder),
         }
     }
-    stages.sort_by_key(|(number, _)| *number);
-    let stages = stages.into_iter().map(|(_, stage)| stage).collect();
-    Ok(RunReport { location: location.to_string(), stages, unfinished })
+    Ok(RunReport { location: location.to_string(), stages, unfinished, left_over })
 }
 
 fn inspect_dataset(location: &Location) -> Result<DatasetReport> {

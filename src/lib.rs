@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod inspect;
+pub mod language;
 pub mod model;
 pub mod pipeline;
 pub mod procedural;

@@ -21,29 +21,34 @@ mod batch;
 mod chat_template;
 mod config;
 mod decoder;
+mod kv_pages;
 mod lora;
 pub mod memory;
 mod parameters;
+mod peft;
+mod replicas;
 mod rope;
 mod tokenizer;
 mod transformer;
 mod weights;
+mod workspace;
 
 pub use batch::{Batch, Scores};
 pub use config::{Config, Family};
 pub use decoder::{Decoder, Row};
+pub use kv_pages::KvPages;
 pub use lora::LoraConfig;
 pub use parameters::{Grads, Moments, ParamInfo, ParamKind};
 pub use rope::RopeScaling;
 pub use tokenizer::Tokenizer;
-pub use transformer::Workspace;
 pub use weights::Dtype;
+pub use workspace::Workspace;
 
 #[cfg(test)]
 mod tests;
 
 use crate::backend::{AdamW, Backend, Cpu, Muon, Param};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::seed;
 use lora::{Frozen, Lora};
 use parameters::Layout;
@@ -59,6 +64,17 @@ pub struct Model<B: Backend = Cpu> {
     lora: Option<Lora<B>>,
     /// Cosines and sines of every position.
     rope: B::F32,
+    /// Where the logits are divided by a temperature other than 1.
+    tempered: Option<Tempered<B>>,
+    /// The same model on the backend's peers; they have no copies of their own.
+    copies: Vec<Model<B>>,
+}
+
+/// A temperature, and the last norm's weights divided by it: what the head reads is linear in them, so its logits are
+/// divided too, by the trainer's pass and the sampler's alike and with no operation of its own.
+struct Tempered<B: Backend> {
+    temperature: f32,
+    norm: Param<B>,
 }
 
 /// What [`Model::update`] does with one tensor.
@@ -111,7 +127,50 @@ impl<B: Backend> Model<B> {
         let table = config.rope_scaling.table(config.rope_theta, config.heads.dim, config.context);
         let mut rope = backend.f32(table.len());
         backend.put_f32(&mut rope, 0, &table);
-        Model { backend, config, layout, params, lora: None, rope }
+        let copies = backend.peers().into_iter().map(|peer| Model::empty(peer, config.clone())).collect();
+        Model { backend, config, layout, params, lora: None, rope, tempered: None, copies }
+    }
+
+    /// Makes this π_T from now on, the policy whose logits are divided by `temperature`: what a sampler at that
+    /// temperature draws from. Scores, their gradients and what is decoded are of π_T; weights, digest and what
+    /// [`Model::save`] writes stay π's, and their gradients are by them.
+    ///
+    /// # Errors
+    /// A temperature that is not above 0.
+    pub fn set_temperature(&mut self, temperature: f32) -> Result<()> {
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return Err(Error::usage(format!("a policy at temperature {temperature}"))
+                .in_field("temperature")
+                .hint("it must be above 0"));
+        }
+        self.temper(temperature);
+        self.copies.iter_mut().for_each(|copy| copy.temper(temperature));
+        self.publish();
+        Ok(())
+    }
+
+    fn temper(&mut self, temperature: f32) {
+        let norm = &self.params[self.layout.final_norm];
+        let (rows, cols) = (norm.rows, norm.cols);
+        self.tempered = (temperature != 1.0).then(|| Tempered {
+            temperature,
+            norm: Param {
+                value: self.backend.f32(rows * cols),
+                ready: self.backend.ready(rows, cols, false),
+                rows,
+                cols,
+            },
+        });
+    }
+
+    /// What the logits are divided by.
+    pub fn temperature(&self) -> f32 {
+        self.tempered.as_ref().map_or(1.0, |tempered| tempered.temperature)
+    }
+
+    /// The last norm's weights, as passes and decoding read them.
+    fn last_norm(&self) -> &Param<B> {
+        self.tempered.as_ref().map_or(&self.params[self.layout.final_norm], |tempered| &tempered.norm)
     }
 
     /// The model's shape.
@@ -145,10 +204,22 @@ impl<B: Backend> Model<B> {
         self.backend.put_f32(&mut self.params[info.param].value, info.range.start, values);
     }
 
-    /// Makes weights that were [`set`](Model::set) visible to the kernels.
+    /// Makes weights that were [`set`](Model::set) visible to the kernels, on every device.
     pub fn publish(&mut self) {
+        self.spread_weights();
+        self.publish_here();
+        self.copies.iter_mut().for_each(Model::publish_here);
+    }
+
+    fn publish_here(&mut self) {
         for param in &mut self.params {
             self.backend.publish(param);
+        }
+        if let Some(Tempered { temperature, norm }) = &mut self.tempered {
+            let plain = &self.params[self.layout.final_norm];
+            let values = self.backend.get_f32(&plain.value, 0..plain.rows * plain.cols);
+            self.backend.put_f32(&mut norm.value, 0, &values.iter().map(|w| w / *temperature).collect::<Vec<_>>());
+            self.backend.publish(norm);
         }
     }
 
@@ -158,6 +229,9 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// A rank or alpha that is not positive.
     pub fn with_lora(mut self, config: LoraConfig, seed: u64) -> Result<Self> {
+        for model in &mut self.copies {
+            model.lora = Some(Lora::new(&model.backend, &model.layout, config, seed)?);
+        }
         self.lora = Some(Lora::new(&self.backend, &self.layout, config, seed)?);
         Ok(self)
     }
@@ -190,6 +264,7 @@ impl<B: Backend> Model<B> {
     /// Restores what [`Model::get_adapter`] gave, beside weights that it is folded into already.
     pub fn set_adapter(&mut self, info: &ParamInfo, values: &[f32]) {
         assert_eq!(values.len(), info.len(), "values for `{}`", info.name);
+        self.copies.iter_mut().for_each(|copy| copy.set_adapter(info, values));
         let lora = self.lora.as_mut().expect("an info of `adapters`");
         self.backend.put_f32(lora.stored_mut(info), 0, values);
     }
@@ -202,7 +277,13 @@ impl<B: Backend> Model<B> {
 
     /// Zeroed optimizer state.
     pub fn moments(&self) -> Moments<B> {
-        Moments::new(&self.backend, self.trained_layout())
+        Moments::new(&self.backend, self.trained_layout(), false, |_| true)
+    }
+
+    /// The same in the host's memory, where the device has its own: 8 bytes a weight less of it, and an update as fast
+    /// as the bus. The bits are the same.
+    pub fn moments_on_host(&self) -> Moments<B> {
+        Moments::new(&self.backend, self.trained_layout(), true, |_| true)
     }
 
     /// Room for activations; grows with the batches it meets.
@@ -216,8 +297,22 @@ impl<B: Backend> Model<B> {
         Workspace::new(&self.backend, true)
     }
 
-    /// One optimizer step: `rule` says for each of [`Model::trained`] what to do with it.
-    pub fn update(&mut self, grads: &Grads<B>, moments: &mut Moments<B>, mut rule: impl FnMut(&ParamInfo) -> Update) {
+    /// Room for one of several passes at once, each of which runs on a handle of its own ([`Backend::workers`]).
+    pub fn workspace_on(&self, backend: &B, recompute: bool) -> Workspace<B> {
+        Workspace::new(backend, recompute)
+    }
+
+    /// One optimizer step of a model on one device: `rule` says for each of [`Model::trained`] what to do with it.
+    pub fn update(
+        &mut self,
+        grads: &Grads<B>,
+        moments: &mut Moments<B>,
+        rule: impl FnMut(&ParamInfo) -> Update + Send,
+    ) {
+        self.update_all(std::slice::from_ref(grads), std::slice::from_mut(moments), rule);
+    }
+
+    fn step_trained(&mut self, grads: &Grads<B>, moments: &mut Moments<B>, rule: &mut dyn FnMut(&ParamInfo) -> Update) {
         let b = &self.backend;
         match &mut self.lora {
             None => {
@@ -226,22 +321,21 @@ impl<B: Backend> Model<B> {
                 }
             }
             Some(lora) => {
-                // Out with the adapters as they were folded in, in with them as they become.
-                let fold = |lora: &Lora<B>, params: &mut [Param<B>], sign: f32| {
-                    for (param, place) in params.iter_mut().zip(&lora.places) {
-                        if let Some(place) = *place {
-                            b.adapter_fold(&mut param.value, &lora.adapters[place], sign);
-                        }
-                    }
-                };
-                fold(lora, &mut self.params, -1.0);
                 for info in lora.layout.infos.clone() {
                     step(b, lora.stored_mut(&info), &info, grads, moments, rule(&info));
                 }
-                fold(lora, &mut self.params, 1.0);
             }
         }
-        self.publish();
+    }
+
+    /// Adds the adapters' products to the weights, or takes them out (`sign` −1) as they were folded in.
+    fn fold_adapters(&mut self, sign: f32) {
+        let Some(lora) = &self.lora else { return };
+        for (param, place) in self.params.iter_mut().zip(&lora.places) {
+            if let Some(place) = *place {
+                self.backend.adapter_fold(&mut param.value, &lora.adapters[place], sign);
+            }
+        }
     }
 }
 

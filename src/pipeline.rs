@@ -7,8 +7,14 @@
 //! fingerprint, says which shards are there; everything else in the folder is cleared.
 
 mod digests;
+mod folder;
+mod journals;
+mod log;
+mod memory;
 mod plan;
+mod preview;
 mod run;
 
 pub use plan::{MODEL, Plan, Planned, State};
+pub use preview::Preview;
 pub use run::{Options, Reporter, RunSummary, StageSummary, run};

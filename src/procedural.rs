@@ -130,4 +130,5 @@ pub static GENERATORS: &[Generator] = &[
     generator!("mini_sum", "math", 3, TWO, mini::tasks::draw_sum, "column addition in the mini vocabulary"),
     generator!("mini_total", "math", 4, TWO, mini::tasks::draw_total, "running totals in the mini vocabulary"),
     generator!("mini_general", "general", 1, TWO, mini::general::draw, "greet, copy, translate, refuse in the mini vocabulary"),
+    generator!("mini_language", "general", 1, TWO, mini::language::draw, "sentences to repeat in the language they are in"),
 ];

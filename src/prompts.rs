@@ -1,7 +1,7 @@
 //! Prompt sets: from files of any layout of the field to clean, distinct, uncontaminated [`Prompt`] rows.
 //!
 //! One idea a file, in the order a row meets them: [`source`] says what to
-//! read, [`read`] turns bytes into rows, [`layout`] turns rows into prompts,
+//! read, [`files`] where it lies, [`read`] turns bytes into rows, [`layout`] turns rows into prompts,
 //! [`import`] joins the two; then [`filter`], [`dedup`], [`decontam`] and
 //! [`sample`] decide what stays, and [`pipeline`] runs them in that order with
 //! bounded memory. A row that does not stay leaves a [`drops::Dropped`] behind.
@@ -15,11 +15,12 @@ pub mod decontam;
 pub mod dedup;
 pub mod difficulty;
 pub mod drops;
+pub mod files;
 pub mod filter;
 pub mod gold;
+pub(crate) mod hash;
 pub mod identity;
 pub mod import;
-pub mod language;
 pub mod layout;
 pub mod messages;
 pub mod minhash;
@@ -29,10 +30,10 @@ pub mod sample;
 pub mod source;
 pub mod text;
 
-pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit};
+pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit, SetReport};
 pub use dedup::{DedupConfig, Deduplicator, NearConfig};
 pub use difficulty::{PassRates, PassWindow};
-pub use drops::{DropCounts, Dropped};
+pub use drops::{DropCounts, Dropped, GoldConflict};
 pub use filter::FilterConfig;
 pub use identity::{mint, prompt_id};
 pub use import::{ImportReport, Imported, Importer};

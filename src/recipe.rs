@@ -25,5 +25,6 @@ mod de;
 mod load;
 mod node;
 
+pub(crate) use de::suggest;
 pub use load::{Recipe, StageTable};
 pub use node::{Node, Origin, Source, Value};

@@ -73,6 +73,9 @@ pub fn write(run: &Path, options: &Options) -> Result<PathBuf> {
 fn render(folder: &Path, compare: &[PathBuf]) -> Result<String> {
     let run = Run::load(folder)?;
     let mut notes = Vec::new();
+    if !run.left_over.is_empty() {
+        notes.push(format!("not shown, since the recipe no longer has these stages: {}", run.left_over.join(", ")));
+    }
     let catalog = Catalog::of(&run, &mut notes)?;
     let mut curves = curves::Collector::default();
     let is_alone = compare.is_empty();

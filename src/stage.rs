@@ -6,12 +6,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::model::Config;
+use crate::model::memory::Load;
 use crate::recipe::StageTable;
+use crate::rule::file::BUILTIN;
 use crate::schema::{BatchExt, DatasetKind, Message, Role};
-use crate::store::ShardInfo;
+use crate::store::{ShardInfo, local_file};
 
 pub mod align;
 pub mod base_text;
+mod buckets;
 pub mod claims;
 mod context;
 pub mod corpus;
@@ -25,10 +29,13 @@ mod judged;
 pub mod preferences;
 pub mod prompts;
 pub mod select;
+mod served;
 pub mod sft;
+mod stoppable;
 mod training;
 pub mod verify;
 
+pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
 
 /// One stage, configured.
@@ -53,8 +60,29 @@ pub trait Stage: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Keys of its table that say where the files of [`Stage::materials`] lie, dotted, `*` for every
-    /// item of a list: their text decides nothing, so that moved files are not read anew.
+    /// Looks for what is wrong with its table and can be told before anything runs: of what kind its
+    /// inputs are, whether the files that it names are there.
+    ///
+    /// # Errors
+    /// That, with the key at fault.
+    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Raised when the same table and inputs give other bytes than they did, so that what was made before
+    /// is made again.
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Whether it calls [`StageContext::begin`] itself, once it knows that it can go on with what is
+    /// there. Until then nothing of what an earlier run left is removed.
+    fn begins_late(&self) -> bool {
+        false
+    }
+
+    /// Keys of its table whose text decides nothing of the output, dotted, `*` for every item of a list:
+    /// where the files of [`Stage::materials`] lie, how work is done. Changing them makes nothing anew.
     fn paths(&self) -> &'static [&'static str] {
         &[]
     }
@@ -62,6 +90,29 @@ pub trait Stage: Send + Sync {
     /// Rows it will write, if that can be told from the rows of its inputs (in the order of
     /// [`Stage::inputs`]): for `--dry-run`.
     fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+        None
+    }
+
+    /// The shape of the model it leaves; `None` if it leaves none.
+    ///
+    /// # Errors
+    /// A model it starts from that cannot be read.
+    fn model_config(&self, _models: &Models<'_>) -> Result<Option<Config>> {
+        Ok(None)
+    }
+
+    /// Models and what goes with them, each as much as it holds at once: for `--dry-run`, and for an error
+    /// before anything starts.
+    ///
+    /// # Errors
+    /// As [`Stage::model_config`].
+    fn memory(&self, _models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
+        Ok(Vec::new())
+    }
+
+    /// Most tokens it will have sampled, if it samples any and that can be told from the rows of its
+    /// inputs: for `--dry-run`.
+    fn expected_tokens(&self, _inputs: &[Option<u64>]) -> Option<u64> {
         None
     }
 
@@ -100,6 +151,35 @@ impl Input {
     pub fn model(key: impl Into<String>, of: impl Into<String>) -> Self {
         Input { key: key.into(), of: of.into(), wants: Wants::Model }
     }
+}
+
+/// What [`Stage::check`] may ask the pipeline for.
+pub struct Surroundings<'a> {
+    /// Makes a path of the recipe absolute.
+    pub resolve: &'a dyn Fn(&str) -> String,
+    /// The kind of dataset that an input is or will be, by its key; `None` if it is none of ours.
+    pub kind: &'a dyn Fn(&str) -> Result<Option<DatasetKind>>,
+}
+
+/// What is wrong with a stage's table, and which of its keys says so.
+pub struct Fault {
+    /// Dotted.
+    pub key: String,
+    pub error: Error,
+}
+
+impl Fault {
+    pub fn new(key: impl Into<String>, error: Error) -> Self {
+        Fault { key: key.into(), error }
+    }
+}
+
+/// What [`Stage::memory`] may ask the pipeline for: nothing of it has to have run yet.
+pub struct Models<'a> {
+    /// Makes a path of the recipe absolute.
+    pub resolve: &'a dyn Fn(&str) -> String,
+    /// The shape of a model by what an input calls it: a stage, or a folder.
+    pub config: &'a dyn Fn(&str) -> Result<Config>,
 }
 
 /// What [`Stage::materials`] may ask the pipeline for.
@@ -191,10 +271,54 @@ pub(crate) fn take_rows(batch: &arrow::array::RecordBatch, rows: &[u32]) -> Resu
 /// The key of a stage's figures among its manifest's facts: {name: number}, for tables and claims.
 pub const FIGURES: &str = "figures";
 
+/// Where a server's log goes that is started for a stage: into the run's folder, under the stage's
+/// name, unless the recipe says where. The user is told.
+fn name_server_log(config: &mut crate::engine::vllm::VllmConfig, cx: &StageContext<'_>) {
+    if !config.launch {
+        return;
+    }
+    let server = &mut config.server;
+    if server.log.as_os_str().is_empty()
+        && let Some(folder) = cx.run_folder.as_local()
+    {
+        server.log = folder.join(format!("{}.server.log", cx.name));
+    }
+    cx.progress.say(&format!(
+        "starting `{} serve {}`; its log: {}",
+        server.command,
+        server.model,
+        server.log.display()
+    ));
+}
+
 /// A rule file's path, or the name of a built-in one if there is no such file.
-fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> String {
-    let path = resolve(rules);
-    if std::path::Path::new(&path).exists() { path } else { rules.to_owned() }
+///
+/// # Errors
+/// A URL whose object cannot be fetched.
+fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> Result<String> {
+    let path = local_file(&resolve(rules))?;
+    Ok(if std::path::Path::new(&path).exists() { path } else { rules.to_owned() })
+}
+
+/// Finds a slip in the name of a rule file before anything runs.
+fn check_rules(key: &str, rules: &str, cx: &Surroundings<'_>) -> Result<(), Fault> {
+    let path = (cx.resolve)(rules);
+    let names = || BUILTIN.iter().map(|(name, _)| *name);
+    if path.contains("://") || std::path::Path::new(&path).exists() || names().any(|name| name == rules) {
+        return Ok(());
+    }
+    let near = names().min_by_key(|name| strsim::damerau_levenshtein(name, rules)).expect("there are built-in ones");
+    let hint = match strsim::damerau_levenshtein(near, rules) <= 2 {
+        true => format!("did you mean `{near}`?"),
+        false => format!("built-in rule files: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Fault::new(key, Error::usage(format!("there is no rule file `{path}`")).hint(hint)))
+}
+
+/// Points what is wrong with a stage's `training` at that table.
+fn in_training(table: &StageTable, checked: Result<()>) -> Result<()> {
+    let origin = table.config.get("training").map_or(&table.origin, |node| &node.origin);
+    checked.map_err(|e| origin.locate(e))
 }
 
 /// The seed of a training stage: the run's, unless the table has one of its own.
@@ -213,7 +337,7 @@ fn training_materials(
         materials.push(("tokenizer".to_owned(), (cx.digest_file)(&file)?));
     }
     if let Some(rules) = evaluation_rules {
-        let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve))?;
+        let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve)?)?;
         materials.push(("evaluation rules".to_owned(), rules.digest().to_owned()));
     }
     Ok(materials)
@@ -250,14 +374,12 @@ type Builder = (&'static str, &'static str, fn(&StageTable) -> Result<Box<dyn St
 /// Every kind of stage, in the order of the flow, with one line for people.
 pub const KINDS: &[Builder] = &[
     ("prompts", "import, generate, deduplicate and decontaminate prompts", |t| {
-        Ok(Box::new(t.config.read::<prompts::PromptsConfig>()?))
+        Ok(Box::new(prompts::PromptsConfig::read(t)?))
     }),
     ("generate", "sample completions from an engine", |t| Ok(Box::new(generate::GenerateStage::read(t)?))),
     ("verify", "judge completions by a rule file", |t| Ok(Box::new(t.config.read::<verify::VerifyConfig>()?))),
     ("group", "rewards and advantages by prompt", |t| Ok(Box::new(t.config.read::<group::GroupConfig>()?))),
-    ("select", "rejection sampling: keep what is worth training on", |t| {
-        Ok(Box::new(t.config.read::<select::SelectConfig>()?))
-    }),
+    ("select", "rejection sampling: keep what is worth training on", |t| Ok(Box::new(select::SelectConfig::read(t)?))),
     ("corpus", "mix tracks to quotas into an SFT dataset with its card", |t| {
         Ok(Box::new(corpus::CorpusStage::read(t)?))
     }),

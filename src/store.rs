@@ -8,20 +8,39 @@
 
 mod dataset;
 mod faults;
+mod fetch;
+mod guard;
+mod hash;
 mod journal;
 mod location;
+mod lock;
 mod lookup;
 mod manifest;
 mod reader;
 mod remote;
+mod run_folder;
+mod sink;
+mod spool;
+mod unique;
 mod writer;
 
 pub use dataset::{Dataset, Shard};
-pub use journal::{Journal, SyncPolicy};
+pub(crate) use faults::io_error;
+pub(crate) use fetch::local_file;
+pub(crate) use guard::guarded;
+pub(crate) use hash::hash_file;
+pub use journal::{Journal, Place, SyncPolicy};
 pub use location::{Entry, Location};
+pub(crate) use location::{PendingFile, sync_files};
+pub(crate) use lock::lock_soon;
 pub use lookup::Lookup;
-pub use manifest::{MANIFEST_FILE, Manifest, SchemaName, TIMES_FILE, read_times, write_times};
+pub(crate) use lookup::hash_id;
+pub use manifest::{MANIFEST_FILE, Manifest, SchemaName, TIMES_FILE, Unit, damaged, read_times, write_times};
 pub use reader::{Batches, Rows};
+pub use run_folder::{MARKER, RunFolder};
+pub(crate) use sink::Sink;
+pub use spool::FileWriter;
+pub(crate) use writer::row_bytes;
 pub use writer::{Naming, ShardInfo, ShardWriter, WriterOptions, sweep_unfinished};
 
 #[cfg(test)]

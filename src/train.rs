@@ -47,3 +47,23 @@ pub use preference::{Group, Pair, PreferenceTrainer, PreferenceTrainerConfig};
 pub use schedule::{Decay, Schedule};
 pub use sft::{SftConfig, SftTrainer};
 pub use trainer::{Cadence, Observer, Trainer, resume, run};
+
+use crate::error::{Error, Result};
+
+/// Refuses counts of 0, by name.
+fn at_least_one(settings: &[(&str, u64)]) -> Result<()> {
+    match settings.iter().find(|(_, value)| *value == 0) {
+        Some((field, _)) => Err(Error::usage(format!("`{field}` is 0")).in_field(*field).hint("it must be at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a run of no steps, where `steps` counts for nothing if it is 0.
+fn some_steps(epochs: u64, steps: u64) -> Result<()> {
+    match (epochs, steps) {
+        (0, 0) => Err(Error::usage("`epochs` and `steps` are both 0: nothing would be trained")
+            .in_field("epochs")
+            .hint("set one of them")),
+        _ => Ok(()),
+    }
+}

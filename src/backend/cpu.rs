@@ -29,8 +29,8 @@ use std::sync::Arc;
 pub use kv_cache::KvCache;
 use parallel::{SendPtr, Shared, scratch};
 
-use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
-use crate::error::{Context, Result};
+use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, StepShape};
+use crate::error::{Context, Error, Result};
 
 /// Weights below which decoding runs a worker on each core: such a model stays in
 /// a core's caches, and its steps are too short to be shared out.
@@ -40,6 +40,8 @@ const SMALL_MODEL: usize = 4 << 20;
 #[derive(Clone, Default)]
 pub struct Cpu {
     pool: Pool,
+    /// Devices beside this one that it acts as.
+    peers: usize,
 }
 
 #[derive(Clone, Default)]
@@ -52,6 +54,10 @@ enum Pool {
     Own(Arc<rayon::ThreadPool>),
 }
 
+/// Weights that stay in a core's second-level cache beside their gradients, and bytes of activations that mostly do.
+const CACHED_WEIGHTS: usize = 256 << 10;
+const CACHED_BYTES: usize = 2 << 20;
+
 impl Cpu {
     /// Uses the process's thread pool.
     pub fn new() -> Self {
@@ -60,7 +66,7 @@ impl Cpu {
 
     /// Stays on the calling thread: for workers that are one of many themselves.
     pub fn serial() -> Self {
-        Cpu { pool: Pool::Serial }
+        Cpu { pool: Pool::Serial, peers: 0 }
     }
 
     /// Uses a pool of its own.
@@ -73,7 +79,13 @@ impl Cpu {
         }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.or_fail(|| format!("cannot start {threads} threads"))?;
-        Ok(Cpu { pool: Pool::Own(Arc::new(pool)) })
+        Ok(Cpu { pool: Pool::Own(Arc::new(pool)), peers: 0 })
+    }
+
+    /// Acts as so many devices, which share the threads: what several GPUs do, where there is none. There is nothing to
+    /// gain from it but that.
+    pub fn as_devices(self, devices: usize) -> Self {
+        Cpu { peers: devices.max(1) - 1, ..self }
     }
 
     /// Threads that share the work.
@@ -93,6 +105,7 @@ impl Backend for Cpu {
     /// Panels of the transposed matrix, see `gemm::pack`; empty for vectors.
     type Ready = Vec<f32>;
     type KvCache = KvCache;
+    type Recordings = ();
 
     const ACT_BYTES: usize = size_of::<f32>();
     /// The system gives pages when they are written.
@@ -111,6 +124,19 @@ impl Backend for Cpu {
         head::scratch_bytes(shape.vocab).max(muon).max(adapter)
     }
 
+    fn cached_rows(weights: usize, row_bytes: usize) -> usize {
+        // Larger weights are better read seldom.
+        if weights <= CACHED_WEIGHTS { (CACHED_BYTES / row_bytes.max(1)).max(64) } else { usize::MAX }
+    }
+
+    fn covers(heads: Heads, _vocab: usize) -> Result<()> {
+        let most = attention::MAX_HEAD_VECTORS * simd::LANES;
+        match heads.dim <= most {
+            true => Ok(()),
+            false => Err(Error::new(format!("attention covers heads of up to {most} dimensions, not {}", heads.dim))),
+        }
+    }
+
     fn name(&self) -> &'static str {
         "cpu"
     }
@@ -126,12 +152,33 @@ impl Backend for Cpu {
     fn workers(&self, weights: usize) -> Vec<Self> {
         match weights {
             0..SMALL_MODEL => vec![Cpu::serial(); self.threads()],
-            _ => vec![self.clone()],
+            _ => vec![Cpu { peers: 0, ..self.clone() }],
         }
     }
 
     fn finish(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn peers(&self) -> Vec<Self> {
+        vec![Cpu { peers: 0, ..self.clone() }; self.peers]
+    }
+
+    fn reduce(&self, parts: &mut [Replicated<'_, Self>]) {
+        for part in parts {
+            let (first, others) = part.copies.split_first_mut().expect("there is a device");
+            others.iter().for_each(|other| self.add_f32(first, other));
+            if let Some(owner) = part.owner.checked_sub(1) {
+                std::mem::swap(*first, others[owner]);
+            }
+        }
+    }
+
+    fn spread(&self, parts: &mut [Replicated<'_, Self>]) {
+        for part in parts {
+            let owner = std::mem::take(part.copies[part.owner]);
+            part.copies.iter_mut().for_each(|copy| (**copy).clone_from(&owner));
+        }
     }
 
     fn f32(&self, len: usize) -> Vec<f32> {
@@ -321,6 +368,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn kept_logits(rows: usize, vocab: usize) -> usize {
+        head::kept_logits(rows, vocab)
+    }
+
     fn head(
         &self,
         x: &Vec<f32>,
@@ -329,8 +380,9 @@ impl Backend for Cpu {
         logprob: &mut Vec<f32>,
         entropy: &mut Vec<f32>,
         lse: &mut Vec<f32>,
+        kept: &mut Vec<f32>,
     ) {
-        head::forward(self, x, w, targets, logprob, entropy, lse);
+        head::forward(self, x, w, targets, logprob, entropy, lse, kept);
     }
 
     fn head_backward(
@@ -340,13 +392,14 @@ impl Backend for Cpu {
         targets: &[u32],
         entropy: &Vec<f32>,
         lse: &Vec<f32>,
+        kept: &mut Vec<f32>,
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Vec<f32>,
         dw: Option<&mut Vec<f32>>,
     ) {
         let seeds = head::Seeds { targets, entropy, lse, grad_logprob, grad_entropy };
-        head::backward(self, x, w, &seeds, dx, dw.map(|dw| &mut dw[..]));
+        head::backward(self, x, w, &seeds, kept, dx, dw.map(|dw| &mut dw[..]));
     }
 
     fn logits(&self, x: &Vec<f32>, w: &Param<Self>, rows: usize, out: &mut Vec<f32>) {
@@ -357,16 +410,16 @@ impl Backend for Cpu {
         sample::sample(self, logits, vocab, draws, out);
     }
 
-    fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> KvCache {
-        KvCache::new(layers, heads, slots, capacity)
+    fn kv_cache(&self, layers: usize, heads: Heads, pages: usize) -> KvCache {
+        KvCache::new(layers, heads, pages)
     }
 
-    fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Vec<f32>, slots: &[u32], positions: &[u32]) {
-        cache.append(layer, qkv, slots, positions);
+    fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Vec<f32>, at: &Paged<'_, Self>) {
+        cache.append(layer, qkv, (at.table, at.width), &at.slots[..at.rows], &at.positions[..at.rows]);
     }
 
-    fn kv_copy(&self, cache: &mut KvCache, from: u32, to: u32, len: usize) {
-        cache.copy(from as usize, to as usize, len);
+    fn kv_copy(&self, cache: &mut KvCache, copies: &[PageCopy]) {
+        copies.iter().for_each(|copy| cache.copy(*copy));
     }
 
     fn attention_cached(
@@ -374,12 +427,10 @@ impl Backend for Cpu {
         cache: &KvCache,
         layer: usize,
         qkv: &Vec<f32>,
-        slots: &[u32],
-        positions: &[u32],
-        heads: Heads,
+        at: &Paged<'_, Self>,
         out: &mut Vec<f32>,
     ) {
-        attention::cached(self, cache, layer, qkv, slots, positions, heads, out);
+        attention::cached(self, cache, layer, qkv, at, out);
     }
 
     fn adapter_fold(&self, value: &mut Vec<f32>, adapter: &Adapter<Self>, sign: f32) {
@@ -388,6 +439,10 @@ impl Backend for Cpu {
 
     fn adapter_backward(&self, dw: &Vec<f32>, adapter: &Adapter<Self>, da: &mut Vec<f32>, db: &mut Vec<f32>) {
         adapter::backward(self, dw, adapter, da, db);
+    }
+
+    fn add_f32(&self, sum: &mut Vec<f32>, term: &Vec<f32>) {
+        optimizer::add(self, sum, term);
     }
 
     fn square_sum(&self, x: &Vec<f32>) -> f64 {

@@ -5,6 +5,8 @@
 //! binary runs everywhere. The operations know the device through the narrow [`driver::Driver`] only, and each launch
 //! is compared with the kernel's declaration ([`signature`]); the tests run them all on the host that way.
 //!
+//! A decoding step is recorded and replayed ([`recorder`]); optimizer state may lie in the host's memory.
+//!
 //! What differs from the reference: attention over packed sequences rounds its weights to bf16 and decode
 //! attention does not, so a sampled token's logprob equals the trainer's to bf16's rounding, not to the bit.
 //! The same launches on the same card give the same bits. GPU.md says what waits for a GPU.
@@ -20,45 +22,87 @@ pub mod geometry;
 mod head;
 pub mod kernels;
 mod kv_cache;
-pub mod kv_pages;
 mod linear;
 pub mod matmul;
+pub mod nccl;
 mod ops;
 mod optimizer;
+pub mod peers;
 mod qk_norm;
+mod recorder;
 mod rms_norm;
 mod sample;
 mod scratch;
 pub mod signature;
 mod swiglu;
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 
 use half::bf16;
 
-use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, Param, StepShape};
+use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, StepShape};
 use crate::error::{Error, Result};
 pub use buffer::Buffer;
 use device::Device;
 use driver::{Driver, Element};
 use head::{Head, Seeds};
 pub use kv_cache::KvCache;
+use nccl::Nccl;
 use ops::Ops;
+use peers::Peers;
+use recorder::{Recorder, Recording};
 use scratch::Scratch;
 
 /// A GPU as a backend. Clones share the device and its one stream of work.
 #[derive(Clone)]
 pub struct Cuda {
+    recorder: Arc<Recorder>,
+    /// The recorder, as what buffers and operations know.
     driver: Arc<dyn Driver>,
     shared: Arc<Shared>,
+    /// The rest of a group, where this is its first.
+    peers: Option<Arc<Peers>>,
 }
 
 struct Shared {
     /// Held for all launches of an operation: two threads' operations do not mix.
-    scratch: Mutex<Scratch>,
+    turn: Mutex<Turn>,
+    /// Told when a recording ends.
+    recorded: Condvar,
     /// The first failure. Nothing is issued after it.
     failure: Mutex<Option<Failure>>,
+}
+
+struct Turn {
+    scratch: Scratch,
+    /// Work that one thread records; others wait until it has ended.
+    recording: Option<Attempt>,
+}
+
+/// A recording being made.
+struct Attempt {
+    by: ThreadId,
+    /// The first thing that cannot be recorded.
+    fault: Option<Error>,
+}
+
+/// Recorded work by key.
+#[derive(Default)]
+pub struct Recordings {
+    /// `None` once it has been issued as it is.
+    kept: HashMap<usize, Option<Recording>>,
+    /// Why nothing is recorded any more: work is issued as it is.
+    refused: Option<String>,
+}
+
+impl Recordings {
+    /// How many keys have recorded work, and why there will be no more if there will not.
+    pub fn state(&self) -> (usize, Option<&str>) {
+        (self.kept.values().flatten().count(), self.refused.as_deref())
+    }
 }
 
 struct Failure {
@@ -76,10 +120,32 @@ impl Cuda {
         Ok(Cuda::on(Arc::new(Device::open(ordinal)?)))
     }
 
+    /// Opens several GPUs as a group: models on it have a copy on each.
+    ///
+    /// # Errors
+    /// As [`Cuda::open`], for any of them; where they are not of one kind, or NCCL cannot connect them.
+    pub fn open_all(ordinals: &[usize]) -> Result<Self> {
+        if let [ordinal] = ordinals {
+            return Cuda::open(*ordinal);
+        }
+        let devices: Vec<Arc<Device>> =
+            ordinals.iter().map(|&ordinal| Device::open(ordinal).map(Arc::new)).collect::<Result<_>>()?;
+        let of = |device: &Device| format!("compute capability {}.{}", device.arch() / 10, device.arch() % 10);
+        if let Some((i, odd)) = devices.iter().enumerate().find(|(_, device)| device.arch() != devices[0].arch()) {
+            let message = format!("GPU {} has {}, GPU {} has {}", ordinals[0], of(&devices[0]), ordinals[i], of(odd));
+            return Err(Error::new(message).hint("take GPUs of one kind: device = \"cuda:0,1\" names them"));
+        }
+        let link = Nccl::connect(devices.clone())?;
+        Cuda::group(devices.into_iter().map(|device| device as Arc<dyn Driver>).collect(), Box::new(link))
+    }
+
     /// The backend over some driver.
-    pub fn on(driver: Arc<dyn Driver>) -> Self {
-        let scratch = Mutex::new(Scratch::new(&driver));
-        Cuda { driver, shared: Arc::new(Shared { scratch, failure: Mutex::default() }) }
+    pub fn on(device: Arc<dyn Driver>) -> Self {
+        let recorder = Arc::new(Recorder::new(device));
+        let driver: Arc<dyn Driver> = recorder.clone();
+        let turn = Mutex::new(Turn { scratch: Scratch::new(&driver), recording: None });
+        let shared = Arc::new(Shared { turn, recorded: Condvar::new(), failure: Mutex::default() });
+        Cuda { recorder, driver, shared, peers: None }
     }
 
     /// Free and total bytes of the GPU's memory.
@@ -119,14 +185,41 @@ impl Cuda {
             .ok()
     }
 
+    /// Waits for this thread's turn: another's operation, or all that it records.
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        let turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let me = std::thread::current().id();
+        let waits = |turn: &mut Turn| turn.recording.as_ref().is_some_and(|attempt| attempt.by != me);
+        self.shared.recorded.wait_while(turn, waits).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Issues an operation, unless an earlier one failed.
     fn issue<T>(&self, what: &str, work: impl FnOnce(&mut Ops) -> Result<T>) -> Option<T> {
-        if self.has_failed() {
+        let mut turn = self.turn();
+        let Turn { scratch, recording } = &mut *turn;
+        if self.has_failed() || recording.as_ref().is_some_and(|attempt| attempt.fault.is_some()) {
             return None;
         }
-        let mut scratch = self.shared.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = work(&mut Ops { driver: &self.driver, scratch: &mut scratch });
-        self.keep(what, result)
+        let result = work(&mut Ops { driver: &self.driver, scratch });
+        match (recording, result) {
+            // Issued as it is, it may work.
+            (Some(attempt), Err(error)) => {
+                attempt.fault = Some(error.context(what.to_owned()));
+                None
+            }
+            (_, result) => self.keep(what, result),
+        }
+    }
+
+    /// Records what `work` issues.
+    fn record(&self, work: &mut dyn FnMut()) -> Result<Recording> {
+        let mut turn = self.turn();
+        self.recorder.begin()?;
+        turn.recording = Some(Attempt { by: std::thread::current().id(), fault: None });
+        drop(turn);
+        let open = Open { cuda: self, ended: false };
+        work();
+        open.end()
     }
 
     fn buffer<T: Element>(&self, len: usize) -> Buffer<T> {
@@ -149,6 +242,38 @@ fn head_of(param: &Param<Cuda>) -> Head {
     Head { weight: param.ready.part(0), vocab: param.rows, hidden: param.cols }
 }
 
+/// A recording that ends with its owner: if the work panics, the others go on.
+struct Open<'a> {
+    cuda: &'a Cuda,
+    ended: bool,
+}
+
+impl Open<'_> {
+    fn end(mut self) -> Result<Recording> {
+        self.ended = true;
+        self.close()
+    }
+
+    fn close(&self) -> Result<Recording> {
+        let Cuda { recorder, shared, .. } = self.cuda;
+        let mut turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let recording = recorder.end();
+        let fault = turn.recording.take().and_then(|attempt| attempt.fault);
+        drop(turn);
+        shared.recorded.notify_all();
+        fault.map_or(recording, Err)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // What was recorded so far is nothing.
+            let _ = self.close();
+        }
+    }
+}
+
 impl Backend for Cuda {
     type F32 = Buffer<f32>;
     type Act = Buffer<bf16>;
@@ -156,8 +281,10 @@ impl Backend for Cuda {
     /// The parameter rounded to bf16; empty for vectors, which kernels read in f32.
     type Ready = Buffer<bf16>;
     type KvCache = KvCache;
+    type Recordings = Recordings;
 
     const ACT_BYTES: usize = 2;
+    const REPLAYS: bool = true;
     const RESERVES: bool = true;
 
     fn ready_bytes(rows: usize, cols: usize, matrix: bool) -> usize {
@@ -178,6 +305,12 @@ impl Backend for Cuda {
         largest.into_iter().max().unwrap_or(0) + kept + matmul::WORKSPACE
     }
 
+    fn covers(heads: Heads, vocab: usize) -> Result<()> {
+        attention::passes(heads.dim)?;
+        kv_cache::kernel(heads.dim)?;
+        sample::check_vocab(vocab)
+    }
+
     fn name(&self) -> &'static str {
         "cuda"
     }
@@ -190,14 +323,61 @@ impl Backend for Cuda {
         vec![self.clone()]
     }
 
+    fn replay(&self, recordings: &mut Recordings, key: usize, work: &mut dyn FnMut()) {
+        if recordings.refused.is_some() {
+            return work();
+        }
+        let Some(kept) = recordings.kept.get_mut(&key) else {
+            work();
+            recordings.kept.insert(key, None);
+            return;
+        };
+        if let Some(recording) = kept
+            && self.issue("replay", |_| self.recorder.replay(recording)) != Some(false)
+        {
+            return;
+        }
+        // The old one goes first.
+        *kept = None;
+        match self.record(work) {
+            Ok(mut recording) => {
+                self.issue("replay", |_| self.recorder.replay(&mut recording));
+                *kept = Some(recording);
+            }
+            Err(error) => {
+                recordings.refused = Some(error.to_string());
+                work();
+            }
+        }
+    }
+
     fn finish(&self) -> Result<()> {
         if !self.has_failed() {
-            self.keep("work", self.driver.synchronize());
+            let turn = self.turn();
+            let ended = self.driver.synchronize();
+            drop(turn);
+            self.keep("work", ended);
+        }
+        for (i, other) in self.others().iter().enumerate() {
+            let ended = other.finish();
+            self.keep(&format!("GPU {} of the group", i + 1), ended);
         }
         match &mut *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(Failure { text, error }) => Err(error.take().unwrap_or_else(|| Error::new(text.clone()))),
             None => Ok(()),
         }
+    }
+
+    fn peers(&self) -> Vec<Self> {
+        self.others().to_vec()
+    }
+
+    fn reduce(&self, parts: &mut [Replicated<'_, Self>]) {
+        self.reduce_parts(parts);
+    }
+
+    fn spread(&self, parts: &mut [Replicated<'_, Self>]) {
+        self.spread_parts(parts);
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -206,6 +386,11 @@ impl Backend for Cuda {
 
     fn f32(&self, len: usize) -> Buffer<f32> {
         self.buffer(len)
+    }
+
+    fn f32_on_host(&self, len: usize) -> Buffer<f32> {
+        self.issue("allocation on the host", |ops| Buffer::on_host(ops.driver.clone(), len))
+            .unwrap_or_else(|| Buffer::absent(self.driver.clone(), len))
     }
 
     fn act(&self, len: usize) -> Buffer<bf16> {
@@ -418,6 +603,7 @@ impl Backend for Cuda {
         logprob: &mut Buffer<f32>,
         entropy: &mut Buffer<f32>,
         lse: &mut Buffer<f32>,
+        _kept: &mut Buffer<f32>,
     ) {
         self.issue("head", |ops| ops.head(x, head_of(w), targets, logprob, entropy, lse));
     }
@@ -429,6 +615,7 @@ impl Backend for Cuda {
         targets: &[u32],
         entropy: &Buffer<f32>,
         lse: &Buffer<f32>,
+        _kept: &mut Buffer<f32>,
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Buffer<bf16>,
@@ -446,18 +633,18 @@ impl Backend for Cuda {
         self.issue("sample", |ops| ops.sample(logits, vocab, draws, out));
     }
 
-    fn kv_cache(&self, layers: usize, heads: Heads, slots: usize, capacity: usize) -> KvCache {
-        self.issue("allocation of a KV cache", |ops| ops.kv_cache(layers, heads, slots, capacity))
-            .unwrap_or_else(|| KvCache::absent(&self.driver, heads))
+    fn kv_cache(&self, layers: usize, heads: Heads, pages: usize) -> KvCache {
+        self.issue("allocation of a KV cache", |ops| ops.kv_cache(layers, heads, pages))
+            .unwrap_or_else(|| KvCache::absent(&self.driver, layers, heads))
     }
 
-    fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Buffer<bf16>, slots: &[u32], positions: &[u32]) {
-        self.issue("kv_append", |ops| ops.kv_append(cache, layer, qkv, slots, positions));
+    fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Buffer<bf16>, at: &Paged<'_, Self>) {
+        self.issue("kv_append", |ops| ops.kv_append(cache, layer, qkv, at));
     }
 
-    fn kv_copy(&self, cache: &mut KvCache, from: u32, to: u32, len: usize) {
-        if !self.has_failed() {
-            cache.share(from, to, len);
+    fn kv_copy(&self, cache: &mut KvCache, copies: &[PageCopy]) {
+        if !copies.is_empty() {
+            self.issue("kv_copy", |ops| ops.kv_copy(cache, copies));
         }
     }
 
@@ -466,12 +653,10 @@ impl Backend for Cuda {
         cache: &KvCache,
         layer: usize,
         qkv: &Buffer<bf16>,
-        slots: &[u32],
-        positions: &[u32],
-        heads: Heads,
+        at: &Paged<'_, Self>,
         out: &mut Buffer<bf16>,
     ) {
-        self.issue("attention_cached", |ops| ops.attention_cached(cache, layer, qkv, slots, positions, heads, out));
+        self.issue("attention_cached", |ops| ops.attention_cached(cache, layer, qkv, at, out));
     }
 
     fn adapter_fold(&self, value: &mut Buffer<f32>, adapter: &Adapter<Self>, sign: f32) {
@@ -480,6 +665,10 @@ impl Backend for Cuda {
 
     fn adapter_backward(&self, dw: &Buffer<f32>, adapter: &Adapter<Self>, da: &mut Buffer<f32>, db: &mut Buffer<f32>) {
         self.issue("adapter_backward", |ops| ops.adapter_backward(dw, adapter, da, db));
+    }
+
+    fn add_f32(&self, sum: &mut Buffer<f32>, term: &Buffer<f32>) {
+        self.issue("add_f32", |ops| ops.add_columns(sum.part_mut(0), term.part(0), 1, term.len()));
     }
 
     fn square_sum(&self, x: &Buffer<f32>) -> f64 {

@@ -8,15 +8,56 @@ use serde::{Deserialize, Serialize};
 use super::{Cpu, Cuda};
 use crate::error::{Error, Result};
 
-/// `"cpu"`, `"cuda"` (the first GPU), `"cuda:1"`, or `"auto"`: a GPU where there is one that works, else the CPU.
+/// `"cpu"`, `"cuda"` (the first GPU), `"cuda:1"`, `"cuda:0,1"` or `"cuda:all"` (several, each with a copy of every
+/// model), or `"auto"`: a GPU where there is one that works, else the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
     Cpu,
-    /// The GPU of this ordinal.
-    Cuda(usize),
+    Cuda(Gpus),
     #[default]
     Auto,
+}
+
+/// GPUs by ordinal, below 64; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gpus(u64);
+
+impl Gpus {
+    /// Every GPU of the machine.
+    pub const ALL: Gpus = Gpus(u64::MAX);
+    const MOST: usize = 64;
+
+    /// Those of these ordinals; `None` if there is none, one twice, or one beyond what is covered.
+    pub fn of(ordinals: impl IntoIterator<Item = usize>) -> Option<Self> {
+        let mut set = 0u64;
+        for ordinal in ordinals {
+            let one = (ordinal < Gpus::MOST).then(|| 1 << ordinal).filter(|one| set & one == 0)?;
+            set |= one;
+        }
+        (set != 0).then_some(Gpus(set))
+    }
+
+    /// Their ordinals, ascending, on a machine with so many.
+    pub fn ordinals(self, available: usize) -> Vec<usize> {
+        match self {
+            Gpus::ALL => (0..available).collect(),
+            Gpus(set) => (0..Gpus::MOST).filter(|ordinal| set >> ordinal & 1 == 1).collect(),
+        }
+    }
+
+    /// Their ordinals on this machine.
+    ///
+    /// # Errors
+    /// Where all were asked for and there is none.
+    pub fn here(self) -> Result<Vec<usize>> {
+        let available = if self == Gpus::ALL { super::cuda::device::Device::count()? } else { 0 };
+        let ordinals = self.ordinals(available);
+        match ordinals.is_empty() {
+            true => Err(Error::new("the NVIDIA driver lists no GPU")),
+            false => Ok(ordinals),
+        }
+    }
 }
 
 /// An opened device. The model, engines and trainers are generic over `Backend`: match, and go on with what is inside.
@@ -41,7 +82,7 @@ impl Device {
     pub fn open(self) -> Result<Opened> {
         match self {
             Device::Cpu => Ok(Opened::Cpu(Cpu::new())),
-            Device::Cuda(ordinal) => Ok(Opened::Cuda(Cuda::open(ordinal)?)),
+            Device::Cuda(gpus) => Ok(Opened::Cuda(Cuda::open_all(&gpus.here()?)?)),
             Device::Auto => Ok(Cuda::open(0).map_or_else(|_| Opened::Cpu(Cpu::new()), Opened::Cuda)),
         }
     }
@@ -63,15 +104,16 @@ impl FromStr for Device {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "cpu" => return Ok(Device::Cpu),
-            "cuda" => return Ok(Device::Cuda(0)),
+            "cuda" => return Ok(Device::Cuda(Gpus(1))),
+            "cuda:all" => return Ok(Device::Cuda(Gpus::ALL)),
             "auto" => return Ok(Device::Auto),
             _ => {}
         }
-        let ordinal = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-        ordinal.map(Device::Cuda).ok_or_else(|| {
-            Error::usage(format!("`{text}` is no device"))
-                .in_field("device")
-                .hint("\"auto\", \"cpu\", \"cuda\", or \"cuda:1\" for the second GPU")
+        let ordinals = text.strip_prefix("cuda:").map(|list| list.split(',').map(str::parse::<usize>).collect());
+        ordinals.and_then(|all: Result<Vec<usize>, _>| Gpus::of(all.ok()?)).map(Device::Cuda).ok_or_else(|| {
+            Error::usage(format!("`{text}` is no device")).in_field("device").hint(
+                "\"auto\", \"cpu\", \"cuda\", \"cuda:1\" for the second GPU, \"cuda:0,1\" for two of them, or \"cuda:all\"",
+            )
         })
     }
 }
@@ -94,8 +136,12 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
-            Device::Cuda(0) => f.write_str("cuda"),
-            Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+            Device::Cuda(Gpus(1)) => f.write_str("cuda"),
+            Device::Cuda(Gpus::ALL) => f.write_str("cuda:all"),
+            Device::Cuda(gpus) => {
+                let ordinals: Vec<String> = gpus.ordinals(0).iter().map(usize::to_string).collect();
+                write!(f, "cuda:{}", ordinals.join(","))
+            }
             Device::Auto => f.write_str("auto"),
         }
     }
@@ -107,10 +153,10 @@ mod tests {
 
     #[test]
     fn devices_are_written_as_they_are_read() {
-        for text in ["cpu", "cuda", "cuda:3", "auto"] {
+        for text in ["cpu", "cuda", "cuda:3", "cuda:0,2,5", "cuda:all", "auto"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
-        for text in ["gpu", "cuda:", "cuda:x", "CPU", ""] {
+        for text in ["gpu", "cuda:", "cuda:x", "cuda:1,", "cuda:1,1", "cuda:64", "CPU", ""] {
             let error = text.parse::<Device>().unwrap_err();
             assert_eq!(error.exit_code(), 2, "{error}");
         }
@@ -119,7 +165,9 @@ mod tests {
     #[test]
     fn auto_works_on_any_machine_and_a_gpu_that_is_not_there_is_said_in_a_line() {
         assert!(["cpu", "cuda"].contains(&Device::Auto.open().unwrap().name()));
-        let Err(error) = Device::Cuda(10_000).open() else { panic!("no machine has as many") };
-        assert_eq!(error.message().lines().count(), 1, "{error}");
+        for many in ["cuda:63", "cuda:62,63"] {
+            let Err(error) = many.parse::<Device>().unwrap().open() else { panic!("no machine has as many") };
+            assert_eq!(error.message().lines().count(), 1, "{error}");
+        }
     }
 }

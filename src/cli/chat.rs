@@ -71,6 +71,9 @@ fn parse_min_p(text: &str) -> Result<f32, String> {
 }
 
 pub fn run(args: Args) -> Result<()> {
+    if args.prompt.as_ref().is_some_and(|prompt| prompt.trim().is_empty()) {
+        return Err(Error::usage("`--prompt` is empty").hint("leave it out to talk line by line"));
+    }
     let mut session = Session::open(&args)?;
     let mut out = anstream::stdout();
     match &args.prompt {
@@ -97,11 +100,11 @@ struct Session {
 impl Session {
     fn open(args: &Args) -> Result<Session> {
         let model = Model::load(&args.model)?;
-        let tokenizer = Tokenizer::load(&args.model)?;
+        let tokenizer = Tokenizer::load(&args.model)?.with_clock();
         let raw = args.raw || !tokenizer.has_chat_template();
         let tokenizer = if raw { tokenizer.with_chat_template(RAW)? } else { tokenizer };
         if raw && !args.raw {
-            eprintln!("the model has no chat template: it continues plain text, each line for itself");
+            errln!("the model has no chat template: it continues plain text, each line for itself");
         }
         let sampling = sampling(args, model.config())?;
         let name = name_of(&args.model);
@@ -115,7 +118,7 @@ impl Session {
         let stop = stop_answers_on_signal()?;
         let is_terminal = std::io::stdin().is_terminal();
         if is_terminal {
-            eprintln!("/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer");
+            errln!("/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer");
         }
         let mut lines = std::io::stdin().lock().lines();
         loop {
@@ -129,7 +132,7 @@ impl Session {
                 "/exit" | "/quit" => break,
                 "/reset" => self.turns.clear(),
                 command if command.starts_with('/') && !command.contains(char::is_whitespace) => {
-                    eprintln!("there is no command `{command}`; there are /reset and /exit");
+                    errln!("there is no command `{command}`; there are /reset and /exit");
                 }
                 prompt => {
                     stop.store(false, Ordering::Relaxed);
@@ -138,13 +141,13 @@ impl Session {
                     ANSWERING.store(false, Ordering::Relaxed);
                     // A turn that fails (too long, refused by the template) costs itself alone.
                     if let Err(error) = answered {
-                        eprintln!("{}", error.render(std::io::stderr().is_terminal()));
+                        errln!("{}", error.render(std::io::stderr().is_terminal()));
                     }
                 }
             }
         }
         if is_terminal {
-            eprintln!();
+            errln!();
         }
         Ok(())
     }
@@ -196,10 +199,10 @@ impl Session {
 
 fn say_why_it_ended(generated: &Generated, stopped: bool) {
     if stopped {
-        eprintln!("(stopped)");
+        errln!("(stopped)");
     } else if generated.finish_reason == FinishReason::Length {
         let tokens = generated.completion_tokens.unwrap_or(0);
-        eprintln!("(cut after {tokens} tokens: the limit of --max-tokens or of the model's context)");
+        errln!("(cut after {tokens} tokens: the limit of --max-tokens or of the model's context)");
     }
 }
 

@@ -7,6 +7,6 @@ use crate::error::Result;
 pub struct Args {}
 
 pub fn run(_: Args) -> Result<()> {
-    print!("{}", doctor::examine());
+    outln!("{}", doctor::examine().to_string().trim_end());
     Ok(())
 }

@@ -14,11 +14,15 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let inspection = inspect::inspect(&Location::parse(&args.dataset)?)?;
+    let location = Location::parse(&args.dataset)?;
+    let inspection = inspect::inspect(&location).map_err(|e| match location.join("config.json").exists() {
+        Ok(true) => e.hint("a model's folder? `gristmill chat` talks to models"),
+        _ => e,
+    })?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&inspection).expect("an inspection is plain data"));
+        outln!("{}", serde_json::to_string_pretty(&inspection).expect("an inspection is plain data"));
     } else {
-        println!("{inspection}");
+        outln!("{inspection}");
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ impl Reporter for Terminal {
         let title = format!("[{number}/{of}] {name}");
         match (self.bars, state) {
             (_, State::Cached) | (false, _) => {
-                eprintln!("{title}: {state}");
+                errln!("{title}: {state}");
                 Box::new(Lines { title, state: Mutex::new(None) })
             }
             (true, _) => {
@@ -48,11 +48,14 @@ impl Reporter for Terminal {
             (0, Some(steps), _) => format!("{steps} optimizer steps"),
             (0, None, Some(samples)) => format!("{samples} samples judged"),
             (0, None, None) => "done".to_owned(),
-            (shards, ..) => format!("{} rows in {shards} shards ({:.1} MB)", summary.rows, summary.bytes as f64 / 1e6),
+            (shards, ..) => {
+                let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
+                format!("{} rows in {shards} ({})", summary.rows, crate::inspect::size(summary.bytes))
+            }
         };
-        eprintln!("    {}: {made}{dropped}, {:.1} s", summary.stage, summary.seconds);
+        errln!("    {}: {made}{dropped}, {:.1} s", summary.stage, summary.seconds);
         for (reason, n) in &summary.drops {
-            eprintln!("        dropped {n}: {reason}");
+            errln!("        dropped {n}: {reason}");
         }
     }
 }
@@ -80,7 +83,7 @@ impl Progress for Bar {
     }
 
     fn say(&self, line: &str) {
-        self.0.suspend(|| eprintln!("    {line}"));
+        self.0.suspend(|| errln!("    {line}"));
     }
 }
 
@@ -125,10 +128,10 @@ impl Progress for Lines {
             0 => String::new(),
             rest => format!(" of {}, {:.0} s left", count.total, rest as f64 / rate.max(1e-9)),
         };
-        eprintln!("{}: {} {}{left}, {rate:.0}/s", self.title, count.done, count.unit);
+        errln!("{}: {} {}{left}, {rate:.0}/s", self.title, count.done, count.unit);
     }
 
     fn say(&self, line: &str) {
-        eprintln!("    {line}");
+        errln!("    {line}");
     }
 }

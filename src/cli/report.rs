@@ -20,6 +20,6 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let written = report::write(&args.run, &report::Options { out: args.out, compare: args.compare })?;
-    println!("{}", written.display());
+    outln!("{}", written.display());
     Ok(())
 }

@@ -10,7 +10,6 @@ mod watch;
 use std::io::Read;
 use std::path::PathBuf;
 
-use anstream::println;
 use serde_json::json;
 
 use crate::error::{Context, Error, Result};
@@ -194,11 +193,11 @@ fn check(args: &CheckArgs) -> Result<()> {
     let mut faults = Vec::new();
     for file in &files {
         match RuleSet::load(file) {
-            Ok(rules) if args.resolved => println!("# {file}\n{}", rules.resolved()),
+            Ok(rules) if args.resolved => outln!("# {file}\n{}", rules.resolved()),
             Ok(rules) => {
-                println!("{file}: ok, {} rules, digest {}", rules.rules().count(), &rules.digest()[..16]);
+                outln!("{file}: ok, {} rules, digest {}", rules.rules().count(), &rules.digest()[..16]);
                 for warning in rules.warnings() {
-                    eprintln!("{file}: warning: {warning}");
+                    errln!("{file}: warning: {warning}");
                 }
             }
             Err(error) => faults.push(error),
@@ -214,7 +213,7 @@ fn finish(mut faults: Vec<Error>, files: usize, what: &str) -> Result<()> {
         1 => Err(faults.remove(0)),
         count => {
             for fault in &faults {
-                anstream::eprintln!("{}", fault.render(true));
+                errln!("{}", fault.render(true));
             }
             Err(Error::usage(format!("{count} of {files} rule files: {what}")))
         }
@@ -250,9 +249,9 @@ fn try_one(args: &TryArgs) -> Result<()> {
         row.insert("outcome".into(), json!(judgement.outcome));
         row.insert("reason".into(), json!(judgement.reason));
         super::score::add(&mut row, judgement);
-        println!("{}", serde_json::Value::Object(row));
+        outln!("{}", serde_json::Value::Object(row));
     } else {
-        println!("{}", tree::render(&rules, &sample, &judgement));
+        outln!("{}", tree::render(&rules, &sample, &judgement));
     }
     Ok(())
 }

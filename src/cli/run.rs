@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Make this machine's part of the shards: I/N with I from 0
-    #[arg(long, value_name = "I/N", value_parser = parse_part)]
+    #[arg(long, value_name = "I/N", value_parser = parse_part, conflicts_with = "from")]
     shard: Option<(usize, usize)>,
     /// Threads for independent shards [default: all cores]
     #[arg(long, value_name = "N")]
@@ -94,8 +94,8 @@ fn write_report(out: &Location, summary: &pipeline::RunSummary) {
         return;
     }
     match report::write(folder, &report::Options::default()) {
-        Ok(path) => eprintln!("report: {}", path.display()),
-        Err(error) => eprintln!("no report: {error}\n  hint: `gristmill report {}` makes it again", folder.display()),
+        Ok(path) => errln!("report: {}", path.display()),
+        Err(error) => errln!("no report: {error}\n  hint: `gristmill report {}` makes it again", folder.display()),
     }
 }
 
@@ -106,15 +106,21 @@ fn parse_part(text: &str) -> Result<(usize, usize), String> {
         .ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
 }
 
-pub fn run(args: Args) -> Result<()> {
-    let (recipe, sample) = load(args.recipe.as_deref(), &args.set)?;
-    let out = Location::parse(&args.out.unwrap_or_else(|| format!("runs/{}", recipe.name)))?;
-    let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+/// Threads for shards and for what runs within one; all cores unless told otherwise.
+pub(super) fn threads(wanted: Option<usize>) -> Result<usize> {
+    let threads = wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     if threads == 0 {
         return Err(Error::usage("`--threads` must be at least 1"));
     }
     // The pool may already be there when the library is embedded elsewhere; then its size stands.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    Ok(threads)
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (recipe, sample) = load(args.recipe.as_deref(), &args.set)?;
+    let out = Location::parse(&args.out.unwrap_or_else(|| format!("runs/{}", recipe.name)))?;
+    let threads = threads(args.threads)?;
     let options = Options { from: args.from, only: args.only, part: args.shard, threads, dry_run: args.dry_run };
     let stop = super::stop_on_signal()?;
     let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop)?;
@@ -123,17 +129,17 @@ pub fn run(args: Args) -> Result<()> {
         write_report(&out, &summary);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
+        outln!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
     } else if !options.dry_run {
         match &summary.waits_for {
-            None => eprintln!("done in {:.1} s: {}", summary.seconds, summary.out),
-            Some(others) => eprintln!(
+            None => errln!("done in {:.1} s: {}", summary.seconds, summary.out),
+            Some(others) => errln!(
                 "waiting after {:.1} s: {others}\n    when the other parts have run, the same command goes on (one without `--shard` ends the run alone)",
                 summary.seconds
             ),
         }
         for stage in &summary.stages {
-            println!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
+            outln!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
         }
     }
     Ok(())

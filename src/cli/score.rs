@@ -1,14 +1,16 @@
 //! `gristmill score`: rows with completions in, the same rows with rewards out.
 
+mod output;
 mod parquet;
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use self::output::Output;
 use super::rows::{self, Fields, Row};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::rule::{Judgement, RuleSet};
 use crate::schema::Outcome;
 
@@ -42,16 +44,14 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         if args.output == "-" {
             return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
         }
-        eprintln!("{}", parquet::score(&rules, &args.input, &args.output)?);
+        errln!("{}", parquet::score(&rules, &args.input, &args.output)?);
         return Ok(());
     }
     let source = rows::open(&args.input)?;
-    let target: Box<dyn Write> = match args.output.as_str() {
-        "-" => Box::new(std::io::stdout().lock()),
-        path => Box::new(std::fs::File::create(path).or_fail(|| format!("cannot write {path}"))?),
-    };
-    let tally = score(&rules, source, &args.input, BufWriter::with_capacity(1 << 20, target))?;
-    eprintln!("{tally}");
+    let mut target = Output::open(&args.output)?;
+    let tally = score(&rules, source, &args.input, &mut target)?;
+    target.finish()?;
+    errln!("{tally}");
     Ok(())
 }
 
@@ -108,11 +108,11 @@ pub fn score(rules: &RuleSet, source: impl std::io::Read, name: &str, mut target
             tally.count(&judgement);
             add(&mut row, judgement);
             let write = serde_json::to_writer(&mut target, &row).map_err(std::io::Error::from);
-            write.and_then(|()| target.write_all(b"\n")).or_fail(|| "cannot write the scored rows".into())?;
+            write.and_then(|()| target.write_all(b"\n")).or_else(output::failed)?;
         }
         Ok(())
     })?;
-    target.flush().or_fail(|| "cannot write the scored rows".into())?;
+    target.flush().or_else(output::failed)?;
     Ok(tally)
 }
 

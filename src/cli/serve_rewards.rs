@@ -85,9 +85,9 @@ pub fn run(args: ServeRewardsArgs) -> Result<()> {
                 .hint("--listen 127.0.0.1:0 takes any free port")
         })?;
         let address = listener.local_addr().or_fail(|| "the server has no address".into())?;
-        eprintln!("serving the rules of {} at http://{address}/score", rules.name());
+        errln!("serving the rules of {} at http://{address}/score", rules.name());
         if !address.ip().is_loopback() {
-            eprintln!("warning: this address is open to the network, and the server asks no one for a password");
+            errln!("warning: this address is open to the network, and the server asks no one for a password");
         }
         let app = router(rules, args.queue, args.max_body << 20);
         let stop = async {

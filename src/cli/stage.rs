@@ -3,10 +3,10 @@
 //! The arguments become a recipe of one stage, so a stage run alone and the same stage in a
 //! recipe are the same code, with the same resume and the same manifest.
 
-use std::path::Path;
+mod manual;
 
 use super::progress::Terminal;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{self, Options};
 use crate::recipe::Recipe;
 use crate::store::Location;
@@ -49,11 +49,14 @@ pub struct Args {
     /// A key of the stage, such as completions=DIR or rules=r1; dotted for tables
     #[arg(long = "set", short = 's', value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// The dataset that the stage works on
+    #[arg(long, value_name = "DATASET")]
+    input: Option<String>,
     /// The prompts dataset (short for --set prompts=…)
     #[arg(long)]
     prompts: Option<String>,
     /// The completions dataset
-    #[arg(long, visible_alias = "input")]
+    #[arg(long)]
     completions: Option<String>,
     /// The verdicts dataset
     #[arg(long)]
@@ -79,6 +82,49 @@ pub struct Args {
     /// Every random choice derives from it
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Print what would run, what is cached and why, and the rows expected
+    #[arg(long)]
+    dry_run: bool,
+    /// Threads for independent shards [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// What a stage takes: its kind, the options that name datasets, models and rules, and the key that
+/// `--input` stands for.
+type Takes = (&'static str, &'static [&'static str], Option<&'static str>);
+
+const TAKES: &[Takes] = &[
+    ("prompts", &[], None),
+    ("generate", &["prompts"], Some("prompts")),
+    ("verify", &["prompts", "completions", "rules"], Some("completions")),
+    ("group", &["prompts", "completions", "verdicts"], Some("completions")),
+    ("select", &["groups"], Some("groups")),
+    ("corpus", &[], None),
+    ("export", &["prompts"], Some("input")),
+    ("preferences", &["prompts", "groups"], Some("groups")),
+    ("sft", &["corpus", "model"], Some("corpus")),
+    ("grpo", &["prompts", "groups", "model", "rules"], None),
+    ("align", &["preferences", "model"], Some("preferences")),
+    ("distill", &["corpus", "model"], Some("corpus")),
+    ("eval", &["prompts", "model", "rules"], Some("prompts")),
+];
+
+/// Shows each stage the options that it takes, and at the end of `--help` the keys of its table.
+pub fn described(command: clap::Command) -> clap::Command {
+    const INPUTS: &[&str] =
+        &["prompts", "completions", "verdicts", "groups", "corpus", "preferences", "model", "rules"];
+    TAKES.iter().fold(command, |command, (kind, options, input)| {
+        command.mut_subcommand(kind, |stage| {
+            let hidden = INPUTS.iter().filter(|input| !options.contains(input));
+            let stage = hidden.fold(stage, |stage, input| stage.mut_arg(input, |option| option.hide(true)));
+            let stage = stage.mut_arg("input", |option| match input {
+                Some(key) => option.help(format!("The dataset that the stage works on (short for --set {key}=…)")),
+                None => option.hide(true),
+            });
+            stage.after_help("`--help` lists the keys.").after_long_help(manual::section(kind).unwrap_or_default())
+        })
+    })
 }
 
 pub fn run(command: Command) -> Result<()> {
@@ -98,7 +144,16 @@ pub fn run(command: Command) -> Result<()> {
         Command::Eval(args) => ("eval", args),
     };
     let mut overrides = vec![format!("seed={}", args.seed)];
+    let input_key = TAKES.iter().find(|(of, ..)| *of == kind).and_then(|(.., input)| *input);
+    let input = match (input_key, args.input) {
+        (None, Some(_)) => {
+            return Err(Error::usage(format!("`gristmill {kind}` has no single input"))
+                .hint(format!("`gristmill {kind} --help` lists what it takes")));
+        }
+        (key, input) => (key.unwrap_or_default(), input),
+    };
     let named = [
+        input,
         ("prompts", args.prompts),
         ("completions", args.completions),
         ("verdicts", args.verdicts),
@@ -115,27 +170,24 @@ pub fn run(command: Command) -> Result<()> {
         (_, []) => {}
         ("eval", _) => overrides.push(format!("stages.eval.models={}", toml::Value::Array(models))),
         (_, [one]) => overrides.push(format!("stages.{kind}.model={one}")),
-        _ => return Err(crate::Error::usage(format!("`gristmill {kind}` takes one `--model`"))),
+        _ => return Err(Error::usage(format!("`gristmill {kind}` takes one `--model`"))),
     }
     overrides.extend(args.set.into_iter().map(|set| format!("stages.{kind}.{set}")));
-    let (name, text, base) = match &args.config {
-        Some(path) => {
-            let text = crate::error::Context::or_fail(std::fs::read_to_string(path), || {
-                "the stage's file cannot be read".to_owned()
-            })
-            .map_err(|e| e.in_file(path.display()))?;
-            (path.display().to_string(), text, path.parent().unwrap_or(Path::new(".")).to_owned())
+    // Without a file, what is missing has no place of its own.
+    let explained = |e: Error| match e.kind() {
+        ErrorKind::Usage if args.config.is_none() => {
+            e.hint(format!("`gristmill {kind} --help` lists options and keys"))
         }
-        None => (format!("gristmill {kind}"), String::new(), Path::new(".").to_owned()),
+        _ => e,
     };
-    let recipe = Recipe::of_stage(kind, &name, &text, &base, &overrides)?;
+    let recipe = Recipe::of_stage(kind, args.config.as_deref(), &overrides).map_err(explained)?;
     let out = Location::parse(&args.output)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = Options { from: None, only: None, part: None, threads, dry_run: false };
+    let threads = super::run::threads(args.threads)?;
+    let options = Options { from: None, only: None, part: None, threads, dry_run: args.dry_run };
     let stop = super::stop_on_signal()?;
-    let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop)?;
+    let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop).map_err(explained)?;
     for stage in &summary.stages {
-        println!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
+        outln!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Requests are answered with continuous batching: a sequence that ends gives its
 //! slot to the next at once, the samples of one request share the computation of
 //! their prompt, and every completion has its own counter-based random numbers.
+//! The KV cache is paged: how many sequences run at once depends on their lengths, not on the longest there could be.
 //! Rows keep their bits whatever else is in the batch, so a completion depends on
 //! the weights, the prompt, the sampling and its seed, and on nothing else.
 //!
@@ -18,16 +19,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use super::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::memory::Decoding;
 use crate::model::{Model, Tokenizer};
 use crate::schema::Message;
 use worker::Worker;
 
-/// How much the engine takes on at once.
+/// How much the engine takes on at once, on each device that has the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Sequences decoded together, over all workers.
     pub batch: usize,
-    /// Bytes of KV cache, over all workers; one sequence always fits.
+    /// Bytes of KV cache, over all workers; one sequence always fits. Sequences share them by pages.
     pub cache_bytes: usize,
     /// Prompt tokens run through the model in one step.
     pub prefill: usize,
@@ -39,6 +41,14 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// The most that engines with these options take, for [`crate::model::memory`]; `capacity` is the longest sequence.
+    pub fn decoding(&self, capacity: usize, engines: usize) -> Decoding {
+        let Options { batch: slots, cache_bytes, prefill: rows } = *self;
+        Decoding { slots, capacity, rows, cache_bytes, engines }
+    }
+}
+
 /// A model, its tokenizer, and the workers that decode.
 pub struct LocalEngine<B: Backend = Cpu> {
     model: Arc<RwLock<Model<B>>>,
@@ -47,8 +57,8 @@ pub struct LocalEngine<B: Backend = Cpu> {
     options: Options,
     /// Ids that end a turn.
     ends: Vec<u32>,
-    /// Workers at rest, with their caches.
-    idle: Mutex<Vec<Worker<B>>>,
+    /// Workers at rest, with their caches, and the device of each.
+    idle: Mutex<Vec<(usize, Worker<B>)>>,
 }
 
 impl<B: Backend> LocalEngine<B> {
@@ -123,17 +133,26 @@ impl<B: Backend> LocalEngine<B> {
         }
     }
 
-    fn workers(&self, model: &Model<B>) -> Vec<Worker<B>> {
+    /// How often a sequence gave the pages of its cache up and was run through the model again: where that is often,
+    /// more [`Options::cache_bytes`] or a smaller [`Options::batch`] is faster.
+    pub fn displacements(&self) -> u64 {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().map(|(_, worker)| worker.displacements).sum()
+    }
+
+    fn workers(&self, model: &Model<B>) -> Vec<(usize, Worker<B>)> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.is_empty() {
-            let backends = model.backend().workers(model.size());
-            let share = |total: usize| total.div_ceil(backends.len());
-            let options = Options {
-                batch: share(self.options.batch).max(1),
-                cache_bytes: share(self.options.cache_bytes),
-                ..self.options
-            };
-            *idle = backends.into_iter().map(|backend| Worker::new(backend, options)).collect();
+            for device in 0..model.devices() {
+                let backends = model.on(device).backend().workers(model.size());
+                let share = |total: usize| total.div_ceil(backends.len());
+                let options = Options {
+                    batch: share(self.options.batch).max(1),
+                    cache_bytes: share(self.options.cache_bytes),
+                    ..self.options
+                };
+                idle.extend(backends.into_iter().map(|backend| (device, Worker::new(backend, options))));
+            }
         }
         std::mem::take(&mut idle)
     }
@@ -159,8 +178,8 @@ impl<B: Backend> Engine for LocalEngine<B> {
         let result = std::thread::scope(|scope| {
             let handles: Vec<_> = workers
                 .iter_mut()
-                .map(|worker| {
-                    let sender = sender.clone();
+                .map(|(device, worker)| {
+                    let (sender, model) = (sender.clone(), model.on(*device));
                     scope.spawn(move || {
                         let mut next = || match stop.load(Ordering::Relaxed) {
                             true => None,

@@ -8,16 +8,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
 use crate::prompts::read::{self, Item};
 use crate::prompts::source::{ColumnRef, Format};
 use crate::schema::{FinishReason, Role};
+use crate::store::io_error;
 
 /// Where recorded completions are.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,11 +31,13 @@ pub struct ReplayConfig {
     pub question: ColumnName,
     /// Columns with completions: each a string or a list of strings.
     pub completions: Vec<ColumnName>,
-    /// Columns with the recording's own judgement, one beside each of `completions`: a boolean or
-    /// a list of booleans. Kept as `label`, to measure rules against.
+    /// Columns with the recording's own judgement, one beside each of `completions`: `true` or `false`, 1
+    /// or 0, `correct` or `wrong` and words like these, or a list of such. Kept as `label`, to measure
+    /// rules against.
     #[serde(default)]
     pub labels: Vec<ColumnName>,
-    /// Columns with the finish reason, one beside each of `completions`.
+    /// Columns with the finish reason, one beside each of `completions`: `stop`, `length` or `unknown`, or
+    /// what servers call these.
     #[serde(default)]
     pub finish_reasons: Vec<ColumnName>,
     /// What the completions say they are from; by default the first file's stem.
@@ -53,6 +56,8 @@ pub struct Replay {
     info: EngineInfo,
     spool: File,
     by_question: HashMap<u128, Vec<Recording>>,
+    /// Recordings of all questions.
+    held: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -64,61 +69,36 @@ struct Recording {
 }
 
 impl Replay {
-    /// Reads the recordings. `digest` identifies the files' content.
+    /// Reads the recordings. `digest` identifies the files' content; texts wait in a temporary file in
+    /// `folder`, or where the system has its own.
     ///
     /// # Errors
-    /// A file that does not read, a row without the question or a completion column, with its place.
-    pub fn open(config: &ReplayConfig, files: &[PathBuf], digest: String) -> Result<Replay> {
-        for (name, list) in [("labels", &config.labels), ("finish_reasons", &config.finish_reasons)] {
-            if !list.is_empty() && list.len() != config.completions.len() {
-                return Err(Error::usage(format!(
-                    "`{name}` names {} columns, `completions` {}",
-                    list.len(),
-                    config.completions.len()
-                ))
-                .hint(format!("`{name}` has one column beside each of `completions`")));
-            }
-        }
-        let spool = tempfile::tempfile().or_fail(|| "a temporary file cannot be made".to_owned())?;
-        let mut out = Spool { file: BufWriter::new(spool), offset: 0 };
+    /// A file that does not read; a row without a column that is named, with a label or a finish reason
+    /// that means nothing, with its place.
+    pub fn open(config: &ReplayConfig, files: &[PathBuf], digest: String, folder: Option<&Path>) -> Result<Replay> {
+        let columns = Columns::of(config)?;
+        let mut out = Spool::create(folder)?;
         let mut by_question: HashMap<u128, Vec<Recording>> = HashMap::new();
+        let mut held = 0;
         for path in files {
             for item in read::open(path, Format::Auto)? {
                 let row = match item? {
                     Item::Row(row) => row,
                     Item::Fault(fault) => return Err(fault.into_error(path)),
                 };
-                let fault = |column: &str| {
-                    let error = Error::new(format!("a recording has no usable `{column}`")).in_file(path.display());
-                    let error = match row.place.line {
+                let at = |error: Error| {
+                    let error = error.in_file(path.display());
+                    match row.place.line {
                         Some(line) => error.at_line(line, None),
                         None => error.at_row(row.place.row),
-                    };
-                    error.hint("name the columns in the engine's `question`, `completions` and `labels`")
-                };
-                let column = |name: &str| ColumnRef::parse(name);
-                let question_column = column(&config.question);
-                let question =
-                    question_column.get(&row.columns).and_then(Value::as_str).ok_or_else(|| fault(&config.question))?;
-                let list = by_question.entry(question_key(question)).or_default();
-                for (i, name) in config.completions.iter().enumerate() {
-                    let texts_column = column(name);
-                    let texts = items(texts_column.get(&row.columns));
-                    let labels_column = config.labels.get(i).map(|name| column(name));
-                    let labels = items(labels_column.as_ref().and_then(|c| c.get(&row.columns)));
-                    let finish_column = config.finish_reasons.get(i).map(|name| column(name));
-                    let finishes = items(finish_column.as_ref().and_then(|c| c.get(&row.columns)));
-                    for (k, text) in texts.iter().enumerate() {
-                        let text = text.as_str().ok_or_else(|| fault(name))?;
-                        let finish = finishes.get(k).and_then(|v| v.as_str()).and_then(FinishReason::parse);
-                        let (offset, bytes) = out.push(text)?;
-                        list.push(Recording {
-                            offset,
-                            bytes,
-                            finish: finish.unwrap_or(FinishReason::Unknown),
-                            label: labels.get(k).and_then(|v| v.as_bool()),
-                        });
                     }
+                };
+                let (question, recorded) = columns.read(&row.columns).map_err(at)?;
+                let list = by_question.entry(question_key(question)).or_default();
+                held += recorded.len() as u64;
+                for recorded in recorded {
+                    let (offset, bytes) = out.push(recorded.text)?;
+                    list.push(Recording { offset, bytes, finish: recorded.finish, label: recorded.label });
                 }
             }
         }
@@ -130,11 +110,7 @@ impl Replay {
             model_digest: digest,
             deterministic: true,
         };
-        let spool = out
-            .file
-            .into_inner()
-            .map_err(|e| Error::new("the temporary file of recordings cannot be written").caused_by(e.into_error()))?;
-        Ok(Replay { info, spool, by_question })
+        Ok(Replay { info, spool: out.finish()?, by_question, held })
     }
 
     fn serve(&self, request: &Request, recording: Option<Recording>, sample_index: u32) -> Result<Generated> {
@@ -175,6 +151,10 @@ impl Engine for Replay {
         Some(self.recordings(request).len())
     }
 
+    fn holds(&self) -> Option<u64> {
+        Some(self.held)
+    }
+
     fn generate(
         &self,
         requests: &mut (dyn Iterator<Item = Request> + Send),
@@ -207,27 +187,209 @@ fn question_key(question: &str) -> u128 {
     u128::from_le_bytes(hasher.finalize().as_bytes()[..16].try_into().expect("a digest has 32 bytes"))
 }
 
-fn items(value: Option<&Value>) -> Vec<&Value> {
+/// The columns that the recipe names.
+struct Columns {
+    question: ColumnRef,
+    recorded: Vec<RecordedColumns>,
+}
+
+/// A column of completions and those beside it.
+struct RecordedColumns {
+    texts: ColumnRef,
+    label: Option<ColumnRef>,
+    finish: Option<ColumnRef>,
+}
+
+/// A completion as a row of the recordings has it.
+struct Recorded<'a> {
+    text: &'a str,
+    finish: FinishReason,
+    label: Option<bool>,
+}
+
+impl Columns {
+    fn of(config: &ReplayConfig) -> Result<Columns> {
+        for (name, list) in [("labels", &config.labels), ("finish_reasons", &config.finish_reasons)] {
+            if !list.is_empty() && list.len() != config.completions.len() {
+                let (these, those) = (list.len(), config.completions.len());
+                return Err(Error::usage(format!("`{name}` names {these} columns, `completions` {those}"))
+                    .hint(format!("`{name}` has one column beside each of `completions`")));
+            }
+        }
+        let beside = |list: &[ColumnName], i: usize| list.get(i).map(|name| ColumnRef::parse(name));
+        let recorded = config.completions.iter().enumerate().map(|(i, texts)| RecordedColumns {
+            texts: ColumnRef::parse(texts),
+            label: beside(&config.labels, i),
+            finish: beside(&config.finish_reasons, i),
+        });
+        Ok(Columns { question: ColumnRef::parse(&config.question), recorded: recorded.collect() })
+    }
+
+    /// The question of a row and what is recorded as its answers.
+    fn read<'a>(&'a self, row: &'a Map<String, Value>) -> Result<(&'a str, Vec<Recorded<'a>>)> {
+        let question = find(&self.question, row)?.as_str().ok_or_else(|| unusable(&self.question, row))?;
+        let mut all = Vec::new();
+        for columns in &self.recorded {
+            let texts = items(find(&columns.texts, row)?);
+            let labels = beside(columns.label.as_ref(), row, texts.len())?;
+            let finishes = beside(columns.finish.as_ref(), row, texts.len())?;
+            for (i, text) in texts.into_iter().enumerate() {
+                all.push(Recorded {
+                    text: text.as_str().ok_or_else(|| unusable(&columns.texts, row))?,
+                    finish: finishes.get(i).map_or(Ok(FinishReason::Unknown), |value| finish_reason(value))?,
+                    label: labels.get(i).map_or(Ok(None), |value| label(value))?,
+                });
+            }
+        }
+        Ok((question, all))
+    }
+}
+
+/// A column's value, null included: a name that is in no row is a slip, a null is data.
+fn find<'a>(column: &'a ColumnRef, row: &'a Map<String, Value>) -> Result<&'a Value> {
+    column.find(row).ok_or_else(|| unusable(column, row))
+}
+
+fn unusable(column: &ColumnRef, row: &Map<String, Value>) -> Error {
+    let known: Vec<&str> = row.keys().map(String::as_str).collect();
+    Error::new(format!("a recording has no usable `{column}`"))
+        .hint("name the columns in the engine's `question`, `completions`, `labels` and `finish_reasons`")
+        .hint(format!("the row has {}", known.join(", ")))
+}
+
+/// The values beside `texts` completions: one for each, or none where the column is null.
+fn beside<'a>(column: Option<&'a ColumnRef>, row: &'a Map<String, Value>, texts: usize) -> Result<Vec<&'a Value>> {
+    let Some(column) = column else { return Ok(Vec::new()) };
+    let values = items(find(column, row)?);
+    match values.len() {
+        0 => Ok(values),
+        n if n == texts => Ok(values),
+        n => Err(Error::new(format!("`{column}` has {n} values beside {texts} completions"))
+            .hint("it has one for each completion, or is null")),
+    }
+}
+
+fn items(value: &Value) -> Vec<&Value> {
     match value {
-        Some(Value::Array(items)) => items.iter().collect(),
-        Some(value) => vec![value],
-        None => Vec::new(),
+        Value::Null => Vec::new(),
+        Value::Array(items) => items.iter().collect(),
+        value => vec![value],
+    }
+}
+
+/// What a recording says of itself; null says nothing.
+fn label(value: &Value) -> Result<Option<bool>> {
+    let word = match value {
+        Value::Null => return Ok(None),
+        Value::Bool(good) => return Ok(Some(*good)),
+        Value::String(word) => word.trim().to_lowercase(),
+        other => other.to_string(),
+    };
+    match word.as_str() {
+        "correct" | "right" | "true" | "yes" | "1" | "1.0" => Ok(Some(true)),
+        "wrong" | "incorrect" | "false" | "no" | "0" | "0.0" => Ok(Some(false)),
+        "" => Ok(None),
+        _ => {
+            Err(Error::new(format!("`{word}` is no label")).hint("a label is true or false, 1 or 0, correct or wrong"))
+        }
+    }
+}
+
+/// Why a completion ended, in our word or in a server's.
+fn finish_reason(value: &Value) -> Result<FinishReason> {
+    let word = match value {
+        Value::Null => return Ok(FinishReason::Unknown),
+        Value::String(word) => word.trim().to_lowercase(),
+        other => other.to_string(),
+    };
+    match word.as_str() {
+        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Ok(FinishReason::Stop),
+        "length" | "max_tokens" => Ok(FinishReason::Length),
+        "unknown" | "" => Ok(FinishReason::Unknown),
+        "error" => Err(Error::new("a request that failed is no recording").hint("leave such rows out of the file")),
+        _ => Err(Error::new(format!("`{word}` is no finish reason")).hint("one of stop, length, unknown; or null")),
     }
 }
 
 struct Spool {
     file: BufWriter<File>,
     offset: u64,
+    /// Where it lies, for errors: it has no name.
+    folder: PathBuf,
 }
 
 impl Spool {
+    fn create(folder: Option<&Path>) -> Result<Spool> {
+        let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
+        let file = tempfile::tempfile_in(&folder).map_err(|e| Spool::failed("make", &folder, e))?;
+        Ok(Spool { file: BufWriter::with_capacity(1 << 20, file), offset: 0, folder })
+    }
+
+    fn failed(doing: &str, folder: &Path, error: std::io::Error) -> Error {
+        io_error(&format!("{doing} the temporary file of recordings"), folder.display(), error)
+    }
+
     fn push(&mut self, text: &str) -> Result<(u64, u32)> {
         let bytes = u32::try_from(text.len()).or_fail(|| "a recorded completion is over 4 GiB".to_owned())?;
-        self.file
-            .write_all(text.as_bytes())
-            .or_fail(|| "the temporary file of recordings cannot be written".to_owned())?;
+        self.file.write_all(text.as_bytes()).map_err(|e| Spool::failed("write", &self.folder, e))?;
         let offset = self.offset;
         self.offset += u64::from(bytes);
         Ok((offset, bytes))
+    }
+
+    fn finish(self) -> Result<File> {
+        let Spool { file, folder, .. } = self;
+        file.into_inner().map_err(|e| Spool::failed("write", &folder, e.into_error()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> ReplayConfig {
+        toml::from_str(&format!("files = []\ncompletions = ['c']\n{more}")).unwrap()
+    }
+
+    fn open(config: &ReplayConfig, lines: &str) -> Result<Replay> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.jsonl");
+        std::fs::write(&file, lines).unwrap();
+        Replay::open(config, &[file], "d".into(), Some(folder.path()))
+    }
+
+    fn recordings(config: &ReplayConfig, line: &str) -> Vec<(FinishReason, Option<bool>)> {
+        let replay = open(config, line).unwrap();
+        replay.by_question.values().flatten().map(|r| (r.finish, r.label)).collect()
+    }
+
+    #[test]
+    fn a_column_that_is_named_and_not_there_is_told_and_one_that_is_null_is_empty() {
+        let told = |config: &ReplayConfig, line: &str| open(config, line).err().unwrap().render(false);
+        let slip = told(&config("labels = ['lable']"), r#"{"question": "q", "c": ["x"], "label": [true]}"#);
+        assert!(slip.contains("no usable `lable`") && slip.contains("r.jsonl:1"), "{slip}");
+        assert!(slip.contains("the row has question, c, label"), "{slip}");
+        let slip = told(&config(""), "{\"question\": \"q\", \"c\": [\"x\"]}\n{\"question\": \"q\", \"text\": \"x\"}");
+        assert!(slip.contains("no usable `c`") && slip.contains("r.jsonl:2"), "{slip}");
+        assert_eq!(recordings(&config(""), r#"{"question": "q", "c": null}"#), []);
+    }
+
+    #[test]
+    fn labels_and_finish_reasons_are_read_in_words_too_and_refused_where_they_mean_nothing() {
+        let both = config("labels = ['l']\nfinish_reasons = ['f']");
+        let row = |labels: &str, finishes: &str| {
+            format!(r#"{{"question": "q", "c": ["x", "y"], "l": {labels}, "f": {finishes}}}"#)
+        };
+        use FinishReason::{Length, Stop, Unknown};
+        assert_eq!(
+            recordings(&both, &row(r#"["correct", "Incorrect"]"#, r#"["eos_token", "max_tokens"]"#)),
+            [(Stop, Some(true)), (Length, Some(false))]
+        );
+        assert_eq!(recordings(&both, &row("[1, null]", "null")), [(Unknown, Some(true)), (Unknown, None)]);
+        let told = |labels: &str, finishes: &str| open(&both, &row(labels, finishes)).err().unwrap().to_string();
+        assert!(told(r#"["good", true]"#, "null").contains("`good` is no label"));
+        assert!(told("[true]", "null").contains("`l` has 1 values beside 2 completions"));
+        assert!(told("null", r#"["stop", "because"]"#).contains("`because` is no finish reason"));
+        assert!(told("null", r#"["stop", "error"]"#).contains("no recording"));
     }
 }

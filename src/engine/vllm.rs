@@ -17,6 +17,7 @@
 //! - The API key is in no message, log or row.
 
 mod config;
+mod exporter;
 mod fault;
 mod identity;
 mod job;
@@ -24,9 +25,12 @@ mod launch;
 mod limiter;
 mod policy;
 mod pool;
+mod probe;
 mod reply;
 mod stats;
 mod stream;
+mod table;
+mod tags;
 mod transport;
 mod watch;
 mod weights;
@@ -38,6 +42,7 @@ mod openai_server;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, RwLock, mpsc};
 use std::time::{Duration, Instant};
@@ -47,7 +52,8 @@ use tokio::task::JoinSet;
 
 pub use config::{Api, Prices, Reasoning, ServerConfig, Template, TokenIds, VllmConfig};
 pub use fault::{Action, FaultKind};
-pub use policy::{PolicyRollout, PolicyServers, PolicyWeights, chat_encoder};
+pub use policy::{Loaded, PolicyRollout, PolicyServers, PolicyWeights, chat_encoder};
+pub use probe::Probe;
 pub use stats::{EndpointSnapshot, Snapshot};
 
 use crate::engine::{Engine, EngineInfo, Generated, Request};
@@ -93,6 +99,7 @@ pub struct VllmEngine {
     shared: Arc<Shared>,
     info: EngineInfo,
     cancel: CancelToken,
+    metrics: Option<SocketAddr>,
     /// `None` only while dropping.
     runtime: Option<Runtime>,
     /// Ends after the runtime: fields drop in order.
@@ -142,6 +149,14 @@ impl VllmEngine {
     /// The configuration is wrong, no server answers within `startup_timeout_s`, a server refuses the
     /// key, does not know the model, or serves another one.
     pub fn connect(config: VllmConfig, encoder: Option<PromptEncoder>) -> Result<Self> {
+        VllmEngine::connect_until(config, encoder, &AtomicBool::new(false))
+    }
+
+    /// The same, given up once `stop` is set: a server may take minutes to load its model.
+    ///
+    /// # Errors
+    /// As [`VllmEngine::connect`]; [`Error::interrupted`] once stopped. A server that was started is down by then.
+    pub fn connect_until(config: VllmConfig, encoder: Option<PromptEncoder>, stop: &AtomicBool) -> Result<Self> {
         config.validate()?;
         if config.template == Template::Ours && encoder.is_none() {
             return Err(Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine")
@@ -182,9 +197,11 @@ impl VllmEngine {
         });
         let info =
             EngineInfo { engine: "vllm", model: String::new(), model_digest: String::new(), deterministic: false };
-        let mut engine =
-            VllmEngine { shared, info, cancel: CancelToken::default(), runtime: Some(runtime), _server: None };
-        let first = engine.wait_for_servers(server.as_mut())?;
+        // Served from the start: a monitor sees the wait for a server, too.
+        let metrics = shared.config.metrics.map(|at| exporter::serve(&shared, at, runtime.handle())).transpose()?;
+        let cancel = CancelToken::default();
+        let mut engine = VllmEngine { shared, info, cancel, metrics, runtime: Some(runtime), _server: None };
+        let first = engine.wait_for_servers(server.as_mut(), stop)?;
         engine._server = server;
         *engine.shared.model.write().unwrap_or_else(|e| e.into_inner()) = first.model.clone();
         engine.info.model_digest = first.digest_under(&engine.shared.config);
@@ -204,7 +221,7 @@ impl VllmEngine {
     }
 
     /// Probes all endpoints until one is up and the others have been asked once.
-    fn wait_for_servers(&self, mut server: Option<&mut ManagedServer>) -> Result<Identity> {
+    fn wait_for_servers(&self, mut server: Option<&mut ManagedServer>, stop: &AtomicBool) -> Result<Identity> {
         let config = &self.shared.config;
         let patience = seconds(if server.is_some() { config.server.ready_timeout_s } else { config.startup_timeout_s });
         let since = Instant::now();
@@ -225,6 +242,9 @@ impl VllmEngine {
             let known = self.shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
             if let Some((_, identity)) = known {
                 return Ok(identity);
+            }
+            if stop.load(Relaxed) {
+                return Err(Error::interrupted());
             }
             if let Some(server) = &mut server {
                 server.check()?;
@@ -253,37 +273,17 @@ impl VllmEngine {
 
     /// What was done up to now. Cheap; for progress displays.
     pub fn snapshot(&self) -> Snapshot {
-        let shared = &*self.shared;
-        let endpoints = shared.pool.snapshot();
-        let sum = |pick: fn(&EndpointSnapshot) -> u64| endpoints.iter().map(pick).sum::<u64>();
-        let (in_flight, queued) = shared.pool.load();
-        let rates = *shared.rates.lock().unwrap_or_else(|e| e.into_inner());
-        let (prompt_tokens, completion_tokens) = (sum(|e| e.prompt_tokens), sum(|e| e.completion_tokens));
-        let prices = shared.config.prices.as_ref();
-        Snapshot {
-            seconds: shared.since.elapsed().as_secs_f64(),
-            requests: sum(|e| e.requests),
-            completions: sum(|e| e.completions),
-            prompt_tokens,
-            completion_tokens,
-            truncated: shared.pool.counters.iter().map(|c| c.truncated.load(Relaxed)).sum(),
-            tokens_per_second: rates.tokens,
-            completions_per_second: rates.completions,
-            in_flight,
-            queued,
-            pausing: shared.totals.pausing.load(Relaxed),
-            retries: stats::by_kind(&shared.totals.retries),
-            failed_rows: stats::by_kind(&shared.totals.failed_rows),
-            continuations: shared.totals.continuations.load(Relaxed),
-            cost: prices.map(|p| stats::cost(p, prompt_tokens, completion_tokens)),
-            currency: prices.map(|p| p.currency.clone()),
-            endpoints,
-        }
+        self.shared.snapshot()
     }
 
     /// The snapshot in Prometheus' text format.
     pub fn metrics_text(&self) -> String {
         self.snapshot().metrics_text()
+    }
+
+    /// Where `metrics` of the configuration is served, if it is.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     fn runtime(&self) -> &Runtime {
@@ -428,11 +428,12 @@ impl Engine for VllmEngine {
         shared.pool.begin();
         let model = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
         let known = shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        let knows_token_ids = known.is_some_and(|(_, identity)| identity.knows_token_ids());
+        let knows_token_ids = known.as_ref().is_some_and(|(_, identity)| identity.knows_token_ids());
+        let close_tag = known.and_then(|(_, identity)| identity.close_tag);
         let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref(), knows_token_ids);
         let (sender, events) = mpsc::channel();
-        let mut call =
-            Call { engine: self, run: Arc::default(), tasks: JoinSet::new(), events: sender, outstanding: 0 };
+        let run = Arc::new(Run::new(model.clone(), close_tag));
+        let mut call = Call { engine: self, run, tasks: JoinSet::new(), events: sender, outstanding: 0 };
         let mut exhausted = false;
         let (mut checked, mut woken) = (Instant::now(), Instant::now());
         loop {

@@ -40,6 +40,9 @@ pub struct Summary {
     /// Share of prompts whose majority answer is correct. A prompt whose samples have no
     /// answer at all counts as wrong; one whose winner is undecided is left out.
     pub majority: Option<Interval>,
+    /// By how much the vote beats one sample: the mean over prompts of the two figures' difference. The interval is of
+    /// pairs, so a gain that is above 0 on most prompts shows where two intervals side by side would overlap.
+    pub vote_gain: Option<Interval>,
 }
 
 /// Summaries by a name, in the name's order.
@@ -60,8 +63,9 @@ pub fn summarise<'a>(
         pass_at_1: None,
         pass_at_k: Vec::new(),
         majority: None,
+        vote_gain: None,
     };
-    let (mut rates, mut elected) = (Vec::new(), Vec::new());
+    let (mut rates, mut elected, mut gains) = (Vec::new(), Vec::new(), Vec::new());
     let mut estimates = vec![Vec::new(); options.ks.len()];
     for result in results {
         let (n, c) = result.counts();
@@ -78,11 +82,16 @@ pub fn summarise<'a>(
         for (k, estimates) in options.ks.iter().zip(&mut estimates) {
             estimates.extend(pass_at_k(n, c, *k));
         }
-        elected.extend(elected_is_correct(result, &mut equal).map(|correct| f64::from(u8::from(correct))));
+        if let Some(correct) = elected_is_correct(result, &mut equal) {
+            let correct = f64::from(u8::from(correct));
+            elected.push(correct);
+            gains.push(correct - rate);
+        }
     }
     let interval = |values: &[f64]| bootstrap_mean(values, options.resamples, options.level, options.seed);
     summary.pass_at_1 = interval(&rates);
     summary.majority = interval(&elected);
+    summary.vote_gain = interval(&gains);
     summary.pass_at_k = options
         .ks
         .iter()
@@ -176,6 +185,20 @@ mod tests {
         let silent = SampleResult { answer: None, correct: Some(false), truncated: false };
         let summary = summarise(&[prompt("math", 0.0, vec![silent])], &Options::default(), |_, _| false);
         assert_eq!(summary.majority.unwrap().mean, 0.0);
+    }
+
+    #[test]
+    fn a_votes_gain_is_measured_on_pairs() {
+        // Three of four right on every prompt: the vote gains a quarter on each, whatever the prompts' mean.
+        let three =
+            vec![sample("1", Some(true)), sample("1", Some(true)), sample("2", Some(false)), sample("1", Some(true))];
+        let mut results = vec![prompt("math", 0.1, three); 30];
+        results.extend(vec![prompt("math", 0.1, vec![sample("1", Some(false)); 4]); 30]);
+        let summary = summarise(&results, &Options::default(), |_, _| false);
+        let gain = summary.vote_gain.unwrap();
+        assert_eq!(gain.mean, 0.125);
+        assert!(gain.low > 0.05, "{gain:?}");
+        assert!(summary.majority.unwrap().low < summary.pass_at_1.unwrap().high, "side by side nothing shows");
     }
 
     #[test]

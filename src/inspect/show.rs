@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{ColumnReport, DatasetReport, Inspection, RunReport, StageReport};
+use super::{ColumnReport, DatasetReport, Inspection, OtherReport, RunReport, StageReport};
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 160;
@@ -11,6 +11,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Inspection::Dataset(report) => report.fmt(f),
+            Inspection::Stage(report) => report.fmt(f),
             Inspection::Run(report) => report.fmt(f),
         }
     }
@@ -20,21 +21,36 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "run {}", self.location)?;
         for stage in &self.stages {
-            writeln!(
-                f,
-                "  {:<20} {:<10} {:>12} rows {:>4} shards {:>10}",
-                stage.folder,
-                stage.kind,
-                grouped(stage.rows),
-                stage.shards,
-                size(stage.bytes)
-            )?;
+            write!(f, "  {:<20} {:<10} ", stage.folder, stage.kind)?;
+            // A stage that trains or evaluates has no shards.
+            match stage.shards {
+                0 => writeln!(f, "{}", counted(stage))?,
+                shards => writeln!(f, "{:>12} rows {shards:>4} shards {:>10}", grouped(stage.rows), size(stage.bytes))?,
+            }
             drops(f, stage)?;
         }
         for folder in &self.unfinished {
             writeln!(f, "  {folder:<20} not finished")?;
         }
+        for folder in &self.left_over {
+            writeln!(f, "  {folder:<20} left over: the recipe no longer has this stage")?;
+        }
         Ok(())
+    }
+}
+
+impl fmt::Display for OtherReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OtherReport { location, stage, contents } = self;
+        writeln!(f, "{} {location}", stage.kind)?;
+        writeln!(f, "  stage {} ({}), fingerprint {}", stage.stage, stage.kind, stage.fingerprint)?;
+        if !stage.counts.is_empty() {
+            writeln!(f, "  {}", counted(stage))?;
+        }
+        drops(f, stage)?;
+        facts(f, stage)?;
+        writeln!(f, "\ncontents")?;
+        contents.iter().try_for_each(|name| writeln!(f, "  {name}"))
     }
 }
 
@@ -57,9 +73,7 @@ impl fmt::Display for DatasetReport {
         if let Some(stage) = &self.stage {
             writeln!(f, "  stage {} ({}), fingerprint {}", stage.stage, stage.kind, stage.fingerprint)?;
             drops(f, stage)?;
-            for (name, value) in &stage.facts {
-                writeln!(f, "  {name}: {value}")?;
-            }
+            facts(f, stage)?;
         }
         writeln!(f, "\ncolumns")?;
         for column in &self.columns {
@@ -95,6 +109,22 @@ impl fmt::Display for ColumnReport {
             None => Ok(()),
         }
     }
+}
+
+/// `19 steps, 11,057 tokens`.
+fn counted(stage: &StageReport) -> String {
+    stage.counts.iter().map(|(what, count)| format!("{} {what}", grouped(*count))).collect::<Vec<_>>().join(", ")
+}
+
+/// What the manifest says beside counts; a table of figures one a line.
+fn facts(f: &mut fmt::Formatter<'_>, stage: &StageReport) -> fmt::Result {
+    stage.facts.iter().try_for_each(|(name, value)| match value.as_object() {
+        Some(figures) => {
+            writeln!(f, "  {name}:")?;
+            figures.iter().try_for_each(|(name, value)| writeln!(f, "    {name}: {value}"))
+        }
+        None => writeln!(f, "  {name}: {value}"),
+    })
 }
 
 fn drops(f: &mut fmt::Formatter<'_>, stage: &StageReport) -> fmt::Result {
@@ -137,7 +167,8 @@ fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value}") } else { format!("{value:.4}") }
 }
 
-fn size(bytes: u64) -> String {
+/// A number of bytes for people: `14.8 KiB`.
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {

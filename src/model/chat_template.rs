@@ -3,6 +3,10 @@
 //! Renders as `transformers` does: blocks trimmed, `raise_exception`,
 //! `strftime_now`, a `tojson` that escapes no HTML, Python's string methods, and
 //! `tools` and `documents` present but none.
+//!
+//! The day that `strftime_now` tells is one and the same on every day, so that what is trained and sampled today comes out
+//! of the same tokens tomorrow: 26 July 2024, which Llama's own templates name where they are told none. A conversation
+//! with a person has the clock ([`ChatTemplate::with_clock`]).
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
@@ -31,12 +35,21 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_function("strftime_now", |format: String| jiff::Zoned::now().strftime(&format).to_string());
+        environment.add_function("strftime_now", |format: String| {
+            let day = jiff::civil::date(2024, 7, 26).to_zoned(jiff::tz::TimeZone::UTC);
+            day.map_err(|e| no_date(&e)).and_then(|day| date(&format, &day))
+        });
         environment.add_filter("tojson", to_json);
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|e| failed("the chat template does not parse", e, source))?;
         Ok(ChatTemplate { environment, source: source.to_owned() })
+    }
+
+    /// The template with today's date.
+    pub fn with_clock(mut self) -> Self {
+        self.environment.add_function("strftime_now", |format: String| date(&format, &jiff::Zoned::now()));
+        self
     }
 
     /// The Jinja it was made of.
@@ -58,6 +71,14 @@ impl ChatTemplate {
         };
         template.render(context).map_err(|e| failed("the chat template refuses the conversation", e, &self.source))
     }
+}
+
+fn date(format: &str, at: &jiff::Zoned) -> Result<String, minijinja::Error> {
+    jiff::fmt::strtime::format(format, at).map_err(|e| no_date(&e))
+}
+
+fn no_date(error: &jiff::Error) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}"))
 }
 
 fn value_of(message: &Message) -> Value {
@@ -125,6 +146,22 @@ mod tests {
     fn json_is_pythons() {
         let template = ChatTemplate::new("{{ {'a': [1, 'é<\\\\u003c'], 'b': none} | tojson }}").unwrap();
         assert_eq!(template.render(&[], &[], false).unwrap(), r#"{"a": [1, "é<\\u003c"], "b": null}"#);
+    }
+
+    #[test]
+    fn a_date_is_the_same_every_day_unless_somebody_is_spoken_to() {
+        let template = || ChatTemplate::new("{{ strftime_now('%d %b %Y') }}").unwrap();
+        assert_eq!(template().render(&[], &[], false).unwrap(), "26 Jul 2024");
+        let year: i16 = ChatTemplate::new("{{ strftime_now('%Y') }}")
+            .unwrap()
+            .with_clock()
+            .render(&[], &[], false)
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(year > 2024, "{year}");
+        let message = ChatTemplate::new("{{ strftime_now('%') }}").unwrap().render(&[], &[], false).unwrap_err();
+        assert!(message.to_string().contains("strftime_now"), "{message}");
     }
 
     #[test]

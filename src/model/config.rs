@@ -64,6 +64,9 @@ pub struct Config {
     pub(super) generation: Option<Map<String, Value>>,
 }
 
+/// Positions that there is a table of angles for: 8 GiB of it with heads of 128.
+const MOST_CONTEXT: usize = 1 << 24;
+
 const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
 
@@ -140,9 +143,12 @@ impl Config {
         self.generation.as_ref()?.get(key)
     }
 
-    /// Writes `config.json` and `generation_config.json`.
-    pub(super) fn save(&self, dir: &Path, dtype: &str) -> Result<()> {
+    /// Writes `config.json` and `generation_config.json`; `untied` says that the head is beside the embedding.
+    pub(super) fn save(&self, dir: &Path, dtype: &str, untied: bool) -> Result<()> {
         let mut raw = self.raw.clone();
+        if untied {
+            raw.insert("tie_word_embeddings".into(), false.into());
+        }
         let key = if raw.contains_key("dtype") { "dtype" } else { "torch_dtype" };
         raw.insert(key.into(), dtype.into());
         let generation = self.generation.clone().unwrap_or_else(|| {
@@ -166,7 +172,10 @@ impl Config {
         let family = keys.family()?;
         let hidden_size = keys.size("hidden_size")?;
         let query = keys.size("num_attention_heads")?;
-        let kv = keys.size_or("num_key_value_heads", query)?;
+        let kv = match keys.0.get("num_key_value_heads") {
+            None | Some(Value::Null) => query,
+            Some(_) => keys.size("num_key_value_heads")?,
+        };
         let dim = match keys.size_or("head_dim", 0)? {
             0 if hidden_size % query != 0 => {
                 return Err(Error::new(format!("hidden_size {hidden_size} is not a multiple of {query} heads")));
@@ -218,10 +227,55 @@ impl Config {
             raw,
             generation: None,
         };
+        if config.context > MOST_CONTEXT {
+            let message = format!("max_position_embeddings is {}; at most {MOST_CONTEXT} is covered", config.context);
+            return Err(Error::new(message).in_field("max_position_embeddings"));
+        }
         if config.norm_eps <= 0.0 || !config.norm_eps.is_finite() {
             return Err(Error::new("rms_norm_eps must be positive"));
         }
         Ok(config)
+    }
+
+    /// Weights of a model of this shape, and of what it has in every layer at least, without laying it out.
+    pub(super) fn least_weights(&self) -> u128 {
+        let [vocab, hidden, ff, layers] =
+            [self.vocab_size, self.hidden_size, self.intermediate_size, self.layers].map(|size| size as u128);
+        let Heads { query, kv, dim } = self.heads;
+        let heads = 2 * (query as u128 + kv as u128) * dim as u128;
+        vocab * hidden * if self.tied { 1 } else { 2 } + layers * hidden * (heads + 3 * ff)
+    }
+
+    /// Checks that another model can stand beside this one on the same batches and activations, and take its weights
+    /// over: a reference beside its policy.
+    ///
+    /// # Errors
+    /// Where it cannot, with the first size or part that differs.
+    pub fn check_twin(&self, twin: &Config) -> Result<()> {
+        let parts = |c: &Config| {
+            [
+                ("vocab_size", c.vocab_size),
+                ("hidden_size", c.hidden_size),
+                ("intermediate_size", c.intermediate_size),
+                ("num_hidden_layers", c.layers),
+                ("num_attention_heads", c.heads.query),
+                ("num_key_value_heads", c.heads.kv),
+                ("head_dim", c.heads.dim),
+                ("tie_word_embeddings", usize::from(c.tied)),
+                ("biases of queries, keys and values", usize::from(c.qkv_bias)),
+                ("bias of attention's output", usize::from(c.out_bias)),
+                ("query/key norm", usize::from(c.qk_norm)),
+                // A longer context does no harm.
+                ("max_position_embeddings", c.context.min(self.context)),
+            ]
+        };
+        match parts(self).into_iter().zip(parts(twin)).find(|(ours, theirs)| ours != theirs) {
+            Some(((part, ours), (_, theirs))) => {
+                Err(Error::usage(format!("the two models differ in their shape ({part}: {ours} and {theirs})"))
+                    .hint("a reference is another copy of the policy, or an earlier state of it"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every key of `config.json`, as read.
@@ -324,16 +378,30 @@ mod tests {
     }
 
     #[test]
+    fn a_twin_is_of_the_same_shape_and_of_no_shorter_context() {
+        let policy = tiny(json!({})).unwrap();
+        let twin = |changes| policy.check_twin(&tiny(changes).unwrap()).map_err(|e| e.to_string());
+        assert_eq!(twin(json!({"rope_theta": 5e5, "max_position_embeddings": 4096})), Ok(()));
+        let message = twin(json!({"hidden_size": 128})).unwrap_err();
+        assert!(message.contains("hidden_size: 64 and 128"), "{message}");
+        // The same tensors, and other heads in them.
+        assert!(twin(json!({"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8})).is_err());
+        assert!(twin(json!({"max_position_embeddings": 128})).unwrap_err().contains("256 and 128"));
+    }
+
+    #[test]
     fn what_is_not_covered_is_named() {
         for (changes, words) in [
             (json!({"architectures": ["MixtralForCausalLM"]}), "`MixtralForCausalLM` is not supported"),
             (json!({"hidden_act": "gelu"}), "`gelu`"),
             (json!({"num_key_value_heads": 3}), "not a multiple"),
+            (json!({"num_key_value_heads": 0}), "`num_key_value_heads` is missing or 0"),
             (json!({"hidden_size": null}), "`hidden_size` is missing"),
             (json!({"hidden_size": "big"}), "must be a size"),
             (json!({"use_sliding_window": true}), "sliding-window"),
             (json!({"rope_scaling": {"rope_type": "longrope"}}), "longrope"),
             (json!({"head_dim": 15}), "odd"),
+            (json!({"max_position_embeddings": 4_000_000_000u64}), "at most 16777216"),
         ] {
             let message = tiny(changes).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");

@@ -4,9 +4,15 @@
 //! prompt, the next token of many sequences, or both. Every operation gives a row
 //! the bits it gets in [`Model::forward`], so sampled log-probabilities are the
 //! trainer's.
+//!
+//! Where the backend replays work, a decoding step is rounded up to one of few numbers of rows and recorded for each;
+//! the rows that fill it up write to a page of their own.
 
-use super::Model;
-use crate::backend::{Backend, Draw, Drawn};
+use std::ops::Range;
+
+use super::kv_pages::KvPages;
+use super::{Config, Model};
+use crate::backend::{Backend, Draw, Drawn, KV_PAGE, PageCopy, Paged};
 use crate::error::Result;
 
 /// One token to run through the model.
@@ -19,15 +25,28 @@ pub struct Row {
     pub position: u32,
 }
 
-/// A KV cache and the activations of one step.
+/// A paged KV cache and the activations of one step.
 pub struct Decoder<B: Backend> {
     backend: B,
-    cache: B::KvCache,
-    rows: usize,
+    pages: KvPages,
     slots: usize,
-    capacity: usize,
+    step: Step<B>,
+    recordings: B::Recordings,
+    copies: Vec<PageCopy>,
+    host: Vec<u32>,
+}
+
+/// Buffers of a step.
+struct Step<B: Backend> {
+    cache: B::KvCache,
+    /// Most rows.
+    rows: usize,
+    /// `[slots, width]`
+    table: B::U32,
+    width: usize,
     tokens: B::U32,
     positions: B::U32,
+    row_slots: B::U32,
     residual: [B::Act; 2],
     normed: B::Act,
     rstd: B::F32,
@@ -39,26 +58,124 @@ pub struct Decoder<B: Backend> {
     gate_up: B::Act,
     gated: B::Act,
     logits: B::F32,
-    row_tokens: Vec<u32>,
-    row_slots: Vec<u32>,
-    row_positions: Vec<u32>,
 }
 
 impl<B: Backend> Decoder<B> {
-    /// Room for `slots` sequences of `capacity` tokens, and steps of at most
+    /// Room for `slots` sequences of `capacity` tokens each, and steps of at most
     /// `rows` rows (no fewer than `slots`).
     pub fn new(backend: B, model: &Model<B>, slots: usize, capacity: usize, rows: usize) -> Self {
-        let (config, b) = (&model.config, &backend);
+        Decoder::paged(backend, model, slots, capacity, rows, slots * capacity.div_ceil(KV_PAGE))
+    }
+
+    /// As [`Decoder::new`], with a pool of `pages` pages for all sequences together. Its user asks [`Decoder::needed`]
+    /// before a step, and ends sequences where [`Decoder::free`] is less.
+    pub fn paged(backend: B, model: &Model<B>, slots: usize, capacity: usize, rows: usize, pages: usize) -> Self {
+        let spare = usize::from(B::REPLAYS);
+        let mut table = KvPages::new(slots + spare, capacity, pages + spare);
+        if B::REPLAYS {
+            // Where the rows are that fill a step up.
+            table.write(slots, 0);
+        }
+        table.changed();
+        let step = Step::new(&backend, &model.config, slots, rows.max(slots), &table);
+        let (recordings, copies, host) = Default::default();
+        Decoder { backend, pages: table, slots, step, recordings, copies, host }
+    }
+
+    /// Recorded steps, by their rows.
+    pub fn recordings(&self) -> &B::Recordings {
+        &self.recordings
+    }
+
+    /// Sequences it has room for.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Tokens a sequence can have.
+    pub fn capacity(&self) -> usize {
+        self.pages.width() * KV_PAGE
+    }
+
+    /// Lets sequences have up to `capacity` tokens; what is cached stays.
+    pub fn widen(&mut self, capacity: usize) {
+        self.pages.widen(capacity);
+        if self.pages.width() != self.step.width {
+            self.step.width = self.pages.width();
+            self.step.table = self.backend.u32(self.pages.table().len());
+        }
+    }
+
+    /// Rows a step can have.
+    pub fn rows(&self) -> usize {
+        self.step.rows
+    }
+
+    /// Pages that sequences can have in all.
+    pub fn pages(&self) -> usize {
+        self.pages.pages() - usize::from(B::REPLAYS)
+    }
+
+    /// Pages that no sequence uses.
+    pub fn free(&self) -> usize {
+        self.pages.free()
+    }
+
+    /// Pages that running these positions of a sequence takes, at most.
+    pub fn needed(&self, slot: u32, positions: Range<usize>) -> usize {
+        self.pages.needed(slot as usize, positions)
+    }
+
+    /// Shares a prompt: the first `len` tokens of one slot are those of another too, which copies what it changes.
+    pub fn share(&mut self, from: u32, to: u32, len: usize) {
+        self.pages.share(from as usize, to as usize, len);
+    }
+
+    /// Ends a sequence: its pages are free, but for those that others share.
+    pub fn release(&mut self, slot: u32) {
+        self.pages.release(slot as usize);
+    }
+
+    /// Finds pages for the rows, and tells the device where they are; fills them up to `count` rows.
+    fn place(&mut self, rows: &[Row], count: usize) {
+        let (b, step) = (&self.backend, &mut self.step);
+        assert!(rows.len() <= count && count <= step.rows, "{count} rows in a step of {}", step.rows);
+        self.copies.clear();
+        for &Row { slot, position, .. } in rows {
+            assert!((slot as usize) < self.slots && (position as usize) < self.pages.width() * KV_PAGE);
+            self.copies.extend(self.pages.write(slot as usize, position as usize));
+        }
+        b.kv_copy(&mut step.cache, &self.copies);
+        if self.pages.changed() {
+            b.put_u32(&mut step.table, self.pages.table());
+        }
+        for (buffer, of, filler) in [
+            (&mut step.tokens, (|row| row.token) as fn(&Row) -> u32, 0),
+            (&mut step.positions, |row| row.position, 0),
+            (&mut step.row_slots, |row| row.slot, self.slots as u32),
+        ] {
+            self.host.clear();
+            self.host.extend(rows.iter().map(of));
+            self.host.resize(count, filler);
+            b.put_u32(buffer, &self.host);
+        }
+    }
+}
+
+impl<B: Backend> Step<B> {
+    fn new(b: &B, config: &Config, slots: usize, rows: usize, pages: &KvPages) -> Self {
         let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
-        let rows = rows.max(slots);
         let qk = if config.qk_norm { rows } else { 0 };
-        Decoder {
-            cache: b.kv_cache(config.layers, heads, slots, capacity),
+        let mut table = b.u32(pages.table().len());
+        b.put_u32(&mut table, pages.table());
+        Step {
+            cache: b.kv_cache(config.layers, heads, pages.pages()),
             rows,
-            slots,
-            capacity,
+            table,
+            width: pages.width(),
             tokens: b.u32(rows),
             positions: b.u32(rows),
+            row_slots: b.u32(rows),
             residual: [b.act(rows * hidden), b.act(rows * hidden)],
             normed: b.act(rows * hidden),
             rstd: b.f32(rows),
@@ -70,46 +187,24 @@ impl<B: Backend> Decoder<B> {
             gate_up: b.act(rows * 2 * ff),
             gated: b.act(rows * ff),
             logits: b.f32(slots * config.vocab_size),
-            row_tokens: Vec::with_capacity(rows),
-            row_slots: Vec::with_capacity(rows),
-            row_positions: Vec::with_capacity(rows),
-            backend,
         }
     }
+}
 
-    /// Sequences it has room for.
-    pub fn slots(&self) -> usize {
-        self.slots
-    }
-
-    /// Tokens a sequence can have.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Rows a step can have.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Shares a prompt: copies the first `len` tokens of one slot to another.
-    pub fn copy(&mut self, from: u32, to: u32, len: usize) {
-        self.backend.kv_copy(&mut self.cache, from, to, len);
-    }
-
-    /// Bytes of cache a token takes.
-    pub fn token_bytes(model: &Model<B>) -> usize {
-        let heads = model.config.heads;
-        model.config.layers * 2 * heads.kv * heads.dim * B::ACT_BYTES
-    }
+/// Rows of the recorded step that serves so many: few sizes, and at most 15 rows too many.
+fn replayed_rows(rows: usize) -> usize {
+    if rows <= 16 { rows.next_power_of_two() } else { rows.next_multiple_of(16) }
 }
 
 impl<B: Backend> Model<B> {
     /// Runs `rows` and stores their keys and values; logits are not computed.
     pub fn prefill(&self, decoder: &mut Decoder<B>, rows: &[Row]) {
         let backend = decoder.backend.clone();
-        for step in rows.chunks(decoder.rows) {
-            backend.run(|| self.step(decoder, step));
+        for rows in rows.chunks(decoder.step.rows) {
+            backend.run(|| {
+                decoder.place(rows, rows.len());
+                self.step(&backend, &mut decoder.step, rows.len());
+            });
         }
     }
 
@@ -121,30 +216,24 @@ impl<B: Backend> Model<B> {
         assert_eq!(rows.len(), draws.len(), "one draw a row");
         assert!(rows.len() <= decoder.slots, "one row a sequence");
         let backend = decoder.backend.clone();
+        let count = if B::REPLAYS { replayed_rows(rows.len()).min(decoder.slots) } else { rows.len() };
         backend.run(|| {
-            self.step(decoder, rows);
-            let head = &self.params[self.layout.head];
-            backend.logits(&decoder.normed, head, rows.len(), &mut decoder.logits);
-            backend.sample(&decoder.logits, self.config.vocab_size, draws, drawn);
+            decoder.place(rows, count);
+            let (step, head) = (&mut decoder.step, &self.params[self.layout.head]);
+            backend.replay(&mut decoder.recordings, count, &mut || {
+                self.step(&backend, step, count);
+                backend.logits(&step.normed, head, count, &mut step.logits);
+            });
+            backend.sample(&step.logits, self.config.vocab_size, draws, drawn);
         });
         backend.finish()
     }
 
-    fn step(&self, d: &mut Decoder<B>, rows: &[Row]) {
-        assert!(rows.len() <= d.rows, "{} rows in a step of {}", rows.len(), d.rows);
+    /// The layers, over rows that are placed; leaves the last norm's output.
+    fn step(&self, b: &B, d: &mut Step<B>, n: usize) {
         let (config, params) = (&self.config, &self.params);
-        let (n, eps, heads) = (rows.len(), config.norm_eps, config.heads);
-        let b = d.backend.clone();
-        d.row_tokens.clear();
-        d.row_slots.clear();
-        d.row_positions.clear();
-        for row in rows {
-            d.row_tokens.push(row.token);
-            d.row_slots.push(row.slot);
-            d.row_positions.push(row.position);
-        }
-        b.put_u32(&mut d.tokens, &d.row_tokens);
-        b.put_u32(&mut d.positions, &d.row_positions);
+        let (eps, heads) = (config.norm_eps, config.heads);
+        let at = Paged { table: &d.table, width: d.width, slots: &d.row_slots, positions: &d.positions, rows: n };
         let [residual, middle] = &mut d.residual;
         for (layer, index) in self.layout.layers.iter().enumerate() {
             let norm = &params[index.input_norm];
@@ -161,8 +250,8 @@ impl<B: Backend> Model<B> {
                 b.qk_norm(&mut d.qkv, &mut d.before, weights, heads, n, eps, &mut d.qk_rstd);
             }
             b.rope(&mut d.qkv, &d.positions, &self.rope, heads, n, false);
-            b.kv_append(&mut d.cache, layer, &d.qkv, &d.row_slots, &d.row_positions);
-            b.attention_cached(&d.cache, layer, &d.qkv, &d.row_slots, &d.row_positions, heads, &mut d.attended);
+            b.kv_append(&mut d.cache, layer, &d.qkv, &at);
+            b.attention_cached(&d.cache, layer, &d.qkv, &at, &mut d.attended);
             let bias = index.out_bias.map(|bias| &params[bias]);
             b.linear(&d.attended, &params[index.out], bias, n, &mut d.branch);
             let norm = &params[index.post_norm];
@@ -171,7 +260,6 @@ impl<B: Backend> Model<B> {
             b.swiglu(&d.gate_up, config.intermediate_size, n, &mut d.gated);
             b.linear(&d.gated, &params[index.down], None, n, &mut d.branch);
         }
-        let norm = &params[self.layout.final_norm];
-        b.add_rms_norm(middle, &d.branch, norm, n, eps, residual, &mut d.normed, &mut d.rstd);
+        b.add_rms_norm(middle, &d.branch, self.last_norm(), n, eps, residual, &mut d.normed, &mut d.rstd);
     }
 }

@@ -3,11 +3,23 @@
 //! Everything a model allocates has a size that follows from its config and the tokens of a
 //! micro-batch, so the sum is known beforehand: for `--dry-run`, and for an error that names the
 //! micro-batch that would fit instead of one in the middle of the first step.
+//!
+//! ```text
+//! parameters   4 bytes a weight for the f32 master, and what the kernels read (bf16 on a GPU)
+//! gradients    4 bytes a trained weight
+//! optimizer    8 bytes a trained weight: two moments
+//! activations  bytes a token of a micro-batch, times the layers that keep them
+//! workspace    gradients of activations, what operations use within themselves, a decoding step
+//! KV cache     pages of tokens, as many as the engine was given room for
+//! ```
+//!
+//! On several devices this is what the fullest of them holds.
 
 use std::fmt;
 
 use super::Config;
 use super::parameters::{Layout, ParamKind};
+use super::replicas::owners;
 use crate::backend::{Backend, StepShape};
 use crate::error::{Error, Result};
 
@@ -24,18 +36,29 @@ pub struct Load {
     pub muon: bool,
     /// Adapters of this rank are trained in place of the weights.
     pub lora: Option<usize>,
+    /// Optimizer state lies in the host's memory, where the device has its own.
+    pub offload: bool,
     /// A frozen copy of the model beside it.
     pub reference: bool,
-    /// The engine's, where it decodes with the same weights.
+    /// The engines', where they decode with the same weights.
     pub decoding: Option<Decoding>,
+    /// Devices with a copy of the model each, which share the optimizer state; 0 counts as 1.
+    pub devices: usize,
 }
 
-/// Room for continuous batching, as [`super::Decoder::new`] takes it.
+/// Room for continuous batching, as an engine takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoding {
+    /// Sequences decoded together.
     pub slots: usize,
+    /// Most tokens of one of them, prompt and completion together.
     pub capacity: usize,
+    /// Most rows of a step.
     pub rows: usize,
+    /// What the KV cache may take; one whole sequence always fits.
+    pub cache_bytes: usize,
+    /// Engines with a cache each: the sampler's, the evaluation's.
+    pub engines: usize,
 }
 
 /// Bytes by purpose.
@@ -48,41 +71,54 @@ pub struct Estimate {
     pub optimizer: u64,
     /// Kept from the forward pass for the backward pass.
     pub activations: u64,
-    /// Gradients of activations, and what operations use within themselves.
+    /// Gradients of activations, what operations use within themselves, and a decoding step.
     pub workspace: u64,
-    /// KV cache and activations of a decoding step.
-    pub decoding: u64,
+    pub kv_cache: u64,
+    /// Optimizer state in the host's memory: beside all of the above.
+    pub host: u64,
 }
 
 impl Estimate {
-    /// All of it.
+    /// All that the device holds.
     pub fn total(&self) -> u64 {
-        self.parameters + self.gradients + self.optimizer + self.activations + self.workspace + self.decoding
+        self.parts().iter().map(|part| part.1).sum()
     }
-}
 
-impl fmt::Display for Estimate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
+    fn parts(&self) -> [(&'static str, u64); 6] {
+        [
             ("parameters", self.parameters),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
             ("activations", self.activations),
             ("workspace", self.workspace),
-            ("decoding", self.decoding),
-            ("total", self.total()),
-        ];
-        let lines: Vec<String> = parts
-            .iter()
-            .filter(|part| part.1 > 0)
-            .map(|(name, bytes)| format!("{name:12}{:>9}", gib(*bytes)))
-            .collect();
-        f.write_str(&lines.join("\n"))
+            ("KV cache", self.kv_cache),
+        ]
     }
 }
 
-fn gib(bytes: u64) -> String {
-    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
+/// One line: the sum, then its parts.
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", size(self.total()))?;
+        for (i, (name, bytes)) in self.parts().iter().filter(|part| part.1 > 0).enumerate() {
+            write!(f, "{}{name} {}", if i == 0 { ": " } else { ", " }, size(*bytes))?;
+        }
+        match self.host {
+            0 => Ok(()),
+            bytes => write!(f, "; and {} of the host's for the optimizer", size(bytes)),
+        }
+    }
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$} {}", UNITS[unit])
 }
 
 /// What a model of this config takes on a backend.
@@ -115,14 +151,29 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
         muon: largest.filter(|_| load.muon && load.lora.is_none()),
         adapter: load.lora.map(|rank| (widest, rank)),
     };
+    // Optimizer state is parted among the devices; adapters are small enough to count them evenly.
+    let devices = load.devices.max(1);
+    let owned = match load.lora {
+        None if trained > 0 && devices > 1 => {
+            let owners = owners(&layout, devices);
+            let sizes = layout.stored.iter().map(|&(rows, cols, _)| 4 * rows * cols);
+            let mut shares = vec![0; devices];
+            sizes.zip(owners).for_each(|(bytes, owner)| shares[owner] += bytes);
+            shares.into_iter().max().unwrap_or(0)
+        }
+        _ => trained.div_ceil(devices),
+    };
+    let (optimizer, host) = if load.offload && B::RESERVES { (0, 2 * trained) } else { (2 * owned, 0) };
     let backward = if load.trains { load.rows * backward_bytes::<B>(config) } else { 0 };
+    let (pages, step) = load.decoding.map_or((0, 0), |decoding| decoding_bytes::<B>(config, &decoding));
     Estimate {
         parameters: (model * if load.reference { 2 } else { 1 } + 4 * adapters) as u64,
         gradients: (trained + passing) as u64,
-        optimizer: 2 * trained as u64,
+        optimizer: optimizer as u64,
         activations: (load.rows * forward_bytes::<B>(config, load.recompute)) as u64,
-        workspace: (backward + B::scratch_bytes(&shape)) as u64,
-        decoding: load.decoding.map_or(0, |decoding| decoding_bytes::<B>(config, &decoding)) as u64,
+        workspace: (backward + step + B::scratch_bytes(&shape)) as u64,
+        kv_cache: pages as u64,
+        host: host as u64,
     }
 }
 
@@ -134,24 +185,38 @@ fn forward_bytes<B: Backend>(config: &Config, recompute: bool) -> usize {
     let floats = 2 + heads.query + qk * (heads.query + heads.kv);
     let sets = if recompute { 1 } else { config.layers };
     let layers = config.layers * hidden * B::ACT_BYTES + sets * (acts * B::ACT_BYTES + 4 * floats);
-    // Tokens, positions, the last norm's rstd, three numbers a scored token; branch, residual, normed, picked.
-    layers + 4 * 6 + 4 * hidden * B::ACT_BYTES
+    // Tokens, positions, the last norm's rstd, three numbers a scored token; branch, and scored rows of attention's
+    // output, of the residual stream beside it and at the end, and of the last norm.
+    layers + 4 * 6 + (4 * hidden + heads.out_width()) * B::ACT_BYTES
 }
 
 /// Of each token, what the gradients of activations take.
 fn backward_bytes<B: Backend>(config: &Config) -> usize {
     let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
-    B::ACT_BYTES * (2 * hidden + hidden.max(heads.out_width()) + heads.qkv_width() + 3 * ff)
+    B::ACT_BYTES * (2 * hidden + 2 * hidden.max(heads.out_width()) + heads.qkv_width() + 3 * ff)
 }
 
-fn decoding_bytes<B: Backend>(config: &Config, decoding: &Decoding) -> usize {
+/// Tokens of a micro-batch beyond which training this model is slower; see [`Backend::cached_rows`].
+pub fn cached_rows<B: Backend>(config: &Config) -> usize {
+    let weights = Layout::new(config).stored.iter().map(|&(rows, cols, _)| rows * cols).sum();
+    B::cached_rows(weights, forward_bytes::<B>(config, false) + backward_bytes::<B>(config))
+}
+
+/// Bytes of KV cache that a token takes.
+pub fn token_bytes<B: Backend>(config: &Config) -> usize {
+    config.layers * 2 * config.heads.kv * config.heads.dim * B::ACT_BYTES
+}
+
+/// Bytes of the KV caches, and of the activations of a decoding step.
+fn decoding_bytes<B: Backend>(config: &Config, decoding: &Decoding) -> (usize, usize) {
     let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
     let rows = decoding.rows.max(decoding.slots);
     let qk = if config.qk_norm { 1 } else { 0 };
     let acts = 4 * hidden + (1 + qk) * heads.qkv_width() + heads.out_width() + 3 * ff;
     let row = acts * B::ACT_BYTES + 4 * (3 + qk * (heads.query + heads.kv));
-    let token = config.layers * 2 * heads.kv * heads.dim * B::ACT_BYTES;
-    decoding.slots * decoding.capacity * token + rows * row + 4 * decoding.slots * config.vocab_size
+    let sequence = decoding.capacity * token_bytes::<B>(config);
+    let pages = decoding.cache_bytes.clamp(sequence, decoding.slots.max(1) * sequence);
+    (decoding.engines * pages, decoding.engines * (rows * row + 4 * decoding.slots * config.vocab_size))
 }
 
 /// The estimate, where it fits into `free` bytes.
@@ -171,18 +236,20 @@ pub fn check_batch<B: Backend>(config: &Config, load: &Load, free: u64) -> Resul
 }
 
 fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> Result<Estimate> {
-    let (whole, recomputing) = (estimate::<B>(config, load), Load { recompute: true, ..*load });
+    let whole = estimate::<B>(config, load);
     let needed = part(&whole);
     if needed <= free {
         return Ok(whole);
     }
-    let error = Error::new(format!(
-        "micro-batches of {} tokens need {} of memory; {} are free",
-        load.rows,
-        gib(needed),
-        gib(free)
-    ));
+    let (needed, free_size) = (size(needed), size(free));
+    let error = match load.rows {
+        0 => Error::new(format!("decoding needs {needed} of memory; {free_size} are free")),
+        rows => Error::new(format!("micro-batches of {rows} tokens need {needed} of memory; {free_size} are free")),
+    };
     let most = |load: &Load| most_rows::<B>(config, load, free, part);
+    let recomputing = Load { recompute: true, ..*load };
+    let offloading = Load { offload: true, ..recomputing };
+    let adapting = Load { lora: Some(ADVISED_RANK), ..recomputing };
     let mut hints = Vec::new();
     match most(load) {
         0 => {}
@@ -194,17 +261,36 @@ fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Est
         rows => hints.push(format!("recompute = true would fit up to {rows}")),
     }
     if hints.is_empty() {
-        hints.push(nothing(part(&estimate::<B>(config, &Load { rows: 0, ..*load }))));
+        hints.push(nothing(load, part(&estimate::<B>(config, &Load { rows: 0, ..*load }))));
+        match most(&offloading) {
+            _ if !load.trains || load.offload => {}
+            0 => {}
+            rows => hints.push(format!("optimizer.offload = true with recompute = true would fit up to {rows} tokens")),
+        }
+        match most(&adapting) {
+            _ if !load.trains || load.lora.is_some() => {}
+            0 => {}
+            rows => hints.push(format!(
+                "lora = {{ rank = {ADVISED_RANK} }} with recompute = true would fit up to {rows} tokens"
+            )),
+        }
     }
     Err(error.hint(hints.join("; ")))
 }
 
+/// Rank of the adapters that are offered where whole training does not fit.
+const ADVISED_RANK: usize = 16;
+
 /// Where the batch is not what is too large.
-fn nothing(fixed: u64) -> String {
-    format!(
-        "no micro-batch would fit: what does not depend on it is {}; train adapters (LoRA), or take a smaller model or KV cache",
-        gib(fixed)
-    )
+fn nothing(load: &Load, fixed: u64) -> String {
+    let instead = match (load.trains, load.lora) {
+        (true, None) => "train adapters (LoRA), or take a smaller model or KV cache",
+        _ => "take a smaller model or KV cache",
+    };
+    match load.rows {
+        0 => instead.to_owned(),
+        _ => format!("no micro-batch would fit: what does not depend on it is {}; {instead}", size(fixed)),
+    }
 }
 
 /// The longest micro-batch up to `load.rows` that fits, in steps of 64 tokens; 0 where not even 64 do.
@@ -246,8 +332,10 @@ mod tests {
         trains: true,
         muon: false,
         lora: None,
+        offload: false,
         reference: false,
         decoding: None,
+        devices: 1,
     };
 
     #[test]
@@ -270,9 +358,17 @@ mod tests {
         assert_eq!(of(2048, false).activations, 2 * of(1024, false).activations);
         // Per token and layer: input, three norms' rows, qkv, attention's output, gate, up and their product.
         let layer = 2 * (4 * 896 + 1152 + 896 + 3 * 4864) + 4 * (2 + 14);
-        assert_eq!(of(1, false).activations, 24 * layer + 24 + 8 * 896);
-        assert_eq!(of(1, true).activations, layer + 23 * 2 * 896 + 24 + 8 * 896);
+        assert_eq!(of(1, false).activations, 24 * layer + 24 + 10 * 896);
+        assert_eq!(of(1, true).activations, layer + 23 * 2 * 896 + 24 + 10 * 896);
         assert!(of(16_384, true).workspace < 2 << 30);
+    }
+
+    #[test]
+    fn micro_batches_of_a_tiny_model_stay_in_the_caches() {
+        let tiny = qwen(64, 192, 2, Heads { query: 4, kv: 2, dim: 16 }, 110, true);
+        assert!((150..300).contains(&cached_rows::<Cpu>(&tiny)), "{}", cached_rows::<Cpu>(&tiny));
+        assert_eq!(cached_rows::<Cpu>(&small()), usize::MAX);
+        assert_eq!(cached_rows::<Cuda>(&tiny), usize::MAX);
     }
 
     #[test]
@@ -291,10 +387,23 @@ mod tests {
         assert!(said.contains("tokens_per_microbatch = ") && said.contains("recompute = true"), "{said}");
         // 16 bytes a parameter and 2 more are beyond 80 GB, whatever the batch.
         let said = format!("{:?}", of(&large(), &TRAINING, 80).unwrap_err());
-        assert!(said.contains("no micro-batch would fit"), "{said}");
+        assert!(said.contains("no micro-batch would fit") && said.contains("lora = { rank = 16 }"), "{said}");
         assert!(of(&large(), &Load { recompute: true, ..TRAINING }, 141).is_ok());
         // With adapters, 7B models train on 80 GB: weights in f32 and bf16, and little else.
         assert!(of(&large(), &Load { recompute: true, lora: Some(64), rows: 8192, ..TRAINING }, 74).is_ok());
+    }
+
+    #[test]
+    fn devices_share_the_optimizer_state_and_nothing_else() {
+        let of = |devices| estimate::<Cuda>(&large(), &Load { devices, ..TRAINING });
+        let one = of(1);
+        assert_eq!(of(0), one);
+        for devices in [2, 4, 8] {
+            let several = of(devices);
+            assert_eq!(Estimate { optimizer: one.optimizer, ..several }, one);
+            let share = one.optimizer as f64 / devices as f64;
+            assert!((1.0..1.15).contains(&(several.optimizer as f64 / share)), "{devices}: {several}");
+        }
     }
 
     #[test]
@@ -302,10 +411,52 @@ mod tests {
         let (cpu, cuda) = (estimate::<Cpu>(&small(), &TRAINING), estimate::<Cuda>(&small(), &TRAINING));
         assert_eq!((cpu.gradients, cpu.optimizer), (cuda.gradients, cuda.optimizer));
         assert!(cpu.activations > cuda.activations * 19 / 10 && cpu.activations < cuda.activations * 2);
-        let decoding = Some(Decoding { slots: 256, capacity: 1024, rows: 512 });
-        let with = estimate::<Cuda>(&small(), &Load { decoding, ..TRAINING });
-        // 256 · 1024 tokens of 24 layers, 2 · 2 heads of 64, 2 bytes; and the logits of 256 rows.
-        assert!(with.decoding > (256 * 1024 * 24 * 256 * 2) + 256 * 151_936 * 4);
-        assert!(with.to_string().lines().last().unwrap().starts_with("total"));
+        let offloaded = Load { offload: true, ..TRAINING };
+        let (here, there) = (estimate::<Cpu>(&small(), &offloaded), estimate::<Cuda>(&small(), &offloaded));
+        assert_eq!(here, cpu, "the CPU's memory is the host's");
+        assert_eq!((there.optimizer, there.host, there.total()), (0, cuda.optimizer, cuda.total() - cuda.optimizer));
+        assert!(there.to_string().ends_with("; and 3.68 GiB of the host's for the optimizer"), "{there}");
+        assert_eq!(
+            cuda.to_string(),
+            "24.1 GiB: parameters 2.76 GiB, gradients 1.84 GiB, optimizer 3.68 GiB, activations 15.0 GiB, \
+             workspace 842 MiB"
+        );
+    }
+
+    #[test]
+    fn a_cache_holds_a_sequence_at_least_and_every_sequence_at_most() {
+        let of = |cache_bytes, engines| {
+            let decoding = Decoding { slots: 256, capacity: 1024, rows: 512, cache_bytes, engines };
+            estimate::<Cuda>(&small(), &Load { decoding: Some(decoding), ..TRAINING })
+        };
+        // 24 layers of 2 · 2 heads of 64, 2 bytes.
+        let sequence = 1024 * 24 * 256 * 2;
+        assert_eq!(of(1, 1).kv_cache, sequence);
+        assert_eq!(of(1 << 30, 1).kv_cache, 1 << 30);
+        assert_eq!(of(1 << 40, 1).kv_cache, 256 * sequence);
+        assert_eq!(of(1 << 30, 2).kv_cache, 2 << 30);
+        let alone = estimate::<Cuda>(&small(), &TRAINING);
+        let step = of(1, 2).workspace - of(1, 1).workspace;
+        assert_eq!(of(1, 1).workspace - alone.workspace, step);
+        assert!(step > 256 * 151_936 * 4, "the logits of 256 rows");
+        let none = Load {
+            decoding: Some(Decoding { slots: 8, capacity: 1024, rows: 8, cache_bytes: 1, engines: 1 }),
+            ..Load::default()
+        };
+        let said = format!("{:?}", check::<Cuda>(&large(), &none, 8 << 30).unwrap_err());
+        assert!(said.contains("decoding needs") && said.contains("smaller model or KV cache"), "{said}");
+    }
+
+    #[test]
+    fn sizes_are_written_for_people() {
+        for (bytes, text) in [
+            (0, "0.00 KiB"),
+            (1536, "1.50 KiB"),
+            (80 << 20, "80.0 MiB"),
+            (1000 << 20, "0.98 GiB"),
+            (u64::MAX, "16777216 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
     }
 }

@@ -217,6 +217,13 @@ impl<B: Backend> Grads<B> {
         }
     }
 
+    /// Adds another model's gradients of the same shape.
+    pub fn add(&mut self, other: &Grads<B>) {
+        for (sum, term) in self.stored.iter_mut().zip(&other.stored) {
+            self.backend.add_f32(sum, term);
+        }
+    }
+
     /// The L2 norm over all gradients; not finite if any of them is not.
     pub fn norm(&self) -> f64 {
         self.backend.square_sums(&self.stored.iter().collect::<Vec<_>>()).into_iter().sum::<f64>().sqrt()
@@ -236,8 +243,12 @@ pub struct Moments<B: Backend> {
 }
 
 impl<B: Backend> Moments<B> {
-    pub(super) fn new(backend: &B, layout: &Layout) -> Self {
-        let zeroed = || layout.stored.iter().map(|&(rows, cols, _)| backend.f32(rows * cols)).collect();
+    /// `owned` says of which stored parameters there is any.
+    pub(super) fn new(backend: &B, layout: &Layout, on_host: bool, owned: impl Fn(usize) -> bool) -> Self {
+        let buffer = |len| if on_host { backend.f32_on_host(len) } else { backend.f32(len) };
+        let sizes = layout.stored.iter().enumerate();
+        let sizes: Vec<usize> = sizes.map(|(i, &(rows, cols, _))| if owned(i) { rows * cols } else { 0 }).collect();
+        let zeroed = || sizes.iter().map(|&len| buffer(len)).collect();
         Moments { backend: backend.clone(), first: zeroed(), second: zeroed() }
     }
 

@@ -27,7 +27,16 @@ impl RopeScaling {
             return Err(Error::new(format!("rope_theta must be positive, not {theta}")).in_field("rope_theta"));
         }
         let Some(scaling) = scaling else { return Ok((theta, RopeScaling::None)) };
-        let kind = scaling.get("rope_type").or(scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let kind = match scaling.get("rope_type").or(scaling.get("type")) {
+            Some(kind) => kind.as_str(),
+            // The base alone stretches nothing.
+            None => scaling.keys().all(|key| key == "rope_theta").then_some("default"),
+        };
+        let kind = kind.ok_or_else(|| {
+            Error::new("the rope scaling does not say of which type it is")
+                .in_field("rope_scaling")
+                .hint("add `rope_type`: default, linear, dynamic or llama3")
+        })?;
         let need = |key: &str| match number(scaling, key) {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
             _ => Err(Error::new(format!("rope scaling `{kind}` needs a positive `{key}`")).in_field("rope_scaling")),
@@ -103,6 +112,20 @@ mod tests {
         assert_eq!(plain[0], scaled[0]);
         assert_eq!(plain[63] / 8.0, scaled[63]);
         assert!(plain.iter().zip(&scaled).all(|(p, s)| s <= p && *s >= p / 8.001));
+    }
+
+    #[test]
+    fn a_scaling_of_no_type_is_no_scaling_to_ignore() {
+        let read = |raw: Value| RopeScaling::from_json(raw.as_object().unwrap());
+        for raw in
+            [serde_json::json!({"rope_scaling": {"factor": 4.0}}), serde_json::json!({"rope_scaling": {"type": 4}})]
+        {
+            assert!(read(raw).unwrap_err().to_string().contains("of which type"));
+        }
+        assert_eq!(
+            read(serde_json::json!({"rope_parameters": {"rope_theta": 5.0}})).unwrap(),
+            (5.0, RopeScaling::None)
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The decoder against PyTorch and `transformers`: vectors that
 //! `tests/parity/make_vectors.py` froze under `tests/parity/vectors`.
 
+mod last_layer;
+mod temperature;
+
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;

@@ -196,6 +196,12 @@ impl Tokenizer {
         Ok(Tokenizer { template: Some(ChatTemplate::new(source)?), template_file: true, ..self })
     }
 
+    /// The tokenizer with a chat template that knows what day it is: for conversations with people, since training and
+    /// sampling are to come out the same on any day.
+    pub fn with_clock(self) -> Self {
+        Tokenizer { template: self.template.map(ChatTemplate::with_clock), ..self }
+    }
+
     /// The prompt of a conversation, `generate` with what opens the assistant's turn.
     ///
     /// # Errors

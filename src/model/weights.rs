@@ -9,6 +9,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{SafeTensors, TensorView, View};
 use serde_json::{Map, Value, json};
 
+use super::parameters::ParamKind;
 use super::{Config, Model, ParamInfo};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Context, Error, Result};
@@ -17,6 +18,8 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// Shards of a saved model are at most this long, as `transformers` cuts them.
 const SHARD_BYTES: usize = 5_000_000_000;
+/// A head of its own.
+const HEAD: &str = "lm_head.weight";
 
 /// The type weights are written as; they are f32 in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +63,13 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// A file that is missing or damaged; a config the decoder does not cover;
     /// tensors that are missing, unknown, of another shape or of a type that is
-    /// no float; weights that are NaN or infinite.
+    /// no float; weights that are NaN or infinite; a device that is too small, or does not cover the shape.
     pub fn load_on(backend: B, dir: &Path) -> Result<Self> {
         let config = Config::load(dir)?;
-        let mut model = Model::empty(backend, config);
+        B::covers(config.heads, config.vocab_size).map_err(|e| e.in_file(dir.display()))?;
         let files = weight_files(dir)?;
+        check_size(&config, &files).map_err(|e| e.in_file(dir.display()))?;
+        let mut model = Model::empty(backend, config);
         let mut seen = BTreeMap::new();
         let infos = model.layout.infos.clone();
         let by_name: BTreeMap<&str, usize> = infos.iter().enumerate().map(|(i, info)| (&*info.name, i)).collect();
@@ -101,6 +106,8 @@ impl<B: Backend> Model<B> {
                 .hint("config.json asks for it: is a shard missing, or is tie_word_embeddings wrong?"));
         }
         model.publish();
+        // Out of memory is said here, not at the first step.
+        model.backend.finish().map_err(|e| e.context("loading the model"))?;
         Ok(model)
     }
 
@@ -108,24 +115,47 @@ impl<B: Backend> Model<B> {
     /// Existing files of these names are replaced; the tokenizer's are its own to save.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
+    /// Where the folder cannot be written, or the device has failed: then nothing of these files is a model.
     pub fn save(&self, dir: &Path, dtype: Dtype) -> Result<()> {
-        self.save_shards(dir, dtype, SHARD_BYTES)
+        self.backend.finish()?;
+        self.save_shards(dir, dtype, false, SHARD_BYTES)?;
+        self.backend.finish()
     }
 
-    fn save_shards(&self, dir: &Path, dtype: Dtype, shard_bytes: usize) -> Result<()> {
+    /// The same with a head of its own: where the embedding is also the head, it is written a second
+    /// time as `lm_head.weight`, and the config says that the two are not tied.
+    ///
+    /// For servers that load new weights while they run. They may keep a packed copy of the head,
+    /// which only a tensor of its name replaces (vLLM on the CPU). A temperature ([`Model::set_temperature`]) is in the
+    /// last norm that is written: a server asked for temperature 1 draws from π_T and reports its log-probabilities.
+    ///
+    /// # Errors
+    /// As [`Model::save`].
+    pub fn save_untied(&self, dir: &Path, dtype: Dtype) -> Result<()> {
+        self.backend.finish()?;
+        self.save_shards(dir, dtype, true, SHARD_BYTES)?;
+        self.backend.finish()
+    }
+
+    fn save_shards(&self, dir: &Path, dtype: Dtype, for_servers: bool, shard_bytes: usize) -> Result<()> {
         std::fs::create_dir_all(dir).or_fail(|| format!("cannot make {}", dir.display()))?;
-        self.config.save(dir, dtype.name())?;
-        let mut shards: Vec<Vec<&ParamInfo>> = vec![Vec::new()];
+        let untie = for_servers && self.config.tied;
+        let tempered = |info: &ParamInfo| for_servers && info.param == self.layout.final_norm;
+        self.config.save(dir, dtype.name(), untie)?;
+        let named = self.layout.infos.iter().map(|info| (info.name.as_str(), info));
+        let embedding = self.layout.infos.iter().find(|info| info.kind == ParamKind::Embedding).filter(|_| untie);
+        let tensors: Vec<_> = named.chain(embedding.map(|info| (HEAD, info))).collect();
+        let total = tensors.iter().map(|(_, info)| info.len() * dtype.bytes()).sum::<usize>();
+        let mut shards: Vec<Vec<(&str, &ParamInfo)>> = vec![Vec::new()];
         let mut bytes = 0;
-        for info in &self.layout.infos {
+        for (name, info) in tensors {
             let size = info.len() * dtype.bytes();
             if bytes + size > shard_bytes && bytes > 0 {
                 shards.push(Vec::new());
                 bytes = 0;
             }
             bytes += size;
-            shards.last_mut().expect("never empty").push(info);
+            shards.last_mut().expect("never empty").push((name, info));
         }
         let count = shards.len();
         let mut map = Map::new();
@@ -134,17 +164,17 @@ impl<B: Backend> Model<B> {
                 1 => SINGLE.to_owned(),
                 _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
             };
-            for info in &shard {
-                map.insert(info.name.clone(), json!(file));
+            for (name, _) in &shard {
+                map.insert((*name).to_owned(), json!(file));
             }
-            let views = shard.into_iter().map(|info| (info.name.as_str(), Stored { model: self, info, dtype }));
+            let stored = |info| Stored { model: self, info, dtype, tempered: tempered(info) };
+            let views = shard.into_iter().map(|(name, info)| (name, stored(info)));
             let metadata = [("format".to_owned(), "pt".to_owned())].into();
             safetensors::serialize_to_file(views, Some(metadata), &dir.join(&file))
                 .or_fail(|| format!("cannot write {}", dir.join(&file).display()))?;
         }
         let index = dir.join(INDEX);
         if count > 1 {
-            let total = self.size() * dtype.bytes();
             let text = json!({"metadata": {"total_size": total}, "weight_map": map});
             std::fs::write(&index, format!("{text:#}\n")).or_fail(|| format!("cannot write {}", index.display()))?;
             let _ = std::fs::remove_file(dir.join(SINGLE));
@@ -175,6 +205,8 @@ struct Stored<'a, B: Backend> {
     model: &'a Model<B>,
     info: &'a ParamInfo,
     dtype: Dtype,
+    /// Whether it is written divided by the model's temperature.
+    tempered: bool,
 }
 
 impl<B: Backend> View for Stored<'_, B> {
@@ -191,7 +223,10 @@ impl<B: Backend> View for Stored<'_, B> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.model.get(self.info);
+        let mut values = self.model.get(self.info);
+        if self.tempered {
+            values.iter_mut().for_each(|w| *w /= self.model.temperature());
+        }
         let bytes = match self.dtype {
             Dtype::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Dtype::Bf16 => values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
@@ -235,9 +270,27 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     })
 }
 
+/// What there is room for, whatever the files hold: an error about their tensors tells more.
+const ALWAYS_ROOM: u128 = 1 << 24;
+
+/// Refuses a config that asks for far more weights than the files can hold, before there is no room for them.
+fn check_size(config: &Config, files: &[PathBuf]) -> Result<()> {
+    let mut bytes = 0u128;
+    for file in files {
+        bytes += u128::from(std::fs::metadata(file).or_fail(|| format!("cannot read {}", file.display()))?.len());
+    }
+    // No type that is read takes fewer than two bytes.
+    let asked = config.least_weights();
+    if asked > bytes.max(ALWAYS_ROOM) {
+        let message = format!("config.json describes {asked} weights or more, in files of {bytes} bytes");
+        return Err(Error::new(message).hint("config.json belongs to another model, or a file was cut short"));
+    }
+    Ok(())
+}
+
 /// Tensors that checkpoints carry and the decoder does not need.
 fn ignored(name: &str, tied: bool) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
+    name.ends_with("rotary_emb.inv_freq") || (tied && name == HEAD)
 }
 
 fn unknown(name: &str, known: &BTreeMap<&str, usize>) -> Error {
@@ -292,12 +345,31 @@ mod tests {
     fn a_saved_model_comes_back_to_the_bit_whole_or_in_shards() {
         for (tied, shard_bytes) in [(true, usize::MAX), (false, 600)] {
             let (dir, model) = (tempfile::tempdir().unwrap(), tiny(tied));
-            model.save_shards(dir.path(), Dtype::F32, shard_bytes).unwrap();
+            model.save_shards(dir.path(), Dtype::F32, false, shard_bytes).unwrap();
             let back = Model::load(dir.path()).unwrap();
             assert_eq!(back.digest(), model.digest());
             assert_eq!(back.config().raw(), model.config().raw());
             assert_eq!(dir.path().join(INDEX).exists(), shard_bytes == 600);
         }
+    }
+
+    #[test]
+    fn a_head_of_its_own_is_the_embedding_under_its_name() {
+        for shard_bytes in [usize::MAX, 600] {
+            let (dir, model) = (tempfile::tempdir().unwrap(), tiny(true));
+            model.save_shards(dir.path(), Dtype::F32, true, shard_bytes).unwrap();
+            let back = Model::load(dir.path()).unwrap();
+            assert!(!back.config().tied && model.config().tied);
+            let tensor = |name: &str| back.get(back.parameters().iter().find(|info| info.name == name).unwrap());
+            assert_eq!(tensor(HEAD), tensor("model.embed_tokens.weight"));
+            let mut batch = super::super::Batch::new();
+            batch.push(&[1, 5, 2, 9, 3], |_| true);
+            let logprobs = |model: &Model| model.forward(&mut model.workspace(), &batch).unwrap().logprobs;
+            assert_eq!(logprobs(&back), logprobs(&model), "the same model");
+        }
+        let (dir, other) = (tempfile::tempdir().unwrap(), tiny(false));
+        other.save_untied(dir.path(), Dtype::F32).unwrap();
+        assert_eq!(Model::load(dir.path()).unwrap().digest(), other.digest(), "a head that is there stays");
     }
 
     #[test]
@@ -344,5 +416,20 @@ mod tests {
         tiny(true).save(dir.path(), Dtype::F32).unwrap();
         std::fs::write(dir.path().join(SINGLE), b"junk").unwrap();
         assert!(Model::load(dir.path()).err().unwrap().to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn sizes_that_no_memory_holds_are_an_error_and_not_an_abort() {
+        let dir = tempfile::tempdir().unwrap();
+        for (key, size) in [("vocab_size", 1u64 << 32), ("num_hidden_layers", 1 << 32), ("intermediate_size", 1 << 31)]
+        {
+            let model = tiny(true);
+            model.save(dir.path(), Dtype::F32).unwrap();
+            let mut raw = model.config().raw().clone();
+            raw.insert(key.to_owned(), size.into());
+            std::fs::write(dir.path().join("config.json"), Value::Object(raw).to_string()).unwrap();
+            let error = Model::load(dir.path()).err().unwrap().to_string();
+            assert!(error.contains("weights or more, in files of"), "{key}: {error}");
+        }
     }
 }

@@ -6,7 +6,8 @@ use super::digests::Digests;
 use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
-use crate::stage::{self, Input, Materials, Stage, Wants};
+use crate::schema::DatasetKind;
+use crate::stage::{self, Input, Materials, Stage, Surroundings, Wants};
 use crate::store::{Dataset, Location, Manifest};
 
 /// The stages of a recipe in running order.
@@ -47,6 +48,10 @@ pub enum State {
     New,
     /// An input, the configuration or a file changed since the manifest was written.
     Changed,
+    /// `--from` asks for it.
+    Forced,
+    /// It is complete, but so many of its shards are gone or were cut since.
+    Damaged { shards: usize },
     /// A kill left some shards; they are kept.
     Partial { shards: usize },
     /// It is complete but holds rows that failed and are to be tried again.
@@ -61,6 +66,9 @@ impl std::fmt::Display for State {
             State::Cached => f.write_str("cached: nothing it depends on has changed"),
             State::New => f.write_str("will run: nothing is there yet"),
             State::Changed => f.write_str("will run: its configuration, an input or a file has changed"),
+            State::Forced => f.write_str("will run: `--from` asks for it"),
+            State::Damaged { shards: 1 } => f.write_str("will make a shard again that is gone or was cut"),
+            State::Damaged { shards } => write!(f, "will make {shards} shards again that are gone or were cut"),
             State::Partial { shards } => write!(f, "will continue: {shards} shards are there"),
             State::Retry { failed } => write!(f, "will retry {failed} rows that failed"),
             State::Waits => f.write_str("will run: after its inputs"),
@@ -82,10 +90,18 @@ impl Plan {
             parts.push((table, stage, inputs));
         }
         let index: HashMap<&str, usize> = parts.iter().enumerate().map(|(i, (t, ..))| (t.name.as_str(), i)).collect();
-        for (table, _, inputs) in &parts {
+        let stage_of = |name: &str| index.get(name).map(|&i| &*parts[i].1);
+        for (table, stage, inputs) in &parts {
             for input in inputs {
-                check_input(recipe, table, input, |name| index.get(name).map(|&i| &*parts[i].1))?;
+                check_input(recipe, table, input, stage_of)?;
             }
+            let kind = |key: &str| match inputs.iter().find(|input| input.key == key) {
+                None => Ok(None),
+                Some(input) => kind_of(recipe, input, stage_of),
+            };
+            let resolve = |path: &str| recipe.resolve(path);
+            let checked = stage.check(&Surroundings { resolve: &resolve, kind: &kind });
+            checked.map_err(|fault| locate(table, &fault.key, fault.error))?;
         }
         let order = running_order(recipe, &parts.iter().map(|(.., inputs)| inputs.as_slice()).collect::<Vec<_>>())?;
         let mut parts: Vec<_> = parts.into_iter().map(Some).collect();
@@ -135,7 +151,11 @@ impl Planned {
                 opened.datasets.insert(input.key.clone(), dataset);
                 continue;
             }
-            let model = if stage.is_some() && input.wants == Wants::Model { location.join(MODEL) } else { location };
+            let model = match (&stage, input.wants) {
+                (Some(_), Wants::Model) => location.join(MODEL),
+                (None, Wants::Model) => location.local_folder().map_err(context)?.into(),
+                _ => location,
+            };
             opened.digests.extend(manifest.map(|manifest| (input.key.clone(), manifest.digest())));
             opened.folders.insert(input.key.clone(), model);
         }
@@ -168,7 +188,7 @@ impl Planned {
                 None => {
                     let mut hasher = blake3::Hasher::new();
                     for shard in dataset.shards() {
-                        hasher.update(digests.of_path(&shard.location().to_string())?.as_bytes());
+                        hasher.update(digests.of_shard(shard)?.as_bytes());
                     }
                     hasher.finalize().to_hex().to_string()
                 }
@@ -190,6 +210,7 @@ impl Planned {
             "format": Manifest::FORMAT,
             "schema": self.stage.output().map(|kind| (kind.to_string(), kind.version())),
             "kind": self.kind,
+            "version": self.stage.version(),
             "config": config,
             "seed": recipe.seed,
             "shard_rows": recipe.shard_rows,
@@ -214,10 +235,24 @@ fn remove(value: &mut serde_json::Value, key: &str) {
     }
 }
 
+/// Points an error at a key of a stage's table, dotted, or at as much of it as is written there.
 fn locate(table: &StageTable, key: &str, error: Error) -> Error {
-    match table.config.get(key) {
+    match table.config.nearest(key) {
         Some(node) => node.origin.locate(error),
         None => table.origin.locate(error),
+    }
+}
+
+/// The kind of dataset that an input is, or will be.
+fn kind_of<'s>(
+    recipe: &Recipe,
+    input: &Input,
+    stage_of: impl Fn(&str) -> Option<&'s dyn Stage>,
+) -> Result<Option<DatasetKind>> {
+    match (stage_of(&input.of), input.wants) {
+        (Some(stage), _) => Ok(stage.output()),
+        (None, Wants::Dataset(_)) => Dataset::open(&Location::parse(&recipe.resolve(&input.of))?)?.kind(),
+        (None, _) => Ok(None),
     }
 }
 
@@ -254,12 +289,24 @@ fn check_input<'s>(
             if Location::parse(&path)?.exists()? {
                 return Ok(());
             }
+            let what = if input.wants == Wants::Model { "model's folder" } else { "dataset" };
+            if recipe.is_one_stage {
+                // There is no other stage that it could name: the default of an option that is missing.
+                let (error, hint) = match table.config.get(&input.key) {
+                    None => (
+                        Error::usage(format!("`{}` needs `{}`: a {what}", table.kind, input.key)),
+                        format!("give it with `--{}`", input.key),
+                    ),
+                    Some(_) => (
+                        Error::usage(format!("`{}` is no {what}: `{path}`", input.key)),
+                        "there is no such file or folder: check the path".to_owned(),
+                    ),
+                };
+                return Err(locate(table, &input.key, error).hint(hint));
+            }
             let message = format!(
-                "`{}` of the stage `{}` is neither a stage nor a {}: `{}`",
-                input.key,
-                table.name,
-                if input.wants == Wants::Model { "model's folder" } else { "dataset" },
-                input.of
+                "`{}` of the stage `{}` is neither a stage nor a {what}: `{}`",
+                input.key, table.name, input.of
             );
             let names: Vec<&str> = recipe.stages.iter().map(|s| s.name.as_str()).collect();
             let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &input.of));

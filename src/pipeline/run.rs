@@ -1,18 +1,24 @@
 //! Runs a plan: skips what is cached, continues what is partly there, commits the rest.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::digests::Digests;
+use super::folder::{begin_alone, check_owner, claim, find_renumbered};
+use super::journals::{
+    Clearing, clear, delete_journals, delete_stage_journals, open_journal, read_journals, refuse_if_in_use, reopen,
+    units,
+};
+use super::log::RunLog;
+use super::memory::Needs;
 use super::plan::{Opened, Plan, Planned, State};
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::preview::{Preview, preview};
+use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Progress, StageContext};
-use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, sweep_unfinished};
+use crate::store::{Location, Manifest, damaged, sweep_unfinished};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -59,6 +65,9 @@ pub struct RunSummary {
     pub name: String,
     pub out: String,
     pub stages: Vec<StageSummary>,
+    /// Of a dry run: what each stage would do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<Preview>,
     /// Of a run with `--shard`: what other parts have to make before this one can go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
@@ -78,7 +87,7 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<RunSummary> {
     let start = Instant::now();
-    let plan = Plan::new(recipe, out)?;
+    let mut plan = Plan::new(recipe, out)?;
     for (flag, name) in [("--from", &options.from), ("--only", &options.only)] {
         if let Some(name) = name
             && plan.find(name).is_none()
@@ -88,7 +97,11 @@ pub fn run(
                 .hint(format!("it has: {}", names.join(", "))));
         }
     }
-    let _lock = if options.dry_run { None } else { claim(recipe, out, options)? };
+    let claimed = match options.dry_run {
+        true => check_owner(recipe, out).map(|()| None)?,
+        false => Some(claim(recipe, &plan, out, options.part.is_some())?),
+    };
+    find_renumbered(&mut plan, out, options.dry_run || options.part.is_some())?;
     let digests = Digests::load(out);
     let log = RunLog::open(out, options.dry_run)?;
     log.line("run", serde_json::json!({ "name": recipe.name, "seed": recipe.seed }))?;
@@ -97,75 +110,193 @@ pub fn run(
     for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
         planned.materials(recipe, &digests)?;
     }
-    let mut stages = Vec::new();
-    let mut waits_for = None;
-    let mut forced = false;
-    let mut changed: Vec<&str> = Vec::new();
-    for (number, planned) in plan.stages.iter().enumerate() {
-        forced |= options.from.as_deref() == Some(planned.name.as_str());
-        if options.only.as_ref().is_some_and(|only| *only != planned.name) {
-            continue;
+    let mut needs = Needs::new(&plan, recipe);
+    for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
+        // A stage that has run here before is asked when its turn comes: it may be cached.
+        if !options.dry_run && matches!(Manifest::load(&planned.folder), Ok(None)) {
+            needs.check(planned)?;
         }
-        let waits = options.dry_run && planned.inputs.iter().any(|input| changed.contains(&input.of.as_str()));
-        let summary = if waits {
-            changed.push(&planned.name);
-            reporter.stage(number + 1, plan.stages.len(), &planned.name, &State::Waits);
-            continue;
-        } else {
-            let inputs = planned.open_inputs(&plan, recipe)?;
-            let fingerprint = planned.fingerprint(recipe, &digests, &inputs)?;
-            let state = if forced { State::Changed } else { planned.state(&fingerprint)? };
-            let progress = reporter.stage(number + 1, plan.stages.len(), &planned.name, &state);
-            if options.dry_run {
-                if state != State::Cached {
-                    changed.push(&planned.name);
-                }
-                let rows: Vec<Option<u64>> =
-                    planned.inputs.iter().map(|i| inputs.datasets.get(&i.key)?.rows().ok()).collect();
-                if let Some(rows) = planned.stage.expected_rows(&rows) {
-                    progress.say(&format!("about {rows} rows"));
-                }
+    }
+    let mut summary = RunSummary {
+        name: recipe.name.clone(),
+        out: out.to_string(),
+        stages: Vec::new(),
+        plan: Vec::new(),
+        waits_for: None,
+        seconds: 0.0,
+    };
+    if options.dry_run {
+        summary.plan = preview(&plan, recipe, options, &digests, &mut needs, reporter)?;
+    } else {
+        let run = Run { plan: &plan, recipe, out, options, digests: &digests, log: &log, reporter, stop };
+        match run.stages(&mut needs, &mut summary.stages) {
+            Err(error) if error.kind() == ErrorKind::Waiting => summary.waits_for = Some(error.message().to_owned()),
+            result => result?,
+        }
+    }
+    drop(claimed);
+    summary.seconds = start.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+/// A run that goes on.
+struct Run<'a> {
+    plan: &'a Plan,
+    recipe: &'a Recipe,
+    out: &'a Location,
+    options: &'a Options,
+    digests: &'a Digests,
+    log: &'a RunLog,
+    reporter: &'a dyn Reporter,
+    stop: &'a AtomicBool,
+}
+
+impl Run<'_> {
+    /// Runs the plan's stages, or the one asked for, and adds what each came to.
+    fn stages(&self, needs: &mut Needs<'_>, done: &mut Vec<StageSummary>) -> Result<()> {
+        let mut forced = false;
+        for (index, planned) in self.plan.stages.iter().enumerate() {
+            forced |= self.options.from.as_deref() == Some(planned.name.as_str());
+            if self.options.only.as_ref().is_some_and(|only| *only != planned.name) {
                 continue;
             }
-            digests.save(out)?;
-            if state == State::Cached {
-                // A kill between the commit and this leaves them.
-                delete_journals(&planned.folder)?;
-                planned.summary(true, 0.0)?
-            } else {
-                log.event(&planned.name, "start", serde_json::json!({ "state": state.to_string() }))?;
-                let began = Instant::now();
-                let made = execute(planned, recipe, out, options, inputs, &fingerprint, &state, &*progress, stop);
-                drop(progress);
-                if let Err(error) = &made
-                    && error.kind() == ErrorKind::Waiting
-                {
-                    log.event(&planned.name, "waits", serde_json::json!({ "for": error.message() }))?;
-                    waits_for = Some(error.message().to_owned());
-                    break;
-                }
-                if let Err(error) = &made {
-                    log.event(&planned.name, "failed", serde_json::json!({ "error": error.to_string() }))?;
-                }
-                made?;
-                planned.summary(false, began.elapsed().as_secs_f64())?
-            }
-        };
-        log.event(&planned.name, "done", serde_json::to_value(&summary).expect("a summary is plain data"))?;
-        reporter.finished(&summary);
-        stages.push(summary);
+            let summary = self.stage(index, planned, needs, forced)?;
+            let line = serde_json::to_value(&summary).expect("a summary is plain data");
+            self.log.event(&planned.name, "done", line)?;
+            self.reporter.finished(&summary);
+            done.push(summary);
+        }
+        Ok(())
     }
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(RunSummary { name: recipe.name.clone(), out: out.to_string(), stages, waits_for, seconds })
+
+    fn stage(&self, index: usize, planned: &Planned, needs: &mut Needs<'_>, forced: bool) -> Result<StageSummary> {
+        let name = &planned.name;
+        let inputs = planned.open_inputs(self.plan, self.recipe)?;
+        let fingerprint = planned.fingerprint(self.recipe, self.digests, &inputs)?;
+        let state = if forced { State::Forced } else { planned.state(&fingerprint)? };
+        let progress = self.reporter.stage(index + 1, self.plan.stages.len(), name, &state);
+        self.digests.save(self.out);
+        if state == State::Cached {
+            // A kill between the commit and this leaves them.
+            delete_journals(&planned.folder)?;
+            return planned.summary(true, 0.0);
+        }
+        needs.check(planned)?;
+        self.log.event(name, "start", serde_json::json!({ "state": state.to_string() }))?;
+        let began = Instant::now();
+        let made = self.execute(planned, inputs, &fingerprint, state, &*progress);
+        drop(progress);
+        if let Err(error) = made {
+            let (event, more) = match error.kind() {
+                ErrorKind::Waiting => ("waits", serde_json::json!({ "for": error.message() })),
+                _ => ("failed", serde_json::json!({ "error": error.to_string() })),
+            };
+            self.log.event(name, event, more)?;
+            return Err(match error.kind() {
+                ErrorKind::Interrupted | ErrorKind::Waiting => error,
+                _ => error.context(format!("stage `{name}`")),
+            });
+        }
+        planned.summary(false, began.elapsed().as_secs_f64())
+    }
+
+    /// Makes what is missing of a stage, and commits it.
+    fn execute(
+        &self,
+        planned: &Planned,
+        inputs: Opened,
+        fingerprint: &str,
+        mut state: State,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let (folder, part) = (&planned.folder, self.options.part);
+        let alone = part.and_then(|_| begin_alone(self.out));
+        if part.is_some() {
+            // Other parts may have begun meanwhile; what they made is not to be cleared.
+            state = planned.state(fingerprint)?;
+            if state == State::Cached {
+                return Ok(());
+            }
+        } else {
+            // The run's lock is ours, so what bears a temporary name is a killed writer's.
+            sweep_unfinished(folder)?;
+        }
+        // A retry reads what is there; anything else that is stale must not be found again.
+        let begun = match state {
+            State::Partial { .. } | State::Waits | State::New => read_journals(folder, fingerprint)?,
+            State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
+            State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
+        };
+        let is_stale = begun.is_none();
+        // Whoever asks for a stage from its beginning does not want its old answers.
+        let anew = state == State::Forced && self.options.from.as_ref() == Some(&planned.name);
+        let begin = || {
+            let mut clearing = None;
+            match state {
+                _ if !is_stale => {}
+                // The manifest vouches for the shards; a journal that a kill after the commit left would
+                // vouch for them still when they have been replaced.
+                State::Retry { .. } => delete_stage_journals(folder)?,
+                _ => {
+                    if part.is_some() {
+                        refuse_if_in_use(folder, part)?;
+                        clearing =
+                            folder.as_local().is_none().then(|| Clearing::decide(folder, fingerprint)).transpose()?;
+                    }
+                    if clearing.as_ref().is_none_or(Clearing::is_ours) {
+                        clear(folder, fingerprint, !anew)?;
+                    }
+                }
+            }
+            let journal = open_journal(folder, part, fingerprint)?;
+            clearing.map_or(Ok(()), Clearing::done)?;
+            Ok(journal)
+        };
+        let resolve = |path: &str| self.recipe.resolve(path);
+        let cx = StageContext {
+            name: &planned.name,
+            folder,
+            run_folder: self.out,
+            seed: self.recipe.seed,
+            device: self.recipe.device,
+            shard_rows: self.recipe.shard_rows,
+            threads: self.options.threads,
+            part,
+            progress,
+            stop: self.stop,
+            inputs: inputs.datasets,
+            folders: inputs.folders,
+            resolve: &resolve,
+            begin: &begin,
+            journal: OnceLock::new(),
+            done: begun.unwrap_or_default(),
+        };
+        // Other parts are held off until this one's journal says that it has begun.
+        if part.is_some() || anew || !planned.stage.begins_late() {
+            cx.begin()?;
+        }
+        drop(alone);
+        let outcome: Outcome = planned.stage.run(&cx)?;
+        drop(cx);
+        let mut manifest =
+            Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
+        (manifest.drops, manifest.counts, manifest.facts) = (outcome.drops, outcome.counts, outcome.facts);
+        manifest.units = units(folder, fingerprint, &manifest)?;
+        manifest.commit(folder)?;
+        delete_journals(folder)
+    }
 }
 
 impl Planned {
-    fn state(&self, fingerprint: &str) -> Result<State> {
+    pub(super) fn state(&self, fingerprint: &str) -> Result<State> {
         if let Some(manifest) = Manifest::load(&self.folder)? {
             let failed = manifest.counts.get("failed").copied().unwrap_or(0);
             return Ok(match manifest.fingerprint == fingerprint {
-                true if failed > 0 => State::Retry { failed },
-                true => State::Cached,
+                true => match damaged(&self.folder, &manifest.shards)?.len() {
+                    0 if failed > 0 => State::Retry { failed },
+                    0 => State::Cached,
+                    shards => State::Damaged { shards },
+                },
                 false => State::Changed,
             });
         }
@@ -173,12 +304,26 @@ impl Planned {
         Ok(if shards > 0 { State::Partial { shards } } else { State::New })
     }
 
+    /// Makes the finished stage one that lacks the shards it lost; what of it stays.
+    fn reopen(&self, part: Option<(usize, usize)>, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
+        let manifest = Manifest::load(&self.folder)?.ok_or_else(|| self.lost_manifest())?;
+        if self.stage.writes_model() {
+            // What it looked at on its way is not worth training anew.
+            let lost = damaged(&self.folder, &manifest.shards)?.into_iter().next();
+            let file = lost.map_or_else(|| self.folder.clone(), |(shard, _)| self.folder.join(&shard.file));
+            return Err(Error::new("a file that the stage's manifest lists is gone, or was cut")
+                .in_file(file)
+                .hint(format!("bring it back; or train anew with `--from {}`", self.name)));
+        }
+        reopen(&self.folder, part, fingerprint, &manifest)
+    }
+
+    fn lost_manifest(&self) -> Error {
+        Error::new("the stage's manifest is gone").in_file(&self.folder).hint("another process removed it; run again")
+    }
+
     fn summary(&self, cached: bool, seconds: f64) -> Result<StageSummary> {
-        let manifest = Manifest::load(&self.folder)?.ok_or_else(|| {
-            Error::new("the stage's manifest is gone")
-                .in_file(&self.folder)
-                .hint("another process removed it; run again")
-        })?;
+        let manifest = Manifest::load(&self.folder)?.ok_or_else(|| self.lost_manifest())?;
         Ok(StageSummary {
             stage: self.name.clone(),
             kind: self.kind.clone(),
@@ -191,234 +336,5 @@ impl Planned {
             counts: manifest.counts,
             seconds,
         })
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn execute(
-    planned: &Planned,
-    recipe: &Recipe,
-    out: &Location,
-    options: &Options,
-    inputs: Opened,
-    fingerprint: &str,
-    state: &State,
-    progress: &dyn Progress,
-    stop: &AtomicBool,
-) -> Result<()> {
-    let folder = &planned.folder;
-    // A retry reads what is there; anything else that is stale must not be found again.
-    let begun = match state {
-        State::Partial { .. } | State::Waits | State::New => read_journals(folder, fingerprint)?,
-        State::Cached | State::Changed | State::Retry { .. } => None,
-    };
-    if options.part.is_none() {
-        // The run's lock is ours, so what bears a temporary name is a killed writer's.
-        sweep_unfinished(folder)?;
-    }
-    if begun.is_none() {
-        match state {
-            // The manifest vouches for the shards; a journal that a kill after the commit left would
-            // vouch for them still when they have been replaced.
-            State::Retry { .. } => delete_stage_journals(folder)?,
-            _ => clear(folder)?,
-        }
-    }
-    let mut is_new = true;
-    let mut journal = Journal::open(&journal_file(folder, options.part), SyncPolicy::default(), |_| {
-        is_new = false;
-        Ok(())
-    })?;
-    if is_new {
-        journal.append(fingerprint.as_bytes())?;
-    }
-    let resolve = |path: &str| recipe.resolve(path);
-    let cx = StageContext {
-        name: &planned.name,
-        folder,
-        run_folder: out,
-        seed: recipe.seed,
-        device: recipe.device,
-        shard_rows: recipe.shard_rows,
-        threads: options.threads,
-        part: options.part,
-        progress,
-        stop,
-        inputs: inputs.datasets,
-        folders: inputs.folders,
-        resolve: &resolve,
-        journal: Mutex::new(journal),
-        done: begun.unwrap_or_default(),
-    };
-    let outcome: Outcome = planned.stage.run(&cx).map_err(|e| match e.kind() {
-        ErrorKind::Interrupted | ErrorKind::Waiting => e,
-        _ => e.context(format!("stage `{}`", planned.name)),
-    })?;
-    drop(cx);
-    let manifest = Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
-    Manifest { drops: outcome.drops, counts: outcome.counts, facts: outcome.facts, ..manifest }.commit(folder)?;
-    delete_journals(folder)
-}
-
-/// What the journals kept is committed.
-fn delete_journals(folder: &Location) -> Result<()> {
-    for entry in folder.list()?.iter().filter(|entry| is_journal(&entry.name)) {
-        Journal::delete(&folder.join(&entry.name))?;
-    }
-    Ok(())
-}
-
-/// As [`delete_journals`], but finished requests stay.
-fn delete_stage_journals(folder: &Location) -> Result<()> {
-    for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
-        Journal::delete(&folder.join(&entry.name))?;
-    }
-    Ok(())
-}
-
-const JOURNAL: &str = "_journal";
-
-fn journal_file(folder: &Location, part: Option<(usize, usize)>) -> Location {
-    folder.join(&part.map_or(JOURNAL.to_owned(), |(index, of)| format!("{JOURNAL}-{index}-of-{of}")))
-}
-
-fn is_journal(file: &str) -> bool {
-    file.starts_with("_journal") || file.starts_with("_requests")
-}
-
-/// Finished shards of every part; `None` if no journal carries this fingerprint, that is, if what
-/// is in the folder is not of this configuration.
-fn read_journals(folder: &Location, fingerprint: &str) -> Result<Option<BTreeMap<usize, Outcome>>> {
-    let mut done = BTreeMap::new();
-    let mut begun = false;
-    for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
-        let mut is_ours = None;
-        Journal::replay(&folder.join(&entry.name), |record| {
-            match is_ours {
-                None => is_ours = Some(record == fingerprint.as_bytes()),
-                Some(false) => {}
-                Some(true) => {
-                    if let Ok((shard, outcome)) = serde_json::from_slice::<(usize, Outcome)>(record) {
-                        done.insert(shard, outcome);
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        begun |= is_ours == Some(true);
-    }
-    Ok(begun.then_some(done))
-}
-
-/// Removes what an earlier configuration left. Request journals name what they answer, so they
-/// stay: a change that does not touch the requests does not cost their answers.
-fn clear(folder: &Location) -> Result<()> {
-    // First what vouches for the rest, so that a kill in between leaves nothing that looks whole.
-    let (mut vouching, rest): (Vec<_>, Vec<_>) =
-        folder.list()?.into_iter().partition(|e| e.name.starts_with(JOURNAL) || e.name == MANIFEST_FILE);
-    vouching.extend(rest);
-    for entry in vouching {
-        let file = folder.join(&entry.name);
-        match entry.name.as_str() {
-            name if name.starts_with("_requests") => {}
-            name if name.starts_with(JOURNAL) => Journal::delete(&file)?,
-            "data" | "_spill" if entry.is_folder => clear(&file)?,
-            "model" | "checkpoints" | "rollouts" | "samples" | "policy" if entry.is_folder => remove_folder(&file)?,
-            name if name.starts_with('_') || name == "README.md" => file.delete()?,
-            name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder that a training stage made, whatever is in it. Such folders are local.
-fn remove_folder(folder: &Location) -> Result<()> {
-    let Some(path) = folder.as_local() else { return Ok(()) };
-    std::fs::remove_dir_all(path)
-        .or_fail(|| "what an earlier configuration left cannot be removed".to_owned())
-        .map_err(|e| e.in_file(folder))
-}
-
-/// Makes the folder this run's, or says whose it is.
-fn claim(recipe: &Recipe, out: &Location, options: &Options) -> Result<Option<File>> {
-    if out.size()?.is_some() {
-        return Err(Error::new("the output is a file; a run needs a folder")
-            .in_file(out)
-            .hint("choose another folder with `--out`"));
-    }
-    let marker = out.join("run.json");
-    if marker.exists()? {
-        let bytes = marker.read()?;
-        let owner: serde_json::Value =
-            serde_json::from_slice(&bytes).or_fail(|| "`run.json` is damaged".to_owned()).map_err(|e| {
-                e.in_file(&marker).hint("if the folder is this run's, remove the file; else choose another")
-            })?;
-        let name = owner.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
-        if name != recipe.name {
-            return Err(Error::new(format!("the folder belongs to the run `{name}`, not to `{}`", recipe.name))
-                .in_file(out)
-                .hint("choose another folder with `--out`, or remove this one"));
-        }
-    } else {
-        // A kill before the first marker was whole leaves its temporary file, and nothing else.
-        if out.list()?.iter().any(|entry| !entry.name.starts_with("run.json.tmp-")) {
-            return Err(Error::new("the output folder is not empty and is not a run of gristmill")
-                .in_file(out)
-                .hint("choose another folder with `--out`"));
-        }
-        let owner = serde_json::json!({ "name": recipe.name, "gristmill": env!("CARGO_PKG_VERSION") });
-        marker.write(format!("{owner:#}\n"))?;
-    }
-    let Some(folder) = out.as_local().filter(|_| options.part.is_none()) else { return Ok(None) };
-    let path = folder.join("_lock");
-    let file = File::create(&path)
-        .or_fail(|| "the run's lock cannot be made".to_owned())
-        .map_err(|e| e.in_file(path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {
-            sweep_unfinished(out)?;
-            Ok(Some(file))
-        }
-        Err(_) => Err(Error::new("another process is running in this folder")
-            .in_file(out)
-            .hint("wait for it, or choose another folder with `--out`")),
-    }
-}
-
-/// `run.jsonl`: a line when the run starts, and when a stage starts, ends or fails. Local runs only.
-struct RunLog(Option<Mutex<File>>);
-
-impl RunLog {
-    fn open(out: &Location, dry_run: bool) -> Result<RunLog> {
-        let Some(folder) = out.as_local().filter(|_| !dry_run) else { return Ok(RunLog(None)) };
-        let path = folder.join("run.jsonl");
-        let file = File::options().create(true).append(true).open(&path);
-        Ok(RunLog(Some(Mutex::new(
-            file.or_fail(|| "the run's log cannot be opened".to_owned()).map_err(|e| e.in_file(path.display()))?,
-        ))))
-    }
-
-    /// A line about a stage.
-    fn event(&self, stage: &str, event: &str, more: serde_json::Value) -> Result<()> {
-        let mut line = serde_json::json!({ "stage": stage });
-        if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
-            line.extend(more.into_iter().filter(|(key, _)| key != "stage"));
-        }
-        self.line(event, line)
-    }
-
-    fn line(&self, event: &str, more: serde_json::Value) -> Result<()> {
-        let Some(file) = &self.0 else { return Ok(()) };
-        let at = jiff::Timestamp::now().to_string();
-        let mut line = serde_json::json!({ "at": at, "event": event });
-        if let (Some(line), serde_json::Value::Object(more)) = (line.as_object_mut(), more) {
-            line.extend(more);
-        }
-        let text = format!("{line}\n");
-        file.lock()
-            .expect("no holder panics")
-            .write_all(text.as_bytes())
-            .or_fail(|| "the run's log cannot be written".to_owned())
     }
 }

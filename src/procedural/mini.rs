@@ -49,6 +49,7 @@
 
 pub mod base_text;
 pub mod general;
+pub mod language;
 pub mod tasks;
 pub mod tokenizer;
 pub mod words;

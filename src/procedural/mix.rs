@@ -6,15 +6,16 @@
 //! split, is passed over. Cells are interleaved in proportion to their quotas, so
 //! every prefix of the output is a fair sample of the mix.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashSet};
+mod prompts;
 
-use serde_json::json;
+use std::collections::HashSet;
+
+pub use prompts::{Prompts, prompt_row};
 
 use super::{GENERATORS, Generator, Language, Problem};
 use crate::error::{Error, Result};
-use crate::schema::{Message, Prompt, Role};
-use crate::seed::{content_id, stream};
+use crate::recipe::suggest;
+use crate::seed::stream;
 
 /// What to generate: the `procedural` source of the prompts stage.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -203,6 +204,25 @@ impl ProceduralConfig {
         Ok(cells)
     }
 
+    /// What is wrong with the configuration, and where: the path of keys and indices below it.
+    ///
+    /// # Errors
+    /// As [`ProceduralConfig::cells`].
+    pub fn check(&self) -> std::result::Result<(), (Vec<String>, Error)> {
+        for (index, share) in self.mix.iter().enumerate() {
+            let place = |key: Option<&str>| {
+                let parts = ["mix".to_owned(), index.to_string()].into_iter();
+                parts.chain(key.map(str::to_owned)).collect()
+            };
+            members(&share.name).map_err(|error| (place(Some("name")), error))?;
+            // Alone it fails for what is wrong with itself.
+            let alone = ProceduralConfig { mix: vec![share.clone()], holdout: 0.0, ..self.clone() };
+            alone.cells().map_err(|error| (place(None), error))?;
+        }
+        let key = if self.mix.is_empty() { "mix" } else { "holdout" };
+        self.cells().map(drop).map_err(|error| (vec![key.to_owned()], error))
+    }
+
     /// The prompts, in order, for this seed.
     ///
     /// # Errors
@@ -212,6 +232,9 @@ impl ProceduralConfig {
     }
 }
 
+/// Names of several generators at once.
+const GROUPS: [&str; 4] = ["reasoning", "general", "mini", "all"];
+
 fn members(name: &str) -> Result<Vec<&'static Generator>> {
     let keep: fn(&Generator) -> bool = match name {
         "reasoning" => |g| !g.is_mini() && g.domain != "general",
@@ -219,10 +242,9 @@ fn members(name: &str) -> Result<Vec<&'static Generator>> {
         "mini" => |g| g.is_mini(),
         "all" => |g| !g.is_mini(),
         _ => {
-            let known = GENERATORS.iter().map(|g| g.name).collect::<Vec<_>>().join(", ");
             return Generator::named(name).map(|g| vec![g]).ok_or_else(|| {
-                Error::usage(format!("unknown generator `{name}`"))
-                    .hint(format!("known: {known}, and the groups reasoning, general, mini, all"))
+                let known: Vec<&str> = GENERATORS.iter().map(|g| g.name).chain(GROUPS).collect();
+                Error::usage(format!("unknown generator `{name}`")).hint(suggest(name, &known))
             });
         }
     };
@@ -245,300 +267,5 @@ fn check_asked(generator: &Generator, levels: &[u32], languages: &[Language]) ->
     Ok(())
 }
 
-/// An iterator over prompt rows. Bounded memory but for 16 bytes a question already drawn.
-pub struct Prompts {
-    seed: u64,
-    source: String,
-    part: Part,
-    holdout: f64,
-    when_exhausted: Exhausted,
-    left: u64,
-    streams: Vec<Stream>,
-    /// The stream whose next prompt is due first.
-    due: BinaryHeap<Due>,
-    seen: HashSet<u128>,
-    failed: bool,
-}
-
-struct Stream {
-    cell: Cell,
-    weight: f64,
-    next_draw: u64,
-    emitted: u64,
-}
-
-/// Ordered by the time at which a stream's next prompt is due: (emitted + ½) / weight.
-struct Due {
-    time: f64,
-    stream: usize,
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> Ordering {
-        other.time.total_cmp(&self.time).then(other.stream.cmp(&self.stream))
-    }
-}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl Eq for Due {}
-
-impl Prompts {
-    fn new(config: &ProceduralConfig, seed: u64) -> Result<Prompts> {
-        let streams: Vec<_> = config
-            .cells()?
-            .into_iter()
-            .map(|(cell, weight)| Stream { cell, weight, next_draw: 0, emitted: 0 })
-            .collect();
-        let due = streams.iter().enumerate().map(|(stream, s)| Due { time: 0.5 / s.weight, stream }).collect();
-        Ok(Prompts {
-            seed,
-            source: config.source.clone(),
-            part: config.part,
-            holdout: config.holdout,
-            when_exhausted: config.when_exhausted,
-            left: config.count,
-            streams,
-            due,
-            seen: HashSet::new(),
-            failed: false,
-        })
-    }
-
-    /// The next new problem of a stream on the wanted side of the split; `None` when used up.
-    fn next_problem(&mut self, index: usize) -> Option<(u64, Problem)> {
-        let mut misses = 0;
-        loop {
-            let stream = &mut self.streams[index];
-            let k = stream.next_draw;
-            let problem = stream.cell.draw(self.seed, k);
-            stream.next_draw += 1;
-            let wanted = match self.part {
-                Part::All => true,
-                Part::Train => !is_held_out(&problem.key, self.holdout),
-                Part::Eval => is_held_out(&problem.key, self.holdout),
-            };
-            if wanted && self.seen.insert(fingerprint(&problem.question)) {
-                self.streams[index].emitted += 1;
-                return Some((k, problem));
-            }
-            misses += 1;
-            // The wanted side may be a small part of what is drawn.
-            let side = match self.part {
-                Part::All => 1.0,
-                Part::Train => 1.0 - self.holdout,
-                Part::Eval => self.holdout,
-            };
-            if side == 0.0 || misses as f64 > patience(self.streams[index].emitted) as f64 / side {
-                return None;
-            }
-        }
-    }
-
-    fn used_up(&self, index: usize) -> Error {
-        let Stream { cell, emitted, next_draw, .. } = &self.streams[index];
-        let side = match self.part {
-            Part::All => "",
-            Part::Train => " on the training side of the split",
-            Part::Eval => " on the evaluation side of the split",
-        };
-        Error::new(format!(
-            "generator `{}` (level {}, {}) has only about {emitted} distinct questions{side}; {next_draw} were drawn",
-            cell.generator.name,
-            cell.level,
-            cell.language.code(),
-        ))
-        .hint("lower `count` or this generator's weight, add levels or languages, or set when_exhausted = \"redistribute\"")
-    }
-}
-
-impl Iterator for Prompts {
-    type Item = Result<Prompt>;
-
-    fn next(&mut self) -> Option<Result<Prompt>> {
-        if self.left == 0 || self.failed {
-            return None;
-        }
-        loop {
-            let Some(Due { stream, .. }) = self.due.pop() else {
-                self.failed = true;
-                let made: u64 = self.streams.iter().map(|s| s.emitted).sum();
-                return Some(Err(Error::new(format!(
-                    "the mix has only about {made} distinct questions; {} more were asked for",
-                    self.left
-                ))
-                .hint("lower `count`, or add generators, levels or languages")));
-            };
-            if let Some((k, problem)) = self.next_problem(stream) {
-                let Stream { cell, weight, emitted, .. } = self.streams[stream];
-                self.due.push(Due { time: (emitted as f64 + 0.5) / weight, stream });
-                self.left -= 1;
-                return Some(Ok(prompt_row(&cell, &self.source, k, problem)));
-            }
-            if self.when_exhausted == Exhausted::Error {
-                self.failed = true;
-                return Some(Err(self.used_up(stream)));
-            }
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.left as usize))
-    }
-}
-
-/// The row of a problem.
-pub fn prompt_row(cell: &Cell, source: &str, draw: u64, problem: Problem) -> Prompt {
-    let domain = cell.generator.domain;
-    let prompt_id = content_id([
-        b"user".as_slice(),
-        problem.question.as_bytes(),
-        problem.gold.as_deref().unwrap_or_default().as_bytes(),
-        problem.verification.as_deref().unwrap_or_default().as_bytes(),
-        domain.as_bytes(),
-    ]);
-    let mut extra = json!({
-        "generator": cell.generator.name,
-        "level": cell.level,
-        "draw": draw,
-        "key": problem.key,
-        "answer": problem.answer,
-    });
-    if let Some(pair) = super::preference(&problem) {
-        extra["rejected"] = pair.rejected.into();
-        extra["preference"] = pair.kind.as_str().into();
-    }
-    Prompt {
-        prompt_id,
-        messages: vec![Message { role: Role::User, content: problem.question }],
-        gold: problem.gold,
-        // What has no method has its answer: a row of a corpus either way.
-        solution: problem.chain.or(Some(problem.answer)),
-        verification: problem.verification,
-        domain: domain.to_owned(),
-        language: cell.language.code().to_owned(),
-        difficulty: Some(problem.difficulty),
-        source: format!("{source}/{}", cell.generator.name),
-        license: Some("CC0-1.0".to_owned()),
-        extra: Some(extra.to_string()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    fn config(count: u64, names: &[&str]) -> ProceduralConfig {
-        let mix = names
-            .iter()
-            .map(|name| Share { name: (*name).to_owned(), weight: 1.0, levels: vec![], languages: vec![] })
-            .collect();
-        ProceduralConfig {
-            count,
-            mix,
-            levels: vec![],
-            languages: vec![],
-            source: "procedural".to_owned(),
-            part: Part::Train,
-            holdout: 0.1,
-            when_exhausted: Exhausted::Error,
-        }
-    }
-
-    fn collect(config: &ProceduralConfig, seed: u64) -> Vec<Prompt> {
-        config.prompts(seed).unwrap().collect::<Result<_>>().unwrap()
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_rows_and_a_longer_run_the_same_prefix() {
-        let mut config = config(400, &["all", "mini"]);
-        config.when_exhausted = Exhausted::Redistribute;
-        let first = collect(&config, 7);
-        assert_eq!(first, collect(&config, 7));
-        assert_ne!(first, collect(&config, 8));
-        config.count = 600;
-        assert_eq!(first, collect(&config, 7)[..400]);
-    }
-
-    #[test]
-    fn rows_are_distinct_and_no_problem_is_on_both_sides_of_the_split() {
-        let mut config = config(1_500, &["reasoning", "mini_mix"]);
-        config.holdout = 0.3;
-        let keys = |rows: &[Prompt]| -> HashSet<String> {
-            rows.iter()
-                .map(|p| {
-                    let extra: serde_json::Value = serde_json::from_str(p.extra.as_deref().unwrap()).unwrap();
-                    extra["key"].as_str().unwrap().to_owned()
-                })
-                .collect()
-        };
-        let train = collect(&config, 3);
-        config.part = Part::Eval;
-        let eval = collect(&config, 3);
-        let questions: HashSet<_> = train.iter().chain(&eval).map(|p| p.question().to_owned()).collect();
-        assert_eq!(questions.len(), 3_000);
-        assert!(keys(&train).is_disjoint(&keys(&eval)));
-        let ids: HashSet<_> = train.iter().chain(&eval).map(|p| &p.prompt_id).collect();
-        assert_eq!(ids.len(), 3_000);
-    }
-
-    #[test]
-    fn a_small_space_is_named_with_its_size_or_made_up_for_by_the_others() {
-        let mut config = config(50_000, &["persona", "arithmetic"]);
-        let error = config.prompts(1).unwrap().find_map(Result::err).unwrap();
-        assert!(error.to_string().contains("`persona` (level 1"), "{error}");
-        assert!(error.render(false).contains("redistribute"), "{error:?}");
-        config.count = 4_000;
-        config.when_exhausted = Exhausted::Redistribute;
-        assert_eq!(collect(&config, 1).len(), 4_000);
-        config.mix.truncate(1);
-        assert!(config.prompts(1).unwrap().last().unwrap().unwrap_err().to_string().contains("the mix has only"));
-    }
-
-    #[test]
-    fn weights_hold_in_every_prefix() {
-        let mut config = config(1_000, &["arithmetic", "linear"]);
-        config.mix[0].weight = 3.0;
-        for prefix in [40, 200, 1_000] {
-            let mut counts = BTreeMap::new();
-            for row in &collect(&config, 5)[..prefix] {
-                *counts.entry(row.source.clone()).or_insert(0i64) += 1;
-            }
-            let share = counts["procedural/arithmetic"] as f64 / prefix as f64;
-            assert!((share - 0.75).abs() < 0.13, "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn mistakes_in_the_configuration_are_usage_errors_with_hints() {
-        for (toml, message, hint) in [
-            ("count = 1\nmix = [{ name = \"aritmetic\" }]", "unknown generator `aritmetic`", "arithmetic"),
-            ("count = 1\nmix = [{ name = \"linear\", levels = [9] }]", "`linear` has no level 9", "1 to 4"),
-            ("count = 1\nmix = [{ name = \"units\", languages = [\"de\"] }]", "does not speak `de`", "en, fr, zh"),
-            ("count = 1\nmix = []", "`mix` names no generator", "reasoning"),
-            ("count = 1\nmix = [{ name = \"all\", weight = -1.0 }]", "not positive", ""),
-            ("count = 1\nholdout = 1.5\nmix = [{ name = \"all\" }]", "not a fraction", ""),
-        ] {
-            let config: ProceduralConfig = toml::from_str(toml).unwrap();
-            let text = config.prompts(0).err().expect(message).render(false);
-            assert!(text.contains(message) && text.contains(hint), "{text}");
-        }
-        assert!(toml::from_str::<ProceduralConfig>("count = 1\nmix = []\nlevel = 3").is_err());
-    }
-
-    #[test]
-    fn a_held_out_problem_stays_held_out_when_the_fraction_grows() {
-        let held = |holdout: f64| (0..2_000).filter(|i| is_held_out(&format!("k{i}"), holdout)).collect::<Vec<_>>();
-        let (few, many) = (held(0.1), held(0.4));
-        assert!((150..250).contains(&few.len()) && few.iter().all(|i| many.contains(i)));
-        assert!(held(0.0).is_empty() && held(1.0).len() == 2_000);
-    }
-}
+mod tests;

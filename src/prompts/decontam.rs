@@ -3,14 +3,23 @@
 //! n is 8 words by default, as open-r1 and s1 have it (GPT-3 used 13, R1 10);
 //! in scripts written without spaces it counts characters. Texts are compared
 //! in normal form, operators aside. A hash hit is verified on the words
-//! themselves, and an evaluation question shorter than n is matched whole.
+//! themselves. A question with fewer words than n is searched for as a whole,
+//! operators included ([`runs`]). An n-gram that many questions of a set share,
+//! such as an instruction they all end with, tells nothing and is left out
+//! ([`DecontamConfig::common`]).
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+mod filter;
+mod grams;
+mod runs;
+
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::text::{Normal, Token, TokenKind, rolling};
+use self::grams::{Grams, Place};
+use self::runs::{HEAD, Runs};
+use super::hash::rolling;
+use super::text::{Normal, Token, TokenKind};
 use crate::{Error, Result};
 
 /// How an overlap is judged.
@@ -21,13 +30,30 @@ pub struct DecontamConfig {
     pub ngram: usize,
     /// Characters that must agree in a row, in scripts written without spaces.
     pub ngram_chars: usize,
+    /// An n-gram that more than this share of a set's rows have, and more than four, is left out; from 0 to 1, where 1
+    /// leaves nothing out.
+    pub common: f64,
     /// Evaluation rows reported for one prompt at most; the rest is counted in the last report.
     pub max_hits: usize,
 }
 
 impl Default for DecontamConfig {
     fn default() -> Self {
-        DecontamConfig { ngram: 8, ngram_chars: 13, max_hits: 16 }
+        DecontamConfig { ngram: 8, ngram_chars: 13, common: 0.05, max_hits: 16 }
+    }
+}
+
+impl DecontamConfig {
+    /// # Errors
+    /// A parameter is out of range.
+    pub fn check(&self) -> Result<()> {
+        if self.ngram == 0 || self.ngram_chars == 0 || self.max_hits == 0 {
+            return Err(Error::usage("decontaminate: `ngram`, `ngram_chars` and `max_hits` must be at least 1"));
+        }
+        if !(0.0..=1.0).contains(&self.common) {
+            return Err(Error::usage("decontaminate: `common` is a share, from 0 to 1"));
+        }
+        Ok(())
     }
 }
 
@@ -54,130 +80,124 @@ pub struct Hit {
     pub eval_row: u64,
     /// The first shared n-gram, or the whole question, in normal form.
     pub ngram: String,
-    /// How many n-grams of the prompt are in the evaluation row; 0 for a whole match.
+    /// How many n-grams of the prompt are in the evaluation row; 0 for a question found as a whole.
     pub overlap: u32,
     /// Rows beyond `max_hits` that this prompt also overlaps with; only in a prompt's last hit.
     pub more: u32,
 }
 
+/// How one evaluation set is searched for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SetReport {
+    pub set: String,
+    pub rows: u64,
+    /// Rows searched for as a whole: they have fewer words than an n-gram, or only common n-grams.
+    pub whole: u64,
+    /// Different n-grams left out because too many rows have them.
+    pub common_ngrams: u64,
+    /// The one that most rows have.
+    pub most_common: Option<String>,
+}
+
 /// The n-grams of the evaluation sets. Read-only once built: scan from many threads.
 pub struct Decontaminator {
     config: DecontamConfig,
-    names: Vec<String>,
     rows: Vec<Indexed>,
     words: Grams,
     characters: Grams,
-    /// Key of the normal form to the first row with it.
+    runs: Runs,
+    /// Key of the normal form to the first row with it, for questions of a word or two.
     whole: HashMap<u128, u32>,
+    reports: Vec<SetReport>,
 }
 
 struct Indexed {
     set: u32,
     row: u64,
-    /// What n-grams are cut from: the normal form's tokens, operators left out.
     normal: Normal,
+    /// What n-grams are cut from: the tokens without operators.
+    plain: Vec<Token>,
 }
 
-/// n-gram hash to its places, behind a bit filter that turns most misses away inside the L2 cache.
-struct Grams {
-    n: usize,
-    filter: Vec<u64>,
-    mask: u64,
-    heads: HashMap<u64, u32, BuildHasherDefault<Prehashed>>,
-    places: Vec<Place>,
-}
-
-#[derive(Clone, Copy)]
-struct Place {
-    row: u32,
-    at: u32,
-    /// The next place of the same hash, in order of rows; `u32::MAX` ends.
-    next: u32,
-}
-
-#[derive(Default)]
-struct Prehashed(u64);
-
-impl std::hash::Hasher for Prehashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = super::text::hash_bytes(bytes, self.0);
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
+impl Indexed {
+    /// Whether most of it is in a script written without spaces.
+    fn is_spaceless(&self) -> bool {
+        2 * self.plain.iter().filter(|t| t.kind == TokenKind::Character).count() >= self.plain.len()
     }
 }
 
-const END: u32 = u32::MAX;
+fn plain(normal: &Normal) -> Vec<Token> {
+    normal.tokens.iter().filter(|token| token.kind != TokenKind::Operator).copied().collect()
+}
 
 impl Decontaminator {
     /// Indexes the evaluation sets.
     ///
     /// # Errors
-    /// `ngram` or `ngram_chars` is 0, or a set is empty: a check that checks nothing.
+    /// A parameter is out of range, or a set is empty: a check that checks nothing.
     pub fn new(config: DecontamConfig, sets: &[EvalSet]) -> Result<Self> {
-        if config.ngram == 0 || config.ngram_chars == 0 || config.max_hits == 0 {
-            return Err(Error::usage("decontaminate: `ngram`, `ngram_chars` and `max_hits` must be at least 1"));
-        }
+        config.check()?;
         let mut rows = Vec::new();
-        let mut whole = HashMap::new();
+        let mut reports = Vec::with_capacity(sets.len());
         for (set, eval) in sets.iter().enumerate() {
             if eval.rows.is_empty() {
                 return Err(Error::new(format!("the evaluation set `{}` has no questions", eval.name))
                     .hint("decontamination against nothing would pass everything"));
             }
+            reports.push(SetReport { set: eval.name.clone(), rows: eval.rows.len() as u64, ..SetReport::default() });
             for row in &eval.rows {
-                let mut normal = Normal::of(&row.question);
-                if !normal.text.is_empty() {
-                    whole.entry(normal.key()).or_insert(rows.len() as u32);
-                }
-                normal.tokens.retain(|token| token.kind != TokenKind::Operator);
-                rows.push(Indexed { set: set as u32, row: row.row, normal });
+                let normal = Normal::of(&row.question);
+                rows.push(Indexed { set: set as u32, row: row.row, plain: plain(&normal), normal });
             }
         }
-        let spaceless = |row: &Indexed| {
-            2 * row.normal.tokens.iter().filter(|t| t.kind == TokenKind::Character).count() >= row.normal.tokens.len()
+        let pick = |wanted: &dyn Fn(&Indexed) -> bool| -> Vec<u32> {
+            (0..rows.len() as u32).filter(|&row| wanted(&rows[row as usize])).collect()
         };
-        let words = Grams::new(config.ngram, &rows, |row| !spaceless(row));
-        let characters = Grams::new(config.ngram_chars, &rows, spaceless);
-        Ok(Decontaminator {
-            config,
-            names: sets.iter().map(|set| set.name.clone()).collect(),
-            rows,
-            words,
-            characters,
-            whole,
-        })
+        let by_words = pick(&|row| !row.is_spaceless());
+        let by_characters = pick(&|row| row.is_spaceless());
+        let words = Grams::new(config.ngram, config.common, &rows, &by_words, &mut reports);
+        let characters = Grams::new(config.ngram_chars, config.common, &rows, &by_characters, &mut reports);
+        let with_grams: HashSet<u32> = words.rows().chain(characters.rows()).collect();
+        let (mut runs, mut whole) = (Vec::new(), HashMap::new());
+        for (index, row) in
+            (0u32..).zip(&rows).filter(|(index, row)| !with_grams.contains(index) && !row.normal.text.is_empty())
+        {
+            reports[row.set as usize].whole += 1;
+            if row.normal.tokens.len() < HEAD {
+                whole.entry(row.normal.key()).or_insert(index);
+            } else {
+                runs.push(index);
+            }
+        }
+        let runs = Runs::new(&rows, &runs);
+        Ok(Decontaminator { config, rows, words, characters, runs, whole, reports })
+    }
+
+    /// How each set is searched for.
+    pub fn reports(&self) -> &[SetReport] {
+        &self.reports
     }
 
     /// All evaluation rows this prompt overlaps with, in the order they are met; empty for a clean one.
     pub fn scan(&self, prompt_id: &str, normal: &Normal) -> Vec<Hit> {
-        let mut hits: Vec<(u32, Hit)> = Vec::new();
-        let mut more = 0;
-        if let Some(&row) = self.whole.get(&normal.key()) {
-            hits.push((row, self.hit(prompt_id, row, normal.text.clone())));
+        let mut found = Found { index: self, prompt_id, hits: Vec::new(), beyond: HashSet::new() };
+        if normal.tokens.len() < HEAD
+            && let Some(&row) = self.whole.get(&normal.key())
+        {
+            found.add(row, 0, || normal.text.clone());
         }
-        let tokens: Vec<Token> = normal.tokens.iter().filter(|t| t.kind != TokenKind::Operator).copied().collect();
+        self.runs.each(&self.rows, normal, |row, tokens| {
+            found.add(row, 0, || normal.slice(&tokens[0], &tokens[tokens.len() - 1]).to_owned());
+        });
+        let tokens = plain(normal);
         let hashes: Vec<u64> = tokens.iter().map(|token| token.hash).collect();
         let mut visit = |grams: &Grams, at: usize, hash: u64| {
-            grams.each(hash, |place| {
-                let row = &self.rows[place.row as usize];
-                let theirs = &row.normal.tokens[place.at as usize..][..grams.n];
+            grams.each(hash, |Place { row, at: there, .. }| {
+                let theirs = &self.rows[row as usize];
                 let ours = &tokens[at..at + grams.n];
-                if !ours.iter().zip(theirs).all(|(a, b)| normal.slice(a, a) == row.normal.slice(b, b)) {
-                    return;
-                }
-                if let Some((_, hit)) = hits.iter_mut().find(|(seen, _)| *seen == place.row) {
-                    hit.overlap += 1;
-                } else if hits.len() < self.config.max_hits {
-                    let text = normal.slice(&ours[0], &ours[grams.n - 1]).to_owned();
-                    let mut hit = self.hit(prompt_id, place.row, text);
-                    hit.overlap = 1;
-                    hits.push((place.row, hit));
-                } else {
-                    more += 1;
+                let same = |(a, b): (&Token, &Token)| normal.slice(a, a) == theirs.normal.slice(b, b);
+                if ours.iter().zip(&theirs.plain[there as usize..]).all(same) {
+                    found.add(row, 1, || normal.slice(&ours[0], &ours[grams.n - 1]).to_owned());
                 }
             });
         };
@@ -185,68 +205,44 @@ impl Decontaminator {
         if tokens.iter().any(|token| token.kind == TokenKind::Character) {
             rolling(&hashes, self.characters.n, |at, hash| visit(&self.characters, at, hash));
         }
-        let mut hits: Vec<Hit> = hits.into_iter().map(|(_, hit)| hit).collect();
-        if let Some(last) = hits.last_mut() {
-            last.more = more;
-        }
-        hits
-    }
-
-    fn hit(&self, prompt_id: &str, row: u32, ngram: String) -> Hit {
-        let row = &self.rows[row as usize];
-        Hit {
-            prompt_id: prompt_id.to_owned(),
-            eval_set: self.names[row.set as usize].clone(),
-            eval_row: row.row,
-            ngram,
-            overlap: 0,
-            more: 0,
-        }
+        found.finish()
     }
 }
 
-impl Grams {
-    fn new(n: usize, rows: &[Indexed], wanted: impl Fn(&Indexed) -> bool) -> Self {
-        let mut found: Vec<(u64, Place)> = Vec::new();
-        for (index, row) in rows.iter().enumerate().filter(|(_, row)| wanted(row)) {
-            let hashes: Vec<u64> = row.normal.tokens.iter().map(|token| token.hash).collect();
-            rolling(&hashes, n, |at, hash| found.push((hash, Place { row: index as u32, at: at as u32, next: END })));
+/// What one prompt overlaps with.
+struct Found<'a> {
+    index: &'a Decontaminator,
+    prompt_id: &'a str,
+    hits: Vec<(u32, Hit)>,
+    beyond: HashSet<u32>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, row: u32, overlap: u32, ngram: impl FnOnce() -> String) {
+        if let Some((_, hit)) = self.hits.iter_mut().find(|(seen, _)| *seen == row) {
+            hit.overlap += overlap;
+        } else if self.hits.len() < self.index.config.max_hits {
+            let of = &self.index.rows[row as usize];
+            let hit = Hit {
+                prompt_id: self.prompt_id.to_owned(),
+                eval_set: self.index.reports[of.set as usize].set.clone(),
+                eval_row: of.row,
+                ngram: ngram(),
+                overlap,
+                more: 0,
+            };
+            self.hits.push((row, hit));
+        } else {
+            self.beyond.insert(row);
         }
-        // About 16 bits an n-gram: one miss in sixteen passes.
-        let bits = (found.len() as u64 * 16).next_power_of_two().clamp(1 << 10, 1 << 32);
-        let mut grams = Grams {
-            n,
-            filter: vec![0; (bits / 64) as usize],
-            mask: bits - 1,
-            heads: HashMap::default(),
-            places: Vec::new(),
-        };
-        // Backwards, so that a chain runs from the first place to the last.
-        for (hash, mut place) in found.into_iter().rev() {
-            let index = grams.places.len() as u32;
-            let head = grams.heads.insert(hash, index).unwrap_or(END);
-            // An n-gram repeated inside one row is one place: its first.
-            let twin = grams.places.get(head as usize).filter(|twin| twin.row == place.row).map(|twin| twin.next);
-            place.next = twin.unwrap_or(head);
-            grams.places.push(place);
-            let bit = (hash >> 20) & grams.mask;
-            grams.filter[(bit / 64) as usize] |= 1 << (bit % 64);
-        }
-        grams
     }
 
-    #[inline]
-    fn each(&self, hash: u64, mut visit: impl FnMut(Place)) {
-        let bit = (hash >> 20) & self.mask;
-        if self.filter[(bit / 64) as usize] & (1 << (bit % 64)) == 0 {
-            return;
+    fn finish(self) -> Vec<Hit> {
+        let mut hits: Vec<Hit> = self.hits.into_iter().map(|(_, hit)| hit).collect();
+        if let Some(last) = hits.last_mut() {
+            last.more = self.beyond.len() as u32;
         }
-        let mut at = self.heads.get(&hash).copied().unwrap_or(END);
-        while at != END {
-            let place = self.places[at as usize];
-            visit(place);
-            at = place.next;
-        }
+        hits
     }
 }
 
@@ -275,12 +271,67 @@ mod tests {
     }
 
     #[test]
-    fn short_questions_are_matched_whole() {
-        let index = index(DecontamConfig::default(), &["Compute 3+5.", ""]);
-        assert_eq!(rows(&index, "compute  3+5"), [0]);
-        assert!(rows(&index, "compute 3-5").is_empty());
-        assert!(rows(&index, "then compute 3+5").is_empty());
-        assert!(rows(&index, "").is_empty());
+    fn short_questions_are_searched_for_as_a_whole() {
+        let index = index(DecontamConfig::default(), &["Compute 3+5.", "", "$\\sin 60^\\circ$", "2+2?", "Hello!"]);
+        for (prompt, expected) in [
+            ("compute  3+5", [0].as_slice()),
+            ("compute 3-5", &[]),
+            ("Problem: Compute $3+5$. Please reason step by step.", &[0]),
+            ("**Compute 3+5**", &[0]),
+            ("compute 3+5x", &[]),
+            ("compute 3+5 - x", &[]),
+            ("compute 3+5!", &[]),
+            ("What is $\\sin 60^{\\circ}$ in radicals?", &[2]),
+            ("1 + 2+2", &[]),
+            ("2+2 = x", &[]),
+            ("So: what is 2+2, then?", &[3]),
+            ("hello", &[4]),
+            ("hello there", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(rows(&index, prompt), expected, "{prompt}");
+        }
+        assert_eq!(index.reports()[0].whole, 4);
+    }
+
+    #[test]
+    fn a_question_between_two_sizes_of_n_is_found_inside_a_template() {
+        let question = "What is the greatest common factor of 32 and 48?";
+        for ngram in [8, 13] {
+            let index = index(DecontamConfig { ngram, ..DecontamConfig::default() }, &[question]);
+            assert_eq!(rows(&index, &format!("Question: {question} Answer with a number.")), [0], "n = {ngram}");
+            assert!(rows(&index, "What is the greatest common factor of 32 and 46?").is_empty() || ngram == 8);
+        }
+    }
+
+    #[test]
+    fn what_all_questions_end_with_is_no_overlap() {
+        let suffix = "Let us think step by step and put the final answer into a box.";
+        let questions: Vec<String> = (0..30)
+            .map(|i| {
+                format!("The farmer number {i} of village w{i} sold his w{i} horses to whom, when and why? {suffix}")
+            })
+            .collect();
+        let texts: Vec<&str> = questions.iter().map(String::as_str).collect();
+        let prompt = format!("What is the capital of France? {suffix}");
+        let all = index(DecontamConfig { common: 1.0, ..DecontamConfig::default() }, &texts);
+        assert_eq!(rows(&all, &prompt).len(), 16);
+        let index = index(DecontamConfig::default(), &texts);
+        assert!(rows(&index, &prompt).is_empty());
+        assert_eq!(rows(&index, &format!("Hm. {}", questions[7])), [7], "what a row has for itself still tells");
+        let report = &index.reports()[0];
+        assert_eq!((report.rows, report.whole), (30, 0));
+        assert!(report.common_ngrams >= 7, "{report:?}");
+        assert!(report.most_common.as_deref().unwrap().ends_with("(30 rows)"), "{report:?}");
+    }
+
+    #[test]
+    fn questions_of_one_template_are_told_by_their_signs() {
+        let question = |sign: char| format!("Please compute, as exactly as you can, the value of 8 {sign} 2.");
+        let questions: Vec<String> = "+-*/^".chars().map(question).collect();
+        let index = index(DecontamConfig::default(), &questions.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(index.reports()[0].whole, 5, "every n-gram is common");
+        assert_eq!(rows(&index, &format!("Hm. {} Thanks.", questions[2])), [2]);
     }
 
     #[test]
@@ -299,7 +350,7 @@ mod tests {
         let hits = index.scan("p", &Normal::of(&format!("{same} below")));
         assert_eq!(hits.iter().map(|hit| hit.eval_row).collect::<Vec<_>>(), [0, 2]);
         assert_eq!(hits[0].overlap, 3, "ten words have three 8-grams");
-        assert!(hits[1].more > 0);
+        assert_eq!(hits[1].more, 1, "rows, not n-grams");
     }
 
     #[test]
@@ -325,7 +376,8 @@ mod tests {
             for (row, eval) in evals.iter().enumerate() {
                 let shared = eval.windows(3).any(|gram| prompt.windows(3).any(|window| window == gram));
                 let first_twin = evals.iter().position(|other| other == eval) == Some(row);
-                if shared || (!eval.is_empty() && *eval == prompt && first_twin) {
+                // Fewer than three words are a match only as the whole prompt.
+                if shared || (!eval.is_empty() && eval.len() < 3 && *eval == prompt && first_twin) {
                     expected.push(row as u64);
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::Prompt;
+use crate::{Error, Result};
 
 /// Attempts by prompt, summed over as many measurements as there are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,18 @@ pub struct PassWindow {
 impl Default for PassWindow {
     fn default() -> Self {
         PassWindow { min: 0.1, max: 0.9, keep_unmeasured: false }
+    }
+}
+
+impl PassWindow {
+    /// # Errors
+    /// No pass rate is inside.
+    pub fn check(&self) -> Result<()> {
+        if self.min <= self.max && self.max >= 0.0 && self.min <= 1.0 {
+            return Ok(());
+        }
+        Err(Error::usage(format!("pass_rate: no rate is from {} to {}", self.min, self.max))
+            .hint("both are shares from 0 to 1, `min` the lower"))
     }
 }
 
@@ -90,6 +103,7 @@ mod tests {
         assert_eq!(rates.reason("a", &window), None);
         assert_eq!(rates.reason("b", &window).unwrap(), ("pass_rate", "1.000, wanted from 0.25 to 0.9".to_owned()));
         assert_eq!(rates.reason("c", &window).unwrap().0, "unmeasured");
+        assert!(window.check().is_ok() && PassWindow { min: 0.9, max: 0.1, ..window }.check().is_err());
         let mut prompt = super::super::filter::tests::prompt("q");
         prompt.prompt_id = "a".to_owned();
         rates.apply(&mut prompt);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::language::normalise_tag;
 use crate::schema::{Prompt, Role};
+use crate::{Error, Result};
 
 /// What a prompt must be like. Unset bounds do not filter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +25,32 @@ pub struct FilterConfig {
 }
 
 impl FilterConfig {
+    /// # Errors
+    /// It would drop everything: a least length above the greatest, or a language that no prompt can have.
+    pub fn check(&self) -> Result<()> {
+        for (what, least, most) in
+            [("chars", self.min_chars, self.max_chars), ("words", self.min_words, self.max_words)]
+        {
+            if let (Some(least), Some(most)) = (least, most)
+                && least > most
+            {
+                return Err(Error::usage(format!("filter: `min_{what}` is {least}, `max_{what}` is {most}"))
+                    .hint("no prompt is both as long and as short"));
+            }
+        }
+        for tag in &self.languages {
+            let known = normalise_tag(tag);
+            if known.as_ref() != Some(tag) && tag != "und" {
+                let error = Error::usage(format!("filter: `{tag}` is no tag that a prompt's language can have"));
+                return Err(error.hint(match known {
+                    Some(tag) => format!("write `{tag}`"),
+                    None => "write primary BCP 47 tags such as `en`, `fr` or `zh`".to_owned(),
+                }));
+            }
+        }
+        Ok(())
+    }
+
     /// Why this prompt is dropped (code and detail), or `None` if it stays.
     pub fn reason(&self, prompt: &Prompt) -> Option<(&'static str, String)> {
         if self.require_gold && prompt.gold.is_none() && prompt.verification.is_none() {
@@ -104,6 +132,23 @@ pub(crate) mod tests {
         let filter = FilterConfig { require_gold: true, ..FilterConfig::default() };
         assert_eq!(reason(filter.clone(), &p), None);
         assert!(filter.reason(&Prompt { gold: None, ..p }).is_some());
+    }
+
+    #[test]
+    fn what_would_drop_everything_is_refused() {
+        let told = |text: &str| toml::from_str::<FilterConfig>(text).unwrap().check().map_err(|e| e.render(false));
+        for (text, hint) in [
+            ("languages = ['English']", "write `en`"),
+            ("languages = ['fr', 'zh-CN']", "write `zh`"),
+            ("languages = ['eng']", "write `en`"),
+            ("languages = ['no language']", "BCP 47"),
+            ("min_chars = 100\nmax_chars = 3", "as long and as short"),
+            ("min_words = 2\nmax_words = 1", "`max_words` is 1"),
+        ] {
+            let error = told(text).unwrap_err();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+        assert_eq!(told("languages = ['en', 'und']\nmin_chars = 3\nmax_chars = 3"), Ok(()));
     }
 
     #[test]

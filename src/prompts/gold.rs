@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::hash::hash_bytes;
+
 /// What a row says of its gold answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gold {
@@ -132,6 +134,90 @@ fn balanced(text: &str) -> Option<&str> {
     None
 }
 
+/// A hash of what a gold answer says, never 0. White space, dollar signs, TeX's spacing, sizes and fonts, case, a
+/// full stop, thousands separators and zeros at the end do not tell two golds apart.
+pub fn key(gold: &str) -> u64 {
+    let mut text = plain(gold);
+    text.truncate(text.trim_end_matches('.').len());
+    if let Some(number) = number(&text) {
+        text = number;
+    } else if text.chars().filter(|c| c.is_alphabetic()).nth(1).is_some() {
+        // A single letter may be a variable.
+        text = text.to_lowercase();
+    }
+    hash_bytes(text.as_bytes(), 3).max(1)
+}
+
+/// The text without white space, dollar signs and what TeX says of its looks.
+fn plain(gold: &str) -> String {
+    let mut out = String::with_capacity(gold.len());
+    // For each open brace, whether it belongs to a command that was left out.
+    let mut braces = Vec::new();
+    let mut rest = gold;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '$' => {}
+            '\\' => {
+                let name = &rest[..rest.bytes().take_while(u8::is_ascii_alphabetic).count()];
+                rest = &rest[name.len()..];
+                match name {
+                    "left" | "right" | "displaystyle" | "quad" => {}
+                    "text" | "textbf" | "mathrm" | "mathbf" | "boxed" => {
+                        if let Some(inside) = rest.trim_start().strip_prefix('{') {
+                            braces.push(true);
+                            rest = inside;
+                        }
+                    }
+                    "dfrac" | "tfrac" => out += "\\frac",
+                    "" => match rest.chars().next() {
+                        Some(',' | ';' | ':' | '!' | ' ') => rest = &rest[1..],
+                        Some('%' | '$') => {}
+                        _ => out.push(c),
+                    },
+                    name => {
+                        out.push(c);
+                        out += name;
+                    }
+                }
+            }
+            '{' => {
+                braces.push(false);
+                out.push(c);
+            }
+            '}' => {
+                if braces.pop() != Some(true) {
+                    out.push(c);
+                }
+            }
+            c if c.is_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A decimal number without separators, a plus sign, and zeros that say nothing; `None` for anything else.
+fn number(text: &str) -> Option<String> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut groups = whole.split(',');
+    let first = groups.next().unwrap_or("");
+    let grouped = whole.len() == first.len() || (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3);
+    let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let whole = whole.replace(',', "");
+    if !grouped || !is_digits(&whole) || !is_digits(fraction) || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let sign = if whole == "0" && fraction.is_empty() { "" } else { sign };
+    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +259,42 @@ mod tests {
         assert_eq!(Gold::of_value(&json!({"a": 1})), None);
     }
 
+    #[test]
+    fn golds_that_say_the_same_have_one_key() {
+        for (a, b) in [
+            ("7", "7.0"),
+            ("1,234,567", "1234567"),
+            ("$\\left(1, 2\\right)$.", "(1,2)"),
+            (r"\dfrac{1}{2}", r"$\frac{1}{2}$"),
+            (r"5\text{ cm}", "5 cm"),
+            (r"\boxed{50\%}", "50%"),
+            ("Paris", "paris"),
+            ("-0.50", "-.5"),
+            ("+3", "03"),
+            ("-0", "0"),
+        ] {
+            assert_eq!(key(a), key(b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("7", "70"),
+            ("1,2", "12"),
+            ("12,34", "1234"),
+            ("a", "A"),
+            (r"\frac{1}{23}", r"\frac{12}{3}"),
+            ("", "0"),
+            ("B", "C"),
+            ("-3", "3"),
+        ] {
+            assert_ne!(key(a), key(b), "{a} {b}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_gold_makes_its_key_panic(text in r"(\\(left|text|boxed|,|frac)?|[{}$., ]|é|-|[0-9]|[A-z]){0,20}") {
+            prop_assert_ne!(key(&text), 0);
+        }
+
         #[test]
         fn any_balanced_content_comes_back_from_its_box(parts in prop::collection::vec(r"[a-z0-9 +]{0,8}", 4), before in "[^\\\\]{0,40}") {
             let inner = format!("{}{{{}}}\\{{{}{{}}{}", parts[0], parts[1], parts[2], parts[3]);

@@ -1,19 +1,24 @@
 //! Import: the prompts of one source, file by file, row by row, with an account of what was wrong.
 
+mod mapped;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use self::mapped::Mapped;
+use super::files::expand;
 use super::gold::Gold;
 use super::identity::mint;
 use super::layout::{Draft, Layout, draft};
-use super::read::{self, Fault, Item, Row, Rows};
+use super::read::{self, Fault, Item, Place, Row, Rows};
 use super::source::{Extra, Format, OnError, SourceConfig};
-use super::{language, read::Place};
-use crate::error::Context;
+use super::text::asked;
+use crate::language;
 use crate::schema::Prompt;
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// How many fault places a report keeps; beyond them only the count grows.
@@ -71,7 +76,7 @@ pub struct Importer {
     name: String,
     /// Reports name files relative to it: where a recipe lies is not part of what it makes.
     base: PathBuf,
-    files: std::vec::IntoIter<PathBuf>,
+    files: std::vec::IntoIter<Location>,
     current: Option<Open>,
     report: ImportReport,
     ids: HashSet<u64>,
@@ -79,34 +84,30 @@ pub struct Importer {
 }
 
 struct Open {
-    path: PathBuf,
+    location: Location,
     file: Arc<str>,
     rows: Rows,
     /// [`Layout::Auto`] until the first good row.
     layout: Layout,
+    /// Which of the columns that the recipe names were seen.
+    mapped: Mapped,
 }
 
 impl Importer {
     /// Resolves the source's paths (relative ones under `base`).
     ///
     /// # Errors
-    /// A path does not exist, or a folder or pattern holds no data file.
+    /// A folder or pattern holds no data file, a URL is of an unknown kind, or the source's language is no tag.
     pub fn open(config: &SourceConfig, base: &Path) -> Result<Importer> {
+        config.check()?;
         let mut files = Vec::new();
         for path in config.path.as_slice() {
-            files.extend(expand(&base.join(path))?);
+            files.extend(expand(&path.to_string_lossy(), base)?);
         }
-        let Some(first) = files.first() else {
-            return Err(Error::usage("the source names no file").hint("give it one: `path = \"prompts.jsonl\"`"));
-        };
-        if let Some(tag) = config.language.as_ref().filter(|tag| language::normalise_tag(tag).is_none()) {
-            let error = Error::usage(format!("`{tag}` is no language tag"));
-            return Err(error.hint("write a BCP 47 tag such as `en`, `fr` or `zh`"));
-        }
-        let name = config.name.clone().unwrap_or_else(|| stem(first));
+        let name = config.name.clone().or_else(|| files.first().map(|file| stem(file.file_name())));
         Ok(Importer {
             config: config.clone(),
-            name,
+            name: name.unwrap_or_default(),
             base: base.to_owned(),
             files: files.into_iter(),
             current: None,
@@ -117,7 +118,7 @@ impl Importer {
     }
 
     /// The files it reads, in order.
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> &[Location] {
         self.files.as_slice()
     }
 
@@ -133,23 +134,32 @@ impl Importer {
 
     fn step(&mut self) -> Result<Option<Imported>> {
         if self.config.limit.is_some_and(|limit| self.report.imported >= limit) {
-            return Ok(None);
+            return match self.current.take() {
+                Some(open) => open.mapped.check(&open.location).map(|()| None),
+                None => Ok(None),
+            };
         }
         loop {
             let Some(open) = &mut self.current else {
-                let Some(path) = self.files.next() else { return self.finish() };
-                let rows = read::open(&path, self.config.format)?;
-                let file: Arc<str> = path.strip_prefix(&self.base).unwrap_or(&path).display().to_string().into();
+                let Some(location) = self.files.next() else { return self.finish() };
+                let rows = read::open_at(&location, self.config.format, self.config.field.as_deref())?;
+                let name = match location.as_local() {
+                    Some(path) => path.strip_prefix(&self.base).unwrap_or(path).display().to_string(),
+                    None => location.to_string(),
+                };
+                let file: Arc<str> = name.into();
                 self.report.files.push(FileReport {
                     file: file.to_string(),
                     format: rows.format,
                     layout: self.config.layout,
                     rows: 0,
                 });
-                self.current = Some(Open { path, file, rows, layout: self.config.layout });
+                let mapped = Mapped::new(&self.config.columns);
+                self.current = Some(Open { location, file, rows, layout: self.config.layout, mapped });
                 continue;
             };
             let Some(item) = open.rows.next() else {
+                open.mapped.check(&open.location)?;
                 self.current = None;
                 continue;
             };
@@ -159,7 +169,8 @@ impl Importer {
             entry.rows += 1;
             let outcome = match item {
                 Item::Fault(fault) => Err(fault),
-                Item::Row(row) => {
+                Item::Row(mut row) => {
+                    open.mapped.read(&mut row.columns);
                     if open.layout == Layout::Auto {
                         open.layout = Layout::detect(&row.columns);
                         entry.layout = open.layout;
@@ -172,7 +183,9 @@ impl Importer {
                     let file = Arc::clone(&open.file);
                     return Ok(Some(self.finish_row(row, draft, file)));
                 }
-                Err(fault) if self.config.on_error == OnError::Stop => return Err(fault.into_error(&open.path)),
+                Err(fault) if self.config.on_error == OnError::Stop => {
+                    return Err(fault.into_error(Path::new(&open.location.to_string())));
+                }
                 Err(fault) => note(&mut self.report, &open.file, fault),
             }
         }
@@ -193,7 +206,7 @@ impl Importer {
     fn finish_row(&mut self, row: Row, draft: Draft, file: Arc<str>) -> Imported {
         self.report.imported += 1;
         if let Some(id) = &draft.id {
-            self.report.duplicate_ids += u64::from(!self.ids.insert(super::text::hash_bytes(id.as_bytes(), 0)));
+            self.report.duplicate_ids += u64::from(!self.ids.insert(super::hash::hash_bytes(id.as_bytes(), 0)));
         }
         let gold = match draft.gold {
             Gold::Answer(text) => Some(text),
@@ -216,7 +229,11 @@ impl Importer {
             extra: extra(row.columns, &draft.used, &self.config.extra),
         };
         let told = draft.language.or_else(|| self.config.language.as_deref().and_then(language::normalise_tag));
-        prompt.language = told.unwrap_or_else(|| language::detect(prompt.question()).to_owned());
+        prompt.language = told.unwrap_or_else(|| {
+            // A last turn of a word ("And now?") is of the language that was spoken before.
+            let last = language::detect(prompt.question());
+            if last == "und" { language::detect(&asked(&prompt.messages)) } else { last }.to_owned()
+        });
         Imported { prompt: mint(prompt), file, place: row.place }
     }
 }
@@ -258,54 +275,11 @@ fn extra(columns: Map<String, Value>, used: &[String], keep: &Extra) -> Option<S
     (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
-/// A file itself, a folder's data files, or the files that match a `*` pattern: in name order.
-fn expand(path: &Path) -> Result<Vec<PathBuf>> {
-    let pattern = path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains('*'));
-    let folder = match pattern {
-        Some(_) if !path.exists() => path.parent().unwrap_or(Path::new(".")),
-        _ if path.is_dir() => path,
-        _ => return Ok(vec![path.to_owned()]),
-    };
-    let listing = std::fs::read_dir(folder).or_fail(|| "cannot list the folder".to_owned());
-    let mut files = Vec::new();
-    for entry in listing.map_err(|error| error.in_file(folder.display()))? {
-        let entry = entry.or_fail(|| "cannot list the folder".to_owned())?.path();
-        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or("");
-        let wanted = match pattern {
-            Some(pattern) if folder != path => wildcard(pattern, name),
-            _ => read::is_data_file(&entry) && !name.starts_with(['.', '_']),
-        };
-        if wanted && entry.is_file() {
-            files.push(entry);
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::new("no data file here")
-            .in_file(path.display())
-            .hint("wanted are files ending in .jsonl, .json, .csv, .tsv or .parquet, also with .gz or .zst"));
-    }
-    Ok(files)
-}
-
-/// `*` stands for any run of characters.
-fn wildcard(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let last = parts.pop().unwrap_or("");
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
-fn stem(path: &Path) -> String {
-    let name = path.file_name().map_or_else(|| "prompts".to_owned(), |name| name.to_string_lossy().into_owned());
+/// A file's name without its extensions.
+fn stem(name: &str) -> String {
     match name.find('.') {
         Some(dot) if dot > 0 => name[..dot].to_owned(),
-        _ => name,
+        _ => name.to_owned(),
     }
 }
 

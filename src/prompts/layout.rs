@@ -3,14 +3,20 @@
 //! A layout only says where to look; every reading can be overridden by the
 //! source's `columns`. Names are looked up without regard to case.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+mod about;
+mod answer;
+mod cells;
 
-use super::gold::{Gold, last_boxed, split_marked, strip_calculator};
-use super::language::normalise_tag;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use self::about::{difficulty, domain, language, source};
+use self::answer::{GOLD, SOLUTION, add_choices, gold, response};
+use self::cells::{Cells, find, plain, text_list};
+use super::gold::Gold;
 use super::messages;
 use super::read::{Fault, Row, kind};
-use super::source::{ColumnRef, SourceConfig};
+use super::source::SourceConfig;
 use crate::schema::{Message, Role};
 
 /// Where a row keeps its question and answer.
@@ -54,29 +60,10 @@ pub struct Draft {
 }
 
 const PROMPT: &[&str] = &["problem", "question", "prompt", "query", "instruction", "input"];
-const GOLD: &[&str] = &[
-    "answer",
-    "final_answer",
-    "expected_answer",
-    "gold",
-    "gold_answer",
-    "ground_truth",
-    "reference_answer",
-    "target",
-    "gt",
-    "gold_standard_solution",
-    "label",
-];
-const SOLUTION: &[&str] =
-    &["solution", "reference_solution", "gold_solution", "worked_solution", "gt_cot", "rationale", "explanation"];
-/// Read as the solution only where the row has no gold: elsewhere they hold a model's attempts.
-const RESPONSE: &[&str] = &["output", "response", "completion"];
 /// Text that a `question` column leans on (SVAMP, ASDiv, OlympiadBench).
 const PREAMBLE: &[&str] = &["body", "context", "passage"];
-const CHOICES: &[&str] = &["choices", "options"];
 const CHAT: &[&str] = &["messages", "conversations", "conversation"];
 const ID: &[&str] = &["id", "uuid", "unique_id", "problem_id", "question_id"];
-const LANGUAGE: &[&str] = &["language", "lang", "locale"];
 
 impl Layout {
     /// The layout these columns look like; [`Layout::Columns`] if no other.
@@ -87,7 +74,7 @@ impl Layout {
             Layout::Verl
         } else if has("problem") && (has("generations") || has("correctness_math_verify")) {
             Layout::OpenR1Math
-        } else if !has("problem") && !has("question") && find(row, CHAT).is_some() {
+        } else if !has("problem") && !has("question") && (find(row, CHAT).is_some() || implicit_prompt(row).is_some()) {
             Layout::Chat
         } else if has("question") && marked("answer") {
             Layout::Gsm8k
@@ -119,22 +106,21 @@ pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, 
     };
     let mut gold = gold(&mut cells, layout, config, &mut solution, &mut verification);
     if gold == Gold::Missing("absent") && solution.is_none() && map.solution.is_none() && layout == Layout::Columns {
-        solution = cells.find(RESPONSE).and_then(Value::as_str).map(str::to_owned);
+        (messages, solution) = response(&mut cells, messages)?;
     }
     if map.prompt.is_none() && map.messages.is_none() {
         add_choices(&mut cells, &mut messages, &mut gold, &mut verification);
     }
-    let ability: &[&str] = if layout == Layout::Verl { &["domain", "ability"] } else { &["domain"] };
-    let domain = cells.text(&map.domain, ability).map(|domain| domain.to_lowercase());
-    let sources: &[&str] = if layout == Layout::Verl { &["data_source"] } else { &[] };
     Ok(Draft {
         gold,
         solution,
         verification,
-        domain: domain.or_else(|| config.domain.clone()).or_else(|| layout.domain().map(str::to_owned)),
+        domain: domain(&mut cells, layout, &map.domain)
+            .or_else(|| config.domain.clone())
+            .or_else(|| layout.domain().map(str::to_owned)),
         language: language(&mut cells, &map.language),
         difficulty: difficulty(&mut cells, layout, config)?,
-        source: cells.text(&map.source, sources),
+        source: source(&mut cells, &map.source),
         license: cells.text(&map.license, &["license", "licence"]),
         id: match &map.id {
             Some(column) => column.get(&row.columns).map(plain),
@@ -157,15 +143,21 @@ fn conversation(
         cells.mapped_named(&map.messages)
     } else if map.prompt.is_some() {
         cells.mapped_named(&map.prompt)
+    } else if layout == Layout::Chat {
+        cells.named(CHAT).or_else(|| implicit_prompt(&row.columns))
     } else if chat {
-        cells.named(if layout == Layout::Verl { &["prompt"] } else { CHAT })
+        cells.named(&["prompt"])
     } else {
         cells.named(PROMPT)
     };
     let Some((name, value)) = turns else {
         let columns: Vec<&str> = row.columns.keys().map(String::as_str).take(12).collect();
         let message = format!("no prompt in this row; its columns are {}", columns.join(", "));
-        let hint = "name the column in the source: `columns = { prompt = \"…\" }`";
+        let turns = row.columns.iter().find(|(_, value)| messages::parse(value).and_then(messages::split).is_ok());
+        let hint = match turns {
+            Some((name, _)) => format!("`{name}` holds conversations: `columns = {{ messages = \"{name}\" }}`"),
+            None => "name the column in the source: `columns = { prompt = \"…\" }`".to_owned(),
+        };
         return Err(Fault::new(row.place, "missing_prompt", message).hint(hint));
     };
     let is_turns = value.is_array() || (chat && map.prompt.is_none()) || map.messages.is_some();
@@ -191,9 +183,14 @@ fn conversation(
             }
             (vec![Message { role: Role::User, content: text }], None)
         }
-        value if is_turns => messages::parse(value)
-            .and_then(messages::split)
-            .map_err(|message| Fault::new(row.place, "bad_turns", message).in_field(&name))?,
+        value if is_turns => {
+            let split = messages::parse(value).and_then(messages::split);
+            let (messages, answered) =
+                split.map_err(|message| Fault::new(row.place, "bad_turns", message).in_field(&name))?;
+            // The answer of a preference is one of two: both stay in `extra`.
+            let preferred = map.messages.is_none() && name == CHOSEN;
+            (messages, answered.filter(|_| !preferred))
+        }
         other => {
             let message = format!("the prompt must be text or a list of turns, it is {}", kind(other));
             return Err(Fault::new(row.place, "wrong_type", message).in_field(name));
@@ -209,192 +206,11 @@ fn conversation(
     Ok((messages, answered))
 }
 
-fn gold(
-    cells: &mut Cells<'_>,
-    layout: Layout,
-    config: &SourceConfig,
-    solution: &mut Option<String>,
-    verification: &mut Option<String>,
-) -> Gold {
-    let value = if config.columns.gold.is_some() {
-        cells.mapped(&config.columns.gold)
-    } else if layout == Layout::Verl {
-        cells.used.push("reward_model".to_owned());
-        cells.row.columns.get("reward_model").and_then(|model| model.get("ground_truth"))
-    } else {
-        cells.find(GOLD)
-    };
-    let found = match value {
-        None | Some(Value::Null) => Gold::Missing("absent"),
-        Some(Value::String(text)) => match split_marked(text) {
-            Some((worked, gold)) => {
-                solution.get_or_insert_with(|| strip_calculator(worked));
-                Gold::of_text(gold)
-            }
-            None if layout == Layout::Gsm8k => Gold::Missing("no_marker"),
-            _ => Gold::of_text(text),
-        },
-        Some(Value::Object(object)) => match find(object, GOLD).and_then(|(_, value)| Gold::of_value(value)) {
-            Some(gold) => {
-                if object.keys().any(|key| !GOLD.iter().chain(SOLUTION).any(|name| key.eq_ignore_ascii_case(name))) {
-                    verification.get_or_insert_with(|| Value::Object(object.clone()).to_string());
-                }
-                if solution.is_none() {
-                    let worked = find(object, SOLUTION).and_then(|(_, value)| text_list(value));
-                    *solution =
-                        worked.map(|text| strip_calculator(split_marked(&text).map_or(&*text, |(worked, _)| worked)));
-                }
-                gold
-            }
-            // A countdown's numbers, a program's tests: nothing to compare with, something to check by.
-            None => {
-                verification.get_or_insert_with(|| Value::Object(object.clone()).to_string());
-                Gold::Missing("absent")
-            }
-        },
-        Some(value) => Gold::of_value(value).unwrap_or_else(|| {
-            verification.get_or_insert_with(|| value.to_string());
-            Gold::Missing("absent")
-        }),
-    };
-    // An explicit `gold` that is absent stays absent; MATH keeps its gold in the solution's box.
-    match (&found, solution) {
-        (Gold::Missing("absent"), Some(worked)) if config.columns.gold.is_none() && layout == Layout::Math => {
-            last_boxed(worked).map_or(Gold::Missing("no_box"), Gold::of_text)
-        }
-        _ => found,
-    }
-}
+const CHOSEN: &str = "chosen";
 
-/// Multiple choice: the options join the question as `A. …` lines and the gold becomes a letter.
-fn add_choices(cells: &mut Cells<'_>, messages: &mut [Message], gold: &mut Gold, verification: &mut Option<String>) {
-    let Some((name, value)) = find(&cells.row.columns, CHOICES) else { return };
-    let texts = value.get("text").unwrap_or(value);
-    let options: Option<Vec<&str>> = match texts {
-        Value::Array(list) => list.iter().map(Value::as_str).collect(),
-        Value::Object(object) => object.values().map(Value::as_str).collect(),
-        _ => None,
-    };
-    let Some(options) = options.filter(|options| (2..=26).contains(&options.len())) else { return };
-    let Some(question) = messages.iter_mut().rev().find(|m| m.role == Role::User) else { return };
-    cells.used.push(name.to_owned());
-    let letter = |index: usize| char::from(b'A' + index as u8).to_string();
-    for (index, option) in options.iter().enumerate() {
-        question.content += &format!("\n{}. {}", letter(index), option.trim());
-    }
-    let numeric = find(&cells.row.columns, GOLD).is_some_and(|(_, value)| value.is_number());
-    if let Gold::Answer(answer) = gold {
-        let index = match answer.parse::<usize>() {
-            Ok(index) if numeric && index < options.len() => Some(index),
-            _ => options.iter().position(|option| option.trim() == answer),
-        };
-        if let Some(index) = index {
-            *answer = letter(index);
-        }
-    }
-    verification.get_or_insert_with(|| json!({ "choices": options }).to_string());
-}
-
-/// 0 to 1: the mapped column, else a `difficulty` column in range, else MATH's level 1–5 as (level − 1) / 4.
-fn difficulty(cells: &mut Cells<'_>, layout: Layout, config: &SourceConfig) -> Result<Option<f64>, Fault> {
-    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-    let level = |value: &Value| {
-        let level = number(value).or_else(|| value.as_str()?.trim().strip_prefix("Level")?.trim().parse().ok())?;
-        (1.0..=5.0).contains(&level).then_some((level - 1.0) / 4.0)
-    };
-    if config.columns.difficulty.is_some() {
-        let Some((name, value)) = cells.mapped_named(&config.columns.difficulty) else { return Ok(None) };
-        let leveled = value.as_str().is_some_and(|text| text.trim().starts_with("Level"));
-        let found = if leveled { level(value) } else { number(value).filter(|x| (0.0..=1.0).contains(x)) };
-        return found.map(Some).ok_or_else(|| {
-            let message = format!("a difficulty must be a number from 0 to 1, this is {value}");
-            Fault::new(cells.row.place, "bad_difficulty", message).in_field(name)
-        });
-    }
-    if let Some((name, value)) = find(&cells.row.columns, &["difficulty"])
-        && let Some(x) = number(value).filter(|x| (0.0..=1.0).contains(x))
-    {
-        cells.used.push(name.to_owned());
-        return Ok(Some(x));
-    }
-    // The level stays in `extra` as well: it is the source's own word.
-    Ok(if layout == Layout::Math {
-        find(&cells.row.columns, &["level"]).and_then(|(_, value)| level(value))
-    } else {
-        None
-    })
-}
-
-/// The tag of the question's language. A `language` column that names another kind (`python`) stays in `extra`.
-fn language(cells: &mut Cells<'_>, column: &Option<ColumnRef>) -> Option<String> {
-    let read = cells.used.len();
-    let tag = cells.text(column, LANGUAGE).and_then(|text| normalise_tag(&text));
-    if tag.is_none() {
-        cells.used.truncate(read);
-    }
-    tag
-}
-
-/// A row's columns, and which of them were read.
-struct Cells<'a> {
-    row: &'a Row,
-    used: Vec<String>,
-}
-
-impl<'a> Cells<'a> {
-    /// The first of these columns that is there and not null.
-    fn named(&mut self, names: &[&str]) -> Option<(String, &'a Value)> {
-        let (name, value) = find(&self.row.columns, names)?;
-        self.used.push(name.to_owned());
-        Some((name.to_owned(), value))
-    }
-
-    fn find(&mut self, names: &[&str]) -> Option<&'a Value> {
-        self.named(names).map(|(_, value)| value)
-    }
-
-    fn mapped_named<'c>(&mut self, column: &'c Option<ColumnRef>) -> Option<(String, &'c Value)>
-    where
-        'a: 'c,
-    {
-        let column = column.as_ref()?;
-        let value = column.get(&self.row.columns)?;
-        self.used.extend(column.column(&self.row.columns).map(str::to_owned));
-        Some((column.to_string(), value))
-    }
-
-    fn mapped<'c>(&mut self, column: &'c Option<ColumnRef>) -> Option<&'c Value>
-    where
-        'a: 'c,
-    {
-        self.mapped_named(column).map(|(_, value)| value)
-    }
-
-    /// The mapped column's text, else that of the first named column with some.
-    fn text(&mut self, column: &Option<ColumnRef>, names: &[&str]) -> Option<String> {
-        let value = if column.is_some() { self.mapped(column).cloned() } else { self.find(names).cloned() };
-        value.map(|value| plain(&value).trim().to_owned()).filter(|text| !text.is_empty())
-    }
-}
-
-/// Looks names up in order of preference, case aside; null counts as absent.
-fn find<'a>(row: &'a Map<String, Value>, names: &[&str]) -> Option<(&'a str, &'a Value)> {
-    names.iter().find_map(|name| {
-        let found = row.get_key_value(*name).or_else(|| row.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
-        found.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))
-    })
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Text, or a list of texts as OlympiadBench has its solutions.
-fn text_list(value: &Value) -> Option<String> {
-    let text = match value {
-        Value::String(text) => text.trim().to_owned(),
-        Value::Array(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?.join("\n\n"),
-        _ => return None,
-    };
-    (!text.is_empty()).then_some(text)
+/// TRL's preferences with an implicit prompt: both conversations begin with it.
+fn implicit_prompt(row: &Map<String, Value>) -> Option<(String, &Value)> {
+    let (chosen, rejected) = (row.get(CHOSEN)?, row.get("rejected")?);
+    let is_turns = |value: &Value| value.as_array().is_some_and(|turns| turns.iter().all(Value::is_object));
+    (is_turns(chosen) && is_turns(rejected)).then(|| (CHOSEN.to_owned(), chosen))
 }

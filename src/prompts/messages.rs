@@ -25,10 +25,17 @@ fn message(turn: &Value, index: usize) -> Result<Message, String> {
     let pick = |names: [&str; 2]| names.iter().find_map(|name| object.get(*name)).filter(|value| !value.is_null());
     let name = pick(["role", "from"]).and_then(Value::as_str).ok_or_else(|| format!("turn {index} has no role"))?;
     let role = role(name).ok_or_else(|| format!("turn {index} has the unknown role `{name}`"))?;
-    let content = match pick(["content", "value"]) {
+    let mut content = match pick(["content", "value"]) {
         None => String::new(),
         Some(value) => content(value).map_err(|what| format!("turn {index}: {what}"))?,
     };
+    // A call has no column of its own in a turn: it is what the assistant said.
+    if let Some(calls) = pick(["tool_calls", "function_call"]).filter(|calls| **calls != Value::Array(Vec::new())) {
+        if !content.is_empty() {
+            content.push('\n');
+        }
+        content += &calls.to_string();
+    }
     Ok(Message { role, content })
 }
 
@@ -62,7 +69,8 @@ fn content(value: &Value) -> Result<String, String> {
     }
 }
 
-/// Cuts a conversation after its last user turn. An assistant turn at the very end becomes the solution.
+/// Cuts a conversation after its last user turn, or after the last answer of a tool behind that. What the
+/// assistant says from there on is the solution.
 ///
 /// # Errors
 /// There is no user turn, or the last one is empty.
@@ -71,8 +79,10 @@ pub fn split(mut messages: Vec<Message>) -> Result<(Vec<Message>, Option<String>
     if messages[last].content.trim().is_empty() {
         return Err("the last user turn is empty".to_owned());
     }
-    let answer = messages.split_off(last + 1).pop().filter(|m| m.role == Role::Assistant).map(|m| m.content);
-    Ok((messages, answer.filter(|text| !text.trim().is_empty())))
+    let asked = messages.iter().rposition(|m| m.role == Role::Tool).unwrap_or(0).max(last);
+    let said = messages.split_off(asked + 1).into_iter().filter(|m| m.role == Role::Assistant).map(|m| m.content);
+    let answer = said.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n");
+    Ok((messages, (!answer.is_empty()).then_some(answer)))
 }
 
 #[cfg(test)]
@@ -97,6 +107,30 @@ mod tests {
         let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": ""}]);
         let (messages, solution) = split(parse(&turns).unwrap()).unwrap();
         assert_eq!((messages.len(), solution), (3, None));
+    }
+
+    #[test]
+    fn calls_of_tools_and_their_answers_are_turns_like_others() {
+        let openai = json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]},
+            {"role": "tool", "content": "42"},
+            {"role": "assistant", "content": "It is 42."},
+        ]);
+        let sharegpt = json!([
+            {"from": "human", "value": "q"},
+            {"from": "function_call", "value": "[{\"function\":{\"name\":\"f\"}}]"},
+            {"from": "observation", "value": "42"},
+            {"from": "gpt", "value": "It is 42."},
+        ]);
+        assert_eq!(parse(&openai).unwrap(), parse(&sharegpt).unwrap());
+        let (messages, solution) = split(parse(&openai).unwrap()).unwrap();
+        let turns: Vec<_> = messages.iter().map(|m| (m.role, m.content.as_str())).collect();
+        let call = r#"[{"function":{"name":"f"}}]"#;
+        assert_eq!(turns, [(Role::User, "q"), (Role::Assistant, call), (Role::Tool, "42")]);
+        assert_eq!(solution.as_deref(), Some("It is 42."));
+        let unanswered = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]);
+        assert_eq!(split(parse(&unanswered).unwrap()).unwrap().1.as_deref(), Some("a\n\nb"), "no turn is lost");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! MinHash signatures (Broder 1997): the share of equal lanes of two signatures estimates the
 //! Jaccard similarity J of the two sets, with standard error sqrt(J(1 − J) / lanes).
 
-use super::text::fold;
+use super::hash::fold;
 use crate::seed::Rng;
 
 /// Lanes computed together: two AVX2 registers, four of SSE2.

@@ -6,23 +6,23 @@
 //! alone. Memory holds one batch and the keys of kept prompts; where sampling
 //! needs to see all prompts first, the rows wait in a temporary file.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::codec::Spill;
-use super::decontam::{DecontamConfig, Decontaminator, EvalSet, Hit};
+use super::decontam::{DecontamConfig, Decontaminator, EvalSet, Hit, SetReport};
 use super::dedup::{Admission, DedupConfig, Deduplicator, Fingerprint};
 use super::difficulty::{PassRates, PassWindow};
-use super::drops::{DropCounts, Dropped};
+use super::drops::{DropCounts, Dropped, GoldConflict};
 use super::filter::FilterConfig;
+use super::hash::hash_bytes;
 use super::import::Imported;
 use super::sample::{SampleConfig, Sampler, StratumReport};
-use super::text::{Normal, hash_bytes};
+use super::text::{Normal, asked};
 use crate::Result;
-use crate::schema::{Prompt, Role};
+use crate::schema::Prompt;
 
 /// Rows worked on together. Fixed: nothing may depend on the machine.
 const BATCH: usize = 4096;
@@ -47,6 +47,8 @@ pub trait Sink {
     fn drop(&mut self, drop: Dropped) -> Result<()>;
     /// An overlap with an evaluation set.
     fn hit(&mut self, hit: Hit) -> Result<()>;
+    /// Two equal questions with different golds.
+    fn conflict(&mut self, conflict: GoldConflict) -> Result<()>;
 }
 
 /// The account of one run.
@@ -58,12 +60,17 @@ pub struct Summary {
     pub drops: DropCounts,
     /// Overlaps reported; a contaminated prompt has one or more.
     pub hits: u64,
-    /// Duplicates whose gold differs from the kept prompt's: one of the two is wrong.
+    /// Prompts equal to a kept one in normal form, with another gold; those that are equal to the letter are among the
+    /// drops, as `gold_conflict`.
     pub gold_conflicts: u64,
+    /// Prompts that were kept, though similar to a kept one, because their golds differ.
+    pub kept_other_gold: u64,
     /// See [`Deduplicator::full_buckets`].
     pub full_buckets: u64,
     /// Strata by name; empty without sampling.
     pub strata: Vec<StratumReport>,
+    /// How each evaluation set was searched for.
+    pub evaluation: Vec<SetReport>,
 }
 
 /// Prompt preparation with its evaluation sets and pass rates.
@@ -87,7 +94,8 @@ impl PromptPipeline {
     /// # Errors
     /// A parameter is out of range or an evaluation set is empty.
     pub fn new(config: PipelineConfig, seed: u64, evals: &[EvalSet]) -> Result<Self> {
-        Deduplicator::new(config.dedup.clone())?;
+        config.filter.check()?;
+        config.dedup.check()?;
         if let Some(sample) = &config.sample {
             Sampler::new(sample.clone(), seed)?;
         }
@@ -109,8 +117,9 @@ impl PromptPipeline {
     /// # Errors
     /// The first error of `rows` or of the sink, or the temporary file's.
     pub fn run(&self, rows: impl IntoIterator<Item = Result<Imported>>, sink: &mut dyn Sink) -> Result<Summary> {
+        let evaluation = self.decontaminator.as_ref().map_or_else(Vec::new, |index| index.reports().to_vec());
         let mut state = State {
-            summary: Summary::default(),
+            summary: Summary { evaluation, ..Summary::default() },
             dedup: Deduplicator::new(self.config.dedup.clone())?,
             ids: HashSet::new(),
             sampling: match &self.config.sample {
@@ -144,8 +153,10 @@ impl PromptPipeline {
         let work: Vec<Work> = passed
             .into_par_iter()
             .map(|row| {
-                let normal = Normal::of(&text_of(&row.prompt));
-                let print = state.dedup.fingerprint(&normal, row.prompt.gold.as_deref());
+                let text = asked(&row.prompt.messages);
+                let normal = Normal::of(&text);
+                let print = state.dedup.fingerprint(&text, &normal, row.prompt.gold.as_deref());
+                drop(text);
                 Work { row, normal, print }
             })
             .collect();
@@ -203,23 +214,36 @@ impl State<'_> {
 
     /// The row if it is no duplicate.
     fn admit(&mut self, work: Work) -> Result<Option<Work>> {
-        let id = &work.row.prompt.prompt_id;
-        let (reason, detail, conflict) = match self.dedup.admit(id, &work.print) {
-            Admission::Kept => {
+        let row = &work.row;
+        let id = &row.prompt.prompt_id;
+        let (reason, detail) = match self.dedup.admit(id, &work.print) {
+            Admission::Kept { conflicts_with, other_gold } => {
                 if self.ids.insert(hash_bytes(id.as_bytes(), 4)) {
+                    match conflicts_with {
+                        Some(kept) => self.conflict(row, kept, false)?,
+                        None => self.summary.kept_other_gold += u64::from(other_gold),
+                    }
                     return Ok(Some(work));
                 }
-                ("duplicate_id", format!("of {id}"), false)
+                ("duplicate_id", format!("of {id}"))
             }
-            Admission::Exact { kept, gold_differs } => ("exact_duplicate", format!("of {kept}"), gold_differs),
-            Admission::Near { kept, similarity, gold_differs } => {
-                ("near_duplicate", format!("of {kept}, similarity {similarity:.3}"), gold_differs)
+            Admission::Exact { kept } => ("exact_duplicate", format!("of {kept}")),
+            Admission::GoldConflict { kept } => {
+                let detail = format!("of {kept}, gold differs");
+                self.conflict(row, kept, true)?;
+                ("gold_conflict", detail)
+            }
+            Admission::Near { kept, similarity } => {
+                ("near_duplicate", format!("of {kept}, similarity {similarity:.3}"))
             }
         };
-        self.summary.gold_conflicts += u64::from(conflict);
-        let detail = if conflict { detail + ", gold differs" } else { detail };
-        self.drop(&work.row, reason, detail)?;
+        self.drop(row, reason, detail)?;
         Ok(None)
+    }
+
+    fn conflict(&mut self, row: &Imported, kept: String, dropped: bool) -> Result<()> {
+        self.summary.gold_conflicts += 1;
+        self.sink.conflict(GoldConflict::new(row, kept, dropped))
     }
 
     fn keep(&mut self, row: Imported) -> Result<()> {
@@ -237,6 +261,9 @@ impl State<'_> {
 
     fn finish(mut self) -> Result<Summary> {
         if let Some((sampler, spill)) = self.sampling.take() {
+            // All decisions on duplicates are taken: their memory is for the second pass.
+            self.dedup = Deduplicator::new(DedupConfig { exact: true, near: None })?;
+            self.ids = HashSet::new();
             let (keep, strata) = sampler.decide();
             self.summary.strata = strata;
             for (row, keep) in spill.into_rows()?.zip(keep) {
@@ -250,18 +277,6 @@ impl State<'_> {
             }
         }
         Ok(self.summary)
-    }
-}
-
-/// What duplicates and contamination are judged by: all turns but the system's.
-fn text_of(prompt: &Prompt) -> Cow<'_, str> {
-    let mut turns = prompt.messages.iter().filter(|m| m.role != Role::System).map(|m| m.content.as_str());
-    match (turns.next(), turns.next()) {
-        (Some(only), None) => Cow::Borrowed(only),
-        (Some(first), Some(second)) => {
-            Cow::Owned([first, second].into_iter().chain(turns).collect::<Vec<_>>().join("\n"))
-        }
-        (None, _) => Cow::Borrowed(""),
     }
 }
 

@@ -11,12 +11,13 @@ mod parquet;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::source::Format;
 use crate::error::Context;
+use crate::store::Location;
 use crate::{Error, Result};
 
 /// Longest single row that is read, in bytes: a guard against files that are no text at all.
@@ -106,15 +107,23 @@ impl Iterator for Rows {
     }
 }
 
-/// Opens a file. Rows are read as they are asked for.
+/// Opens a local file. Rows are read as they are asked for.
+///
+/// # Errors
+/// As [`open_at`].
+pub fn open(path: &Path, format: Format) -> Result<Rows> {
+    open_at(&Location::from(path), format, None)
+}
+
+/// Opens a file, fetching it first if it is an object of a store. `field` is the key of a JSON document under
+/// which the rows are. Rows are read as they are asked for.
 ///
 /// # Errors
 /// The file does not open, its compression or Parquet footer is broken, its
-/// format cannot be told, or (CSV) its header is unusable.
-pub fn open(path: &Path, format: Format) -> Result<Rows> {
-    let mut file = File::open(path)
-        .or_fail(|| "cannot open the prompts file".to_owned())
-        .map_err(|error| error.in_file(path.display()))?;
+/// format cannot be told, (JSON) several lists could be the rows, or (CSV) its header is unusable.
+pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Result<Rows> {
+    let mut file = location.open()?;
+    let path = &PathBuf::from(location.to_string());
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         return Err(Error::new("this is a folder, a file is wanted").in_file(path.display()));
     }
@@ -136,7 +145,7 @@ pub fn open(path: &Path, format: Format) -> Result<Rows> {
     };
     let items: Box<dyn Iterator<Item = Result<Item>> + Send> = match format {
         Format::Jsonl => Box::new(lines::JsonLines::new(reader)),
-        Format::Json => json::rows(reader)?,
+        Format::Json => json::rows(reader, field)?,
         Format::Csv => Box::new(delimited::Delimited::new(reader, b',')?),
         Format::Tsv => Box::new(delimited::Delimited::new(reader, b'\t')?),
         Format::Parquet | Format::Auto => unreachable!("Parquet left above, auto was told apart"),
@@ -147,7 +156,7 @@ pub fn open(path: &Path, format: Format) -> Result<Rows> {
 /// A decompressed byte stream that knows its file and has lost its byte-order mark.
 pub(super) struct Source {
     reader: Box<dyn BufRead + Send>,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Source {
@@ -321,7 +330,6 @@ pub(super) fn kind(value: &Value) -> &'static str {
 pub(crate) mod tests {
     use super::*;
     use std::io::Write;
-    use std::path::PathBuf;
 
     pub(crate) fn write(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
         let path = dir.path().join(name);
@@ -373,6 +381,43 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_document_of_several_lists_wants_to_be_told_which() {
+        let dir = tempfile::tempdir().unwrap();
+        let splits = write(
+            &dir,
+            "a.json",
+            br#"{"version": 2, "train": [{"q": "a"}], "test": [{"q": "b"}], "other": [{"q": "c"}]}"#,
+        );
+        let text = open(&splits, Format::Auto).err().unwrap().render(false);
+        assert!(
+            text.contains("several lists") && text.contains("train, test") && text.contains("`field = \"train\"`"),
+            "{text}"
+        );
+        let read = |field: &str| -> Vec<Item> {
+            let rows = open_at(&Location::from(splits.as_path()), Format::Auto, Some(field)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        for (field, question) in [("test", "b"), ("other", "c")] {
+            assert!(matches!(&read(field)[..], [Item::Row(row)] if row.columns["q"] == question), "{field}");
+        }
+        let error = open_at(&Location::from(splits.as_path()), Format::Auto, Some("dev")).err().unwrap();
+        assert!(error.render(false).contains("lists are under train, test, other"), "{error:?}");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = b"q,a\nWhat is one?,1\nWhat is two?,\"2\nWhat is three?,3\nWhat is four?,4\n";
+        assert_eq!(questions(&write(&dir, "a.csv", open), Format::Auto), ["What is one?", "!open_quote Some(3)"]);
+        let long: String = (0..5_000).map(|i| format!("row {i},\"he said \"\"{i}\"\"\"\r\n")).collect();
+        let fine = format!("q,a\n{long}last,\"a\nb\"");
+        assert_eq!(questions(&write(&dir, "b.csv", fine.as_bytes()), Format::Auto).len(), 5_001);
+        let opened = format!("q,a\n{long}last,\"a\nb");
+        let read = questions(&write(&dir, "c.csv", opened.as_bytes()), Format::Auto);
+        assert_eq!((read.len(), read[5_000].as_str()), (5_001, "!open_quote Some(5002)"));
+    }
+
+    #[test]
     fn a_cut_off_archive_is_an_error_with_a_hint() {
         let dir = tempfile::tempdir().unwrap();
         let text: String = (0..5_000).map(|i| format!("{{\"q\": \"question {}\"}}\n", i * 7919)).collect();
@@ -403,13 +448,48 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_damaged_parquet_file_is_an_error_wherever_it_is_damaged() {
+        use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray};
+        use arrow::datatypes::Int64Type;
+        let dir = tempfile::tempdir().unwrap();
+        let questions: Vec<String> = (0..400).map(|i| format!("question {} is what", i % 50)).collect();
+        let lists = (0..400).map(|i| Some([Some(1), None, Some(i)]));
+        let batch = arrow::array::RecordBatch::try_from_iter([
+            ("q", std::sync::Arc::new(StringArray::from(questions)) as ArrayRef),
+            ("n", std::sync::Arc::new(Int64Array::from_iter_values(0..400)) as ArrayRef),
+            ("l", std::sync::Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)) as ArrayRef),
+        ])
+        .unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let mut rng = crate::seed::Rng::new(3);
+        let mut errors = 0;
+        for _ in 0..400 {
+            let mut broken = bytes.clone();
+            for _ in 0..rng.between(1, 4) {
+                let at = rng.below(broken.len() as u64) as usize;
+                broken[at] = rng.below(256) as u8;
+            }
+            let path = write(&dir, "a.parquet", &broken);
+            let read = open(&path, Format::Auto).and_then(|rows| rows.collect::<Result<Vec<_>>>());
+            if let Err(error) = read {
+                errors += 1;
+                assert!(error.to_string().contains("a.parquet"), "{error}");
+            }
+        }
+        assert!(errors > 100, "{errors} of 400 were found out");
+    }
+
+    #[test]
     fn unknown_formats_folders_and_missing_files_are_clear_errors() {
         let dir = tempfile::tempdir().unwrap();
         let text = |path: &Path| open(path, Format::Auto).err().unwrap().render(false);
         assert!(text(&write(&dir, "notes", b"hello")).contains("hint: say it in the source: `format"));
         assert!(text(dir.path()).contains("folder"));
-        assert!(text(&dir.path().join("nothing.jsonl")).contains("cannot open the prompts file"));
-        assert!(text(&write(&dir, "fake.parquet", b"not at all parquet")).contains("not a readable Parquet file"));
-        assert!(text(&write(&dir, "cut.parquet", b"PAR1\x00\x01")).contains("not a readable Parquet file"));
+        assert!(text(&dir.path().join("nothing.jsonl")).contains("there is no such file"));
+        assert!(text(&write(&dir, "fake.parquet", b"not at all parquet")).contains("this is not a Parquet file"));
+        assert!(text(&write(&dir, "cut.parquet", b"PAR1\x00\x01")).contains("Parquet file"));
     }
 }

@@ -30,6 +30,35 @@ pub struct SampleConfig {
     pub allocate: Allocate,
 }
 
+impl SampleConfig {
+    /// # Errors
+    /// Nothing is asked for, a named stratum cannot exist, or the targets ask for more than the total.
+    pub fn check(&self) -> Result<()> {
+        if self.total.is_none() && self.per_stratum.is_none() && self.targets.is_empty() {
+            return Err(Error::usage("sample: nothing to aim at").hint("set `total`, `per_stratum` or `targets`"));
+        }
+        let keys = self.by.len().max(1);
+        for name in self.targets.keys() {
+            if !self.by.contains(&Key::Source) && name.split('/').count() != keys {
+                let error = Error::usage(format!("sample: the target `{name}` does not name a stratum"));
+                return Err(error.hint(match self.by.is_empty() {
+                    true => "without `by` all prompts are one stratum, `all`".to_owned(),
+                    false => format!("a stratum has {keys} part(s) here, joined by `/`, one for each key of `by`"),
+                }));
+            }
+        }
+        let targets = self.targets.values().fold(0u64, |sum, target| sum.saturating_add(*target));
+        match self.total {
+            Some(total) if targets > total => {
+                let message = format!("sample: the targets ask for {targets} prompts, `total` is {total}");
+                Err(Error::usage(message)
+                    .hint("raise `total`, or leave it out: strata without a target then stay whole"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A property of prompts that strata are made by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,22 +107,9 @@ pub struct Sampler {
 
 impl Sampler {
     /// # Errors
-    /// Nothing is asked for, or a named stratum cannot exist.
+    /// As [`SampleConfig::check`].
     pub fn new(config: SampleConfig, seed: u64) -> Result<Self> {
-        if config.total.is_none() && config.per_stratum.is_none() && config.targets.is_empty() {
-            return Err(Error::usage("sample: nothing to aim at").hint("set `total`, `per_stratum` or `targets`"));
-        }
-        for name in config.targets.keys() {
-            let parts = name.split('/').count().max(1);
-            if !config.by.contains(&Key::Source) && parts != config.by.len().max(1) {
-                return Err(Error::usage(format!("sample: the target `{name}` does not name a stratum")).hint(
-                    format!(
-                        "a stratum has {} part(s) here, joined by `/`, one for each key of `by`",
-                        config.by.len().max(1)
-                    ),
-                ));
-            }
-        }
+        config.check()?;
         let mut hasher = blake3::Hasher::new_derive_key("gristmill 2026 prompt sample");
         hasher.update(&seed.to_le_bytes());
         Ok(Sampler { config, key: *hasher.finalize().as_bytes(), names: BTreeMap::new(), members: Vec::new() })
@@ -286,6 +302,9 @@ mod tests {
         let targets = [("math/en".to_owned(), 1)].into();
         let config = SampleConfig { by: vec![Key::Domain], targets, ..SampleConfig::default() };
         assert!(Sampler::new(config, 0).err().unwrap().to_string().contains("`math/en` does not name a stratum"));
+        let targets = [("math".to_owned(), 2)].into();
+        let config = SampleConfig { by: vec![Key::Domain], total: Some(1), targets, ..SampleConfig::default() };
+        assert!(Sampler::new(config, 0).err().unwrap().to_string().contains("ask for 2 prompts, `total` is 1"));
     }
 
     proptest! {

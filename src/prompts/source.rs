@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::layout::Layout;
+use crate::language::normalise_tag;
+use crate::{Error, Result};
 
 /// One source of prompts: files, their layout, and what to say of rows that do not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// A file, a folder (its data files, in name order), or a pattern with `*` in the last part; or a list of these.
+    /// A file, a folder (its data files, in name order), or a pattern with `*`, `?` and `**`; or a list of these.
+    /// Local, or in an object store.
     #[serde(alias = "paths")]
     pub path: Paths,
     /// Name of the source in every row; the first file's stem if absent.
@@ -33,6 +36,9 @@ pub struct SourceConfig {
     /// By default told from the file's content, then its name.
     #[serde(default)]
     pub format: Format,
+    /// The key of a JSON document under which the rows are; needed where several lists could be meant.
+    #[serde(default)]
+    pub field: Option<String>,
     /// By default told from the columns of each file's first good row.
     #[serde(default)]
     pub layout: Layout,
@@ -61,11 +67,28 @@ impl SourceConfig {
             language: None,
             system: None,
             format: Format::Auto,
+            field: None,
             layout: Layout::Auto,
             columns: Mapping::default(),
             on_error: OnError::Stop,
             extra: Extra::default(),
             limit: None,
+        }
+    }
+
+    /// # Errors
+    /// It names no file, or a language that is no tag.
+    pub fn check(&self) -> Result<()> {
+        if self.path.as_slice().iter().all(|path| path.as_os_str().is_empty()) {
+            let error = Error::usage("the source names no file");
+            return Err(error.hint("give it one: `path = \"prompts.jsonl\"`"));
+        }
+        match &self.language {
+            Some(tag) if normalise_tag(tag).is_none() => {
+                let error = Error::usage(format!("`{tag}` is no language tag"));
+                Err(error.hint("write a BCP 47 tag such as `en`, `fr` or `zh`"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -167,6 +190,41 @@ pub struct Mapping {
     pub id: Option<ColumnRef>,
 }
 
+impl Mapping {
+    /// Each key and the column it names.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, &ColumnRef)> {
+        let Mapping {
+            prompt,
+            messages,
+            system,
+            gold,
+            solution,
+            verification,
+            domain,
+            language,
+            difficulty,
+            source,
+            license,
+            id,
+        } = self;
+        let all = [
+            ("prompt", prompt),
+            ("messages", messages),
+            ("system", system),
+            ("gold", gold),
+            ("solution", solution),
+            ("verification", verification),
+            ("domain", domain),
+            ("language", language),
+            ("difficulty", difficulty),
+            ("source", source),
+            ("license", license),
+            ("id", id),
+        ];
+        all.into_iter().filter_map(|(key, column)| Some((key, column.as_ref()?)))
+    }
+}
+
 /// A column path such as `reward_model.ground_truth` or `answers.0`, or a constant such as `= "math"`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ColumnRef {
@@ -189,19 +247,56 @@ impl ColumnRef {
 
     /// The value in this row; `None` where the column is absent or null.
     pub fn get<'a>(&'a self, row: &'a serde_json::Map<String, Value>) -> Option<&'a Value> {
-        let value = match self {
-            ColumnRef::Literal(value) => Some(value),
-            ColumnRef::Path(path) => lookup(row, path),
-        };
-        value.filter(|value| !value.is_null())
+        self.find(row).filter(|value| !value.is_null())
     }
 
-    /// The top-level column this reads; `None` for a constant.
-    pub fn column<'a>(&'a self, row: &serde_json::Map<String, Value>) -> Option<&'a str> {
+    /// The value in this row, null included; `None` where the column is absent.
+    pub fn find<'a>(&'a self, row: &'a serde_json::Map<String, Value>) -> Option<&'a Value> {
         match self {
-            ColumnRef::Literal(_) => None,
+            ColumnRef::Literal(value) => Some(value),
+            ColumnRef::Path(path) => lookup(row, path),
+        }
+    }
+
+    /// Whether the row has the column, be it null; a constant is in every row.
+    pub fn is_in(&self, row: &serde_json::Map<String, Value>) -> bool {
+        match self {
+            ColumnRef::Literal(_) => true,
+            ColumnRef::Path(path) => lookup(row, path).is_some(),
+        }
+    }
+
+    /// Parses JSON that stands as text on the way to the column: `verification_info.ground_truth` may lead into a
+    /// column that holds `"{\"ground_truth\": …}"`.
+    pub fn unpack(&self, row: &mut serde_json::Map<String, Value>) {
+        let ColumnRef::Path(path) = self else { return };
+        if row.contains_key(path) {
+            return;
+        }
+        let mut parts = path.split('.');
+        let Some(mut value) = parts.next().and_then(|head| row.get_mut(head)) else { return };
+        for part in parts {
+            if let Value::String(text) = value
+                && let Some(parsed) = json_text(text)
+            {
+                *value = parsed;
+            }
+            let inner = match value {
+                Value::Object(object) => object.get_mut(part),
+                Value::Array(list) => part.parse::<usize>().ok().and_then(|index| list.get_mut(index)),
+                _ => None,
+            };
+            let Some(inner) = inner else { return };
+            value = inner;
+        }
+    }
+
+    /// The column that is read as a whole; `None` for a constant, and for a part of a column: the rest of it is
+    /// still to be kept.
+    pub fn column(&self, row: &serde_json::Map<String, Value>) -> Option<&str> {
+        match self {
             ColumnRef::Path(path) if row.contains_key(path) => Some(path),
-            ColumnRef::Path(path) => Some(path.split('.').next().unwrap_or(path)),
+            _ => None,
         }
     }
 }
@@ -231,6 +326,19 @@ impl<'de> Deserialize<'de> for ColumnRef {
             column => Ok(column),
         }
     }
+}
+
+/// The object or list that a text holds: JSON, or Python's spelling of it as many an exporter leaves it.
+pub fn json_text(text: &str) -> Option<Value> {
+    let text = text.trim();
+    if !text.starts_with(['{', '[']) {
+        return None;
+    }
+    serde_json::from_str(text).ok().or_else(|| {
+        // Where no quote is inside a string, the two differ in their quotes alone.
+        let python = text.starts_with("{'") || text.starts_with("['");
+        python.then(|| serde_json::from_str(&text.replace('\'', "\"")).ok()).flatten()
+    })
 }
 
 /// A column whose name is the whole path wins over a nested one.
@@ -270,6 +378,26 @@ mod tests {
         assert_eq!(get(&mapping.domain), "math");
         assert_eq!(get(&mapping.source), "flat");
         assert_eq!(get(&mapping.license), "MIT");
+    }
+
+    #[test]
+    fn a_path_leads_through_json_that_stands_as_text() {
+        let row = |info: &str| {
+            let mut row = serde_json::Map::new();
+            row.insert("info".to_owned(), info.into());
+            row
+        };
+        let column = ColumnRef::parse("info.tests.0.want");
+        for info in
+            [r#"{"tests": [{"want": "3"}]}"#, r#"{"tests": "[{\"want\": \"3\"}]"}"#, "{'tests': [{'want': '3'}]}"]
+        {
+            let mut row = row(info);
+            column.unpack(&mut row);
+            assert_eq!(column.get(&row).and_then(Value::as_str), Some("3"), "{info}");
+        }
+        let mut text = row("{not json");
+        column.unpack(&mut text);
+        assert_eq!((column.is_in(&text), &text), (false, &row("{not json")));
     }
 
     #[test]

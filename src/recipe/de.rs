@@ -50,13 +50,49 @@ impl de::Error for Fault {
         Fault { message: format!("unknown value `{variant}`"), hint: Some(suggest(variant, expected)), origin: None }
     }
 
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        de::Error::custom(format!("this is {}; expected {}", in_words(&found), wanted(expected)))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        de::Error::custom(format!("{} does not fit; expected {}", in_words(&found), wanted(expected)))
+    }
+
     fn missing_field(field: &'static str) -> Self {
         Fault { message: format!("the key `{field}` is missing"), hint: None, origin: None }
     }
 }
 
+/// What was found, in the words of TOML.
+fn in_words(found: &de::Unexpected<'_>) -> String {
+    match found {
+        de::Unexpected::Str(text) => format!("the text \"{text}\""),
+        de::Unexpected::Signed(n) => format!("the number {n}"),
+        de::Unexpected::Unsigned(n) => format!("the number {n}"),
+        de::Unexpected::Float(x) => format!("the number {x}"),
+        de::Unexpected::Bool(b) => format!("`{b}`"),
+        de::Unexpected::Seq => "an array".to_owned(),
+        de::Unexpected::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What Rust's types are called outside Rust.
+fn wanted(expected: &dyn de::Expected) -> String {
+    match expected.to_string().as_str() {
+        "u8" => "a whole number from 0 to 255".to_owned(),
+        "u16" | "u32" | "u64" | "usize" => "a whole number from 0".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a string" => "a text in quotes".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a sequence" => "an array".to_owned(),
+        other => other.strip_prefix("struct ").map_or(other.to_owned(), |_| "a table".to_owned()),
+    }
+}
+
 /// "did you mean …?" for a near miss, else the list of what is known.
-pub(super) fn suggest(word: &str, known: &[&str]) -> String {
+pub(crate) fn suggest(word: &str, known: &[&str]) -> String {
     let best = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k)).min();
     match best {
         Some((distance, near)) if distance <= (word.chars().count() / 3).max(1) => format!("did you mean `{near}`?"),
@@ -74,7 +110,11 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.0.value {
             Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::Integer(n) => visitor.visit_i64(*n),
+            Value::Integer(n) => match (i64::try_from(*n), u64::try_from(*n)) {
+                (Ok(n), _) => visitor.visit_i64(n),
+                (_, Ok(n)) => visitor.visit_u64(n),
+                _ => Err(de::Error::custom(format!("{n} is too large for a whole number of 64 bits"))),
+            },
             Value::Float(x) => visitor.visit_f64(*x),
             Value::Boolean(b) => visitor.visit_bool(*b),
             Value::Array(items) => visitor.visit_seq(Items(items.iter())),
@@ -93,6 +133,20 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
             Value::Integer(n) => visitor.visit_f64(n as f64).map_err(|fault: Fault| fault.at(&self.0.origin)),
             _ => self.deserialize_any(visitor),
         }
+    }
+
+    /// In `--set name=2024` the text 2024 needs no quotes.
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.0.written() {
+            Some(text) if self.0.origin.source.is_argument => {
+                visitor.visit_borrowed_str(text).map_err(|fault: Fault| fault.at(&self.0.origin))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -123,7 +177,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char bytes byte_buf
         unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }

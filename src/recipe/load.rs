@@ -1,12 +1,12 @@
 //! Loads a recipe: includes, overrides, variables, the table of stages.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::de::suggest;
 use super::node::{Key, Node, Origin, Value};
 use crate::backend::Device;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::store::Location;
 
 /// A recipe with includes merged, overrides applied and variables substituted.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Recipe {
     pub stages: Vec<StageTable>,
     /// Relative paths in the recipe start here: the folder of the recipe's file.
     pub base: PathBuf,
+    /// Whether it is a stage run alone, whose inputs can be no other stages.
+    pub is_one_stage: bool,
 }
 
 /// One `[stages.NAME]` table, not yet read by its stage.
@@ -40,7 +42,7 @@ const TOP_KEYS: &[&str] = &["name", "seed", "device", "shard_rows", "include", "
 const MAX_INCLUDES: usize = 64;
 
 impl Recipe {
-    /// Loads a recipe from a file.
+    /// Loads a recipe from a file, or from a URL.
     ///
     /// `overrides` are `key=value` pairs. A key is a dotted path from the top
     /// (`stages.generate.samples`), a variable (`vars.data`), or, for short, a path
@@ -49,9 +51,10 @@ impl Recipe {
     /// # Errors
     /// Anything wrong with the text, with its line and column.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Recipe> {
-        let text = std::fs::read_to_string(path)
-            .or_fail(|| "the recipe cannot be read".to_owned())
-            .map_err(|e| e.in_file(path.display()).hint("`gristmill run` takes the path of a TOML recipe"))?;
+        let text = read(path).map_err(|why| {
+            let error = Error::usage(format!("the recipe cannot be read: {why}")).in_file(path.display());
+            error.hint("`gristmill run` takes the path of a TOML recipe")
+        })?;
         let base = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Recipe::parse(&path.display().to_string(), &text, base, overrides)
     }
@@ -59,7 +62,7 @@ impl Recipe {
     /// Loads a recipe from text; relative paths in it start at `base`.
     pub fn parse(name: &str, text: &str, base: &Path, overrides: &[String]) -> Result<Recipe> {
         let mut root = Node::parse(name, text)?;
-        resolve_includes(&mut root, base, &mut HashSet::new())?;
+        resolve_includes(&mut root, base, &mut Vec::new(), &mut 0)?;
         for argument in overrides {
             apply_override(&mut root, argument)?;
         }
@@ -70,7 +73,7 @@ impl Recipe {
     fn from_tree(mut root: Node, stem: &str, base: &Path) -> Result<Recipe> {
         substitute_variables(&mut root)?;
         check_top_keys(&root)?;
-        let run_name = root.get("name").map_or(Ok(stem.to_owned()), Node::read::<String>)?;
+        let run_name = root.get("name").map_or(Ok(stem.to_owned()), run_name)?;
         let seed = root.get("seed").map_or(Ok(0), Node::read::<u64>)?;
         let device = root.get("device").map_or(Ok(Device::Cpu), Node::read::<Device>)?;
         let shard_rows = root.get("shard_rows").map_or(Ok(16_384), Node::read::<usize>)?;
@@ -79,15 +82,23 @@ impl Recipe {
             return Err(place.origin.locate(Error::usage("`shard_rows` must be at least 1")));
         }
         let stages = stage_tables(&root)?;
-        Ok(Recipe { name: run_name, seed, device, shard_rows, stages, base: base.to_owned() })
+        Ok(Recipe { name: run_name, seed, device, shard_rows, stages, base: base.to_owned(), is_one_stage: false })
     }
 
-    /// A recipe of one stage whose table is the whole of `text`.
+    /// A recipe of one stage, whose table is the whole of a file if there is one.
     ///
     /// # Errors
     /// As [`Recipe::parse`].
-    pub fn of_stage(kind: &str, name: &str, text: &str, base: &Path, overrides: &[String]) -> Result<Recipe> {
-        let table = Node::parse(name, text)?;
+    pub fn of_stage(kind: &str, file: Option<&Path>, overrides: &[String]) -> Result<Recipe> {
+        let (name, text, base) = match file {
+            Some(path) => {
+                let failed = |why| Error::usage(format!("the stage's file cannot be read: {why}"));
+                let text = read(path).map_err(|why| failed(why).in_file(path.display()))?;
+                (path.display().to_string(), text, path.parent().unwrap_or(Path::new(".")))
+            }
+            None => (format!("gristmill {kind}"), String::new(), Path::new(".")),
+        };
+        let table = Node::parse(&name, &text)?;
         let origin = table.origin.clone();
         let key = |name: &str| Key { name: name.to_owned(), origin: origin.clone() };
         let wrap = |key: Key, node: Node| Node { value: Value::Table(vec![(key, node)]), origin: origin.clone() };
@@ -95,7 +106,7 @@ impl Recipe {
         for argument in overrides {
             apply_override(&mut root, argument)?;
         }
-        Recipe::from_tree(root, kind, base)
+        Ok(Recipe { is_one_stage: true, ..Recipe::from_tree(root, kind, base)? })
     }
 
     /// A path written in the recipe, made absolute or relative to the recipe's folder. URLs stay.
@@ -108,25 +119,60 @@ impl Recipe {
     }
 }
 
-/// Later files win over the files they include; an include path is relative to its file.
-fn resolve_includes(root: &mut Node, base: &Path, seen: &mut HashSet<PathBuf>) -> Result<()> {
+/// A text file's content, or why there is none, in a few words.
+fn read(path: &Path) -> Result<String, String> {
+    let name = path.to_string_lossy();
+    let bytes = match name.contains("://") {
+        true => Location::parse(&name).and_then(|location| location.read()).map_err(|e| e.message().to_owned())?.into(),
+        false if path.is_dir() => return Err("it is a folder".to_owned()),
+        false => std::fs::read(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            _ => e.to_string(),
+        })?,
+    };
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        format!("line {line} holds bytes that are not UTF-8")
+    })
+}
+
+/// A run is called as its folder is, and lies nowhere else.
+fn run_name(node: &Node) -> Result<String> {
+    let name: String = node.read()?;
+    if name.is_empty() || name.starts_with('.') || name.contains(|c: char| c == '/' || c == '\\' || c.is_control()) {
+        let error = Error::usage(format!("`{name}` cannot name a run"));
+        return Err(node
+            .origin
+            .locate(error)
+            .hint("a run's name is a folder's name, without `/` and no `.` before it"));
+    }
+    Ok(name)
+}
+
+/// Later files win over the files they include; an include path is relative to its file. `above` are
+/// the files whose includes are being read, `count` is how many were.
+fn resolve_includes(root: &mut Node, base: &Path, above: &mut Vec<PathBuf>, count: &mut usize) -> Result<()> {
     let Some(includes) = root.remove("include") else { return Ok(()) };
     let mut merged = Node { value: Value::Table(Vec::new()), origin: root.origin.clone() };
     let paths: Vec<String> = includes.read()?;
     for path in paths {
         let file = base.join(&path);
         let identity = file.canonicalize().unwrap_or_else(|_| file.clone());
-        if !seen.insert(identity) || seen.len() > MAX_INCLUDES {
-            let error = Error::usage(format!("`{path}` is included twice, or includes itself"));
-            return Err(includes.origin.locate(error));
+        *count += 1;
+        if above.contains(&identity) {
+            return Err(includes.origin.locate(Error::usage(format!("`{path}` includes itself"))));
         }
-        let text = std::fs::read_to_string(&file).map_err(|e| {
-            includes
-                .origin
-                .locate(Error::usage(format!("the included file `{}` cannot be read", file.display())).caused_by(e))
+        if *count > MAX_INCLUDES {
+            return Err(includes.origin.locate(Error::usage(format!("more than {MAX_INCLUDES} files are included"))));
+        }
+        let text = read(&file).map_err(|why| {
+            let error = Error::usage(format!("the included file `{}` cannot be read: {why}", file.display()));
+            includes.origin.locate(error)
         })?;
         let mut node = Node::parse(&file.display().to_string(), &text)?;
-        resolve_includes(&mut node, file.parent().unwrap_or(base), seen)?;
+        above.push(identity);
+        resolve_includes(&mut node, file.parent().unwrap_or(base), above, count)?;
+        above.pop();
         merged.merge(node);
     }
     let own = std::mem::replace(root, merged);
@@ -161,13 +207,9 @@ fn apply_override(root: &mut Node, argument: &str) -> Result<()> {
 fn substitute_variables(root: &mut Node) -> Result<()> {
     let vars = root.remove("vars");
     let lookup = |name: &str| -> Option<String> {
-        match vars.as_ref().and_then(|vars| vars.get(name)).map(|node| &node.value) {
-            Some(Value::Text(text)) => Some(text.clone()),
-            Some(Value::Integer(n)) => Some(n.to_string()),
-            Some(Value::Float(x)) => Some(x.to_string()),
-            Some(Value::Boolean(b)) => Some(b.to_string()),
-            _ => std::env::var(name).ok(),
-        }
+        let value = vars.as_ref().and_then(|vars| vars.get(name));
+        let text = value.and_then(|node| node.text().or_else(|| node.written()));
+        text.map(str::to_owned).or_else(|| std::env::var(name).ok())
     };
     let known: Vec<String> =
         vars.as_ref().and_then(Node::table).unwrap_or_default().iter().map(|(k, _)| k.name.clone()).collect();
@@ -313,6 +355,20 @@ mod tests {
         assert_eq!(recipe.stages[0].config.to_json().to_string(), r#"{"x":5,"y":2}"#);
         std::fs::write(dir.path().join("loop.toml"), "include = ['loop.toml']\n").unwrap();
         assert!(Recipe::load(&dir.path().join("loop.toml"), &[]).unwrap_err().message().contains("includes itself"));
+    }
+
+    #[test]
+    fn a_file_may_be_included_twice_but_not_in_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("base.toml", "seed = 4\n");
+        write("left.toml", "include = ['base.toml']\n[stages.a]\n");
+        write("right.toml", "include = ['base.toml']\n[stages.b]\n");
+        write("top.toml", "include = ['left.toml', 'right.toml']\n");
+        let recipe = Recipe::load(&dir.path().join("top.toml"), &[]).unwrap();
+        assert_eq!((recipe.seed, recipe.stages.len()), (4, 2));
+        write("base.toml", "include = ['left.toml']\n");
+        assert!(Recipe::load(&dir.path().join("top.toml"), &[]).unwrap_err().message().contains("includes itself"));
     }
 
     #[test]

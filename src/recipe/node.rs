@@ -12,6 +12,8 @@ pub struct Source {
     /// Path of the file, or `--set key=value`.
     pub name: String,
     pub text: Arc<str>,
+    /// Whether it is a `--set` argument, where texts need no quotes.
+    pub is_argument: bool,
 }
 
 /// The place of a value in its source.
@@ -26,6 +28,11 @@ impl Origin {
     pub fn locate(&self, error: Error) -> Error {
         error.in_file(&self.source.name).at_span(Arc::clone(&self.source.text), self.span.clone())
     }
+
+    /// What is written there.
+    pub fn written(&self) -> &str {
+        self.source.text.get(self.span.clone()).unwrap_or_default()
+    }
 }
 
 /// A value and its place.
@@ -39,7 +46,8 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub enum Value {
     Text(String),
-    Integer(i64),
+    /// Wide enough for seeds, which have 64 bits and no sign.
+    Integer(i128),
     Float(f64),
     Boolean(bool),
     Array(Vec<Node>),
@@ -60,7 +68,7 @@ impl Node {
     /// # Errors
     /// Syntax errors, with their place.
     pub fn parse(name: &str, text: &str) -> Result<Node, Error> {
-        let source = Arc::new(Source { name: name.to_owned(), text: Arc::from(text) });
+        let source = Arc::new(Source { name: name.to_owned(), text: Arc::from(text), is_argument: false });
         let table = toml::de::DeTable::parse(text).map_err(|e| {
             let span = e.span().unwrap_or(0..0);
             Error::usage(e.message().to_owned()).in_file(name).at_span(Arc::clone(&source.text), span)
@@ -69,11 +77,14 @@ impl Node {
         Ok(Node { value: convert_table(table.into_inner(), &source), origin: Origin { source, span } })
     }
 
-    /// Reads the right side of `--set key=value`: TOML if it parses as TOML, else plain text.
+    /// Reads the right side of `--set key=value`: TOML if it parses as TOML, else plain text. White
+    /// space around it is none of it.
     pub fn parse_value(argument: &str, value: &str) -> Node {
-        let source = Arc::new(Source { name: format!("--set {argument}"), text: Arc::from(argument) });
-        let start = argument.len() - value.len();
-        let origin = Origin { source: Arc::clone(&source), span: start..argument.len() };
+        let text = Arc::from(argument);
+        let source = Arc::new(Source { name: format!("--set {argument}"), text, is_argument: true });
+        let start = argument.len() - value.trim_start().len();
+        let value = value.trim();
+        let origin = Origin { source: Arc::clone(&source), span: start..start + value.len() };
         let parsed = toml::de::DeValue::parse(value).ok().map(|v| convert(v.into_inner(), &source));
         let mut node = Node { value: parsed.unwrap_or_else(|| Value::Text(value.to_owned())), origin: origin.clone() };
         node.set_origin(&origin);
@@ -83,6 +94,22 @@ impl Node {
     /// The value under a key of a table.
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.table()?.iter().find(|(key, _)| key.name == name).map(|(_, node)| node)
+    }
+
+    /// The value at a dotted path, or as far along it as there is one; a number is a place in an array.
+    /// `None` if not even the first key is there.
+    pub fn nearest(&self, path: &str) -> Option<&Node> {
+        let mut found = None;
+        let mut at = self;
+        for part in path.split('.') {
+            let next = match &at.value {
+                Value::Array(items) => part.parse().ok().and_then(|i: usize| items.get(i)),
+                _ => at.get(part),
+            };
+            let Some(next) = next else { break };
+            (found, at) = (Some(next), next);
+        }
+        found
     }
 
     /// Takes the value under a key out of a table.
@@ -98,6 +125,12 @@ impl Node {
             Value::Table(entries) => Some(entries),
             _ => None,
         }
+    }
+
+    /// A number or truth value as it is written: `1.10` is no `1.1` where it names a version.
+    pub fn written(&self) -> Option<&str> {
+        let is_plain = matches!(self.value, Value::Integer(_) | Value::Float(_) | Value::Boolean(_));
+        is_plain.then(|| self.origin.written())
     }
 
     /// The text, if this is a string.
@@ -177,7 +210,11 @@ impl Node {
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Text(text) => text.as_str().into(),
-            Value::Integer(n) => (*n).into(),
+            Value::Integer(n) => match (i64::try_from(*n), u64::try_from(*n)) {
+                (Ok(n), _) => n.into(),
+                (_, Ok(n)) => n.into(),
+                _ => n.to_string().into(),
+            },
             // JSON has no NaN or infinity; their names keep fingerprints apart.
             Value::Float(x) => serde_json::Number::from_f64(*x).map_or_else(|| x.to_string().into(), Into::into),
             Value::Boolean(b) => (*b).into(),
@@ -237,7 +274,7 @@ fn convert(value: toml::de::DeValue<'_>, source: &Arc<Source>) -> Value {
     use toml::de::DeValue;
     match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
-        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
+        DeValue::Integer(n) => i128::from_str_radix(n.as_str(), n.radix())
             .map_or_else(|_| Value::Text(n.as_str().to_owned()), Value::Integer),
         DeValue::Float(x) => x.as_str().parse().map_or_else(|_| Value::Text(x.as_str().to_owned()), Value::Float),
         DeValue::Boolean(b) => Value::Boolean(b),

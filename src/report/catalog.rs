@@ -1,14 +1,15 @@
 //! Which datasets a run holds, told by their columns, and how polars reads them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::{
-    AnyValue, DataFrame, DataType, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet,
+    AnyValue, DataFrame, DataType, IntoLazy, LazyFrame, PlRefPath, PolarsError, PolarsResult, ScanArgsParquet,
 };
 
 use super::run::Run;
 use crate::error::{Error, Result};
-use crate::store::Location;
+use crate::store::{Dataset, Location};
 
 /// What the rows of a table are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +150,35 @@ impl Table {
         scan(&self.files).and_then(|frame| query(frame).collect()).map_err(|e| failed(&self.files[0], e))
     }
 
-    /// The table, for a query over several; see [`Table::collect`].
+    /// Runs a query over so many rows of the table at a time as keep memory small, and stacks what it
+    /// gives; it reads the `columns` alone. The query also gets the first of its rows: the query of a sum
+    /// gives a part of it each time.
+    ///
+    /// # Errors
+    /// As [`Table::query`].
+    pub fn query_by_parts(&self, columns: &[&str], query: impl Fn(LazyFrame, u32) -> LazyFrame) -> Result<DataFrame> {
+        let mut stacked: Option<DataFrame> = None;
+        let mut first = 0;
+        for file in &self.files {
+            for rows in parts(file, columns)? {
+                let of_part = |frame: LazyFrame| query(frame.slice(rows.start.into(), rows.end - rows.start), first);
+                let part = scan(std::slice::from_ref(file)).and_then(|frame| of_part(frame).collect());
+                let part = part.map_err(|e| failed(file, e))?;
+                match &mut stacked {
+                    Some(stacked) => drop(stacked.vstack_mut(&part).map_err(|e| failed(file, e))?),
+                    None => stacked = Some(part),
+                }
+                first += rows.end - rows.start;
+            }
+        }
+        match stacked {
+            Some(stacked) => Ok(stacked),
+            // No file has a row; what the query makes of none.
+            None => self.query(|frame| query(frame.limit(0), 0)),
+        }
+    }
+
+    /// The table, for a query over several.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -157,13 +186,54 @@ impl Table {
         scan(&self.files).map_err(|e| failed(&self.files[0], e))
     }
 
-    /// Runs a query that began with [`Table::scan`].
+    /// Runs a query over what one of this table gave.
+    ///
+    /// # Errors
+    /// A column has a type the query cannot work with.
+    pub fn of_rows(&self, rows: &DataFrame, query: impl FnOnce(LazyFrame) -> LazyFrame) -> Result<DataFrame> {
+        query(rows.clone().lazy()).collect().map_err(|e| failed(&self.files[0], e))
+    }
+
+    /// Runs a query over some rows of the table.
     ///
     /// # Errors
     /// As [`Table::query`].
-    pub fn collect(&self, query: LazyFrame) -> Result<DataFrame> {
-        query.collect().map_err(|e| failed(&self.files[0], e))
+    pub fn query_rows(&self, rows: Range<u32>, query: impl FnOnce(LazyFrame) -> LazyFrame) -> Result<DataFrame> {
+        self.query(|frame| query(frame.slice(rows.start.into(), rows.end - rows.start)))
     }
+}
+
+/// What a part of a table may hold, decoded.
+const PART_BYTES: u64 = 64 << 20;
+
+/// The rows of a file, cut into parts by what its footer says of the columns' sizes.
+fn parts(file: &Path, columns: &[&str]) -> Result<Vec<Range<u32>>> {
+    let dataset = Dataset::open(&file.into())?;
+    let mut parts: Vec<Range<u32>> = Vec::new();
+    let (mut first, mut held) = (0u32, 0);
+    for group in dataset.shards()[0].parquet_metadata()?.row_groups() {
+        let of_columns = group
+            .columns()
+            .iter()
+            .filter(|column| column.column_path().parts().first().is_some_and(|root| columns.contains(&root.as_str())));
+        let bytes: u64 = of_columns.map(|column| column.uncompressed_size().max(0) as u64).sum();
+        let rows = group.num_rows().max(0) as u32;
+        match parts.last_mut() {
+            Some(part) if held + bytes <= PART_BYTES => {
+                part.end += rows;
+                held += bytes;
+            }
+            // A group that is too long itself is read in several goes.
+            _ => {
+                let goes = bytes.div_ceil(PART_BYTES).clamp(1, u64::from(rows.max(1))) as u32;
+                let at = |go: u32| first + (u64::from(rows) * u64::from(go) / u64::from(goes)) as u32;
+                parts.extend((0..goes).map(|go| at(go)..at(go + 1)));
+                held = if goes == 1 { bytes } else { PART_BYTES };
+            }
+        }
+        first += rows;
+    }
+    Ok(parts)
 }
 
 /// Typed looks at a query's result; a column that is not there, or of another type, is all null.

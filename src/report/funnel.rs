@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use polars::prelude::{
-    JoinArgs, JoinType, LazyFrame, SortMultipleOptions, UnionArgs, UniqueKeepStrategy, col, cols, concat, len, lit,
+    DataType, JoinArgs, JoinType, LazyFrame, SortMultipleOptions, UnionArgs, UniqueKeepStrategy, col, cols, concat,
+    len, lit,
 };
 use serde::Serialize;
 
@@ -135,26 +136,34 @@ fn domains(catalog: &Catalog) -> Result<Option<Domains>> {
     let mut stages: Vec<String> = Vec::new();
     let mut cells: Vec<BTreeMap<String, u64>> = Vec::new();
     let counted = |table: &&Table| classes.contains(&table.class) && stages_of.contains(&table.kind.as_str());
+    let known = match prompts.is_empty() {
+        true => None,
+        false => {
+            let known = prompts.iter().map(|table| Ok(table.scan()?.select([col("prompt_id"), col("domain")])));
+            let known = concat(known.collect::<Result<Vec<LazyFrame>>>()?, UnionArgs::default())
+                .map_err(|e| Error::new("the run's prompts do not fit together").caused_by(e))?;
+            Some(known.unique(Some(cols(["prompt_id"])), UniqueKeepStrategy::Any))
+        }
+    };
     for table in catalog.tables.iter().filter(counted) {
-        let query = match table.has("domain") {
-            true => table.scan()?.select([col("domain")]),
-            false if prompts.is_empty() => continue,
-            false => {
-                let known = prompts.iter().map(|table| Ok(table.scan()?.select([col("prompt_id"), col("domain")])));
-                let known = concat(known.collect::<Result<Vec<LazyFrame>>>()?, UnionArgs::default())
-                    .map_err(|e| Error::new("the run's prompts do not fit together").caused_by(e))?
-                    .unique(Some(cols(["prompt_id"])), UniqueKeepStrategy::Any);
-                let of_prompt = JoinArgs::new(JoinType::Left);
-                let rows = table.scan()?.select([col("prompt_id")]);
-                rows.join(known, [col("prompt_id")], [col("prompt_id")], of_prompt).select([col("domain")])
-            }
-        };
-        let query = query
-            .select([col("domain").fill_null(lit("unknown"))])
-            .group_by([col("domain")])
-            .agg([len().alias("rows")])
-            .sort(["domain"], SortMultipleOptions::default());
-        let frame = table.collect(query)?;
+        let of = if table.has("domain") { "domain" } else { "prompt_id" };
+        if of == "prompt_id" && prompts.is_empty() {
+            continue;
+        }
+        let counted = |frame: LazyFrame| frame.group_by([col(of)]).agg([len().alias("rows")]);
+        let parts = table.query_by_parts(&[of], |frame, _| counted(frame))?;
+        let frame = table.of_rows(&parts, |rows| {
+            let rows = match &known {
+                Some(known) if of == "prompt_id" => {
+                    rows.join(known.clone(), [col(of)], [col(of)], JoinArgs::new(JoinType::Left))
+                }
+                _ => rows,
+            };
+            rows.select([col("domain").fill_null(lit("unknown")), col("rows").cast(DataType::UInt64)])
+                .group_by([col("domain")])
+                .agg([col("rows").sum()])
+                .sort(["domain"], SortMultipleOptions::default())
+        })?;
         let at = stages.iter().position(|stage| *stage == table.stage).unwrap_or_else(|| {
             stages.push(table.stage.clone());
             cells.push(BTreeMap::new());

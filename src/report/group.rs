@@ -1,6 +1,8 @@
 //! One whole group side by side: what the policy wrote to one prompt, and what each completion earned.
 
-use polars::prelude::{DataFrame, DataType, ExplodeOptions, Expr, LazyFrame, SortMultipleOptions, col, cols, lit};
+use std::ops::Range;
+
+use polars::prelude::{DataFrame, DataType, ExplodeOptions, Expr, LazyFrame, SortMultipleOptions, col, cols, len, lit};
 use serde::Serialize;
 
 use super::catalog::{Catalog, Class, FrameExt, Table};
@@ -78,14 +80,37 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
         true => col("outcome").eq(lit("correct")),
         false => col("reward").gt(lit(0.0)),
     };
-    let from_half = right.cast(DataType::Float64).mean() - lit(0.5);
-    let best = table.query(|frame| {
+    // Chosen without the texts, which may be long: of those the chosen group's alone are read.
+    let mut known = vec!["prompt_id", "reward"];
+    known.extend(["policy_step", "outcome"].into_iter().filter(|name| table.has(name)));
+    let parts = table.query_by_parts(&known, |frame, first| {
         frame
-            .filter(col("text").is_not_null())
-            .with_column(step.clone())
+            .with_row_index("row", Some(first))
+            .with_columns([step.clone(), right.clone().cast(DataType::UInt64).alias("right")])
             .group_by([col("prompt_id"), col("step")])
-            .agg([col("reward").std(0).alias("std"), (from_half.clone() * from_half).alias("distance")])
-            .filter(col("std").gt(lit(1e-9)))
+            .agg([
+                len().cast(DataType::UInt64).alias("rows"),
+                col("right").sum(),
+                col("reward").cast(DataType::Float64).min().alias("least"),
+                col("reward").cast(DataType::Float64).max().alias("most"),
+                col("row").min().alias("first"),
+                col("row").max().alias("last"),
+            ])
+    })?;
+    let best = table.of_rows(&parts, |parts| {
+        let from_half = col("right").cast(DataType::Float64) / col("rows").cast(DataType::Float64) - lit(0.5);
+        parts
+            .group_by([col("prompt_id"), col("step")])
+            .agg([
+                col("rows").sum(),
+                col("right").sum(),
+                col("least").min(),
+                col("most").max(),
+                col("first").min(),
+                col("last").max(),
+            ])
+            .filter((col("most") - col("least")).gt(lit(1e-9)))
+            .with_column((from_half.clone() * from_half).alias("distance"))
             .sort(
                 ["step", "distance", "prompt_id"],
                 SortMultipleOptions::default().with_order_descending_multi([true, false, false]),
@@ -96,23 +121,31 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
     else {
         return Ok(None);
     };
+    let row = |column: &str| best.counts(column).pop().flatten().and_then(|row| u32::try_from(row).ok());
+    let (Some(first), Some(last)) = (row("first"), row("last")) else { return Ok(None) };
     let is_member = col("prompt_id").eq(lit(prompt_id.as_str())).and(col("step").eq(lit(policy_step)));
-    let completions = members(table, |frame| frame.with_column(step.clone()).filter(is_member.clone()))?;
+    let completions =
+        members(table, first..last + 1, |frame| frame.with_column(step.clone()).filter(is_member.clone()))?;
+    // Groups may have been made without their texts.
+    if completions.iter().all(|member| member.answer.is_none()) {
+        return Ok(None);
+    }
     let prompt = prompt(catalog, &prompt_id)?;
     Ok(Some(Group { stage: table.stage.clone(), prompt_id, policy_step, prompt, completions }))
 }
 
-/// `only` leaves the group's rows.
-fn members(table: &Table, only: impl Fn(LazyFrame) -> LazyFrame) -> Result<Vec<Member>> {
+/// The group's rows: of these `rows` of the table those that `only` leaves.
+fn members(table: &Table, rows: Range<u32>, only: impl Fn(LazyFrame) -> LazyFrame) -> Result<Vec<Member>> {
     let in_order = || SortMultipleOptions::default().with_maintain_order(true);
     let known =
         ["sample_index", "reward", "advantage", "outcome", "reason", "finish_reason", "completion_tokens", "text"];
     let wanted: Vec<Expr> = known.into_iter().filter(|name| table.has(name)).map(col).collect();
-    let rows = table.query(|frame| only(frame).select(wanted).sort(["sample_index"], in_order()))?;
+    let query = |query: &dyn Fn(LazyFrame) -> LazyFrame| table.query_rows(rows.clone(), query);
+    let rows = query(&|frame| only(frame).select(wanted.clone()).sort(["sample_index"], in_order()))?;
     let scores = match table.has("scores") {
         true => {
             // Without the row's own outcome and reason, whose names are those of the struct's fields.
-            table.query(|frame| exploded(only(frame), &["sample_index"]).sort(["sample_index"], in_order()))?
+            query(&|frame| exploded(only(frame), &["sample_index"]).sort(["sample_index"], in_order()))?
         }
         false => DataFrame::empty(),
     };

@@ -64,12 +64,15 @@ fn read(table: &Table) -> Result<Option<Lengths>> {
         false if table.has("text") => (characters(), "characters"),
         false => return Ok(None),
     };
-    let outcome = if table.has("outcome") { col("outcome") } else { col("finish_reason") };
-    let rows = |frame: LazyFrame| {
+    let outcome = if table.has("outcome") { "outcome" } else { "finish_reason" };
+    // Texts are read a part at a time; a number and a word of each completion are kept.
+    let of = if has_tokens { "completion_tokens" } else { "text" };
+    let rows = table.query_by_parts(&[of, outcome], |frame, _| {
         frame
-            .select([length.clone().alias("length"), outcome.clone().alias("outcome")])
+            .select([length.clone().alias("length"), col(outcome).alias("outcome")])
             .filter(col("length").is_not_null())
-    };
+    })?;
+    let query = |query: &dyn Fn(LazyFrame) -> LazyFrame| table.of_rows(&rows, query);
     let quantile = |q: f64, name: &str| col("length").quantile(lit(q), QuantileMethod::Nearest).alias(name);
     let figures = || -> Vec<Expr> {
         vec![
@@ -81,10 +84,10 @@ fn read(table: &Table) -> Result<Option<Lengths>> {
             col("length").max().alias("max"),
         ]
     };
-    let whole = table.query(|frame| rows(frame).select(figures()))?;
+    let whole = query(&|rows| rows.select(figures()))?;
     let Some(longest) = whole.floats("max").first().copied().flatten() else { return Ok(None) };
-    let by_outcome = table.query(|frame| {
-        rows(frame).group_by([col("outcome")]).agg(figures()).sort(["outcome"], SortMultipleOptions::default())
+    let by_outcome = query(&|rows| {
+        rows.group_by([col("outcome")]).agg(figures()).sort(["outcome"], SortMultipleOptions::default())
     })?;
     let mut lines = Vec::new();
     for frame in [&whole, &by_outcome] {
@@ -98,10 +101,9 @@ fn read(table: &Table) -> Result<Option<Lengths>> {
         }));
     }
     let width = (longest / BINS).ceil().max(1.0);
-    let bins = table.query(|frame| {
+    let bins = query(&|rows| {
         let bin = (col("length") / lit(width)).cast(DataType::Int64).alias("bin");
-        rows(frame)
-            .group_by([col("outcome"), bin])
+        rows.group_by([col("outcome"), bin])
             .agg([len().alias("n")])
             .sort(["outcome", "bin"], SortMultipleOptions::default())
     })?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::store::{Location, Manifest};
+use crate::store::{Location, Manifest, RunFolder};
 
 /// A run's folder: `run.json`, `run.jsonl`, and the stage folders with their manifests.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Run {
     seed: Option<u64>,
     version: Option<String>,
     pub stages: Vec<StageFolder>,
+    /// Folders of stages that the recipe no longer has: shown nowhere.
+    pub left_over: Vec<String>,
     log: Log,
 }
 
@@ -82,23 +84,22 @@ impl Run {
     /// The folder is no run's, or a manifest or the log cannot be read.
     pub fn load(folder: &Path) -> Result<Run> {
         let location = Location::from(folder);
-        let owner = location.join("run.json").read_if_exists()?;
-        let owner: Value = owner.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let RunFolder { owner, stages: folders, left_over } = RunFolder::look(&location)?;
         let mut stages = Vec::new();
-        for entry in location.list()?.into_iter().filter(|entry| entry.is_folder) {
-            // Stage folders are called `3_verify`; other folders are no stages.
-            let Some((number, name)) = entry.name.split_once('_') else { continue };
-            let Ok(number) = number.parse::<u32>() else { continue };
-            let manifest = Manifest::load(&location.join(&entry.name))?;
+        for folder_name in folders {
+            let manifest = Manifest::load(&location.join(&folder_name))?;
+            let name = folder_name.split_once('_').map_or(folder_name.as_str(), |(_, name)| name);
             let name = manifest.as_ref().map_or(name, |manifest| &manifest.stage).to_owned();
-            stages.push((number, StageFolder { name, path: folder.join(&entry.name), manifest }));
+            stages.push(StageFolder { name, path: folder.join(&folder_name), manifest });
+        }
+        if stages.is_empty() && owner.is_null() && !location.exists()? {
+            return Err(Error::new("there is no such folder").in_file(folder.display()).hint("check the path"));
         }
         if stages.is_empty() && owner.is_null() {
             return Err(Error::new("this folder is not a run: it has neither `run.json` nor stage folders")
                 .in_file(folder.display())
                 .hint("give the folder that `gristmill run --out` wrote"));
         }
-        stages.sort_by(|(a, x), (b, y)| (a, &x.name).cmp(&(b, &y.name)));
         let text = |key: &str| owner.get(key).and_then(Value::as_str).map(str::to_owned);
         let log = Log::load(&location.join("run.jsonl"))?;
         let of_folder = || folder.file_name().map_or_else(|| "run".to_owned(), |n| n.to_string_lossy().into_owned());
@@ -107,7 +108,8 @@ impl Run {
             name: text("name").unwrap_or_else(of_folder),
             seed: log.seed.or_else(|| owner.get("seed").and_then(Value::as_u64)),
             version: text("gristmill"),
-            stages: stages.into_iter().map(|(_, stage)| stage).collect(),
+            stages,
+            left_over,
             log,
         })
     }

@@ -1,6 +1,8 @@
 //! What each rule said: means, outcomes, and the reasons behind what was not accepted.
 
-use polars::prelude::{DataType, ExplodeOptions, Expr, LazyFrame, SortMultipleOptions, col, cols, len, lit};
+use std::collections::BTreeMap;
+
+use polars::prelude::{DataType, ExplodeOptions, Expr, LazyFrame, col, cols, len};
 use serde::Serialize;
 
 use super::catalog::{Catalog, Class, FrameExt, Table};
@@ -52,46 +54,84 @@ pub fn exploded(frame: LazyFrame, beside: &[&str]) -> LazyFrame {
     frame.select(wanted).explode(scores(), options).unnest(scores(), None).filter(col("rule").is_not_null())
 }
 
+/// What one rule came to.
+#[derive(Default)]
+struct Sums {
+    verdicts: u64,
+    /// Verdicts with a score, their mean, and the sum of squared distances from it.
+    scored: f64,
+    mean: f64,
+    squares: f64,
+    outcomes: [u64; 3],
+    reasons: BTreeMap<String, u64>,
+}
+
+const OUTCOMES: [&str; 3] = ["correct", "wrong", "cannot_tell"];
+
+impl Sums {
+    /// Adds scores by their number, mean and population variance (Chan et al. 1979).
+    fn add_scores(&mut self, n: f64, mean: f64, variance: f64) {
+        let (total, apart) = (self.scored + n, mean - self.mean);
+        self.squares += variance * n + apart * apart * self.scored * n / total;
+        self.mean += apart * n / total;
+        self.scored = total;
+    }
+
+    fn line(self, rule: String) -> RuleLine {
+        let known = self.scored > 0.0;
+        let mut reasons: Vec<(String, u64)> = self.reasons.into_iter().collect();
+        // Most first; of equals the first by name.
+        reasons.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        reasons.truncate(REASONS);
+        let [correct, wrong, cannot_tell] = self.outcomes;
+        RuleLine {
+            rule,
+            verdicts: self.verdicts,
+            mean: known.then_some(self.mean),
+            std: known.then(|| (self.squares / self.scored).sqrt()),
+            correct,
+            wrong,
+            cannot_tell,
+            reasons,
+        }
+    }
+}
+
+/// Verdicts hold their evidence, so a part of the table is read at a time.
 fn read(table: &Table) -> Result<Verdicts> {
-    let outcome = |word: &str| col("outcome").eq(lit(word)).cast(DataType::UInt64).sum().alias(word);
-    let rules = table.query(|frame| {
-        exploded(frame, &[]).group_by_stable([col("rule")]).agg([
+    let score = || col("score").cast(DataType::Float64);
+    let sums = table.query_by_parts(&["scores"], |frame, _| {
+        exploded(frame, &[]).group_by_stable([col("rule"), col("reason"), col("outcome")]).agg([
             len().alias("verdicts"),
-            col("score").mean().alias("mean"),
-            col("score").std(0).alias("std"),
-            outcome("correct"),
-            outcome("wrong"),
-            outcome("cannot_tell"),
+            score().count().alias("scored"),
+            score().mean().alias("mean"),
+            score().var(0).alias("variance"),
         ])
     })?;
-    let most_first = SortMultipleOptions::default().with_order_descending_multi([true, false, false]);
-    let reasons = table.query(|frame| {
-        exploded(frame, &[])
-            .filter(col("outcome").neq(lit("correct")))
-            .group_by([col("rule"), col("reason")])
-            .agg([len().alias("n")])
-            .sort(["n", "rule", "reason"], most_first)
-    })?;
-    let of_rule: Vec<_> =
-        reasons.texts("rule").into_iter().zip(reasons.texts("reason")).zip(reasons.counts("n")).collect();
-    let names = rules.texts("rule");
-    let [means, stds] = ["mean", "std"].map(|name| rules.floats(name));
-    let [verdicts, correct, wrong, cannot_tell] =
-        ["verdicts", "correct", "wrong", "cannot_tell"].map(|name| rules.counts(name));
-    let line = |(i, name): (usize, &Option<String>)| RuleLine {
-        rule: name.clone().unwrap_or_default(),
-        verdicts: verdicts[i].unwrap_or(0),
-        mean: means[i],
-        std: stds[i],
-        correct: correct[i].unwrap_or(0),
-        wrong: wrong[i].unwrap_or(0),
-        cannot_tell: cannot_tell[i].unwrap_or(0),
-        reasons: of_rule
-            .iter()
-            .filter(|((rule, _), _)| rule == name)
-            .take(REASONS)
-            .map(|((_, reason), n)| (reason.clone().unwrap_or_default(), n.unwrap_or(0)))
-            .collect(),
-    };
-    Ok(Verdicts { stage: table.stage.clone(), rules: names.iter().enumerate().map(line).collect() })
+    let (names, reasons, outcomes) = (sums.texts("rule"), sums.texts("reason"), sums.texts("outcome"));
+    let [verdicts, scored] = ["verdicts", "scored"].map(|name| sums.counts(name));
+    let [means, variances] = ["mean", "variance"].map(|name| sums.floats(name));
+    // In the order in which they come first.
+    let mut rules: Vec<(String, Sums)> = Vec::new();
+    for row in 0..sums.height() {
+        let name = names[row].clone().unwrap_or_default();
+        let at = rules.iter().position(|(rule, _)| *rule == name).unwrap_or_else(|| {
+            rules.push((name, Sums::default()));
+            rules.len() - 1
+        });
+        let (n, rule) = (verdicts[row].unwrap_or(0), &mut rules[at].1);
+        rule.verdicts += n;
+        if let (Some(scored), Some(mean), Some(variance)) = (scored[row], means[row], variances[row]) {
+            rule.add_scores(scored as f64, mean, variance);
+        }
+        let outcome = outcomes[row].as_deref().unwrap_or_default();
+        if let Some(at) = OUTCOMES.iter().position(|word| *word == outcome) {
+            rule.outcomes[at] += n;
+        }
+        if outcome != "correct" {
+            *rule.reasons.entry(reasons[row].clone().unwrap_or_default()).or_default() += n;
+        }
+    }
+    let rules = rules.into_iter().map(|(name, sums)| sums.line(name)).collect();
+    Ok(Verdicts { stage: table.stage.clone(), rules })
 }

@@ -92,8 +92,9 @@ static COMMITMENT: LazyLock<Regex> = LazyLock::new(|| {
     // "answer" in the languages of the field, then up to a few filler words, then letters.
     Regex::new(concat!(
         r"(?i:\b(?:answer|option|choice|réponse|antwort|lösung|respuesta|opción|resposta|risposta|ответ|вариант)s?",
+        r"|\b(?:it is|it's|choose|pick|select|go(?:ing)? (?:with|for))\b",
         r"|答案|选项|选择|应选|故选|选|正解|答え|정답|답|الإجابة|الجواب|उत्तर)",
-        r"(?i:\s|\*|is|are|est|ist|es|la|the|correct[ae]?|bonne|richtige|правильный|final|only|would|be|therefore|thus|lautet|option|choice|letter|[:：=是为應应はです은는이तोहै]|\\text|\\mathbf|\\textbf|\\boxed|\\[(\[]|[({$（【\[]){0,16}?",
+        r"(?i:\s|\*|is|are|est|ist|es|la|the|correct[ae]?|bonne|richtige|правильный|final|only|for sure|definitely|clearly|certainly|surely|probably|most likely|would|be|therefore|thus|lautet|option|choice|letter|[:：=是为應应はです은는이तोहै]|\\text|\\mathbf|\\textbf|\\boxed|\\[(\[]|[({$（【\[]){0,16}?",
         r"(?-u:\b)([A-J](?:\s*(?:,|、|and|und|et|y|和|&)\s*[A-J](?-u:\b)|[A-J](?-u:\b))*)(?-u:\b)",
     ))
     .expect("a constant pattern")
@@ -102,6 +103,20 @@ static COMMITMENT: LazyLock<Regex> = LazyLock::new(|| {
 static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^[\s*_#>(（\[【{$]*(?:\\(?:text|mathbf|textbf|mathrm|boxed)\s*\{+)*\s*[(（]?([A-J](?:\s*(?:,|、|and|&)\s*[A-J]|[A-J])*)\s*(?:[)）\]】}*_$\s.。．:：]+(.*))?$")
         .expect("a constant pattern")
+});
+
+/// "C is correct", "(C) is the right one".
+static JUDGED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?-u:\b)([A-J])[)*}$]*\s+(?i:is|must be|would be)\s+(?i:the\s+)?(?i:only\s+|most\s+)?(?i:correct|right|answer|best|true)")
+        .expect("a constant pattern")
+});
+
+/// Words that take back the letters behind them.
+static DENIAL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i:\bnot\b|n't\b|\bcannot\b|\brather than\b|\binstead of\b|\bnicht\b|\bno es\b|\bnon\b)|不是|不能|而非|не ",
+    )
+    .expect("a constant pattern")
 });
 
 /// What makes a letter part of something larger when it follows: another letter joined to it, or an operator.
@@ -116,6 +131,8 @@ static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Whether letters stand alone, one after the other: "B. C. D."
 fn more_letters(tail: &str) -> bool {
+    // "It cannot be A or B" takes letters back.
+    let tail = &tail[..DENIAL.find(tail).map_or(tail.len(), |found| found.start())];
     let lone = |word: &str| matches!(word.trim_matches(|c: char| !c.is_alphanumeric()).as_bytes(), [b'B'..=b'J']);
     tail.split_whitespace().any(lone)
 }
@@ -133,6 +150,9 @@ impl ChoiceRule {
     fn as_option(&self, text: &str, options: &Options) -> Option<String> {
         let text = text.trim();
         if let Some(found) = WHOLE.captures(text) {
+            // "A nice question.": a full stop at the far end marks no option.
+            let letters_end = found.get(1).map_or(0, |group| group.end());
+            let closed = text[letters_end..].starts_with(['.', ')', ':', '：', '）', '。', '*', '}', ']', '$']);
             let tail = found.get(2).map_or("", |tail| tail.as_str().trim_matches(['*', '}', '$', ' ']));
             let picked = letters(&found[1]);
             let known = |tail: &str| options.iter().any(|option| normalised(option) == normalised(tail));
@@ -141,7 +161,7 @@ impl ChoiceRule {
                 || known(tail)
                 || picked.len() == 1
                     && tail.chars().count() <= 80
-                    && found[0].contains(['.', ')', ':', '：', '）', '。'])
+                    && closed
                     && !more_letters(tail)
                     && !GOES_ON.is_match(tail)
             {
@@ -176,7 +196,15 @@ impl ChoiceRule {
         if let Some(picked) = self.as_option(answer, options) {
             return Some((picked, "whole_answer"));
         }
-        if let Some(found) = COMMITMENT.captures_iter(answer).last().and_then(|found| found.get(1)) {
+        let said = COMMITMENT.captures_iter(answer).filter(|found| {
+            // "… not option (D)" commits to nothing.
+            let before = found.get(0).map_or("", |whole| &answer[..whole.start()]).trim_end();
+            !["not", "n't", "nicht", "不是", "而非"].iter().any(|no| before.ends_with(no))
+        });
+        let said = said.last().and_then(|found| found.get(1));
+        let judged = JUDGED.captures_iter(answer).last().and_then(|found| found.get(1));
+        // Whichever is said last.
+        if let Some(found) = said.into_iter().chain(judged).max_by_key(|found| found.start()) {
             let rest = &answer[found.end()..];
             // "C or A", "C = A", "C/2": a letter that goes on is no commitment to it.
             return (!GOES_ON.is_match(rest)).then(|| (letters(found.as_str()), "phrase"));
@@ -254,6 +282,14 @@ mod tests {
             "The answer is C, as 7 is prime.",
             r"The answer is \(C\).",
             "C. It is 7.",
+            "C. It can't be A or B.",
+            "It's not A because 4 is even, so I think it's C",
+            "The answer is for sure C, it cannot be D",
+            "I would choose C.",
+            "C is correct.",
+            "A is correct? No, (C) is the right one.",
+            "Hence option (C) is correct, not option (D).",
+            "The answer is not A, it is C.",
             "<think>A? B?</think>C",
         ] {
             assert_eq!(reason(answer, "C"), "equal", "{answer}");
@@ -266,6 +302,9 @@ mod tests {
         for (answer, expected) in [
             ("A", "not_equal"),
             ("A nice question about primes", "no_answer"),
+            ("C nice question about primes.", "no_answer"),
+            ("I would say so.", "no_answer"),
+            ("The answer is not C.", "no_answer"),
             ("A, B, C", "several_answers"),
             ("The answer is A, B, C", "several_answers"),
             (r"\boxed{A} \boxed{D}", "several_answers"),

@@ -207,7 +207,8 @@ impl Expression {
         uses.dedup();
         let needs = needed_slots(&ops);
         let expression = Expression { ops, uses, needs, text: text.to_owned() };
-        if expression.uses.is_empty() && !expression.eval(&[]).is_finite() {
+        // "1/0 * accuracy": no score makes it a number.
+        if [0.0, 1.0, 0.5].iter().all(|&score| !expression.eval(&vec![score; names.len()]).is_finite()) {
             return Err(fail("the expression is never a finite number".into(), 0..text.len()));
         }
         Ok(expression)
@@ -423,6 +424,9 @@ mod tests {
         assert!(fails(&"(".repeat(3000), &[]).message.contains("nested"));
         assert!(fails(&"1+".repeat(3000), &[]).message.contains("limit"));
         assert!(fails("1/0", &[]).message.contains("finite"));
+        assert!(fails("1/0 * a", &["a"]).message.contains("finite"));
+        assert!(fails("a / (b - b)", &["a", "b"]).message.contains("finite"));
+        assert!(Expression::compile("a / (b - 1)", &["a", "b"]).is_ok());
         assert!(fails("a == 1", &["a"]).hint.unwrap().contains("functions"));
         let ladder = format!("{}1{}", "1+(".repeat(63), ")".repeat(63));
         assert!(Expression::compile(&ladder, &[]).is_ok());

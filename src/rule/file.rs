@@ -291,6 +291,15 @@ impl RuleSet {
             if !expression.uses().iter().any(|&slot| slot < self.rules.len()) {
                 warnings.push(format!("the reward `{}` reads no rule", expression.text()));
             }
+            let slots = self.rules.len() + FACTS.len();
+            for score in [0.0, 1.0] {
+                if !expression.eval(&vec![score; slots]).is_finite() {
+                    warnings.push(format!(
+                        "the reward `{}` is no finite number where every score is {score}",
+                        expression.text()
+                    ));
+                }
+            }
         }
         if let Some(reward) = &self.reward {
             for &slot in reward.expression.needs() {

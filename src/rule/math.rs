@@ -53,7 +53,8 @@ pub enum Tolerance {
     /// None.
     Exact,
     /// Where gold is a decimal of at least three digits, an answer with more digits (or an exact
-    /// expression) that rounds to it.
+    /// expression) that rounds to it; where gold is a fraction whose decimals never end, 14 of
+    /// them or more.
     GoldPrecision,
     /// |answer − gold| ≤ limit · |gold|.
     Relative(f64),
@@ -139,8 +140,8 @@ pub enum Equivalence {
 pub struct Gold {
     integer: Option<i64>,
     reading: Result<Reading, Unread>,
-    /// The reading with commas as separators (or as decimal points), where both make sense.
-    other: Option<Box<Reading>>,
+    /// Readings with its commas as separators or as decimal points, where they make sense too.
+    others: Vec<Reading>,
 }
 
 impl Gold {
@@ -219,8 +220,17 @@ impl MathRule {
     }
 
     fn find(&self, text: &str) -> Option<Extracted> {
-        extract::extract(text, &self.config.extract)
-            .or_else(|| self.config.last_number.then(|| extract::extract(text, &[Place::LastNumber])).flatten())
+        let found = extract::extract(text, &self.config.extract);
+        if !self.config.last_number {
+            return found;
+        }
+        let Some(mut found) = found else { return extract::extract(text, &[Place::LastNumber]) };
+        if found.place == Place::LastLine
+            && let Some(number) = extract::extract(&found.text, &[Place::LastNumber])
+        {
+            found.narrower.push(number.text);
+        }
+        Some(found)
     }
 }
 
@@ -303,7 +313,7 @@ pub fn equivalent(a: &str, b: &str, config: &MathConfig) -> Equivalence {
     if let Err(fault) = gold.reading {
         return Equivalence::CannotTell(if fault == Unread::Budget { "budget" } else { "gold_unparsed" });
     }
-    let found = Extracted { text: b.to_string(), place: Place::Boxed, narrower: Vec::new() };
+    let found = Extracted { text: b.to_string(), place: Place::Boxed, narrower: Vec::new(), boxes: None };
     match judge(&gold, &found, config, comma).0 {
         Finding::Equal(_) => Equivalence::Equal,
         Finding::Different("answer_unparsed") => Equivalence::CannotTell("answer_unparsed"),
@@ -312,6 +322,9 @@ pub fn equivalent(a: &str, b: &str, config: &MathConfig) -> Equivalence {
     }
 }
 
+/// Longest gold, in bytes, that is an answer rather than a solution.
+const SHORT_GOLD: usize = 160;
+
 fn prepare(gold: &str, config: &MathConfig, decimal_comma: bool) -> Gold {
     // Solutions carry their answer in a box or after ####.
     let inner = if gold.contains(r"\boxed") || gold.contains(r"\fbox") || gold.contains("####") {
@@ -319,19 +332,45 @@ fn prepare(gold: &str, config: &MathConfig, decimal_comma: bool) -> Gold {
     } else {
         None
     };
-    let gold = inner.as_ref().map_or(gold, |found| found.text.as_str());
+    let gold = match &inner {
+        // A short gold of several boxes has several parts; in a long solution the last box is the answer.
+        Some(Extracted { boxes: Some((_, all)), .. }) if gold.len() <= SHORT_GOLD => all.as_str(),
+        Some(found) => found.text.as_str(),
+        None => gold,
+    };
     let commas = if decimal_comma { Commas::Decimal } else { Commas::Thousands };
     let mut budget = Budget::new(config.steps);
-    let reading = Reading::new(gold, commas, &mut budget);
-    let other = match &reading {
+    let mut reading = Reading::new(gold, commas, &mut budget);
+    // A solution in words that announces its answer.
+    if matches!(&reading, Ok(r) if r.is_text() && gold.len() > SHORT_GOLD)
+        && let Some(found) = extract::extract(gold, &[Place::FinalAnswer])
+    {
+        let mut texts = std::iter::once(&found.text).chain(&found.narrower);
+        let announced = texts.find_map(|text| Reading::new(text, commas, &mut budget).ok().filter(|r| !r.is_text()));
+        reading = announced.map_or(reading, Ok);
+    }
+    let mut others = Vec::new();
+    if matches!(&reading, Ok(r) if r.ambiguous_comma) {
         // "2,000" is no list: its second number would begin with a zero.
-        Ok(r) if r.ambiguous_comma && !gold.contains(",0") => {
+        if !gold.contains(",0") {
             let commas = if decimal_comma { Commas::Thousands } else { Commas::Separate };
-            Reading::new(gold, commas, &mut budget).ok().map(Box::new)
+            others.extend(Reading::new(gold, commas, &mut budget));
         }
-        _ => None,
-    };
-    Gold { integer: plain_integer(gold.trim()), reading, other }
+        if !decimal_comma && lone_decimal(gold) {
+            others.extend(Reading::new(gold, Commas::Decimal, &mut budget));
+        }
+    }
+    // "(B) 12" stands for B and for 12.
+    others.extend(text::behind_choice(gold).and_then(|behind| Reading::new(behind, commas, &mut budget).ok()));
+    Gold { integer: plain_integer(gold.trim()), reading, others }
+}
+
+/// "1,22" and "0,111": one comma, not as between thousands, and more than one digit behind it. "1,2" is a list.
+fn lone_decimal(gold: &str) -> bool {
+    let Some((whole, behind)) = gold.trim().trim_matches('$').split_once(',') else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let whole = whole.trim_start_matches('-');
+    digits(whole) && digits(behind) && behind.len() > 1 && (behind.len() != 3 || whole == "0")
 }
 
 /// Compares an extracted answer, trying narrower readings of a sentence and other readings of commas.
@@ -362,11 +401,22 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
         let mut comparison = Comparison { gold: gold_reading, pred: &pred, config, budget };
         let mut finding = comparison.run();
         budget = comparison.budget;
-        if !finding.is_equal() && (pred.ambiguous_comma || gold.other.is_some()) {
+        if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
             finding = other_commas(gold, gold_reading, &pred, text, config, &mut budget).unwrap_or(finding);
         }
         // A sentence that is no expression: look at the formulas and numbers in it.
         let prose = pred.is_text() && !gold_reading.is_text();
+        if !finding.is_equal()
+            && let Some((count, all)) = &found.boxes
+            && gold_reading.parts() == *count
+            && let Ok(pred) = Reading::new(all, commas, &mut budget)
+        {
+            let mut comparison = Comparison { gold: gold_reading, pred: &pred, config, budget: budget.clone() };
+            let parts = comparison.run();
+            if parts.is_equal() {
+                return (parts, Some(show(&pred)));
+            }
+        }
         if finding.is_equal() || !prose {
             return (finding, Some(show(&pred)));
         }
@@ -394,7 +444,7 @@ fn other_commas(
             }
         }
     }
-    let golds = std::iter::once(gold_reading).chain(gold.other.as_deref());
+    let golds = std::iter::once(gold_reading).chain(&gold.others);
     for gold in golds {
         for pred in std::iter::once(pred).chain(&others) {
             // A decimal comma in the answer needs a gold that is one number.

@@ -113,47 +113,34 @@ number_cell!(u32, U32, UInt32Array, UInt32Type);
 number_cell!(u64, U64, UInt64Array, UInt64Type);
 number_cell!(f64, F64, Float64Array, Float64Type);
 
-impl Cell for Option<Vec<u32>> {
-    const TYPE: ColumnType = ColumnType::TokenIds;
-    const NULLABLE: bool = true;
+/// Numbers of each token; null where the engine does not tell.
+macro_rules! token_cell {
+    ($item:ty, $column:ident, $builder:ident, $arrow:ident, $data:ident) => {
+        impl Cell for Option<Vec<$item>> {
+            const TYPE: ColumnType = ColumnType::$column;
+            const NULLABLE: bool = true;
 
-    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
-        let mut builder = ListBuilder::new(UInt32Builder::new()).with_field(ColumnType::item(DataType::UInt32));
-        for cell in cells {
-            if let Some(ids) = cell {
-                builder.values().append_slice(ids);
+            fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+                let mut builder = ListBuilder::new($builder::new()).with_field(ColumnType::item(DataType::$data));
+                for cell in cells {
+                    if let Some(items) = cell {
+                        builder.values().append_slice(items);
+                    }
+                    builder.append(cell.is_some());
+                }
+                Arc::new(builder.finish())
             }
-            builder.append(cell.is_some());
-        }
-        Arc::new(builder.finish())
-    }
 
-    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
-        let read = |list: ArrayRef| list.as_primitive::<UInt32Type>().values().to_vec();
-        Ok(array.as_list::<i32>().iter().map(|cell| cell.map(read)).collect())
-    }
+            fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+                let read = |list: ArrayRef| list.as_primitive::<$arrow>().values().to_vec();
+                Ok(array.as_list::<i32>().iter().map(|cell| cell.map(read)).collect())
+            }
+        }
+    };
 }
 
-impl Cell for Option<Vec<f32>> {
-    const TYPE: ColumnType = ColumnType::Logprobs;
-    const NULLABLE: bool = true;
-
-    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
-        let mut builder = ListBuilder::new(Float32Builder::new()).with_field(ColumnType::item(DataType::Float32));
-        for cell in cells {
-            if let Some(logprobs) = cell {
-                builder.values().append_slice(logprobs);
-            }
-            builder.append(cell.is_some());
-        }
-        Arc::new(builder.finish())
-    }
-
-    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
-        let read = |list: ArrayRef| list.as_primitive::<Float32Type>().values().to_vec();
-        Ok(array.as_list::<i32>().iter().map(|cell| cell.map(read)).collect())
-    }
-}
+token_cell!(u32, TokenIds, UInt32Builder, UInt32Type, UInt32);
+token_cell!(f32, Logprobs, Float32Builder, Float32Type, Float32);
 
 impl Cell for Vec<Message> {
     const TYPE: ColumnType = ColumnType::Messages;

@@ -25,7 +25,7 @@ dataset! {
         pub prompt_id: String,
         /// 0-based index among the samples of this prompt under this policy.
         pub sample_index: u32,
-        /// 32 hex digits: [`crate::seed::content_id`] of prompt id, sample index, policy step, model digest and sampling.
+        /// 32 hex digits: BLAKE3 over prompt id, sample index, policy step, model digest and sampling.
         pub completion_id: String,
         /// All that the model wrote, reasoning included with its tags; null if the request failed.
         pub text: Option<String>,

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, ListArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array,
+};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef};
 
 use super::cell::Fault;
 use super::{Column, ColumnType, DatasetKind, SCHEMA_KEY, VERSION_KEY};
@@ -105,6 +107,7 @@ impl DatasetKind {
 
 impl Projection {
     /// Casts a batch to the contract's types, columns found by name; `first_row` is its first row in the file.
+    /// What is no finite number is null where null is allowed: so other programs write what they do not know.
     ///
     /// # Errors
     /// A null in a column that allows none, or a number out of the column's range, with the row.
@@ -115,9 +118,11 @@ impl Projection {
                 Error::new(format!("column `{}` is missing", column.name)).in_file(file).in_field(column.name)
             })?;
             let fault = |fault: Fault| fault.into_error(file, column.name, first_row);
-            let array = conform_array(array, column.column_type).map_err(fault)?;
-            if !column.nullable {
-                no_nulls(&array).map_err(fault)?;
+            let mut array = conform_array(array, column.column_type).map_err(fault)?;
+            match (column.nullable, column.column_type) {
+                (false, _) => no_nulls(&array).map_err(fault)?,
+                (true, ColumnType::F64) => array = finite(array),
+                (true, _) => {}
             }
             arrays.push(array);
         }
@@ -258,6 +263,15 @@ fn conform_items(list: &ListArray, wanted: ColumnType) -> Result<ArrayRef, Fault
         arrays.push(array);
     }
     Ok(Arc::new(StructArray::new(fields.clone(), arrays, None)))
+}
+
+/// A column of numbers without NaN and infinities; the same buffers where it has none.
+fn finite(array: ArrayRef) -> ArrayRef {
+    let numbers = array.as_primitive::<Float64Type>();
+    if numbers.values().iter().all(|x| x.is_finite()) {
+        return array;
+    }
+    Arc::new(numbers.iter().map(|x| x.filter(|x| x.is_finite())).collect::<Float64Array>())
 }
 
 fn no_nulls(array: &ArrayRef) -> Result<(), Fault> {

@@ -24,7 +24,7 @@ dataset! {
 
     /// One row of a prompts dataset.
     pub struct Prompt {
-        /// 32 hex digits: [`crate::seed::content_id`] of the messages, gold, verification and domain.
+        /// 32 hex digits: BLAKE3 over the messages, gold, verification and domain.
         pub prompt_id: String,
         /// The conversation to answer, in order; the last turn is the user's.
         pub messages: Vec<Message>,

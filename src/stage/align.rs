@@ -11,10 +11,11 @@ use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use serde::Deserialize;
 
 use super::training::{CheckpointConfig, NewModel, Policy, PolicyConfig, Session, reply_tokens, write_table};
-use super::{FIGURES, Input, Materials, Outcome, Stage, StageContext};
+use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
-use crate::model::{Model, Tokenizer};
+use crate::model::memory::Load;
+use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Preference as PreferenceRow};
 use crate::store::Dataset;
@@ -58,11 +59,12 @@ impl AlignStage {
     /// Reads the stage's table.
     ///
     /// # Errors
-    /// No model or two, an unknown key, with its place.
+    /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: AlignTable = table.config.read()?;
         let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
+        super::in_training(table, read.training.validate())?;
         Ok(AlignStage { table: read, policy })
     }
 
@@ -94,6 +96,22 @@ impl Stage for AlignStage {
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         super::training_materials(cx, &self.policy, None)
+    }
+
+    fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
+        self.policy.config(models).map(Some)
+    }
+
+    fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
+        self.policy.check_reference(self.table.reference.as_deref(), models)?;
+        let training = &self.table.training;
+        let load = Load {
+            rows: training.tokens_per_microbatch,
+            recompute: training.recompute,
+            reference: true,
+            ..self.policy.load(&training.optimizer)
+        };
+        Ok(vec![(self.policy.config(models)?, load)])
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
@@ -138,8 +156,9 @@ impl Pairs {
             let row = row?;
             let at = |e: Error| e.at_row(index as u64).in_file(dataset.location());
             let shown = tokenizer.render(&row.messages, true).map_err(at)?;
-            let (prompt, chosen) = reply_tokens(tokenizer, &shown, &row.chosen).map_err(at)?;
-            let (_, rejected) = reply_tokens(tokenizer, &shown, &row.rejected).map_err(at)?;
+            let prompt = tokenizer.encode(&shown).map_err(at)?;
+            let chosen = reply_tokens(tokenizer, &shown, &row.chosen).map_err(at)?;
+            let rejected = reply_tokens(tokenizer, &shown, &row.rejected).map_err(at)?;
             named.push((row.group, Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 }));
         }
         let mut sizes: BTreeMap<String, u64> = BTreeMap::new();

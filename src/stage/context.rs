@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::Outcome;
 use crate::backend::Device;
@@ -45,9 +45,16 @@ pub struct StageContext<'a> {
     /// Folders of models and of stages whose figures are read, by key.
     pub(crate) folders: BTreeMap<String, Location>,
     pub(crate) resolve: &'a (dyn Fn(&str) -> String + Sync),
-    pub(crate) journal: Mutex<Journal>,
+    /// Removes what is stale and opens the journal; see [`StageContext::begin`].
+    pub(crate) begin: &'a (dyn Fn() -> Result<Journal> + Sync),
+    pub(crate) journal: OnceLock<Mutex<Journal>>,
     /// Shards that an earlier run (or another machine) finished.
     pub(crate) done: BTreeMap<usize, Outcome>,
+}
+
+/// What a journal says of a finished shard.
+pub(crate) fn finished_record(shard: usize, outcome: &Outcome) -> Vec<u8> {
+    serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data")
 }
 
 fn local<'a>(folder: &'a Location, what: &str) -> Result<&'a Path> {
@@ -99,15 +106,33 @@ impl StageContext<'_> {
         self.part.is_none_or(|(index, of)| shard % of == index)
     }
 
+    /// Begins: what an earlier configuration left is removed, and finished shards can be recorded. Done
+    /// before the stage runs, unless [`super::Stage::begins_late`].
+    ///
+    /// # Errors
+    /// Another process is at work in the folder; the disk or store refuses.
+    pub fn begin(&self) -> Result<()> {
+        if self.journal.get().is_none() {
+            let journal = (self.begin)()?;
+            // One thread begins, before there are others.
+            let _ = self.journal.set(Mutex::new(journal));
+        }
+        Ok(())
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        let journal = self.journal.get().expect("a stage begins before it finishes shards");
+        journal.lock().expect("no holder of the journal panics")
+    }
+
     /// Records a finished shard: from here on a kill does not cost it.
     pub fn finish_shard(&self, shard: usize, outcome: &Outcome) -> Result<()> {
-        let record = serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data");
-        self.journal.lock().expect("no holder of the journal panics").append(&record)
+        self.journal().append(&finished_record(shard, outcome)).map(drop)
     }
 
     /// Makes sure that every finished shard recorded so far outlives a power cut.
     pub(super) fn sync_journal(&self) -> Result<()> {
-        self.journal.lock().expect("no holder of the journal panics").sync()
+        self.journal().sync()
     }
 
     /// Makes `total` independent shards, in parallel, skipping those already there.

@@ -5,9 +5,9 @@
 //! second reads the columns that a corpus has and hands each row to its place. Memory holds
 //! keys and a bounded number of rows; what does not fit waits in sorted temporary files.
 
-mod buckets;
 mod card;
 mod choose;
+mod questions;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -15,13 +15,14 @@ use std::collections::BTreeMap;
 use arrow::array::Array;
 use serde::Deserialize;
 
-use self::buckets::Buckets;
 use self::choose::{Candidates, Choice, choose};
+use self::questions::Questions;
+use super::buckets::Buckets;
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::{Lookup, Naming};
+use crate::store::{Lookup, Naming, ShardWriter, WriterOptions};
 
 /// Decoded prompts that are kept while completions, mostly in their prompts' order, are joined to them.
 const PROMPT_CACHE: usize = 64 << 20;
@@ -32,7 +33,7 @@ const PROMPT_CACHE: usize = 64 << 20;
 pub struct CorpusConfig {
     /// What is mixed. The paper's corpus has 600,000 reasoning rows and 200,000 others.
     pub tracks: Vec<TrackConfig>,
-    /// Share of the prompts whose rows go to the validation split, by hash of the prompt id.
+    /// Share of the questions whose rows go to the validation split, by hash of what is asked.
     #[serde(default)]
     pub validation: f64,
     /// The dataset's name on its card; by default the stage's.
@@ -53,6 +54,8 @@ pub struct TrackConfig {
     pub prompts: String,
     /// How a prompt's `solution` and `gold` become one reply; without it the solution is the reply.
     pub template: Option<Template>,
+    /// A system turn put before conversations that have none, such as the one that `generate` put there.
+    pub system: Option<String>,
     /// Rows wanted; all if not set.
     pub rows: Option<u64>,
     /// Rows wanted of each domain; rows of other domains are left out.
@@ -96,7 +99,11 @@ impl CorpusStage {
         if !(0.0..1.0).contains(&config.validation) {
             return Err(place("validation").locate(Error::usage("`validation` is a share: at least 0, below 1")));
         }
-        for track in &config.tracks {
+        for (i, track) in config.tracks.iter().enumerate() {
+            if config.tracks[..i].iter().any(|other| other.name == track.name) {
+                let message = format!("two tracks are called `{}`", track.name);
+                return Err(place("tracks").locate(Error::usage(message)).hint("a row's `track` tells them apart"));
+            }
             let sum: u64 = track.domains.values().sum();
             if track.rows.is_some_and(|rows| !track.domains.is_empty() && rows != sum) {
                 let message =
@@ -143,17 +150,42 @@ impl Stage for CorpusStage {
 }
 
 impl CorpusStage {
-    fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let mut candidates = Candidates::new(cx.seed, self.0.validation);
-        for (i, track) in self.0.tracks.iter().enumerate() {
-            read_keys(cx, i, track, &mut candidates)?;
+    /// The rows that may be chosen. What their prompts ask is looked up where it decides something.
+    fn candidates(&self, cx: &StageContext<'_>) -> Result<Candidates> {
+        let CorpusConfig { tracks, validation, .. } = &self.0;
+        let mut candidates = Candidates::new(cx.seed, *validation);
+        // Of the prompts read last: tracks may share them.
+        let mut questions: Option<(String, Questions)> = None;
+        for (i, track) in tracks.iter().enumerate() {
+            if *validation > 0.0 || tracks.len() > 1 {
+                let prompts = cx.input(&prompts_key(i))?;
+                let name = prompts.location().to_string();
+                if questions.as_ref().is_none_or(|(of, _)| *of != name) {
+                    questions = Some((name, Questions::of(prompts)?));
+                }
+            }
+            read_keys(cx, i, track, questions.as_ref().map(|(_, questions)| questions), &mut candidates)?;
         }
+        Ok(candidates)
+    }
+
+    fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let candidates = self.candidates(cx)?;
         let mut outcome = Outcome::default();
         let choice = choose(&self.0, candidates, &mut outcome);
+        for quota in choice.quotas.iter().filter(|quota| quota.wanted.is_some_and(|wanted| quota.got < wanted)) {
+            let of = quota.domain.as_ref().map_or(quota.track.clone(), |domain| format!("{}/{domain}", quota.track));
+            cx.progress.say(&format!(
+                "{}: {of} is short of its quota: {} of {}",
+                cx.name,
+                quota.got,
+                quota.wanted.unwrap_or(0)
+            ));
+        }
         // Each row is read once and written once.
         cx.progress.start(2 * choice.chosen() as u64, "rows");
 
-        let mut buckets = Buckets::new(cx.folder)?;
+        let mut buckets = Buckets::new(cx.folder, DatasetKind::Corpus)?;
         let mut statistics = card::Statistics::default();
         let mut first_row = 0;
         for (i, track) in self.0.tracks.iter().enumerate() {
@@ -176,9 +208,9 @@ impl CorpusStage {
                             let asked = prompts
                                 .gather(picked.text("prompt_id")?)
                                 .map_err(|e| e.hint("give the track the prompts its completions were made from"))?;
-                            rows::from_groups(&track.name, &picked, &asked)?
+                            rows::from_groups(track, &picked, &asked)?
                         }
-                        None => rows::from_prompts(&track.name, track.template, &picked)?,
+                        None => rows::from_prompts(track, &picked)?,
                     };
                     statistics.add(&made)?;
                     cx.progress.advance(kept.len() as u64);
@@ -187,7 +219,19 @@ impl CorpusStage {
                 first_row += batch.num_rows();
             }
         }
-        outcome.shards = buckets.write(cx, &layout(&choice, cx.shard_rows))?;
+        let layout = layout(&choice, cx.shard_rows);
+        let places: Vec<_> = layout.iter().map(|out| out.places.clone()).collect();
+        outcome.shards = buckets.drain(cx, &places, |shard, rows| {
+            let out = &layout[shard];
+            let options = WriterOptions { naming: out.naming.clone(), ..WriterOptions::default() };
+            let mut writer = ShardWriter::create(cx.folder, out.index, DatasetKind::Corpus, options)?;
+            for batch in rows {
+                let batch = batch?;
+                cx.progress.advance(batch.num_rows() as u64);
+                writer.push(&batch)?;
+            }
+            writer.finish()
+        })?;
         outcome.count("rows", choice.chosen() as u64);
         outcome.count("completion_tokens", statistics.completion_tokens());
         card::write(cx, &self.0, &choice, &statistics, &outcome)?;
@@ -195,8 +239,14 @@ impl CorpusStage {
     }
 }
 
-/// First pass: ids, domains, and whether there is anything to learn from.
-fn read_keys(cx: &StageContext<'_>, index: usize, track: &TrackConfig, out: &mut Candidates) -> Result<()> {
+/// First pass: ids, domains, what is asked, and whether there is anything to learn from.
+fn read_keys(
+    cx: &StageContext<'_>,
+    index: usize,
+    track: &TrackConfig,
+    questions: Option<&Questions>,
+    out: &mut Candidates,
+) -> Result<()> {
     let input = cx.input(&track.rows_key(index))?;
     let (kind, columns): (_, &[&str]) = match track.groups {
         Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain"]),
@@ -206,10 +256,16 @@ fn read_keys(cx: &StageContext<'_>, index: usize, track: &TrackConfig, out: &mut
         let batch = batch?;
         let (prompts, domains) = (batch.text("prompt_id")?, batch.text("domain")?);
         let second = batch.text(columns[1])?;
+        let mut question = 0;
         for row in 0..batch.num_rows() {
+            if let Some(questions) = questions
+                && (row == 0 || prompts.value(row) != prompts.value(row - 1))
+            {
+                question = questions.key(prompts.value(row))?;
+            }
             let id = if track.groups.is_some() { second.value(row) } else { prompts.value(row) };
             let usable = track.groups.is_some() || second.is_valid(row);
-            out.push(index, domains.value(row), prompts.value(row), id, usable);
+            out.push(index, domains.value(row), question, id, usable);
         }
         cx.check_stop()?;
     }

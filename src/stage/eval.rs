@@ -5,22 +5,27 @@
 
 mod table;
 
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use serde::Deserialize;
 
-use super::judged::{Judged, group_rows, is_truncated, sample_and_judge};
-use super::{FIGURES, Input, Materials, Outcome, Stage, StageContext};
+use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
+use super::served::Served;
+use super::stoppable::Stoppable;
+use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::engine::local::{LocalEngine, Options as EngineOptions};
+use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::eval::{Options, PromptResult, SampleResult, difficulty_band, summarise};
-use crate::model::{Model, Tokenizer};
-use crate::recipe::StageTable;
+use crate::model::memory::Load;
+use crate::model::{Config, Model, Tokenizer};
+use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::rule::math::{Equivalence, MathConfig, equivalent};
-use crate::schema::{DatasetKind, GroupRow, Outcome as Verdict, Prompt};
+use crate::schema::{DatasetKind, GroupRow, Prompt};
 use crate::store::{Manifest, ShardWriter, WriterOptions, sweep_unfinished};
 use table::EvalRow;
 
@@ -115,7 +120,11 @@ const PROMPTS_AT_ONCE: usize = 512;
 const ROWS: &str = "evals";
 
 /// The stage.
-pub struct EvalStage(EvalTable);
+pub struct EvalStage {
+    table: EvalTable,
+    /// Servers that sample in the place of this process.
+    servers: Option<Box<VllmConfig>>,
+}
 
 impl EvalStage {
     /// Reads the stage's table.
@@ -123,7 +132,9 @@ impl EvalStage {
     /// # Errors
     /// No model, two of one name, no samples, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
-        let read: EvalTable = table.config.read()?;
+        let mut node = table.config.clone();
+        let servers = node.remove("engine").map(|engine| servers(table, engine)).transpose()?.flatten();
+        let read: EvalTable = node.read()?;
         let at = |e: Error| Err(table.origin.locate(e));
         if read.models.is_empty() {
             return at(Error::usage("`models` is empty").hint("name the stages that train, or folders of models"));
@@ -137,33 +148,36 @@ impl EvalStage {
             let error = Error::usage(format!("two models are called `{}`", twice[0]));
             return at(error.hint("call one otherwise: { name = \"…\", model = \"…\" }"));
         }
-        Ok(EvalStage(read))
+        Ok(EvalStage { table: read, servers })
     }
 
     fn key(index: usize) -> String {
         format!("models.{index}")
     }
 
-    fn evaluate<B: Backend>(
-        &self,
-        cx: &StageContext<'_>,
-        backend: B,
-        index: usize,
-        rules: &RuleSet,
-        prompts: &[Prompt],
-    ) -> Result<Outcome> {
-        let name = self.0.models[index].name();
+    /// The engine that samples from one model.
+    fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Box<dyn Engine>> {
         let folder = cx.input_folder(&Self::key(index))?;
-        let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
-        let tokenizer = Arc::new(Tokenizer::load(folder)?);
-        let engine = LocalEngine::new(model, tokenizer, &name, EngineOptions::default())?;
+        let name = self.table.models[index].name();
+        match &self.servers {
+            Some(config) => Ok(Box::new(Served::open(config, cx, folder)?)),
+            None => match cx.device.open()? {
+                Opened::Cpu(backend) => local(backend, folder, &name),
+                Opened::Cuda(backend) => local(backend, folder, &name),
+            },
+        }
+    }
+
+    fn evaluate(&self, cx: &StageContext<'_>, index: usize, rules: &RuleSet, prompts: &[Prompt]) -> Result<Outcome> {
+        let name = self.table.models[index].name();
+        let engine = self.open_engine(cx, index)?;
         let info = engine.info();
-        let sampling = Arc::new(self.0.sampling.clone());
-        let sampling_json = serde_json::to_string(&self.0.sampling).expect("settings are plain data");
+        let sampling = Arc::new(self.table.sampling.clone());
+        let sampling_json = serde_json::to_string(&self.table.sampling).expect("settings are plain data");
         let target = cx.folder.join(SAMPLES).join(&name);
         // What a killed evaluation of this model left; the pipeline sweeps the stage's own folder only.
         sweep_unfinished(&target)?;
-        let mut writer = match self.0.keep_samples {
+        let mut writer = match self.table.keep_samples {
             true => Some(ShardWriter::create(&target, 0, DatasetKind::Groups, WriterOptions::default())?),
             false => None,
         };
@@ -171,14 +185,18 @@ impl EvalStage {
         for chunk in prompts.chunks(PROMPTS_AT_ONCE) {
             cx.check_stop()?;
             let asked: Vec<&Prompt> = chunk.iter().collect();
-            let samples = sample_and_judge(&engine, rules, &asked, self.0.samples, &sampling, cx.seed, 0)?;
+            let engine = Stoppable { engine: &*engine, stop: cx.stop };
+            let samples = sample_and_judge(&engine, rules, &asked, self.table.samples, &sampling, cx.seed, 0)?;
+            if judged.is_empty() {
+                ensure_some_answer(samples.iter().flatten())?;
+            }
             for (prompt, samples) in chunk.iter().zip(samples) {
                 judged.push(samples.iter().map(Brief::of).collect());
                 if let Some(writer) = &mut writer {
                     let rows: Vec<GroupRow> = group_rows(prompt, samples, &info, rules.digest(), &sampling_json, 0);
                     writer.push_rows(&rows)?;
                 }
-                cx.progress.advance(u64::from(self.0.samples));
+                cx.progress.advance(u64::from(self.table.samples));
             }
         }
         if let Some(writer) = writer {
@@ -188,13 +206,18 @@ impl EvalStage {
         }
         let rows = self.rows(cx, &name, rules, prompts, &judged);
         let mut outcome = Outcome::default();
-        outcome.count("samples", (prompts.len() * self.0.samples as usize) as u64);
+        outcome.count("samples", (prompts.len() * self.table.samples as usize) as u64);
         outcome.facts.insert(format!("{ROWS}/{name}"), serde_json::to_value(&rows).expect("rows are plain data"));
         let all = &rows[0];
+        let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count();
+        if failed > 0 {
+            outcome.count("failed", failed as u64);
+            cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
+        }
         cx.progress.say(&format!(
             "{name}: pass@1 {:.3}, majority of {} {:.3}",
             all.pass_at_1.unwrap_or(f64::NAN),
-            self.0.samples,
+            self.table.samples,
             all.majority.unwrap_or(f64::NAN)
         ));
         Ok(outcome)
@@ -210,15 +233,15 @@ impl EvalStage {
         judged: &[Vec<Brief>],
     ) -> Vec<EvalRow> {
         let mut slices: Vec<(String, Vec<usize>)> = vec![("all".to_owned(), (0..prompts.len()).collect())];
-        for slice in &self.0.slices {
+        for slice in &self.table.slices {
             let mut found = std::collections::BTreeMap::<String, Vec<usize>>::new();
             for (index, prompt) in prompts.iter().enumerate() {
                 found.entry(slice.of(prompt)).or_default().push(index);
             }
             slices.extend(found.into_iter().filter(|(_, members)| members.len() < prompts.len()));
         }
-        let options = Options { ks: self.0.ks.clone(), seed: cx.seed, ..Options::default() };
-        let math = MathConfig::default();
+        let options = Options { ks: self.table.ks.clone(), seed: cx.seed, ..Options::default() };
+        let math = math_config(rules);
         let equal = |a: &str, b: &str| equivalent(a, b, &math) == Equivalence::Equal;
         let results: Vec<PromptResult> = prompts
             .iter()
@@ -226,7 +249,7 @@ impl EvalStage {
             .map(|(prompt, samples)| PromptResult {
                 domain: prompt.domain.clone(),
                 difficulty: prompt.difficulty,
-                samples: samples.iter().map(|s| s.result.clone()).collect(),
+                samples: samples.iter().filter_map(|s| s.result.clone()).collect(),
             })
             .collect();
         let rows = slices.into_iter().map(|(slice, members)| {
@@ -236,12 +259,13 @@ impl EvalStage {
                 let scores: Vec<f64> = samples().filter_map(|s| s.scores.iter().find(|(r, _)| r == rule)?.1).collect();
                 (rule.to_owned(), mean(&scores))
             });
+            let failed = samples().filter(|s| s.result.is_none()).count();
             let tokens: Vec<f64> = samples().filter_map(|s| s.tokens.map(f64::from)).collect();
             EvalRow {
                 model: name.to_owned(),
                 slice,
                 prompts: summary.prompts,
-                samples: u64::from(self.0.samples),
+                samples: u64::from(self.table.samples),
                 pass_at_1: summary.pass_at_1.map(|i| i.mean),
                 pass_at_1_low: summary.pass_at_1.map(|i| i.low),
                 pass_at_1_high: summary.pass_at_1.map(|i| i.high),
@@ -249,8 +273,12 @@ impl EvalStage {
                 majority: summary.majority.map(|i| i.mean),
                 majority_low: summary.majority.map(|i| i.low),
                 majority_high: summary.majority.map(|i| i.high),
+                vote_gain: summary.vote_gain.map(|i| i.mean),
+                vote_gain_low: summary.vote_gain.map(|i| i.low),
+                vote_gain_high: summary.vote_gain.map(|i| i.high),
                 truncated: summary.truncated as f64 / summary.samples.max(1) as f64,
                 undecided: summary.undecided as f64 / summary.samples.max(1) as f64,
+                failed: failed as f64 / samples().count().max(1) as f64,
                 mean_tokens: mean(&tokens),
                 scores: scores.collect(),
             }
@@ -259,43 +287,64 @@ impl EvalStage {
     }
 }
 
+/// `engine = { kind = "vllm", … }`; `None` for this process.
+fn servers(table: &StageTable, mut engine: Node) -> Result<Option<Box<VllmConfig>>> {
+    const ENGINES: &str = "engines that serve models of a run: local, vllm";
+    let Some(kind) = engine.remove("kind") else {
+        return Err(table.origin.locate(Error::usage("the engine has no `kind`")).hint(ENGINES));
+    };
+    match kind.text() {
+        Some("local") => Ok(None),
+        Some("vllm") => Ok(Some(Box::new(engine.read()?))),
+        _ => Err(kind.origin.locate(Error::usage("no such engine serves models of a run")).hint(ENGINES)),
+    }
+}
+
+fn local<B: Backend>(backend: B, folder: &Path, name: &str) -> Result<Box<dyn Engine>> {
+    let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
+    let tokenizer = Arc::new(Tokenizer::load(folder)?);
+    Ok(Box::new(LocalEngine::new(model, tokenizer, name, EngineOptions::default())?))
+}
+
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// What the figures need of one sample.
 struct Brief {
-    result: SampleResult,
+    /// `None` if its request failed.
+    result: Option<SampleResult>,
     scores: Vec<(String, Option<f64>)>,
     tokens: Option<u32>,
 }
 
 impl Brief {
     fn of(judged: &Judged) -> Self {
-        let judgement = &judged.judgement;
-        // The deciding rule's finding: the first that extracted an answer.
-        let answer = judgement.scores.iter().find_map(|score| {
-            let evidence: serde_json::Value = serde_json::from_str(score.evidence.as_deref()?).ok()?;
-            let found = evidence.get("extracted").or_else(|| evidence.get("picked"))?;
-            found.as_str().map(str::to_owned)
-        });
-        let correct = match judgement.outcome {
-            Verdict::Correct => Some(true),
-            Verdict::Wrong => Some(false),
-            Verdict::CannotTell => None,
-        };
         Brief {
-            result: SampleResult { answer, correct, truncated: is_truncated(&judged.generated) },
-            scores: judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
+            result: judged.result(),
+            scores: judged.judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
             tokens: judged.generated.completion_tokens,
         }
     }
 }
 
+/// How the rule file reads answers: the settings of its first math rule.
+fn math_config(rules: &RuleSet) -> MathConfig {
+    let Some((name, _)) = rules.rules().find(|(_, kind)| *kind == "math") else { return MathConfig::default() };
+    let read = || -> Option<MathConfig> {
+        let file: toml::Table = rules.resolved().parse().ok()?;
+        let mut settings = file.get("rules")?.get(name)?.as_table()?.clone();
+        // What every kind of rule may have is none of its own settings.
+        settings.retain(|key, _| !["kind", "domains", "languages", "fallback_for"].contains(&key));
+        settings.try_into().ok()
+    };
+    read().expect("the rule file's settings were read when it was loaded")
+}
+
 impl Stage for EvalStage {
     fn inputs(&self) -> Vec<Input> {
-        let mut inputs = vec![Input::new("prompts", &self.0.prompts, DatasetKind::Prompts)];
-        let models = self.0.models.iter().enumerate();
+        let mut inputs = vec![Input::new("prompts", &self.table.prompts, DatasetKind::Prompts)];
+        let models = self.table.models.iter().enumerate();
         inputs.extend(models.map(|(index, entry)| Input::model(Self::key(index), entry.model())));
         inputs
     }
@@ -305,29 +354,45 @@ impl Stage for EvalStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&super::rules_path(&self.0.rules, cx.resolve))?;
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.resolve)?)?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
+    /// One model at a time; servers' memory is their own.
+    fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
+        if self.servers.is_some() {
+            return Ok(Vec::new());
+        }
+        let of = |entry: &Entry| -> Result<(Config, Load)> {
+            let config = (models.config)(entry.model())?;
+            let load = Load { decoding: Some(EngineOptions::default().decoding(config.context, 1)), ..Load::default() };
+            Ok((config, load))
+        };
+        self.table.models.iter().map(of).collect()
+    }
+
+    fn expected_tokens(&self, inputs: &[Option<u64>]) -> Option<u64> {
+        let samples =
+            inputs[0]?.checked_mul(self.table.models.len() as u64)?.checked_mul(u64::from(self.table.samples))?;
+        samples.checked_mul(u64::from(self.table.sampling.max_tokens))
+    }
+
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let rules = RuleSet::load(&super::rules_path(&self.0.rules, &|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
         if prompts.is_empty() {
             return Err(Error::new("there are no prompts to evaluate on").in_file(cx.input("prompts")?.location()));
         }
-        let models = self.0.models.len();
-        cx.progress.start((models * prompts.len()) as u64 * u64::from(self.0.samples), "samples");
+        let models = self.table.models.len();
+        cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
         let mut sum = Outcome::default();
         for index in 0..models {
             // One model at a time: each takes all cores.
             let outcome = match cx.finished(index) {
                 Some(outcome) => outcome.clone(),
                 None => {
-                    let outcome = match cx.device.open()? {
-                        Opened::Cpu(backend) => self.evaluate(cx, backend, index, &rules, &prompts)?,
-                        Opened::Cuda(backend) => self.evaluate(cx, backend, index, &rules, &prompts)?,
-                    };
+                    let outcome = self.evaluate(cx, index, &rules, &prompts)?;
                     cx.finish_shard(index, &outcome)?;
                     outcome
                 }
@@ -335,7 +400,7 @@ impl Stage for EvalStage {
             sum.absorb(outcome);
         }
         let mut rows: Vec<EvalRow> = Vec::new();
-        for entry in &self.0.models {
+        for entry in &self.table.models {
             let fact = sum.facts.remove(&format!("{ROWS}/{}", entry.name())).unwrap_or_default();
             let read: Vec<EvalRow> = serde_json::from_value(fact)
                 .map_err(|e| Error::new("the journal's figures cannot be read").caused_by(e))?;
@@ -346,5 +411,21 @@ impl Stage for EvalStage {
         sum.facts.insert("rules".to_owned(), rules.name().into());
         sum.facts.insert("rules_digest".to_owned(), rules.digest().into());
         Ok(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn votes_compare_answers_as_the_rule_file_does() {
+        let file = "reward = \"sum\"\n[rules.form]\nkind = \"format\"\nstyle = \"think_answer\"\n\
+                    [rules.sum]\nkind = \"math\"\ndomains = [\"math\"]\nstrict_units = true\ntolerance = { absolute = 0.5 }\n";
+        let config = math_config(&RuleSet::parse(file, "test").unwrap());
+        let equal = |a, b| equivalent(a, b, &config) == Equivalence::Equal;
+        assert!(equal("7", "7.4") && !equal("7", "7.6"));
+        let plain = "reward = \"form\"\n[rules.form]\nkind = \"format\"\nstyle = \"think_answer\"\n";
+        assert_eq!(math_config(&RuleSet::parse(plain, "test").unwrap()), MathConfig::default());
     }
 }

@@ -1,23 +1,27 @@
 //! `export`: a dataset in the layout that another tool reads.
 //!
-//! JSON Lines, one row a line, in the order of the dataset:
+//! One row a line or record, in the order of the dataset:
 //!
-//! | format | from | row |
+//! | format | from | rows |
 //! |---|---|---|
 //! | `messages` | corpus, prompts | `{"messages": [{"role", "content"}]}`: TRL, axolotl |
 //! | `prompt_completion` | corpus | `{"prompt": [turns], "completion": [turn]}`: TRL |
 //! | `sharegpt` | corpus | `{"conversations": [{"from", "value"}], "system"}`: LLaMA-Factory |
 //! | `preference` | groups, preferences | `{"prompt": [turns], "chosen": [turn], "rejected": [turn]}`: TRL's DPO |
-//! | `verl` | prompts | `{"data_source", "prompt", "ability", "reward_model", "extra_info"}`: verl's RL rows |
+//! | `verl` | prompts | `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`: verl's RL rows |
+//!
+//! JSON Lines, `verl` apart, which is Parquet: nothing else is read there.
+
+mod verl;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::grouped::{WholeGroups, boundaries};
-use super::{Input, Outcome, Stage, StageContext, Wants};
+use super::grouped::{self, Batches, boundaries};
+use super::{Fault, Input, Outcome, Stage, StageContext, Surroundings, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
-use crate::store::{Lookup, Shard, ShardInfo};
+use crate::store::{Dataset, Lookup, Shard, ShardInfo, Sink};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,10 +35,16 @@ pub struct ExportConfig {
     /// For `preference` from groups: the least difference in reward that makes a pair.
     #[serde(default = "half")]
     pub min_margin: f64,
+    /// For `verl`: what `extra_info.split` says.
+    #[serde(default = "train")]
+    pub split: String,
 }
 
 fn half() -> f64 {
     0.5
+}
+fn train() -> String {
+    "train".to_owned()
 }
 
 /// The layout of a row.
@@ -48,6 +58,37 @@ pub enum ExportFormat {
     Verl,
 }
 
+impl ExportFormat {
+    const ALL: [ExportFormat; 5] = [
+        ExportFormat::Messages,
+        ExportFormat::PromptCompletion,
+        ExportFormat::Sharegpt,
+        ExportFormat::Preference,
+        ExportFormat::Verl,
+    ];
+
+    /// As it is written in a recipe.
+    fn name(self) -> &'static str {
+        match self {
+            ExportFormat::Messages => "messages",
+            ExportFormat::PromptCompletion => "prompt_completion",
+            ExportFormat::Sharegpt => "sharegpt",
+            ExportFormat::Preference => "preference",
+            ExportFormat::Verl => "verl",
+        }
+    }
+
+    /// The datasets that have what its rows need.
+    fn kinds(self) -> &'static [DatasetKind] {
+        match self {
+            ExportFormat::Messages => &[DatasetKind::Corpus, DatasetKind::Prompts],
+            ExportFormat::PromptCompletion | ExportFormat::Sharegpt => &[DatasetKind::Corpus],
+            ExportFormat::Preference => &[DatasetKind::Groups, DatasetKind::Preferences],
+            ExportFormat::Verl => &[DatasetKind::Prompts],
+        }
+    }
+}
+
 impl Stage for ExportConfig {
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input { key: "input".to_owned(), of: self.input.clone(), wants: Wants::Dataset(None) }];
@@ -59,71 +100,120 @@ impl Stage for ExportConfig {
         None
     }
 
+    fn version(&self) -> u32 {
+        2
+    }
+
+    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+        if self.min_margin.is_nan() || self.min_margin <= 0.0 {
+            let error = Error::usage("`min_margin` must be above 0: a pair has a better and a worse answer");
+            return Err(Fault::new("min_margin", error));
+        }
+        // A dataset that does not tell its kind, or cannot be read, is told of when it is opened.
+        match (cx.kind)("input") {
+            Ok(Some(kind)) if !self.format.kinds().contains(&kind) => Err(Fault::new("format", self.unfit(kind))),
+            Ok(Some(kind)) if kind == DatasetKind::Groups && self.prompts.is_none() => {
+                Err(Fault::new("input", without_prompts()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let input = cx.input("input")?;
-        let kind = input
-            .kind()?
-            .ok_or_else(|| Error::new("the dataset is none that gristmill knows").in_file(input.location()))?;
-        let prompts = match (&self.prompts, kind) {
-            (Some(_), _) => Some(Lookup::build(
-                cx.input("prompts")?,
-                Some(DatasetKind::Prompts),
-                "prompt_id",
-                Some(&["prompt_id", "messages"]),
-            )?),
-            (None, DatasetKind::Groups) => {
-                return Err(
-                    Error::usage("groups hold no prompts").hint("add `prompts = …`: the prompts the groups answer")
-                );
-            }
-            (None, _) => None,
-        };
+        let kind = self.kind_of(input)?;
         cx.progress.start(input.rows()?, "rows");
-        cx.each_shard(input.shards().len(), |shard| {
-            let source = &input.shards()[shard];
-            let mut out = Lines::default();
-            match kind {
-                DatasetKind::Corpus => each::<CorpusRow>(source, |row| out.push(self.corpus_row(row)?))?,
-                DatasetKind::Prompts => each::<Prompt>(source, |row| out.push(self.prompt_row(row)?))?,
-                DatasetKind::Preferences => each::<Preference>(source, |row| out.push(self.preference_row(row)?))?,
-                DatasetKind::Groups => self.pairs(source, prompts.as_ref().expect("checked above"), &mut out)?,
-                DatasetKind::Completions | DatasetKind::Verdicts => return Err(self.unfit(kind)),
-            }
-            cx.progress.advance(source.rows()?);
-            let name = source.name().rsplit('/').next().unwrap_or_default().trim_end_matches(".parquet");
-            let file = format!("{name}.jsonl");
-            let (rows, bytes) = (out.rows, out.bytes.len() as u64);
-            let blake3 = blake3::hash(&out.bytes).to_hex().to_string();
-            cx.folder.join(&file).write(out.bytes)?;
-            Ok(Outcome { shards: vec![ShardInfo { file, rows, bytes, blake3 }], ..Outcome::default() })
-        })
+        match (kind, self.format) {
+            (DatasetKind::Groups, _) => self.pairs(cx, input),
+            (_, ExportFormat::Verl) => verl::write(cx, input, &self.split),
+            _ => cx.each_shard(input.shards().len(), |shard| {
+                let source = &input.shards()[shard];
+                let mut out = Lines::create(cx, stem(source))?;
+                match kind {
+                    DatasetKind::Corpus => each::<CorpusRow>(source, |row| out.push(&self.corpus_row(row)?))?,
+                    DatasetKind::Prompts => {
+                        each::<Prompt>(source, |row| out.push(&json!({ "messages": row.messages })))?
+                    }
+                    DatasetKind::Preferences => {
+                        each::<Preference>(source, |row| {
+                            out.push(&preference(&row.messages, &row.chosen, &row.rejected))
+                        })?;
+                    }
+                    _ => return Err(self.unfit(kind)),
+                }
+                cx.progress.advance(source.rows()?);
+                Ok(Outcome { shards: vec![out.finish()?], ..Outcome::default() })
+            }),
+        }
     }
+}
+
+fn without_prompts() -> Error {
+    Error::usage("groups hold no prompts").hint("add `prompts = …`: the prompts the groups answer")
+}
+
+/// What a shard is called, for files made of it.
+fn stem(shard: &Shard) -> &str {
+    shard.name().rsplit('/').next().unwrap_or_default().trim_end_matches(".parquet")
 }
 
 fn each<R: Row>(source: &Shard, mut push: impl FnMut(R) -> Result<()>) -> Result<()> {
     source.rows_of::<R>()?.try_for_each(|row| push(row?))
 }
 
-#[derive(Default)]
+/// JSON Lines, written as they come.
 struct Lines {
-    bytes: Vec<u8>,
+    sink: Sink,
+    line: Vec<u8>,
     rows: u64,
 }
 
 impl Lines {
-    fn push(&mut self, row: Value) -> Result<()> {
-        serde_json::to_writer(&mut self.bytes, &row)
+    fn create(cx: &StageContext<'_>, stem: &str) -> Result<Self> {
+        Ok(Lines { sink: Sink::create(cx.folder, format!("{stem}.jsonl"))?, line: Vec::new(), rows: 0 })
+    }
+
+    fn push(&mut self, row: &Value) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, row)
             .map_err(|e| Error::new("a row cannot be written as JSON").caused_by(e))?;
-        self.bytes.push(b'\n');
+        self.line.push(b'\n');
         self.rows += 1;
-        Ok(())
+        self.sink.push(&self.line)
+    }
+
+    fn finish(self) -> Result<ShardInfo> {
+        self.sink.finish(self.rows)
     }
 }
 
 impl ExportConfig {
     fn unfit(&self, kind: DatasetKind) -> Error {
-        Error::usage(format!("{kind} cannot be exported as {:?}", self.format))
-            .hint("see the table in the stage's documentation: README, \"Export\"")
+        let formats = ExportFormat::ALL.iter().filter(|format| format.kinds().contains(&kind));
+        let formats: Vec<String> = formats.map(|format| format!("`{}`", format.name())).collect();
+        let wanted: Vec<String> = self.format.kinds().iter().map(ToString::to_string).collect();
+        let error = Error::usage(format!("{kind} cannot be exported as `{}`", self.format.name())).hint(format!(
+            "`{}` is made of {}",
+            self.format.name(),
+            wanted.join(" or ")
+        ));
+        match formats.is_empty() {
+            true => error,
+            false => error.hint(format!("{kind} can be exported as {}", formats.join(", "))),
+        }
+    }
+
+    /// What the dataset says it is; of one that another program wrote, what its columns say.
+    fn kind_of(&self, input: &Dataset) -> Result<DatasetKind> {
+        let kinds = self.format.kinds();
+        match input.kind()? {
+            Some(kind) if kinds.contains(&kind) => Ok(kind),
+            Some(kind) => Err(self.unfit(kind)),
+            None => match kinds.iter().find(|kind| input.check(**kind, None).is_ok()) {
+                Some(kind) => Ok(*kind),
+                None => Err(input.check(kinds[0], None).err().unwrap_or_else(|| self.unfit(kinds[0]))),
+            },
+        }
     }
 
     fn corpus_row(&self, row: CorpusRow) -> Result<Value> {
@@ -145,54 +235,44 @@ impl ExportConfig {
         })
     }
 
-    fn prompt_row(&self, row: Prompt) -> Result<Value> {
-        Ok(match self.format {
-            ExportFormat::Messages => json!({ "messages": row.messages }),
-            ExportFormat::Verl => json!({
-                "data_source": row.source,
-                "prompt": row.messages,
-                "ability": row.domain,
-                "reward_model": { "style": "rule", "ground_truth": row.gold },
-                "extra_info": { "prompt_id": row.prompt_id, "language": row.language, "difficulty": row.difficulty, "verification": row.verification },
-            }),
-            _ => return Err(self.unfit(DatasetKind::Prompts)),
+    /// Of each group the best against the worst completion, where their rewards differ enough.
+    fn pairs(&self, cx: &StageContext<'_>, groups: &Dataset) -> Result<Outcome> {
+        if self.prompts.is_none() {
+            return Err(without_prompts());
+        }
+        let columns = Some(&["prompt_id", "messages"][..]);
+        let prompts = Lookup::build(cx.input("prompts")?, Some(DatasetKind::Prompts), "prompt_id", columns)?;
+        let rows = |shard: usize| -> Result<Batches<'_>> {
+            Ok(Box::new(groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?))
+        };
+        grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups| {
+            let mut out = Lines::create(cx, &format!("part-{shard:05}"))?;
+            for batch in groups {
+                let batch = batch?;
+                let rows = GroupRow::from_batch(&batch)?;
+                for bounds in boundaries(&batch)?.windows(2) {
+                    self.pair(&rows[bounds[0]..bounds[1]], &prompts, &mut out)?;
+                }
+                cx.progress.advance(batch.num_rows() as u64);
+            }
+            Ok(Outcome { shards: vec![out.finish()?], ..Outcome::default() })
         })
     }
 
-    fn preference_row(&self, row: Preference) -> Result<Value> {
-        match self.format {
-            ExportFormat::Preference => Ok(preference(&row.messages, &row.chosen, &row.rejected)),
-            _ => Err(self.unfit(DatasetKind::Preferences)),
+    fn pair(&self, group: &[GroupRow], prompts: &Lookup, out: &mut Lines) -> Result<()> {
+        let scored = || group.iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?)));
+        // Of equals the first sampled wins on both sides.
+        let best = scored().reduce(|a, b| if b.0 > a.0 { b } else { a });
+        let worst = scored().reduce(|a, b| if b.0 < a.0 { b } else { a });
+        let (Some(best), Some(worst)) = (best, worst) else { return Ok(()) };
+        if best.0 - worst.0 < self.min_margin {
+            return Ok(());
         }
-    }
-
-    /// Of each group the best against the worst completion, where their rewards differ enough.
-    fn pairs(&self, source: &Shard, prompts: &Lookup, out: &mut Lines) -> Result<()> {
-        if self.format != ExportFormat::Preference {
-            return Err(self.unfit(DatasetKind::Groups));
-        }
-        for batch in WholeGroups::new(source.batches(Some(DatasetKind::Groups), None)?) {
-            let batch = batch?;
-            let bounds = boundaries(&batch)?;
-            let rows = GroupRow::from_batch(&batch)?;
-            for pair in bounds.windows(2) {
-                let scored =
-                    || rows[pair[0]..pair[1]].iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?)));
-                // Of equals the first sampled wins on both sides.
-                let best = scored().reduce(|a, b| if b.0 > a.0 { b } else { a });
-                let worst = scored().reduce(|a, b| if b.0 < a.0 { b } else { a });
-                let (Some(best), Some(worst)) = (best, worst) else { continue };
-                if best.0 - worst.0 < self.min_margin {
-                    continue;
-                }
-                let id = &rows[pair[0]].prompt_id;
-                let (prompt, at) = prompts
-                    .get(id)?
-                    .ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
-                out.push(preference(&super::messages_at(&prompt, "messages", at)?, best.1, worst.1))?;
-            }
-        }
-        Ok(())
+        let id = &group[0].prompt_id;
+        let (prompt, at) =
+            prompts.get(id)?.ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
+        let messages = super::messages_at(&prompt, "messages", at).map_err(|e| prompts.locate(id, e))?;
+        out.push(&preference(&messages, best.1, worst.1))
     }
 }
 

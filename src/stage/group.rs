@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringBuilder, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, StringBuilder, UInt32Array};
+use arrow::datatypes::{DataType, Field};
 use serde::Deserialize;
 
-use super::grouped::{Aligned, WholeGroups, boundaries};
+use super::grouped::{self, Aligned, Batches, boundaries, require_distinct};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::{Lookup, ShardWriter, WriterOptions};
+use crate::store::{Lookup, Shard, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -90,40 +91,52 @@ impl Stage for GroupConfig {
         let prompts =
             Lookup::build(cx.input("prompts")?, Some(DatasetKind::Prompts), "prompt_id", Some(PROMPT_COLUMNS))?;
         cx.progress.start(completions.rows()?, "completions");
-        cx.each_shard(completions.shards().len(), |shard| self.group_shard(cx, shard, &prompts))
+        grouped::each_shard(
+            cx,
+            completions,
+            DatasetKind::Completions,
+            |shard| self.joined(&completions.shards()[shard], &verdicts.shards()[shard]),
+            |batch| group_rows(&batch, Vec::new()),
+            |shard, groups| {
+                let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
+                let mut outcome = Outcome::default();
+                for batch in groups {
+                    let grouped = with_group_columns(&batch?, &prompts, &mut outcome)
+                        .map_err(|e| e.in_file(completions.location()))?;
+                    cx.progress.advance(grouped.num_rows() as u64);
+                    writer.push(&grouped)?;
+                }
+                outcome.shards.push(writer.finish()?);
+                Ok(outcome)
+            },
+        )
     }
 }
 
 impl GroupConfig {
-    fn group_shard(&self, cx: &StageContext<'_>, shard: usize, prompts: &Lookup) -> Result<Outcome> {
+    /// A shard's completions with their verdicts beside them.
+    fn joined<'a>(&self, completions: &'a Shard, verdicts: &'a Shard) -> Result<Batches<'a>> {
         let mut columns = COMPLETION_COLUMNS.to_vec();
         if self.carry {
             columns.extend(CARRIED);
         }
-        let completions = &cx.input("completions")?.shards()[shard];
-        let verdicts = &cx.input("verdicts")?.shards()[shard];
         let pairs = Aligned::new(
             completions.batches(Some(DatasetKind::Completions), Some(&columns))?,
             verdicts.batches(Some(DatasetKind::Verdicts), Some(VERDICT_COLUMNS))?,
         );
-        let joined = pairs.map(|pair| {
-            let (completions, verdicts) = pair?;
-            if completions.text("completion_id")? != verdicts.text("completion_id")? {
+        let mut first = 0;
+        let joined = move |pair: Result<(RecordBatch, RecordBatch)>| {
+            let (left, right) = pair?;
+            let (ids, others) = (left.text("completion_id")?, right.text("completion_id")?);
+            if let Some(row) = (0..ids.len()).find(|&row| ids.value(row) != others.value(row)) {
                 return Err(Error::new("the verdicts are not of these completions: their ids differ")
+                    .at_row(first + row as u64)
                     .hint("make the verdicts again with `gristmill verify`"));
             }
-            Ok(join(&completions, &verdicts))
-        });
-        let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
-        let mut outcome = Outcome::default();
-        for batch in WholeGroups::new(joined) {
-            let batch = batch.map_err(|e| e.in_file(completions.location()))?;
-            let grouped = with_group_columns(&batch, prompts, &mut outcome)?;
-            cx.progress.advance(grouped.num_rows() as u64);
-            writer.push(&grouped)?;
-        }
-        outcome.shards.push(writer.finish()?);
-        Ok(outcome)
+            first += ids.len() as u64;
+            Ok(join(&left, &right))
+        };
+        Ok(Box::new(pairs.map(joined).map(move |batch| batch.map_err(|e| e.in_file(completions)))))
     }
 }
 
@@ -164,6 +177,7 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
     let outcomes = batch.text("outcome")?;
     let ids = batch.text("prompt_id")?;
     let bounds = boundaries(batch)?;
+    require_distinct(batch, &bounds)?;
     let mut advantage: Vec<Option<f64>> = Vec::with_capacity(rows);
     let mut means = Vec::with_capacity(rows);
     let mut stds = Vec::with_capacity(rows);
@@ -217,18 +231,23 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
         ("reward_std", Arc::new(Float64Array::from(stds))),
         ("pass_rate", Arc::new(Float64Array::from(pass_rates))),
     ];
+    group_rows(batch, made)
+}
+
+/// The contract's columns: those made, else the batch's, else nothing: null, or empty where null is not allowed.
+fn group_rows(batch: &RecordBatch, made: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let schema = DatasetKind::Groups.arrow();
-    let columns = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let column = made.iter().find(|(name, _)| name == field.name()).map(|(_, array)| Arc::clone(array));
-            column
-                .or_else(|| batch.column_by_name(field.name()).cloned())
-                .unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), rows))
-        })
-        .collect();
-    RecordBatch::try_new(schema, columns)
+    let rows = batch.num_rows();
+    let nothing = |field: &Field| match (field.is_nullable(), field.data_type()) {
+        (true, _) => arrow::array::new_null_array(field.data_type(), rows),
+        (false, DataType::UInt32) => Arc::new(UInt32Array::from(vec![0; rows])),
+        (false, _) => Arc::new(StringArray::from_iter_values(std::iter::repeat_n("", rows))) as ArrayRef,
+    };
+    let columns = schema.fields().iter().map(|field| {
+        let made = made.iter().find(|(name, _)| name == field.name()).map(|(_, array)| Arc::clone(array));
+        made.or_else(|| batch.column_by_name(field.name()).cloned()).unwrap_or_else(|| nothing(field))
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect())
         .map_err(|e| Error::new("the group's columns do not fit the schema").caused_by(e))
 }
 

@@ -1,5 +1,9 @@
 //! Streams of batches cut so that no group is split.
 
+mod arrange;
+
+pub use arrange::{Batches, each_shard};
+
 use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::compute::concat_batches;
 
@@ -88,6 +92,26 @@ pub fn boundaries(batch: &RecordBatch) -> Result<Vec<usize>> {
     starts.extend((0..rows).filter(|&row| row == 0 || keys.key(row) != keys.key(row - 1)));
     starts.push(rows);
     Ok(starts)
+}
+
+/// Fails where a completion is twice in one group: it would count twice. `bounds` are [`boundaries`].
+///
+/// # Errors
+/// That, naming the completion; a missing column.
+pub fn require_distinct(batch: &RecordBatch, bounds: &[usize]) -> Result<()> {
+    let ids = batch.text("completion_id")?;
+    let mut group: Vec<&str> = Vec::new();
+    for pair in bounds.windows(2) {
+        group.clear();
+        group.extend((pair[0]..pair[1]).map(|row| ids.value(row)));
+        group.sort_unstable();
+        if let Some(twice) = group.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::new(format!("the completion {} is twice in its group", twice[0]))
+                .in_field("completion_id")
+                .hint("ids must be unique; remove the duplicate rows"));
+        }
+    }
+    Ok(())
 }
 
 struct Keys<'a> {

@@ -4,28 +4,34 @@
 //! file, and keeps every rollout as a groups dataset in `rollouts/`. With `groups = "…"` the
 //! same trainer takes groups that were sampled and scored before.
 
+mod ask;
 mod offline;
 mod on_policy;
+mod rollouts;
 mod sampler;
+mod served;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
+use crate::engine::local::Options;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::recipe::StageTable;
+use crate::model::memory::Load;
+use crate::model::{Config, Model};
+use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::schema::DatasetKind;
 use crate::store::{Manifest, sweep_unfinished};
 use crate::train::objective::{Grpo, Objective};
 use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
-use on_policy::{OnPolicy, Rollouts};
-use sampler::SamplerConfig;
+use on_policy::OnPolicy;
+use rollouts::Rollouts;
+use sampler::{SamplerConfig, Sent};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,9 +54,6 @@ struct GrpoTable {
     /// G: completions of each prompt.
     #[serde(default = "default_group_size")]
     group_size: u32,
-    /// How rollouts are drawn.
-    #[serde(default = "default_sampling")]
-    sampling: Sampling,
     /// Prompts to measure accuracy on while training.
     held_out: Option<String>,
     #[serde(default)]
@@ -67,9 +70,28 @@ fn default_rules() -> String {
 fn default_group_size() -> u32 {
     16
 }
-/// The paper's: temperature 1, nothing cut off, so that the sampler's distribution is the policy's.
-fn default_sampling() -> Sampling {
-    Sampling { temperature: 1.0, top_p: 1.0, ..Sampling::default() }
+/// `sampling` over the paper's: temperature 1, nothing cut off, so that the sampler's distribution is the policy's.
+///
+/// # Errors
+/// An unknown key; settings under which the sampler draws from another distribution than the trainer scores, with
+/// their place.
+fn rollout_sampling(table: &StageTable, own: Option<Node>) -> Result<Sampling> {
+    let mut sampling = Node::parse("sampling", "temperature = 1.0\ntop_p = 1.0")?;
+    let origin = own.as_ref().map_or(&table.origin, |own| &own.origin).clone();
+    own.into_iter().for_each(|own| sampling.merge(own));
+    let read: Sampling = sampling.read()?;
+    let cut = [("top_p", read.top_p < 1.0), ("top_k", read.top_k > 0), ("min_p", read.min_p > 0.0)];
+    if let Some((key, _)) = cut.into_iter().find(|(_, cut)| *cut) {
+        let error = Error::usage(format!("rollouts are drawn with `{key}`, which cuts tokens off that the policy has"));
+        return Err(origin
+            .locate(error)
+            .hint("the trainer scores the whole distribution: leave it out; `temperature` it follows"));
+    }
+    if !(read.temperature.is_finite() && read.temperature > 0.0) {
+        let error = Error::usage(format!("rollouts at temperature {}", read.temperature));
+        return Err(origin.locate(error).hint("greedy completions are all the same: it must be above 0"));
+    }
+    Ok(read)
 }
 
 /// Folder of the rollouts within the stage's own.
@@ -79,6 +101,8 @@ const REFERENCE: &str = "reference";
 /// The stage.
 pub struct GrpoStage {
     table: GrpoTable,
+    /// How rollouts are drawn.
+    sampling: Sampling,
     policy: PolicyConfig,
     sampler: SamplerConfig,
 }
@@ -87,10 +111,11 @@ impl GrpoStage {
     /// Reads the stage's table.
     ///
     /// # Errors
-    /// No model or two, neither prompts nor groups or both, an unknown key, with its place.
+    /// No model or two, neither prompts nor groups or both, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let mut node = table.config.clone();
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
+        let sampling = rollout_sampling(table, node.remove("sampling"))?;
         let read: GrpoTable = node.read()?;
         let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         let at = |e: Error| table.origin.locate(e);
@@ -102,8 +127,23 @@ impl GrpoStage {
         if read.group_size < 2 {
             return Err(at(Error::usage("`group_size` must be at least 2: an advantage compares completions")));
         }
-        read.training.validate().map_err(at)?;
-        Ok(GrpoStage { table: read, policy, sampler })
+        super::in_training(table, read.training.validate())?;
+        if read.training.rollouts_ahead > 0 && (matches!(sampler, SamplerConfig::Local) || read.groups.is_some()) {
+            let error = Error::usage(
+                "rollouts are made ahead by servers only: the policy's own engine samples from the \
+                                      weights that the trainer changes",
+            );
+            return Err(
+                at(error.hint("add `engine = { kind = \"vllm\", … }`, or leave `training.rollouts_ahead` out")),
+            );
+        }
+        if sampling.temperature != 1.0 && sampler.sends(Sent::Lora) {
+            let error = Error::usage("rollouts at another temperature than 1 from servers that get adapters alone");
+            return Err(at(error.hint(
+                "the temperature goes out in the last norm's weights: use `send = \"checkpoint\"`, or temperature 1",
+            )));
+        }
+        Ok(GrpoStage { table: read, sampling, policy, sampler })
     }
 
     fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Option<Model<B>>> {
@@ -139,17 +179,28 @@ impl GrpoStage {
         config: GrpoTrainerConfig,
         held_out: Option<HeldOut<B>>,
     ) -> Result<Outcome> {
-        let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
+        // Trainer and sampler are of one distribution, whatever its temperature.
+        let temperature = self.sampling.temperature;
+        policy.model.write().unwrap_or_else(PoisonError::into_inner).set_temperature(temperature)?;
+        let reference = match reference {
+            Some(mut reference) => {
+                reference.set_temperature(temperature)?;
+                Some(reference)
+            }
+            None => None,
+        };
         let folder = cx.folder.join(ROLLOUTS);
         // What a killed run left; the pipeline sweeps the stage's own folder only.
         sweep_unfinished(&folder)?;
         let rollouts = Arc::new(Mutex::new(Rollouts::new(folder, cx.shard_rows)));
-        let source = OnPolicy::new(cx, policy, rules, &self.table, &self.sampler, Arc::clone(&rollouts))?;
+        let (source, dropped) = OnPolicy::new(cx, policy, rules, self, Arc::clone(&rollouts))?;
         let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, source, config)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
         let Trained { mut outcome, rollouts } = session.train(&mut trainer)?;
+        outcome.drops = dropped;
         outcome.count("rollouts", rollouts.iter().map(|shard| shard.rows).sum());
         outcome.facts.insert("rules".to_owned(), rules_name.into());
         outcome.facts.insert("rules_digest".to_owned(), rules_digest.into());
@@ -184,10 +235,29 @@ impl Stage for GrpoStage {
         let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules.as_str());
         let mut materials = super::training_materials(cx, &self.policy, evaluation)?;
         if table.prompts.is_some() {
-            let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve))?;
+            let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve)?)?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
         Ok(materials)
+    }
+
+    fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
+        self.policy.config(models).map(Some)
+    }
+
+    fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
+        let (config, table) = (self.policy.config(models)?, &self.table);
+        self.policy.check_reference(table.reference.as_deref(), models)?;
+        let samples = table.prompts.is_some() && matches!(self.sampler, SamplerConfig::Local);
+        let engines = usize::from(samples) + usize::from(table.held_out.is_some());
+        let load = Load {
+            rows: table.training.tokens_per_microbatch,
+            recompute: table.training.recompute,
+            reference: Grpo::new(table.training.objective.clone())?.needs_reference(),
+            decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),
+            ..self.policy.load(&table.training.optimizer)
+        };
+        Ok(vec![(config, load)])
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

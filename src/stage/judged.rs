@@ -7,23 +7,45 @@ use rayon::prelude::*;
 
 use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::error::{Error, Result};
+use crate::eval::SampleResult;
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
-use crate::schema::{FinishReason, GroupRow, Prompt};
+use crate::schema::{FinishReason, GroupRow, Outcome, Prompt};
 use crate::seed::{content_id, sample_seed};
 use crate::train::advantage::AdvantageKind;
 
-/// One sample with its verdict.
+/// One sample with its verdict; of a request that failed, with the judgement that nothing can be told.
 pub struct Judged {
     pub generated: Generated,
     pub judgement: Judgement,
 }
 
+impl Judged {
+    /// What figures are made of; `None` of a request that failed.
+    pub fn result(&self) -> Option<SampleResult> {
+        if self.generated.error.is_some() {
+            return None;
+        }
+        // The deciding rule's finding: the first that extracted an answer.
+        let answer = self.judgement.scores.iter().find_map(|score| {
+            let evidence: serde_json::Value = serde_json::from_str(score.evidence.as_deref()?).ok()?;
+            let found = evidence.get("extracted").or_else(|| evidence.get("picked"))?;
+            found.as_str().map(str::to_owned)
+        });
+        let correct = match self.judgement.outcome {
+            Outcome::Correct => Some(true),
+            Outcome::Wrong => Some(false),
+            Outcome::CannotTell => None,
+        };
+        let truncated = self.generated.finish_reason == FinishReason::Length;
+        Some(SampleResult { answer, correct, truncated })
+    }
+}
+
 /// Samples every prompt and judges the samples; the result is in the order of prompts and samples.
 ///
 /// # Errors
-/// The engine cannot go on, or a request failed: a policy in this process that cannot answer a
-/// prompt is a fault of the data, not of a server.
+/// The engine cannot go on. A request that fails is a sample without a completion.
 pub fn sample_and_judge(
     engine: &dyn Engine,
     rules: &RuleSet,
@@ -52,10 +74,6 @@ pub fn sample_and_judge(
         let Some(slot) = slot else {
             return Err(Error::new(format!("the engine answered what was not asked: {}", generated.prompt_id)));
         };
-        if let Some(error) = &generated.error {
-            return Err(Error::new(format!("prompt {} cannot be answered: {error}", generated.prompt_id))
-                .hint("filter prompts by length, or raise the model's context"));
-        }
         *slot = Some(generated);
         Ok(())
     })?;
@@ -64,12 +82,39 @@ pub fn sample_and_judge(
             .into_iter()
             .collect::<Option<_>>()
             .ok_or_else(|| Error::new(format!("the engine left a sample of prompt {} out", prompt.prompt_id)))?;
-        let asked: Vec<Sample<'_>> = answers.iter().map(|generated| view(prompt, generated)).collect();
-        let judgements = rules.judge_batch(&asked);
-        let pairs = answers.iter().cloned().zip(judgements);
-        Ok(pairs.map(|(generated, judgement)| Judged { generated, judgement }).collect())
+        let answered = answers.iter().filter(|generated| generated.error.is_none());
+        let asked: Vec<Sample<'_>> = answered.map(|generated| view(prompt, generated)).collect();
+        let mut judgements = rules.judge_batch(&asked).into_iter();
+        let judged = answers.iter().cloned().map(|generated| {
+            let judgement = match generated.error {
+                None => judgements.next().expect("a judgement for each answer"),
+                Some(_) => request_failed(),
+            };
+            Judged { generated, judgement }
+        });
+        Ok(judged.collect())
     };
     prompts.par_iter().zip(answers).map(judge).collect()
+}
+
+/// Refuses to go on where not one sample could be had.
+///
+/// # Errors
+/// There are samples, and all of them failed; with the first one's fault.
+pub fn ensure_some_answer<'a>(samples: impl Iterator<Item = &'a Judged> + Clone) -> Result<()> {
+    let fault = |judged: &'a Judged| judged.generated.error.as_deref();
+    match samples.clone().find_map(fault) {
+        Some(first) if samples.clone().all(|judged| fault(judged).is_some()) => {
+            Err(Error::new(format!("not one of {} requests was answered; the first: {first}", samples.count()))
+                .hint("filter prompts by length, or raise the model's context"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is said of a request that failed: there is nothing to judge.
+fn request_failed() -> Judgement {
+    Judgement { reward: None, outcome: Outcome::CannotTell, reason: "request_failed".to_owned(), scores: Vec::new() }
 }
 
 fn view<'a>(prompt: &'a Prompt, generated: &'a Generated) -> Sample<'a> {
@@ -86,7 +131,8 @@ fn view<'a>(prompt: &'a Prompt, generated: &'a Generated) -> Sample<'a> {
     }
 }
 
-/// The rows of one prompt's group.
+/// The rows of one prompt's group. Their advantages are DeepSeekMath's of the rewards as judged, as the column says:
+/// a trainer makes its own of them, with its kind of advantage and its shaping.
 pub fn group_rows(
     prompt: &Prompt,
     samples: Vec<Judged>,
@@ -97,8 +143,8 @@ pub fn group_rows(
 ) -> Vec<GroupRow> {
     let rewards: Vec<Option<f64>> = samples.iter().map(|s| s.judgement.reward).collect();
     let scored = AdvantageKind::GroupStd.advantages(&rewards);
-    let decided = |word: crate::schema::Outcome| samples.iter().filter(|s| s.judgement.outcome == word).count() as f64;
-    let (correct, wrong) = (decided(crate::schema::Outcome::Correct), decided(crate::schema::Outcome::Wrong));
+    let decided = |word: Outcome| samples.iter().filter(|s| s.judgement.outcome == word).count() as f64;
+    let (correct, wrong) = (decided(Outcome::Correct), decided(Outcome::Wrong));
     let pass_rate = (correct + wrong > 0.0).then(|| correct / (correct + wrong));
     let size = samples.len() as u32;
     let rows = samples.into_iter().zip(scored.advantages);
@@ -139,7 +185,108 @@ pub fn group_rows(
     .collect()
 }
 
-/// Whether a completion was cut at the token limit.
-pub fn is_truncated(generated: &Generated) -> bool {
-    generated.finish_reason == FinishReason::Length
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::eval::PromptResult;
+    use crate::stage::stoppable::Stoppable;
+
+    /// Answers `7`, cut at its limit for every second sample; a prompt that is called so cannot be answered.
+    struct Answering;
+
+    impl Engine for Answering {
+        fn info(&self) -> EngineInfo {
+            EngineInfo { engine: "scripted", model: String::new(), model_digest: String::new(), deterministic: true }
+        }
+
+        fn generate(
+            &self,
+            requests: &mut (dyn Iterator<Item = Request> + Send),
+            sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
+        ) -> Result<()> {
+            for request in requests {
+                for &(sample_index, _) in &request.samples {
+                    let error = request.prompt_id.starts_with("bad").then(|| "too long".to_owned());
+                    let cut = sample_index % 2 == 1;
+                    sink(Generated {
+                        prompt_id: request.prompt_id.clone(),
+                        sample_index,
+                        text: error.is_none().then(|| "<answer> 7 </answer>".to_owned()),
+                        token_ids: None,
+                        logprobs: None,
+                        prompt_token_ids: None,
+                        finish_reason: match (&error, cut) {
+                            (Some(_), _) => FinishReason::Error,
+                            (None, true) => FinishReason::Length,
+                            (None, false) => FinishReason::Stop,
+                        },
+                        stop_reason: None,
+                        prompt_tokens: None,
+                        completion_tokens: None,
+                        error,
+                        label: None,
+                    })?;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn prompt(id: &str) -> Prompt {
+        Prompt {
+            prompt_id: id.to_owned(),
+            messages: Vec::new(),
+            gold: Some("7".to_owned()),
+            solution: None,
+            verification: None,
+            domain: "math".to_owned(),
+            language: "en".to_owned(),
+            difficulty: None,
+            source: String::new(),
+            license: None,
+            extra: None,
+        }
+    }
+
+    fn ask(engine: &dyn Engine, ids: &[&str]) -> Result<Vec<Vec<Judged>>> {
+        // A rule that a cut does not matter to: figures are to count it all the same.
+        let rules = RuleSet::parse(
+            "reward = \"seven\"\n[rules.seven]\nkind = \"regex\"\npattern = '7'\nregion = \"completion\"\n",
+            "test",
+        )?;
+        let prompts: Vec<Prompt> = ids.iter().map(|id| prompt(id)).collect();
+        let asked: Vec<&Prompt> = prompts.iter().collect();
+        sample_and_judge(engine, &rules, &asked, 4, &Arc::new(Sampling::default()), 1, 0)
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_be_answered_is_rows_that_say_so_and_the_others_are_judged() {
+        let judged = ask(&Answering, &["good", "bad"]).unwrap();
+        assert!(judged[0].iter().all(|sample| sample.judgement.reward == Some(1.0)));
+        assert!(judged[1].iter().all(|sample| sample.result().is_none() && sample.judgement.reward.is_none()));
+        ensure_some_answer(judged.iter().flatten()).unwrap();
+        let error = ensure_some_answer(judged[1].iter()).unwrap_err().to_string();
+        assert!(error.contains("not one of 4 requests was answered; the first: too long"), "{error}");
+        let rows =
+            group_rows(&prompt("bad"), ask(&Answering, &["bad"]).unwrap().remove(0), &Answering.info(), "", "", 3);
+        assert!(rows.iter().all(|row| row.finish_reason == FinishReason::Error && row.reason == "request_failed"));
+    }
+
+    #[test]
+    fn a_right_answer_that_was_cut_counts_as_wrong() {
+        let samples = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
+        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 2));
+    }
+
+    #[test]
+    fn a_user_who_stops_waits_for_one_answer_at_most() {
+        let stop = AtomicBool::new(false);
+        let engine = Stoppable { engine: &Answering, stop: &stop };
+        assert!(ask(&engine, &["good"]).is_ok());
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let error = ask(&engine, &["good"]).err().unwrap();
+        assert_eq!(error.kind(), crate::error::ErrorKind::Interrupted);
+    }
 }

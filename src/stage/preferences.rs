@@ -1,11 +1,13 @@
 //! `preferences`: pairs of a better and a worse answer to one prompt.
 //!
-//! From `prompts` whose rows bring a worse answer along (`extra.rejected`, as the procedural
-//! general prompts do), or from `groups`: the best-rewarded completion against the worst.
+//! From `prompts` whose rows bring a worse answer along (as the procedural general prompts do,
+//! and imported preference sets with `chosen` and `rejected` columns), or from `groups`: the
+//! best-rewarded completion against the worst.
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::grouped::{WholeGroups, boundaries};
+use super::grouped::{self, Batches, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
@@ -68,21 +70,25 @@ impl PreferencesStage {
         }
     }
 
-    /// The pair a prompt brings along.
-    fn own_pair(&self, prompt: Prompt) -> Option<Preference> {
-        let extra: serde_json::Value = serde_json::from_str(prompt.extra.as_deref()?).ok()?;
-        let text = |key: &str| extra.get(key).and_then(serde_json::Value::as_str);
-        let (chosen, rejected) = (text("answer")?.to_owned(), text("rejected")?.to_owned());
-        let group = self.group(&prompt, text("preference"));
-        Some(Preference {
+    /// The pair a prompt brings along, in what its import kept of its row: `chosen` (or `answer`) and
+    /// `rejected`, each a text or a conversation that ends with it, as TRL and the Hugging Face hub have them.
+    fn own_pair(&self, prompt: Prompt) -> std::result::Result<Preference, &'static str> {
+        let extra: Value = prompt.extra.as_deref().and_then(|e| serde_json::from_str(e).ok()).unwrap_or_default();
+        let rejected = reply(extra.get("rejected")).ok_or("no_rejected_answer")?;
+        let chosen = reply(extra.get("chosen").or_else(|| extra.get("answer"))).ok_or("no_chosen_answer")?;
+        if chosen == rejected {
+            return Err("answers_do_not_differ");
+        }
+        let group = self.group(&prompt, extra.get("preference").and_then(Value::as_str));
+        Ok(Preference {
             group,
-            chosen,
-            rejected,
+            chosen: chosen.to_owned(),
+            rejected: rejected.to_owned(),
             chosen_reward: None,
             rejected_reward: None,
             chosen_completion_id: None,
             rejected_completion_id: None,
-            ranked_by: "procedural".to_owned(),
+            ranked_by: prompt.source.clone(),
             ..of_prompt(prompt)
         })
     }
@@ -109,6 +115,23 @@ impl PreferencesStage {
             ..of_prompt(prompt)
         })
     }
+}
+
+/// An answer as a column holds it: its text, or the last turn of a conversation if that is the assistant's.
+fn reply(column: Option<&Value>) -> Option<&str> {
+    let text = match column? {
+        Value::String(text) => text,
+        Value::Array(turns) => {
+            let turn = turns.last()?;
+            let role = turn.get("role").or_else(|| turn.get("from"))?.as_str()?;
+            if !matches!(role, "assistant" | "gpt" | "model") {
+                return None;
+            }
+            turn.get("content").or_else(|| turn.get("value"))?.as_str()?
+        }
+        _ => return None,
+    };
+    Some(text).filter(|text| !text.trim().is_empty())
 }
 
 /// The columns a pair takes over from its prompt.
@@ -147,16 +170,18 @@ impl Stage for PreferencesStage {
             cx.progress.start(prompts.rows()?, "prompts");
             return cx.each_shard(prompts.shards().len(), |shard| {
                 let rows = prompts.shards()[shard].rows_of::<Prompt>()?;
-                write(cx, shard, rows.map(|prompt| Ok(self.own_pair(prompt?).ok_or("no_rejected_answer"))))
+                write(cx, shard, rows.map(|prompt| Ok(self.own_pair(prompt?))))
             });
         }
         let groups = cx.input("groups")?;
         cx.progress.start(groups.rows()?, "completions");
         let lookup = Lookup::build(prompts, Some(DatasetKind::Prompts), "prompt_id", None)?;
-        cx.each_shard(groups.shards().len(), |shard| {
-            let batches = groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?;
+        let rows = |shard: usize| -> Result<Batches<'_>> {
+            Ok(Box::new(groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?))
+        };
+        grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups| {
             let mut pairs = Vec::new();
-            for batch in WholeGroups::new(batches) {
+            for batch in groups {
                 let batch = batch?;
                 let rows = GroupRow::from_batch(&batch)?;
                 for bounds in boundaries(&batch)?.windows(2) {

@@ -5,16 +5,17 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Input, Materials, Outcome, Stage, StageContext};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::procedural::ProceduralConfig;
 use crate::prompts::pipeline::Sink;
 use crate::prompts::read::Place;
 use crate::prompts::{
-    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FilterConfig, Hit, Imported, Importer, PassRates,
-    PassWindow, PipelineConfig, PromptPipeline, SampleConfig, SourceConfig,
+    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FilterConfig, GoldConflict, Hit, Imported, Importer,
+    PassRates, PassWindow, PipelineConfig, PromptPipeline, SampleConfig, SourceConfig,
 };
+use crate::recipe::{Node, StageTable, Value};
 use crate::schema::{BatchExt, DatasetKind, Prompt};
-use crate::store::{Location, ShardInfo, ShardWriter, WriterOptions};
+use crate::store::{FileWriter, Location, ShardInfo, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +48,77 @@ pub struct PromptsConfig {
 const DROPS: &str = "_drops.jsonl";
 /// Every overlap with an evaluation set.
 const HITS: &str = "_contamination.jsonl";
+/// Every pair of equal questions with different golds.
+const CONFLICTS: &str = "_gold_conflicts.jsonl";
+
+impl PromptsConfig {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// What is known to be wrong without reading a file, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        for (key, form) in [
+            ("sources", "[{ path = \"prompts.jsonl\" }]"),
+            ("evaluation", "[{ path = \"test.jsonl\" }]"),
+            ("procedural", "[{ count = 1000, mix = [{ name = \"reasoning\" }] }]"),
+        ] {
+            if let Some(node) = table.config.get(key) {
+                check_form(node, key, form)?;
+            }
+        }
+        let config: PromptsConfig = table.config.read()?;
+        let at = |path: &[&str], error: Error| node_at(&table.config, path).origin.locate(error);
+        for (key, sources) in [("sources", &config.sources), ("evaluation", &config.evaluation)] {
+            for (i, source) in sources.iter().enumerate() {
+                source.check().map_err(|error| at(&[key, &i.to_string()], error))?;
+            }
+        }
+        for (i, procedural) in config.procedural.iter().enumerate() {
+            procedural.check().map_err(|(path, error)| {
+                let index = i.to_string();
+                let path: Vec<&str> =
+                    ["procedural", &index].into_iter().chain(path.iter().map(String::as_str)).collect();
+                at(&path, error)
+            })?;
+        }
+        config.filter.check().map_err(|error| at(&["filter"], error))?;
+        config.dedup.check().map_err(|error| at(&["dedup"], error))?;
+        config.decontaminate.check().map_err(|error| at(&["decontaminate"], error))?;
+        if let Some(window) = &config.pass_rate {
+            window.check().map_err(|error| at(&["pass_rate"], error))?;
+        }
+        if let Some(sample) = &config.sample {
+            sample.check().map_err(|error| at(&["sample"], error))?;
+        }
+        Ok(config)
+    }
+}
+
+/// A list of tables that is written as something else.
+fn check_form(node: &Node, key: &str, form: &str) -> Result<()> {
+    let wrong = match &node.value {
+        Value::Array(items) => items.iter().find(|item| item.table().is_none()),
+        _ => Some(node),
+    };
+    wrong.map_or(Ok(()), |wrong| {
+        let message = format!("`{key}` is a list of tables, this is {}", wrong.value);
+        let form = match wrong.text() {
+            Some(path) if key != "procedural" => format!("[{{ path = \"{path}\" }}]"),
+            _ => form.to_owned(),
+        };
+        Err(wrong.origin.locate(Error::usage(message)).hint(format!("write `{key} = {form}`")))
+    })
+}
+
+/// The node at this path of keys and indices, or the last one on the way to it that is there.
+fn node_at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
+    let Some((first, rest)) = path.split_first() else { return node };
+    let next = match &node.value {
+        Value::Array(items) => first.parse::<usize>().ok().and_then(|index| items.get(index)),
+        _ => node.get(first),
+    };
+    next.map_or(node, |next| node_at(next, rest))
+}
 
 impl Stage for PromptsConfig {
     fn inputs(&self) -> Vec<Input> {
@@ -58,12 +130,16 @@ impl Stage for PromptsConfig {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
+        if self.sources.is_empty() && self.procedural.is_empty() {
+            return Err(Error::usage("there is nothing to take prompts from")
+                .hint("give it `sources = [{ path = \"…\" }]` or `procedural = [{ count = …, mix = […] }]`"));
+        }
         let base = (cx.resolve)("");
         let mut materials = Vec::new();
         for (kind, sources) in [("sources", &self.sources), ("evaluation", &self.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
                 for file in Importer::open(source, Path::new(&base))?.files() {
-                    let path = file.display().to_string();
+                    let path = file.to_string();
                     // A source without a name is called after its first file.
                     materials.push((format!("{kind}.{i}/{}", super::file_name(&path)), (cx.digest_file)(&path)?));
                 }
@@ -74,6 +150,16 @@ impl Stage for PromptsConfig {
 
     fn paths(&self) -> &'static [&'static str] {
         &["sources.*.path", "sources.*.paths", "evaluation.*.path", "evaluation.*.paths"]
+    }
+
+    fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+        // What files hold is known once they are read.
+        let generated = self.sources.is_empty().then(|| self.procedural.iter().map(|config| config.count).sum());
+        let wanted = self.sample.as_ref().and_then(|sample| sample.total);
+        match (generated, wanted) {
+            (Some(rows), Some(wanted)) => Some(u64::min(rows, wanted)),
+            (rows, wanted) => rows.or(wanted),
+        }
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
@@ -130,9 +216,15 @@ impl PromptsConfig {
         outcome.count("kept", summary.kept);
         outcome.count("contamination_hits", summary.hits);
         outcome.count("gold_conflicts", summary.gold_conflicts);
+        outcome.count("kept_other_gold", summary.kept_other_gold);
         outcome.counts.retain(|_, n| *n > 0);
         if !summary.strata.is_empty() {
             outcome.facts.insert("strata".to_owned(), serde_json::to_value(&summary.strata).expect("plain data"));
+        }
+        if !summary.evaluation.is_empty() {
+            outcome
+                .facts
+                .insert("evaluation".to_owned(), serde_json::to_value(&summary.evaluation).expect("plain data"));
         }
         let reports: Vec<_> = importers.iter().map(|i| serde_json::to_value(i.report()).expect("plain data")).collect();
         if !reports.is_empty() {
@@ -188,11 +280,14 @@ struct Shards<'a> {
     shards: Vec<ShardInfo>,
     drops: Lines,
     hits: Lines,
+    conflicts: Lines,
 }
 
 impl<'a> Shards<'a> {
     fn new(cx: &'a StageContext<'a>) -> Self {
-        Shards { cx, pending: Vec::new(), shards: Vec::new(), drops: Lines::default(), hits: Lines::default() }
+        let lines = |name| Lines::new(cx.folder.join(name));
+        let (drops, hits, conflicts) = (lines(DROPS), lines(HITS), lines(CONFLICTS));
+        Shards { cx, pending: Vec::new(), shards: Vec::new(), drops, hits, conflicts }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -208,8 +303,9 @@ impl<'a> Shards<'a> {
         if !self.pending.is_empty() || self.shards.is_empty() {
             self.flush()?;
         }
-        self.drops.write(&self.cx.folder.join(DROPS))?;
-        self.hits.write(&self.cx.folder.join(HITS))?;
+        for lines in [self.drops, self.hits, self.conflicts] {
+            lines.finish()?;
+        }
         Ok(Outcome { shards: self.shards, ..Outcome::default() })
     }
 }
@@ -221,27 +317,42 @@ impl Sink for Shards<'_> {
     }
 
     fn drop(&mut self, drop: Dropped) -> Result<()> {
-        self.drops.push(&drop);
-        Ok(())
+        self.drops.push(&drop)
     }
 
     fn hit(&mut self, hit: Hit) -> Result<()> {
-        self.hits.push(&hit);
-        Ok(())
+        self.hits.push(&hit)
+    }
+
+    fn conflict(&mut self, conflict: GoldConflict) -> Result<()> {
+        self.conflicts.push(&conflict)
     }
 }
 
-/// JSON lines, written at the end in one atomic write.
-#[derive(Default)]
-struct Lines(Vec<u8>);
+/// JSON lines, written as they come; the file appears whole at the end, and not at all if there is no line.
+struct Lines {
+    file: Location,
+    writer: Option<FileWriter>,
+    line: Vec<u8>,
+}
 
 impl Lines {
-    fn push(&mut self, row: &impl serde::Serialize) {
-        serde_json::to_writer(&mut self.0, row).expect("plain data into memory");
-        self.0.push(b'\n');
+    fn new(file: Location) -> Self {
+        Lines { file, writer: None, line: Vec::new() }
     }
 
-    fn write(self, file: &Location) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { file.write(self.0) }
+    fn push(&mut self, row: &impl serde::Serialize) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, row).expect("plain data into memory");
+        self.line.push(b'\n');
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(FileWriter::create(&self.file)?),
+        };
+        writer.write(&self.line)
+    }
+
+    fn finish(self) -> Result<()> {
+        self.writer.map_or(Ok(()), FileWriter::finish)
     }
 }

@@ -6,9 +6,10 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray, Struc
 use arrow::compute::filter_record_batch;
 use serde::Deserialize;
 
-use super::grouped::{WholeGroups, boundaries};
+use super::grouped::{self, Batches, boundaries, require_distinct};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
+use crate::recipe::StageTable;
 use crate::schema::{BatchExt, DatasetKind};
 use crate::store::{ShardWriter, WriterOptions};
 
@@ -87,13 +88,16 @@ impl Stage for SelectConfig {
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let groups = cx.input("groups")?;
         cx.progress.start(groups.rows()?, "completions");
-        let mut outcome = cx.each_shard(groups.shards().len(), |shard| {
-            let source = &groups.shards()[shard];
+        let rows = |shard: usize| -> Result<Batches<'_>> {
+            let shard = &groups.shards()[shard];
+            Ok(Box::new(shard.batches(Some(DatasetKind::Groups), None)?))
+        };
+        let mut outcome = grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups_of_shard| {
             let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
             let mut outcome = Outcome::default();
-            for batch in WholeGroups::new(source.batches(Some(DatasetKind::Groups), None)?) {
+            for batch in groups_of_shard {
                 let batch = batch?;
-                let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(source.location()))?;
+                let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(groups.location()))?;
                 cx.progress.advance(batch.num_rows() as u64);
                 let kept = filter_record_batch(&batch, &keep)
                     .map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
@@ -102,6 +106,7 @@ impl Stage for SelectConfig {
             outcome.shards.push(writer.finish()?);
             Ok(outcome)
         })?;
+        self.check_required(&mut outcome)?;
         // A biased selection should not be news: the pass rates of what came in and what went out.
         for side in ["before", "after"] {
             let bins: Vec<u64> = (0..10).map(|bin| outcome.counts.remove(&bin_name(side, bin)).unwrap_or(0)).collect();
@@ -111,16 +116,71 @@ impl Stage for SelectConfig {
     }
 }
 
+/// Count of the completions that a required rule judged; it leaves no trace in the manifest.
+fn judged_by(rule: &str) -> String {
+    format!("judged_by_{rule}")
+}
+
+fn not_judged(rule: &str) -> String {
+    format!("{rule}:not_judged")
+}
+
 fn bin_name(side: &str, bin: usize) -> String {
     format!("{side}_{bin}")
 }
 
 impl SelectConfig {
+    /// Reads the stage's table.
+    ///
+    /// # Errors
+    /// An unknown key, a bound that nothing can be within, with its place.
+    pub fn read(table: &StageTable) -> Result<Self> {
+        let config: SelectConfig = table.config.read()?;
+        let wrong = |key: &str, message: &str| {
+            let origin = table.config.get(key).map_or(&table.origin, |node| &node.origin);
+            Err(origin.locate(Error::usage(message)))
+        };
+        if config.pass_rate.is_some_and(|[low, high]| !(0.0 <= low && low <= high && high <= 1.0)) {
+            return wrong("pass_rate", "`pass_rate` is a window [low, high] within [0, 1], the lower end first");
+        }
+        if config.min_reward.is_some_and(f64::is_nan) {
+            return wrong("min_reward", "`min_reward` must be a number");
+        }
+        if config.per_prompt == Some(0) {
+            return wrong("per_prompt", "`per_prompt` must be at least 1; leave it out to keep all");
+        }
+        if !(0.0..=1.0).contains(&config.max_similarity) {
+            return wrong("max_similarity", "`max_similarity` is a Jaccard similarity, from 0 to 1");
+        }
+        Ok(config)
+    }
+
+    /// A required rule that no completion was judged by is a slip in its name.
+    fn check_required(&self, outcome: &mut Outcome) -> Result<()> {
+        for rule in &self.require {
+            let judged = outcome.counts.remove(&judged_by(rule)).unwrap_or(0);
+            if judged == 0 && outcome.drops.contains_key(&not_judged(rule)) {
+                return Err(Error::usage(format!(
+                    "`require` names `{rule}`, but no completion was judged by such a rule"
+                ))
+                .hint("the rules are those of the rule file that `verify` used"));
+            }
+        }
+        Ok(())
+    }
+
     /// Which rows of a batch of whole groups are kept.
     fn keep(&self, batch: &RecordBatch, outcome: &mut Outcome) -> Result<BooleanArray> {
         let view = View::of(batch)?;
+        let without_text = batch.num_rows() > 0 && view.text.null_count() == batch.num_rows();
+        if without_text && self.policy == Policy::Diverse {
+            return Err(Error::usage("`policy = \"diverse\"` compares texts, and these groups carry none")
+                .hint("run the stage `group` with `carry = true`"));
+        }
         let mut keep = vec![false; batch.num_rows()];
-        for pair in boundaries(batch)?.windows(2) {
+        let bounds = boundaries(batch)?;
+        require_distinct(batch, &bounds)?;
+        for pair in bounds.windows(2) {
             let group = pair[0]..pair[1];
             let pass_rate = view.pass_rate.is_valid(group.start).then(|| view.pass_rate.value(group.start));
             let bin = pass_rate.map(|rate| ((rate * 10.0) as usize).min(9));
@@ -129,10 +189,17 @@ impl SelectConfig {
             }
             let mut candidates = Vec::with_capacity(group.len());
             for row in group {
+                self.count_judged(&view, row, outcome);
                 match self.fault(&view, row, pass_rate) {
                     Some(reason) => outcome.drop_row(&reason),
                     None => candidates.push(row),
                 }
+            }
+            if self.policy == Policy::Shortest && candidates.iter().any(|&row| view.length(row).is_none()) {
+                return Err(Error::usage(
+                    "`policy = \"shortest\"` compares lengths, and these groups tell neither tokens nor texts",
+                )
+                .hint("run the stage `group` with `carry = true`"));
             }
             let kept = self.choose(&view, candidates, outcome);
             if let Some(bin) = bin.filter(|_| !kept.is_empty()) {
@@ -143,6 +210,12 @@ impl SelectConfig {
             kept.into_iter().for_each(|row| keep[row] = true);
         }
         Ok(BooleanArray::from(keep))
+    }
+
+    fn count_judged(&self, view: &View<'_>, row: usize, outcome: &mut Outcome) {
+        for rule in self.require.iter().filter(|rule| view.score(row, rule).is_some()) {
+            outcome.count(&judged_by(rule), 1);
+        }
     }
 
     /// The first filter that a completion fails.
@@ -174,7 +247,7 @@ impl SelectConfig {
         self.require.iter().find_map(|rule| match view.score(row, rule) {
             Some(("correct", _)) => None,
             Some((_, reason)) => Some(format!("{rule}:{reason}")),
-            None => Some(format!("{rule}:not_judged")),
+            None => Some(not_judged(rule)),
         })
     }
 
@@ -254,8 +327,12 @@ impl<'a> View<'a> {
         Some((outcomes.value(at), reasons.value(at)))
     }
 
-    fn length(&self, row: usize) -> usize {
-        if self.tokens.is_valid(row) { self.tokens.value(row) as usize } else { self.text.value(row).chars().count() }
+    /// Tokens, or characters where these are not known.
+    fn length(&self, row: usize) -> Option<usize> {
+        match self.tokens.is_valid(row) {
+            true => Some(self.tokens.value(row) as usize),
+            false => self.text.is_valid(row).then(|| self.text.value(row).chars().count()),
+        }
     }
 
     /// Hashes of all runs of five words (of the whole text if it is shorter).

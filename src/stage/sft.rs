@@ -7,12 +7,14 @@
 use serde::Deserialize;
 
 use super::training::{
-    CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens,
+    CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens, in_order,
 };
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
+use crate::engine::local::Options;
 use crate::error::{Error, Result};
-use crate::model::Tokenizer;
+use crate::model::memory::Load;
+use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{CorpusRow, DatasetKind, Message};
 use crate::train::{SftConfig, SftTrainer};
@@ -71,11 +73,12 @@ impl SftStage {
     /// Reads the stage's table.
     ///
     /// # Errors
-    /// No model or two, an unknown key, with its place.
+    /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: SftTable = table.config.read()?;
         let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
+        super::in_training(table, read.training.validate())?;
         Ok(SftStage { table: read, policy })
     }
 
@@ -84,13 +87,11 @@ impl SftStage {
         let split = corpus.split(&self.table.split);
         // A corpus that was not split is taken whole.
         let rows = if split.shards().is_empty() { corpus } else { &split };
-        let tokens = rows.rows_of::<CorpusRow>().enumerate().map(|(row, read)| {
+        let file = corpus.location().file_name();
+        let tokens = in_order(rows.rows_of::<CorpusRow>().enumerate(), |(row, read)| {
             cx.check_stop()?;
-            let read = read?;
-            let (tokens, trained) = self.table.format.tokens(tokenizer, &read.messages).map_err(|e| {
-                e.at_row(row as u64).in_file(cx.input("corpus").map_or("", |c| c.location().file_name()))
-            })?;
-            Ok((tokens, trained))
+            let tokens = self.table.format.tokens(tokenizer, &read?.messages);
+            tokens.map_err(|e| e.at_row(row as u64).in_file(file))
         });
         TokenStore::build(tokens)
     }
@@ -137,6 +138,22 @@ impl Stage for SftStage {
             &self.policy,
             self.table.held_out.as_ref().map(|_| self.table.evaluate.rules.as_str()),
         )
+    }
+
+    fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
+        self.policy.config(models).map(Some)
+    }
+
+    fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
+        let (config, training) = (self.policy.config(models)?, &self.table.training);
+        let engines = usize::from(self.table.held_out.is_some());
+        let load = Load {
+            rows: training.tokens_per_microbatch,
+            recompute: training.recompute,
+            decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),
+            ..self.policy.load(&training.optimizer)
+        };
+        Ok(vec![(config, load)])
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

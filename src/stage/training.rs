@@ -22,4 +22,4 @@ pub(super) use policy::Policy;
 pub use policy::{NewModel, PolicyConfig};
 pub use session::CheckpointConfig;
 pub(super) use session::{RolloutLog, Session, Trained};
-pub(super) use tokens::{TokenStore, completion_tokens, reply_tokens};
+pub(super) use tokens::{TokenStore, completion_tokens, in_order, reply_tokens};

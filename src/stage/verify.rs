@@ -6,11 +6,11 @@ use arrow::array::{Array, RecordBatch};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Fault, Input, Materials, Outcome, Stage, StageContext, Surroundings, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
-use crate::schema::{BatchExt, DatasetKind, FinishReason, VerdictRow};
+use crate::schema::{BatchExt, DatasetKind, FinishReason, Score, VerdictRow};
 use crate::store::{Location, Lookup, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
@@ -54,8 +54,12 @@ impl Stage for VerifyConfig {
         Some(DatasetKind::Verdicts)
     }
 
+    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+        check_rules("rules", &self.rules, cx)
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.resolve))?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.resolve)?)?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
@@ -68,8 +72,9 @@ impl Stage for VerifyConfig {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let rules = RuleSet::load(&super::rules_path(&self.rules, &|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, &|path| cx.resolve(path))?)?;
         let completions = cx.input("completions")?;
+        completions.require_unique(DatasetKind::Completions, "completion_id")?;
         let prompts = PromptTable::build(cx)?;
         cx.progress.start(completions.rows()?, "completions");
         let mut outcome =
@@ -119,7 +124,8 @@ impl PromptTable {
                 .in_field("prompt_id")
                 .hint("give the prompts that the completions were made from")
         })?;
-        let question = super::messages_at(&batch, "messages", row)?
+        let messages = super::messages_at(&batch, "messages", row).map_err(|e| self.0.locate(id, e))?;
+        let question = messages
             .iter()
             .rev()
             .find(|m| m.role == crate::schema::Role::User)
@@ -145,13 +151,15 @@ fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &P
     let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Verdicts, WriterOptions::default())?;
     let mut outcome = Outcome::default();
     let mut disagreements = String::new();
+    let mut first_row = 0;
     for batch in source.batches(Some(DatasetKind::Completions), Some(COMPLETION_COLUMNS))? {
         let batch = batch?;
         cx.check_stop()?;
         let chunks: Vec<std::ops::Range<usize>> =
             (0..batch.num_rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(batch.num_rows())).collect();
         let judged: Vec<Result<Vec<Judged>>> =
-            chunks.into_par_iter().map(|rows| judge_rows(&batch, rows, rules, prompts)).collect();
+            chunks.into_par_iter().map(|rows| judge_rows(&batch, first_row, rows, rules, prompts)).collect();
+        first_row += batch.num_rows() as u64;
         for rows in judged {
             let rows = rows.map_err(|e| e.in_file(source.location()))?;
             for row in &rows {
@@ -192,8 +200,10 @@ struct Judged {
 
 impl Judged {
     fn disagreement(&self, label: &str) -> String {
-        let evidence =
-            self.verdict.scores.first().and_then(|s| s.evidence.as_deref()).and_then(|e| serde_json::from_str(e).ok());
+        // The verdict is the deciding rule's, and so is its evidence.
+        let decided = |score: &&Score| (score.outcome, &score.reason) == (self.verdict.outcome, &self.verdict.reason);
+        let deciding = self.verdict.scores.iter().find(decided).or(self.verdict.scores.first());
+        let evidence = deciding.and_then(|s| s.evidence.as_deref()).and_then(|e| serde_json::from_str(e).ok());
         let line = serde_json::json!({
             "completion_id": self.verdict.completion_id,
             "label": label,
@@ -214,8 +224,10 @@ fn tail(text: &str, chars: usize) -> String {
     text[start..].to_owned()
 }
 
+/// Judges some rows of a batch whose first is row `first_row` of its file.
 fn judge_rows(
     batch: &RecordBatch,
+    first_row: u64,
     rows: std::ops::Range<usize>,
     rules: &RuleSet,
     prompts: &PromptTable,
@@ -229,7 +241,7 @@ fn judge_rows(
     let mut view_of = Vec::with_capacity(rows.len());
     for row in rows.clone() {
         if row == rows.start || ids.value(row) != ids.value(row - 1) {
-            views.push(prompts.get(ids.value(row)).map_err(|e| e.at_row(row as u64))?);
+            views.push(prompts.get(ids.value(row)).map_err(|e| e.at_row(first_row + row as u64))?);
         }
         view_of.push(views.len() - 1);
     }

@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::reader::{self, Batches, Rows};
-use super::{Location, MANIFEST_FILE, Manifest};
+use super::{Entry, Location, Manifest};
 use crate::error::{Error, Result};
 use crate::schema::{DatasetKind, Row, SCHEMA_KEY};
 
@@ -30,19 +30,21 @@ struct ShardInner {
     location: Location,
     name: String,
     bytes: u64,
+    mark: Option<String>,
     blake3: Option<String>,
     footer: OnceLock<ArrowReaderMetadata>,
 }
 
 impl Dataset {
     /// Opens one Parquet file, a stage's folder (its manifest says which files), a Hugging Face
-    /// layout (`data/*.parquet`, every split; see [`Dataset::split`]), or any folder of Parquet files.
+    /// layout (`data/*.parquet`, every split; see [`Dataset::split`]), or any folder of Parquet files. Files
+    /// whose names begin with `_` or `.` are no data: other programs' metadata and temporary files.
     ///
     /// # Errors
     /// There is nothing, or nothing in Parquet; a shard of the manifest is missing or has another size.
     pub fn open(location: &Location) -> Result<Dataset> {
-        if let Some(bytes) = location.size()? {
-            let shard = Shard::new(location.clone(), location.file_name().to_owned(), bytes, None);
+        if let Some(entry) = location.look()? {
+            let shard = Shard::new(location.clone(), entry.name, entry.bytes, entry.mark, None);
             return Ok(Dataset { location: location.clone(), shards: vec![shard], manifest: None });
         }
         if let Some(manifest) = Manifest::load(location)? {
@@ -56,9 +58,12 @@ impl Dataset {
                 continue;
             }
             let entries = folder.list()?;
-            let files = entries.iter().filter(|entry| !entry.is_folder && entry.name.ends_with(".parquet"));
-            shards.extend(files.map(|entry| {
-                Shard::new(folder.join(&entry.name), format!("{prefix}{}", entry.name), entry.bytes, None)
+            let is_data = |entry: &Entry| {
+                !entry.is_folder && entry.name.ends_with(".parquet") && !entry.name.starts_with(['_', '.'])
+            };
+            shards.extend(entries.into_iter().filter(is_data).map(|entry| {
+                let name = format!("{prefix}{}", entry.name);
+                Shard::new(folder.join(&entry.name), name, entry.bytes, entry.mark, None)
             }));
         }
         if shards.is_empty() {
@@ -79,20 +84,11 @@ impl Dataset {
     }
 
     fn of_manifest(location: &Location, manifest: Manifest) -> Result<Dataset> {
-        let mut shards = Vec::with_capacity(manifest.shards.len());
-        for info in &manifest.shards {
-            let file = location.join(&info.file);
-            let hint = format!("remove {MANIFEST_FILE} and run the stage again");
-            match file.size()? {
-                Some(bytes) if bytes == info.bytes => {}
-                Some(bytes) => {
-                    let message = format!("the file has {bytes} bytes where the manifest says {}", info.bytes);
-                    return Err(Error::new(message).in_file(&file).hint(hint));
-                }
-                None => return Err(Error::new("a shard that the manifest lists is missing").in_file(&file).hint(hint)),
-            }
-            shards.push(Shard::new(file, info.file.clone(), info.bytes, Some(info.blake3.clone())));
-        }
+        manifest.check_shards(location)?;
+        let shards = manifest.shards.iter().map(|info| {
+            Shard::new(location.join(&info.file), info.file.clone(), info.bytes, None, Some(info.blake3.clone()))
+        });
+        let shards = shards.collect();
         Ok(Dataset { location: location.clone(), shards, manifest: Some(Arc::new(manifest)) })
     }
 
@@ -192,8 +188,8 @@ impl Dataset {
 }
 
 impl Shard {
-    fn new(location: Location, name: String, bytes: u64, blake3: Option<String>) -> Shard {
-        Shard(Arc::new(ShardInner { location, name, bytes, blake3, footer: OnceLock::new() }))
+    fn new(location: Location, name: String, bytes: u64, mark: Option<String>, blake3: Option<String>) -> Shard {
+        Shard(Arc::new(ShardInner { location, name, bytes, mark, blake3, footer: OnceLock::new() }))
     }
 
     /// Where it lies.
@@ -209,6 +205,11 @@ impl Shard {
     /// Bytes of the file.
     pub fn bytes(&self) -> u64 {
         self.0.bytes
+    }
+
+    /// Of an object, what changes when its bytes do; see [`Entry::mark`].
+    pub fn mark(&self) -> Option<&str> {
+        self.0.mark.as_deref()
     }
 
     pub(super) fn footer(&self) -> Result<&ArrowReaderMetadata> {

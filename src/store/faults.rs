@@ -8,7 +8,7 @@ use parquet::errors::ParquetError;
 use crate::error::Error;
 
 /// An I/O error with the file and, for the common causes, what to do.
-pub(super) fn io_error(doing: &str, file: impl Display, error: io::Error) -> Error {
+pub(crate) fn io_error(doing: &str, file: impl Display, error: io::Error) -> Error {
     use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let (what, hint) = match error.kind() {
         StorageFull => {

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::faults::io_error;
+use super::hash::hash_file;
 use super::remote::{connect, remote_error, upload, wait};
 use crate::error::{Error, Result};
 
@@ -32,6 +35,8 @@ pub struct Entry {
     pub is_folder: bool,
     /// 0 for folders.
     pub bytes: u64,
+    /// Of an object, what changes when its bytes do (its ETag); none of local files and folders.
+    pub mark: Option<String>,
 }
 
 impl Location {
@@ -122,9 +127,18 @@ impl Location {
     /// # Errors
     /// The disk or store refuses to say.
     pub fn size(&self) -> Result<Option<u64>> {
+        Ok(self.look()?.map(|entry| entry.bytes))
+    }
+
+    /// What is known of the file without reading it, or `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`Location::size`].
+    pub fn look(&self) -> Result<Option<Entry>> {
+        let file = |bytes, mark| Entry { name: self.file_name().to_owned(), is_folder: false, bytes, mark };
         match &self.0 {
             Place::Local(path) => match fs::metadata(path) {
-                Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+                Ok(metadata) => Ok(metadata.is_file().then(|| file(metadata.len(), None))),
                 Err(e) if is_absent(&e) => Ok(None),
                 Err(e) => Err(io_error("look at", self, e)),
             },
@@ -134,7 +148,7 @@ impl Location {
                 }
                 let (store, path) = (store.clone(), path.clone());
                 match wait(async move { store.head(&path).await }) {
-                    Ok(meta) => Ok(Some(meta.size)),
+                    Ok(meta) => Ok(Some(file(meta.size, Some(mark(&meta))))),
                     Err(object_store::Error::NotFound { .. }) => Ok(None),
                     Err(e) => Err(remote_error("look at", &self.to_string(), e)),
                 }
@@ -175,6 +189,7 @@ impl Location {
                         name: entry.file_name().to_string_lossy().into_owned(),
                         is_folder: metadata.is_dir(),
                         bytes: if metadata.is_dir() { 0 } else { metadata.len() },
+                        mark: None,
                     });
                 }
                 entries
@@ -187,11 +202,13 @@ impl Location {
                     name: path.filename().unwrap_or_default().to_owned(),
                     is_folder: true,
                     bytes: 0,
+                    mark: None,
                 };
                 let files = listing.objects.iter().map(|object| Entry {
                     name: object.location.filename().unwrap_or_default().to_owned(),
                     is_folder: false,
                     bytes: object.size,
+                    mark: Some(mark(object)),
                 });
                 listing.common_prefixes.iter().map(folder).chain(files).collect()
             }
@@ -231,6 +248,29 @@ impl Location {
         }
     }
 
+    /// BLAKE3 of the file's bytes, 64 hex digits. They stream through: memory does not depend on the size.
+    ///
+    /// # Errors
+    /// There is no such file, or the disk or store refuses to give it.
+    pub fn blake3(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        match &self.0 {
+            Place::Local(path) => hash_file(&mut hasher, path).map_err(|e| io_error("read", self, e))?,
+            Place::Remote { store, path, .. } => {
+                let (store, path) = (store.clone(), path.clone());
+                hasher = wait(async move {
+                    let mut chunks = store.get(&path).await?.into_stream();
+                    while let Some(chunk) = chunks.try_next().await? {
+                        hasher.update(&chunk);
+                    }
+                    Ok::<_, object_store::Error>(hasher)
+                })
+                .map_err(|e| remote_error("read", &self.to_string(), e))?;
+            }
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
     /// Writes the whole file at once: readers see the old bytes or the new ones, whatever
     /// happens meanwhile. When this returns, a local file is on the disk. Folders are made.
     ///
@@ -245,6 +285,38 @@ impl Location {
                 pending.publish()
             }
             Place::Remote { store, path, .. } => upload(store, path, &self.to_string(), std::io::Cursor::new(bytes)),
+        }
+    }
+
+    /// Writes the whole file unless there is one; whether it did. Of several that try at once one does.
+    ///
+    /// # Errors
+    /// As [`Location::write`].
+    pub fn write_new(&self, bytes: impl Into<Bytes>) -> Result<bool> {
+        let bytes = bytes.into();
+        match &self.0 {
+            Place::Local(path) => {
+                make_folder(folder_of(path))?;
+                match fs::File::create_new(path) {
+                    Ok(mut file) => {
+                        file.write_all(&bytes)
+                            .and_then(|()| file.sync_all())
+                            .map_err(|e| io_error("write", self, e))?;
+                        Ok(true)
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+                    Err(e) => Err(io_error("write", self, e)),
+                }
+            }
+            Place::Remote { store, path, .. } => {
+                let (store, path) = (store.clone(), path.clone());
+                let mode = object_store::PutMode::Create.into();
+                match wait(async move { store.put_opts(&path, bytes.into(), mode).await }) {
+                    Ok(_) => Ok(true),
+                    Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                    Err(e) => Err(remote_error("upload", &self.to_string(), e)),
+                }
+            }
         }
     }
 
@@ -276,7 +348,7 @@ impl Location {
     pub fn create_folder(&self) -> Result<()> {
         match &self.0 {
             Place::Local(path) if path.as_os_str().is_empty() => Ok(()),
-            Place::Local(path) => fs::create_dir_all(path).map_err(|e| io_error("make the folder", self, e)),
+            Place::Local(path) => make_folder(path),
             Place::Remote { .. } => Ok(()),
         }
     }
@@ -311,6 +383,11 @@ impl fmt::Debug for Location {
     }
 }
 
+/// What changes when an object's bytes do.
+fn mark(object: &object_store::ObjectMeta) -> String {
+    object.e_tag.clone().unwrap_or_else(|| object.last_modified.to_rfc3339())
+}
+
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
@@ -319,7 +396,8 @@ fn is_absent(error: &std::io::Error) -> bool {
 pub(super) const TEMPORARY: &str = ".tmp-";
 
 /// A file under a temporary name beside its own; dropped without [`PendingFile::publish`], it is removed.
-pub(super) struct PendingFile {
+pub(crate) struct PendingFile {
+    /// What is written; it gets its name by [`PendingFile::publish`].
     pub file: fs::File,
     temporary: PathBuf,
     target: PathBuf,
@@ -331,13 +409,15 @@ pub(super) static LIVE: std::sync::Mutex<std::collections::BTreeSet<PathBuf>> =
     std::sync::Mutex::new(std::collections::BTreeSet::new());
 
 impl PendingFile {
+    /// Begins a file; the folders above it are made.
     pub fn create(target: &Path) -> Result<PendingFile> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let folder = folder_of(target);
-        fs::create_dir_all(folder).map_err(|e| io_error("make the folder", folder.display(), e))?;
+        /// Two machines (or containers) that share a folder may have processes of one number.
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+        make_folder(folder_of(target))?;
         let mut name = target.file_name().unwrap_or_default().to_owned();
         let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
-        name.push(format!("{TEMPORARY}{}-{unique}", std::process::id()));
+        name.push(format!("{TEMPORARY}{:016x}-{unique}", *PROCESS));
         let temporary = target.with_file_name(name);
         live().insert(temporary.clone());
         match fs::File::create(&temporary) {
@@ -355,14 +435,8 @@ impl PendingFile {
         self.file.sync_all().map_err(fail)?;
         fs::rename(&self.temporary, &self.target).map_err(fail)?;
         self.published = true;
-        // Makes the rename itself durable; some file systems cannot open folders, and need not.
-        if let Ok(folder) = fs::File::open(folder_of(&self.target)) {
-            folder
-                .sync_all()
-                .or_else(|e| if e.kind() == std::io::ErrorKind::InvalidInput { Ok(()) } else { Err(e) })
-                .map_err(fail)?;
-        }
-        Ok(())
+        // Makes the rename itself durable.
+        sync_folder(folder_of(&self.target)).map_err(fail)
     }
 }
 
@@ -382,4 +456,33 @@ pub(super) fn live() -> std::sync::MutexGuard<'static, std::collections::BTreeSe
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the folder and those above it, so that they outlive a power cut.
+fn make_folder(folder: &Path) -> Result<()> {
+    let fail = |e| io_error("make the folder", folder.display(), e);
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(folder).map_err(fail)?;
+    missing.iter().try_for_each(|made| sync_folder(folder_of(made))).map_err(fail)
+}
+
+/// Makes files that another library wrote into a folder durable, as [`Location::write`] does of its own.
+///
+/// # Errors
+/// The disk refuses.
+pub(crate) fn sync_files(folder: &Path) -> Result<()> {
+    let fail = |e| io_error("write", folder.display(), e);
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_file() {
+            fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|e| io_error("write", path.display(), e))?;
+        }
+    }
+    sync_folder(folder).map_err(fail)
+}
+
+/// Makes what was created or renamed in a folder durable; some file systems cannot open folders, and need not.
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    let Ok(folder) = fs::File::open(folder) else { return Ok(()) };
+    folder.sync_all().or_else(|e| if e.kind() == std::io::ErrorKind::InvalidInput { Ok(()) } else { Err(e) })
 }

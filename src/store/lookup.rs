@@ -15,6 +15,7 @@ use arrow::datatypes::Schema;
 
 use super::dataset::{Dataset, Shard};
 use super::reader::Batches;
+use super::unique::occurs_twice;
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
 
@@ -118,13 +119,7 @@ impl Lookup {
         // The pair that comes first in the files, so that the message does not depend on hashes.
         let pairs = self.keys.windows(2).filter(|pair| (pair[0].high, pair[0].low) == (pair[1].high, pair[1].low));
         let Some(pair) = pairs.min_by_key(|pair| pair[1].row) else { return Ok(()) };
-        let ((first, first_row), (second, second_row)) = (self.place(pair[0].row), self.place(pair[1].row));
-        let earlier = if first.name() == second.name() { "the same file".to_owned() } else { first.to_string() };
-        Err(Error::new(format!("an id occurs twice: also in {earlier}, row {first_row}"))
-            .in_file(second)
-            .at_row(second_row)
-            .in_field(column)
-            .hint("ids must be unique; remove the duplicate rows"))
+        Err(occurs_twice(self.place(pair[0].row), self.place(pair[1].row), column))
     }
 
     /// The shard of a row of the dataset, and the row within it.
@@ -133,6 +128,14 @@ impl Lookup {
         let shard_start =
             self.blocks.iter().find(|other| other.shard == block.shard).map_or(0, |first| first.first_row);
         (&self.dataset.shards()[block.shard], u64::from(row - shard_start))
+    }
+
+    /// Points an error that is about the row of an id at its file and row.
+    pub fn locate(&self, id: &str, error: Error) -> Error {
+        match self.find(id).map(|row| self.place(row)) {
+            Some((shard, row)) => error.in_file(shard).at_row(row),
+            None => error,
+        }
     }
 
     fn block_of(&self, row: u32) -> usize {
@@ -287,7 +290,7 @@ fn plan_blocks(index: usize, shard: &Shard, columns: &[String], first_row: u32, 
 }
 
 /// The 128 bits of a content id, or of the BLAKE3 of any other text.
-fn hash_id(id: &str) -> (u64, u64) {
+pub(crate) fn hash_id(id: &str) -> (u64, u64) {
     let lowercase_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     let value = if id.len() == 32 && id.bytes().all(lowercase_hex) {
         u128::from_str_radix(id, 16).expect("32 hex digits are 128 bits")

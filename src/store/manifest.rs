@@ -46,6 +46,23 @@ pub struct Manifest {
     /// What else is worth knowing: engine, device, token totals. Kept in the order given.
     #[serde(default)]
     pub facts: serde_json::Map<String, serde_json::Value>,
+    /// What each unit of the work came to, in order, where there were several: so that one whose shard
+    /// is lost later is made again alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Unit>,
+}
+
+/// A part of a stage's work that was done, and recorded, for itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Unit {
+    /// Shards of the manifest that are its, from where the unit before it ends.
+    pub shards: usize,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drops: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub facts: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Manifest {
@@ -71,6 +88,7 @@ impl Manifest {
             drops: BTreeMap::new(),
             counts: BTreeMap::new(),
             facts: serde_json::Map::new(),
+            units: Vec::new(),
         }
     }
 
@@ -85,6 +103,20 @@ impl Manifest {
     /// The disk or store refuses.
     pub fn commit(&self, folder: &Location) -> Result<()> {
         folder.join(MANIFEST_FILE).write(pretty(self))
+    }
+
+    /// Fails if a shard that it lists is gone or was cut.
+    ///
+    /// # Errors
+    /// That, naming the first such file; the disk or store refuses.
+    pub fn check_shards(&self, folder: &Location) -> Result<()> {
+        let Some((shard, bytes)) = damaged(folder, &self.shards)?.into_iter().next() else { return Ok(()) };
+        let message = match bytes {
+            Some(bytes) => format!("the file has {bytes} bytes where the manifest says {}", shard.bytes),
+            None => "a shard that the manifest lists is missing".to_owned(),
+        };
+        let hint = "run the recipe that made it again: it makes what is missing, and nothing else";
+        Err(Error::new(message).in_file(folder.join(&shard.file)).hint(hint))
     }
 
     /// The manifest of a folder; `None` if it has none, that is, if nothing was committed there.
@@ -102,7 +134,7 @@ impl Manifest {
             Error::new(format!("this is not a manifest: {e}"))
                 .in_file(&file)
                 .at_line(e.line(), Some(e.column()))
-                .hint("remove the file to have the stage run again")
+                .hint("bring the file back, or have the stage made again with `--from STAGE`")
         };
         let Format { format } = serde_json::from_slice(&bytes).map_err(bad)?;
         if format > Manifest::FORMAT {
@@ -115,6 +147,32 @@ impl Manifest {
         }
         serde_json::from_slice(&bytes).map(Some).map_err(bad)
     }
+}
+
+/// Those of the shards whose file in the folder is gone (`None`) or has another size (its bytes).
+///
+/// # Errors
+/// The disk or store refuses to list the folder.
+pub fn damaged<'s>(
+    folder: &Location,
+    shards: impl IntoIterator<Item = &'s ShardInfo>,
+) -> Result<Vec<(&'s ShardInfo, Option<u64>)>> {
+    // One listing a folder: in an object store every question is a request.
+    let mut listed: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for shard in shards {
+        let (parent, name) = shard.file.rsplit_once('/').unwrap_or(("", &shard.file));
+        if !listed.contains_key(parent) {
+            let parent_folder = if parent.is_empty() { folder.clone() } else { folder.join(parent) };
+            let files = parent_folder.list()?.into_iter().filter(|entry| !entry.is_folder);
+            listed.insert(parent, files.map(|entry| (entry.name, entry.bytes)).collect());
+        }
+        let bytes = listed[parent].get(name).copied();
+        if bytes != Some(shard.bytes) {
+            found.push((shard, bytes));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes what may differ between two equal runs (start, end, seconds) beside the manifest.

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
@@ -19,7 +18,8 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::Location;
 use super::dataset::Shard;
-use super::faults::{io_error, parquet_error};
+use super::faults::io_error;
+use super::guard::guarded;
 use super::location::Place;
 use super::remote::wait;
 use crate::error::{Error, Result};
@@ -176,14 +176,6 @@ pub(super) fn load_footer(location: &Location, bytes: u64) -> Result<ArrowReader
     }
     let source = Source::open(location, bytes)?;
     guarded(&file, || ArrowReaderMetadata::load(&source, ArrowReaderOptions::new()))
-}
-
-/// Damaged files can trip assertions deep in a decoder; they become errors like the others.
-fn guarded<T>(file: &str, read: impl FnOnce() -> ParquetResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|e| parquet_error(file, e)),
-        Err(_) => Err(Error::new("the Parquet file is damaged").in_file(file).hint("write or download it again")),
-    }
 }
 
 fn plain_indices(shard: &Shard, names: &[&str]) -> Result<Vec<usize>> {

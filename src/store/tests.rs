@@ -165,7 +165,7 @@ fn a_missing_or_resized_shard_of_a_manifest_is_an_error() {
 
 fn replayed(file: &Location) -> (Journal, Vec<Vec<u8>>) {
     let mut records = Vec::new();
-    let journal = Journal::open(file, SyncPolicy::default(), |record| {
+    let journal = Journal::open(file, SyncPolicy::default(), |_, record| {
         records.push(record.to_vec());
         Ok(())
     });
@@ -178,7 +178,9 @@ fn a_journal_torn_at_any_byte_keeps_every_whole_record_and_goes_on() {
     let file = Location::from(folder.path().join("journal"));
     let written = [b"first".to_vec(), Vec::new(), vec![7; 40]];
     let (mut journal, _) = replayed(&file);
-    written.iter().for_each(|record| journal.append(record).unwrap());
+    for record in &written {
+        journal.append(record).unwrap();
+    }
     drop(journal);
     let bytes = fs::read(file.as_local().unwrap()).unwrap();
     for cut in 0..=bytes.len() {
@@ -192,15 +194,65 @@ fn a_journal_torn_at_any_byte_keeps_every_whole_record_and_goes_on() {
         assert_eq!(after.last().unwrap(), b"next");
     }
     fs::write(file.as_local().unwrap(), "somebody's notes").unwrap();
-    assert!(Journal::open(&file, SyncPolicy::default(), |_| Ok(())).is_err());
+    assert!(Journal::open(&file, SyncPolicy::default(), |_, _| Ok(())).is_err());
+}
+
+#[test]
+fn records_read_back_by_their_places_whether_just_written_or_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Location::from(folder.path().join("journal"));
+    let written = [b"head".to_vec(), vec![7; 40], Vec::new(), b"last".to_vec()];
+    let (mut journal, _) = replayed(&file);
+    let places: Vec<Place> = written.iter().map(|record| journal.append(record).unwrap()).collect();
+    let read = |journal: &Journal, places: &[Place]| -> Vec<Vec<u8>> {
+        places.iter().rev().map(|&place| journal.read(place).unwrap()).rev().collect()
+    };
+    assert_eq!(read(&journal, &places), written);
+    drop(journal);
+    let mut found = Vec::new();
+    let journal = Journal::open(&file, SyncPolicy::default(), |place, _| {
+        found.push(place);
+        Ok(())
+    });
+    assert_eq!(found, places);
+    assert_eq!(read(&journal.unwrap(), &found), written);
+    assert_eq!(Journal::first(&file).unwrap().as_deref(), Some(&b"head"[..]));
+    assert_eq!(Journal::first(&Location::from(folder.path().join("none"))).unwrap(), None);
+}
+
+#[test]
+fn an_id_in_two_shards_is_told_with_both_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Dataset::open(&folder.path().into()).unwrap();
+    write(folder.path(), 0, &rows(0..3000), small_groups());
+    write(folder.path(), 1, &rows(3000..5000), small_groups());
+    open().require_unique(DatasetKind::Verdicts, "completion_id").unwrap();
+    let mut more = rows(3000..5000);
+    more.extend(rows(2990..2995));
+    write(folder.path(), 1, &more, small_groups());
+    let error = open().require_unique(DatasetKind::Verdicts, "completion_id").unwrap_err().to_string();
+    assert!(error.contains("part-00000.parquet, row 2990"), "{error}");
+    assert!(error.contains("part-00001.parquet, row 2000, column `completion_id`"), "{error}");
+}
+
+#[test]
+fn files_of_other_programs_bookkeeping_are_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 0, &rows(0..10), small_groups());
+    for name in ["_metadata.parquet", ".part-00000.parquet"] {
+        fs::copy(folder.path().join("part-00000.parquet"), folder.path().join(name)).unwrap();
+    }
+    assert_eq!(Dataset::open(&folder.path().into()).unwrap().rows().unwrap(), 10);
 }
 
 #[test]
 fn a_journal_has_one_writer() {
     let folder = tempfile::tempdir().unwrap();
     let file = Location::from(folder.path().join("journal"));
+    assert!(!Journal::is_in_use(&file));
     let (_journal, _) = replayed(&file);
-    let error = Journal::open(&file, SyncPolicy::default(), |_| Ok(())).err().unwrap();
+    assert!(Journal::is_in_use(&file));
+    let error = Journal::open(&file, SyncPolicy::default(), |_, _| Ok(())).err().unwrap();
     assert!(error.to_string().contains("another process"));
 }
 
@@ -232,7 +284,7 @@ fn locations_join_list_and_write_atomically() {
     file.write("one").unwrap();
     file.write("two").unwrap();
     assert_eq!(file.read().unwrap(), "two");
-    assert_eq!(location.list().unwrap(), [Entry { name: "a".into(), is_folder: true, bytes: 0 }]);
+    assert_eq!(location.list().unwrap(), [Entry { name: "a".into(), is_folder: true, bytes: 0, mark: None }]);
     assert_eq!(location.join("a").list().unwrap().len(), 1);
     file.delete().unwrap();
     file.delete().unwrap();

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufWriter, Seek, Write};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -22,15 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Location;
 use super::faults::{io_error, write_error};
-use super::location::{PendingFile, Place, TEMPORARY, live};
-use super::remote::upload;
-use crate::error::{Context, Error, Result};
+use super::location::{TEMPORARY, live};
+use super::sink::Sink;
+use crate::error::{Error, Result};
 use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY};
 
 /// Rows handed to the encoder at once: Parquet's own mini-batch, so that page ends do not move.
 const PIECE_ROWS: usize = 1024;
-/// A piece of long rows ends earlier.
-const PIECE_BYTES: usize = 8 << 20;
 
 /// One finished shard, as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,14 +67,22 @@ pub struct WriterOptions {
     pub group_rows: usize,
     /// A row group ends when its rows hold this many bytes, before encoding.
     pub group_bytes: usize,
+    /// So many bytes of rows are encoded at once, and so long are pages at most: what a reader holds of a column.
+    pub piece_bytes: usize,
     /// zstd level, 1 to 22.
     pub zstd_level: i32,
 }
 
 impl Default for WriterOptions {
-    /// Groups of 65,536 rows or 64 MiB, zstd level 3, `part-00000.parquet`.
+    /// Groups of 65,536 rows or 64 MiB, pieces of 8 MiB, zstd level 3, `part-00000.parquet`.
     fn default() -> Self {
-        WriterOptions { naming: Naming::Part, group_rows: 64 << 10, group_bytes: 64 << 20, zstd_level: 3 }
+        WriterOptions {
+            naming: Naming::Part,
+            group_rows: 64 << 10,
+            group_bytes: 64 << 20,
+            piece_bytes: 8 << 20,
+            zstd_level: 3,
+        }
     }
 }
 
@@ -86,8 +91,6 @@ pub struct ShardWriter {
     kind: DatasetKind,
     schema: SchemaRef,
     options: WriterOptions,
-    /// Relative to the dataset's folder.
-    file: String,
     target: Location,
     writer: ArrowWriter<Sink>,
     /// Slices not yet long enough for a piece, with their bytes.
@@ -106,14 +109,7 @@ impl ShardWriter {
     pub fn create(folder: &Location, index: usize, kind: DatasetKind, options: WriterOptions) -> Result<ShardWriter> {
         let file = options.naming.file(index);
         let target = folder.join(&file);
-        let sink = match target.place() {
-            Place::Local(path) => Spool::Local(PendingFile::create(path)?),
-            // Object stores want the size first, and an upload that fails must be able to start again.
-            Place::Remote { .. } => {
-                Spool::Remote(tempfile::tempfile().or_fail(|| "cannot make a temporary file".into())?)
-            }
-        };
-        let sink = Sink { out: BufWriter::with_capacity(1 << 20, sink), hash: blake3::Hasher::new(), bytes: 0 };
+        let sink = Sink::create(folder, file)?;
         let schema = kind.arrow();
         let writer = ArrowWriter::try_new(sink, schema.clone(), Some(properties(kind, &options)?))
             .map_err(|e| write_error(&target, e))?;
@@ -121,7 +117,6 @@ impl ShardWriter {
             kind,
             schema,
             options,
-            file,
             target,
             writer,
             pending: VecDeque::new(),
@@ -143,7 +138,7 @@ impl ShardWriter {
         for (row, bytes) in sizes.into_iter().enumerate() {
             self.pending_rows += 1;
             self.pending_bytes += bytes;
-            if self.pending_rows == PIECE_ROWS || self.pending_bytes >= PIECE_BYTES {
+            if self.pending_rows == PIECE_ROWS || self.pending_bytes >= self.options.piece_bytes {
                 self.pending.push_back(batch.slice(start, row + 1 - start));
                 start = row + 1;
                 self.write_piece()?;
@@ -208,19 +203,8 @@ impl ShardWriter {
     /// The disk or store refuses; then nothing is left under the shard's name.
     pub fn finish(mut self) -> Result<ShardInfo> {
         self.write_piece()?;
-        let ShardWriter { writer, target, file, rows, .. } = self;
-        let sink = writer.into_inner().map_err(|e| write_error(&target, e))?;
-        let Sink { out, hash, bytes } = sink;
-        let spool = out.into_inner().map_err(|e| io_error("write", &target, e.into_error()))?;
-        match (spool, target.place()) {
-            (Spool::Local(pending), _) => pending.publish()?,
-            (Spool::Remote(mut spooled), Place::Remote { store, path, .. }) => {
-                spooled.rewind().map_err(|e| io_error("read back", &target, e))?;
-                upload(store, path, &target.to_string(), spooled)?;
-            }
-            (Spool::Remote(_), Place::Local(_)) => unreachable!("a spool is made for remote targets only"),
-        }
-        Ok(ShardInfo { file, rows, bytes, blake3: hash.finalize().to_hex().to_string() })
+        let ShardWriter { writer, target, rows, .. } = self;
+        writer.into_inner().map_err(|e| write_error(&target, e))?.finish(rows)
     }
 }
 
@@ -243,44 +227,6 @@ pub fn sweep_unfinished(folder: &Location) -> Result<usize> {
         }
     }
     Ok(removed)
-}
-
-/// Hashes and counts what goes to the disk.
-struct Sink {
-    out: BufWriter<Spool>,
-    hash: blake3::Hasher,
-    bytes: u64,
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.out.write_all(bytes)?;
-        self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
-}
-
-enum Spool {
-    Local(PendingFile),
-    Remote(fs::File),
-}
-
-impl Write for Spool {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Spool::Local(pending) => pending.file.write(bytes),
-            Spool::Remote(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// How each column is encoded: dictionaries for words that repeat, statistics where a reader can skip by them.
@@ -343,7 +289,7 @@ fn is_free_text(name: &str) -> bool {
 }
 
 /// Bytes of data in each row, by content alone: the same however the batch was cut or built.
-fn row_bytes(batch: &RecordBatch) -> Vec<usize> {
+pub(crate) fn row_bytes(batch: &RecordBatch) -> Vec<usize> {
     let mut bytes = vec![0; batch.num_rows()];
     for column in batch.columns() {
         add_bytes(column, &mut bytes);

@@ -7,6 +7,8 @@
 //!     model/                   weights and config in Hugging Face form; reference/ likewise
 //!     optimizer.safetensors    moments
 //! ROOT/.step-00000120.tmp      being written; removed when the folder is next opened
+//! ROOT/.step-00000120.old      being removed; likewise
+//! ROOT/.step-00000120.replaced gives way to one of the same step; put back if that never came
 //! ```
 //!
 //! Everything is flushed to disk before the rename, and the root folder after it, so a kill or a
@@ -64,7 +66,7 @@ const MANIFEST: &str = "checkpoint.json";
 const VERSION: u32 = 1;
 
 impl Checkpoints {
-    /// Opens or makes the folder and removes what an interrupted write left. One process at a time.
+    /// Opens or makes the folder and removes what an interrupted write or removal left. One process at a time.
     ///
     /// # Errors
     /// When the folder cannot be made or read.
@@ -72,13 +74,22 @@ impl Checkpoints {
         let root = root.into();
         fs::create_dir_all(&root).or_fail(|| "cannot make the checkpoint folder".into()).map_err(|e| at(e, &root))?;
         for (name, path) in entries(&root)? {
-            if name.starts_with(".step-") {
+            let replaced = name.strip_suffix(".replaced").map(|name| root.join(name.trim_start_matches('.')));
+            if let Some(committed) = replaced.filter(|committed| name.starts_with(".step-") && !committed.exists()) {
+                // Killed between the two renames that replace a checkpoint: the old one is whole.
+                fs::rename(&path, &committed)
+                    .or_fail(|| "cannot put a checkpoint back".into())
+                    .map_err(|e| at(e, &path))?;
+            } else if name.starts_with(".step-") {
                 fs::remove_dir_all(&path)
                     .or_fail(|| "cannot remove an unfinished checkpoint".into())
                     .map_err(|e| at(e, &path))?;
             }
         }
-        Ok(Checkpoints { root, keep_last: keep_last.max(1) })
+        let checkpoints = Checkpoints { root, keep_last: keep_last.max(1) };
+        // A kill between a commit and what it makes superfluous: no later commit may come to do it.
+        checkpoints.prune()?;
+        Ok(checkpoints)
     }
 
     /// Commits what `write` puts into the folder it is given, then removes checkpoints that are
@@ -111,7 +122,7 @@ impl Checkpoints {
         disk(sync(&temporary.join(MANIFEST)).and_then(|()| sync(&temporary)))?;
         if path.exists() {
             // A step done again after a resume: the old folder steps aside first.
-            let aside = self.root.join(format!(".step-{step:08}.old"));
+            let aside = self.root.join(format!(".step-{step:08}.replaced"));
             disk(fs::rename(&path, &aside))?;
             disk(fs::rename(&temporary, &path).and_then(|()| sync(&self.root)))?;
             disk(fs::remove_dir_all(&aside))?;
@@ -126,13 +137,13 @@ impl Checkpoints {
     /// checkpoints and are passed over.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the folder cannot be read, or holds a checkpoint of another version: that is a run's work and not
+    /// something to begin anew beside.
     pub fn list(&self) -> Result<Vec<Checkpoint>> {
         let mut found = Vec::new();
-        for (name, path) in entries(&self.root)? {
-            if name.starts_with("step-")
-                && let Ok(manifest) = read_manifest(&path)
-            {
+        for (_, path) in entries(&self.root)?.into_iter().filter(|(name, _)| name.starts_with("step-")) {
+            check_version(&path)?;
+            if let Ok(manifest) = read_manifest(&path) {
                 found.push(Checkpoint { path, step: manifest.step, metric: manifest.metric });
             }
         }
@@ -161,7 +172,10 @@ impl Checkpoints {
         let best = best_of(&all);
         let old = &all[..all.len().saturating_sub(self.keep_last)];
         for checkpoint in old.iter().filter(|c| Some(*c) != best) {
-            fs::remove_dir_all(&checkpoint.path)
+            // Out of sight first: half of a checkpoint must not be taken for one.
+            let aside = self.root.join(format!(".step-{:08}.old", checkpoint.step));
+            fs::rename(&checkpoint.path, &aside)
+                .and_then(|()| fs::remove_dir_all(&aside))
                 .or_fail(|| "cannot remove an old checkpoint".into())
                 .map_err(|e| at(e, &checkpoint.path))?;
         }
@@ -211,14 +225,25 @@ fn entries(root: &Path) -> Result<Vec<(String, PathBuf)>> {
 fn read_manifest(path: &Path) -> Result<Manifest> {
     let file = path.join(MANIFEST);
     let text = fs::read(&file).or_fail(|| "cannot read a checkpoint's manifest".into()).map_err(|e| at(e, &file))?;
-    let manifest: Manifest = serde_json::from_slice(&text)
-        .or_fail(|| "a checkpoint's manifest is malformed".into())
-        .map_err(|e| at(e, &file))?;
-    if manifest.version != VERSION {
-        return Err(Error::new(format!("a checkpoint of version {}; this program reads {VERSION}", manifest.version))
-            .in_file(file.display()));
+    serde_json::from_slice(&text).or_fail(|| "a checkpoint's manifest is malformed".into()).map_err(|e| at(e, &file))
+}
+
+/// Refuses a manifest that another version of this program wrote, whatever else is in it.
+fn check_version(path: &Path) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
     }
-    Ok(manifest)
+    let file = path.join(MANIFEST);
+    let found = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    match found {
+        Some(Versioned { version }) if version != VERSION => {
+            Err(Error::new(format!("a checkpoint of version {version}; this program reads {VERSION}"))
+                .in_file(file.display())
+                .hint("go on with the program that wrote it, or remove the checkpoints to begin the stage anew"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Flushes and lists every file below `folder`.
@@ -289,6 +314,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_removal_left_goes_when_the_folder_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = Checkpoints::open(dir.path(), 9).unwrap();
+        for step in 1..=4 {
+            all.commit(step, None, file_of("x")).unwrap();
+        }
+        // Half of one is gone, another was not begun with.
+        fs::rename(dir.path().join("step-00000001"), dir.path().join(".step-00000001.old")).unwrap();
+        fs::remove_file(dir.path().join(".step-00000001.old").join(MANIFEST)).unwrap();
+        let two = Checkpoints::open(dir.path(), 2).unwrap();
+        assert_eq!(two.list().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn a_step_done_again_replaces_its_checkpoint() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::open(dir.path(), 3).unwrap();
@@ -296,6 +336,17 @@ mod tests {
         let again = checkpoints.commit(7, Some(1.0), file_of("new")).unwrap();
         assert_eq!(fs::read_to_string(again.path.join("weights")).unwrap(), "new");
         assert_eq!(checkpoints.list().unwrap(), [again]);
+    }
+
+    #[test]
+    fn a_kill_between_the_renames_of_a_replacement_loses_no_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        Checkpoints::open(dir.path(), 1).unwrap().commit(7, None, file_of("old")).unwrap();
+        fs::rename(dir.path().join("step-00000007"), dir.path().join(".step-00000007.replaced")).unwrap();
+        fs::create_dir(dir.path().join(".step-00000007.tmp")).unwrap();
+        let reopened = Checkpoints::open(dir.path(), 1).unwrap();
+        assert_eq!(fs::read_to_string(reopened.latest().unwrap().unwrap().path.join("weights")).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -310,5 +361,15 @@ mod tests {
         assert!(checkpoint.verify().is_err());
         fs::write(checkpoint.path.join(MANIFEST), "{").unwrap();
         assert_eq!(checkpoints.latest().unwrap(), None, "no readable manifest, no checkpoint");
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_version_is_refused_and_not_begun_anew_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoints::open(dir.path(), 3).unwrap().commit(7, None, file_of("weights")).unwrap();
+        fs::write(checkpoint.path.join(MANIFEST), r#"{"version": 2, "of": "another day"}"#).unwrap();
+        let error = Checkpoints::open(dir.path(), 3).unwrap_err().to_string();
+        assert!(error.contains("version 2; this program reads 1"), "{error}");
+        assert!(checkpoint.path.exists());
     }
 }

@@ -4,22 +4,26 @@
 //! whether it samples them from the policy now or reads them from a dataset ([`Offline`]).
 
 mod config;
+mod minibatch;
 mod prepare;
 mod rollout;
 
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::time::Instant;
 
 pub use config::{GrpoTrainerConfig, OldLogprobs};
-use prepare::{Trainee, is_stale, prepare, varies};
+use minibatch::Minibatch;
+use prepare::{Prepared, Trainee, is_stale, prepare, varies};
+pub(super) use rollout::Ahead;
 pub use rollout::{Offline, Rollout, ScoredCompletion, ScoredGroup};
 
-use super::batch::{MicroBatch, Sequence, pack};
+use super::batch::Sequence;
 use super::learner::{Applied, Learner, SharedModel, copy_weights, load_weights, read};
 use super::metrics::StepMetrics;
-use super::objective::{Grpo, LossInputs, Objective};
+use super::objective::{Grpo, Objective};
 use super::order::Order;
-use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
+use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Model};
@@ -34,7 +38,13 @@ pub struct GrpoTrainer<'a, B: Backend = Cpu> {
     objective: Grpo,
     config: GrpoTrainerConfig,
     order: Order,
+    /// Rollouts under way, in the order they will be trained on.
+    ahead: VecDeque<Ahead>,
+    /// Prompts asked of the policy as it is: the same seeds would give the same completions.
+    asked: HashSet<usize>,
     step: u64,
+    /// Rollout batches in a row of which no group could be compared.
+    barren: u64,
 }
 
 /// A rollout batch ready to be trained on.
@@ -50,7 +60,8 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
     /// `reference` is usually another copy of `model`; it may be absent if the objective has no KL penalty.
     ///
     /// # Errors
-    /// A usage error if a setting is out of range, there is no prompt, or a needed reference is missing.
+    /// A usage error if a setting is out of range, there is no prompt, or a needed reference is missing or of another
+    /// shape.
     pub fn new(
         model: SharedModel<B>,
         reference: Option<Model<B>>,
@@ -64,6 +75,9 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
                 Error::usage("a KL penalty needs a reference model").hint("give one, or set `kl_coefficient` to 0")
             );
         }
+        if let Some(reference) = &reference {
+            read(&model).config().check_twin(reference.config())?;
+        }
         if rollouts.prompts() == 0 {
             return Err(Error::new("there is nothing to train on: no prompts and no stored groups"));
         }
@@ -76,26 +90,34 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             rollouts: Box::new(rollouts),
             objective,
             config,
+            ahead: VecDeque::new(),
+            asked: HashSet::new(),
             step: 0,
+            barren: 0,
         })
     }
 
-    /// Asks for a rollout batch, and for more prompts in place of groups without variance.
-    /// Returns the groups, and the counts of asked prompts, stale groups and groups without variance.
+    /// Asks for a rollout batch (the oldest of those begun ahead, if there is one), and for more prompts in place of
+    /// groups without variance and of those that failed.
+    /// Returns the groups, and the counts of asked prompts, failed and stale groups.
     fn collect(&mut self) -> Result<(Vec<ScoredGroup>, StepMetrics)> {
         let start = Instant::now();
         let wanted = self.config.prompts_per_rollout;
         let mut kept: Vec<ScoredGroup> = Vec::new();
         let mut flat = Vec::new();
-        let (mut asked, mut stale) = (0, 0);
+        let (mut asked, mut answered, mut stale) = (0, 0, 0);
+        let mut begun = self.ahead.pop_front();
+        self.asked.clear();
+        self.asked.extend(begun.iter().flat_map(|ahead| &ahead.prompts));
         for _round in 0..=self.config.refill_rounds {
             let missing = wanted - kept.len();
-            if missing == 0 {
+            let Ahead { step, prompts } = begun.take().unwrap_or_else(|| self.next_prompts(missing));
+            if prompts.is_empty() {
                 break;
             }
-            let prompts = self.order.next(missing);
             asked += prompts.len();
-            for group in self.rollouts.rollout(self.step, &prompts)? {
+            for group in self.rollouts.rollout(step, &prompts)? {
+                answered += 1;
                 if is_stale(&group, &self.config, self.step) {
                     stale += 1;
                 } else if kept.len() < wanted && (self.config.refill_rounds == 0 || varies(&group, &self.config)) {
@@ -108,17 +130,62 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         // Kept for the measurements: rewards and lengths are of all that was sampled, not of the
         // groups that happened to vary.
         kept.append(&mut flat);
+        let ages: u64 = kept.iter().map(|group| self.step - group.policy_step.min(self.step)).sum();
+        let ahead = self.config.rollouts_ahead > 0 && !kept.is_empty();
         let metrics = StepMetrics {
             prompts_asked: Some(asked as f64),
+            groups_failed: Some((asked - answered.min(asked)) as f64),
             groups_stale: Some(f64::from(stale)),
+            rollout_age: ahead.then(|| ages as f64 / kept.len() as f64),
+            reload_seconds: self.rollouts.reload_seconds(),
             rollout_seconds: Some(start.elapsed().as_secs_f64()),
             ..StepMetrics::default()
         };
         Ok((kept, metrics))
     }
 
+    /// The next prompts to ask the policy as it is now: each once.
+    fn next_prompts(&mut self, count: usize) -> Ahead {
+        Ahead { step: self.step, prompts: self.order.next_apart(count, &mut self.asked) }
+    }
+
+    /// Begins rollouts of the policy as it is now, as many as may be under way, and none beyond the last step.
+    fn begin_ahead(&mut self) -> Result<()> {
+        let updates = self.config.updates_per_rollout();
+        while (self.ahead.len() as u64) < self.config.rollouts_ahead {
+            let first_use = self.step.saturating_add(updates.saturating_mul(self.ahead.len() as u64 + 1));
+            if first_use >= self.config.steps {
+                break;
+            }
+            let ahead = self.next_prompts(self.config.prompts_per_rollout);
+            if ahead.prompts.is_empty() {
+                break;
+            }
+            self.rollouts.begin(ahead.step, &ahead.prompts)?;
+            self.ahead.push_back(ahead);
+        }
+        Ok(())
+    }
+
+    /// Stops a run that cannot teach anything: no group of a whole epoch could be compared.
+    fn check_barren(&mut self, comparable: usize) -> Result<()> {
+        self.barren = if comparable == 0 { self.barren + 1 } else { 0 };
+        let prompts = self.rollouts.prompts();
+        if self.barren < prompts.div_ceil(self.config.prompts_per_rollout) as u64 {
+            return Ok(());
+        }
+        let context = self.learner.context();
+        Err(Error::new(format!(
+            "there is nothing to learn from in {prompts} groups, which is all: none has two completions with a reward \
+             that fit the model's context of {context} tokens"
+        ))
+        .hint(
+            "look at the groups' rewards and at how many completions they have; stale and failed groups do not count",
+        ))
+    }
+
     /// Whether a completion can have a gradient: those that cannot are counted in the normaliser
-    /// and cost no pass.
+    /// and are only measured.
     fn teaches(&self, trainee: &Trainee) -> bool {
         trainee.advantage != 0.0 || self.objective.needs_reference() || self.objective.needs_entropy()
     }
@@ -127,11 +194,12 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
     fn score(&mut self, trainees: &[Trainee], which: &[usize], reference: bool) -> Result<Vec<Vec<f32>>> {
         let sequences: Vec<&Sequence> = which.iter().map(|&i| &trainees[i].sequence).collect();
         let mut scored = vec![Vec::new(); which.len()];
-        for micro in pack(&sequences, 1, self.config.tokens_per_microbatch) {
-            let scores = match &self.reference {
-                Some(model) if reference => self.learner.score_with(model, &micro)?,
-                _ => self.learner.score(&micro)?,
-            };
+        let micros = self.learner.pack(&sequences, 1, self.config.tokens_per_microbatch);
+        let scores = match &self.reference {
+            Some(model) if reference => self.learner.score_with(model, &micros)?,
+            _ => self.learner.score(&micros)?,
+        };
+        for (micro, scores) in micros.iter().zip(&scores) {
             for (i, range) in micro.ranges() {
                 scored[i] = scores.logprobs[range].to_vec();
             }
@@ -188,17 +256,38 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         let weights = self.config.objective.aggregation.weights(&lengths);
         // Without one advantage there is nothing to learn from; a penalty alone makes no step.
         let usable = chosen.iter().any(|&i| trainees[i].advantage != 0.0);
-        let teaching: Vec<usize> =
-            (0..chosen.len()).filter(|&k| usable && self.teaches(&trainees[chosen[k]])).collect();
-        let sequences: Vec<&Sequence> = teaching.iter().map(|&k| &trainees[chosen[k]].sequence).collect();
+        let pack = |members: &[usize]| {
+            let sequences: Vec<&Sequence> = members.iter().map(|&k| &trainees[chosen[k]].sequence).collect();
+            let mut micros = self.learner.pack(&sequences, 1, self.config.tokens_per_microbatch);
+            // From here on their sequences index `chosen`.
+            micros.iter_mut().flat_map(|micro| &mut micro.sequences).for_each(|s| *s = members[*s]);
+            micros
+        };
+        // What has no gradient goes forward alone, to be measured as the others are, in micro-batches of its own.
+        let (teaching, others): (Vec<usize>, Vec<usize>) =
+            (0..chosen.len()).filter(|_| usable).partition(|&k| self.teaches(&trainees[chosen[k]]));
+        let micros = [pack(&teaching), pack(&others)].concat();
+        let minibatch = Minibatch {
+            objective: &self.objective,
+            recomputed: self.config.old_logprobs == OldLogprobs::Recompute,
+            first,
+            trainees,
+            chosen,
+            weights: &weights,
+            old,
+            reference: reference.as_deref(),
+        };
+        let passed = self.learner.accumulate(&micros, |i, scores| minibatch.loss(&micros[i], scores))?;
         let mut totals = StepTotals::default();
-        for mut micro in pack(&sequences, 1, self.config.tokens_per_microbatch) {
-            micro.sequences.iter_mut().for_each(|s| *s = teaching[*s]);
-            let outputs = self.micro_update(&micro, chosen, &weights, trainees, old, reference.as_deref(), first)?;
-            totals.add(&micro, &outputs);
+        for (micro, (scores, outputs)) in micros.iter().zip(&passed) {
+            for (k, range) in micro.ranges() {
+                old[chosen[k]].get_or_insert_with(|| scores.logprobs[range].to_vec());
+            }
+            totals.add(micro, outputs);
         }
         let rate = self.config.schedule.rate(self.step, self.config.steps);
-        let applied = self.learner.step(rate, || culprits(chosen.iter().map(|&i| trainees[i].prompt_id.as_str())))?;
+        let ids = || some_ids(chosen.iter().map(|&i| trainees[i].prompt_id.as_str()));
+        let applied = self.learner.step(rate, || format!("completions of the prompts {}", ids()))?;
         let metrics = StepMetrics {
             sequences: Some(chosen.len() as f64),
             tokens: Some(lengths.iter().sum::<usize>() as f64),
@@ -206,54 +295,6 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         };
         self.step += 1;
         Ok(metrics)
-    }
-
-    /// Forward and backward of one micro-batch; its sequences index `chosen` and `weights`.
-    #[allow(clippy::too_many_arguments)]
-    fn micro_update(
-        &mut self,
-        micro: &MicroBatch,
-        chosen: &[usize],
-        weights: &[f32],
-        trainees: &[Trainee],
-        old: &mut [Option<Vec<f32>>],
-        reference: Option<&[Vec<f32>]>,
-        first: bool,
-    ) -> Result<super::objective::LossOutputs> {
-        let (objective, source) = (&self.objective, self.config.old_logprobs);
-        let weights = micro.pick(weights);
-        let members: Vec<usize> = micro.sequences.iter().map(|&k| chosen[k]).collect();
-        let advantages: Vec<f32> = members.iter().map(|&i| trainees[i].advantage).collect();
-        let gather = |of: &dyn Fn(usize) -> Vec<f32>| members.iter().flat_map(|&i| of(i)).collect::<Vec<f32>>();
-        let rollout = gather(&|i| trainees[i].rollout.clone());
-        let any_rollout = rollout.iter().any(|l| l.is_finite());
-        let reference = reference.map(|all| gather(&|i| all[i].clone()));
-        self.learner.accumulate(micro, |scores| {
-            for ((_, range), &i) in micro.ranges().zip(&members) {
-                old[i].get_or_insert_with(|| scores.logprobs[range].to_vec());
-            }
-            let old_logprobs: Vec<f32> = members.iter().flat_map(|&i| old[i].iter().flatten().copied()).collect();
-            let recomputed = source == OldLogprobs::Recompute;
-            let mut outputs = objective.loss(&LossInputs {
-                offsets: &micro.offsets,
-                weights: &weights,
-                logprobs: &scores.logprobs,
-                entropy: Some(&scores.entropies),
-                old_logprobs: Some(&old_logprobs),
-                reference_logprobs: reference.as_deref(),
-                rollout_logprobs: (any_rollout && recomputed).then_some(&rollout),
-                advantages: &advantages,
-            })?;
-            if first && !recomputed {
-                // The policy has not moved yet, so its own pass shows the gap to the sampler.
-                for (trainer, sampler) in scores.logprobs.iter().zip(&rollout).filter(|(_, s)| s.is_finite()) {
-                    let gap = (f64::from(*trainer) - f64::from(*sampler)).abs();
-                    outputs.metrics.rollout_gap.add(gap);
-                    outputs.metrics.rollout_gap_max.add(gap);
-                }
-            }
-            Ok(outputs)
-        })
     }
 
     /// A step in which there was nothing to update on.
@@ -268,15 +309,6 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         self.step += 1;
         metrics
     }
-}
-
-/// The prompts of a batch, each once, in order; the first twenty of them.
-fn culprits<'a>(prompt_ids: impl Iterator<Item = &'a str>) -> String {
-    let mut ids: Vec<&str> = prompt_ids.collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let more = if ids.len() > 20 { format!(" and {} more", ids.len() - 20) } else { String::new() };
-    format!("completions of the prompts {}{more}", ids[..ids.len().min(20)].join(", "))
 }
 
 impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
@@ -298,10 +330,20 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
 
     fn advance(&mut self) -> Result<Vec<StepMetrics>> {
         let first_step = self.step;
-        let (groups, asked) = self.collect()?;
-        let context = self.learner.context();
-        let (trainees, measured) = prepare(&groups, &self.config, context);
+        let before = (self.order.position(), self.ahead.clone());
+        let (groups, asked) = match self.collect() {
+            Ok(collected) => collected,
+            Err(error) => {
+                self.order.seek(before.0);
+                self.ahead = before.1;
+                return Err(error);
+            }
+        };
+        self.begin_ahead()?;
+        let Prepared { trainees, comparable, metrics: measured } =
+            prepare(&groups, &self.config, self.learner.context());
         drop(groups);
+        self.check_barren(comparable)?;
         let mut steps = Vec::new();
         if trainees.is_empty() {
             steps.push(self.skip());
@@ -350,6 +392,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             seed: self.config.seed,
             step: self.step,
             position: self.order.position(),
+            ahead: self.ahead.iter().cloned().collect(),
             learner: self.learner.state(),
             reference,
             log_weights: Vec::new(),
@@ -370,6 +413,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         }
         self.refreshed = state.reference == ReferencePlace::Saved;
         self.order.seek(state.position);
+        self.ahead = state.ahead.into();
         self.step = state.step;
         Ok(())
     }
@@ -394,7 +438,10 @@ fn with_rollout(update: StepMetrics, measured: StepMetrics, asked: StepMetrics) 
         unusable: measured.unusable,
         rules: measured.rules,
         prompts_asked: asked.prompts_asked,
+        groups_failed: asked.groups_failed,
         groups_stale: asked.groups_stale,
+        rollout_age: asked.rollout_age,
+        reload_seconds: asked.reload_seconds,
         rollout_seconds: asked.rollout_seconds,
         ..update
     }

@@ -1,16 +1,21 @@
 //! A model being trained: forward, backward, update, for whatever objective.
 
+mod devices;
+mod passes;
+
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::batch::MicroBatch;
+use devices::Devices;
+
+use super::batch::{MicroBatch, Sequence, pack};
 use super::checkpoint::{TensorReader, write_tensors};
 use super::objective::LossOutputs;
 use super::optimizer::OptimizerConfig;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::memory::{self, Load};
-use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores, Workspace};
+use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores};
 
 /// A model that an engine samples from and a trainer updates in turn, with no copy between them.
 /// The trainer holds the lock only while it computes: never while it asks for rollouts or an evaluation.
@@ -19,10 +24,14 @@ pub type SharedModel<B = Cpu> = Arc<RwLock<Model<B>>>;
 /// A policy with its gradients, optimizer state and activations.
 pub struct Learner<B: Backend = Cpu> {
     model: SharedModel<B>,
-    work: Workspace<B>,
-    grads: Grads<B>,
-    moments: Moments<B>,
+    devices: Devices<B>,
+    /// Of each device.
+    grads: Vec<Grads<B>>,
+    /// Of each device: the state of what it owns.
+    moments: Vec<Moments<B>>,
     config: OptimizerConfig,
+    /// Tokens of a micro-batch beyond which it is slower.
+    cached_rows: usize,
     /// Updates applied so far: AdamW's bias correction counts these, not the skipped ones.
     updates: u64,
     /// Updates refused in a row because a gradient was not finite.
@@ -55,11 +64,13 @@ impl<B: Backend> Learner<B> {
     /// A usage error if a setting is out of range.
     pub fn new(model: SharedModel<B>, config: OptimizerConfig) -> Result<Self> {
         config.validate()?;
-        let (work, grads, moments) = {
+        let (devices, grads, moments, cached_rows) = {
             let model = read(&model);
-            (model.workspace(), model.grads(), model.moments())
+            let moments = model.moments_of_owners(config.offload);
+            let cached_rows = memory::cached_rows::<B>(model.config());
+            (Devices::new(&model, false), model.grads_everywhere(), moments, cached_rows)
         };
-        Ok(Learner { model, work, grads, moments, config, updates: 0, bad_steps: 0, poisoned: false })
+        Ok(Learner { model, devices, grads, moments, config, cached_rows, updates: 0, bad_steps: 0, poisoned: false })
     }
 
     /// Plans memory for micro-batches of up to `rows` tokens, before the first step where the device wants that;
@@ -70,16 +81,17 @@ impl<B: Backend> Learner<B> {
     pub fn with_memory(mut self, rows: usize, recompute: bool) -> Result<Self> {
         let model = read(&self.model);
         if recompute {
-            self.work = model.recomputing_workspace();
+            self.devices = Devices::new(&model, true);
         }
         if B::RESERVES {
             // Out of memory while gradients and moments were made is said here too.
             model.backend().finish()?;
-            if let Some(free) = model.backend().free_bytes() {
+            let free = (0..model.devices()).filter_map(|device| model.on(device).backend().free_bytes()).min();
+            if let Some(free) = free {
                 let load = Load { rows, recompute, trains: true, lora: model.rank(), ..Load::default() };
                 memory::check_batch::<B>(model.config(), &load, free)?;
             }
-            model.reserve(&mut self.work, rows)?;
+            self.devices.reserve(&model, rows)?;
         }
         drop(model);
         Ok(self)
@@ -95,43 +107,49 @@ impl<B: Backend> Learner<B> {
         read(&self.model).config().context
     }
 
-    /// Logprobs and entropies under the policy as it is.
+    /// Packs sequences as [`pack`] does, into micro-batches of at most `budget` tokens, and fewer where that is faster:
+    /// every device is to have a share.
+    pub fn pack(&self, sequences: &[&Sequence], unit: usize, budget: usize) -> Vec<MicroBatch> {
+        let budget = budget.min(self.cached_rows);
+        match self.grads.len() {
+            1 => pack(sequences, unit, budget),
+            devices => {
+                let rows: usize = sequences.iter().map(|sequence| sequence.rows()).sum();
+                pack(sequences, unit, budget.min(rows.div_ceil(devices)).max(1))
+            }
+        }
+    }
+
+    /// Logprobs and entropies of each micro-batch under the policy as it is.
     ///
     /// # Errors
-    /// If the batch does not fit the model.
-    pub fn score(&mut self, micro: &MicroBatch) -> Result<Scores> {
-        read(&self.model).forward(&mut self.work, &micro.batch)
+    /// If a batch does not fit the model.
+    pub fn score(&mut self, micros: &[MicroBatch]) -> Result<Vec<Scores>> {
+        self.devices.score(&read(&self.model), micros)
     }
 
     /// The same under another model of the same shape, such as the reference; shares the activations.
     ///
     /// # Errors
-    /// If the batch does not fit the model.
-    pub fn score_with(&mut self, model: &Model<B>, micro: &MicroBatch) -> Result<Scores> {
-        model.forward(&mut self.work, &micro.batch)
+    /// If a batch does not fit the model.
+    pub fn score_with(&mut self, model: &Model<B>, micros: &[MicroBatch]) -> Result<Vec<Scores>> {
+        self.devices.score(model, micros)
     }
 
-    /// Adds one micro-batch's gradient: forward, `loss`, backward. A gradient that is not finite is
-    /// not propagated; the following [`Learner::step`] refuses the whole batch.
+    /// Adds the micro-batches' gradients, in their order: forward, `loss` (of the micro-batch of this index), backward.
+    /// Returns what each forward pass and its loss gave. A gradient that is not finite is not propagated; the following
+    /// [`Learner::step`] refuses the whole batch.
     ///
     /// # Errors
-    /// If the batch does not fit the model or `loss` fails.
+    /// If a batch does not fit the model or `loss` fails.
     pub fn accumulate(
         &mut self,
-        micro: &MicroBatch,
-        loss: impl FnOnce(&Scores) -> Result<LossOutputs>,
-    ) -> Result<LossOutputs> {
-        let model = read(&self.model);
-        let scores = model.forward(&mut self.work, &micro.batch)?;
-        let outputs = loss(&scores)?;
-        let seeds = || outputs.logprob_gradient.iter().chain(outputs.entropy_gradient.iter().flatten());
-        if !outputs.loss.is_finite() || seeds().any(|g| !g.is_finite()) {
-            self.poisoned = true;
-        } else if seeds().any(|&g| g != 0.0) {
-            let (g, h) = (&outputs.logprob_gradient, outputs.entropy_gradient.as_deref());
-            model.backward(&mut self.work, &micro.batch, g, h, &mut self.grads)?;
-        }
-        Ok(outputs)
+        micros: &[MicroBatch],
+        loss: impl Fn(usize, &Scores) -> Result<LossOutputs> + Sync,
+    ) -> Result<Vec<(Scores, LossOutputs)>> {
+        let passed = self.devices.accumulate(&read(&self.model), micros, &mut self.grads, &loss)?;
+        self.poisoned |= passed.iter().any(|(_, outputs)| !passes::is_finite(outputs));
+        Ok(passed)
     }
 
     /// Applies what was accumulated at this learning rate, and clears it.
@@ -143,7 +161,18 @@ impl<B: Backend> Learner<B> {
     /// When [`OptimizerConfig::max_bad_steps`] updates in a row had a gradient that is not finite;
     /// `culprits` then names what was trained on.
     pub fn step(&mut self, rate: f64, culprits: impl FnOnce() -> String) -> Result<Applied> {
-        let grad_norm = if self.poisoned { f64::NAN } else { self.grads.norm() };
+        let grad_norm = match self.poisoned {
+            true => f64::NAN,
+            false => {
+                let model = read(&self.model);
+                model.join(&mut self.grads);
+                model.norm(&self.grads)
+            }
+        };
+        if !grad_norm.is_finite() {
+            // A device that failed gives no number either: that is no gradient to skip.
+            read(&self.model).backend().finish()?;
+        }
         let scale = self.config.clip_scale(grad_norm);
         let applied = grad_norm.is_finite() && grad_norm > 0.0;
         if applied {
@@ -151,11 +180,11 @@ impl<B: Backend> Learner<B> {
             self.bad_steps = 0;
             let (config, updates) = (&self.config, self.updates);
             let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
-            model.update(&self.grads, &mut self.moments, |info| config.update(info, rate, updates, scale));
+            model.update_all(&self.grads, &mut self.moments, |info| config.update(info, rate, updates, scale));
         } else if !grad_norm.is_finite() {
             self.bad_steps += 1;
         }
-        self.grads.zero();
+        self.grads.iter_mut().for_each(Grads::zero);
         self.poisoned = false;
         if self.bad_steps >= self.config.max_bad_steps.max(1) {
             return Err(Error::new(format!(
@@ -177,7 +206,7 @@ impl<B: Backend> Learner<B> {
     /// (`optimizer.safetensors`) to a folder.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// When a file cannot be written, or the device has failed.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let model = &*read(&self.model);
         model.save(&dir.join(MODEL), Dtype::F32)?;
@@ -186,13 +215,16 @@ impl<B: Backend> Learner<B> {
             (format!("{}.value", info.name), info.shape.clone(), Box::new(value) as Box<dyn Fn() -> Vec<f32>>)
         });
         let moments = model.trained().iter().flat_map(|info| {
-            let part = move |i: usize| move || self.moments.get(info)[i].clone();
+            let moments = &self.moments[model.owner(info)];
+            let part = move |i: usize| move || moments.get(info)[i].clone();
             [
                 (format!("{}.first", info.name), info.shape.clone(), Box::new(part(0)) as Box<dyn Fn() -> Vec<f32>>),
                 (format!("{}.second", info.name), info.shape.clone(), Box::new(part(1))),
             ]
         });
-        write_tensors(&dir.join(OPTIMIZER), moments.chain(adapters))
+        write_tensors(&dir.join(OPTIMIZER), moments.chain(adapters))?;
+        // What a failed device said is no state to continue from.
+        model.backend().finish()
     }
 
     /// Continues from what [`Learner::write`] and [`Learner::state`] gave, bit for bit.
@@ -206,13 +238,13 @@ impl<B: Backend> Learner<B> {
         let part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
         for info in model.trained() {
             let (first, second) = (part(info, "first")?, part(info, "second")?);
-            self.moments.set(info, [&first, &second]);
+            self.moments[model.owner(info)].set(info, [&first, &second]);
         }
         for info in model.adapters().to_vec() {
             let values = part(&info, "value")?;
             model.set_adapter(&info, &values);
         }
-        self.grads.zero();
+        self.grads.iter_mut().for_each(Grads::zero);
         (self.updates, self.bad_steps, self.poisoned) = (state.updates, state.bad_steps, false);
         Ok(())
     }
@@ -243,6 +275,7 @@ pub(super) fn load_weights<B: Backend>(model: &mut Model<B>, dir: &Path) -> Resu
 
 /// Makes `to` an equal copy of `from`, a model of the same shape.
 pub(super) fn copy_weights<B: Backend>(from: &Model<B>, to: &mut Model<B>) {
+    assert!(from.parameters() == to.parameters(), "weights of one shape go into a model of another");
     for info in from.parameters() {
         to.set(info, &from.get(info));
     }
@@ -266,29 +299,29 @@ mod tests {
         let config = OptimizerConfig { max_bad_steps: 3, ..OptimizerConfig::default() };
         let mut learner = Learner::new(shared(1), config).unwrap();
         let sequence = Sequence::completion(&[1, 2], &[3, 4]);
-        let micro = &pack(&[&sequence], 1, 100)[0];
+        let micro = &pack(&[&sequence], 1, 100);
         let before = bits(&read(learner.model()));
         let culprits = || "prompt 7".to_owned();
         for bad in [f32::NAN, f32::INFINITY] {
             // A good micro-batch beside the bad one does not save the step.
-            learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
-            learner.accumulate(micro, |_| outputs(bad, 2)).unwrap();
+            learner.accumulate(micro, |_, _| outputs(-1.0, 2)).unwrap();
+            learner.accumulate(micro, |_, _| outputs(bad, 2)).unwrap();
             let refused = learner.step(0.1, culprits).unwrap();
             assert!(!refused.applied && !refused.grad_norm.is_finite());
         }
         assert_eq!(bits(&read(learner.model())), before);
         assert_eq!(learner.state(), LearnerState { updates: 0, bad_steps: 2 });
 
-        learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+        learner.accumulate(micro, |_, _| outputs(-1.0, 2)).unwrap();
         assert!(learner.step(0.1, culprits).unwrap().applied, "nothing of the refused gradients is left");
         assert_eq!(learner.state(), LearnerState { updates: 1, bad_steps: 0 });
         assert_ne!(bits(&read(learner.model())), before);
 
         for _ in 0..2 {
-            learner.accumulate(micro, |_| outputs(f32::NAN, 2)).unwrap();
+            learner.accumulate(micro, |_, _| outputs(f32::NAN, 2)).unwrap();
             learner.step(0.1, culprits).unwrap();
         }
-        learner.accumulate(micro, |_| outputs(f32::NAN, 2)).unwrap();
+        learner.accumulate(micro, |_, _| outputs(f32::NAN, 2)).unwrap();
         let error = learner.step(0.1, culprits).unwrap_err().to_string();
         assert!(error.contains("3 steps in a row") && error.contains("prompt 7"), "{error}");
     }
@@ -297,11 +330,11 @@ mod tests {
     fn a_step_without_a_gradient_leaves_weights_and_momentum() {
         let mut learner = Learner::new(shared(1), OptimizerConfig::default()).unwrap();
         let sequence = Sequence::completion(&[1, 2], &[3, 4]);
-        let micro = &pack(&[&sequence], 1, 100)[0];
-        learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+        let micro = &pack(&[&sequence], 1, 100);
+        learner.accumulate(micro, |_, _| outputs(-1.0, 2)).unwrap();
         learner.step(0.1, String::new).unwrap();
         let before = bits(&read(learner.model()));
-        learner.accumulate(micro, |_| outputs(0.0, 2)).unwrap();
+        learner.accumulate(micro, |_, _| outputs(0.0, 2)).unwrap();
         let nothing = learner.step(0.1, String::new).unwrap();
         assert_eq!((nothing.applied, nothing.grad_norm), (false, 0.0));
         assert_eq!(bits(&read(learner.model())), before);
@@ -315,9 +348,9 @@ mod tests {
             Learner::new(model, OptimizerConfig::default()).unwrap()
         };
         let sequence = Sequence::completion(&[1, 2], &[3, 4]);
-        let micro = &pack(&[&sequence], 1, 100)[0];
+        let micro = &pack(&[&sequence], 1, 100);
         let step = |learner: &mut Learner| {
-            learner.accumulate(micro, |_| outputs(-1.0, 2)).unwrap();
+            learner.accumulate(micro, |_, _| outputs(-1.0, 2)).unwrap();
             assert!(learner.step(0.01, String::new).unwrap().applied);
         };
         let (mut whole, dir) = (make(), tempfile::tempdir().unwrap());
@@ -338,8 +371,8 @@ mod tests {
             let config = OptimizerConfig { max_grad_norm, ..OptimizerConfig::default() };
             let mut learner = Learner::new(shared(1), config).unwrap();
             let sequence = Sequence::completion(&[1, 2], &[3, 4]);
-            let micro = &pack(&[&sequence], 1, 100)[0];
-            learner.accumulate(micro, |_| outputs(-100.0, 2)).unwrap();
+            let micro = &pack(&[&sequence], 1, 100);
+            learner.accumulate(micro, |_, _| outputs(-100.0, 2)).unwrap();
             learner.step(0.1, String::new).unwrap()
         };
         let (free, held) = (step(0.0), step(1.0));

@@ -4,6 +4,38 @@ use serde::{Deserialize, Serialize};
 
 use super::objective::LossMetrics;
 
+/// Figures as JSON that reads back to the same bits. JSON has no NaN or infinity, and a step that diverged has measured
+/// just these: they are written as their bits.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Figure {
+        Finite(f64),
+        Bits(String),
+    }
+
+    pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        let figure = value.map(|value| match value.is_finite() {
+            true => Figure::Finite(value),
+            false => Figure::Bits(format!("{:016x}", value.to_bits())),
+        });
+        figure.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(match Option::deserialize(deserializer)? {
+            None => None,
+            Some(Figure::Finite(value)) => Some(value),
+            Some(Figure::Bits(bits)) => {
+                let bits = u64::from_str_radix(&bits, 16).map_err(serde::de::Error::custom)?;
+                Some(f64::from_bits(bits))
+            }
+        })
+    }
+}
+
 macro_rules! step_metrics {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// The measurements of one optimizer step. `None` means not measured by this trainer, or not
@@ -13,7 +45,7 @@ macro_rules! step_metrics {
         pub struct StepMetrics {
             /// 0-based optimizer step.
             pub step: u64,
-            $($(#[doc = $doc])* pub $name: Option<f64>,)*
+            $($(#[doc = $doc])* #[serde(with = "exact")] pub $name: Option<f64>,)*
             /// Each rule's scores over the rollout batch, in the rule file's order.
             pub rules: Vec<RuleMetrics>,
             /// Each group of the group-robust objective.
@@ -48,29 +80,29 @@ step_metrics! {
     nll,
     /// Mean entropy of the policy in nats, per trained token.
     entropy,
-    /// Mean probability ratio π/π_old.
+    /// Mean probability ratio π/π_old, of tokens with an advantage.
     ratio_mean,
     /// Largest probability ratio.
     ratio_max,
-    /// Share of tokens held back by the lower clip.
+    /// Share of tokens with an advantage that the lower clip holds back.
     clip_low,
-    /// Share of tokens held back by the upper clip.
+    /// Share of them that the upper clip holds back.
     clip_high,
-    /// Share of tokens held back by the dual clip.
+    /// Share of them that the dual clip holds back.
     clip_dual,
-    /// k3 estimate of KL(π ‖ π_old).
+    /// k3 estimate of KL(π ‖ π_old), from tokens with an advantage.
     kl_old,
     /// Estimate of KL(π ‖ π_ref).
     kl_reference,
-    /// Mean |log π_old − log π_rollout|: 0 where our own engine sampled.
+    /// Mean |log π_old − log π_rollout| of tokens with an advantage: 0 where our own engine sampled.
     rollout_gap,
     /// Largest such gap.
     rollout_gap_max,
-    /// Mean importance correction factor.
+    /// Mean importance correction factor of them.
     correction_mean,
-    /// Share of tokens whose correction was truncated or masked.
+    /// Share of them whose correction was truncated or masked.
     corrected,
-    /// Share of tokens without a rollout logprob.
+    /// Share of them without a rollout logprob.
     rollout_missing,
     /// Mean reward of the rollout batch, shaping included.
     reward_mean,
@@ -88,8 +120,12 @@ step_metrics! {
     group_count,
     /// Share of groups whose rewards do not vary.
     groups_without_variance,
+    /// Groups left out because no completion of their prompt could be had.
+    groups_failed,
     /// Groups dropped because they were sampled too many steps ago.
     groups_stale,
+    /// Optimizer steps since the rollout batch was sampled, on average over its groups.
+    rollout_age,
     /// Prompts asked, those of refill rounds included.
     prompts_asked,
     /// Mean completion length in tokens.
@@ -116,6 +152,8 @@ step_metrics! {
     unusable,
     /// Seconds spent sampling and scoring the rollout batch.
     rollout_seconds,
+    /// Seconds in which the servers took over the policy, for the rollout batch.
+    reload_seconds,
     /// Seconds of this update, forward passes of old and reference policy included.
     update_seconds,
     /// Packed tokens (prompts included) a second of this update.
@@ -129,7 +167,9 @@ step_metrics! {
 pub struct RuleMetrics {
     pub rule: String,
     /// Mean and population standard deviation over the completions it could score; `None` if none.
+    #[serde(with = "exact")]
     pub mean: Option<f64>,
+    #[serde(with = "exact")]
     pub std: Option<f64>,
     /// Share of completions it could not score.
     pub missing: f64,
@@ -142,6 +182,7 @@ pub struct GroupMetrics {
     /// α_g after this step.
     pub weight: f64,
     /// Mean unweighted loss of the batch's pairs of this group; `None` if it has none.
+    #[serde(with = "exact")]
     pub loss: Option<f64>,
     pub pairs: u64,
 }
@@ -199,11 +240,24 @@ mod tests {
     fn metrics_survive_json() {
         let metrics = StepMetrics {
             step: 3,
-            loss: Some(0.25),
-            rules: vec![RuleMetrics { rule: "math".into(), mean: Some(0.5), std: Some(0.5), missing: 0.0 }],
+            // Readers of JSON that are quick and not exact take it for its neighbour.
+            loss: Some(0.0009452706955539223),
+            grad_norm: Some(f64::INFINITY),
+            rules: vec![RuleMetrics {
+                rule: "math".into(),
+                mean: Some(0.5),
+                std: Some(f64::MIN_POSITIVE),
+                missing: 0.0,
+            }],
+            groups: vec![GroupMetrics { group: "en".into(), weight: 0.5, loss: Some(f64::NEG_INFINITY), pairs: 3 }],
             ..StepMetrics::default()
         };
         let text = serde_json::to_string(&metrics).unwrap();
         assert_eq!(serde_json::from_str::<StepMetrics>(&text).unwrap(), metrics);
+        for nan in [f64::NAN, -f64::NAN, f64::from_bits(0x7ff8_0000_dead_beef)] {
+            let text = serde_json::to_string(&StepMetrics { loss: Some(nan), ..StepMetrics::default() }).unwrap();
+            let read: StepMetrics = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.loss.map(f64::to_bits), Some(nan.to_bits()), "{text}");
+        }
     }
 }

@@ -27,6 +27,9 @@ pub struct OptimizerConfig {
     pub max_grad_norm: f64,
     /// The run stops after this many updates in a row with a gradient that is not finite.
     pub max_bad_steps: u32,
+    /// Keep the optimizer's state in the host's memory, pinned, where the device has its own: 8 bytes a weight less of
+    /// the device's, and the same bits.
+    pub offload: bool,
 }
 
 /// The update rule.
@@ -52,6 +55,7 @@ impl Default for OptimizerConfig {
             adamw_fraction: 1.0,
             max_grad_norm: 1.0,
             max_bad_steps: 5,
+            offload: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The order in which training data is visited: one shuffle an epoch, resumable from two numbers.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::seed;
@@ -66,11 +68,13 @@ impl Order {
         rows
     }
 
-    /// The next `count` rows, crossing into new epochs as needed. Empty if there are no rows at all.
-    pub fn next(&mut self, count: usize) -> Vec<usize> {
+    /// The next `count` rows that are not in `taken`, crossing into new epochs as needed, and adds them to it. A row
+    /// that is passed over has had its turn. Fewer, once every row is taken.
+    pub fn next_apart(&mut self, count: usize, taken: &mut HashSet<usize>) -> Vec<usize> {
         let mut rows = Vec::with_capacity(count);
-        while rows.len() < count && self.len > 0 {
-            rows.extend(self.next_in_epoch(count - rows.len()));
+        while rows.len() < count && taken.len() < self.len {
+            let next = self.next_in_epoch(count - rows.len());
+            rows.extend(next.into_iter().filter(|&row| taken.insert(row)));
         }
         rows
     }
@@ -95,12 +99,31 @@ mod tests {
     fn an_order_continues_where_it_was_stopped() {
         let mut straight = Order::new(7, "test", 11, true);
         let mut stopped = straight.clone();
-        let expected: Vec<usize> = (0..6).flat_map(|_| straight.next(4)).collect();
-        let mut seen: Vec<usize> = (0..3).flat_map(|_| stopped.next(4)).collect();
+        let next = |order: &mut Order| order.next_apart(4, &mut HashSet::new());
+        let expected: Vec<usize> = (0..6).flat_map(|_| next(&mut straight)).collect();
+        let mut seen: Vec<usize> = (0..3).flat_map(|_| next(&mut stopped)).collect();
         let mut resumed = Order::new(7, "test", 11, true);
         resumed.seek(stopped.position());
-        seen.extend((0..3).flat_map(|_| resumed.next(4)));
+        seen.extend((0..3).flat_map(|_| next(&mut resumed)));
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn no_row_is_given_twice_while_it_is_taken_whatever_epochs_end() {
+        for seed in 0..20 {
+            let mut order = Order::new(seed, "test", 11, true);
+            let mut seen = [0; 11];
+            for _ in 0..22 {
+                let mut taken = HashSet::new();
+                // Two thirds of an epoch in three helpings: most batches cross into the next.
+                let rows: Vec<usize> = (0..3).flat_map(|_| order.next_apart(3, &mut taken)).collect();
+                assert_eq!((rows.len(), taken.len()), (9, 9), "{rows:?}");
+                rows.into_iter().for_each(|row| seen[row] += 1);
+            }
+            assert!(seen.iter().all(|n| (12..=24).contains(n)), "every row has its turn: {seen:?}");
+        }
+        let mut order = Order::new(7, "test", 5, true);
+        assert_eq!(order.next_apart(9, &mut HashSet::new()).len(), 5, "no more than there are");
     }
 
     #[test]
@@ -108,6 +131,6 @@ mod tests {
         let mut order = Order::new(7, "test", 5, false);
         assert_eq!([order.next_in_epoch(3), order.next_in_epoch(3)], [vec![0, 1, 2], vec![3, 4]]);
         assert_eq!(order.position(), Position { epoch: 1, row: 0 });
-        assert!(Order::new(7, "test", 0, true).next(3).is_empty());
+        assert!(Order::new(7, "test", 0, true).next_apart(3, &mut HashSet::new()).is_empty());
     }
 }

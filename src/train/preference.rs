@@ -1,21 +1,22 @@
 //! Preference optimisation: DPO and IPO, plain or group robust.
 
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Sequence, Source, pack};
-use super::learner::{Learner, SharedModel};
+use super::batch::{MicroBatch, Sequence, Source};
+use super::learner::{Learner, SharedModel, read};
 use super::metrics::{GroupMetrics, StepMetrics};
 use super::objective::{GroupRobust, GroupRobustConfig, LossInputs, Objective, Preference, PreferenceConfig};
 use super::optimizer::OptimizerConfig;
 use super::order::Order;
 use super::schedule::Schedule;
-use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
+use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Scores};
 
 /// Settings of [`PreferenceTrainer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,7 +31,7 @@ pub struct PreferenceTrainerConfig {
     pub steps: u64,
     /// Pairs an optimizer step.
     pub batch_size: usize,
-    /// Tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
@@ -56,6 +57,22 @@ impl Default for PreferenceTrainerConfig {
             shuffle: true,
             seed: 0,
         }
+    }
+}
+
+impl PreferenceTrainerConfig {
+    /// # Errors
+    /// A usage error that names the field out of range.
+    pub fn validate(&self) -> Result<()> {
+        super::some_steps(self.epochs, self.steps)?;
+        super::at_least_one(&[
+            ("batch_size", self.batch_size as u64),
+            ("tokens_per_microbatch", self.tokens_per_microbatch as u64),
+        ])?;
+        self.objective.validate()?;
+        self.groups.validate()?;
+        self.schedule.validate()?;
+        self.optimizer.validate()
     }
 }
 
@@ -89,6 +106,8 @@ pub struct PreferenceTrainer<'a, B: Backend = Cpu> {
     config: PreferenceTrainerConfig,
     order: Order,
     step: u64,
+    /// Steps in a row whose batch had no pair to train on.
+    barren: u64,
 }
 
 impl<'a, B: Backend> PreferenceTrainer<'a, B> {
@@ -96,7 +115,8 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
     /// beyond the context or empty are left out, and counted in [`StepMetrics::unusable`].
     ///
     /// # Errors
-    /// A usage error if a setting is out of range, there is no data, or a group is empty.
+    /// A usage error if a setting is out of range, there is no data, a group is empty, or the reference is of another
+    /// shape.
     pub fn new(
         model: SharedModel<B>,
         reference: Model<B>,
@@ -104,12 +124,10 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
         groups: Vec<Group>,
         config: PreferenceTrainerConfig,
     ) -> Result<Self> {
-        config.schedule.validate()?;
+        config.validate()?;
+        read(&model).config().check_twin(reference.config())?;
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the preferences have no rows"));
-        }
-        if config.batch_size == 0 {
-            return Err(Error::usage("`batch_size` is 0").in_field("batch_size").hint("it must be at least 1"));
         }
         let sizes: Vec<u64> = groups.iter().map(|g| g.pairs).collect();
         Ok(PreferenceTrainer {
@@ -123,12 +141,17 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
             groups,
             config,
             step: 0,
+            barren: 0,
         })
     }
 
     /// α, the groups' weights as they are now.
     pub fn group_weights(&self) -> Vec<f64> {
         self.weigher.weights()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.data.len().div_ceil(self.config.batch_size) as u64
     }
 
     fn group_metrics(&self, groups: &[usize], losses: &[f64]) -> Vec<GroupMetrics> {
@@ -160,8 +183,7 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
     }
 
     fn total_steps(&self) -> u64 {
-        let per_epoch = self.data.len().div_ceil(self.config.batch_size) as u64;
-        if self.config.steps > 0 { self.config.steps } else { self.config.epochs * per_epoch }
+        if self.config.steps > 0 { self.config.steps } else { self.config.epochs * self.steps_per_epoch() }
     }
 
     fn model(&self) -> &SharedModel<B> {
@@ -185,64 +207,56 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
                 sequences.extend(sides);
             }
         }
+        self.barren = if groups.is_empty() { self.barren + 1 } else { 0 };
+        if self.barren >= self.steps_per_epoch() {
+            return Err(Error::new(format!(
+                "none of the {} pairs can be trained on: each has an answer that is empty or, with its prompt, longer \
+                 than the model's context of {context} tokens",
+                self.data.len()
+            )));
+        }
         let refs: Vec<&Sequence> = sequences.iter().collect();
-        let micros = pack(&refs, 2, self.config.tokens_per_microbatch);
-        let reference: Vec<Vec<f32>> = micros
-            .iter()
-            .map(|micro| Ok(self.learner.score_with(&self.reference, micro)?.logprobs))
-            .collect::<Result<_>>()?;
+        let micros = self.learner.pack(&refs, 2, self.config.tokens_per_microbatch);
+        let reference = self.learner.score_with(&self.reference, &micros)?;
+        let objective = &self.objective;
+        // The loss of each pair of a micro-batch, by the pair's place in the batch.
+        let pair_losses = |i: usize, scores: &Scores| -> Result<Vec<(usize, f64)>> {
+            let pairs =
+                objective.pairs(&inputs(&micros[i], scores, &reference[i], &vec![1.0; micros[i].sequences.len()]))?;
+            Ok(micros[i].sequences.iter().step_by(2).map(|s| s / 2).zip(pairs.iter().map(|pair| pair.loss)).collect())
+        };
+        let mut losses = vec![0.0; groups.len()];
 
         // Group weights depend on the losses of the whole batch, so a batch that was cut in several
         // goes forward once before it goes forward and backward.
-        let mut losses = vec![0.0; groups.len()];
-        let mut weights = None;
-        if !self.weigher.needs_losses() {
-            weights = Some(self.weigher.step(&groups, &[]));
-        } else if micros.len() > 1 {
-            for (micro, reference) in micros.iter().zip(&reference) {
-                let scores = self.learner.score(micro)?;
-                let unweighted = vec![1.0; micro.sequences.len()];
-                let inputs = LossInputs {
-                    offsets: &micro.offsets,
-                    weights: &unweighted,
-                    logprobs: &scores.logprobs,
-                    reference_logprobs: Some(reference),
-                    ..LossInputs::default()
-                };
-                for (pair, sequence) in self.objective.pairs(&inputs)?.iter().zip(micro.sequences.iter().step_by(2)) {
-                    losses[sequence / 2] = pair.loss;
-                }
+        let (needs_losses, weights) = (self.weigher.needs_losses(), OnceLock::new());
+        if needs_losses && micros.len() > 1 {
+            for (i, scores) in self.learner.score(&micros)?.iter().enumerate() {
+                pair_losses(i, scores)?.into_iter().for_each(|(pair, loss)| losses[pair] = loss);
             }
-            weights = Some(self.weigher.step(&groups, &losses));
         }
-
+        if !needs_losses || micros.len() > 1 {
+            weights.get_or_init(|| self.weigher.step(&groups, &losses));
+        }
+        let weigher = Mutex::new(&mut self.weigher);
+        let passed = self.learner.accumulate(&micros, |i, scores| {
+            let here = pair_losses(i, scores)?;
+            let weights = weights.get_or_init(|| {
+                let mut losses = vec![0.0; groups.len()];
+                here.into_iter().for_each(|(pair, loss)| losses[pair] = loss);
+                weigher.lock().unwrap_or_else(PoisonError::into_inner).step(&groups, &losses)
+            });
+            let weights: Vec<f32> = micros[i].sequences.iter().map(|s| weights[s / 2]).collect();
+            objective.loss(&inputs(&micros[i], scores, &reference[i], &weights))
+        })?;
         let mut totals = StepTotals::default();
-        for (micro, reference) in micros.iter().zip(&reference) {
-            let (objective, weigher) = (&self.objective, &mut self.weigher);
-            let (losses, weights) = (&mut losses, &mut weights);
-            let outputs = self.learner.accumulate(micro, |scores| {
-                let unweighted = vec![1.0; micro.sequences.len()];
-                let inputs = LossInputs {
-                    offsets: &micro.offsets,
-                    weights: &unweighted,
-                    logprobs: &scores.logprobs,
-                    reference_logprobs: Some(reference),
-                    ..LossInputs::default()
-                };
-                for (pair, sequence) in objective.pairs(&inputs)?.iter().zip(micro.sequences.iter().step_by(2)) {
-                    losses[sequence / 2] = pair.loss;
-                }
-                let weights = weights.get_or_insert_with(|| weigher.step(&groups, losses));
-                let weights: Vec<f32> = micro.sequences.iter().map(|s| weights[s / 2]).collect();
-                objective.loss(&LossInputs { weights: &weights, ..inputs })
-            })?;
-            totals.add(micro, &outputs);
+        for (i, (scores, outputs)) in passed.iter().enumerate() {
+            pair_losses(i, scores)?.into_iter().for_each(|(pair, loss)| losses[pair] = loss);
+            totals.add(&micros[i], outputs);
         }
         let rate = self.config.schedule.rate(self.step, self.total_steps());
-        let applied = self.learner.step(rate, || {
-            let ids: Vec<&str> = read.iter().map(|p| p.prompt_id.as_str()).collect();
-            format!("the pairs of prompts {}", ids.join(", "))
-        })?;
+        let culprits = || format!("pairs of the prompts {}", some_ids(read.iter().map(|p| p.prompt_id.as_str())));
+        let applied = self.learner.step(rate, culprits)?;
         let group_metrics = self.group_metrics(&groups, &losses);
         let worst = group_metrics.iter().filter_map(|g| g.loss).reduce(f64::max);
         let metrics = StepMetrics {
@@ -264,6 +278,7 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
             seed: self.config.seed,
             step: self.step,
             position: self.order.position(),
+            ahead: Vec::new(),
             learner: self.learner.state(),
             reference: ReferencePlace::Initial,
             log_weights: self.weigher.log_weights().iter().map(|w| w.to_bits()).collect(),
@@ -279,6 +294,17 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
         self.order.seek(state.position);
         self.step = state.step;
         Ok(())
+    }
+}
+
+/// What the objective sees of a micro-batch.
+fn inputs<'a>(micro: &'a MicroBatch, scores: &'a Scores, reference: &'a Scores, weights: &'a [f32]) -> LossInputs<'a> {
+    LossInputs {
+        offsets: &micro.offsets,
+        weights,
+        logprobs: &scores.logprobs,
+        reference_logprobs: Some(&reference.logprobs),
+        ..LossInputs::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Sequence, Source, pack};
+use super::batch::{Sequence, Source};
 use super::learner::{Learner, SharedModel};
 use super::metrics::StepMetrics;
 use super::objective::{Aggregation, LossInputs, Objective, Sft};
@@ -27,7 +27,7 @@ pub struct SftConfig {
     pub steps: u64,
     /// Sequences an optimizer step.
     pub batch_size: usize,
-    /// Tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
@@ -56,6 +56,21 @@ impl Default for SftConfig {
     }
 }
 
+impl SftConfig {
+    /// # Errors
+    /// A usage error that names the field out of range.
+    pub fn validate(&self) -> Result<()> {
+        super::some_steps(self.epochs, self.steps)?;
+        super::at_least_one(&[
+            ("batch_size", self.batch_size as u64),
+            ("tokens_per_microbatch", self.tokens_per_microbatch as u64),
+        ])?;
+        self.aggregation.validate()?;
+        self.schedule.validate()?;
+        self.optimizer.validate()
+    }
+}
+
 /// Cross-entropy on the trained tokens of each sequence.
 pub struct SftTrainer<'a, B: Backend = Cpu> {
     learner: Learner<B>,
@@ -74,12 +89,9 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
     /// # Errors
     /// A usage error if a setting is out of range or there is no data.
     pub fn new(model: SharedModel<B>, data: impl Source<Sequence> + 'a, config: SftConfig) -> Result<Self> {
-        config.schedule.validate()?;
+        config.validate()?;
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the corpus has no rows"));
-        }
-        if config.batch_size == 0 {
-            return Err(Error::usage("`batch_size` is 0").in_field("batch_size").hint("it must be at least 1"));
         }
         let learner = Learner::new(model, config.optimizer.clone())?
             .with_memory(config.tokens_per_microbatch, config.recompute)?;
@@ -125,19 +137,19 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
         }
         let lengths: Vec<usize> = batch.iter().map(|s| s.trained_tokens()).collect();
         let weights = self.config.aggregation.weights(&lengths);
+        let micros = self.learner.pack(&batch, 1, self.config.tokens_per_microbatch);
+        let passed = self.learner.accumulate(&micros, |i, scores| {
+            Sft.loss(&LossInputs {
+                offsets: &micros[i].offsets,
+                weights: &micros[i].pick(&weights),
+                logprobs: &scores.logprobs,
+                entropy: Some(&scores.entropies),
+                ..LossInputs::default()
+            })
+        })?;
         let mut totals = StepTotals::default();
-        for micro in pack(&batch, 1, self.config.tokens_per_microbatch) {
-            let weights = micro.pick(&weights);
-            let outputs = self.learner.accumulate(&micro, |scores| {
-                Sft.loss(&LossInputs {
-                    offsets: &micro.offsets,
-                    weights: &weights,
-                    logprobs: &scores.logprobs,
-                    entropy: Some(&scores.entropies),
-                    ..LossInputs::default()
-                })
-            })?;
-            totals.add(&micro, &outputs);
+        for (micro, (_, outputs)) in micros.iter().zip(&passed) {
+            totals.add(micro, outputs);
         }
         let rate = self.config.schedule.rate(self.step, self.total_steps());
         let applied = self.learner.step(rate, || format!("corpus rows {rows:?}"))?;
@@ -158,6 +170,7 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
             seed: self.config.seed,
             step: self.step,
             position: self.order.position(),
+            ahead: Vec::new(),
             learner: self.learner.state(),
             reference: ReferencePlace::None,
             log_weights: Vec::new(),

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::MicroBatch;
 use super::checkpoint::{Checkpoint, Checkpoints};
-use super::learner::{Applied, LearnerState, SharedModel};
+use super::grpo::Ahead;
+use super::learner::{Applied, LearnerState, SharedModel, read};
 use super::metrics::StepMetrics;
 use super::objective::LossMetrics;
 use super::order::Position;
 use crate::backend::Backend;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::{Model, ParamInfo};
 
 /// One way of training a policy, advanced step by step.
 pub trait Trainer<B: Backend> {
@@ -32,6 +34,7 @@ pub trait Trainer<B: Backend> {
     ///
     /// # Errors
     /// When data cannot be read, the policy cannot take it, or the gradient was not finite too often.
+    /// [`Error::interrupted`] leaves the trainer as it was before.
     fn advance(&mut self) -> Result<Vec<StepMetrics>>;
 
     /// Writes all that [`Trainer::read`] needs to an empty folder.
@@ -109,10 +112,11 @@ pub fn resume<B: Backend>(trainer: &mut dyn Trainer<B>, checkpoints: &Checkpoint
 /// Trains to the end.
 ///
 /// Evaluations and checkpoints fall on the first step at or after each multiple of their interval:
-/// a GRPO trainer only stops between rollout batches.
+/// a GRPO trainer only stops between rollout batches. A step whose evaluation is better than that of every
+/// checkpoint is kept too.
 ///
 /// # Errors
-/// Whatever the trainer, the observer or the disk fails with.
+/// Whatever the trainer, the observer or the disk fails with; weights that are not finite.
 pub fn run<B: Backend>(
     trainer: &mut dyn Trainer<B>,
     checkpoints: Option<&Checkpoints>,
@@ -121,7 +125,18 @@ pub fn run<B: Backend>(
 ) -> Result<()> {
     while trainer.step() < trainer.total_steps() {
         let before = trainer.step();
-        let mut steps = trainer.advance()?;
+        let mut steps = match trainer.advance() {
+            Ok(steps) => steps,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                if let Some(checkpoints) = checkpoints.filter(|_| before > 0)
+                    && checkpoints.latest()?.is_none_or(|latest| latest.step < before)
+                {
+                    commit(trainer, checkpoints, None, observer)?;
+                }
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
         let after = trainer.step();
         if after <= before {
             return Err(Error::new(format!("the {} trainer made no step after step {before}", trainer.kind())));
@@ -140,18 +155,50 @@ pub fn run<B: Backend>(
         }
         let stopping = !last && observer.stopping();
         if let Some(checkpoints) = checkpoints
-            && (stopping || due(cadence.checkpoint_every))
+            && (stopping || due(cadence.checkpoint_every) || is_best(checkpoints, evaluation)?)
         {
-            checkpoints.commit(after, evaluation, |dir| {
-                trainer.write(dir)?;
-                observer.on_checkpoint(dir, after)
-            })?;
+            commit(trainer, checkpoints, evaluation, observer)?;
         }
         if stopping {
             return Err(Error::interrupted());
         }
     }
     Ok(())
+}
+
+/// Whether an evaluation is better than that of every checkpoint.
+fn is_best(checkpoints: &Checkpoints, evaluation: Option<f64>) -> Result<bool> {
+    let Some(evaluation) = evaluation.filter(|metric| metric.is_finite()) else { return Ok(false) };
+    Ok(checkpoints.best()?.and_then(|best| best.metric).is_none_or(|best| evaluation > best))
+}
+
+fn commit<B: Backend>(
+    trainer: &dyn Trainer<B>,
+    checkpoints: &Checkpoints,
+    evaluation: Option<f64>,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let step = trainer.step();
+    check_finite(&read(trainer.model()), step)?;
+    checkpoints.commit(step, evaluation, |dir| {
+        trainer.write(dir)?;
+        observer.on_checkpoint(dir, step)
+    })?;
+    Ok(())
+}
+
+/// Refuses to keep weights that are no numbers: a step whose gradient was finite can still overflow them, and nothing
+/// could go on from such a checkpoint.
+fn check_finite<B: Backend>(model: &Model<B>, step: u64) -> Result<()> {
+    let broken = |info: &&ParamInfo| !model.get(info).iter().all(|weight| weight.is_finite());
+    let found = model.parameters().iter().find(broken);
+    // A device that failed gives no numbers either, and says why.
+    model.backend().finish()?;
+    match found {
+        Some(info) => Err(Error::new(format!("`{}` holds weights that are not finite after step {step}", info.name))
+            .hint("lower the learning rate; the last checkpoint is from before")),
+        None => Ok(()),
+    }
 }
 
 /// The JSON part of a checkpoint.
@@ -163,6 +210,9 @@ pub(super) struct TrainerState {
     pub seed: u64,
     pub step: u64,
     pub position: Position,
+    /// GRPO: rollouts that were begun and not trained on yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<Ahead>,
     pub learner: LearnerState,
     /// Where the reference policy is: in the checkpoint if it was refreshed, else what the run began with.
     pub reference: ReferencePlace,
@@ -209,6 +259,15 @@ impl TrainerState {
         }
         Ok(state)
     }
+}
+
+/// The prompts of a batch for an error's text, each once, in order; the first twenty of them.
+pub(super) fn some_ids<'a>(prompt_ids: impl Iterator<Item = &'a str>) -> String {
+    let mut ids: Vec<&str> = prompt_ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let more = if ids.len() > 20 { format!(" and {} more", ids.len() - 20) } else { String::new() };
+    format!("{}{more}", ids[..ids.len().min(20)].join(", "))
 }
 
 /// Sums over the micro-batches of one optimizer step.

@@ -1,10 +1,10 @@
 //! Adaptive sampling: prompts are asked in rounds until enough is known of them.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Instant;
 
-use crate::support::{RECIPE, command, digests, gristmill, leftovers, manifest, write_recordings};
+use crate::support::kills::Killer;
+use crate::support::{RECIPE, digests, gristmill, leftovers, manifest, write_recordings};
 
 const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
 
@@ -49,14 +49,13 @@ fn a_killed_adaptive_run_ends_with_the_same_bytes() {
     write(whole.path(), QUESTIONS, "samples = 4, correct = 2");
     let start = Instant::now();
     gristmill(whole.path(), RUN).succeeded();
-    let typical = start.elapsed();
-    for tenths in [2, 4] {
-        let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), QUESTIONS, "samples = 4, correct = 2");
-        let mut child = command(folder.path()).args(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(typical * tenths / 10);
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let mut killer = Killer::new(&RUN, start.elapsed(), 3);
+    for _ in 0..2 {
+        let folder = killer.begin(|| {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), QUESTIONS, "samples = 4, correct = 2");
+            folder
+        });
         gristmill(folder.path(), RUN).succeeded();
         let out = folder.path().join("out");
         assert_eq!(leftovers(&out), [""; 0]);

@@ -53,13 +53,14 @@ fn a_damaged_manifest_is_told() {
 }
 
 #[test]
-fn a_shard_that_somebody_cut_is_told() {
+fn a_shard_that_somebody_cut_is_told_where_it_is_read() {
     let folder = with_recipe(&format!("{RECIPE}\n[stages.export]\ninput = \"prompts\"\nformat = \"messages\"\n"));
     gristmill(folder.path(), RUN).succeeded();
     let shard = folder.path().join("out/1_prompts/part-00000.parquet");
     let bytes = std::fs::read(&shard).unwrap();
     std::fs::write(&shard, &bytes[..100]).unwrap();
-    let said = refused(folder.path(), &RUN).replace(&bytes.len().to_string(), "SIZE");
+    let only = [&RUN[..], &["--only", "export"]].concat();
+    let said = refused(folder.path(), &only).replace(&bytes.len().to_string(), "SIZE");
     assert_told!(said);
 }
 
@@ -116,4 +117,13 @@ fn a_read_only_disk_is_told() {
     let script = "$GRISTMILL run recipe.toml --out disk/out 2>&1; echo \"exit $?\"";
     let Some(said) = on_a_small_disk(folder.path(), "size=1m,ro", script) else { return };
     assert_told!(said);
+}
+
+#[test]
+fn a_finished_run_is_found_finished_on_a_read_only_disk() {
+    let folder = with_recipe(RECIPE);
+    let script = "$GRISTMILL run recipe.toml --out disk/out 2>&1; mount -o remount,ro none disk; \
+        $GRISTMILL run recipe.toml --out disk/out 2>&1; echo \"exit $?\"";
+    let Some(said) = on_a_small_disk(folder.path(), "size=8m", script) else { return };
+    assert!(said.contains("prompts: cached") && said.ends_with("exit 0\n"), "{said}");
 }

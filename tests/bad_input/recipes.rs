@@ -1,6 +1,7 @@
 //! Faulty recipes and faulty commands: exit code 2, with line, column and the nearest right word.
 
 use super::{RUN, refused, with_recipe};
+use crate::support::{gristmill, write_recordings};
 
 const PROMPTS: &str = "[stages.prompts]\nprocedural = [{ count = 5, mix = [{ name = \"arithmetic\" }] }]\n";
 
@@ -116,4 +117,108 @@ fn a_faulty_rule_file_is_found_before_anything_runs() {
     std::fs::write(folder.path().join("c.jsonl"), "{\"question\": \"x\", \"c\": \"y\"}\n").unwrap();
     std::fs::write(folder.path().join("rules.toml"), "reward = \"acc\"\n[rules.accuracy]\nkind = \"maths\"\n").unwrap();
     assert_told!(refused(folder.path(), &["run", "recipe.toml", "--out", "out", "--dry-run"]));
+}
+
+#[test]
+fn settings_that_nothing_can_meet_are_told_before_anything_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    for (set, told) in [
+        ("select.pass_rate=[0.9, 0.1]", "a window [low, high] within [0, 1]"),
+        ("select.per_prompt=0", "`per_prompt` must be at least 1"),
+        ("select.max_similarity=7", "from 0 to 1"),
+        ("select.min_reward=nan", "`min_reward` must be a number"),
+        ("prompts.sources=[]", "nothing to take prompts from"),
+        (
+            "corpus.tracks=[{name=\"a\",prompts=\"prompts\"},{name=\"a\",prompts=\"prompts\"}]",
+            "two tracks are called `a`",
+        ),
+    ] {
+        let told_so = gristmill(folder.path(), ["run", "recipe.toml", "--out", "out", "--set", set]);
+        assert_eq!(told_so.code, Some(2), "{set}: {}", told_so.story());
+        assert!(told_so.stderr.contains(told), "{set}: {}", told_so.stderr);
+    }
+    assert!(!folder.path().join("out/1_prompts").exists());
+}
+
+#[test]
+fn a_required_rule_that_judged_nothing_is_a_slip_and_not_an_empty_selection() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    let run = gristmill(folder.path(), ["run", "recipe.toml", "--out", "out", "--set", "select.require=[\"acuracy\"]"]);
+    assert_eq!(run.code, Some(2), "{}", run.story());
+    assert!(run.stderr.contains("no completion was judged by such a rule"), "{}", run.stderr);
+}
+
+#[test]
+fn a_recipe_that_is_no_text_or_no_file_is_wrong_usage() {
+    let folder = with_recipe("");
+    std::fs::write(folder.path().join("recipe.toml"), b"name = \"x\"\nseed = \xff\n").unwrap();
+    let said = refused(folder.path(), &RUN);
+    assert!(said.starts_with("exit 2") && said.contains("line 2 holds bytes that are not UTF-8"), "{said}");
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    let said = refused(folder.path(), &["run", "sub", "--out", "out"]);
+    assert!(said.starts_with("exit 2") && said.contains("it is a folder"), "{said}");
+}
+
+#[test]
+fn a_runs_name_stays_within_its_folder() {
+    let recipe = |name: &str| with_recipe(&format!("name = \"{name}\"\n{PROMPTS}"));
+    for name in ["../../x", "", "a/b", "..", ".hidden"] {
+        let said = refused(recipe(name).path(), &["run", "recipe.toml"]);
+        assert!(said.starts_with("exit 2") && said.contains("cannot name a run"), "{said}");
+        assert!(said.contains("recipe.toml:1:8"), "{said}");
+    }
+}
+
+#[test]
+fn a_format_that_does_not_fit_is_told_before_anything_runs() {
+    let export = |input: &str, format: &str, more: &str| {
+        with_recipe(&format!("{PROMPTS}\n[stages.export]\ninput = \"{input}\"\nformat = \"{format}\"\n{more}"))
+    };
+    let dry = [&RUN[..], &["--dry-run"]].concat();
+    assert_told!(refused(export("prompts", "sharegpt", "").path(), &dry));
+    let said = refused(export("prompts", "messages", "min_margin = -3").path(), &dry);
+    assert!(said.contains("`min_margin` must be above 0") && said.contains("recipe.toml:7:14"), "{said}");
+}
+
+#[test]
+fn a_rule_file_that_is_not_there_is_told_with_its_place() {
+    let engine = "engine = { kind = \"replay\", files = [\"c.jsonl\"], completions = [\"c\"] }";
+    let folder =
+        with_recipe(&format!("{PROMPTS}\n[stages.generate]\n{engine}\n\n[stages.verify]\nrules = \"mine.toml\"\n"));
+    assert_told!(refused(folder.path(), &[&RUN[..], &["--dry-run"]].concat()));
+}
+
+#[test]
+fn a_stage_alone_says_which_option_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_told!(refused(folder.path(), &["verify", "--rules", "r1", "--output", "o"]));
+    let said = refused(folder.path(), &["verify", "--prompts", "nowhere", "--rules", "r1", "--output", "o"]);
+    assert!(said.contains("`prompts` is no dataset: `./nowhere`"), "{said}");
+}
+
+#[test]
+fn overrides_keep_their_text_where_text_is_wanted() {
+    let folder = with_recipe(&format!("{PROMPTS}\n[vars]\nv = 1\n"));
+    let set = |sets: &[&str]| {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        gristmill(folder.path(), ["run", "recipe.toml", "--out", "o"].into_iter().chain(sets))
+    };
+    let source = |sets: &[&str]| {
+        set(sets).succeeded();
+        let shown = gristmill(folder.path(), ["inspect", "o/1_prompts", "--json"]).succeeded().stdout;
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        shown["sample"][0]["source"].as_str().unwrap().trim_end_matches("/arithmetic").to_owned()
+    };
+    assert_eq!(source(&["prompts.procedural.0.source=2024"]), "2024");
+    assert_eq!(source(&["prompts.procedural.0.source = 1.10 "]), "1.10");
+    assert_eq!(source(&["prompts.procedural.0.source=${v}", "vars.v=1.10"]), "1.10");
+    assert_eq!(source(&["prompts.procedural.0.source=${v}", "vars.v=0x10"]), "0x10");
+    // A number stays one where one is wanted, and a seed may have all of its 64 bits.
+    set(&["prompts.procedural.0.count = 7", "seed=18446744073709551615"]).succeeded();
+    let log = std::fs::read_to_string(folder.path().join("o/run.jsonl")).unwrap();
+    assert!(log.contains("\"seed\":18446744073709551615"), "{log}");
+    let said = set(&["seed=18446744073709551616"]);
+    assert!(said.code == Some(2) && said.stderr.contains("too large"), "{}", said.story());
 }

@@ -1,8 +1,10 @@
 //! `gristmill inspect`: a file, a stage, a run.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::support::{STAGES, gristmill, repository, write_recordings};
+use crate::support::{STAGES, command, gristmill, repository, write_recordings};
 
 #[test]
 fn a_parquet_file_shows_its_columns_and_rows() {
@@ -50,4 +52,34 @@ fn a_stage_that_was_not_finished_is_listed_as_such() {
     std::fs::remove_file(folder.path().join("out/7_export/_manifest.json")).unwrap();
     let run = gristmill(folder.path(), ["inspect", "out"]).succeeded().stdout;
     assert!(run.lines().any(|line| line.contains("7_export") && line.contains("not finished")), "{run}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_command_in_peace() {
+    let folder = repository("datasets/golden/v1");
+    for arguments in
+        [&["inspect", "prompts.parquet"][..], &["inspect", "--json", "prompts.parquet"], &["rules", "list"]]
+    {
+        let mut command = command(&folder);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), said.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_stage_without_parquet_shards_shows_what_its_manifest_says() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let said = gristmill(folder.path(), ["inspect", "out/7_export"]).succeeded().stdout;
+    for part in ["export out/7_export", "stage export (export), fingerprint", "contents", ".jsonl"] {
+        assert!(said.contains(part), "`{part}` is not in\n{said}");
+    }
+    let json: Value =
+        serde_json::from_str(&gristmill(folder.path(), ["inspect", "--json", "out/7_export"]).succeeded().stdout)
+            .unwrap();
+    assert_eq!((&json["what"], &json["stage"]["kind"]), (&"stage".into(), &"export".into()));
 }

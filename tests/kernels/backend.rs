@@ -2,7 +2,8 @@
 //! (`GRISTMILL_TEST_DEVICE=cuda`), else with the kernels on the host.
 
 use gristmill::backend::cuda::Buffer;
-use gristmill::backend::{AdamW, Adapter, Backend, Cpu, Cuda, Draw, Drawn, Heads, Muon, Param};
+use gristmill::backend::{AdamW, Adapter, Backend, Cpu, Cuda, Draw, Drawn, Heads, Muon, Paged, Param};
+use gristmill::model::KvPages;
 use half::bf16;
 
 use crate::host::cuda;
@@ -232,8 +233,9 @@ fn head(rows: usize, vocab: usize, hidden: usize, with_entropy: bool) {
     let mut want = [0; 3].map(|_| vec![0.0; rows]);
     let mut found = [0; 3].map(|_| p.gpu.f32(rows));
     let ([logprob, entropy, lse], [logprobg, entropyg, lseg]) = (&mut want, &mut found);
-    p.cpu.head(&x, &w, &targets, logprob, entropy, lse);
-    p.gpu.head(&xg, &wg, &targets, logprobg, entropyg, lseg);
+    p.cpu.head(&x, &w, &targets, logprob, entropy, lse, &mut vec![]);
+    let kept = &mut p.gpu.f32(0);
+    p.gpu.head(&xg, &wg, &targets, logprobg, entropyg, lseg, kept);
     p.f32s("logprob", logprobg, logprob, 1e-4);
     p.f32s("entropy", entropyg, entropy, 1e-3);
     p.f32s("lse", lseg, lse, 1e-5);
@@ -242,8 +244,8 @@ fn head(rows: usize, vocab: usize, hidden: usize, with_entropy: bool) {
     let h = with_entropy.then_some(&h[..]);
     let (mut dx, mut dxg) = (vec![0.0; rows * hidden], p.gpu.act(rows * hidden));
     let (mut dw, mut dwg) = p.f32(random(vocab * hidden, 5));
-    p.cpu.head_backward(&x, &w, &targets, entropy, lse, &g, h, &mut dx, Some(&mut dw));
-    p.gpu.head_backward(&xg, &wg, &targets, entropyg, lseg, &g, h, &mut dxg, Some(&mut dwg));
+    p.cpu.head_backward(&x, &w, &targets, entropy, lse, &mut vec![], &g, h, &mut dx, Some(&mut dw));
+    p.gpu.head_backward(&xg, &wg, &targets, entropyg, lseg, kept, &g, h, &mut dxg, Some(&mut dwg));
     // The logits' gradient is rounded to bf16 before its products.
     p.acts("dx", &dxg, &dx, 0.03);
     p.f32s("dw", &dwg, &dw, ROUNDED);
@@ -300,27 +302,37 @@ fn a_cache_that_is_filled_lent_and_written_in_two_layers() {
     let Some(p) = Pair::new() else { return };
     for dim in [40, 104, 256] {
         let (heads, layers, prompt) = (Heads { query: 4, kv: 2, dim }, 2, 37u32);
-        let mut cache = p.cpu.kv_cache(layers, heads, 3, 80);
-        let mut cacheg = p.gpu.kv_cache(layers, heads, 3, 80);
+        let mut pages = KvPages::new(3, 80, 15);
+        let (mut cache, mut cacheg) =
+            (p.cpu.kv_cache(layers, heads, pages.pages()), p.gpu.kv_cache(layers, heads, pages.pages()));
         let mut seed = 0;
         // (slot, position) of each row of a step; slot 1 is a sequence of its own, 2 shares the prompt of 0.
         let prefill: Vec<(u32, u32)> = (0..prompt).map(|i| (0, i)).chain((0..5).map(|i| (1, i))).collect();
         let steps = [prefill, vec![(2, 37), (1, 5), (0, 37)], vec![(0, 38), (2, 38)], vec![(1, 0), (2, 39)]];
         for (i, step) in steps.iter().enumerate() {
             if i == 1 {
-                p.cpu.kv_copy(&mut cache, 0, 2, prompt as usize);
-                p.gpu.kv_copy(&mut cacheg, 0, 2, prompt as usize);
+                pages.share(0, 2, prompt as usize);
             }
+            let copies: Vec<_> =
+                step.iter().filter_map(|&(slot, position)| pages.write(slot as usize, position as usize)).collect();
+            assert_eq!(copies.len(), usize::from(i == 1), "the first that writes into the shared page copies it");
+            p.cpu.kv_copy(&mut cache, &copies);
+            p.gpu.kv_copy(&mut cacheg, &copies);
             let (slots, positions): (Vec<u32>, Vec<u32>) = step.iter().copied().unzip();
+            let ((table, tableg), (slots, slotsg), (positions, positionsg)) =
+                (p.u32(pages.table()), p.u32(&slots), p.u32(&positions));
+            let (width, rows) = (pages.width(), step.len());
+            let at = Paged::<Cpu> { table: &table, width, slots: &slots, positions: &positions, rows };
+            let atg = Paged::<Cuda> { table: &tableg, width, slots: &slotsg, positions: &positionsg, rows };
             for layer in 0..layers {
                 seed += 1;
-                let (qkv, qkvg) = p.act(step.len() * heads.qkv_width(), seed);
-                p.cpu.kv_append(&mut cache, layer, &qkv, &slots, &positions);
-                p.gpu.kv_append(&mut cacheg, layer, &qkvg, &slots, &positions);
-                let mut out = vec![0.0; step.len() * heads.out_width()];
+                let (qkv, qkvg) = p.act(rows * heads.qkv_width(), seed);
+                p.cpu.kv_append(&mut cache, layer, &qkv, &at);
+                p.gpu.kv_append(&mut cacheg, layer, &qkvg, &atg);
+                let mut out = vec![0.0; rows * heads.out_width()];
                 let mut outg = p.gpu.act(out.len());
-                p.cpu.attention_cached(&cache, layer, &qkv, &slots, &positions, heads, &mut out);
-                p.gpu.attention_cached(&cacheg, layer, &qkvg, &slots, &positions, heads, &mut outg);
+                p.cpu.attention_cached(&cache, layer, &qkv, &at, &mut out);
+                p.gpu.attention_cached(&cacheg, layer, &qkvg, &atg, &mut outg);
                 p.acts(&format!("step {i}, layer {layer}"), &outg, &out, ROUNDED);
             }
         }
@@ -345,6 +357,9 @@ fn norms_and_adamw() {
     p.f32s("value", &valueg, &value, 1e-6);
     p.f32s("first", &firstg, &first, 1e-6);
     p.f32s("second", &secondg, &second, 1e-6);
+    p.cpu.add_f32(&mut value, &first);
+    p.gpu.add_f32(&mut valueg, &firstg);
+    p.f32s("sum", &valueg, &value, 1e-6);
     p.gpu.zero_f32(&mut valueg);
     p.f32s("zero_f32", &valueg, &vec![0.0; len], 0.0);
 }

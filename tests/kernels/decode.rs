@@ -1,24 +1,22 @@
 //! The paged cache: appended, copied, shared and attended to as the CPU's.
 
-use gristmill::backend::cuda::kv_pages::KvPages;
-use gristmill::backend::{Backend, Cpu, Heads};
+use gristmill::backend::{Backend, Cpu, Heads, KV_PAGE as PAGE, Paged};
+use gristmill::model::KvPages;
 
 use crate::args;
 use crate::shim::{ACTS, Act, Device, available, close};
 
-const PAGE: usize = 16;
-
 /// Fills slot 0 with a prompt, lends it to slot 2, decodes on in both.
 fn decode(act: Act, heads: Heads, prompt: usize, more: usize) {
     let (cpu, slots, capacity) = (Cpu::new(), 3, 160);
-    let mut cache = cpu.kv_cache(1, heads, slots, capacity);
-    let mut pages = KvPages::new(slots, capacity, PAGE);
+    let mut pages = KvPages::new(slots, capacity, slots * capacity / PAGE);
+    let mut cache = cpu.kv_cache(1, heads, pages.pages());
     let mut d = Device::new("kv_cache.cu", act);
     let layer = d.act_out(pages.pages() * 2 * heads.kv * PAGE * heads.dim);
     let append = |d: &mut Device, pages: &KvPages, qkv: &[f32], slots: &[u32], positions: &[u32]| {
         let (table, qkv) = (d.u32(pages.table()), d.act(qkv));
         let (sb, pb) = (d.u32(slots), d.u32(positions));
-        let args: &[_] = args![layer, table, qkv, sb, pb, heads.query, heads.kv, heads.dim, PAGE, pages.most()];
+        let args: &[_] = args![layer, table, qkv, sb, pb, heads.query, heads.kv, heads.dim, PAGE, pages.width()];
         d.launch("kv_append", [slots.len(), 1, 1], 128, 0, args);
     };
     let positions: Vec<u32> = (0..prompt as u32).collect();
@@ -26,28 +24,32 @@ fn decode(act: Act, heads: Heads, prompt: usize, more: usize) {
     let zeros = vec![0; prompt];
     positions.iter().for_each(|&p| assert_eq!(pages.write(0, p as usize), None, "no page is shared yet"));
     append(&mut d, &pages, &qkv, &zeros, &positions);
-    cpu.kv_append(&mut cache, 0, &qkv, &zeros, &positions);
+    let table = pages.table().to_vec();
+    let at = Paged { table: &table, width: pages.width(), slots: &zeros, positions: &positions, rows: prompt };
+    cpu.kv_append(&mut cache, 0, &qkv, &at);
     pages.share(0, 2, prompt);
-    cpu.kv_copy(&mut cache, 0, 2, prompt);
     for step in 0..more {
-        let at = [prompt + step, prompt + step].map(|p| p as u32);
+        let positions = vec![(prompt + step) as u32; 2];
         let qkv = act.random(2 * heads.qkv_width(), 2 + step as u64);
         for slot in [2, 0] {
             if let Some(copy) = pages.write(slot, prompt + step) {
                 let (from, to) = (copy.from as usize, copy.to as usize);
                 d.launch("kv_copy", [2 * heads.kv, 1, 1], 128, 0, args![layer, from, to, copy.len, heads.dim, PAGE]);
+                cpu.kv_copy(&mut cache, &[copy]);
             }
         }
-        append(&mut d, &pages, &qkv, &[2, 0], &at);
-        cpu.kv_append(&mut cache, 0, &qkv, &[2, 0], &at);
+        append(&mut d, &pages, &qkv, &[2, 0], &positions);
+        let (table, slots) = (pages.table().to_vec(), vec![2, 0]);
+        let at = Paged { table: &table, width: pages.width(), slots: &slots, positions: &positions, rows: 2 };
+        cpu.kv_append(&mut cache, 0, &qkv, &at);
         let mut want = vec![0.0; 2 * heads.out_width()];
-        cpu.attention_cached(&cache, 0, &qkv, &[2, 0], &at, heads, &mut want);
+        cpu.attention_cached(&cache, 0, &qkv, &at, &mut want);
         let mut a = Device::new("attention_cached.cu", act);
         let (lb, tb) = (a.act(&d.read_act(layer)), a.u32(pages.table()));
-        let (qb, sb, pb) = (a.act(&qkv), a.u32(&[2, 0]), a.u32(&at));
+        let (qb, sb, pb) = (a.act(&qkv), a.u32(&slots), a.u32(&positions));
         let out = a.act_out(want.len());
         let shared = 4 * (8 * heads.dim + 4 * 8 * 32 + 4 * 8 * (heads.dim + 2));
-        let args: &[_] = args![lb, tb, qb, sb, pb, heads.query, heads.kv, heads.dim, PAGE, pages.most(), out];
+        let args: &[_] = args![lb, tb, qb, sb, pb, heads.query, heads.kv, heads.dim, PAGE, pages.width(), out];
         let each = [2, 4, 8].into_iter().find(|each| each * 32 >= heads.dim).unwrap();
         a.launch(&format!("attention_cached_{each}"), [2, heads.kv, heads.group().div_ceil(8)], 128, shared, args);
         close("out", &a.read_act(out), &want, if act == Act::F32 { 5e-6 } else { 8e-3 });

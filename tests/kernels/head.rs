@@ -40,7 +40,7 @@ fn a_softmax_joined_tile_by_tile_is_the_cpus() {
     d.launch("head_finish", [1, 1, 1], 128, 0, args![state, rows, out[0], out[1], out[2]]);
     let mut want = [0; 3].map(|_| vec![0.0; rows]);
     let [logprob, entropy, lse] = &mut want;
-    Cpu::new().head(&x, &identity(vocab), &targets, logprob, entropy, lse);
+    Cpu::new().head(&x, &identity(vocab), &targets, logprob, entropy, lse, &mut vec![]);
     for ((name, out), want) in ["logprob", "entropy", "lse"].into_iter().zip(out).zip(&want) {
         close(name, &d.read_f32(out), want, 5e-6);
     }
@@ -59,11 +59,11 @@ fn the_gradient_of_the_logits_is_the_cpus() {
             let head = identity(vocab);
             let mut want = [0; 3].map(|_| vec![0.0; rows]);
             let [logprob, entropy, lse] = &mut want;
-            cpu.head(&x, &head, &targets, logprob, entropy, lse);
+            cpu.head(&x, &head, &targets, logprob, entropy, lse, &mut vec![]);
             // With the identity as its weight, dx of the CPU's head is dz.
             let (mut want, mut dw) = (vec![0.0; rows * vocab], vec![0.0; vocab * vocab]);
             let gh = with_entropy.then_some(&h[..]);
-            cpu.head_backward(&x, &head, &targets, entropy, lse, &g, gh, &mut want, Some(&mut dw));
+            cpu.head_backward(&x, &head, &targets, entropy, lse, &mut vec![], &g, gh, &mut want, Some(&mut dw));
             let mut d = Device::new("head.cu", act);
             let tb = d.u32(&targets);
             let [eb, lb, gb, hb] = [&*entropy, &*lse, &g, &h].map(|v| d.f32(v));

@@ -4,7 +4,7 @@
 //! size) are the ones that a GPU gets. Pointers must lie within live allocations, and nothing may be written
 //! outside of them. Threads run in another order at every launch, so a race changes bits between two runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -33,13 +33,105 @@ pub fn cuda() -> Option<Cuda> {
 pub struct Host {
     /// By address: the bytes with their guards, and how many are between them.
     memory: Mutex<BTreeMap<u64, (Vec<u128>, usize)>>,
+    /// Allocations that a GPU would find in the host's memory.
+    pinned: Mutex<BTreeSet<u64>>,
     launches: AtomicUsize,
+    recorded: Mutex<Recorded>,
+    /// Faults to come, each once.
+    faults: Mutex<Vec<Fault>>,
+}
+
+/// What was issued while it was recorded, as a GPU keeps it: not done until it is replayed.
+#[derive(Default)]
+struct Recorded {
+    open: Option<Vec<Command>>,
+    kept: BTreeMap<u64, Vec<Command>>,
+    made: u64,
+    replayed: u64,
+    refuses: bool,
+}
+
+#[derive(Clone)]
+enum Command {
+    Launch(String, &'static str, Grid, Vec<Arg>),
+    Multiply(Product, [u64; 3]),
+    Zero(u64, usize),
+}
+
+/// Something that goes wrong on a GPU, at the n-th time from now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// There is no more memory for an allocation.
+    Memory(usize),
+    /// What a kernel writes is NaN.
+    Nan(&'static str, usize),
+    /// The device stops for good with these words, at a launch of a kernel.
+    Dead(&'static str, usize, &'static str),
+}
+
+impl Fault {
+    /// Counts down; whether it happens now.
+    fn now(&mut self) -> bool {
+        let (Fault::Memory(left) | Fault::Nan(_, left) | Fault::Dead(_, left, _)) = self;
+        *left -= usize::from(*left > 0);
+        *left == 0
+    }
 }
 
 impl Host {
-    /// Bytes of live allocations.
+    /// A device that cannot record work.
+    pub fn without_recording() -> Self {
+        let host = Host::default();
+        host.recorded.lock().unwrap().refuses = true;
+        host
+    }
+
+    /// Plans a fault.
+    pub fn fail(&self, fault: Fault) {
+        self.faults.lock().unwrap().push(fault);
+    }
+
+    /// The fault of this kind that happens now, if one does.
+    fn fault(&self, is_it: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap();
+        let at = faults.iter_mut().position(|fault| is_it(fault) && fault.now())?;
+        // A device that stopped stays so.
+        if let Fault::Dead(..) = faults[at] { Some(faults[at]) } else { Some(faults.swap_remove(at)) }
+    }
+
+    /// Recordings made, and how often one was replayed.
+    pub fn recordings(&self) -> (u64, u64) {
+        let recorded = self.recorded.lock().unwrap();
+        (recorded.made, recorded.replayed)
+    }
+
+    /// Keeps a command if work is being recorded; else gives it back.
+    fn keep(&self, command: Command) -> Option<Command> {
+        match &mut self.recorded.lock().unwrap().open {
+            Some(open) => {
+                open.push(command);
+                None
+            }
+            None => Some(command),
+        }
+    }
+
+    /// What a GPU refuses while it records.
+    fn idle(&self, what: &str) {
+        assert!(self.recorded.lock().unwrap().open.is_none(), "{what} while work is recorded");
+    }
+
+    /// Bytes of live allocations on the device.
     pub fn allocated(&self) -> u64 {
-        self.memory.lock().unwrap().values().map(|(_, len)| *len as u64).sum()
+        let pinned = self.pinned.lock().unwrap();
+        let memory = self.memory.lock().unwrap();
+        memory.iter().filter(|(at, _)| !pinned.contains(at)).map(|(_, (_, len))| *len as u64).sum()
+    }
+
+    /// Bytes of live allocations that a GPU would find in the host's memory.
+    pub fn pinned(&self) -> u64 {
+        let all: u64 = self.memory.lock().unwrap().values().map(|(_, len)| *len as u64).sum();
+        all - self.allocated()
     }
 
     /// The allocation that holds this range.
@@ -73,6 +165,10 @@ impl Host {
 
 impl Driver for Host {
     fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.idle("taking memory");
+        if self.fault(|fault| matches!(fault, Fault::Memory(_))).is_some() {
+            return Err(Error::new(format!("the GPU has no {bytes} bytes more")).hint("lower the micro-batch"));
+        }
         let mut words = vec![u128::MAX; (bytes + 3 * GUARD).div_ceil(16)];
         let start = (words.as_ptr() as usize + GUARD).next_multiple_of(GUARD);
         let before = start - words.as_ptr() as usize;
@@ -81,12 +177,21 @@ impl Driver for Host {
         Ok(start as u64)
     }
 
+    fn allocate_host(&self, bytes: usize) -> Result<u64> {
+        let at = self.allocate(bytes)?;
+        self.pinned.lock().unwrap().insert(at);
+        Ok(at)
+    }
+
     unsafe fn free(&self, address: u64) {
+        self.idle("giving memory back");
         self.guarded(address).unwrap();
+        self.pinned.lock().unwrap().remove(&address);
         self.memory.lock().unwrap().remove(&address).expect("freed once");
     }
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        self.idle("a copy");
         self.holding(to, bytes.len())?;
         // SAFETY: the range is of a live allocation.
         unsafe { self.slice::<u8>(to, bytes.len()) }.copy_from_slice(bytes);
@@ -94,6 +199,7 @@ impl Driver for Host {
     }
 
     unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
+        self.idle("a copy");
         self.holding(from, bytes.len())?;
         // SAFETY: the range is of a live allocation.
         bytes.copy_from_slice(unsafe { self.slice::<u8>(from, bytes.len()) });
@@ -101,6 +207,7 @@ impl Driver for Host {
     }
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
+        let Some(_) = self.keep(Command::Zero(at, bytes)) else { return Ok(()) };
         self.holding(at, bytes)?;
         // SAFETY: the range is of a live allocation.
         unsafe { self.slice::<u8>(at, bytes) }.fill(0);
@@ -108,6 +215,12 @@ impl Driver for Host {
     }
 
     unsafe fn launch(&self, file: &str, name: &'static str, grid: Grid, args: &[Arg]) -> Result<()> {
+        let command = Command::Launch(file.to_owned(), name, grid, args.to_vec());
+        let Some(_) = self.keep(command) else { return Ok(()) };
+        let is_dead = |fault: &Fault| matches!(fault, Fault::Dead(of, ..) if *of == name);
+        if let Some(Fault::Dead(_, _, words)) = self.fault(is_dead) {
+            return Err(Error::new(words));
+        }
         let mut touched = Vec::new();
         for arg in args {
             if let Arg::Pointer(Pointer { address, bytes, .. }) = *arg
@@ -119,10 +232,20 @@ impl Driver for Host {
         let mut values: Vec<[u8; 8]> = args.iter().map(|arg| arg.bytes()).collect();
         let order = self.launches.fetch_add(1, Ordering::Relaxed);
         run_on_host(file, name, grid, &mut values, order).map_err(|said| Error::new(format!("{name}: {said}")))?;
+        if self.fault(|fault| matches!(fault, Fault::Nan(of, _) if *of == name)).is_some() {
+            let written = args.iter().find_map(|arg| match arg {
+                Arg::Pointer(Pointer { address, bytes, mutable: true, .. }) => Some((*address, *bytes)),
+                _ => None,
+            });
+            let (at, bytes) = written.expect("a kernel writes something");
+            // SAFETY: the range is of a live allocation.
+            unsafe { self.slice::<u8>(at, bytes) }.fill(0xff);
+        }
         touched.into_iter().try_for_each(|start| self.guarded(start))
     }
 
     unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()> {
+        let Some(_) = self.keep(Command::Multiply(*product, [a, b, c])) else { return Ok(()) };
         let Product { m, n, k, a_transposed, b_transposed, out, accumulate } = *product;
         // SAFETY: the ranges are of live allocations; c is not a or b.
         let (a, b) = unsafe { (self.slice::<bf16>(a, m * k), self.slice::<bf16>(b, k * n)) };
@@ -158,7 +281,45 @@ impl Driver for Host {
         Ok(())
     }
 
+    fn begin_recording(&self) -> Result<()> {
+        let mut recorded = self.recorded.lock().unwrap();
+        if recorded.refuses {
+            return Err(Error::new("this device does not record"));
+        }
+        assert!(recorded.open.replace(Vec::new()).is_none(), "one recording at a time");
+        Ok(())
+    }
+
+    fn end_recording(&self) -> Result<u64> {
+        let recorded = &mut *self.recorded.lock().unwrap();
+        let commands = recorded.open.take().expect("a recording was begun");
+        recorded.made += 1;
+        recorded.kept.insert(recorded.made, commands);
+        Ok(recorded.made)
+    }
+
+    unsafe fn replay(&self, id: u64) -> Result<()> {
+        self.idle("a replay");
+        let commands = self.recorded.lock().unwrap().kept[&id].clone();
+        self.recorded.lock().unwrap().replayed += 1;
+        commands.iter().try_for_each(|command| {
+            // SAFETY: each checks that its ranges are of live allocations.
+            unsafe {
+                match command {
+                    Command::Launch(file, name, grid, args) => self.launch(file, name, *grid, args),
+                    Command::Multiply(product, [a, b, c]) => self.multiply(product, *a, *b, *c),
+                    Command::Zero(at, bytes) => self.zero(*at, *bytes),
+                }
+            }
+        })
+    }
+
+    fn forget(&self, id: u64) {
+        self.recorded.lock().unwrap().kept.remove(&id).expect("forgotten once");
+    }
+
     fn synchronize(&self) -> Result<()> {
+        self.idle("waiting");
         Ok(())
     }
 

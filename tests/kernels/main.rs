@@ -7,6 +7,7 @@
 mod attention;
 mod backend;
 mod decode;
+mod faults;
 mod gates_can_fail;
 mod gpu;
 mod head;
@@ -15,5 +16,7 @@ mod matmul;
 mod model;
 mod nvrtc;
 mod ops;
+mod peers;
+mod recording;
 mod sample;
 mod shim;

@@ -14,7 +14,7 @@ use crate::host::{Host, cuda};
 use crate::shim::on_host;
 
 /// Llama with tensor-core heads, and Qwen3 with biases, an untied head and heads that only the plain kernels cover.
-fn configs() -> [Config; 2] {
+pub fn configs() -> [Config; 2] {
     let fresh = |dim| Config::fresh(110, 64, 96, 2, Heads { query: 2, kv: 1, dim }, 64, &[1]).unwrap();
     let mut raw = fresh(24).raw().clone();
     for (key, value) in [
@@ -28,7 +28,7 @@ fn configs() -> [Config; 2] {
 }
 
 /// A model whose weights bf16 holds exactly: both backends start from the same.
-fn model<B: Backend>(backend: B, config: &Config) -> Model<B> {
+pub fn model<B: Backend>(backend: B, config: &Config) -> Model<B> {
     let mut model = Model::init_on(backend, config.clone(), 3);
     for info in model.parameters().to_vec() {
         // Larger than a fresh model's, so that its distributions are not flat.
@@ -51,8 +51,13 @@ fn batch() -> Batch {
 }
 
 /// What a few steps of cross-entropy give: the loss before each, and the weights after the last.
-fn train<B: Backend>(mut model: Model<B>, steps: u64, muon: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
-    let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
+fn train<B: Backend>(model: Model<B>, steps: u64, muon: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
+    train_with(model, steps, muon, false)
+}
+
+fn train_with<B: Backend>(mut model: Model<B>, steps: u64, muon: bool, offload: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
+    let (mut work, mut grads) = (model.workspace(), model.grads());
+    let mut moments = if offload { model.moments_on_host() } else { model.moments() };
     let batch = batch();
     let seeds = vec![-1.0 / batch.scored() as f32; batch.scored()];
     let mut losses = Vec::new();
@@ -76,8 +81,10 @@ fn train<B: Backend>(mut model: Model<B>, steps: u64, muon: bool) -> (Vec<f64>, 
 #[test]
 fn logprobs_and_every_gradient_are_the_cpus_to_the_rounding_of_activations() {
     let Some(gpu) = cuda() else { return };
-    for config in configs() {
-        let (reference, model) = (model(Cpu::new(), &config), model(gpu.clone(), &config));
+    for (config, temperature) in configs().into_iter().zip([1.0, 0.7]) {
+        let (mut reference, mut model) = (model(Cpu::new(), &config), model(gpu.clone(), &config));
+        reference.set_temperature(temperature).unwrap();
+        model.set_temperature(temperature).unwrap();
         let batch = batch();
         let (mut work, mut there) = (reference.workspace(), model.workspace());
         let (want, found) = (reference.forward(&mut work, &batch).unwrap(), model.forward(&mut there, &batch).unwrap());
@@ -127,6 +134,30 @@ fn same_curve(want: Vec<f64>, found: Vec<f64>) {
     for (want, found) in want.iter().zip(&found) {
         assert!((want - found).abs() < 0.01 * want, "{found} for {want}");
     }
+}
+
+#[test]
+fn optimizer_state_in_the_hosts_memory_changes_no_bit() {
+    if !on_host() {
+        return;
+    }
+    let [config, _] = configs();
+    for muon in [false, true] {
+        let run = |offload: bool| {
+            let host = Arc::new(Host::default());
+            let (losses, weights) = train_with(model(Cuda::on(host.clone()), &config), 2, muon, offload);
+            (losses, weights, host)
+        };
+        let ((losses, weights, _), (found_losses, found_weights, _)) = (run(false), run(true));
+        assert!(losses == found_losses && weights == found_weights);
+    }
+    let host = Arc::new(Host::default());
+    let there = model(Cuda::on(host.clone()), &config);
+    let before = host.allocated();
+    let moments = there.moments_on_host();
+    assert_eq!((host.allocated() - before, host.pinned()), (0, 8 * there.size() as u64));
+    drop(moments);
+    assert_eq!(host.pinned(), 0);
 }
 
 #[test]
@@ -181,13 +212,13 @@ fn the_estimate_is_what_a_step_allocates() {
 }
 
 /// Decodes `count` tokens of two sequences that share a prompt; their ids and logprobs.
-fn decode(model: &Model<Cuda>, prompt: &[u32], count: usize) -> Vec<Vec<Drawn>> {
+pub fn decode(model: &Model<Cuda>, prompt: &[u32], count: usize) -> Vec<Vec<Drawn>> {
     let mut decoder = Decoder::new(model.backend().clone(), model, 2, 64, 16);
     let shared = prompt.len() - 1;
     let row = |slot: u32, position: usize, token: u32| Row { token, slot, position: position as u32 };
     let rows: Vec<Row> = (0..shared).map(|i| row(0, i, prompt[i])).collect();
     model.prefill(&mut decoder, &rows);
-    decoder.copy(0, 1, shared);
+    decoder.share(0, 1, shared);
     let mut sequences = vec![Vec::new(); 2];
     let mut last = [prompt[shared]; 2];
     for i in 0..count {
@@ -213,8 +244,10 @@ fn decode(model: &Model<Cuda>, prompt: &[u32], count: usize) -> Vec<Vec<Drawn>> 
 #[test]
 fn what_is_decoded_scores_as_the_trainer_says_and_as_the_cpu_says() {
     let Some(gpu) = cuda() else { return };
-    for config in configs() {
-        let (model, reference) = (model(gpu.clone(), &config), model(Cpu::new(), &config));
+    for (config, temperature) in configs().into_iter().zip([0.7, 1.0]) {
+        let (mut model, mut reference) = (model(gpu.clone(), &config), model(Cpu::new(), &config));
+        model.set_temperature(temperature).unwrap();
+        reference.set_temperature(temperature).unwrap();
         let prompt: Vec<u32> = (0..21).map(|i| i * 5 % 110).collect();
         let sequences = decode(&model, &prompt, 9);
         let mut batch = Batch::new();

@@ -1,26 +1,12 @@
 //! A run that is killed at any moment, by the system and not by a flag, ends as if it had not been.
 
-use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use gristmill::seed::Rng;
-
-use crate::support::{command, digests, gristmill, leftovers, slow_tests, write_recordings};
+use crate::support::kills::Killer;
+use crate::support::{command, digests, files, gristmill, leftovers, slow_tests, write_recordings};
 
 const RUN: [&str; 6] = ["run", "recipe.toml", "--out", "out", "--threads", "2"];
-
-/// Starts the run and kills it after `delay`. True if it was still running then.
-fn kill_after(folder: &Path, delay: Duration) -> bool {
-    let mut child =
-        command(folder).args(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command starts");
-    std::thread::sleep(delay);
-    let running = child.try_wait().expect("a child can be asked").is_none();
-    // `Child::kill` sends SIGKILL.
-    child.kill().expect("a child can be killed");
-    child.wait().expect("a child can be waited for");
-    running
-}
 
 #[test]
 fn killed_at_random_points_a_run_ends_with_the_same_bytes() {
@@ -36,21 +22,19 @@ fn killed_at_random_points_a_run_ends_with_the_same_bytes() {
     let reference = digests(&source.path().join("out"));
     assert!(reference.len() > 20, "{reference:#?}");
 
-    let mut rng = Rng::new(2);
-    let mut within = |span: Duration| span.mul_f64((rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
-    let mut killed = 0;
+    let mut killer = Killer::new(&RUN, typical, 2);
     for point in 0..points {
-        let folder = tempfile::tempdir().unwrap();
-        write_recordings(folder.path(), questions);
+        let folder = killer.begin(|| {
+            let folder = tempfile::tempdir().unwrap();
+            write_recordings(folder.path(), questions);
+            folder
+        });
         // Of three points one is killed once, one twice, one three times on its way.
-        let mut delays = Vec::new();
-        for _ in 0..point % 3 + 1 {
-            let delay = within(typical);
-            delays.push(delay);
-            killed += usize::from(kill_after(folder.path(), delay));
+        for _ in 0..point % 3 {
+            killer.again(folder.path());
         }
         let run = gristmill(folder.path(), RUN);
-        let story = || format!("point {point}, killed after {delays:?}\n{}", run.story());
+        let story = || format!("point {point}\n{}", run.story());
         assert_eq!(run.code, Some(0), "{}", story());
         let out = folder.path().join("out");
         assert_eq!(leftovers(&out), [""; 0], "{}", story());
@@ -58,9 +42,7 @@ fn killed_at_random_points_a_run_ends_with_the_same_bytes() {
         let differing: Vec<_> = reference.iter().filter(|(file, digest)| made.get(*file) != Some(digest)).collect();
         assert!(differing.is_empty() && made.len() == reference.len(), "{differing:#?}\n{}", story());
     }
-    eprintln!("{points} points, {killed} kills, a run takes {:.2} s", typical.as_secs_f64());
-    // Were the command always quicker than the kill, this would test nothing.
-    assert!(killed >= points / 2, "only {killed} of {points} runs were still running when killed");
+    eprintln!("{points} points, {} kills, a run takes {:.2} s", killer.kills, typical.as_secs_f64());
 }
 
 #[cfg(unix)]
@@ -104,4 +86,37 @@ fn two_runs_do_not_share_a_folder() {
     lock.lock().unwrap();
     let second = gristmill(folder.path(), RUN);
     assert_told!(second.refusal());
+}
+
+#[test]
+fn parts_share_a_folder_with_parts_and_a_whole_run_with_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    gristmill(folder.path(), RUN).succeeded();
+    let part = || gristmill(folder.path(), RUN.iter().chain(&["--shard", "0/2"]));
+    let lock = std::fs::File::create(folder.path().join("out/_lock")).unwrap();
+    lock.lock_shared().unwrap();
+    part().succeeded();
+    let whole = gristmill(folder.path(), RUN);
+    assert!(whole.code == Some(1) && whole.stderr.contains("another process is running"), "{}", whole.story());
+    lock.unlock().unwrap();
+    lock.lock().unwrap();
+    assert!(part().stderr.contains("another process is running"));
+}
+
+#[test]
+fn a_shard_that_is_gone_when_a_killed_stage_goes_on_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 1000);
+    gristmill(folder.path(), RUN.iter().chain(&["--only", "prompts"])).succeeded();
+    // One of two parts leaves a journal and half of the shards: what a kill leaves.
+    gristmill(folder.path(), RUN.iter().chain(&["--shard", "0/2"])).succeeded();
+    let generate = folder.path().join("out/2_generate");
+    let shards: Vec<_> = files(&generate).into_iter().filter(|file| file.ends_with(".parquet")).collect();
+    assert!(shards.len() > 1, "{shards:?}");
+    std::fs::remove_file(generate.join(&shards[0])).unwrap();
+    std::fs::write(generate.join(&shards[1]), "cut").unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "fresh"]).succeeded();
+    assert_eq!(digests(&folder.path().join("out")), digests(&folder.path().join("fresh")));
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Finished, STAGES, digests, files, gristmill, manifest, write_recordings};
+use crate::support::{Finished, STAGES, digests, files, gristmill, manifest, repository, write_recordings};
 
 fn run(folder: &Path, out: &str, more: &[&str]) -> Finished {
     gristmill(folder, ["run", "recipe.toml", "--out", out].iter().chain(more))
@@ -32,9 +32,10 @@ fn a_dry_run_says_what_would_run_and_does_nothing() {
     let made = digests(&folder.path().join("out"));
     let after = run(folder.path(), "out", &["--dry-run", "--set", "select.per_prompt=1"]).succeeded();
     assert_eq!(cached(&after), ["prompts", "generate", "verify", "group"]);
-    assert!(after.stderr.contains("about 200 rows"), "50 prompts, 4 samples:\n{}", after.stderr);
     assert_eq!(after.state_of("select"), "will run: its configuration, an input or a file has changed");
     assert_eq!(after.state_of("corpus"), "will run: after its inputs");
+    let more = run(folder.path(), "out", &["--dry-run", "--set", "generate.samples=3"]).succeeded();
+    assert!(more.stderr.contains("about 150 rows"), "50 prompts, 3 samples:\n{}", more.stderr);
     assert_eq!(digests(&folder.path().join("out")), made);
 }
 
@@ -172,4 +173,176 @@ fn renamed_stages_are_other_folders_but_the_same_rows() {
     let (a, b) = (digests(&folder.path().join("out")), digests(&folder.path().join("renamed")));
     assert_eq!(a["4_group/part-00000.parquet"], b["4_score/part-00000.parquet"]);
     assert_eq!(a["6_corpus/data/train-00000-of-00001.parquet"], b["6_corpus/data/train-00000-of-00001.parquet"]);
+}
+
+/// The paper's own scale needs servers, GPUs and weeks; that its recipe says what it means does not.
+#[test]
+fn the_recipe_at_the_papers_scale_plans_from_end_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    for domain in ["math", "code", "stem", "logic", "evaluation"] {
+        let row = format!(r#"{{"problem": "What is the first problem of {domain}?", "answer": "1"}}"#);
+        std::fs::write(data.join(format!("{domain}.jsonl")), row).unwrap();
+    }
+    let general =
+        r#"{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"}]}"#;
+    std::fs::write(data.join("general.jsonl"), general).unwrap();
+    let pair = r#"{"prompt": "Name a prime.", "chosen": "7", "rejected": "8", "preference": "helpful"}"#;
+    std::fs::write(data.join("preferences.jsonl"), pair).unwrap();
+    let tiny = r#"name = "tiny"
+        [stages.base_text]
+        documents = 20
+        text = { tasks = [{ family = "mix", level = 1 }] }
+        [stages.base]
+        kind = "sft"
+        init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
+        corpus = "base_text"
+        format = "text"
+        training = { steps = 1, batch_size = 4 }
+    "#;
+    std::fs::write(folder.path().join("tiny.toml"), tiny).unwrap();
+    gristmill(folder.path(), ["run", "tiny.toml", "--out", "tiny"]).succeeded();
+
+    let recipe = repository("datasets/r1_800k.toml").display().to_string();
+    let model = folder.path().join("tiny/2_base/model").display().to_string();
+    let sets = [format!("vars.base={model}"), format!("vars.student={model}"), format!("vars.data={}", data.display())];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let args = ["run", &recipe, "--out", "out", "--dry-run", "--set", "device=cpu"];
+    let plan = gristmill(folder.path(), args.into_iter().chain(sets)).succeeded();
+    for stage in ["prompts", "r1_zero", "cold_start", "reasoning_rl", "corpus", "r1", "distilled", "eval", "claims"] {
+        assert!(plan.state_of(stage).starts_with("will run"), "{}", plan.story());
+    }
+}
+
+/// Puts a stage before `generate`, so that everything after it gets another number.
+fn put_in_a_stage(folder: &Path) {
+    let file = folder.join("recipe.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let extra =
+        "[stages.extra]\nkind = \"prompts\"\nprocedural = [{ count = 12, mix = [{ name = \"arithmetic\" }] }]\n";
+    std::fs::write(&file, text.replace("[stages.generate]", &format!("{extra}\n[stages.generate]"))).unwrap();
+}
+
+fn stage_folders(out: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(out).unwrap().map(|entry| entry.unwrap());
+    let mut names: Vec<String> =
+        entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_stage_put_in_before_others_costs_them_nothing() {
+    let folder = recordings(50);
+    run(folder.path(), "out", &[]).succeeded();
+    let out = folder.path().join("out");
+    let before = stage_folders(&out);
+    put_in_a_stage(folder.path());
+    let planned = run(folder.path(), "out", &["--dry-run"]).succeeded();
+    assert_eq!(cached(&planned).len(), STAGES.len(), "{}", planned.story());
+    assert_eq!(planned.state_of("extra"), "will run: nothing is there yet");
+    assert_eq!(stage_folders(&out), before, "a dry run renames nothing");
+
+    let again = run(folder.path(), "out", &[]).succeeded();
+    assert_eq!(cached(&again).len(), STAGES.len(), "{}", again.story());
+    let folders = ["1_prompts", "2_extra", "3_generate", "4_verify", "5_group", "6_select", "7_corpus", "8_export"];
+    assert_eq!(stage_folders(&out), folders);
+    run(folder.path(), "fresh", &[]).succeeded();
+    assert_eq!(digests(&out), digests(&folder.path().join("fresh")));
+}
+
+#[test]
+fn a_dry_run_knows_the_rows_of_stages_that_wait_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = "engine = { kind = \"local\", model = \"made\" }\nsampling = { max_tokens = 100 }";
+    let made = "init = { tokenizer = \"mini\", hidden = 32, layers = 1, heads = 2, kv_heads = 1, intermediate = 64, context = 128 }";
+    let recipe = format!(
+        "[stages.prompts]\nprocedural = [{{ count = 30, mix = [{{ name = \"mini_mix\" }}] }}]\n\
+         [stages.text]\nkind = \"base_text\"\ndocuments = 10\n\
+         [stages.made]\nkind = \"sft\"\ncorpus = \"text\"\nformat = \"text\"\n{made}\n\
+         [stages.generate]\nsamples = 4\n{model}\n[stages.verify]\nrules = \"r1\"\n"
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    let planned = run(folder.path(), "out", &["--dry-run", "--json"]).succeeded();
+    let summary: serde_json::Value = serde_json::from_str(&planned.stdout).unwrap();
+    let stage = |name: &str| {
+        let plan = summary["plan"].as_array().unwrap();
+        plan.iter().find(|stage| stage["stage"] == name).unwrap_or_else(|| panic!("{summary:#}")).clone()
+    };
+    assert_eq!(stage("generate")["state"], "will run: after its inputs");
+    assert_eq!((&stage("generate")["rows"], &stage("generate")["tokens"]), (&120.into(), &12_000.into()));
+    assert_eq!(stage("verify")["rows"], 120);
+    assert!(planned.stderr.contains("about 120 rows, at most 12000 tokens"), "{}", planned.stderr);
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn a_dry_run_asks_whose_folder_it_is() {
+    let folder = recordings(20);
+    run(folder.path(), "out", &["--only", "prompts"]).succeeded();
+    let other = run(folder.path(), "out", &["--dry-run", "--set", "name=other"]);
+    assert_eq!(other.code, Some(1), "{}", other.story());
+    assert!(other.stderr.contains("belongs to the run `story`, not to `other`"), "{}", other.story());
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    std::fs::write(folder.path().join("mine/thesis.tex"), "years of work").unwrap();
+    let said = run(folder.path(), "mine", &["--dry-run"]);
+    assert!(said.stderr.contains("is not a run of gristmill"), "{}", said.story());
+    run(folder.path(), "nothing", &["--dry-run"]).succeeded();
+    assert!(!folder.path().join("nothing").exists());
+}
+
+#[test]
+fn stages_that_the_recipe_no_longer_has_are_named_and_not_shown() {
+    let folder = recordings(20);
+    run(folder.path(), "out", &[]).succeeded();
+    let text = std::fs::read_to_string(folder.path().join("recipe.toml")).unwrap();
+    let end = text.find("[stages.corpus]").unwrap();
+    std::fs::write(folder.path().join("recipe.toml"), &text[..end]).unwrap();
+    run(folder.path(), "out", &["--from", "select"]).succeeded();
+    let shown = gristmill(folder.path(), ["inspect", "out"]).succeeded().stdout;
+    assert!(
+        shown.contains("6_corpus             left over") && shown.contains("7_export             left over"),
+        "{shown}"
+    );
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
+    assert!(page.contains("the recipe no longer has these stages: 6_corpus, 7_export"), "{page}");
+    assert!(!page.contains("corpus rows"), "the funnel goes on to a stage that is no more");
+}
+
+#[test]
+fn a_part_that_would_clear_another_parts_work_is_refused() {
+    use gristmill::store::{Journal, SyncPolicy};
+    let folder = recordings(1000);
+    run(folder.path(), "out", &["--only", "prompts"]).succeeded();
+    run(folder.path(), "out", &["--shard", "0/2", "--only", "generate"]).succeeded();
+    let stage = folder.path().join("out/2_generate");
+    let before = files(&stage);
+    // Part 0 is at work: its journal is open.
+    let journal = stage.join("_journal-0-of-2").as_path().into();
+    let at_work = Journal::open(&journal, SyncPolicy::default(), |_, _| Ok(())).unwrap();
+    let other = ["--shard", "1/2", "--only", "generate", "--set", "generate.samples=3"];
+    let said = run(folder.path(), "out", &other);
+    assert_eq!(said.code, Some(1), "{}", said.story());
+    assert!(said.stderr.contains("another part of the run is at work on this stage"), "{}", said.story());
+    assert_eq!(files(&stage), before);
+    // With the same configuration it joins in.
+    run(folder.path(), "out", &other[..4]).succeeded();
+    drop(at_work);
+    run(folder.path(), "out", &["--shard", "0/2", "--only", "generate"]).succeeded();
+    assert_eq!(manifest(&stage)["rows"], 4000);
+}
+
+#[test]
+fn the_same_command_right_after_a_kill_waits_for_the_lock() {
+    let folder = recordings(20);
+    run(folder.path(), "out", &["--only", "prompts"]).succeeded();
+    let lock = std::fs::File::create(folder.path().join("out/_lock")).unwrap();
+    lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| run(folder.path(), "out", &["--only", "prompts"]));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(lock);
+        waiting.join().unwrap().succeeded();
+    });
 }

@@ -310,14 +310,10 @@ fn a_damaged_dataset_is_named_and_the_rest_is_shown() {
 fn a_folder_that_is_no_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("empty")).unwrap();
-    for run in ["empty", "absent"] {
+    for (run, told) in [("empty", "this folder is not a run"), ("absent", "there is no such folder")] {
         let refused = gristmill(folder.path(), ["report", run]);
         assert_eq!(refused.code, Some(1), "{}", refused.story());
-        assert!(
-            refused.stderr.contains("this folder is not a run") && refused.stderr.contains(run),
-            "{}",
-            refused.story()
-        );
+        assert!(refused.stderr.contains(told) && refused.stderr.contains(run), "{}", refused.story());
     }
     assert_eq!(std::fs::read_dir(folder.path().join("empty")).unwrap().count(), 0);
 }

@@ -1,10 +1,6 @@
 //! A finished run with rows that failed, run again: those rows are asked again and nothing else, and
 //! whatever moment that is killed at, it ends as a run in which nothing ever failed.
 
-#[path = "../support/openai_server.rs"]
-#[allow(dead_code, reason = "the engine's own tests use the rest")]
-mod openai_server;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -12,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use gristmill::seed::Rng;
-
-use self::openai_server::{Ask, Behaviour, Fault, OpenAiServer};
+use crate::support::kills::Killer;
+use crate::support::openai_server::{Ask, Behaviour, Fault, OpenAiServer};
 use crate::support::{command, digests, files, gristmill, leftovers, manifest, slow_tests, write_recordings};
 
 const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
@@ -169,15 +164,15 @@ fn a_retry_killed_at_random_points_ends_with_the_same_bytes() {
     let whole = with_failures(&server);
     server.is(ANSWERS);
     ends_as(&reference, whole.path());
-    let typical = began.elapsed() / 2;
-    let mut rng = Rng::new(5);
+    let mut killer = Killer::new(&RUN, began.elapsed() / 2, 5);
     for point in 0..points {
-        let folder = with_failures(&server);
-        server.is(ANSWERS);
-        for _ in 0..point % 2 + 1 {
-            let child = start(folder.path());
-            std::thread::sleep(typical.mul_f64((rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64));
-            kill(child);
+        let folder = killer.begin(|| {
+            let folder = with_failures(&server);
+            server.is(ANSWERS);
+            folder
+        });
+        if point % 2 == 1 {
+            killer.again(folder.path());
         }
         ends_as(&reference, folder.path());
     }

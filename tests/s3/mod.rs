@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use gristmill::prompts::{Importer, SourceConfig};
 use gristmill::schema::{Message, Prompt, Role};
-use gristmill::store::{Dataset, Journal, Location, Manifest, ShardWriter, SyncPolicy, WriterOptions};
+use gristmill::store::{Dataset, FileWriter, Journal, Location, Manifest, ShardWriter, SyncPolicy, WriterOptions};
 
 /// Set in the child that runs the test proper: credentials travel by environment, and a
 /// process must not change its own while other tests run.
@@ -144,19 +145,64 @@ fn round_trip() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(async { assert!(Manifest::load(&folder).unwrap().is_some()) });
 
+    sources_are_read(&folder);
+
     let journal_at = folder.join("_journal");
     let policy = SyncPolicy { records: 2, interval: Duration::from_secs(60) };
-    let mut journal = Journal::open(&journal_at, policy, |_| Ok(())).unwrap();
-    (0..5u8).for_each(|i| journal.append(&[i; 3]).unwrap());
+    let mut journal = Journal::open(&journal_at, policy, |_, _| Ok(())).unwrap();
+    let places: Vec<_> = (0..5u8).map(|i| journal.append(&[i; 3]).unwrap()).collect();
+    assert_eq!(journal.read(places[3]).unwrap(), [3; 3]);
     drop(journal);
+    assert_eq!(Journal::first(&journal_at).unwrap().unwrap(), [0; 3]);
     let mut records = Vec::new();
-    let journal = Journal::open(&journal_at, policy, |record| {
+    let journal = Journal::open(&journal_at, policy, |place, record| {
+        assert_eq!(place.bytes(), 3);
         records.push(record[0]);
         Ok(())
     });
     assert_eq!(records, [0, 1, 2, 3, 4]);
     journal.unwrap().remove().unwrap();
     assert!(journal_at.list().unwrap().is_empty());
+    let claim = folder.join("_claim-x");
+    assert!(claim.write_new("one").unwrap() && !claim.write_new("two").unwrap());
+    assert_eq!(claim.read().unwrap(), "one");
+    claim.delete().unwrap();
+
+    let rules = folder.parent().join("rules.toml");
+    rules.write("first").unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let fetch = || std::fs::read_to_string(rules.fetch(cache.path()).unwrap()).unwrap();
+    assert_eq!(
+        (fetch(), rules.fetch(cache.path()).unwrap().file_name().unwrap().to_str()),
+        ("first".into(), Some("rules.toml"))
+    );
+    rules.write("later").unwrap();
+    assert_eq!(fetch(), "later", "as long, but another version");
+    let told = folder.join("nothing").fetch(cache.path()).unwrap_err().render(false);
+    assert!(told.contains("there is no such object"), "{told}");
+
     folder.join("part-00000.parquet").delete().unwrap();
     assert!(Dataset::open(&folder).unwrap_err().to_string().contains("missing"));
+}
+
+/// Files written as streams, and read as sources of prompts: by name, folder and pattern.
+fn sources_are_read(shards: &Location) {
+    let folder = Location::parse("s3://gristmill/data").unwrap();
+    for name in ["a.jsonl", "deep/b.jsonl", "deep/notes.txt"] {
+        let mut writer = FileWriter::create(&folder.join(name)).unwrap();
+        writer.write(format!("{{\"question\": \"{name}?\"}}\n").as_bytes()).unwrap();
+        writer.finish().unwrap();
+    }
+    let questions = |path: &str| -> Vec<String> {
+        let importer = Importer::open(&SourceConfig::new(path), Path::new("/nowhere")).unwrap();
+        importer.map(|row| row.unwrap().prompt.question().to_owned()).collect()
+    };
+    assert_eq!(questions("s3://gristmill/data"), ["a.jsonl?"]);
+    assert_eq!(questions("s3://gristmill/data/deep/b.jsonl"), ["deep/b.jsonl?"]);
+    assert_eq!(questions("s3://gristmill/data/**/*.jsonl"), ["a.jsonl?", "deep/b.jsonl?"]);
+    // Parquet wants to seek.
+    assert_eq!(questions(&format!("{shards}/part-*.parquet")).len(), 5000);
+    let gone = Importer::open(&SourceConfig::new("s3://gristmill/data/gone.jsonl"), Path::new(".")).unwrap();
+    let error = gone.last().unwrap().unwrap_err().to_string();
+    assert!(error.contains("no such object") && error.contains("gone.jsonl"), "{error}");
 }

@@ -150,7 +150,124 @@ fn every_export_format_is_what_its_reader_expects() {
     let preference = first("preference", "4_group", &["--set", "prompts=out/1_prompts"]);
     let (chosen, rejected) = (&preference["chosen"][0]["content"], &preference["rejected"][0]["content"]);
     assert!(chosen.as_str().unwrap().contains("####") && chosen != rejected, "{preference:#}");
-    let verl = first("verl", "1_prompts", &[]);
-    assert_eq!((&verl["ability"], &verl["reward_model"]["style"]), (&"math".into(), &"rule".into()));
-    assert!(verl["reward_model"]["ground_truth"].is_string(), "{verl:#}");
+}
+
+#[test]
+fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::Int64Type;
+    let folder = tempfile::tempdir().unwrap();
+    let lines = [
+        r#"{"question": "What is 1 + 1?", "answer": "2"}"#,
+        r#"{"question": "How are you today, my friend?"}"#,
+        r#"{"question": "What is the product of 7 and 6?", "answer": "42"}"#,
+    ];
+    std::fs::write(folder.path().join("q.jsonl"), lines.join("\n")).unwrap();
+    let recipe = "[stages.prompts]\nsources = [{ path = \"q.jsonl\", domain = \"math\", name = \"mine\" }]\n\
+        [stages.export]\ninput = \"prompts\"\nformat = \"verl\"\nsplit = \"test\"\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let stage = folder.path().join("out/2_export");
+    assert_eq!(manifest(&stage)["drops"], serde_json::json!({ "no_gold": 1 }));
+    let file = std::fs::File::open(stage.join("part-00000.parquet")).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    let text = |array: &arrow::array::ArrayRef, row: usize| array.as_string::<i32>().value(row).to_owned();
+    let field = |of: &str, name: &str| batch[of].as_struct().column_by_name(name).unwrap().clone();
+    assert_eq!(batch.num_rows(), 2);
+    let told = ["data_source", "ability"].map(|name| text(&batch[name], 1));
+    assert_eq!(told, ["mine", "math"]);
+    let reward = ["style", "ground_truth"].map(|name| text(&field("reward_model", name), 1));
+    assert_eq!(reward, ["rule", "42"]);
+    let turn = batch["prompt"].as_list::<i32>().value(1);
+    let said = ["role", "content"].map(|name| text(turn.as_struct().column_by_name(name).unwrap(), 0));
+    assert_eq!(said, ["user", "What is the product of 7 and 6?"]);
+    // The index is the row's in the dataset.
+    assert_eq!(field("extra_info", "index").as_primitive::<Int64Type>().values(), &[0, 2]);
+    assert_eq!(text(&field("extra_info", "split"), 0), "test");
+    assert_eq!(field("extra_info", "prompt_id").null_count(), 0);
+}
+
+#[test]
+fn imported_preference_sets_become_pairs_and_what_is_no_pair_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // The two layouts of the field, and rows that are no pair.
+    let rows = [
+        r#"{"prompt": "Name a prime number, please.", "chosen": "Seven.", "rejected": "Eight."}"#,
+        r#"{"prompt": "Name an even number, please.", "chosen": [{"role": "user", "content": "Name an even number, please."}, {"role": "assistant", "content": "Eight."}], "rejected": [{"role": "assistant", "content": "Seven."}], "preference": "helpful"}"#,
+        r#"{"prompt": "Name a square number, please.", "chosen": "Nine.", "rejected": "Nine."}"#,
+        r#"{"prompt": "Name a cube number, please.", "chosen": "Eight.", "rejected": [{"role": "user", "content": "Why?"}]}"#,
+    ];
+    std::fs::write(folder.join("pairs.jsonl"), rows.join("\n")).unwrap();
+    let recipe = r#"
+        name = "pairs"
+        [stages.prompts]
+        sources = [{ path = "pairs.jsonl", name = "mine", domain = "talk", language = "en" }]
+        dedup = { near = false }
+        [stages.pairs]
+        kind = "preferences"
+        prompts = "prompts"
+        group_by = "kind"
+        [stages.export]
+        input = "pairs"
+        format = "preference"
+    "#;
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+    gristmill(folder, ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let manifest = manifest(&folder.join("out/2_pairs"));
+    assert_eq!(manifest["drops"], serde_json::json!({"answers_do_not_differ": 1, "no_rejected_answer": 1}));
+    assert_eq!(manifest["counts"], serde_json::json!({"group helpful": 1, "group talk": 1}));
+    let exported: Vec<_> = files(&folder.join("out/3_export")).into_iter().filter(|f| f.ends_with(".jsonl")).collect();
+    let text = std::fs::read_to_string(folder.join("out/3_export").join(&exported[0])).unwrap();
+    let pairs: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answers = |pair: &serde_json::Value| {
+        let text = |of: &str| pair[of][0]["content"].as_str().unwrap().to_owned();
+        (text("chosen"), text("rejected"))
+    };
+    let expected = [("Seven.".to_owned(), "Eight.".to_owned()), ("Eight.".to_owned(), "Seven.".to_owned())];
+    assert_eq!(pairs.iter().map(answers).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn recordings_that_nobody_asks_for_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    let set = ["--set", "generate.samples=3", "--set", "prompts.sources.0.limit=40", "--only"];
+    for stage in ["prompts", "generate"] {
+        gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"].iter().chain(&set).chain(&[stage])).succeeded();
+    }
+    let drops = &manifest(&folder.path().join("out/2_generate"))["drops"];
+    assert_eq!(drops, &serde_json::json!({ "recording_unused": 200 - 3 * 40 }));
+}
+
+#[test]
+fn other_recordings_after_a_kill_are_another_stage_and_no_other_model() {
+    use gristmill::store::{Journal, SyncPolicy};
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    let run = || gristmill(folder.path(), ["run", "recipe.toml", "--out", "out", "--only", "generate"]);
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out", "--only", "prompts"]).succeeded();
+    // What a kill leaves: answers of another file of recordings.
+    let stage = folder.path().join("out/2_generate");
+    let head = serde_json::json!([3, "another file's digest", [3, {}, null]]).to_string();
+    let mut journal =
+        Journal::open(&stage.join("_requests").as_path().into(), SyncPolicy::default(), |_, _| Ok(())).unwrap();
+    journal.append(head.as_bytes()).unwrap();
+    drop(journal);
+    run().succeeded();
+    assert_eq!(manifest(&stage)["rows"], 200);
+}
+
+#[test]
+fn a_disagreement_shows_what_the_deciding_rule_saw() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 10);
+    let rules = "reward = \"accuracy\"\noutcome = \"accuracy\"\n\n[rules.length]\nkind = \"length\"\nunit = \"chars\"\nmax = 5\n\n[rules.accuracy]\nkind = \"exact\"\n";
+    std::fs::write(folder.path().join("rules.toml"), rules).unwrap();
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let lines = std::fs::read_to_string(folder.path().join("out/3_verify/_disagreements-00000.jsonl")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(line["label"], "correct", "{line:#}");
+    assert!(line["evidence"].get("extracted").is_some(), "that is the length rule's: {line:#}");
 }

@@ -5,7 +5,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float64Type;
 use gristmill::seed::Rng;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+#[allow(dead_code, reason = "the engine's own tests use the rest")]
+pub mod openai_server;
+
+pub mod kills;
 
 /// Compares a text with the reviewed one in `tests/snapshots`.
 macro_rules! assert_told {
@@ -118,6 +126,17 @@ pub fn files(folder: &Path) -> Vec<String> {
 pub fn leftovers(folder: &Path) -> Vec<String> {
     let begun = |file: &String| [".tmp-", "_journal", "_requests", "_spill"].iter().any(|mark| file.contains(mark));
     files(folder).into_iter().filter(begun).collect()
+}
+
+/// A column of numbers in a table such as `metrics.parquet`; `None` where it has no value, or is not there.
+pub fn column(table: &Path, name: &str) -> Vec<Option<f64>> {
+    let file = std::fs::File::open(table).expect("the table is there");
+    let batches = ParquetRecordBatchReaderBuilder::try_new(file).expect("it is Parquet").build().expect("it reads");
+    let values = |batch: RecordBatch| match batch.column_by_name(name) {
+        Some(column) => column.as_primitive::<Float64Type>().iter().collect(),
+        None => vec![None; batch.num_rows()],
+    };
+    batches.flat_map(|batch| values(batch.expect("it reads"))).collect()
 }
 
 /// A stage's manifest.

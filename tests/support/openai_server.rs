@@ -57,6 +57,16 @@ pub struct Ask<'a> {
 
 type Script = dyn Fn(&Ask<'_>) -> Fault + Send + Sync;
 
+/// A model behind the server: weights that are loaded while it runs, and what they say.
+pub trait Weights: Send + Sync {
+    /// Loads the checkpoint in a folder, as `reload_weights` does.
+    fn load(&self, folder: &str) -> Result<(), String>;
+    /// Text, token ids, their logprobs and the finish reason of a completion of token ids.
+    fn complete(&self, body: &Value, seed: u64) -> (String, Vec<u32>, Vec<f32>, &'static str);
+    /// The logprob of every token but the first.
+    fn score(&self, tokens: &[u32]) -> Vec<f32>;
+}
+
 /// How the server behaves; change it before [`OpenAiServer::start`].
 pub struct Behaviour {
     pub model: String,
@@ -75,12 +85,17 @@ pub struct Behaviour {
     pub tokenizer_shift: u32,
     /// Reasoning apart from content, under this key, in chat answers.
     pub reasoning_key: Option<&'static str>,
+    /// `</think>` is this one special token: it stands in the middle of every completion's ids, and
+    /// not in its text.
+    pub close_token: Option<u32>,
     /// A server of another make: no list of models, and keys it does not know are refused.
     pub foreign: bool,
     /// Answers every completion with these bytes at once, unread: for measuring clients.
     pub canned: Option<Bytes>,
     /// What canned answers meet instead, by the request's number.
     pub canned_script: fn(u64) -> Fault,
+    /// Answers in place of [`expected`].
+    pub weights: Option<Arc<dyn Weights>>,
 }
 
 impl Default for Behaviour {
@@ -96,9 +111,11 @@ impl Default for Behaviour {
             dev_mode: false,
             tokenizer_shift: 0,
             reasoning_key: None,
+            close_token: None,
             foreign: false,
             canned: None,
             canned_script: |_| Fault::None,
+            weights: None,
         }
     }
 }
@@ -150,6 +167,7 @@ impl OpenAiServer {
             .route("/v1/models", get(models))
             .route("/metrics", get(metrics))
             .route("/tokenize", post(tokenize))
+            .route("/detokenize", post(detokenize))
             .route("/v1/completions", post(completions))
             .route("/v1/chat/completions", post(chat))
             .fallback(control)
@@ -236,8 +254,28 @@ async fn metrics(State(inner): State<Arc<Inner>>) -> String {
 async fn tokenize(State(inner): State<Arc<Inner>>, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap();
     let shift = inner.behaviour.tokenizer_shift;
-    let tokens: Vec<u32> = body["prompt"].as_str().unwrap().bytes().map(|b| u32::from(b) + shift).collect();
+    let tokens: Vec<u32> = match (body["prompt"].as_str().unwrap(), inner.behaviour.close_token) {
+        ("</think>", Some(id)) => vec![id],
+        (text, _) => text.bytes().map(|b| u32::from(b) + shift).collect(),
+    };
     axum::Json(json!({"count": tokens.len(), "tokens": tokens, "max_model_len": 512})).into_response()
+}
+
+/// Tokens as text, each with a blank behind it: [`special`] completions are made so.
+async fn detokenize(body: Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let text: String = body["tokens"].as_array().unwrap().iter().map(|id| format!("{id} ")).collect();
+    axum::Json(json!({"prompt": text})).into_response()
+}
+
+/// A completion whose middle token is special: its ids, and its text with `tag` for that token.
+pub fn special(ids: &[u32], close: u32, tag: &str) -> (Vec<u32>, String) {
+    let mut ids = ids.to_vec();
+    let middle = ids.len() / 2;
+    ids.insert(middle, close);
+    let words = ids.iter().map(|&id| if id == close { tag.to_owned() } else { format!("{id} ") });
+    let text = words.collect();
+    (ids, text)
 }
 
 /// Everything else: the calls of development mode, or 404.
@@ -247,6 +285,12 @@ async fn control(State(inner): State<Arc<Inner>>, request: axum::extract::Reques
         return (StatusCode::NOT_FOUND, axum::Json(json!({"detail": "Not Found"}))).into_response();
     }
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+    if let (Some(weights), "/collective_rpc") = (&inner.behaviour.weights, path.as_str()) {
+        let call: Value = serde_json::from_slice(&body).unwrap();
+        if let Err(message) = weights.load(call["kwargs"]["weights_path"].as_str().unwrap()) {
+            return error(500, &message);
+        }
+    }
     inner.seen.control.lock().unwrap().push((path, String::from_utf8_lossy(&body).into_owned()));
     axum::Json(json!({"results": [null]})).into_response()
 }
@@ -276,6 +320,7 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
         }
         return match (behaviour.canned_script)(number) {
             Fault::Status(status) => error(status, "scripted"),
+            Fault::Hang => std::future::pending().await,
             Fault::TruncatedJson => canned.slice(..canned.len() / 2).into_response(),
             Fault::Reset => broken(b""),
             Fault::CutBody => broken(b"{\"choices\": [{\"te"),
@@ -361,13 +406,25 @@ fn choice(
     fault: Fault,
 ) -> Value {
     let behaviour = &inner.behaviour;
-    let (text, ids, logprobs) = expected(prompt, seed, behaviour.tokens.min(limit));
-    let reason = match fault {
-        Fault::Abort => "abort",
-        _ if behaviour.tokens > limit => "length",
-        _ => "stop",
+    let (mut text, mut ids, mut logprobs, reason) = match &behaviour.weights {
+        Some(weights) => weights.complete(body, seed),
+        None => {
+            let (text, ids, logprobs) = expected(prompt, seed, behaviour.tokens.min(limit));
+            (text, ids, logprobs, if behaviour.tokens > limit { "length" } else { "stop" })
+        }
     };
+    if let Some(close) = behaviour.close_token {
+        (ids, text) = special(&ids, close, "");
+        logprobs.push(-1.0);
+    }
+    let reason = if fault == Fault::Abort { "abort" } else { reason };
     let mut choice = json!({"index": index, "finish_reason": reason, "stop_reason": null});
+    if let (Some(weights), false) = (&behaviour.weights, body["prompt_logprobs"].is_null()) {
+        let tokens: Vec<u32> = prompt.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let scored = tokens.iter().skip(1).zip(weights.score(&tokens));
+        let entries = scored.map(|(id, logprob)| json!({id.to_string(): {"logprob": logprob, "rank": 1}}));
+        choice["prompt_logprobs"] = std::iter::once(Value::Null).chain(entries).collect();
+    }
     if body["return_token_ids"] == true && fault != Fault::NoTokenIds {
         choice["token_ids"] = json!(ids);
         choice["prompt_token_ids"] = if prompt.is_array() && !chat { prompt.clone() } else { json!([1, 2, 3, 4]) };

@@ -1,12 +1,13 @@
 //! The trainer as a pipeline: stages that train, measure and check, killed and resumed.
 
-use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
-use gristmill::seed::Rng;
+use crate::support::kills::Killer;
+use gristmill::schema::GroupRow;
+use gristmill::store::{Dataset, Location};
 
-use crate::support::{command, digests, gristmill, leftovers, manifest, slow_tests};
+use crate::support::{column, digests, gristmill, leftovers, manifest, slow_tests};
 
 /// R1's stages in a few seconds: too short to learn, long enough to go wrong.
 const RECIPE: &str = r#"name = "tiny_r1"
@@ -162,6 +163,32 @@ fn a_recipe_trains_measures_and_says_which_claims_hold() {
 }
 
 #[test]
+fn a_dry_run_says_what_stages_hold_and_a_gpu_that_is_not_there_stops_a_run_before_it_starts() {
+    let folder = folder_with(RECIPE);
+    let lines = |with: &[&str]| {
+        let run = gristmill(folder.path(), [&RUN[..], &["--dry-run"], with].concat()).succeeded();
+        run.stderr.lines().filter(|line| line.contains("memory on")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Five that train, one that samples, one that evaluates; none of them has run yet.
+    let on_cpu = lines(&[]);
+    assert_eq!(on_cpu.len(), 7, "{on_cpu:#?}");
+    for part in ["memory on the CPU: up to", "parameters", "gradients", "optimizer", "activations", "workspace"] {
+        assert!(on_cpu[0].contains(part), "{part} is missing: {}", on_cpu[0]);
+    }
+    assert!(!on_cpu[0].contains("KV cache") && on_cpu[1].contains("KV cache"), "the second is evaluated: {on_cpu:#?}");
+    if gristmill::backend::Cuda::open(0).is_ok() {
+        println!("skipped: there is a GPU here");
+        return;
+    }
+    let on_gpu = lines(&["--set", "device=cuda"]);
+    assert!(on_gpu.len() == 7 && on_gpu[0].contains("memory on a GPU (none here: "), "{on_gpu:#?}");
+    let refused = gristmill(folder.path(), [&RUN[..], &["--set", "device=cuda"]].concat());
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("stage `base`: "), "{}", refused.story());
+    assert!(!folder.path().join("out/1_base_text").exists(), "nothing has started");
+}
+
+#[test]
 fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
     let points = if slow_tests() { 12 } else { 3 };
     let source = folder_with(RECIPE);
@@ -169,25 +196,21 @@ fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
     gristmill(source.path(), RUN).succeeded();
     let typical = start.elapsed();
     let reference = digests(&source.path().join("out"));
-    let mut rng = Rng::new(5);
-    let mut killed = 0;
+    let mut killer = Killer::new(&RUN, typical, 5);
     for point in 0..points {
-        let folder = folder_with(RECIPE);
-        for _ in 0..3 {
-            killed += usize::from(kill_after(folder.path(), typical.mul_f64(rng.uniform())));
+        let folder = killer.begin(|| folder_with(RECIPE));
+        for _ in 0..2 {
+            killer.again(folder.path());
         }
         let run = gristmill(folder.path(), [&RUN[..], &["--threads", "1"]].concat()).succeeded();
         let out = folder.path().join("out");
         assert_eq!(leftovers(&out), [""; 0], "{}", run.story());
         let made = digests(&out);
-        let differing: Vec<_> = reference.iter().filter(|(file, digest)| made.get(*file) != Some(digest)).collect();
-        assert!(
-            differing.is_empty() && made.len() == reference.len(),
-            "point {point}: {differing:#?}\n{}",
-            run.story()
-        );
+        let files: BTreeSet<_> = reference.keys().chain(made.keys()).collect();
+        let differing: Vec<_> = files.into_iter().filter(|&file| made.get(file) != reference.get(file)).collect();
+        assert!(differing.is_empty(), "point {point}: {differing:#?}\n{}", run.story());
     }
-    assert!(killed >= points, "only {killed} of {} runs were still running when killed", 3 * points);
+    eprintln!("{points} points, {} kills, a run takes {:.2} s", killer.kills, typical.as_secs_f64());
 }
 
 #[test]
@@ -217,13 +240,86 @@ fn transformers_loads_what_was_trained_and_samples_the_same_greedy_tokens() {
     eprintln!("{said}");
 }
 
-fn kill_after(folder: &Path, delay: Duration) -> bool {
-    let mut child = command(folder).args(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(delay);
-    let running = child.try_wait().unwrap().is_none();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    running
+/// A reference that is no copy of the policy beside it.
+const WIDE: &str = r#"[stages.wide]
+kind = "sft"
+init = { tokenizer = "mini", hidden = 32, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
+corpus = "base_text"
+
+[stages.beside]
+kind = "grpo"
+model = "robust"
+reference = "wide"
+groups = "group"
+
+"#;
+
+/// Reinforcement learning of a tiny model at a temperature, on prompts of which one is too long for it.
+const COLD: &str = r#"name = "cold"
+seed = 4
+
+[stages.base_text]
+documents = 300
+text = { tasks = [{ family = "mix", level = 1 }] }
+
+[stages.base]
+kind = "sft"
+init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
+corpus = "base_text"
+format = "text"
+training = { epochs = 1, batch_size = 32, optimizer = { kind = "muon" }, schedule = { learning_rate = 8e-3 } }
+
+[stages.prompts]
+sources = [{ path = "questions.jsonl", domain = "math", language = "en", license = "CC0-1.0" }]
+
+[stages.rl]
+kind = "grpo"
+model = "base"
+prompts = "prompts"
+rules = "r1_mini"
+group_size = 4
+sampling = { temperature = 0.7, max_tokens = 20 }
+training = { steps = 8, prompts_per_rollout = 8, minibatches = 2, refill_rounds = 1, objective = { kl_coefficient = 0.01 }, reference_refresh = 2, schedule = { learning_rate = 1e-3, decay = "constant" } }
+held_out = "prompts"
+evaluate = { rules = "r1_mini", every = 4, sampling = { max_tokens = 20 } }
+
+[stages.eval]
+prompts = "prompts"
+rules = "r1_mini"
+samples = 2
+models = ["rl"]
+sampling = { max_tokens = 20 }
+"#;
+
+#[test]
+fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainers_too() {
+    let folder = folder_with(COLD);
+    let question = |i: u64| format!("what is ( {} + {} ) * 2 + 1 ?", i + 1, i);
+    let long = "the cat sees the dog . ".repeat(20);
+    let mut lines: Vec<String> = (0..20)
+        .map(|i| serde_json::json!({ "question": question(i), "answer": (4 * i + 3).to_string() }).to_string())
+        .collect();
+    lines.insert(7, serde_json::json!({ "question": long, "answer": "7" }).to_string());
+    std::fs::write(folder.path().join("questions.jsonl"), lines.join("\n")).unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    let rl = folder.path().join("out/4_rl");
+    assert_eq!(manifest(&rl)["drops"], serde_json::json!({ "too_long": 1 }));
+    let listed = std::fs::read_to_string(rl.join("_drops.jsonl")).unwrap();
+    assert!(listed.lines().count() == 1 && listed.contains("leave no room in a context of 96"), "{listed}");
+    let metrics = rl.join("metrics.parquet");
+    let gaps: Vec<f64> = column(&metrics, "rollout_gap_max").into_iter().flatten().collect();
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| *gap == 0.0), "the sampler's logprobs are at 0.7: {gaps:?}");
+    assert!(column(&metrics, "kl_reference").into_iter().flatten().any(|kl| kl > 0.0));
+    assert!(column(&metrics, "evaluation").into_iter().flatten().count() >= 2);
+    let rollouts = Dataset::open(&Location::parse(rl.join("rollouts").to_str().unwrap()).unwrap()).unwrap();
+    for row in rollouts.rows_of::<GroupRow>() {
+        let sampling: serde_json::Value = serde_json::from_str(&row.unwrap().sampling).unwrap();
+        assert!((sampling["temperature"].as_f64().unwrap() - 0.7).abs() < 1e-6, "{sampling}");
+        assert_eq!(sampling["top_p"], 1.0, "what is not written is the policy's own distribution");
+    }
+    let evals = folder.path().join("out/5_eval/evals.parquet");
+    let (failed, undecided) = (column(&evals, "failed")[0].unwrap(), column(&evals, "undecided")[0].unwrap());
+    assert!((failed - 1.0 / 21.0).abs() < 1e-9 && undecided < 0.05, "{failed} {undecided}");
 }
 
 #[test]
@@ -243,6 +339,16 @@ fn mistakes_in_training_stages_are_told_where_they_are() {
         refusal("corpus = \"cold_corpus\"", "corpus = \"base\""),
         refusal("right = \"eval.base.pass_at_1\"", "right = \"evil.base.pass_at_1\""),
         refusal("heads = 2", "heads = 0"),
+        refusal("documents = 600", "documents = 0"),
+        refusal("epochs = 2, batch_size = 16", "epochs = 0, batch_size = 16"),
+        refusal(
+            "training = { batch_size = 16, schedule",
+            "training = { batch_size = 16, objective = { beta = 0 }, schedule",
+        ),
+        refusal("learning_rate = 3e-4, decay", "learning_rate = -1, decay"),
+        refusal("minibatches = 1, old", "minibatches = 1, optimizer = { beta2 = 1.5 }, old"),
+        refusal("temperature = 1.0, top_p = 1.0, max_tokens = 40", "top_p = 0.9, max_tokens = 40"),
+        refusal("[stages.eval]\n", &format!("{WIDE}[stages.eval]\n")),
     ];
     assert_told!(stories.join("\n"));
 }

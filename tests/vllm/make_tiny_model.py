@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""make_tiny_model.py DIR [SEED]: a Qwen2 checkpoint with random weights, for tests against a real vLLM.
+"""make_tiny_model.py DIR [SEED [tied]]: a Qwen2 checkpoint with random weights, for tests against a real vLLM.
 
 Two layers, hidden size 64, head_dim 32 (vLLM's CPU attention takes no 16), a byte-level tokenizer
 without merges and a ChatML template. Two seeds give two models of the same shape: what a reload needs.
+With `tied` the embedding is also the head.
 Needs torch, safetensors and tokenizers, all of which a vLLM installation has.
 """
 
@@ -26,6 +27,7 @@ def main() -> None:
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    tied = "tied" in sys.argv[3:]
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
@@ -45,7 +47,7 @@ def main() -> None:
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": vocab, "hidden_size": HIDDEN,
         "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM, "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False, "hidden_act": "silu",
+        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": tied, "hidden_act": "silu",
         "eos_token_id": end, "bos_token_id": None, "torch_dtype": "float32",
     })
     write("generation_config.json", {"eos_token_id": end})
@@ -64,8 +66,8 @@ def main() -> None:
         weights[at + "mlp.down_proj.weight"] = random(HIDDEN, INNER)
         weights[at + "input_layernorm.weight"] = torch.ones(HIDDEN)
         weights[at + "post_attention_layernorm.weight"] = torch.ones(HIDDEN)
-    # Of its own: vLLM 0.32 on the CPU keeps the old head of tied embeddings when weights are reloaded.
-    weights["lm_head.weight"] = random(vocab, HIDDEN)
+    if not tied:
+        weights["lm_head.weight"] = random(vocab, HIDDEN)
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 

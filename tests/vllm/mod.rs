@@ -24,6 +24,7 @@ use crate::support::repository;
 
 mod another_make;
 mod engine;
+mod grpo;
 mod kills;
 mod policy;
 
@@ -88,12 +89,7 @@ struct Models {
 impl Models {
     fn make(environment: &Path, folder: &Path) -> Models {
         let (base, trained) = (folder.join("base"), folder.join("trained"));
-        let made = Command::new(environment.join("bin/python"))
-            .arg(repository("tests/vllm/make_tiny_model.py"))
-            .args([base.as_os_str(), "0".as_ref()])
-            .status()
-            .unwrap();
-        assert!(made.success(), "no tiny model");
+        make_tiny_model(environment, &base, &["0"]);
         let tokenizer = Tokenizer::load(&base).unwrap();
         let model = Arc::new(RwLock::new(Model::load(&base).unwrap()));
         let row = |i: u32| {
@@ -111,6 +107,13 @@ impl Models {
         tokenizer.save(&trained).unwrap();
         Models { base, trained }
     }
+}
+
+/// A model with random weights.
+fn make_tiny_model(environment: &Path, folder: &Path, how: &[&str]) {
+    let script = repository("tests/vllm/make_tiny_model.py");
+    let made = Command::new(environment.join("bin/python")).arg(script).arg(folder).args(how).status().unwrap();
+    assert!(made.success(), "no tiny model");
 }
 
 /// `vllm serve` of a tiny model.

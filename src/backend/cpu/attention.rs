@@ -6,10 +6,9 @@
 //! lanes. Softmax is online over blocks of 64 keys (Dao et al. 2022): memory is
 //! linear in the length.
 
-use std::array::from_fn;
-
 use super::simd::{LANES, Simd, kernel, steps};
 use super::{Cpu, Heads, KvCache, Shared, scratch};
+use crate::backend::{KV_PAGE, Paged};
 
 /// Tiles of keys whose softmax is taken together.
 const BLOCK_TILES: usize = 4;
@@ -59,150 +58,170 @@ pub fn forward(cpu: &Cpu, qkv: &[f32], cu_seqlens: &[u32], heads: Heads, out: &m
         let (sequence, kv) = (task / heads.kv, task % heads.kv);
         let (start, end) = (cu_seqlens[sequence] as usize, cu_seqlens[sequence + 1] as usize);
         let tokens = end - start;
+        if tokens == 0 {
+            return;
+        }
         let key = (heads.query + kv) * dim;
-        let value = key + heads.kv * dim;
         scratch(tiles_len(tokens, dim), |keys| {
-            for token in 0..tokens {
-                put_column(keys, token, &qkv[(start + token) * width + key..][..dim]);
-            }
-            clear_tail(keys, tokens, dim);
-            let values = Strided { data: &qkv[start * width..], row: width, at: value };
-            let job = Job { keys, values, dim, pairs: tokens * group };
-            job.run(
-                |pair| {
-                    let (token, head) = (pair / group, kv * group + pair % group);
-                    (&qkv[(start + token) * width + head * dim..][..dim], token + 1)
-                },
-                |pair, result, row_lse| {
-                    let (row, head) = (start + pair / group, kv * group + pair % group);
-                    let at = row * heads.query + head;
-                    // SAFETY: tasks have different sequences or different heads.
-                    unsafe {
-                        out.range(at * dim..(at + 1) * dim).copy_from_slice(result);
-                        lse.range(at..at + 1)[0] = row_lse;
-                    }
-                },
-            );
+            to_tiles(&qkv[start * width + key..], width, tokens, dim, keys);
+            let keys = Tiles { data: keys, at: 0, step: LANES * dim, row: LANES, pages: None };
+            let at = start * width + key + heads.kv * dim;
+            let values = Tiles { data: qkv, at, step: LANES * width, row: width, pages: None };
+            let queries = Rows { data: &qkv[start * width + kv * group * dim..], width };
+            let place = start * heads.query + kv * group;
+            // SAFETY: tasks have different sequences or different heads.
+            unsafe { Job { keys, values, queries, heads, tokens, seen: 1, out: &out, lse: Some(&lse), place }.run() };
         });
     });
 }
 
-/// The lanes past the last token would otherwise hold whatever was there, NaN perhaps.
-pub fn clear_tail(tiles: &mut [f32], tokens: usize, dim: usize) {
-    if !tokens.is_multiple_of(LANES) {
-        let last = tokens / LANES * LANES * dim;
-        for row in tiles[last..].chunks_exact_mut(LANES) {
-            row[tokens % LANES..].fill(0.0);
+kernel! {
+    /// Transposes rows of `dim` elements, `width` apart, into tiles; lanes past the last token are 0.
+    pub fn to_tiles(rows: &[f32], width: usize, tokens: usize, dim: usize, tiles: &mut [f32]) = to_tiles_body;
+}
+
+#[inline(always)]
+fn to_tiles_body<S: Simd>(s: S, rows: &[f32], width: usize, tokens: usize, dim: usize, tiles: &mut [f32]) {
+    for (first, tile) in (0..tokens).step_by(LANES).zip(tiles.chunks_exact_mut(LANES * dim)) {
+        let live = LANES.min(tokens - first);
+        for (at, n) in steps(dim) {
+            let mut block = [s.zero(); LANES];
+            for (row, slot) in rows[first * width + at..].chunks(width).zip(&mut block[..live]) {
+                *slot = s.load_n(row, 0, n);
+            }
+            for (column, slot) in s.transpose(block).into_iter().zip(tile[at * LANES..].chunks_exact_mut(LANES)).take(n)
+            {
+                s.store(slot, 0, column);
+            }
         }
     }
 }
 
-/// Rows against the cache: row r attends to positions `0..=positions[r]` of its slot.
-#[allow(clippy::too_many_arguments)]
-pub fn cached(
-    cpu: &Cpu,
-    cache: &KvCache,
-    layer: usize,
-    qkv: &[f32],
-    slots: &[u32],
-    positions: &[u32],
-    heads: Heads,
-    out: &mut [f32],
-) {
+/// Rows against the cache: row r attends to positions `0..=positions[r]` of its sequence.
+pub fn cached(cpu: &Cpu, cache: &KvCache, layer: usize, qkv: &[f32], at: &Paged<'_, Cpu>, out: &mut [f32]) {
+    let heads = cache.heads();
+    let (slots, positions) = (&at.slots[..at.rows], &at.positions[..at.rows]);
     let (width, dim, group) = (heads.qkv_width(), heads.dim, heads.group());
     let out = Shared::new(out);
     let work = positions.iter().map(|&p| p as usize + 1).sum::<usize>() * heads.out_width() / 4;
     cpu.rows(slots.len(), work, |rows| {
         for row in rows {
+            let pages = &at.table[slots[row] as usize * at.width..][..at.width];
             for kv in 0..heads.kv {
-                let (keys, values) = cache.head(layer, slots[row] as usize, kv);
-                let values = Strided { data: values, row: dim, at: 0 };
-                let job = Job { keys, values, dim, pairs: group };
-                job.run(
-                    |pair| (&qkv[row * width + (kv * group + pair) * dim..][..dim], positions[row] as usize + 1),
-                    |pair, result, _| {
-                        let at = (row * heads.query + kv * group + pair) * dim;
-                        // SAFETY: tasks have different rows.
-                        unsafe { out.range(at..at + dim) }.copy_from_slice(result);
-                    },
-                );
+                let (keys, values) = cache.head(layer, pages, kv);
+                let queries = Rows { data: &qkv[row * width + kv * group * dim..], width };
+                let (seen, place) = (positions[row] as usize + 1, row * heads.query + kv * group);
+                // SAFETY: tasks have different rows.
+                unsafe { Job { keys, values, queries, heads, tokens: 1, seen, out: &out, lse: None, place }.run() };
             }
         }
     });
 }
 
-/// Rows of values inside wider rows.
+/// One head's keys, transposed, or values, in tiles of sixteen tokens: one after the other, or in pages.
 #[derive(Clone, Copy)]
-struct Strided<'a> {
-    data: &'a [f32],
-    row: usize,
-    at: usize,
+pub struct Tiles<'a> {
+    pub data: &'a [f32],
+    /// Where the head begins within a tile, and how far it is from one tile to the next.
+    pub at: usize,
+    pub step: usize,
+    /// From one token's values to the next one's.
+    pub row: usize,
+    pub pages: Option<&'a [u32]>,
 }
 
-/// Queries that attend to one key/value head.
+// A page is a tile.
+const _: () = assert!(KV_PAGE == LANES);
+
+impl<'a> Tiles<'a> {
+    /// From the first token of tile `i` on.
+    #[inline(always)]
+    fn tile(self, i: usize) -> &'a [f32] {
+        let i = self.pages.map_or(i, |pages| pages[i] as usize);
+        &self.data[i * self.step + self.at..]
+    }
+}
+
+/// Parts of rows: row i starts at element `i · width`.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: &'a [f32],
+    width: usize,
+}
+
+/// Queries of some tokens and of the heads that share one key/value head.
 struct Job<'a> {
-    keys: &'a [f32],
-    values: Strided<'a>,
-    dim: usize,
-    pairs: usize,
+    keys: Tiles<'a>,
+    values: Tiles<'a>,
+    /// The group's queries, one after the other.
+    queries: Rows<'a>,
+    heads: Heads,
+    tokens: usize,
+    /// Keys that the first token sees; each sees one more.
+    seen: usize,
+    out: &'a Shared<'a>,
+    lse: Option<&'a Shared<'a>>,
+    /// The first token's first head among all heads of all tokens: where results go.
+    place: usize,
 }
 
 impl Job<'_> {
-    /// `query(i)` is a query and how many keys it sees; `done(i, out, lse)` takes the result.
-    #[inline]
-    fn run<'q>(&self, query: impl Fn(usize) -> (&'q [f32], usize), mut done: impl FnMut(usize, &[f32], f32)) {
-        let mut out = [0.0; QUERIES * MAX_HEAD_VECTORS * LANES];
-        let mut lse = [0.0; QUERIES];
-        let mut pair = 0;
-        while pair < self.pairs {
-            let count = if self.pairs - pair >= QUERIES { QUERIES } else { 1 };
-            let queries: [_; QUERIES] = from_fn(|i| query(pair + i.min(count - 1)));
-            let many = count == QUERIES;
-            match self.dim.div_ceil(LANES) {
-                1 if many => attend::<4, 1>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                1 => attend::<1, 1>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                2 if many => attend::<4, 2>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                2 => attend::<1, 2>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                3..=4 if many => attend::<4, 4>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                3..=4 => attend::<1, 4>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                5..=8 if many => attend::<4, 8>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                5..=8 => attend::<1, 8>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                _ if many => attend::<4, 16>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-                _ => attend::<1, 16>(self.keys, self.values, self.dim, &queries, &mut out, &mut lse),
-            }
-            for i in 0..count {
-                done(pair + i, &out[i * self.dim..(i + 1) * self.dim], lse[i]);
-            }
-            pair += count;
+    /// # Safety
+    /// No other job has the same heads of the same tokens.
+    unsafe fn run(&self) {
+        // Whole vectors of the usual widths have code of their own.
+        match self.heads.dim {
+            16 => attend::<1, 1>(self),
+            32 => attend::<2, 1>(self),
+            64 => attend::<4, 1>(self),
+            128 => attend::<8, 1>(self),
+            0..16 => attend::<1, 0>(self),
+            17..64 => attend::<4, 0>(self),
+            _ => attend::<MAX_HEAD_VECTORS, 0>(self),
         }
     }
 }
 
 kernel! {
-    /// R queries of `VECTORS · 16` or fewer dimensions; `out [R, dim]`, `lse [R]`.
-    fn attend<const R: usize, const VECTORS: usize>(
-        keys: &[f32], values: Strided<'_>, dim: usize, queries: &[(&[f32], usize); QUERIES], out: &mut [f32], lse: &mut [f32],
-    ) = attend_body;
+    /// Heads of up to `VECTORS · 16` dimensions, of just so many where `EXACT` is 1.
+    fn attend<const VECTORS: usize, const EXACT: usize>(job: &Job<'_>) = attend_body;
 }
 
+#[inline(always)]
+fn attend_body<S: Simd, const VECTORS: usize, const EXACT: usize>(s: S, job: &Job<'_>) {
+    let dim = if EXACT == 1 { VECTORS * LANES } else { job.heads.dim };
+    let (mut pair, pairs) = (0, job.tokens * job.heads.group());
+    while pairs - pair >= QUERIES {
+        queries::<S, QUERIES, VECTORS>(s, job, pair, dim);
+        pair += QUERIES;
+    }
+    // A token decoded alone has no more than its group.
+    if pairs - pair >= 2 {
+        queries::<S, 2, VECTORS>(s, job, pair, dim);
+        pair += 2;
+    }
+    if pair < pairs {
+        queries::<S, 1, VECTORS>(s, job, pair, dim);
+    }
+}
+
+/// R queries from `pair` on, where a pair is a token and a head of the group.
 // Indices name a query, a tile and a vector in several arrays at once.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
-fn attend_body<S: Simd, const R: usize, const VECTORS: usize>(
-    s: S,
-    keys: &[f32],
-    values: Strided<'_>,
-    dim: usize,
-    queries: &[(&[f32], usize); QUERIES],
-    out: &mut [f32],
-    lse: &mut [f32],
-) {
-    let scale = s.splat(1.0 / (dim as f32).sqrt());
-    let mut longest = 0;
-    for (query, seen) in &queries[..R] {
-        assert!(query.len() == dim && dim <= VECTORS * LANES);
-        longest = longest.max(*seen);
+fn queries<S: Simd, const R: usize, const VECTORS: usize>(s: S, job: &Job<'_>, pair: usize, dim: usize) {
+    let group = job.heads.group();
+    let mut query = [&job.queries.data[..0]; R];
+    let (mut seen, mut place) = ([0; R], [0; R]);
+    for r in 0..R {
+        let (token, head) = ((pair + r) / group, (pair + r) % group);
+        query[r] = &job.queries.data[token * job.queries.width + head * dim..][..dim];
+        seen[r] = job.seen + token;
+        place[r] = job.place + token * job.heads.query + head;
     }
+    let longest = seen[R - 1];
+    let scale = s.splat(1.0 / (dim as f32).sqrt());
+    assert!(dim <= VECTORS * LANES);
     let lanes = |v: usize| LANES.min(dim - v * LANES);
     let vectors = dim.div_ceil(LANES);
     let mut acc = [[s.zero(); VECTORS]; R];
@@ -214,16 +233,16 @@ fn attend_body<S: Simd, const R: usize, const VECTORS: usize>(
         let mut scores = [[s.splat(f32::NEG_INFINITY); BLOCK_TILES]; R];
         for tile in 0..tiles {
             let at = first + tile * LANES;
-            let keys = &keys[at * dim..(at + LANES) * dim];
+            let keys = &job.keys.tile(at / LANES)[..LANES * dim];
             let mut dot = [s.zero(); R];
             for d in 0..dim {
                 let key = s.load(keys, d * LANES);
                 for r in 0..R {
-                    dot[r] = s.fma(s.splat(queries[r].0[d]), key, dot[r]);
+                    dot[r] = s.fma(s.splat(query[r][d]), key, dot[r]);
                 }
             }
             for r in 0..R {
-                let live = queries[r].1.saturating_sub(at).min(LANES);
+                let live = seen[r].saturating_sub(at).min(LANES);
                 scores[r][tile] = s.fma(dot[r], scale, mask(s, live));
             }
         }
@@ -235,25 +254,30 @@ fn attend_body<S: Simd, const R: usize, const VECTORS: usize>(
             }
             let high = s.max_lane(high);
             let high = if high > top[r] { high } else { top[r] };
-            // e^(−∞) = 0 drops what the first block finds; a block with no live key changes nothing.
-            let fade = s.exp(s.splat(top[r] - high));
-            top[r] = high;
-            total[r] = s.mul(total[r], fade);
-            for v in 0..vectors {
-                acc[r][v] = s.mul(acc[r][v], fade);
+            if first > 0 {
+                // A block with no live key changes nothing.
+                let fade = s.exp(s.splat(top[r] - high));
+                total[r] = s.mul(total[r], fade);
+                for v in 0..vectors {
+                    acc[r][v] = s.mul(acc[r][v], fade);
+                }
             }
+            top[r] = high;
             for tile in 0..tiles {
                 let p = s.exp(s.sub(scores[r][tile], s.splat(high)));
                 total[r] = s.add(total[r], p);
                 s.store(&mut weights[r], tile * LANES, p);
             }
         }
-        for j in 0..(longest - first).min(block) {
-            let value = &values.data[(first + j) * values.row + values.at..][..dim];
-            for v in 0..vectors {
-                let value = s.load_n(value, v * LANES, lanes(v));
-                for r in 0..R {
-                    acc[r][v] = s.fma(s.splat(weights[r][j]), value, acc[r][v]);
+        for tile in 0..tiles {
+            let held = job.values.tile(first / LANES + tile);
+            for j in 0..(longest - first - tile * LANES).min(LANES) {
+                let value = &held[j * job.values.row..][..dim];
+                for v in 0..vectors {
+                    let value = s.load_n(value, v * LANES, lanes(v));
+                    for r in 0..R {
+                        acc[r][v] = s.fma(s.splat(weights[r][tile * LANES + j]), value, acc[r][v]);
+                    }
                 }
             }
         }
@@ -261,10 +285,15 @@ fn attend_body<S: Simd, const R: usize, const VECTORS: usize>(
     for r in 0..R {
         let sum = s.sum(total[r]);
         let inverse = s.splat(1.0 / sum);
-        let out = &mut out[r * dim..(r + 1) * dim];
+        // SAFETY: the caller of `run` promises that nobody else has this head of this token.
+        let out = unsafe { job.out.range(place[r] * dim..(place[r] + 1) * dim) };
         for (at, n) in steps(dim) {
             s.store_n(out, at, n, s.mul(acc[r][at / LANES], inverse));
         }
-        lse[r] = top[r] + sum.ln();
+        if let Some(lse) = job.lse {
+            // SAFETY: as above.
+            let lse = unsafe { lse.range(place[r]..place[r] + 1) };
+            lse[0] = top[r] + sum.ln();
+        }
     }
 }

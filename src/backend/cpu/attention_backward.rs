@@ -6,9 +6,12 @@
 //! it, so nothing is summed across tasks. It walks tiles of sixteen keys; lanes are
 //! keys, except in dq where they are dimensions.
 
-use super::attention::{clear_tail, mask, put_column, tiles_len};
+use super::attention::{mask, tiles_len, to_tiles};
 use super::simd::{LANES, Simd, kernel, steps};
 use super::{Cpu, Heads, Shared, scratch};
+
+/// Queries that are taken together.
+const QUERIES: usize = 4;
 
 /// `dqkv [rows, (query + 2 kv) · dim]` of `dout [rows, query · dim]`.
 #[allow(clippy::too_many_arguments)]
@@ -58,22 +61,18 @@ impl Job<'_> {
             let (values, rest) = rest.split_at_mut(tiles);
             let (sums, rest) = rest.split_at_mut(2 * LANES * dim);
             let (dq, delta) = rest.split_at_mut(tokens * group * dim);
-            for token in 0..tokens {
-                put_column(keys, token, self.row(self.key(), token));
-                put_column(values, token, self.row(self.value(), token));
-            }
-            clear_tail(keys, tokens, dim);
-            clear_tail(values, tokens, dim);
+            let (width, rows) = (heads.qkv_width(), &self.qkv[self.start * heads.qkv_width()..]);
+            to_tiles(&rows[self.key()..], width, tokens, dim, keys);
+            to_tiles(&rows[self.value()..], width, tokens, dim, values);
             dq.fill(0.0);
-            sweep(*self, keys, values, sums, dq, delta, &mut |at| {
-                // SAFETY: this task alone has this sequence and these heads, and drops each range before the next.
-                unsafe { dqkv.range(at..at + dim) }
-            });
-            for (pair, dq) in dq.chunks_exact(dim).enumerate() {
-                let at = (self.start + pair / group) * heads.qkv_width() + (self.kv * group + pair % group) * dim;
-                // SAFETY: as above.
-                unsafe { dqkv.range(at..at + dim) }.copy_from_slice(dq);
-            }
+            let sweep = match dim {
+                16 => sweep::<16>,
+                32 => sweep::<32>,
+                64 => sweep::<64>,
+                128 => sweep::<128>,
+                _ => sweep::<0>,
+            };
+            sweep(*self, keys, values, sums, dq, delta, dqkv);
         });
     }
 
@@ -93,18 +92,16 @@ impl Job<'_> {
 }
 
 kernel! {
-    fn sweep(
-        job: Job<'_>, keys: &[f32], values: &[f32], sums: &mut [f32], dq: &mut [f32], delta: &mut [f32], put: Put<'_, '_>,
+    /// Heads of `DIM` dimensions, of any number where that is 0. This task alone has this sequence and these heads of
+    /// `dqkv`.
+    fn sweep<const DIM: usize>(
+        job: Job<'_>, keys: &[f32], values: &[f32], sums: &mut [f32], dq: &mut [f32], delta: &mut [f32], dqkv: &Shared<'_>,
     ) = sweep_body;
 }
 
-type Put<'a, 'b> = &'a mut dyn FnMut(usize) -> &'b mut [f32];
-
-/// `put(at)` lends a head's gradient in the output. Nothing here may be a closure
-/// handed to another function: outside the kernel it would lose the instructions.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn sweep_body<S: Simd>(
+fn sweep_body<S: Simd, const DIM: usize>(
     s: S,
     job: Job<'_>,
     keys: &[f32],
@@ -112,15 +109,16 @@ fn sweep_body<S: Simd>(
     sums: &mut [f32],
     dq: &mut [f32],
     delta: &mut [f32],
-    put: Put<'_, '_>,
+    dqkv: &Shared<'_>,
 ) {
-    let (dim, group, tokens) = (job.heads.dim, job.heads.group(), job.tokens);
-    let out_width = job.heads.out_width();
-    let root = 1.0 / (dim as f32).sqrt();
-    let scale = s.splat(root);
+    let dim = if DIM > 0 { DIM } else { job.heads.dim };
+    let (group, tokens) = (job.heads.group(), job.tokens);
+    let (width, out_width) = (job.heads.qkv_width(), job.heads.out_width());
     // Where pair (token, head of the group) has its row of `out` and `dout`.
     let at = |pair: usize| (job.start + pair / group) * out_width + (job.kv * group + pair % group) * dim;
-    for (pair, delta) in delta.iter_mut().enumerate() {
+    // Queries that nothing is asked of, such as a prompt's in the last layer, add 0 to every sum.
+    let idle = (0..tokens * group).take_while(|&pair| job.dout[at(pair)..][..dim].iter().all(|&d| d == 0.0)).count();
+    for (pair, delta) in delta.iter_mut().enumerate().skip(idle) {
         let (out, dout) = (&job.out[at(pair)..][..dim], &job.dout[at(pair)..][..dim]);
         let mut sum = s.zero();
         for (i, n) in steps(dim) {
@@ -132,49 +130,114 @@ fn sweep_body<S: Simd>(
     for first in (0..tokens).step_by(LANES) {
         dkeys.fill(0.0);
         dvalues.fill(0.0);
-        let keys = &keys[first * dim..(first + LANES) * dim];
-        let values = &values[first * dim..(first + LANES) * dim];
-        for token in first..tokens {
-            let live = mask(s, (token + 1 - first).min(LANES));
-            for head in 0..group {
-                let pair = token * group + head;
-                let query = job.row((job.kv * group + head) * dim, token);
-                let dout = &job.dout[at(pair)..][..dim];
-                let (mut dot, mut dp) = (s.zero(), s.zero());
-                for d in 0..dim {
-                    dot = s.fma(s.splat(query[d]), s.load(keys, d * LANES), dot);
-                    dp = s.fma(s.splat(dout[d]), s.load(values, d * LANES), dp);
+        let span = first * dim..(first + LANES) * dim;
+        let mut tile = Tile { first, keys: &keys[span.clone()], values: &values[span], dkeys, dvalues, dq, delta };
+        let (mut pair, end) = (idle.max(first * group), tokens * group);
+        while end - pair >= QUERIES {
+            queries::<S, QUERIES>(s, &job, &mut tile, pair, dim);
+            pair += QUERIES;
+        }
+        while pair < end {
+            queries::<S, 1>(s, &job, &mut tile, pair, dim);
+            pair += 1;
+        }
+        let live = LANES.min(tokens - first);
+        for (column, sums) in [(job.key(), &*dkeys), (job.value(), &*dvalues)] {
+            for (i, n) in steps(dim) {
+                let mut block = [s.zero(); LANES];
+                for (slot, sum) in block.iter_mut().zip(sums[i * LANES..].chunks_exact(LANES)) {
+                    *slot = s.load(sum, 0);
                 }
-                let lse = job.lse[(job.start + token) * job.heads.query + job.kv * group + head];
-                let score = s.fma(dot, scale, live);
-                let p = s.exp(s.sub(score, s.splat(lse)));
-                let ds = s.mul(s.mul(p, s.sub(dp, s.splat(delta[pair]))), scale);
-                for d in 0..dim {
-                    let sum = s.fma(s.splat(query[d]), ds, s.load(dkeys, d * LANES));
-                    s.store(dkeys, d * LANES, sum);
-                    let sum = s.fma(s.splat(dout[d]), p, s.load(dvalues, d * LANES));
-                    s.store(dvalues, d * LANES, sum);
-                }
-                let ds = s.lanes(ds);
-                let dq = &mut dq[pair * dim..(pair + 1) * dim];
-                let seen = (token + 1 - first).min(LANES);
-                for (i, n) in steps(dim) {
-                    let mut sum = s.load_n(dq, i, n);
-                    for (j, &ds) in ds[..seen].iter().enumerate() {
-                        sum = s.fma(s.splat(ds), s.load_n(job.row(job.key(), first + j), i, n), sum);
-                    }
-                    s.store_n(dq, i, n, sum);
+                for (j, row) in s.transpose(block).into_iter().enumerate().take(live) {
+                    let at = (job.start + first + j) * width + column;
+                    // SAFETY: no other task has this sequence and this head, and the range is dropped at once.
+                    s.store_n(unsafe { dqkv.range(at..at + dim) }, i, n, row);
                 }
             }
         }
-        let width = job.heads.qkv_width();
-        for j in 0..LANES.min(tokens - first) {
-            let row = (job.start + first + j) * width;
-            for (column, sums) in [(job.key(), &*dkeys), (job.value(), &*dvalues)] {
-                for (slot, sum) in put(row + column).iter_mut().zip(sums[j..].iter().step_by(LANES)) {
-                    *slot = *sum;
-                }
+    }
+    for (pair, dq) in dq.chunks_exact(dim).enumerate() {
+        let at = (job.start + pair / group) * width + (job.kv * group + pair % group) * dim;
+        // SAFETY: as above.
+        let row = unsafe { dqkv.range(at..at + dim) };
+        for (i, n) in steps(dim) {
+            s.store_n(row, i, n, s.load_n(dq, i, n));
+        }
+    }
+}
+
+/// Sixteen keys and values from token `first` on, transposed, with their gradients, and the queries' `dq` and D.
+struct Tile<'a> {
+    first: usize,
+    keys: &'a [f32],
+    values: &'a [f32],
+    dkeys: &'a mut [f32],
+    dvalues: &'a mut [f32],
+    dq: &'a mut [f32],
+    delta: &'a [f32],
+}
+
+/// R queries from `pair` on against one tile: they share what they load, and their chains of sums hide one another's
+/// latency. Each sum has the order it would have if the queries came one by one.
+// Indices name a query in several arrays at once.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+fn queries<S: Simd, const R: usize>(s: S, job: &Job<'_>, tile: &mut Tile<'_>, pair: usize, dim: usize) {
+    let (group, first) = (job.heads.group(), tile.first);
+    let out_width = job.heads.out_width();
+    let scale = s.splat(1.0 / (dim as f32).sqrt());
+    let mut query = [&job.qkv[..0]; R];
+    let mut dout = [&job.dout[..0]; R];
+    let (mut dot, mut dp) = ([s.zero(); R], [s.zero(); R]);
+    for r in 0..R {
+        let (token, head) = ((pair + r) / group, job.kv * group + (pair + r) % group);
+        query[r] = &job.row(head * dim, token)[..dim];
+        dout[r] = &job.dout[(job.start + token) * out_width + head * dim..][..dim];
+    }
+    for d in 0..dim {
+        let (key, value) = (s.load(tile.keys, d * LANES), s.load(tile.values, d * LANES));
+        for r in 0..R {
+            dot[r] = s.fma(s.splat(query[r][d]), key, dot[r]);
+            dp[r] = s.fma(s.splat(dout[r][d]), value, dp[r]);
+        }
+    }
+    let (mut p, mut ds) = (dot, dp);
+    let mut seen = 0;
+    for r in 0..R {
+        let (token, head) = ((pair + r) / group, job.kv * group + (pair + r) % group);
+        seen = (token + 1 - first).min(LANES);
+        let lse = job.lse[(job.start + token) * job.heads.query + head];
+        let score = s.fma(dot[r], scale, mask(s, seen));
+        p[r] = s.exp(s.sub(score, s.splat(lse)));
+        ds[r] = s.mul(s.mul(p[r], s.sub(dp[r], s.splat(tile.delta[pair + r]))), scale);
+    }
+    for d in 0..dim {
+        let (mut dkey, mut dvalue) = (s.load(tile.dkeys, d * LANES), s.load(tile.dvalues, d * LANES));
+        for r in 0..R {
+            dkey = s.fma(s.splat(query[r][d]), ds[r], dkey);
+            dvalue = s.fma(s.splat(dout[r][d]), p[r], dvalue);
+        }
+        s.store(tile.dkeys, d * LANES, dkey);
+        s.store(tile.dvalues, d * LANES, dvalue);
+    }
+    // The last query sees the most keys; those a query does not see have ds = 0.
+    let mut lanes = [[0.0; LANES]; R];
+    for r in 0..R {
+        lanes[r] = s.lanes(ds[r]);
+    }
+    for (i, n) in steps(dim) {
+        let mut sum = [s.zero(); R];
+        for r in 0..R {
+            sum[r] = s.load_n(&tile.dq[(pair + r) * dim..(pair + r + 1) * dim], i, n);
+        }
+        for j in 0..seen {
+            let key = s.load_n(job.row(job.key(), first + j), i, n);
+            for r in 0..R {
+                sum[r] = s.fma(s.splat(lanes[r][j]), key, sum[r]);
             }
+        }
+        for r in 0..R {
+            s.store_n(&mut tile.dq[(pair + r) * dim..(pair + r + 1) * dim], i, n, sum[r]);
         }
     }
 }

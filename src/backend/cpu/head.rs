@@ -1,5 +1,6 @@
 //! The head: log-probabilities, entropies and their gradients from tiles of the
-//! vocabulary projection. Logits are never held whole.
+//! vocabulary projection. Logits are held whole only where they are no more than the
+//! backward pass holds at once anyway.
 //!
 //! A row's log-sum-exp is taken online over tiles of [`TILE`] tokens. Tiles do not
 //! depend on the batch, so neither does a row. With p = e^(z − lse), entropy
@@ -104,6 +105,11 @@ pub fn scratch_bytes(vocab: usize) -> usize {
     4 * (HELD / wide).max(ROWS) * wide
 }
 
+/// Logits that the forward pass keeps for the backward pass: those of one tile, if they are few.
+pub fn kept_logits(rows: usize, vocab: usize) -> usize {
+    if vocab <= TILE && rows * vocab <= HELD { rows * vocab } else { 0 }
+}
+
 /// Tiles of the vocabulary: first token and number of tokens.
 fn tiles(vocab: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..vocab).step_by(TILE).map(move |first| (first, TILE.min(vocab - first)))
@@ -117,7 +123,13 @@ fn project(x: &[f32], w: &Param<Cpu>, (first, n): (usize, usize), rows: usize, l
     gemm(&Cpu::serial(), (rows, n, k), x, Rhs::Panels { data: panels }, logits, n, false);
 }
 
-/// Scores `targets.len()` rows.
+/// Whether there is room for the logits of one tile.
+fn keeps(kept: &[f32], rows: usize, vocab: usize) -> bool {
+    vocab <= TILE && kept.len() >= rows * vocab
+}
+
+/// Scores `targets.len()` rows, and keeps their logits where there is room.
+#[allow(clippy::too_many_arguments)]
 pub fn forward(
     cpu: &Cpu,
     x: &[f32],
@@ -126,10 +138,13 @@ pub fn forward(
     logprob: &mut [f32],
     entropy: &mut [f32],
     lse: &mut [f32],
+    kept: &mut [f32],
 ) {
     let (rows, vocab, k) = (targets.len(), w.rows, w.cols);
+    let keeps = keeps(kept, rows, vocab);
     let each = ROWS.min(rows.div_ceil(cpu.threads()).next_multiple_of(12));
     let (logprob, entropy, lse) = (Shared::new(logprob), Shared::new(entropy), Shared::new(lse));
+    let kept = Shared::new(kept);
     cpu.tasks(rows.div_ceil(each), rows * vocab * k / 8, |task| {
         let span = task * each..rows.min((task + 1) * each);
         // SAFETY: tasks have different rows.
@@ -137,7 +152,9 @@ pub fn forward(
             unsafe { (logprob.range(span.clone()), entropy.range(span.clone()), lse.range(span.clone())) };
         let (x, targets) = (&x[span.start * k..span.end * k], &targets[span.clone()]);
         let mut softmax = [Softmax::EMPTY; ROWS];
-        scratch(span.len() * TILE.min(vocab), |logits| {
+        scratch(if keeps { 0 } else { span.len() * TILE.min(vocab) }, |logits| {
+            // SAFETY: as above.
+            let logits = if keeps { unsafe { kept.range(span.start * vocab..span.end * vocab) } } else { logits };
             for (first, n) in tiles(vocab) {
                 project(x, w, (first, n), targets.len(), logits);
                 for (row, logits) in logits[..targets.len() * n].chunks_exact(n).enumerate() {
@@ -165,15 +182,24 @@ pub struct Seeds<'a> {
     pub grad_entropy: Option<&'a [f32]>,
 }
 
-/// `dx = dz w`, `dw += dzᵀ x` if it is asked for.
-pub fn backward(cpu: &Cpu, x: &[f32], w: &Param<Cpu>, seeds: &Seeds, dx: &mut [f32], mut dw: Option<&mut [f32]>) {
+/// `dx = dz w`, `dw += dzᵀ x` if it is asked for; logits that were kept become dz.
+pub fn backward(
+    cpu: &Cpu,
+    x: &[f32],
+    w: &Param<Cpu>,
+    seeds: &Seeds,
+    kept: &mut [f32],
+    dx: &mut [f32],
+    mut dw: Option<&mut [f32]>,
+) {
     let (rows, vocab, k) = (seeds.targets.len(), w.rows, w.cols);
     let wide = TILE.min(vocab);
-    let held = (HELD / wide).max(ROWS);
+    let keeps = keeps(kept, rows, vocab);
+    let held = if keeps { rows } else { (HELD / wide).max(ROWS) };
     let each = ROWS.min(rows.div_ceil(cpu.threads()).next_multiple_of(12));
-    dx[..rows * k].fill(0.0);
-    scratch(held.min(rows) * wide, |dz| {
-        for start in (0..rows).step_by(held) {
+    scratch(if keeps { 0 } else { held.min(rows) * wide }, |dz| {
+        let dz = if keeps { kept } else { dz };
+        for start in (0..rows).step_by(held.max(1)) {
             let end = rows.min(start + held);
             for tile in tiles(vocab) {
                 let n = tile.1;
@@ -187,7 +213,9 @@ pub fn backward(cpu: &Cpu, x: &[f32], w: &Param<Cpu>, seeds: &Seeds, dx: &mut [f
                             shared.range((span.start - start) * n..(span.end - start) * n),
                         )
                     };
-                    project(&x[span.start * k..span.end * k], w, tile, span.len(), dz);
+                    if !keeps {
+                        project(&x[span.start * k..span.end * k], w, tile, span.len(), dz);
+                    }
                     for (row, dz) in span.clone().zip(dz.chunks_exact_mut(n)) {
                         let g = seeds.grad_logprob[row];
                         let h = seeds.grad_entropy.map_or(0.0, |h| h[row]);
@@ -199,7 +227,7 @@ pub fn backward(cpu: &Cpu, x: &[f32], w: &Param<Cpu>, seeds: &Seeds, dx: &mut [f
                     }
                     let weights = Rhs::Rows { data: &w.value[tile.0 * k..], row: k };
                     let a = Lhs { data: dz, row: n, col: 1 };
-                    gemm(&Cpu::serial(), (span.len(), k, n), a, weights, dx, k, true);
+                    gemm(&Cpu::serial(), (span.len(), k, n), a, weights, dx, k, tile.0 > 0);
                 });
                 if let Some(dw) = dw.as_deref_mut() {
                     let a = Lhs { data: dz, row: 1, col: n };

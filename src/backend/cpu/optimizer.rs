@@ -7,6 +7,13 @@ use super::{AdamW, Cpu, Muon, Shared, scratch};
 /// Elements summed together: fixed, so that threads change nothing.
 const CHUNK: usize = 1 << 14;
 
+/// `sum += term`.
+pub fn add(cpu: &Cpu, sum: &mut [f32], term: &[f32]) {
+    cpu.chunks_mut(sum, CHUNK, term.len(), |i, sum| {
+        sum.iter_mut().zip(&term[i * CHUNK..]).for_each(|(sum, term)| *sum += term);
+    });
+}
+
 /// Σ x² in f64 over chunks summed in f32 lanes.
 pub fn square_sum(cpu: &Cpu, x: &[f32]) -> f64 {
     let mut sums = vec![0.0; x.len().div_ceil(CHUNK)];

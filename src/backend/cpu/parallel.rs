@@ -70,6 +70,7 @@ impl<'a> Shared<'a> {
     /// # Safety
     /// No two live ranges overlap.
     #[allow(clippy::mut_from_ref)]
+    #[inline]
     pub unsafe fn range(&self, range: Range<usize>) -> &'a mut [f32] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
         // SAFETY: inside the slice, and the caller promises that it is not shared.

@@ -98,19 +98,20 @@ fn candidates(logits: &[f32], best: usize, draw: &Draw, weight: &impl Fn(usize) 
     if draw.top_k > 0 && (draw.top_k as usize) < ids.len() {
         ids.select_nth_unstable_by(draw.top_k as usize - 1, order);
         ids.truncate(draw.top_k as usize);
+        ids.sort_unstable();
     }
     if draw.top_p >= 1.0 {
         ids.sort_unstable_by(order);
         return ids;
     }
+    // The total is summed in id order, which no selection changes.
+    let goal = f64::from(draw.top_p) * ids.iter().map(|&i| weight(i)).sum::<f64>();
+    if weight(best) >= goal {
+        // A trained policy is sure of most tokens: nothing to sort.
+        return vec![best];
+    }
     // Sorting 150,000 candidates for the few that matter would cost more than the
     // model does: sort a head of them, and a longer one only while it is too light.
-    // The total is summed in id order, which no selection has disturbed where top-k is off.
-    let goal = f64::from(draw.top_p) * {
-        let mut by_id = ids.clone();
-        by_id.sort_unstable();
-        by_id.iter().map(|&i| weight(i)).sum::<f64>()
-    };
     let mut head = 64;
     loop {
         if head < ids.len() {
@@ -178,6 +179,29 @@ mod tests {
         // e^(1 − 3) = 0.135 is below 0.2, e^(2 − 3) = 0.37 above.
         let floor = counts(Draw { min_p: 0.2, ..plain() });
         assert!(floor[2] > 0 && floor[0] == 0);
+    }
+
+    #[test]
+    fn a_token_that_is_the_nucleus_alone_is_what_a_full_sort_would_leave() {
+        for (logits, top_k) in [(vec![0.0, 9.0, 1.0, 9.0 - 1e-3], 0), (vec![2.0, 7.0, -1.0, 7.0], 0), (vec![5.0; 4], 1)]
+        {
+            for top_p in [0.1, 0.4, 0.499, 0.5, 0.501, 0.9] {
+                let rule = Draw { top_p, top_k, ..plain() };
+                let best = argmax(&logits);
+                let weight = |i: usize| f64::from((logits[i] - logits[best]).exp());
+                let mut sorted: Vec<usize> = (0..4).collect();
+                sorted.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+                sorted.truncate(if top_k > 0 { top_k as usize } else { 4 });
+                let total: f64 = (0..4).filter(|i| sorted.contains(i)).map(weight).sum();
+                let mut sum = 0.0;
+                let kept = sorted.iter().position(|&i| {
+                    sum += weight(i);
+                    sum >= f64::from(top_p) * total
+                });
+                sorted.truncate(kept.map_or(4, |last| last + 1));
+                assert_eq!(candidates(&logits, best, &rule, &weight), sorted, "{logits:?} {top_p}");
+            }
+        }
     }
 
     #[test]

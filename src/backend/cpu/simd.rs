@@ -85,7 +85,34 @@ pub trait Simd: Copy + Send + Sync {
         if n == LANES {
             return self.store(x, at, v);
         }
-        x[at..at + n].copy_from_slice(&self.lanes(v)[..n]);
+        let x = &mut x[at..at + n];
+        // SAFETY: the slice has n elements, fewer than sixteen as it is a row's end.
+        unsafe { self.store_ptr_n(x.as_mut_ptr(), x.len().min(LANES), v) }
+    }
+
+    /// Writes the first `n` lanes.
+    ///
+    /// # Safety
+    /// `at` is valid for writing `n` f32; `n` is at most sixteen.
+    #[inline(always)]
+    unsafe fn store_ptr_n(self, at: *mut f32, n: usize, v: Self::V) {
+        // SAFETY: promised by the caller; a vector has sixteen lanes.
+        unsafe { std::ptr::copy_nonoverlapping(self.lanes(v).as_ptr(), at, n) }
+    }
+
+    /// The last eight lanes, then the first eight.
+    #[inline(always)]
+    fn swap_halves(self, v: Self::V) -> Self::V {
+        let mut lanes = self.lanes(v);
+        lanes.rotate_left(LANES / 2);
+        self.load(&lanes, 0)
+    }
+
+    /// Lane j of row i becomes lane i of row j.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let rows = rows.map(|row| self.lanes(row));
+        std::array::from_fn(|j| self.load(&std::array::from_fn::<f32, LANES, _>(|i| rows[i][j]), 0))
     }
 
     #[inline(always)]
@@ -214,209 +241,7 @@ impl Simd for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::*;
-
-    /// AVX-512: one register a vector.
-    #[derive(Clone, Copy)]
-    pub struct Avx512(());
-
-    /// AVX2 with FMA: two registers a vector.
-    #[derive(Clone, Copy)]
-    pub struct Avx2(());
-
-    impl Avx512 {
-        /// # Safety
-        /// The machine has AVX-512 F, BW, DQ and VL.
-        #[inline(always)]
-        pub unsafe fn new() -> Self {
-            Avx512(())
-        }
-    }
-
-    impl Avx2 {
-        /// # Safety
-        /// The machine has AVX2 and FMA.
-        #[inline(always)]
-        pub unsafe fn new() -> Self {
-            Avx2(())
-        }
-    }
-
-    impl Simd for Avx512 {
-        type V = __m512;
-        const TILE_ROWS: usize = 12;
-
-        #[inline(always)]
-        fn splat(self, x: f32) -> __m512 {
-            // SAFETY: `self` exists only where the instructions do; so everywhere below.
-            unsafe { _mm512_set1_ps(x) }
-        }
-        #[inline(always)]
-        unsafe fn load_ptr(self, at: *const f32) -> __m512 {
-            // SAFETY: the caller promises sixteen readable f32.
-            unsafe { _mm512_loadu_ps(at) }
-        }
-        #[inline(always)]
-        unsafe fn load_ptr_n(self, at: *const f32, n: usize) -> __m512 {
-            // SAFETY: the caller promises n readable f32, and no other is touched.
-            unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as u16, at) }
-        }
-        #[inline(always)]
-        unsafe fn store_ptr(self, at: *mut f32, v: __m512) {
-            // SAFETY: the caller promises sixteen writable f32.
-            unsafe { _mm512_storeu_ps(at, v) }
-        }
-        #[inline(always)]
-        fn add(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_add_ps(a, b) }
-        }
-        #[inline(always)]
-        fn sub(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        fn mul(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        fn div(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_div_ps(a, b) }
-        }
-        #[inline(always)]
-        fn max(self, a: __m512, b: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_max_ps(a, b) }
-        }
-        #[inline(always)]
-        fn sqrt(self, a: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_sqrt_ps(a) }
-        }
-        #[inline(always)]
-        fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        fn exp(self, x: __m512) -> __m512 {
-            // SAFETY: as in `splat`.
-            unsafe {
-                let live = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(EXP_LOW));
-                // Where either is NaN the second operand comes back: NaN stays NaN.
-                let x = _mm512_min_ps(_mm512_set1_ps(EXP_HIGH), x);
-                let n = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, _mm512_set1_ps(LOG2_E)));
-                let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-LN2_HIGH), x);
-                let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-LN2_LOW), r);
-                let mut p = _mm512_set1_ps(EXP[0]);
-                for c in &EXP[1..] {
-                    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*c));
-                }
-                let p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-                let p = _mm512_add_ps(p, _mm512_set1_ps(1.0));
-                let n = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-                let scale = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n));
-                _mm512_maskz_mul_ps(live, p, scale)
-            }
-        }
-    }
-
-    type Pair = (__m256, __m256);
-
-    impl Simd for Avx2 {
-        type V = Pair;
-        const TILE_ROWS: usize = 3;
-
-        #[inline(always)]
-        fn splat(self, x: f32) -> Pair {
-            // SAFETY: `self` exists only where the instructions do; so everywhere below.
-            unsafe { (_mm256_set1_ps(x), _mm256_set1_ps(x)) }
-        }
-        #[inline(always)]
-        unsafe fn load_ptr(self, at: *const f32) -> Pair {
-            // SAFETY: the caller promises sixteen readable f32.
-            unsafe { (_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))) }
-        }
-        #[inline(always)]
-        unsafe fn store_ptr(self, at: *mut f32, v: Pair) {
-            // SAFETY: the caller promises sixteen writable f32.
-            unsafe {
-                _mm256_storeu_ps(at, v.0);
-                _mm256_storeu_ps(at.add(8), v.1);
-            }
-        }
-        #[inline(always)]
-        fn add(self, a: Pair, b: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
-        }
-        #[inline(always)]
-        fn sub(self, a: Pair, b: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
-        }
-        #[inline(always)]
-        fn mul(self, a: Pair, b: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
-        }
-        #[inline(always)]
-        fn div(self, a: Pair, b: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_div_ps(a.0, b.0), _mm256_div_ps(a.1, b.1)) }
-        }
-        #[inline(always)]
-        fn max(self, a: Pair, b: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_max_ps(a.0, b.0), _mm256_max_ps(a.1, b.1)) }
-        }
-        #[inline(always)]
-        fn sqrt(self, a: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_sqrt_ps(a.0), _mm256_sqrt_ps(a.1)) }
-        }
-        #[inline(always)]
-        fn fma(self, a: Pair, b: Pair, c: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
-        }
-        #[inline(always)]
-        fn exp(self, x: Pair) -> Pair {
-            // SAFETY: as in `splat`.
-            unsafe { (exp256(x.0), exp256(x.1)) }
-        }
-    }
-
-    /// # Safety
-    /// The machine has AVX2 and FMA.
-    #[inline(always)]
-    unsafe fn exp256(x: __m256) -> __m256 {
-        // SAFETY: promised by the caller.
-        unsafe {
-            let live = _mm256_cmp_ps::<_CMP_NLT_UQ>(x, _mm256_set1_ps(EXP_LOW));
-            let x = _mm256_min_ps(_mm256_set1_ps(EXP_HIGH), x);
-            let n = _mm256_round_ps::<0x08>(_mm256_mul_ps(x, _mm256_set1_ps(LOG2_E)));
-            let r = _mm256_fmadd_ps(n, _mm256_set1_ps(-LN2_HIGH), x);
-            let r = _mm256_fmadd_ps(n, _mm256_set1_ps(-LN2_LOW), r);
-            let mut p = _mm256_set1_ps(EXP[0]);
-            for c in &EXP[1..] {
-                p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(*c));
-            }
-            let p = _mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r);
-            let p = _mm256_add_ps(p, _mm256_set1_ps(1.0));
-            let n = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            let scale = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n));
-            _mm256_and_ps(_mm256_mul_ps(p, scale), live)
-        }
-    }
-}
-
+mod x86;
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
 
@@ -503,6 +328,35 @@ mod tests {
     }
 
     kernel! { fn exp_fast(x: &mut [f32]) = exp_all; }
+
+    /// Sum, largest lane and columns of a 16 × 16 matrix, row by row, and a row's first five elements.
+    #[inline(always)]
+    fn fold_all<S: Simd>(s: S, x: &[f32], out: &mut Vec<f32>) {
+        let rows = std::array::from_fn(|i| s.load(x, i * LANES));
+        for row in rows {
+            out.extend([s.sum(row), s.max_lane(row), s.lanes(s.swap_halves(row))[3]]);
+        }
+        for column in s.transpose(rows) {
+            out.extend(s.lanes(column));
+        }
+        let mut part = [7.0; 6];
+        s.store_n(&mut part, 0, 5, rows[3]);
+        out.extend(part);
+    }
+
+    kernel! { fn fold_fast(x: &[f32], out: &mut Vec<f32>) = fold_all; }
+
+    #[test]
+    fn lanes_fold_and_turn_the_same_on_every_instruction_set() {
+        let x: Vec<f32> = (0..256).map(|i| ((i * 7919) % 263) as f32 * 0.37 - 40.0).collect();
+        let (mut fast, mut plain) = (Vec::new(), Vec::new());
+        fold_fast(&x, &mut fast);
+        fold_all(Plain::new(), &x, &mut plain);
+        assert_eq!(fast, plain);
+        assert_eq!(fast[2], x[11]);
+        assert!((0..256).all(|i| fast[48 + i] == x[i % 16 * 16 + i / 16]), "columns");
+        assert!(fast[304..309] == x[48..53] && fast[309] == 7.0, "a part of a row");
+    }
 
     #[test]
     fn exp_is_close_and_the_same_on_every_instruction_set() {

@@ -242,7 +242,7 @@ fn head_has_the_right_gradients_of_logprob_and_entropy() {
     let (g, h) = (random(rows, 3), random(rows, 4));
     let forward = |x: &[f32], w: &Param<Cpu>| {
         let [mut logprob, mut entropy, mut lse] = from_fn(|_| vec![0.0; rows]);
-        cpu.head(&x.to_vec(), w, &targets, &mut logprob, &mut entropy, &mut lse);
+        cpu.head(&x.to_vec(), w, &targets, &mut logprob, &mut entropy, &mut lse, &mut vec![]);
         (logprob, entropy, lse)
     };
     let loss = |x: &[f32], w: &Param<Cpu>| {
@@ -251,7 +251,13 @@ fn head_has_the_right_gradients_of_logprob_and_entropy() {
     };
     let (_, entropy, lse) = forward(&x, &w);
     let (mut dx, mut dw) = (vec![0.0; rows * width], vec![0.0; vocab * width]);
-    cpu.head_backward(&x, &w, &targets, &entropy, &lse, &g, Some(&h), &mut dx, Some(&mut dw));
+    cpu.head_backward(&x, &w, &targets, &entropy, &lse, &mut vec![], &g, Some(&h), &mut dx, Some(&mut dw));
+    // Logits that were kept give the same bits as those made again.
+    let [mut logprob, mut entropy, mut lse] = from_fn(|_| vec![0.0; rows]);
+    let (mut kept, mut dx_kept, mut dw_kept) = (vec![0.0; rows * vocab], vec![0.0; dx.len()], vec![0.0; dw.len()]);
+    cpu.head(&x, &w, &targets, &mut logprob, &mut entropy, &mut lse, &mut kept);
+    cpu.head_backward(&x, &w, &targets, &entropy, &lse, &mut kept, &g, Some(&h), &mut dx_kept, Some(&mut dw_kept));
+    assert_eq!((&dx_kept, &dw_kept), (&dx, &dw));
     differences("dx", &x, &dx, |x| loss(x, &w));
     differences("dw", &w.value.clone(), &dw, |value| {
         let mut w = Param { value: value.to_vec(), ready: w.ready.clone(), rows: vocab, cols: width };
@@ -266,7 +272,7 @@ fn head_in_tiles_is_the_softmax_of_whole_rows() {
     let (x, w) = (random(rows * width, 1), param(vocab, width, 2));
     let targets: Vec<u32> = (0..rows as u32).map(|i| i * 37 % 5000).collect();
     let [mut logprob, mut entropy, mut lse] = from_fn(|_| vec![0.0; rows]);
-    cpu.head(&x, &w, &targets, &mut logprob, &mut entropy, &mut lse);
+    cpu.head(&x, &w, &targets, &mut logprob, &mut entropy, &mut lse, &mut vec![]);
     let mut logits = vec![0.0; rows * vocab];
     cpu.logits(&x, &w, rows, &mut logits);
     for (row, z) in logits.chunks_exact(vocab).enumerate() {
@@ -281,7 +287,7 @@ fn head_in_tiles_is_the_softmax_of_whole_rows() {
     // Gradients over several tiles: rows of dz sum to 0, so dx is orthogonal to a shift of all logits.
     let (mut dx, mut dw) = (vec![0.0; rows * width], vec![0.0; vocab * width]);
     let g = random(rows, 5);
-    cpu.head_backward(&x, &w, &targets, &entropy, &lse, &g, None, &mut dx, Some(&mut dw));
+    cpu.head_backward(&x, &w, &targets, &entropy, &lse, &mut vec![], &g, None, &mut dx, Some(&mut dw));
     for column in 0..width {
         let sum: f64 = dw[column..].iter().step_by(width).map(|d| f64::from(*d)).sum();
         assert!(sum.abs() < 1e-3, "{sum}");
@@ -324,9 +330,10 @@ fn threads_change_no_bit() {
     });
     same_bits("head", |cpu| {
         let [mut logprob, mut entropy, mut lse] = from_fn(|_| vec![0.0; rows]);
-        cpu.head(&x, &head, &wide, &mut logprob, &mut entropy, &mut lse);
+        let kept = &mut vec![];
+        cpu.head(&x, &head, &wide, &mut logprob, &mut entropy, &mut lse, kept);
         let (mut dx, mut dw) = (vec![0.0; rows * input], vec![0.0; vocab * input]);
-        cpu.head_backward(&x, &head, &wide, &entropy, &lse, &logprob, Some(&entropy), &mut dx, Some(&mut dw));
+        cpu.head_backward(&x, &head, &wide, &entropy, &lse, kept, &logprob, Some(&entropy), &mut dx, Some(&mut dw));
         vec![logprob, entropy, lse, dx, dw]
     });
     same_bits("muon", |cpu| {
@@ -345,19 +352,25 @@ fn a_cached_row_has_the_bits_of_the_packed_row() {
         let (mut packed, mut lse) = (vec![0.0; rows * heads.out_width()], vec![0.0; rows * heads.query]);
         cpu.attention(&qkv, &[0, rows as u32], heads, &mut packed, &mut lse);
 
-        let mut cache = cpu.kv_cache(1, heads, 3, 160);
-        let positions: Vec<u32> = (0..rows as u32).collect();
+        let mut cache = cpu.kv_cache(1, heads, 20);
+        let positions: Vec<u32> = (0..70).collect();
         let mut cached = vec![0.0; packed.len()];
-        // A prompt of 70 in one slot, then one token at a time in a copy of it.
-        let slots = vec![2; 70];
-        cpu.kv_append(&mut cache, 0, &qkv, &slots, &positions[..70]);
-        cpu.attention_cached(&cache, 0, &qkv, &slots, &positions[..70], heads, &mut cached);
-        cpu.kv_copy(&mut cache, 2, 0, 70);
+        // A prompt of 70 in pages here and there, then one token at a time with the prompt's last page copied.
+        let (width, slots) = (10, vec![1; 70]);
+        let mut table: Vec<u32> = (0..2 * width as u32).map(|place| (place * 7) % 20).collect();
+        let at = Paged::<Cpu> { table: &table, width, slots: &slots, positions: &positions, rows: 70 };
+        cpu.kv_append(&mut cache, 0, &qkv, &at);
+        cpu.attention_cached(&cache, 0, &qkv, &at, &mut cached);
+        for page in 0..4 {
+            table[page] = table[width + page];
+        }
+        cpu.kv_copy(&mut cache, &[PageCopy { from: table[width + 4], to: table[4], len: 6 }]);
         for row in 70..rows {
             let one = qkv[row * heads.qkv_width()..][..heads.qkv_width()].to_vec();
             let mut out = vec![0.0; heads.out_width()];
-            cpu.kv_append(&mut cache, 0, &one, &[0], &positions[row..row + 1]);
-            cpu.attention_cached(&cache, 0, &one, &[0], &positions[row..row + 1], heads, &mut out);
+            let at = Paged::<Cpu> { table: &table, width, slots: &vec![0], positions: &vec![row as u32], rows: 1 };
+            cpu.kv_append(&mut cache, 0, &one, &at);
+            cpu.attention_cached(&cache, 0, &one, &at, &mut out);
             cached[row * heads.out_width()..][..heads.out_width()].copy_from_slice(&out);
         }
         assert_eq!(cached, packed);

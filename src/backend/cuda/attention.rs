@@ -9,7 +9,7 @@ use crate::backend::Heads;
 use crate::error::{Error, Result};
 
 /// The kernels for one size of head, and their dynamic shared memory in bytes.
-struct Passes {
+pub(super) struct Passes {
     forward: &'static str,
     dq: &'static str,
     dkv: &'static str,
@@ -18,7 +18,8 @@ struct Passes {
     plain: bool,
 }
 
-fn passes(dim: usize) -> Result<Passes> {
+/// The kernels for heads of `dim` dimensions.
+pub(super) fn passes(dim: usize) -> Result<Passes> {
     let (forward, dq, dkv, plain) = match dim {
         64 => ("attention_64", "attention_dq_64", "attention_dkv_64", false),
         128 => ("attention_128", "attention_dq_128", "attention_dkv_128", false),

@@ -67,6 +67,15 @@ impl<T: Element> Buffer<T> {
         Ok(Buffer { driver, span: Span::new(address, len) })
     }
 
+    /// Zeroed elements in the host's memory, which kernels reach over the bus.
+    ///
+    /// # Errors
+    /// Where there is not enough memory.
+    pub(super) fn on_host(driver: Arc<dyn Driver>, len: usize) -> Result<Self> {
+        let address = if len == 0 { 0 } else { driver.allocate_host(len * size_of::<T>())? };
+        Ok(Buffer { driver, span: Span::new(address, len) })
+    }
+
     /// Stands where an allocation failed; the backend that made it issues nothing any more.
     pub(super) fn absent(driver: Arc<dyn Driver>, len: usize) -> Self {
         Buffer { driver, span: Span::new(0, len) }

@@ -1,11 +1,11 @@
 //! One GPU: its context, one stream of work, and its kernels loaded at first use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
 use super::compile::{Code, Compiler, cache_dir};
@@ -28,6 +28,44 @@ pub struct Device {
     functions: Mutex<HashMap<&'static str, Loaded>>,
     /// cuBLASLt and its workspace, made at the first product.
     matmul: Mutex<Option<(Matmul, u64)>>,
+    /// Pinned memory of the host by address, with its length.
+    pinned: Mutex<BTreeMap<u64, usize>>,
+    graphs: Mutex<Graphs>,
+}
+
+/// Recorded work by name.
+#[derive(Default)]
+struct Graphs {
+    kept: HashMap<u64, CudaGraph>,
+    made: u64,
+}
+
+// SAFETY: a graph may be used from any thread, one at a time; all of them are behind one lock.
+unsafe impl Send for Graphs {}
+
+/// The oldest CUDA that a driver may support: graphs, lazy loading and the machine code that NVRTC 12 makes.
+const OLDEST_DRIVER: i32 = 12_000;
+
+/// Refuses a driver that would fail later, at a call it does not have.
+fn check_driver(version: i32) -> Result<()> {
+    let number = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
+    match version >= OLDEST_DRIVER {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "the NVIDIA driver is too old: it supports CUDA {}, the kernels need {}",
+            number(version),
+            number(OLDEST_DRIVER)
+        ))
+        .hint("update the driver to 525 or later; device = \"cpu\" works everywhere")),
+    }
+}
+
+/// The CUDA version that the driver supports, as 12040.
+fn driver_version() -> Result<i32, DriverError> {
+    let mut version = 0;
+    // SAFETY: the library is loaded and the pointer valid for the call, which works before anything is initialised.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    Ok(version)
 }
 
 /// A kernel, and the dynamic shared memory it may have.
@@ -37,18 +75,28 @@ struct Loaded {
 }
 
 impl Device {
-    /// Opens GPU `ordinal`.
+    /// How many GPUs the driver lists.
     ///
     /// # Errors
-    /// Where there is no driver, no such GPU, no NVRTC, or the GPU is older than Ampere (no bf16).
-    pub fn open(ordinal: usize) -> Result<Self> {
+    /// Where there is no driver, or it is too old.
+    pub fn count() -> Result<usize> {
         // SAFETY: tries to load a shared library by its well-known names. cudarc panics where it is missing, so this comes first.
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::new("device = \"cuda\" was asked for, but this machine has no NVIDIA driver")
                 .hint("`gristmill doctor` shows what was found; device = \"cpu\" works everywhere"));
         }
+        check_driver(driver_version().or_fail(|| "the NVIDIA driver does not tell its version".to_owned())?)?;
         let count = CudaContext::device_count().or_fail(|| "the NVIDIA driver does not start".to_owned())?;
-        if ordinal >= count.max(0) as usize {
+        Ok(count.max(0) as usize)
+    }
+
+    /// Opens GPU `ordinal`.
+    ///
+    /// # Errors
+    /// Where there is no driver, no such GPU, no NVRTC, or the GPU is older than Ampere (no bf16).
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let count = Device::count()?;
+        if ordinal >= count {
             return Err(Error::new(format!("there is no GPU {ordinal}: the NVIDIA driver lists {count}")));
         }
         let context = CudaContext::new(ordinal).or_fail(|| format!("GPU {ordinal} cannot be used"))?;
@@ -72,6 +120,8 @@ impl Device {
             modules: Mutex::default(),
             functions: Mutex::default(),
             matmul: Mutex::default(),
+            pinned: Mutex::default(),
+            graphs: Mutex::default(),
         })
     }
 
@@ -161,6 +211,11 @@ impl Device {
         function.set_attribute(key, bytes as i32)
     }
 
+    fn is_pinned(&self, address: u64) -> bool {
+        let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.range(..=address).next_back().is_some_and(|(first, bytes)| address < first + *bytes as u64)
+    }
+
     /// The driver's word on a failure, in ours.
     fn failed(&self, doing: impl FnOnce() -> String, error: DriverError) -> Error {
         use sys::CUresult::{
@@ -205,7 +260,41 @@ impl Driver for Device {
         attempt().map_err(|error| self.failed(what, error))
     }
 
+    fn allocate_host(&self, bytes: usize) -> Result<u64> {
+        let attempt = || {
+            self.context.bind_to_thread()?;
+            // SAFETY: a plain allocation, zeroed before anyone sees its address.
+            unsafe {
+                let host = result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_DEVICEMAP)?;
+                std::ptr::write_bytes(host.cast::<u8>(), 0, bytes);
+                let mut address = 0;
+                sys::cuMemHostGetDevicePointer_v2(&mut address, host, 0).result()?;
+                Ok((host as u64, address))
+            }
+        };
+        let what = || format!("the host has no {:.2} GiB of pinned memory more", bytes as f64 / (1u64 << 30) as f64);
+        let (host, address) = attempt().map_err(|error| self.failed(what, error))?;
+        // One address space (Linux, 64 bits): what the host calls it, the GPU does too.
+        if host != address {
+            // SAFETY: allocated above and named by nothing.
+            let _ = unsafe { result::free_host(host as *mut c_void) };
+            return Err(Error::new("the GPU sees the host's memory at other addresses").hint("leave `offload` out"));
+        }
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).insert(address, bytes);
+        Ok(address)
+    }
+
     unsafe fn free(&self, address: u64) {
+        if self.pinned.lock().unwrap_or_else(PoisonError::into_inner).remove(&address).is_some() {
+            if self.context.bind_to_thread().is_ok() {
+                // SAFETY: the caller's address, not used again; what still reads it is waited for.
+                let _ = unsafe {
+                    result::stream::synchronize(self.stream.cu_stream())
+                        .and_then(|()| result::free_host(address as *mut c_void))
+                };
+            }
+            return;
+        }
         // A failure here is an earlier one that `finish` reports; there is nothing more to do about it.
         if self.context.bind_to_thread().is_ok() {
             // SAFETY: the caller's address, not used again. The stream is non-blocking, so it is waited for.
@@ -214,6 +303,12 @@ impl Driver for Device {
     }
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        if self.is_pinned(to) {
+            self.synchronize()?;
+            // SAFETY: the caller answers for the range, which is the host's own and which nothing uses meanwhile.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to as *mut u8, bytes.len()) };
+            return Ok(());
+        }
         let attempt = || {
             self.context.bind_to_thread()?;
             // SAFETY: the caller answers for the range. From pageable memory the call returns once the bytes are staged.
@@ -224,6 +319,12 @@ impl Driver for Device {
 
     unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
         let len = bytes.len();
+        if self.is_pinned(from) {
+            self.synchronize()?;
+            // SAFETY: as in `write`.
+            unsafe { std::ptr::copy_nonoverlapping(from as *const u8, bytes.as_mut_ptr(), len) };
+            return Ok(());
+        }
         let mut attempt = || {
             self.context.bind_to_thread()?;
             // SAFETY: the caller answers for the range; the copy is waited for.
@@ -236,6 +337,12 @@ impl Driver for Device {
     }
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
+        if self.is_pinned(at) {
+            self.synchronize()?;
+            // SAFETY: as in `write`.
+            unsafe { std::ptr::write_bytes(at as *mut u8, 0, bytes) };
+            return Ok(());
+        }
         let attempt = || {
             self.context.bind_to_thread()?;
             // SAFETY: the caller answers for the range.
@@ -280,6 +387,36 @@ impl Driver for Device {
         unsafe { matmul.issue(product, a, b, c, *workspace) }
     }
 
+    fn begin_recording(&self) -> Result<()> {
+        // What other threads do with the driver does not end the recording.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(|error| self.failed(|| "the GPU cannot record".to_owned(), error))
+    }
+
+    fn end_recording(&self) -> Result<u64> {
+        let what = || "the GPU cannot record this".to_owned();
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(|e| self.failed(what, e))?;
+        let graph = graph.ok_or_else(|| Error::new("the GPU recorded nothing"))?;
+        let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        graphs.made += 1;
+        let id = graphs.made;
+        graphs.kept.insert(id, graph);
+        Ok(id)
+    }
+
+    unsafe fn replay(&self, recorded: u64) -> Result<()> {
+        let graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
+        let graph = graphs.kept.get(&recorded).ok_or_else(|| Error::new("there is no such recording"))?;
+        graph.launch().map_err(|error| self.failed(|| "recorded work cannot be issued".to_owned(), error))
+    }
+
+    fn forget(&self, recorded: u64) {
+        // What still runs of it is waited for: destroying a graph does not.
+        if self.stream.synchronize().is_ok() {
+            self.graphs.lock().unwrap_or_else(PoisonError::into_inner).kept.remove(&recorded);
+        }
+    }
+
     fn synchronize(&self) -> Result<()> {
         self.stream.synchronize().map_err(|error| self.failed(|| "the GPU failed".to_owned(), error))
     }
@@ -307,6 +444,13 @@ impl Drop for Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_driver_too_old_is_told_what_it_is_and_what_is_needed() {
+        assert!(check_driver(12_000).is_ok() && check_driver(13_010).is_ok());
+        let said = format!("{:?}", check_driver(11_080).unwrap_err());
+        assert!(said.contains("supports CUDA 11.8, the kernels need 12.0") && said.contains("525"), "{said}");
+    }
 
     #[test]
     fn a_machine_without_a_gpu_says_so_and_does_not_panic() {

@@ -104,10 +104,17 @@ pub trait Driver: Send + Sync {
     /// Where there is not enough.
     fn allocate(&self, bytes: usize) -> Result<u64>;
 
+    /// Zeroed memory of the host, 256-byte aligned, that kernels read and write over the bus: for what is touched once
+    /// a step and need not take the device's.
+    ///
+    /// # Errors
+    /// Where there is not enough, or the device cannot reach it.
+    fn allocate_host(&self, bytes: usize) -> Result<u64>;
+
     /// Gives memory back once everything issued before is done.
     ///
     /// # Safety
-    /// `address` is of [`Driver::allocate`] and is not used again.
+    /// `address` is of [`Driver::allocate`] or [`Driver::allocate_host`] and is not used again.
     unsafe fn free(&self, address: u64);
 
     /// Copies from the host; `bytes` may be reused at once.
@@ -154,6 +161,31 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// Where there is no algorithm for the shape.
     unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()>;
+
+    /// From here on launches, products and zeroing are recorded and not done. Memory is neither taken nor given back,
+    /// nothing is copied and nothing waited for until [`Driver::end_recording`].
+    ///
+    /// # Errors
+    /// Where the device cannot record.
+    fn begin_recording(&self) -> Result<()>;
+
+    /// Ends recording, whatever came of it; names what was recorded.
+    ///
+    /// # Errors
+    /// Where something issued cannot be recorded.
+    fn end_recording(&self) -> Result<u64>;
+
+    /// Issues recorded work, with the arguments and addresses it was recorded with.
+    ///
+    /// # Safety
+    /// Every allocation that the work names is live, and is the one it was when it was recorded.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    unsafe fn replay(&self, recorded: u64) -> Result<()>;
+
+    /// Recorded work that is not replayed again.
+    fn forget(&self, recorded: u64);
 
     /// Waits for everything issued.
     ///

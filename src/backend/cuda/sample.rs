@@ -16,12 +16,21 @@ fn words(draw: &Draw) -> [u32; WORDS] {
     [temperature.to_bits(), top_k, top_p.to_bits(), min_p.to_bits(), seed[0], seed[1], index[0], index[1]]
 }
 
+/// Refuses a vocabulary that the kernel has no room for.
+pub(super) fn check_vocab(vocab: usize) -> Result<()> {
+    match vocab <= MOST_TOKENS {
+        true => Ok(()),
+        false => Err(Error::new(format!(
+            "sampling on the GPU covers vocabularies of up to {MOST_TOKENS} tokens, not {vocab}"
+        ))
+        .hint("device = \"cpu\" covers all")),
+    }
+}
+
 impl Ops<'_> {
     /// Draws one token of each row, and waits for them.
     pub fn sample(&mut self, logits: &Buffer<f32>, vocab: usize, draws: &[Draw], out: &mut [Drawn]) -> Result<()> {
-        if vocab > MOST_TOKENS {
-            return Err(Error::new(format!("sampling covers vocabularies of up to {MOST_TOKENS} tokens, not {vocab}")));
-        }
+        check_vocab(vocab)?;
         let rows = draws.len();
         self.begin(&[4 * WORDS * rows, 4 * 2 * rows])?;
         let (rules, drawn) = (self.scratch.take::<u32>(WORDS * rows), self.scratch.take::<u32>(2 * rows));

@@ -23,8 +23,8 @@ impl Kept {
         Kept { host: Vec::new(), device: Buffer::absent(driver.clone(), 0) }
     }
 
-    /// The values on the device; copied there only if they are not those of the last time. Layers share
-    /// their sequences, slots and positions.
+    /// The values on the device; copied there only if they are not those of the last time: layers share their
+    /// sequences.
     pub fn load(&mut self, driver: &Arc<dyn Driver>, values: &[u32]) -> Result<Span<u32>> {
         if self.host != values {
             if self.device.len() < values.len() {
@@ -38,11 +38,6 @@ impl Kept {
         }
         Ok(self.device.part(0))
     }
-
-    /// What the last load left on the device.
-    pub fn current(&self) -> Span<u32> {
-        self.device.part(0)
-    }
 }
 
 /// What the operations of one backend share.
@@ -55,22 +50,12 @@ pub(super) struct Scratch {
     pub index: Kept,
     /// Tokens whose logprob is asked for.
     pub targets: Kept,
-    pub slots: Kept,
-    pub positions: Kept,
 }
 
 impl Scratch {
     pub fn new(driver: &Arc<dyn Driver>) -> Self {
         let kept = || Kept::new(driver);
-        Scratch {
-            memory: Buffer::absent(driver.clone(), 0),
-            taken: 0,
-            tiles: kept(),
-            index: kept(),
-            targets: kept(),
-            slots: kept(),
-            positions: kept(),
-        }
+        Scratch { memory: Buffer::absent(driver.clone(), 0), taken: 0, tiles: kept(), index: kept(), targets: kept() }
     }
 
     /// Begins an operation that takes places of these many bytes in all: what earlier ones took is free again.

@@ -1,6 +1,5 @@
 //! `rules audit`: the table of reward-hacking probes.
 
-use anstream::{eprintln, println};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
@@ -18,7 +17,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     };
     let report = audit(&rules, &cases);
     if args.json {
-        println!("{}", as_json(&report));
+        outln!("{}", as_json(&report));
     } else {
         print(&report);
     }
@@ -56,6 +55,12 @@ fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
 }
 
 fn print(report: &Report) {
+    if report.skipped > 0 {
+        errln!("{} prompts do not fit these rules and were not probed", report.skipped);
+    }
+    if report.cases == 0 {
+        return;
+    }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["probe", "what", "tried", "no reward", "most", "unearned"]);
@@ -69,23 +74,20 @@ fn print(report: &Report) {
             finding.unearned.to_string(),
         ]);
     }
-    println!("{table}");
+    outln!("{table}");
     for finding in &report.findings {
         if let Some((completion, reward)) = finding.examples.first() {
             let text: String = completion.chars().take(240).collect();
-            println!("{} earned {reward:.3}: {text:?}", finding.probe.name);
+            outln!("{} earned {reward:.3}: {text:?}", finding.probe.name);
         }
     }
-    println!(
+    outln!(
         "{} prompts: an honest right answer earns {:.3}, a wrong one {:.3}; unearned rewards: {}",
         report.cases,
         report.honest_right,
         report.honest_wrong,
         report.unearned()
     );
-    if report.skipped > 0 {
-        eprintln!("{} prompts do not fit these rules and were not probed", report.skipped);
-    }
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

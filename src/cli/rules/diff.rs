@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anstream::{eprintln, println};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -42,9 +41,9 @@ pub(super) fn run(args: &DiffArgs) -> Result<()> {
         }
         Ok(())
     })?;
-    eprintln!("{changed} of {row} rows change");
+    errln!("{changed} of {row} rows change");
     for (kind, count) in kinds {
-        eprintln!("{count:>8}  {kind}");
+        errln!("{count:>8}  {kind}");
     }
     Ok(())
 }
@@ -57,10 +56,10 @@ fn word(judgement: &Judgement) -> String {
 fn show(as_json: bool, row: u64, fields: &Fields, a: &Judgement, b: &Judgement) {
     if as_json {
         let side = |j: &Judgement| json!({"reward": j.reward, "outcome": j.outcome, "reason": j.reason});
-        println!("{}", json!({"row": row, "gold": fields.gold, "before": side(a), "after": side(b)}));
+        outln!("{}", json!({"row": row, "gold": fields.gold, "before": side(a), "after": side(b)}));
         return;
     }
     let tail: String = fields.completion.trim().chars().rev().take(80).collect::<Vec<_>>().into_iter().rev().collect();
-    println!("row {row}: {} -> {}", word(a), word(b));
-    println!("    gold {}  completion …{}", fields.gold.as_deref().unwrap_or("none"), tail.replace('\n', " "));
+    outln!("row {row}: {} -> {}", word(a), word(b));
+    outln!("    gold {}  completion …{}", fields.gold.as_deref().unwrap_or("none"), tail.replace('\n', " "));
 }

@@ -1,6 +1,5 @@
 //! `rules list`: the reference and the JSON Schema, generated from the rules themselves.
 
-use anstream::println;
 use serde_json::{Map, Value, json};
 
 use super::ListArgs;
@@ -10,7 +9,7 @@ use crate::rule::{expression, file};
 
 pub(super) fn run(args: &ListArgs) -> Result<()> {
     if args.schema {
-        println!("{:#}", schema());
+        outln!("{:#}", schema());
         return Ok(());
     }
     if let Some(name) = &args.kind {
@@ -22,28 +21,28 @@ pub(super) fn run(args: &ListArgs) -> Result<()> {
                 None => error.hint(format!("kinds: {}", names().collect::<Vec<_>>().join(", "))),
             });
         };
-        println!("{}", kind_in_full(kind));
+        outln!("{}", kind_in_full(kind));
         return Ok(());
     }
     if args.all {
         for kind in registry::kinds() {
-            println!("{}", kind_in_full(kind));
+            outln!("{}", kind_in_full(kind));
         }
     } else {
-        println!("Kinds of rules (`gristmill rules list KIND` for the parameters):\n");
+        outln!("Kinds of rules (`gristmill rules list KIND` for the parameters):\n");
         for kind in registry::kinds() {
-            println!("  {:<12} {}", kind.name, kind.summary);
+            outln!("  {:<12} {}", kind.name, kind.summary);
         }
     }
-    println!("\nFacts a reward may use beside the rules' scores:\n");
+    outln!("\nFacts a reward may use beside the rules' scores:\n");
     for (name, meaning) in file::FACTS {
-        println!("  {name:<16} {meaning}");
+        outln!("  {name:<16} {meaning}");
     }
-    println!("\nFunctions, beside + - * / % ^ and the constants pi and e:\n");
+    outln!("\nFunctions, beside + - * / % ^ and the constants pi and e:\n");
     for (name, meaning) in expression::functions() {
-        println!("  {name:<16} {meaning}");
+        outln!("  {name:<16} {meaning}");
     }
-    println!("\nBuilt-in rule files: {}", file::BUILTIN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+    outln!("\nBuilt-in rule files: {}", file::BUILTIN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! `rules test`: the examples of rule files.
 
-use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
 use crate::error::{Error, Result};
@@ -33,16 +32,16 @@ pub(super) fn run(files: &[String]) -> Result<()> {
                 continue;
             }
             failed += 1;
-            println!("{bad}failed{bad:#} {file}:{} {name}", example.line);
+            outln!("{bad}failed{bad:#} {file}:{} {name}", example.line);
             for difference in differences {
-                println!("       {difference}");
+                outln!("       {difference}");
             }
         }
         passed += here;
         let more = if skipped > 0 { format!(", {skipped} skipped (no sandbox)") } else { String::new() };
-        println!("{file}: {here} of {} examples passed{more}", rules.examples().len());
+        outln!("{file}: {here} of {} examples passed{more}", rules.examples().len());
         if rules.examples().is_empty() {
-            eprintln!("{file}: warning: no [[examples]]: nothing shows what this file means");
+            errln!("{file}: warning: no [[examples]]: nothing shows what this file means");
         }
     }
     if failed > 0 {

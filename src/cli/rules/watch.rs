@@ -21,9 +21,9 @@ pub(super) fn watch(files: &[String], work: impl Fn() -> Result<()>) -> Result<(
     loop {
         let seen = stamps();
         if let Err(error) = work() {
-            anstream::eprintln!("{}", error.render(true));
+            errln!("{}", error.render(true));
         }
-        anstream::eprintln!("watching {} files; Ctrl-C ends", paths.len());
+        errln!("watching {} files; Ctrl-C ends", paths.len());
         while stamps() == seen {
             std::thread::sleep(EVERY);
         }

@@ -14,6 +14,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Map, Value};
 
+use super::output::Output;
 use super::{CHUNK, Tally, add, judge};
 use crate::cli::rows::{Fields, Row};
 use crate::error::{Context, Error, Result};
@@ -36,7 +37,7 @@ pub(super) fn score(rules: &RuleSet, input: &str, output: &str) -> Result<Tally>
     fields.push(Arc::new(Field::new("reward", DataType::Float64, true)));
     fields.push(Arc::new(Field::new("verdicts", DataType::Utf8, false)));
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-    let target = File::create(output).or_fail(|| format!("cannot write {output}"))?;
+    let target = Output::open(output)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let mut writer =
         ArrowWriter::try_new(target, schema.clone(), Some(properties)).or_fail(|| format!("cannot write {output}"))?;
@@ -72,7 +73,7 @@ pub(super) fn score(rules: &RuleSet, input: &str, output: &str) -> Result<Tally>
             RecordBatch::try_new(schema.clone(), columns).or_fail(|| "the scored rows do not fit together".into())?;
         writer.write(&batch).or_fail(|| format!("cannot write {output}"))?;
     }
-    writer.close().or_fail(|| format!("cannot write {output}"))?;
+    writer.into_inner().or_fail(|| format!("cannot write {output}"))?.finish()?;
     Ok(tally)
 }
 

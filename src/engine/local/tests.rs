@@ -8,12 +8,16 @@ use crate::schema::{FinishReason, Role};
 const TEMPLATE: &str = "{% for m in messages %}{{ m.content }} {% endfor %}ask";
 
 fn engine(options: Options, threads: usize) -> LocalEngine {
+    engine_on(Cpu::with_threads(threads).unwrap(), options)
+}
+
+fn engine_on(backend: Cpu, options: Options) -> LocalEngine {
     let mut words: Vec<String> = ["<unk>", "<end>", "ask", "stop", "here"].map(String::from).into();
     words.extend((0..40).map(|i| format!("w{i}")));
     let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", TEMPLATE).unwrap();
     let heads = Heads { query: 4, kv: 2, dim: 8 };
     let config = Config::fresh(words.len(), 32, 48, 2, heads, 128, &[1]).unwrap();
-    let mut model = Model::init_on(Cpu::with_threads(threads).unwrap(), config, 3);
+    let mut model = Model::init_on(backend, config, 3);
     // Larger weights make a peaked, wordy distribution.
     for info in model.parameters().to_vec() {
         let scaled: Vec<f32> = model.get(&info).iter().map(|w| w * 3.0).collect();
@@ -56,12 +60,69 @@ fn a_completion_does_not_depend_on_its_batch_or_threads() {
     assert_eq!(wide.len(), 27);
     let narrow = Options { batch: 2, prefill: 5, cache_bytes: 1 << 16 };
     assert_eq!(answers(&engine(narrow, 1), requests()), wide);
+    assert_eq!(answers(&engine_on(Cpu::serial().as_devices(3), narrow), requests()), wide);
     let alone = engine(Options { batch: 1, ..Options::default() }, 1);
     for i in 0..9 {
         for (key, answer) in answers(&alone, vec![request(i, 1 + i * 5, 3, &sampling)]) {
             assert_eq!(wide[&key], answer);
         }
     }
+}
+
+#[test]
+fn a_pool_of_pages_that_is_too_small_costs_time_and_changes_nothing() {
+    let sampling = plain(60);
+    let requests = || (0..6).map(|i| request(i, 2 + i * 7, 4, &sampling)).collect::<Vec<_>>();
+    let ample = engine(Options::default(), 1);
+    let want = answers(&ample, requests());
+    assert_eq!(ample.displacements(), 0);
+    // A page of this model is 16 tokens of 2 layers, 2 · 2 heads of 8, in f32.
+    let page = 16 * 2 * 2 * 2 * 8 * 4;
+    let mut displaced = Vec::new();
+    for pages in [7, 12, 25] {
+        let small = engine(Options { batch: 16, cache_bytes: pages * page, prefill: 8 }, 1);
+        assert_eq!(answers(&small, requests()), want, "{pages} pages");
+        let once = small.displacements();
+        // The cache is kept between calls, and nothing of the last one with it.
+        assert_eq!(answers(&small, requests()), want, "{pages} pages, again");
+        displaced.push((once, small.displacements() - once));
+    }
+    assert!(displaced.iter().all(|(once, _)| *once > 0), "sequences that outgrow the pool give way: {displaced:?}");
+    // The first pool did not hold the longest sequence and was made larger on the way.
+    assert!(displaced[1..].iter().all(|(once, again)| once == again), "a function of the requests: {displaced:?}");
+}
+
+#[test]
+fn a_long_prompt_widens_the_cache_while_others_are_written() {
+    let sampling = plain(20);
+    let requests = || [(0, 2), (1, 90), (2, 3)].map(|(id, words)| request(id, words, 3, &sampling)).to_vec();
+    let want = answers(&engine(Options::default(), 1), requests());
+    let alone = engine(Options { batch: 1, cache_bytes: 1, ..Options::default() }, 1);
+    assert_eq!(answers(&alone, requests()), want);
+    // Three at a time: short sequences run when the long prompt arrives.
+    assert_eq!(answers(&engine(Options { batch: 3, ..Options::default() }, 1), requests()), want);
+}
+
+#[test]
+fn a_run_that_is_stopped_leaves_its_pages_to_the_next() {
+    let engine = engine(Options::default(), 1);
+    let want: Vec<_> = answers(&engine, vec![request(3, 9, 4, &plain(30))]).into_values().collect();
+    let model = engine.model().read().unwrap();
+    let mut worker = Worker::new(model.backend().clone(), Options { batch: 8, cache_bytes: 1 << 14, prefill: 8 });
+    let mut run = |requests: &mut dyn Iterator<Item = Request>, send: &mut dyn FnMut(Generated) -> bool| {
+        worker.run(&model, &engine.tokenizer, &engine.ends, &mut || requests.next(), send, None).unwrap();
+    };
+    for _ in 0..20 {
+        // The reader is gone after the first answer: the other sequences are left where they are.
+        run(&mut (0..).map(|i| request(i, 9, 4, &plain(30))), &mut |_| false);
+    }
+    let mut found = Vec::new();
+    run(&mut [request(3, 9, 4, &plain(30))].into_iter(), &mut |generated| {
+        found.push(generated);
+        true
+    });
+    found.sort_by_key(|generated| generated.sample_index);
+    assert_eq!(found, want);
 }
 
 #[test]
@@ -77,6 +138,37 @@ fn sampled_logprobs_are_the_trainers_to_the_bit() {
     }
     let scores = model.forward(&mut model.workspace(), &batch).unwrap();
     assert_eq!(scores.logprobs, sampled);
+}
+
+#[test]
+fn at_a_temperature_the_trainer_follows_sampled_logprobs_are_its_own_to_the_bit() {
+    let engine = engine(Options::default(), 2);
+    let cold = Sampling { temperature: 0.7, ..plain(40) };
+    let requests = || (0..6).map(|i| request(i, 3 + i * 11, 4, &cold)).collect::<Vec<_>>();
+    let plain_policy = answers(&engine, requests());
+    engine.model().write().unwrap().set_temperature(0.7).unwrap();
+    let sampled = answers(&engine, requests());
+    let model = engine.model().read().unwrap();
+    let (mut same, mut all) = (0, 0);
+    for (key, answer) in &sampled {
+        let mut batch = Batch::new();
+        batch.push_completion(answer.prompt_token_ids.as_ref().unwrap(), answer.token_ids.as_ref().unwrap());
+        let scores = model.forward(&mut model.workspace(), &batch).unwrap();
+        assert_eq!(answer.logprobs.as_ref(), Some(&scores.logprobs));
+        same += usize::from(answer.token_ids == plain_policy[key].token_ids);
+        all += 1;
+    }
+    // The draws are the same but for rounding: one distribution in two forms.
+    assert!(same * 10 >= all * 9, "{same} of {all}");
+    drop(model);
+    // What is asked at another temperature is drawn at that one.
+    let greedy = Sampling { temperature: 0.0, ..plain(40) };
+    let at_policys = answers(&engine, vec![request(1, 9, 1, &greedy)]);
+    engine.model().write().unwrap().set_temperature(1.0).unwrap();
+    assert_eq!(
+        answers(&engine, vec![request(1, 9, 1, &greedy)])[&("p1".into(), 0)].token_ids,
+        at_policys[&("p1".into(), 0)].token_ids
+    );
 }
 
 #[test]

@@ -1,13 +1,19 @@
 //! One worker: a KV cache, the sequences in it, and the loop that feeds them.
+//!
+//! Sequences take pages of the cache as they grow. A new one is let in where its prompt fits and every sequence can
+//! grow into one more page. Where they grow out of the pool all the same, the one that began last gives its pages
+//! up and waits; when it comes back its tokens are run through the model again, which gives them the bits they had.
+//! So no step runs out of pages, and what is written does not depend on how many there are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Options;
 use super::text::Text;
-use crate::backend::{Backend, Draw, Drawn};
+use crate::backend::{Backend, Draw, Drawn, KV_PAGE};
 use crate::engine::{Generated, Request};
 use crate::error::Result;
+use crate::model::memory::token_bytes;
 use crate::model::{Decoder, Model, Row, Tokenizer};
 use crate::schema::FinishReason;
 
@@ -19,6 +25,26 @@ pub struct Worker<B: Backend> {
     backend: B,
     options: Options,
     decoder: Option<Decoder<B>>,
+    /// By slot.
+    active: Vec<Option<Active>>,
+    /// Sequences that had to give their pages up, by when they began.
+    displaced: BTreeMap<u64, Active>,
+    /// Sequences begun so far.
+    begun: u64,
+    /// How often a sequence had to give way.
+    pub displacements: u64,
+}
+
+/// Rows that bring new sequences into the cache, in the order they are run.
+#[derive(Default)]
+struct Entrance {
+    prompts: Vec<Row>,
+    /// (from, to, tokens): prompts that are shared once they are there.
+    shares: Vec<(u32, u32, usize)>,
+    /// What displaced sequences had written.
+    written: Vec<Row>,
+    /// Pages that all of this takes.
+    pages: usize,
 }
 
 /// A request whose prompt is tokenized, with the samples still to start.
@@ -32,6 +58,8 @@ struct Prompt {
 
 /// A completion being written.
 struct Active {
+    /// How many sequences began before it.
+    number: u64,
     request: Arc<Request>,
     prompt: Arc<[u32]>,
     limit: usize,
@@ -57,7 +85,15 @@ type OnText<'a> = &'a mut (dyn FnMut(&str) -> bool + std::marker::Send + 'a);
 
 impl<B: Backend> Worker<B> {
     pub fn new(backend: B, options: Options) -> Self {
-        Worker { backend, options, decoder: None }
+        Worker {
+            backend,
+            options,
+            decoder: None,
+            active: Vec::new(),
+            displaced: BTreeMap::new(),
+            begun: 0,
+            displacements: 0,
+        }
     }
 
     /// Answers requests until `next` has none; `send` returns false to stop.
@@ -70,21 +106,22 @@ impl<B: Backend> Worker<B> {
         send: Send,
         mut on_text: Option<OnText>,
     ) -> Result<()> {
+        self.reset();
         let mut waiting: Option<Prompt> = None;
-        let mut active: Vec<Option<Active>> = Vec::new();
         let (mut rows, mut draws, mut order) = (Vec::new(), Vec::new(), Vec::new());
         let mut drawn = vec![Drawn::default(); self.options.batch];
         loop {
-            if !self.admit(model, tokenizer, &mut active, &mut waiting, next, send) {
+            if !self.admit(model, tokenizer, &mut waiting, next, send) {
                 return Ok(());
             }
+            self.make_room();
             rows.clear();
             draws.clear();
             order.clear();
-            for (slot, sequence) in active.iter().enumerate() {
+            for (slot, sequence) in self.active.iter().enumerate() {
                 if let Some(sequence) = sequence {
                     rows.push(sequence.row(slot));
-                    draws.push(sequence.draw());
+                    draws.push(sequence.draw(model.temperature()));
                     order.push(slot);
                 }
             }
@@ -94,7 +131,7 @@ impl<B: Backend> Worker<B> {
             let decoder = self.decoder.as_mut().expect("planned when its first sequence was admitted");
             model.decode(decoder, &rows, &draws, &mut drawn[..rows.len()])?;
             for (&slot, drawn) in order.iter().zip(&drawn) {
-                let place = &mut active[slot];
+                let place = &mut self.active[slot];
                 let sequence = place.as_mut().expect("it was decoded");
                 let on_text: Option<OnText> = match &mut on_text {
                     Some(on_text) => Some(&mut **on_text),
@@ -102,29 +139,43 @@ impl<B: Backend> Worker<B> {
                 };
                 if let Some(end) = sequence.push(*drawn, tokenizer, ends, on_text)?
                     && let Some(sequence) = place.take()
-                    && !send(sequence.finish(end, tokenizer)?)
                 {
-                    return Ok(());
+                    decoder.release(slot as u32);
+                    if !send(sequence.finish(end, tokenizer)?) {
+                        return Ok(());
+                    }
                 }
             }
         }
     }
 
-    /// Fills free slots with samples; prompts that are new run through the model
-    /// together. False if `send` wants no more.
+    /// Forgets what a run that was stopped left.
+    fn reset(&mut self) {
+        self.displaced.clear();
+        self.active.iter_mut().for_each(|place| *place = None);
+        if let Some(decoder) = &mut self.decoder {
+            (0..decoder.slots() as u32).for_each(|slot| decoder.release(slot));
+        }
+    }
+
+    /// Fills free slots, with sequences that had to give way first, then with new samples; what is new to the cache
+    /// runs through the model together. False if `send` wants no more.
     fn admit(
         &mut self,
         model: &Model<B>,
         tokenizer: &Tokenizer,
-        active: &mut Vec<Option<Active>>,
         waiting: &mut Option<Prompt>,
         next: Next,
         send: Send,
     ) -> bool {
-        let mut prefill = Vec::new();
-        // (from, to, tokens): prompts to copy once they are computed.
-        let mut copies = Vec::new();
-        loop {
+        let mut entrance = Entrance::default();
+        while let Some((number, sequence)) = self.displaced.pop_first() {
+            if let Some(sequence) = self.enter(sequence, &mut entrance) {
+                self.displaced.insert(number, sequence);
+                break;
+            }
+        }
+        while self.displaced.is_empty() {
             let prompt = match waiting {
                 Some(prompt) => prompt,
                 None => match next() {
@@ -140,62 +191,96 @@ impl<B: Backend> Worker<B> {
                     },
                 },
             };
-            if prompt.samples.is_empty() {
+            let Some(&(index, seed)) = prompt.samples.front() else {
                 *waiting = None;
                 continue;
-            }
-            if !self.plan(model, prompt, active) {
+            };
+            if !self.plan(model, prompt)
+                || self.enter(Active::new(prompt, index, seed, self.begun), &mut entrance).is_some()
+            {
                 break;
             }
-            let shared = prompt.tokens.len() - 1;
-            let mut source = active
-                .iter()
-                .position(|sequence| matches!(sequence, Some(s) if Arc::ptr_eq(&s.prompt, &prompt.tokens)));
-            while let Some(free) = active.iter().position(Option::is_none) {
-                let Some((index, seed)) = prompt.samples.pop_front() else { break };
-                match source {
-                    Some(from) => copies.push((from as u32, free as u32, shared)),
-                    None => {
-                        prefill.extend(prompt.tokens[..shared].iter().enumerate().map(|(position, &token)| Row {
-                            token,
-                            slot: free as u32,
-                            position: position as u32,
-                        }));
-                        source = Some(free);
-                    }
-                }
-                active[free] = Some(Active::new(prompt, index, seed));
-            }
-            if !prompt.samples.is_empty() {
-                break;
-            }
-            *waiting = None;
+            prompt.samples.pop_front();
+            self.begun += 1;
         }
         if let Some(decoder) = &mut self.decoder {
-            model.prefill(decoder, &prefill);
-            for (from, to, len) in copies {
-                decoder.copy(from, to, len);
+            model.prefill(decoder, &entrance.prompts);
+            for (from, to, len) in entrance.shares {
+                decoder.share(from, to, len);
             }
+            model.prefill(decoder, &entrance.written);
         }
         true
     }
 
+    /// Puts a sequence into a free slot, if there is one and the pages allow it; else gives it back.
+    fn enter(&mut self, sequence: Active, entrance: &mut Entrance) -> Option<Active> {
+        let Some(decoder) = &self.decoder else { return Some(sequence) };
+        let Some(slot) = self.active.iter().position(Option::is_none) else { return Some(sequence) };
+        let same =
+            |other: &Option<Active>| other.as_ref().is_some_and(|other| Arc::ptr_eq(&other.prompt, &sequence.prompt));
+        let source = self.active.iter().position(same);
+        let (shared, cached) = (sequence.prompt.len() - 1, sequence.cached());
+        // What lies in the prompt's last page belongs to the sequence alone once it writes there.
+        let own = cached.div_ceil(KV_PAGE) - source.map_or(0, |_| shared / KV_PAGE);
+        let pages = if source.is_some() && cached == shared { 0 } else { own };
+        let others = self.active.iter().flatten().count();
+        if entrance.pages + pages + others + 1 > decoder.free() && others > 0 {
+            return Some(sequence);
+        }
+        entrance.pages += pages;
+        let row =
+            |position: usize| Row { token: sequence.token(position), slot: slot as u32, position: position as u32 };
+        match source {
+            Some(from) => entrance.shares.push((from as u32, slot as u32, shared)),
+            None => entrance.prompts.extend((0..shared).map(row)),
+        }
+        entrance.written.extend((shared..cached).map(row));
+        self.active[slot] = Some(sequence);
+        None
+    }
+
+    /// Displaces the sequences that began last until the others can grow by a token.
+    fn make_room(&mut self) {
+        let Some(decoder) = &mut self.decoder else { return };
+        loop {
+            let needed = |(slot, sequence): (usize, &Option<Active>)| {
+                let cached = sequence.as_ref()?.cached();
+                Some(decoder.needed(slot as u32, cached..cached + 1))
+            };
+            if self.active.iter().enumerate().filter_map(needed).sum::<usize>() <= decoder.free() {
+                return;
+            }
+            let began = |place: &Option<Active>| place.as_ref().map(|sequence| sequence.number);
+            let last = (0..self.active.len()).max_by_key(|&slot| began(&self.active[slot]));
+            let Some((slot, sequence)) = last.and_then(|slot| Some((slot, self.active[slot].take()?))) else { return };
+            decoder.release(slot as u32);
+            self.displaced.insert(sequence.number, sequence);
+            self.displacements += 1;
+        }
+    }
+
     /// Makes the cache large enough for a prompt; false if that has to wait for
     /// the sequences in it to end.
-    fn plan(&mut self, model: &Model<B>, prompt: &Prompt, active: &mut Vec<Option<Active>>) -> bool {
-        let need = prompt.tokens.len() + prompt.limit;
-        if self.decoder.as_ref().is_none_or(|decoder| decoder.capacity() < need) {
-            if active.iter().any(Option::is_some) {
-                return false;
+    fn plan(&mut self, model: &Model<B>, prompt: &Prompt) -> bool {
+        let capacity = (prompt.tokens.len() + prompt.limit).next_multiple_of(CAPACITY_STEP);
+        let pages = capacity / KV_PAGE;
+        match &mut self.decoder {
+            Some(decoder) if decoder.pages() >= pages => decoder.widen(capacity),
+            _ if self.active.iter().any(Option::is_some) => return false,
+            decoder => {
+                let slots = self.options.batch;
+                let room = self.options.cache_bytes / (KV_PAGE * token_bytes::<B>(model.config()));
+                let whole = model.config().context.next_multiple_of(CAPACITY_STEP) / KV_PAGE;
+                let pages = room.min(slots * whole).max(pages);
+                // The old one goes first: a device need not hold both.
+                *decoder = None;
+                let backend = self.backend.clone();
+                *decoder = Some(Decoder::paged(backend, model, slots, capacity, self.options.prefill, pages));
+                self.active.clear();
+                self.active.resize_with(slots, || None);
             }
-            let capacity = need.next_multiple_of(CAPACITY_STEP);
-            let room = self.options.cache_bytes / (capacity * Decoder::token_bytes(model));
-            let slots = room.clamp(1, self.options.batch);
-            let rows = self.options.prefill.max(slots);
-            self.decoder = Some(Decoder::new(self.backend.clone(), model, slots, capacity, rows));
         }
-        let slots = self.decoder.as_ref().map_or(0, Decoder::slots);
-        active.resize_with(slots, || None);
         true
     }
 }
@@ -247,8 +332,9 @@ fn prepare<B: Backend>(
 }
 
 impl Active {
-    fn new(prompt: &Prompt, index: u32, seed: u64) -> Self {
+    fn new(prompt: &Prompt, index: u32, seed: u64, number: u64) -> Self {
         Active {
+            number,
             request: prompt.request.clone(),
             prompt: prompt.tokens.clone(),
             limit: prompt.limit,
@@ -261,16 +347,26 @@ impl Active {
         }
     }
 
-    /// The row whose output gives the next token.
-    fn row(&self, slot: usize) -> Row {
-        let last = self.ids.last().or(self.prompt.last()).expect("a prompt has tokens");
-        Row { token: *last, slot: slot as u32, position: (self.prompt.len() + self.ids.len() - 1) as u32 }
+    /// Tokens that are in the cache: all but the last.
+    fn cached(&self) -> usize {
+        self.prompt.len() + self.ids.len() - 1
     }
 
-    fn draw(&self) -> Draw {
+    fn token(&self, position: usize) -> u32 {
+        position.checked_sub(self.prompt.len()).map_or_else(|| self.prompt[position], |i| self.ids[i])
+    }
+
+    /// The row whose output gives the next token.
+    fn row(&self, slot: usize) -> Row {
+        let position = self.cached();
+        Row { token: self.token(position), slot: slot as u32, position: position as u32 }
+    }
+
+    /// How the next token is drawn from logits that are divided by `divided` already.
+    fn draw(&self, divided: f32) -> Draw {
         let sampling = &self.request.sampling;
         Draw {
-            temperature: sampling.temperature,
+            temperature: sampling.temperature / divided,
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,

@@ -64,6 +64,9 @@ pub struct VllmConfig {
     /// Accept endpoints whose `/v1/models` roots differ, such as the same weights under two paths.
     pub allow_different_roots: bool,
     pub prices: Option<Prices>,
+    /// Address such as `127.0.0.1:9464` at which the engine's numbers are served as Prometheus text
+    /// (`/metrics`) while it lives; port 0 takes a free one.
+    pub metrics: Option<std::net::SocketAddr>,
     /// Start a server on this machine with the settings of `server`, and stop it at the end.
     pub launch: bool,
     pub server: ServerConfig,
@@ -98,6 +101,7 @@ impl Default for VllmConfig {
             threads: 0,
             allow_different_roots: false,
             prices: None,
+            metrics: None,
             launch: false,
             server: ServerConfig::default(),
         }

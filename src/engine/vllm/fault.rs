@@ -44,6 +44,8 @@ pub enum FaultKind {
     BadRequest,
     /// The prompt could not be encoded on our side.
     BadPrompt,
+    /// The server was told to load a policy and answers as another.
+    OtherPolicy,
 }
 
 /// What a fault means for the request that met it.
@@ -61,7 +63,7 @@ pub enum Action {
 
 impl FaultKind {
     /// Every kind, in the order of the metrics.
-    pub const ALL: [FaultKind; 18] = [
+    pub const ALL: [FaultKind; 19] = [
         FaultKind::Unreachable,
         FaultKind::Reset,
         FaultKind::Timeout,
@@ -80,6 +82,7 @@ impl FaultKind {
         FaultKind::ContextOverflow,
         FaultKind::BadRequest,
         FaultKind::BadPrompt,
+        FaultKind::OtherPolicy,
     ];
 
     /// A short, stable code: what metrics and row errors start with.
@@ -103,6 +106,7 @@ impl FaultKind {
             FaultKind::ContextOverflow => "context_overflow",
             FaultKind::BadRequest => "bad_request",
             FaultKind::BadPrompt => "bad_prompt",
+            FaultKind::OtherPolicy => "other_policy",
         }
     }
 
@@ -119,7 +123,9 @@ impl FaultKind {
             | FaultKind::WrongCount
             | FaultKind::MissingTokenIds
             | FaultKind::BadLogprobs => Action::Elsewhere { counted: true },
-            FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress => Action::FailRun,
+            FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress | FaultKind::OtherPolicy => {
+                Action::FailRun
+            }
             FaultKind::ContextOverflow | FaultKind::BadRequest | FaultKind::BadPrompt => Action::FailRow,
         }
     }
@@ -132,7 +138,8 @@ impl FaultKind {
         )
     }
 
-    /// Whether the endpoint had more work than it could take.
+    /// Whether the endpoint may have had more work than it could take. Only a 429 says so for sure;
+    /// see [`Fault::asks_for_less`].
     pub(super) fn is_congestion(self) -> bool {
         matches!(self, FaultKind::Throttled | FaultKind::Overloaded | FaultKind::Timeout)
     }
@@ -154,6 +161,11 @@ pub(super) struct Fault {
 impl Fault {
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Fault { kind, message: message.into(), retry_after: None }
+    }
+
+    /// Whether the server itself said that it has too much. A lone 503 or timeout may be one exchange's.
+    pub fn asks_for_less(&self) -> bool {
+        self.kind == FaultKind::Throttled || (self.kind.is_congestion() && self.retry_after.is_some())
     }
 
     /// The text a failed row keeps.
@@ -186,15 +198,15 @@ impl From<Fatal> for Error {
     }
 }
 
-/// The pause before try number `attempt` (from 1): exponential from a quarter second to 30 s with
-/// full jitter in the upper half, from a stream of its own so that it changes no other random number.
-/// After a first fault that is no congestion it is short: most such faults are of one exchange, and
-/// the row's whole shard waits for it. A server's Retry-After, up to ten minutes, is the least.
+/// The pause before try number `attempt` (from 1): exponential up to 30 s with full jitter in the
+/// upper half, from a stream of its own so that it changes no other random number. It doubles from a
+/// quarter second where the endpoint may be overloaded. Other faults are mostly of one exchange, and
+/// the row's whole shard waits for it: their pauses begin short and grow by three, so that some
+/// seconds have passed before the row is given up all the same. A server's Retry-After, up to ten
+/// minutes, is the least.
 pub(super) fn backoff(row_seed: u64, attempt: u32, fault: &Fault) -> Duration {
-    let ceiling = match attempt {
-        1 if !fault.kind.is_congestion() => 0.05,
-        _ => (0.25 * f64::from(2u32.saturating_pow(attempt.saturating_sub(1).min(20)))).min(30.0),
-    };
+    let (first, growth) = if fault.kind.is_congestion() { (0.25, 2.0) } else { (0.05, 3.0) };
+    let ceiling = (first * f64::powi(growth, attempt.saturating_sub(1).min(20) as i32)).min(30.0);
     let jitter = seed::stream(row_seed, "retry", u64::from(attempt)).uniform();
     let pause = Duration::from_secs_f64(ceiling * (0.5 + 0.5 * jitter));
     match fault.retry_after {
@@ -222,7 +234,9 @@ mod tests {
                 (25..=50).contains(&backoff(seed, 1, &reset).as_millis()),
                 "one broken exchange is soon asked again"
             );
-            assert_eq!(backoff(seed, 2, &reset), backoff(seed, 2, &throttled), "a second one is not");
+            assert!((75..=150).contains(&backoff(seed, 2, &reset).as_millis()), "a second one later");
+            let all: f64 = (1..6).map(|attempt| backoff(seed, attempt, &reset).as_secs_f64()).sum();
+            assert!(all > 3.0, "six tries last through a hiccup, not {all} s");
         }
         assert_eq!(backoff(3, 2, &reset), backoff(3, 2, &reset), "the same seed pauses alike");
         assert_ne!(backoff(3, 2, &reset), backoff(4, 2, &reset), "others spread out");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::config::VllmConfig;
+use super::config::{Reasoning, VllmConfig};
 use super::fault::{Fatal, Fault, FaultKind};
 use super::transport::Endpoint;
 use crate::seed::content_id;
@@ -19,6 +19,8 @@ pub(super) struct Identity {
     pub max_model_len: Option<u64>,
     /// Digest of how a probe text becomes tokens; servers without `/tokenize` do not tell.
     pub tokenizer: Option<String>,
+    /// The token that ends the reasoning, where the tag is one token. Follows from the tokenizer.
+    pub close_tag: Option<u32>,
 }
 
 impl Identity {
@@ -41,7 +43,12 @@ impl Identity {
             serde_json::json!([c.api, c.template, c.extra_body, c.n_per_request, c.reasoning, continued]).to_string()
         };
         let (ours, plain) = (settings(config), settings(&VllmConfig::default()));
-        if ours == plain { self.digest() } else { content_id([self.digest().as_bytes(), ours.as_bytes()]) }
+        // Under any path the same model, says the user: then it may move between two runs as well.
+        let digest = match config.allow_different_roots {
+            true => Identity { root: None, ..self.clone() }.digest(),
+            false => self.digest(),
+        };
+        if ours == plain { digest } else { content_id([digest.as_bytes(), ours.as_bytes()]) }
     }
 
     /// How another server's model differs, if it does. What one of them does not tell is not compared.
@@ -74,6 +81,8 @@ struct Models {
 struct Model {
     id: String,
     root: Option<String>,
+    /// The model that an adapter belongs to: servers list their adapters as models.
+    parent: Option<String>,
     max_model_len: Option<u64>,
 }
 
@@ -87,8 +96,9 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(10);
 /// Letters, digits, spaces, scripts and tags that tokenizers treat differently.
 const PROBE_TEXT: &str = "Gristmill 3.14159  <think>\n\tÉté 数学 {\"x\": [1, 22, 333]}</think> naïve—end";
 
-/// Asks a server whether it is healthy and what it serves.
-pub(super) async fn probe(endpoint: &Endpoint, config: &VllmConfig) -> Result<Identity, ProbeError> {
+/// Asks a server whether it is healthy and what it serves. `wanted` is the model's name; empty takes
+/// the only one served.
+pub(super) async fn probe(endpoint: &Endpoint, wanted: &str, tags: &Reasoning) -> Result<Identity, ProbeError> {
     let at = &endpoint.address;
     match endpoint.get("health", PROBE_DEADLINE).await {
         // Servers of another make have no /health; /v1/models decides then.
@@ -97,39 +107,54 @@ pub(super) async fn probe(endpoint: &Endpoint, config: &VllmConfig) -> Result<Id
         Err(fault) => return Err(classify(fault, endpoint)),
     }
     let body = endpoint.get("v1/models", PROBE_DEADLINE).await.map_err(|fault| classify(fault, endpoint))?;
-    let models: Models = serde_json::from_slice(&body).map_err(|e| {
+    let mut models: Models = serde_json::from_slice(&body).map_err(|e| {
         ProbeError::NotYet(Fault::new(FaultKind::Malformed, format!("/v1/models of {at} is not a list of models: {e}")))
     })?;
+    if wanted.is_empty() {
+        models.data.retain(|model| model.parent.is_none());
+    }
     let names = || models.data.iter().map(|m| format!("`{}`", m.id)).collect::<Vec<_>>().join(", ");
     // Servers of another make list what lies in a cache, or nothing: they do not tell what they serve.
     let tells = models.data.iter().any(|m| m.root.is_some() || m.max_model_len.is_some());
-    let model = match (&config.model, &models.data[..]) {
-        (name, [only]) if name.is_empty() => only,
-        (name, list) if name.is_empty() => {
+    let model = match &models.data[..] {
+        [only] if wanted.is_empty() => only,
+        list if wanted.is_empty() => {
             let what = if list.is_empty() { "does not tell its model".into() } else { format!("serves {}", names()) };
             return Err(ProbeError::Never(
                 Fatal::new(format!("{at} {what}")).hint("name the one to use: `model = \"…\"`"),
             ));
         }
-        (name, list) => match list.iter().find(|m| m.id == *name) {
+        list => match list.iter().find(|m| m.id == wanted) {
             Some(model) => model,
-            None if !tells => &Model { id: name.clone(), root: None, max_model_len: None },
+            None if !tells => &Model { id: wanted.to_owned(), root: None, parent: None, max_model_len: None },
             None => {
                 return Err(ProbeError::Never(
-                    Fatal::new(format!("{at} does not serve the model `{name}`"))
+                    Fatal::new(format!("{at} does not serve the model `{wanted}`"))
                         .hint(format!("it serves {}", names())),
                 ));
             }
         },
     };
-    let body = serde_json::json!({"model": model.id, "prompt": PROBE_TEXT, "add_special_tokens": false});
-    let tokens = endpoint.post("tokenize", body.to_string().into_bytes(), PROBE_DEADLINE).await.ok();
-    let tokens = tokens.and_then(|body| serde_json::from_slice::<Tokenized>(&body).ok()).map(|t| t.tokens);
-    let tokenizer = tokens.map(|ids| {
+    let tokenizer = tokenize(endpoint, &model.id, PROBE_TEXT).await.map(|ids| {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         content_id([&bytes[..]])
     });
-    Ok(Identity { model: model.id.clone(), root: model.root.clone(), max_model_len: model.max_model_len, tokenizer })
+    let mut close_tag = None;
+    if tokenizer.is_some() && !tags.close.is_empty() {
+        close_tag = match tokenize(endpoint, &model.id, &tags.close).await.as_deref() {
+            Some([id]) => Some(*id),
+            _ => None,
+        };
+    }
+    let (model, root, max_model_len) = (model.id.clone(), model.root.clone(), model.max_model_len);
+    Ok(Identity { model, root, max_model_len, tokenizer, close_tag })
+}
+
+/// A text's tokens by the server's own tokenizer; `None` where it has no `/tokenize`.
+async fn tokenize(endpoint: &Endpoint, model: &str, text: &str) -> Option<Vec<u32>> {
+    let body = serde_json::json!({"model": model, "prompt": text, "add_special_tokens": false});
+    let body = endpoint.post("tokenize", body.to_string().into_bytes(), PROBE_DEADLINE).await.ok()?;
+    serde_json::from_slice::<Tokenized>(&body).ok().map(|t| t.tokens)
 }
 
 fn classify(fault: Fault, endpoint: &Endpoint) -> ProbeError {
@@ -172,7 +197,7 @@ mod tests {
 
     #[test]
     fn settings_that_change_the_answers_count_as_another_model() {
-        let model = Identity { model: "m".into(), root: None, max_model_len: None, tokenizer: None };
+        let model = Identity { model: "m".into(), root: None, max_model_len: None, tokenizer: None, close_tag: None };
         let plain = VllmConfig::default();
         assert_eq!(model.digest_under(&plain), model.digest());
         assert_eq!(model.digest_under(&VllmConfig { threads: 3, continue_tokens: 9, ..plain.clone() }), model.digest());
@@ -190,6 +215,7 @@ mod tests {
             root: Some("/a".into()),
             max_model_len: Some(512),
             tokenizer: Some("t".into()),
+            close_tag: None,
         };
         assert_eq!(one.difference(&Identity { root: None, tokenizer: None, ..one.clone() }, false), None);
         let moved = Identity { root: Some("/b".into()), ..one.clone() };

@@ -9,6 +9,7 @@ use super::fault::{Action, Fatal, Fault, FaultKind, backoff};
 use super::identity::explain;
 use super::reply::{Completed, Reply, parse};
 use super::stream;
+use super::tags;
 use super::wire::{ApiPath, Group};
 use crate::engine::Generated;
 use crate::schema::FinishReason;
@@ -19,9 +20,19 @@ pub(super) struct Run {
     /// Exchanges under way; a drain waits for them and for nothing else.
     pub in_flight: AtomicUsize,
     pub draining: AtomicBool,
+    /// The model's name in requests.
+    pub model: String,
+    /// The token that ends the reasoning, where the servers told.
+    pub close_tag: Option<u32>,
     /// Rows the servers refused as bad requests, as long as nothing was answered.
     refused: AtomicU32,
     answered: AtomicU64,
+}
+
+impl Run {
+    pub fn new(model: String, close_tag: Option<u32>) -> Self {
+        Run { model, close_tag, ..Run::default() }
+    }
 }
 
 /// Rows refused one after the other, with none answered, that are no longer the rows' fault.
@@ -53,11 +64,11 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
         counters.requests.fetch_add(1, Relaxed);
         let started = Instant::now();
         let (n, seed) = (job.samples.len(), job.samples[0].1);
-        let answer = exchange(shared, at, job.group.path, job.group.body(n, seed), n, job.group.deadline).await;
+        let answer = exchange(shared, run, at, job.group.path, job.group.body(n, seed), n, job.group.deadline).await;
         let fault = match answer {
             Ok(mut reply) => {
                 if job.samples.len() == 1 && shared.config.continue_rounds > 0 {
-                    reply = continue_truncated(shared, at, &job, reply).await;
+                    reply = continue_truncated(shared, run, at, &job, reply).await;
                 }
                 let tokens = count(&reply);
                 permit.succeed(started.elapsed(), tokens);
@@ -133,6 +144,7 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
 
 async fn exchange(
     shared: &Shared,
+    run: &Run,
     at: usize,
     path: ApiPath,
     body: Vec<u8>,
@@ -140,17 +152,23 @@ async fn exchange(
     deadline: Duration,
 ) -> Result<Reply, Fault> {
     let endpoint = &shared.pool.endpoints[at];
-    if shared.config.stream {
+    let mut reply = if shared.config.stream {
         let reading = async { stream::read(endpoint.send(path, body).await?, path, n, &shared.config).await };
-        endpoint.within(deadline, reading).await
+        endpoint.within(deadline, reading).await?
     } else {
-        parse(&endpoint.complete(path, body, deadline).await?, path, n, &shared.config)
+        parse(&endpoint.complete(path, body, deadline).await?, path, n, &shared.config)?
+    };
+    if let Some(close) = run.close_tag {
+        for choice in &mut reply.choices {
+            tags::restore(endpoint, &run.model, close, &shared.config.reasoning, choice).await?;
+        }
     }
+    Ok(reply)
 }
 
 /// Asks on from where a completion was cut, as long as rounds are left. A fault on the way leaves the
 /// completion as it was: cut, and counted so.
-async fn continue_truncated(shared: &Shared, at: usize, job: &Job, mut reply: Reply) -> Reply {
+async fn continue_truncated(shared: &Shared, run: &Run, at: usize, job: &Job, mut reply: Reply) -> Reply {
     let config = &shared.config;
     for round in 1..=config.continue_rounds {
         let Some(prompt) = reply.prompt_ids.as_ref().or(job.group.prompt_ids.as_ref()) else { break };
@@ -160,7 +178,7 @@ async fn continue_truncated(shared: &Shared, at: usize, job: &Job, mut reply: Re
         let seed = crate::seed::stream(job.samples[0].1, "continuation", u64::from(round)).next_u64() >> 1;
         let body = job.group.continuation(&tokens, config.continue_tokens, config.logprobs, seed);
         let deadline = config.deadline(config.continue_tokens);
-        let Ok(mut more) = exchange(shared, at, ApiPath::Completions, body, 1, deadline).await else { break };
+        let Ok(mut more) = exchange(shared, run, at, ApiPath::Completions, body, 1, deadline).await else { break };
         let more = more.choices.swap_remove(0);
         let (Some(ids), Some(all)) = (more.token_ids, reply.choices[0].token_ids.as_mut()) else { break };
         all.extend(ids);

@@ -1,11 +1,15 @@
-//! A server of our own: `vllm serve` as a child process, taken down with its
-//! whole process group.
+//! A server of our own: `vllm serve` as a child process, taken down with its whole process group.
+//!
+//! It ends with its owner, however that ends: dropped, unwound by a panic, or (on Linux) killed. For
+//! the last the kernel sends the child SIGTERM when the *thread* that started it ends, so that thread
+//! lives as long as the server does and does nothing else.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::config::ServerConfig;
@@ -16,6 +20,8 @@ pub(super) struct ManagedServer {
     child: Child,
     pub address: String,
     pub log: PathBuf,
+    /// The thread that started the child ends once this is dropped, which is after the child.
+    _keeper: mpsc::Sender<()>,
 }
 
 /// How long a server may take to end by itself after SIGTERM.
@@ -56,12 +62,15 @@ impl ManagedServer {
         }
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().map_err(|e| {
+        #[cfg(target_os = "linux")]
+        end_with_this_process(&mut command);
+        let (keeper, child) = spawn_kept(command).or_fail(|| "the server's thread cannot start".into())?;
+        let child = child.map_err(|e| {
             Error::new(format!("the server `{}` cannot be started", config.command))
                 .caused_by(e)
                 .hint("install vLLM (`pip install vllm`), or set `server.command` to its path")
         })?;
-        Ok(ManagedServer { child, address: format!("http://127.0.0.1:{port}"), log })
+        Ok(ManagedServer { child, address: format!("http://127.0.0.1:{port}"), log, _keeper: keeper })
     }
 
     /// Whether the server still runs.
@@ -100,6 +109,40 @@ impl ManagedServer {
             unsafe { libc::killpg(group, signal) };
         }
     }
+}
+
+/// Starts the command on a thread that lives until the sender is dropped.
+fn spawn_kept(mut command: Command) -> std::io::Result<(mpsc::Sender<()>, std::io::Result<Child>)> {
+    let (keeper, until) = mpsc::channel();
+    let (started, child) = mpsc::channel();
+    std::thread::Builder::new().name("gristmill-server".into()).spawn(move || {
+        let _ = started.send(command.spawn());
+        // An error, which comes when there is no sender left: nothing is ever sent.
+        let _ = until.recv();
+    })?;
+    let child = child.recv().map_err(std::io::Error::other)?;
+    Ok((keeper, child))
+}
+
+/// Has the kernel send the child SIGTERM when we end, even by SIGKILL: vLLM then takes its workers down.
+#[cfg(target_os = "linux")]
+fn end_with_this_process(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let parent = std::process::id();
+    let ask = move || {
+        // SAFETY: prctl with PR_SET_PDEATHSIG takes a number and no pointer.
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: getppid takes nothing and cannot fail.
+        let now = unsafe { libc::getppid() };
+        // We may have ended before the kernel was asked.
+        if u32::try_from(now) == Ok(parent) { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing: an
+    // error is built from a code or a kind.
+    unsafe { command.pre_exec(ask) };
 }
 
 impl Drop for ManagedServer {
@@ -152,6 +195,12 @@ mod tests {
         }
     }
 
+    fn alive(pid: u32) -> bool {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = state.rsplit(')').next().unwrap_or_default().trim().chars().next();
+        !matches!(state, None | Some('Z' | 'X'))
+    }
+
     #[test]
     fn a_server_that_dies_says_its_last_words() {
         let dir = tempfile::tempdir().unwrap();
@@ -173,12 +222,57 @@ mod tests {
         let pid: u32 =
             until(|| std::fs::read_to_string(dir.path().join("pid")).ok().and_then(|t| t.trim().parse().ok()));
         drop(server);
-        let alive = || {
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let state = state.rsplit(')').next().unwrap_or_default().trim().chars().next();
-            !matches!(state, None | Some('Z' | 'X'))
-        };
-        until(|| (!alive()).then_some(()));
+        until(|| (!alive(pid)).then_some(()));
+    }
+
+    #[test]
+    fn a_panic_takes_the_server_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!("echo $$ > {}/pid; exec sleep 600", dir.path().display());
+        let config = shell(dir.path(), &script);
+        let pid = std::sync::Mutex::new(0);
+        let panicked = std::panic::catch_unwind(|| {
+            let _server = ManagedServer::start(&config, None).unwrap();
+            let read = || std::fs::read_to_string(dir.path().join("pid")).ok().and_then(|t| t.trim().parse().ok());
+            *pid.lock().unwrap() = until(read);
+            std::panic::resume_unwind(Box::new("told to"));
+        });
+        assert!(panicked.is_err());
+        let pid = *pid.lock().unwrap();
+        assert!(pid > 0);
+        until(|| (!alive(pid)).then_some(()));
+    }
+
+    /// Not a test of its own: what the next one starts in a process that it can kill.
+    #[test]
+    #[ignore = "is started by another test"]
+    fn owner_that_waits_to_be_killed() {
+        let Some(dir) = std::env::var_os("GRISTMILL_TEST_SERVER_DIR") else { return };
+        let dir = std::path::PathBuf::from(dir);
+        // On a thread that ends at once: the server must outlive it.
+        let config = shell(&dir, &format!("echo $$ > {}/pid; exec sleep 600", dir.display()));
+        let _server = std::thread::spawn(move || ManagedServer::start(&config, None).unwrap()).join().unwrap();
+        std::thread::sleep(Duration::from_secs(600));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_server_ends_when_its_owner_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut owner = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "engine::vllm::launch::tests::owner_that_waits_to_be_killed"])
+            .env("GRISTMILL_TEST_SERVER_DIR", dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid: u32 =
+            until(|| std::fs::read_to_string(dir.path().join("pid")).ok().and_then(|t| t.trim().parse().ok()));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(alive(pid), "the thread that asked for the server has ended, the server has not");
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        until(|| (!alive(pid)).then_some(()));
     }
 
     #[test]

@@ -10,14 +10,18 @@
 //! reports logprobs before temperature, top-p and top-k unless it runs with
 //! `--logprobs-mode processed_logprobs`; so does the trainer.
 //!
-//! A gap far beyond rounding says that a server did not take the weights. vLLM 0.32 on the CPU does
-//! so with tied embeddings: the head stays the old one. A checkpoint with a head of its own is taken whole.
+//! A gap far beyond rounding says that a server did not take the weights. vLLM 0.32 on the CPU keeps the
+//! old head of tied embeddings, unless the checkpoint holds the head by its name
+//! ([`crate::model::Model::save_untied`]). A [`Probe`] finds whatever else may stay behind.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use super::config::{Api, Template, TokenIds, VllmConfig};
+use super::probe::Probe;
 use super::{EncodedPrompt, PromptEncoder, VllmEngine};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Error, Result};
@@ -46,6 +50,15 @@ pub struct PolicyRollout {
     pub samples: Vec<Generated>,
 }
 
+/// What a load took and showed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loaded {
+    /// Wall-clock time, requests in flight and the probe included.
+    pub seconds: f64,
+    /// Greatest mean difference of a server's logprobs of the probe to the policy's, in nats a token.
+    pub gap: Option<f64>,
+}
+
 /// vLLM servers that serve one policy, step by step.
 pub struct PolicyServers {
     engine: VllmEngine,
@@ -60,26 +73,34 @@ impl PolicyServers {
     /// # Errors
     /// As [`VllmEngine::connect`].
     pub fn connect(config: VllmConfig, tokenizer: Arc<Tokenizer>) -> Result<Self> {
+        PolicyServers::connect_until(config, tokenizer, &AtomicBool::new(false))
+    }
+
+    /// The same, given up once `stop` is set.
+    ///
+    /// # Errors
+    /// As [`VllmEngine::connect_until`].
+    pub fn connect_until(config: VllmConfig, tokenizer: Arc<Tokenizer>, stop: &AtomicBool) -> Result<Self> {
         let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
         let config =
             VllmConfig { api: Api::Completions, template, token_ids: TokenIds::Require, logprobs: true, ..config };
-        Ok(PolicyServers { engine: VllmEngine::connect(config, Some(chat_encoder(tokenizer)))?, step: None })
+        let engine = VllmEngine::connect_until(config, Some(chat_encoder(tokenizer)), stop)?;
+        Ok(PolicyServers { engine, step: None })
     }
 
     /// Makes every server serve the policy of optimizer step `step`. A server that is down loads it
-    /// before it is used again.
+    /// before it is used again. With a probe, each server must then answer as the policy does.
     ///
     /// # Errors
     /// A server cannot load weights while it runs (the error names the two ways to start one that
-    /// can), refuses these, or none is up. The policy is unknown until a later load succeeds.
-    pub fn load(&mut self, step: u64, weights: &PolicyWeights) -> Result<()> {
+    /// can), refuses these, answers as another policy, or none is up. The policy is unknown until a
+    /// later load succeeds.
+    pub fn load(&mut self, step: u64, weights: &PolicyWeights, probe: Option<Probe>) -> Result<Loaded> {
         self.step = None;
-        match weights {
-            PolicyWeights::Checkpoint(dir) => self.engine.reload_weights(dir)?,
-            PolicyWeights::Lora { name, path } => self.engine.load_lora(name, path)?,
-        }
+        let since = Instant::now();
+        let gap = self.engine.load_policy(weights, probe)?;
         self.step = Some(step);
-        Ok(())
+        Ok(Loaded { seconds: since.elapsed().as_secs_f64(), gap })
     }
 
     /// The step whose policy the servers have; `None` before the first [`PolicyServers::load`].
@@ -202,7 +223,7 @@ mod tests {
         let error = servers.rollout(requests(0)).unwrap_err().to_string();
         assert!(error.contains("no policy is loaded"), "{error}");
         for step in [0, 4] {
-            servers.load(step, &PolicyWeights::Checkpoint(dir.path().into())).unwrap();
+            servers.load(step, &PolicyWeights::Checkpoint(dir.path().into()), None).unwrap();
             let rollouts = servers.rollout(requests(step)).unwrap();
             assert_eq!(rollouts.iter().map(|r| &*r.prompt_id).collect::<Vec<_>>(), ["p1", "p2"]);
             for rollout in &rollouts {
@@ -220,12 +241,31 @@ mod tests {
     }
 
     #[test]
+    fn a_load_waits_for_the_only_server_to_come_back() {
+        let dev = || Behaviour { dev_mode: true, ..Behaviour::default() };
+        let mut server = OpenAiServer::start(dev());
+        let mut servers = servers(&server);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
+        let address = server.address;
+        server.kill();
+        let back = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(700));
+            OpenAiServer::start_at(dev(), address)
+        });
+        servers.load(3, &PolicyWeights::Checkpoint(dir.path().into()), None).unwrap();
+        let back = back.join().unwrap();
+        assert!(back.seen.control.lock().unwrap().iter().any(|(path, _)| path == "/collective_rpc"));
+        assert_eq!(servers.rollout(requests(3)).unwrap().len(), 2);
+    }
+
+    #[test]
     fn after_a_load_that_failed_no_policy_is_known() {
         let server = OpenAiServer::start(Behaviour::default());
         let mut servers = servers(&server);
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
-        let text = servers.load(1, &PolicyWeights::Checkpoint(dir.path().into())).unwrap_err().render(false);
+        let text = servers.load(1, &PolicyWeights::Checkpoint(dir.path().into()), None).unwrap_err().render(false);
         assert!(text.contains("VLLM_SERVER_DEV_MODE=1") && text.contains("--enable-lora"), "{text}");
         assert_eq!(servers.policy_step(), None);
     }

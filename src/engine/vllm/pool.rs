@@ -50,6 +50,8 @@ struct Slot {
     /// What the last fault said.
     last_fault: Option<String>,
     open: bool,
+    /// A connection broke since the server was last asked what it serves.
+    suspect: bool,
     /// The server asked to be left alone until then.
     paused_until: Option<Instant>,
 }
@@ -83,6 +85,7 @@ impl Pool {
             faults: 0,
             last_fault: None,
             open: true,
+            suspect: false,
             paused_until: None,
         });
         let state = State {
@@ -150,7 +153,10 @@ impl Pool {
             let waiters = state.waiters.iter().take(64).enumerate();
             waiters.filter_map(|(i, w)| Some((i, state.pick(w.affinity, w.avoid, now)?))).next()
         };
-        while let Some((place, endpoint)) = next(state) {
+        // Mostly one place is free and goes to the first: the others need not be asked in vain.
+        while state.slots.iter().any(|slot| slot.has_room(now))
+            && let Some((place, endpoint)) = next(state)
+        {
             let waiter = state.waiters.remove(place).expect("the place was found in the queue");
             let permit = self.grant(state, endpoint);
             if let Err(mut unused) = waiter.turn.send(permit) {
@@ -199,6 +205,12 @@ impl Pool {
 
     pub fn is_up(&self, endpoint: usize) -> bool {
         !self.lock().slots[endpoint].open
+    }
+
+    /// Whether a connection to the endpoint, which is up, broke since this was last asked.
+    pub fn take_suspicion(&self, endpoint: usize) -> bool {
+        let slot = &mut self.lock().slots[endpoint];
+        !slot.open && std::mem::take(&mut slot.suspect)
     }
 
     /// Whether a request that failed at `endpoint` can be asked elsewhere at once.
@@ -273,6 +285,12 @@ impl Pool {
     }
 }
 
+impl Slot {
+    fn has_room(&self, now: Instant) -> bool {
+        !self.open && self.in_flight < self.limiter.limit() && self.paused_until.is_none_or(|until| until <= now)
+    }
+}
+
 impl State {
     /// The endpoint to ask next, or none with room.
     fn pick(&self, affinity: usize, avoid: Option<usize>, now: Instant) -> Option<usize> {
@@ -284,12 +302,7 @@ impl State {
         };
         // An endpoint to avoid is better than none: it may be the only one that is up.
         let others_up = self.slots.iter().enumerate().any(|(i, s)| Some(i) != avoid && !s.open);
-        let usable = |i: usize, slot: &Slot| {
-            !slot.open
-                && slot.in_flight < slot.limiter.limit()
-                && slot.paused_until.is_none_or(|until| until <= now)
-                && (Some(i) != avoid || !others_up)
-        };
+        let usable = |i: usize, slot: &Slot| slot.has_room(now) && (Some(i) != avoid || !others_up);
         let mut best: Option<(usize, f64)> = None;
         for (i, slot) in self.slots.iter().enumerate().filter(|(i, slot)| usable(*i, slot)) {
             let wait = wait(slot);
@@ -344,9 +357,16 @@ impl Permit {
         let slot = &mut state.slots[self.endpoint];
         slot.in_flight -= 1;
         slot.last_fault = Some(fault.message.clone());
-        if fault.kind.is_congestion() {
-            let latency = Duration::from_secs_f64(slot.latency);
+        // A connection that broke may mean that another server stands behind the address now.
+        slot.suspect |= matches!(fault.kind, FaultKind::Reset | FaultKind::Unreachable);
+        let latency = Duration::from_secs_f64(slot.latency);
+        let congested = if fault.asks_for_less() {
             slot.limiter.on_congestion(now, latency);
+            true
+        } else {
+            fault.kind.is_congestion() && slot.limiter.on_doubt(now, latency)
+        };
+        if congested {
             // Without a pause every refusal would free a place and so send the next request to be refused.
             let short = latency.clamp(Duration::from_millis(10), Duration::from_secs(1));
             let until = now + fault.retry_after.unwrap_or(short).min(Duration::from_secs(600));

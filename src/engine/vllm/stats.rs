@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::Shared;
 use super::config::Prices;
 use super::fault::FaultKind;
 
@@ -92,6 +93,37 @@ pub(super) fn by_kind(counts: &[AtomicU64; KINDS]) -> Vec<(&'static str, u64)> {
 
 pub(super) fn cost(prices: &Prices, prompt_tokens: u64, completion_tokens: u64) -> f64 {
     (prices.prompt * prompt_tokens as f64 + prices.completion * completion_tokens as f64) / 1e6
+}
+
+impl Shared {
+    /// What was done up to now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let endpoints = self.pool.snapshot();
+        let sum = |pick: fn(&EndpointSnapshot) -> u64| endpoints.iter().map(pick).sum::<u64>();
+        let (in_flight, queued) = self.pool.load();
+        let rates = *self.rates.lock().unwrap_or_else(|e| e.into_inner());
+        let (prompt_tokens, completion_tokens) = (sum(|e| e.prompt_tokens), sum(|e| e.completion_tokens));
+        let prices = self.config.prices.as_ref();
+        Snapshot {
+            seconds: self.since.elapsed().as_secs_f64(),
+            requests: sum(|e| e.requests),
+            completions: sum(|e| e.completions),
+            prompt_tokens,
+            completion_tokens,
+            truncated: self.pool.counters.iter().map(|c| c.truncated.load(Relaxed)).sum(),
+            tokens_per_second: rates.tokens,
+            completions_per_second: rates.completions,
+            in_flight,
+            queued,
+            pausing: self.totals.pausing.load(Relaxed),
+            retries: by_kind(&self.totals.retries),
+            failed_rows: by_kind(&self.totals.failed_rows),
+            continuations: self.totals.continuations.load(Relaxed),
+            cost: prices.map(|p| cost(p, prompt_tokens, completion_tokens)),
+            currency: prices.map(|p| p.currency.clone()),
+            endpoints,
+        }
+    }
 }
 
 impl Snapshot {

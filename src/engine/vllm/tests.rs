@@ -1,6 +1,7 @@
 //! The engine against a server with scripted faults.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::openai_server::{Behaviour, Fault, OpenAiServer, expected};
+use super::openai_server::{Behaviour, Fault, OpenAiServer, expected, special};
 use super::{Api, CancelToken, EncodedPrompt, PromptEncoder, Template, TokenIds, VllmConfig, VllmEngine};
 use crate::engine::{Engine, Generated, Request, Sampling};
 use crate::error::{Error, ErrorKind, Result};
@@ -345,6 +346,61 @@ fn a_server_that_comes_back_with_another_model_stops_the_run() {
     let error = outcome.unwrap_err();
     assert!(error.to_string().contains("changed under the run"), "{error}");
     drop(restart.join().unwrap());
+}
+
+#[test]
+fn a_server_that_is_swapped_between_two_requests_stops_the_run() {
+    let slow = |root: &str| Behaviour { latency: Duration::from_millis(25), root: root.into(), ..Behaviour::default() };
+    let first = Mutex::new(OpenAiServer::start(slow("/models/tiny")));
+    let address = first.lock().unwrap().address;
+    let config = VllmConfig { max_concurrency: 2, ..config(&[&first.lock().unwrap()]) };
+    let engine = VllmEngine::connect(config, None).unwrap();
+    let (mut rows, mut second) = (0, None);
+    let outcome = engine.generate(&mut requests(1000), &mut |_| {
+        rows += 1;
+        if rows == 20 {
+            first.lock().unwrap().kill();
+            while std::net::TcpStream::connect(address).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Back before the circuit opens: nothing but a broken connection tells.
+            second = Some(OpenAiServer::start_at(slow("/models/other"), address));
+        }
+        Ok(())
+    });
+    let error = outcome.unwrap_err();
+    assert!(error.to_string().contains("changed under the run: roots"), "{error}");
+    assert!(rows < 1000, "{rows} rows passed for the first model's");
+}
+
+#[test]
+fn a_special_closing_tag_is_put_back_where_its_token_stands() {
+    let server = OpenAiServer::start(Behaviour { close_token: Some(77_777), ..Behaviour::default() });
+    for stream in [false, true] {
+        let (rows, _engine) = run(VllmConfig { stream, ..config(&[&server]) }, 5);
+        for ((id, sample), row) in &rows {
+            let i: usize = id[1..].parse().unwrap();
+            let (_, ids, _) = expected(&json!(question(i)), sample_seed(1, id, *sample, 0), 8);
+            let (ids, text) = special(&ids, 77_777, "</think>");
+            assert_eq!((row.text.as_ref(), row.token_ids.as_ref()), (Some(&text), Some(&ids)));
+        }
+    }
+}
+
+#[test]
+fn a_monitor_reads_the_numbers_while_the_engine_lives() {
+    let server = OpenAiServer::start(Behaviour::default());
+    let config = VllmConfig { metrics: Some(([127, 0, 0, 1], 0).into()), ..config(&[&server]) };
+    let (rows, engine) = run(config.clone(), 3);
+    let address = engine.metrics_address().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = format!("gristmill_completions_total{{endpoint=\"{}\"}} {}", server.url(), rows.len());
+    assert!(text.starts_with("HTTP/1.0 200") && text.contains(&line), "{text}");
+    let taken = refusal(VllmConfig { metrics: Some(address), ..config });
+    assert!(taken.to_string().contains("engine.metrics"), "{taken}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::fault::{Fatal, FaultKind};
 use super::identity::{Identity, ProbeError, probe};
-use super::weights::install;
+use super::weights::{install, refusal};
 use crate::seed;
 
 /// Completions and tokens a second, smoothed over some ten seconds.
@@ -37,19 +37,40 @@ pub(super) async fn revive(shared: Weak<Shared>, at: usize) {
 /// weights the policy has now.
 pub(super) async fn admit(shared: &Arc<Shared>, at: usize) -> Result<(), ProbeError> {
     let endpoint = &shared.pool.endpoints[at];
-    let identity = probe(endpoint, &shared.config).await?;
+    let identity = probe(endpoint, &shared.wanted_model(), &shared.config.reasoning).await?;
     shared.compare(at, &identity).map_err(ProbeError::Never)?;
     // A server that was restarted has its first weights again.
     let _loading = shared.loading.lock().await;
     let installed = shared.installed.lock().unwrap_or_else(|e| e.into_inner()).clone();
     if let Some(weights) = installed {
-        install(endpoint, &weights).await.map_err(ProbeError::NotYet)?;
+        let served = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
+        // One that was started again in another way will not load them later either.
+        install(endpoint, &weights, &served).await.map_err(|fault| match refusal(endpoint, &fault) {
+            Some(fatal) => ProbeError::Never(fatal),
+            None => ProbeError::NotYet(fault),
+        })?;
     }
     shared.pool.close(at);
+    // Requests begin at the right number at once, not only after the first look a second later.
+    if let Ok(text) = endpoint.get("metrics", Duration::from_secs(2)).await
+        && let Some((waiting, running)) = gauges(&text)
+    {
+        shared.pool.on_gauge(at, waiting, running);
+    }
     Ok(())
 }
 
 impl Shared {
+    /// The model every server must serve: the configured one, or what the first server served; empty
+    /// before that.
+    fn wanted_model(&self) -> String {
+        let known = self.identity.lock().unwrap_or_else(|e| e.into_inner());
+        match &*known {
+            Some((_, identity)) if self.config.model.is_empty() => identity.model.clone(),
+            _ => self.config.model.clone(),
+        }
+    }
+
     /// The first identity seen is the engine's; any other must be the same.
     pub fn compare(&self, at: usize, identity: &Identity) -> Result<(), Fatal> {
         let mut known = self.identity.lock().unwrap_or_else(|e| e.into_inner());
@@ -77,7 +98,7 @@ pub(super) async fn observe(shared: Weak<Shared>) {
         None => return,
     };
     let mut last = (Instant::now(), 0, 0);
-    loop {
+    for second in 1u64.. {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(shared) = shared.upgrade() else { return };
         let sum = |pick: fn(&super::stats::Counters) -> u64| shared.pool.counters.iter().map(pick).sum::<u64>();
@@ -97,6 +118,9 @@ pub(super) async fn observe(shared: Weak<Shared>) {
         if shared.runs.load(Relaxed) == 0 {
             continue;
         }
+        let in_doubt = |at: &usize| shared.pool.take_suspicion(*at) || second.is_multiple_of(RECHECK);
+        let asked = (0..shared.pool.endpoints.len()).filter(|&at| shared.pool.is_up(at)).filter(in_doubt);
+        futures::future::join_all(asked.map(|at| recheck(&shared, at))).await;
         let scrapes =
             has_gauge.iter_mut().enumerate().filter(|(at, has)| **has && shared.pool.is_up(*at)).map(|(at, has)| {
                 let pool = &shared.pool;
@@ -114,6 +138,19 @@ pub(super) async fn observe(shared: Weak<Shared>) {
                 }
             });
         futures::future::join_all(scrapes).await;
+    }
+}
+
+/// Seconds after which a server that never broke a connection is asked again what it serves.
+const RECHECK: u64 = 60;
+
+/// Ends the run if a server in use serves another model now: it was restarted between two requests,
+/// or a proxy leads elsewhere. Whether it answers at all is the requests' business.
+async fn recheck(shared: &Shared, at: usize) {
+    if let Ok(identity) = probe(&shared.pool.endpoints[at], &shared.wanted_model(), &shared.config.reasoning).await
+        && let Err(fatal) = shared.compare(at, &identity)
+    {
+        shared.pool.fail(fatal);
     }
 }
 

@@ -7,20 +7,24 @@
 //! belong on a private network.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::VllmEngine;
+use super::config::seconds;
 use super::fault::{Fatal, Fault, FaultKind};
+use super::policy::PolicyWeights;
+use super::probe::{Probe, verify};
 use super::transport::Endpoint;
 use crate::error::{Error, Result};
 
-/// What the servers were last told to load.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Weights {
-    Checkpoint(PathBuf),
-    Lora { name: String, path: PathBuf },
+/// What the servers were last told to load, and how it must then answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Weights {
+    pub source: PolicyWeights,
+    pub probe: Option<Arc<Probe>>,
 }
 
 /// Loading may read many gigabytes, and a pause waits for long completions.
@@ -32,17 +36,10 @@ impl VllmEngine {
     /// Requests in flight are finished with the old weights first; prefixes cached under them are forgotten.
     ///
     /// # Errors
-    /// A server is not in development mode, refuses the checkpoint, or none is up. A server that is
-    /// down is no error: it loads the checkpoint before it is used again.
+    /// A server is not in development mode or refuses the checkpoint; none was up for `give_up_after_s`.
+    /// A server that is down is no error: it loads the checkpoint before it is used again.
     pub fn reload_weights(&self, dir: &Path) -> Result<()> {
-        let dir = absolute(dir)?;
-        let holds_weights = std::fs::read_dir(&dir).is_ok_and(|mut files| {
-            files.any(|f| f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "safetensors")))
-        });
-        if !holds_weights {
-            return Err(Error::new("the folder holds no safetensors").in_file(dir.display()));
-        }
-        self.install_everywhere(Weights::Checkpoint(dir))
+        self.load_policy(&PolicyWeights::Checkpoint(dir.to_owned()), None).map(drop)
     }
 
     /// Makes every server load the LoRA adapter in `dir` as `name`, over the one it has under that
@@ -51,29 +48,47 @@ impl VllmEngine {
     /// # Errors
     /// As [`VllmEngine::reload_weights`].
     pub fn load_lora(&self, name: &str, dir: &Path) -> Result<()> {
-        self.install_everywhere(Weights::Lora { name: name.to_owned(), path: absolute(dir)? })?;
-        *self.shared.model.write().unwrap_or_else(|e| e.into_inner()) = name.to_owned();
-        Ok(())
+        self.load_policy(&PolicyWeights::Lora { name: name.to_owned(), path: dir.to_owned() }, None).map(drop)
     }
 
-    fn install_everywhere(&self, weights: Weights) -> Result<()> {
+    /// Makes every server load these weights; with a probe, each must then read its text as it says.
+    /// Answers with the greatest mean difference among the servers, in nats a token.
+    ///
+    /// # Errors
+    /// As [`VllmEngine::reload_weights`]; a server that answers as another policy.
+    pub fn load_policy(&self, weights: &PolicyWeights, probe: Option<Probe>) -> Result<Option<f64>> {
+        let source = match weights {
+            PolicyWeights::Checkpoint(dir) => PolicyWeights::Checkpoint(folder_of_weights(dir)?),
+            PolicyWeights::Lora { name, path } => {
+                PolicyWeights::Lora { name: name.clone(), path: folder_of_weights(path)? }
+            }
+        };
+        // Requests name the adapter from now on; until it is loaded there are none.
+        if let PolicyWeights::Lora { name, .. } = &source {
+            self.shared.model.write().unwrap_or_else(|e| e.into_inner()).clone_from(name);
+        }
+        self.install_everywhere(Weights { source, probe: probe.map(Arc::new) })
+    }
+
+    fn install_everywhere(&self, weights: Weights) -> Result<Option<f64>> {
         let shared = self.shared.clone();
         let outcomes = self.wait(async move {
             // An endpoint that comes back meanwhile waits, and then loads these.
             let _loading = shared.loading.lock().await;
             *shared.installed.lock().unwrap_or_else(|e| e.into_inner()) = Some(weights.clone());
+            let served = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
             let pool = &shared.pool;
             let up = (0..pool.endpoints.len()).filter(|&at| pool.is_up(at));
             let loads = up.map(|at| {
-                let weights = &weights;
-                async move { (at, install(&pool.endpoints[at], weights).await) }
+                let (weights, served) = (&weights, &served);
+                async move { (at, install(&pool.endpoints[at], weights, served).await) }
             });
             futures::future::join_all(loads).await
         })?;
-        let mut loaded = 0;
+        let mut loaded = Vec::new();
         for (at, outcome) in outcomes {
             match outcome {
-                Ok(()) => loaded += 1,
+                Ok(gap) => loaded.push(gap),
                 // Gone since it was last used: it is probed, and loads the weights when it is back.
                 Err(fault) if matches!(fault.kind, FaultKind::Unreachable | FaultKind::Reset) => {
                     self.shared.pool.open(at);
@@ -81,32 +96,58 @@ impl VllmEngine {
                 Err(fault) => return Err(explain(&self.shared.pool.endpoints[at], &fault).into()),
             }
         }
-        if loaded == 0 {
-            return Err(Error::new("no server is up to load the new weights"));
+        if loaded.is_empty() {
+            self.wait_for_one()?;
+        }
+        Ok(loaded.into_iter().flatten().reduce(f64::max))
+    }
+
+    /// Waits for a server to come back: it has the weights then.
+    fn wait_for_one(&self) -> Result<()> {
+        let pool = &self.shared.pool;
+        let (since, patience) = (Instant::now(), seconds(self.shared.config.give_up_after_s));
+        while !(0..pool.endpoints.len()).any(|at| pool.is_up(at)) {
+            if let Some(fatal) = pool.fatal() {
+                return Err(fatal.into());
+            }
+            if since.elapsed() > patience || self.cancel.is_cancelled() {
+                let waited = since.elapsed().as_secs_f64();
+                return Err(Error::new(format!("no server is up to load the new weights, for {waited:.0} s"))
+                    .hint("what was done is kept up to the last checkpoint; run again when a server is up"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 }
 
-fn absolute(dir: &Path) -> Result<PathBuf> {
+/// The absolute path of a folder with safetensors.
+fn folder_of_weights(dir: &Path) -> Result<PathBuf> {
     if !dir.is_dir() {
         return Err(Error::new("there is no such folder of weights").in_file(dir.display()));
+    }
+    let holds_weights = std::fs::read_dir(dir).is_ok_and(|mut files| {
+        files.any(|f| f.is_ok_and(|f| f.path().extension().is_some_and(|e| e == "safetensors")))
+    });
+    if !holds_weights {
+        return Err(Error::new("the folder holds no safetensors").in_file(dir.display()));
     }
     std::path::absolute(dir)
         .map_err(|e| Error::new("the folder has no absolute path").in_file(dir.display()).caused_by(e))
 }
 
-/// Loads weights into one server and leaves it serving, also if loading failed.
-pub(super) async fn install(endpoint: &Endpoint, weights: &Weights) -> Result<(), Fault> {
+/// Loads weights into one server and leaves it serving, also if loading failed. With a probe, the
+/// server must then answer as those weights do; `served` is the model's name in requests.
+pub(super) async fn install(endpoint: &Endpoint, weights: &Weights, served: &str) -> Result<Option<f64>, Fault> {
     let send = |path: &'static str, body: serde_json::Value, deadline| async move {
         endpoint.post(path, if body.is_null() { Vec::new() } else { body.to_string().into_bytes() }, deadline).await
     };
-    match weights {
-        Weights::Lora { name, path } => {
+    match &weights.source {
+        PolicyWeights::Lora { name, path } => {
             let body = json!({"lora_name": name, "lora_path": path, "load_inplace": true});
-            send("v1/load_lora_adapter", body, LOAD_DEADLINE).await.map(drop)
+            send("v1/load_lora_adapter", body, LOAD_DEADLINE).await?;
         }
-        Weights::Checkpoint(dir) => {
+        PolicyWeights::Checkpoint(dir) => {
             send("pause?mode=wait", serde_json::Value::Null, LOAD_DEADLINE).await?;
             let loading = async {
                 let body = json!({"method": "reload_weights", "kwargs": {"weights_path": dir}});
@@ -115,20 +156,37 @@ pub(super) async fn install(endpoint: &Endpoint, weights: &Weights) -> Result<()
             };
             let loaded = loading.await;
             let resumed = send("resume", serde_json::Value::Null, SHORT).await;
-            loaded.and(resumed).map(drop)
+            loaded.and(resumed)?;
         }
+    }
+    match &weights.probe {
+        Some(probe) => verify(endpoint, served, probe).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Why a server will never load these weights as it runs, if it will not.
+pub(super) fn refusal(endpoint: &Endpoint, fault: &Fault) -> Option<Fatal> {
+    let at = &endpoint.address;
+    match fault.kind {
+        FaultKind::WrongAddress | FaultKind::UnknownModel | FaultKind::Unauthorized => Some(
+            Fatal::new(format!("{at} cannot load new weights while it runs ({})", fault.message))
+                .hint("whole checkpoints: start vLLM with VLLM_SERVER_DEV_MODE=1, on a private network only")
+                .hint("LoRA adapters: start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"),
+        ),
+        FaultKind::OtherPolicy => Some(
+            Fatal::new(format!("{at}: {}", fault.message))
+                .hint("does the server serve the model that training began with, whole and not quantised?")
+                .hint("a server that keeps some old weights when it reloads (tied embeddings, packed copies) must be newer")
+                .hint("if its arithmetic is only coarser than the trainer's, raise `engine.tolerance`"),
+        ),
+        _ => None,
     }
 }
 
 fn explain(endpoint: &Endpoint, fault: &Fault) -> Fatal {
-    let at = &endpoint.address;
-    match fault.kind {
-        FaultKind::WrongAddress | FaultKind::UnknownModel | FaultKind::Unauthorized => {
-            Fatal::new(format!("{at} cannot load new weights while it runs ({})", fault.message))
-                .hint("whole checkpoints: start vLLM with VLLM_SERVER_DEV_MODE=1, on a private network only")
-                .hint("LoRA adapters: start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True")
-        }
-        _ => Fatal::new(format!("{at} did not load the new weights: {}", fault.message))
-            .hint("can the server read that path, and does the checkpoint fit the model it serves?"),
-    }
+    refusal(endpoint, fault).unwrap_or_else(|| {
+        Fatal::new(format!("{} did not load the new weights: {}", endpoint.address, fault.message))
+            .hint("can the server read that path, and does the checkpoint fit the model it serves?")
+    })
 }

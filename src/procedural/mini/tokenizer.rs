@@ -84,7 +84,7 @@ mod tests {
             assert_eq!(tokenizer.decode(encoding.get_ids(), true).unwrap(), text);
             encoding.len()
         };
-        for name in ["mini_mix", "mini_linear", "mini_sum", "mini_total", "mini_general"] {
+        for name in ["mini_mix", "mini_linear", "mini_sum", "mini_total", "mini_general", "mini_language"] {
             let generator = Generator::named(name).unwrap();
             for round in 0..300 {
                 let language = generator.languages[round % 2];

@@ -107,6 +107,145 @@ fn choices_join_the_question_and_the_gold_becomes_a_letter() {
 }
 
 #[test]
+fn options_have_the_names_that_their_source_gives_them() {
+    for (labels, answer) in [(r#"["1","2","3"]"#, "3"), (r#"["A","B","C"]"#, "C"), (r#"["c","b","a"]"#, "A")] {
+        let (prompt, _) = one(&format!(
+            r#"{{"question": "Which?", "choices": {{"text": ["x","y","z"], "label": {labels}}}, "answerKey": "{answer}"}}"#
+        ));
+        assert_eq!((prompt.question(), prompt.gold.as_deref()), ("Which?\nA. x\nB. y\nC. z", Some("C")), "{labels}");
+    }
+}
+
+#[test]
+fn a_prompt_and_a_completion_of_turns_are_one_conversation() {
+    let (prompt, _) = one(
+        r#"{"prompt": [{"role": "user", "content": "What colour?"}], "completion": [{"role": "assistant", "content": "Blue."}]}"#,
+    );
+    assert_eq!((prompt.question(), prompt.solution.as_deref()), ("What colour?", Some("Blue.")));
+    assert_eq!((prompt.messages.len(), prompt.gold, prompt.extra), (1, None, None));
+    let (prompt, _) = one(
+        r#"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "call"}, {"role": "tool", "content": "42"}, {"role": "assistant", "content": "It is 42."}]}"#,
+    );
+    assert_eq!((prompt.messages.len(), prompt.solution.as_deref()), (3, Some("It is 42.")));
+    let (prompt, _) = one(r#"{"prompt": "The sky is", "completion": " blue."}"#);
+    assert_eq!((prompt.question(), prompt.solution.as_deref()), ("The sky is", Some(" blue.")));
+}
+
+#[test]
+fn a_label_of_true_or_false_judges_the_completion_and_is_no_gold() {
+    let row = |label: bool| format!(r#"{{"prompt": "Why?", "completion": "Because.", "label": {label}}}"#);
+    let (good, _) = one(&row(true));
+    assert_eq!((good.gold.as_deref(), good.solution.as_deref()), (None, Some("Because.")));
+    let (bad, _) = one(&row(false));
+    assert_eq!((bad.gold.as_deref(), bad.solution.as_deref()), (None, None));
+    assert_eq!(bad.extra.as_deref(), Some(r#"{"completion":"Because.","label":false}"#));
+    assert_eq!(one(r#"{"question": "Is it so?", "answer": true}"#).0.gold.as_deref(), Some("True"));
+}
+
+#[test]
+fn preferences_begin_with_their_prompt() {
+    let (prompt, layout) = one(
+        r#"{"chosen": [{"role": "user", "content": "Snow?"}, {"role": "assistant", "content": "white"}], "rejected": [{"role": "user", "content": "Snow?"}, {"role": "assistant", "content": "black"}]}"#,
+    );
+    assert_eq!((layout, prompt.question(), prompt.solution.as_deref()), (Layout::Chat, "Snow?", None));
+    let extra = prompt.extra.unwrap();
+    assert!(extra.contains("white") && extra.contains("black"), "both answers stay: {extra}");
+    let told = failure("a.jsonl", br#"{"talk": [{"role": "user", "content": "Snow?"}], "n": 1}"#);
+    assert!(told.contains("`columns = { messages = \"talk\" }`"), "{told}");
+}
+
+#[test]
+fn a_verification_that_stands_as_text_has_its_gold_inside() {
+    for info in [r#"{\"ground_truth\": \"3\"}"#, "{'ground_truth': '3'}"] {
+        let row = format!(
+            r#"{{"prompt": "Solve y+2=5.", "gold_standard_solution": "So $y = \\boxed{{3}}$.", "verification_info": "{info}", "source": "NuminaMath"}}"#
+        );
+        let (prompt, _) = one(&row);
+        assert_eq!((prompt.gold.as_deref(), prompt.solution.as_deref()), (Some("3"), Some(r"So $y = \boxed{3}$.")));
+        assert_eq!((prompt.source.as_str(), prompt.extra), ("NuminaMath", None));
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = SourceConfig::new(write(&dir, "a.jsonl", row.as_bytes()));
+        config.columns.gold = Some(ColumnRef::parse("verification_info.ground_truth"));
+        let (prompts, _) = import(&config);
+        assert_eq!(prompts[0].gold.as_deref(), Some("3"), "{info}");
+        assert!(
+            prompts[0].extra.as_ref().unwrap().contains("verification_info"),
+            "what was read in part is kept whole"
+        );
+    }
+    let (tests, _) = one(r#"{"prompt": "Write f.", "verification_info": "{\"test_cases\": [1]}"}"#);
+    assert_eq!((tests.gold, tests.verification.as_deref()), (None, Some(r#"{"test_cases":[1]}"#)));
+}
+
+#[test]
+fn a_reference_solution_may_box_its_gold_in_any_layout() {
+    let (prompt, layout) = one(
+        r#"{"problem": "4*4?", "deepseek_solution": "\\boxed{17}", "ground_truth_solution": "It is \\boxed{16}.", "domain": "math"}"#,
+    );
+    assert_eq!(layout, Layout::Columns);
+    assert_eq!((prompt.gold.as_deref(), prompt.solution.as_deref()), (Some("16"), Some(r"It is \boxed{16}.")));
+    let (chat, _) =
+        one(r#"{"messages": [{"role": "user", "content": "4*4?"}, {"role": "assistant", "content": "\\boxed{17}"}]}"#);
+    assert_eq!(chat.gold, None, "what a model said is no gold");
+}
+
+#[test]
+fn a_row_says_where_it_is_from_and_what_it_is_about() {
+    let (prompt, _) = one(
+        r#"{"problem": "5*7?", "answer": "35", "source": "orca_math", "domain": ["Mathematics -> Arithmetic", "x"]}"#,
+    );
+    assert_eq!((prompt.source.as_str(), prompt.domain.as_str()), ("orca_math", "math"));
+    assert_eq!(prompt.extra.as_deref(), Some(r#"{"domain":["Mathematics -> Arithmetic","x"]}"#));
+    let (several, _) = one(r#"{"question": "q", "source": ["a", "b"]}"#);
+    assert_eq!(several.source, "a,b");
+    let long = "word ".repeat(60);
+    let (text, _) = one(&format!(r#"{{"question": "q", "source": "{long}"}}"#));
+    assert_eq!(text.source, "set", "a long text is no name");
+}
+
+#[test]
+fn an_answer_without_its_marker_is_kept_as_the_solution() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "{\"question\": \"a?\", \"answer\": \"So 1.\\n#### 1\"}\n{\"question\": \"b?\", \"answer\": \"So <<2=2>>2.\"}\n";
+    let (prompts, report) = import(&SourceConfig::new(write(&dir, "a.jsonl", text.as_bytes())));
+    assert_eq!((prompts[1].gold.as_deref(), prompts[1].solution.as_deref()), (None, Some("So 2.")));
+    assert_eq!(report.gold_missing, [("no_marker".to_owned(), 1)].into());
+}
+
+#[test]
+fn a_slip_in_a_mapped_column_is_told_with_the_nearest_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows =
+        b"{\"q\": \"a?\", \"answer\": 1, \"meta\": {\"level\": 1}}\n{\"q\": \"b?\", \"answer\": 2, \"grade\": null}\n";
+    let path = write(&dir, "a.jsonl", rows);
+    let read = |key: &str, column: &str, limit| {
+        let mut config = SourceConfig { limit, ..SourceConfig::new(&path) };
+        config.columns = toml::from_str(&format!("prompt = 'q'\n{key} = '{column}'")).unwrap();
+        let rows: Result<Vec<_>> = Importer::open(&config, Path::new(".")).and_then(Iterator::collect);
+        rows.map(|rows| rows.len()).map_err(|error| error.render(false))
+    };
+    for (key, column, near) in [
+        ("gold", "awnser", "did you mean `answer`?"),
+        ("id", "meta.levl", "did you mean `meta.level`?"),
+        ("domain", "subject", "known here: answer, grade, meta, meta.level, q"),
+    ] {
+        let told = read(key, column, None).unwrap_err();
+        assert!(
+            told.contains(&format!("`columns.{key}`")) && told.contains(near) && told.contains("a.jsonl"),
+            "{told}"
+        );
+        assert!(read(key, column, Some(1)).is_err(), "also where reading stops early");
+    }
+    for (key, column) in [("gold", "grade"), ("difficulty", "= 0.5"), ("id", "meta.level")] {
+        assert_eq!(
+            read(key, column, None),
+            Ok(2),
+            "{key} = {column}: absent from some rows only, or null, or a constant"
+        );
+    }
+}
+
+#[test]
 fn a_body_or_an_input_joins_its_question() {
     let (prompt, _) = one(r#"{"Body": "Ann has 3 apples", "Question": "How many?", "Answer": 3.0}"#);
     assert_eq!((prompt.question(), prompt.gold.as_deref()), ("Ann has 3 apples. How many?", Some("3")));
@@ -177,7 +316,10 @@ fn a_parquet_file_of_any_schema_imports() {
         assert_eq!(prompts[0].extra.as_deref(), Some(r#"{"score":0.5,"n":1,"tags":["a",null]}"#));
     }
     let cut = failure("cut.parquet", &bytes[..bytes.len() - 40]);
-    assert!(cut.contains("not a readable Parquet file") && cut.contains("hint: the file may be cut off"), "{cut}");
+    assert!(
+        cut.contains("not a Parquet file, or it was cut short") && cut.contains("hint: write or download it again"),
+        "{cut}"
+    );
 }
 
 #[test]
@@ -242,7 +384,7 @@ fn folders_patterns_and_limits() {
     assert_eq!(questions(&SourceConfig { limit: Some(3), ..folder }).len(), 3);
     assert_eq!(questions(&SourceConfig::new(dir.path().join("b*.jsonl"))), ["b.jsonl", "b.jsonl again"]);
     let error = Importer::open(&SourceConfig::new(dir.path().join("c*.jsonl")), Path::new(".")).err().unwrap();
-    assert!(error.to_string().contains("no data file here"));
+    assert!(error.to_string().contains("no file matches this pattern"));
 }
 
 /// The field's own files, where they are at hand: rows as their list says, gold wherever there is one.

@@ -9,6 +9,7 @@ struct Collect {
     kept: Vec<Prompt>,
     drops: Vec<Dropped>,
     hits: Vec<Hit>,
+    conflicts: Vec<GoldConflict>,
 }
 
 impl Sink for Collect {
@@ -22,6 +23,10 @@ impl Sink for Collect {
     }
     fn hit(&mut self, hit: Hit) -> Result<()> {
         self.hits.push(hit);
+        Ok(())
+    }
+    fn conflict(&mut self, conflict: GoldConflict) -> Result<()> {
+        self.conflicts.push(conflict);
         Ok(())
     }
 }
@@ -82,14 +87,30 @@ fn every_drop_names_its_place_reason_and_cause() {
 }
 
 #[test]
-fn conflicting_golds_of_duplicates_are_counted() {
-    let mut rows = rows(&["What is it then?".to_owned(), "what is it, then".to_owned()]);
-    let second = rows[1].as_mut().unwrap();
-    second.prompt.gold = Some("another".to_owned());
+fn conflicting_golds_are_told_and_only_equal_texts_are_dropped() {
+    let mut rows =
+        rows(&["What is it then?", "What is it  then?", "what is it, THEN", "what is it then"].map(str::to_owned));
+    for (row, gold) in rows.iter_mut().zip(["1", "2", "3", "1.0"]) {
+        row.as_mut().unwrap().prompt.gold = Some(gold.to_owned());
+    }
     let mut sink = Collect::default();
     let summary = PromptPipeline::new(PipelineConfig::default(), 0, &[]).unwrap().run(rows, &mut sink).unwrap();
-    assert_eq!(summary.gold_conflicts, 1);
-    assert!(sink.drops[0].detail.ends_with("gold differs"));
+    let told: Vec<(u64, &str)> = sink.drops.iter().map(|drop| (drop.row, drop.reason)).collect();
+    assert_eq!(told, [(1, "gold_conflict"), (3, "exact_duplicate")]);
+    assert_eq!((summary.gold_conflicts, summary.kept, summary.kept_other_gold), (2, 2, 0));
+    let conflicts: Vec<_> = sink.conflicts.iter().map(|c| (c.row, c.dropped, c.gold.as_deref(), &c.of)).collect();
+    let first = &sink.kept[0].prompt_id;
+    assert_eq!(conflicts, [(1, true, Some("2"), first), (2, false, Some("3"), first)]);
+}
+
+#[test]
+fn similar_questions_with_other_golds_stay_and_are_counted() {
+    let questions = questions();
+    let mut rows = rows(&[questions[0].clone(), questions[4].clone()]);
+    rows[1].as_mut().unwrap().prompt.gold = Some("another".to_owned());
+    let mut sink = Collect::default();
+    let summary = PromptPipeline::new(PipelineConfig::default(), 0, &[]).unwrap().run(rows, &mut sink).unwrap();
+    assert_eq!((summary.kept, summary.kept_other_gold, summary.gold_conflicts), (2, 1, 0));
 }
 
 #[test]
@@ -140,6 +161,9 @@ fn an_error_in_the_input_or_the_sink_stops_the_run() {
             Ok(())
         }
         fn hit(&mut self, _: Hit) -> Result<()> {
+            Ok(())
+        }
+        fn conflict(&mut self, _: GoldConflict) -> Result<()> {
             Ok(())
         }
     }

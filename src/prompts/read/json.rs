@@ -26,8 +26,8 @@ const WRAPPERS: [&str; 12] = [
     "dev",
 ];
 
-/// The rows of a JSON document.
-pub(super) fn rows(mut source: Source) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
+/// The rows of a JSON document; of an object those under `field`, if one is given.
+pub(super) fn rows(mut source: Source, field: Option<&str>) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
     let mut line = 1;
     loop {
         let head = source
@@ -44,7 +44,7 @@ pub(super) fn rows(mut source: Source) -> Result<Box<dyn Iterator<Item = Result<
                 line += usize::from(*byte == b'\n');
                 source.reader.consume(1);
             }
-            Some(_) => return whole(source, line),
+            Some(_) => return whole(source, line, field),
         }
     }
 }
@@ -182,7 +182,11 @@ impl Iterator for Elements {
 }
 
 /// `{"data": [rows]}`, `{"id": {row}, …}`, or one row alone.
-fn whole(mut source: Source, line: usize) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
+fn whole(
+    mut source: Source,
+    line: usize,
+    field: Option<&str>,
+) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
     let mut bytes = Vec::new();
     let read = source.reader.by_ref().take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes);
     let read = read.map_err(|e| source.error(e, None))?;
@@ -201,11 +205,29 @@ fn whole(mut source: Source, line: usize) -> Result<Box<dyn Iterator<Item = Resu
         }
         Err(fault) => return Ok(Box::new(std::iter::once(Ok(Item::Fault(fault))))),
     };
-    let wrapped = document.iter().find(|(key, value)| {
-        WRAPPERS.contains(&key.as_str())
-            && value.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(Value::is_object))
-    });
-    let values: Vec<Value> = if let Some(key) = wrapped.map(|(key, _)| key.clone()) {
+    let is_rows =
+        |value: &Value| value.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(Value::is_object));
+    let lists: Vec<&str> = document.iter().filter(|(_, value)| is_rows(value)).map(|(key, _)| key.as_str()).collect();
+    let usual: Vec<&str> = lists.iter().copied().filter(|key| WRAPPERS.contains(key)).collect();
+    let wrapped = match (field, &usual[..]) {
+        (Some(field), _) if document.get(field).is_some_and(Value::is_array) => Some(field.to_owned()),
+        (Some(field), _) => {
+            let error = Error::new(format!("there is no list of rows under `{field}`")).in_file(source.path.display());
+            return Err(match lists.is_empty() {
+                true => error.hint("no key of this document holds a list of rows"),
+                false => error.hint(format!("lists are under {}", lists.join(", "))),
+            });
+        }
+        (None, []) => None,
+        (None, [only]) => Some((*only).to_owned()),
+        (None, [first, ..]) => {
+            let message = format!("several lists of rows are in this document: {}", usual.join(", "));
+            return Err(Error::new(message).in_file(source.path.display()).hint(format!(
+                "say in the source which to read: `field = \"{first}\"`; another source may read another"
+            )));
+        }
+    };
+    let values: Vec<Value> = if let Some(key) = wrapped {
         match document.into_iter().find(|(name, _)| *name == key) {
             Some((_, Value::Array(rows))) => rows,
             _ => Vec::new(),

@@ -1,37 +1,50 @@
 //! Parquet of any schema: record batches turned into JSON objects, row by row.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use arrow::datatypes::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::errors::ParquetError;
 use serde_json::{Map, Number, Value};
 
 use super::{Item, Place, Row};
+use crate::Result;
 use crate::error::Context;
-use crate::{Error, Result};
+use crate::store::guarded;
 
 /// Rows held at once. Small: rows of reasoning data reach hundreds of kilobytes.
 const BATCH_ROWS: usize = 256;
 
 /// The rows of an open Parquet file.
 pub(super) fn rows(file: File, path: &Path) -> Result<impl Iterator<Item = Result<Item>> + Send + use<>> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
-        .or_fail(|| "not a readable Parquet file".to_owned())
-        .map_err(|error| error.in_file(path.display()).hint(super::TRUNCATED))?;
-    Ok(Batches { reader, path: path.to_owned(), ready: Vec::new().into_iter(), row: 0, done: false })
+    let path = path.display().to_string();
+    let reader = guarded(&path, || {
+        ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
+    })?;
+    Ok(Batches { reader, path, ready: Vec::new().into_iter(), row: 0, done: false })
 }
 
 struct Batches {
     reader: ParquetRecordBatchReader,
-    path: PathBuf,
+    path: String,
     ready: std::vec::IntoIter<Map<String, Value>>,
     row: u64,
     done: bool,
+}
+
+impl Batches {
+    fn objects(&mut self) -> Result<Option<Vec<Map<String, Value>>>> {
+        let read = guarded(&self.path, || {
+            let batch = self.reader.next().transpose().map_err(ParquetError::from)?;
+            // A damaged batch may show only where its cells are read.
+            Ok(batch.map(|batch| objects(&batch)))
+        });
+        read?.transpose()
+    }
 }
 
 impl Iterator for Batches {
@@ -47,25 +60,14 @@ impl Iterator for Batches {
             if self.done {
                 return None;
             }
-            let batch = self.reader.next();
-            let error = match batch {
-                None => {
+            match self.objects() {
+                Ok(Some(objects)) => self.ready = objects.into_iter(),
+                Ok(None) => self.done = true,
+                Err(error) => {
                     self.done = true;
-                    return None;
+                    return Some(Err(error.in_file(&self.path).at_row(self.row)));
                 }
-                Some(Ok(batch)) => match objects(&batch) {
-                    Ok(objects) => {
-                        self.ready = objects.into_iter();
-                        continue;
-                    }
-                    Err(error) => error,
-                },
-                Some(Err(error)) => {
-                    Error::new("cannot read on in the Parquet file").caused_by(error).hint(super::TRUNCATED)
-                }
-            };
-            self.done = true;
-            return Some(Err(error.in_file(self.path.display()).at_row(self.row)));
+            }
         }
     }
 }

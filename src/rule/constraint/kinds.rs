@@ -36,14 +36,16 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
     Ok(match id {
         "keywords:existence" => {
             let (lower, wanted) = (lower(), texts("keywords")?);
-            wanted.iter().all(|word| has_word(&lower, word))
+            // Inside longer words too, as IFEval searches; what is forbidden is a word.
+            wanted.iter().all(|word| !word.is_empty() && lower.contains(word.as_str()))
         }
         "keywords:forbidden_words" => {
             let (lower, banned) = (lower(), texts("forbidden_words")?);
             !banned.iter().any(|word| has_word(&lower, word))
         }
         "keywords:frequency" => {
-            let count = count_word(&lower(), &text("keyword")?.to_lowercase());
+            let keyword = text("keyword")?.to_lowercase();
+            let count = if keyword.is_empty() { 0 } else { lower().matches(&keyword).count() };
             relation("relation", count, number("frequency")?)?
         }
         "keywords:letter_frequency" => {
@@ -54,13 +56,18 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
         }
         "language:response_language" => {
             let wanted = text("language")?;
-            if !language::LANGUAGES.contains(&wanted) {
-                return Err(format!("language `{wanted}` cannot be told"));
+            if language::LANGUAGES.contains(&wanted) {
+                language::detect(answer) == Some(wanted)
+            } else {
+                let (_, code) = MORE_LANGUAGES
+                    .iter()
+                    .find(|(tag, _)| *tag == wanted)
+                    .ok_or_else(|| format!("language `{wanted}` cannot be told"))?;
+                whatlang::detect_lang(answer).is_some_and(|lang| lang.code() == *code)
             }
-            language::detect(answer) == Some(wanted)
         }
         "length_constraints:number_sentences" => relation("relation", sentences(answer), number("num_sentences")?)?,
-        "length_constraints:number_words" => relation("relation", words(answer).count(), number("num_words")?)?,
+        "length_constraints:number_words" => relation("relation", count_tokens(answer), number("num_words")?)?,
         "length_constraints:number_paragraphs" => {
             let paragraphs: Vec<&str> = answer.split("***").map(str::trim).collect();
             let inner_empty = paragraphs.len() > 2 && paragraphs[1..paragraphs.len() - 1].iter().any(|p| p.is_empty());
@@ -78,8 +85,10 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
             let marker = arguments.get("postscript_marker").and_then(Value::as_str).unwrap_or("P.S.").to_lowercase();
             let bare: String = marker.chars().filter(|c| !c.is_whitespace()).collect();
             answer.lines().any(|line| {
+                // "P.P.S" is said to be "P. P. S."; where in its line it stands is free.
                 let line: String = line.to_lowercase().chars().filter(|c| !c.is_whitespace() && *c != '*').collect();
-                line.starts_with(&bare) && line.len() > bare.len()
+                let stands = |at: usize| !line[..at].ends_with(char::is_alphanumeric) && at + bare.len() < line.len();
+                !bare.is_empty() && line.match_indices(&bare).any(|(at, _)| stands(at))
             })
         }
         "detectable_format:number_bullet_lists" => {
@@ -138,6 +147,33 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
         "punctuation:no_comma" => !answer.contains([',', '，', '،']),
         _ => return Err("not one of IFEval's kinds".into()),
     })
+}
+
+/// IFEval's languages beyond those that the language rule tells apart: IETF tag, ISO 639-3 code.
+const MORE_LANGUAGES: [(&str, &str); 17] = [
+    ("bg", "bul"),
+    ("bn", "ben"),
+    ("fa", "pes"),
+    ("fi", "fin"),
+    ("gu", "guj"),
+    ("he", "heb"),
+    ("kn", "kan"),
+    ("ml", "mal"),
+    ("mr", "mar"),
+    ("ne", "nep"),
+    ("pa", "pan"),
+    ("pl", "pol"),
+    ("ta", "tam"),
+    ("te", "tel"),
+    ("uk", "ukr"),
+    ("ur", "urd"),
+    ("vi", "vie"),
+];
+
+/// Runs of letters, digits and underscores, as IFEval counts words: "don't" and "well-known" are two each.
+/// Characters of scripts without spaces count one each.
+fn count_tokens(text: &str) -> usize {
+    words(text).map(|word| 1 + word.matches(['\'', '’']).count()).sum()
 }
 
 /// Every instruction id, for lists.

@@ -11,13 +11,13 @@ fn follows(id: &str, arguments: Value, answer: &str) -> bool {
 #[test]
 fn every_kind_accepts_and_rejects() {
     let cases: Vec<(&str, Value, &str, &str)> = vec![
-        ("keywords:existence", json!({"keywords": ["Cat", "dog"]}), "A cat and a Dog.", "A category and a dog."),
+        ("keywords:existence", json!({"keywords": ["Cat", "dog"]}), "Categories and a Dog.", "A tom and a dog."),
         ("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "A category.", "A Cat!"),
         (
             "keywords:frequency",
             json!({"keyword": "go", "frequency": 2, "relation": "at least"}),
-            "Go, go!",
             "Go, goes!",
+            "Go, come!",
         ),
         (
             "keywords:letter_frequency",
@@ -87,6 +87,32 @@ fn every_kind_accepts_and_rejects() {
         assert!(follows(id, arguments.clone(), good), "{id} accepts {good:?}");
         assert!(!follows(id, arguments, bad), "{id} rejects {bad:?}");
     }
+}
+
+/// Where the official checker and a plain reading part, the official one counts: scores are compared with others'.
+#[test]
+fn the_official_checker_decides_at_the_edges() {
+    let words = |n: usize| json!({"num_words": n, "relation": "at least"});
+    assert!(follows("length_constraints:number_words", words(6), "I don't like well-known"));
+    assert!(!follows("length_constraints:number_words", words(7), "I don't like well-known"));
+    let postscript = json!({"postscript_marker": "P.P.S"});
+    assert!(follows("detectable_content:postscript", postscript.clone(), "Bye. **P.P.S.** Write soon."));
+    assert!(!follows("detectable_content:postscript", postscript, "P.S. Write soon."));
+    assert!(follows("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "Categories"));
+    for (language, text) in [
+        ("bn", "এটি একটি সহজ প্রশ্নের উত্তর এবং আমি এটি বাংলায় লিখছি।"),
+        ("kn", "ಇದು ಕನ್ನಡದಲ್ಲಿ ಬರೆದ ಉತ್ತರ."),
+        ("te", "ఇది తెలుగులో రాసిన సమాధానం."),
+        ("he", "זאת התשובה לשאלה, והיא כתובה בעברית."),
+        ("vi", "Đây là câu trả lời được viết bằng tiếng Việt cho câu hỏi của bạn."),
+        ("pl", "To jest odpowiedź napisana po polsku, żeby było łatwiej zrozumieć."),
+    ] {
+        assert!(follows("language:response_language", json!({"language": language}), text), "{language}");
+        assert!(!follows("language:response_language", json!({"language": language}), "This is an English answer."));
+    }
+    // As in the public data set: every argument of every kind, most of them null.
+    let nulls = json!({"num_highlights": null, "relation": null, "prompt_to_repeat": null});
+    assert!(follows("combination:repeat_prompt", nulls, "Say hello. Hello."));
 }
 
 #[test]

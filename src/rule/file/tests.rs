@@ -59,10 +59,10 @@ fn a_score_that_cannot_be_told_makes_the_reward_null() {
 
 #[test]
 fn rewards_that_are_not_finite_cannot_tell() {
-    let rules = parse(&BASE.replace("accuracy * format", "1 / (accuracy - accuracy)"));
+    let rules = parse(&BASE.replace("accuracy * format", "1 / (accuracy - 1)"));
     let judgement = rules.judge(&with_gold(GOOD, "4"));
     assert_eq!((judgement.reward, judgement.reason.as_str()), (None, "reward_not_finite"));
-    let nan = parse(&BASE.replace("accuracy * format", "ln(-accuracy)"));
+    let nan = parse(&BASE.replace("accuracy * format", "ln(0.5 - accuracy)"));
     assert_eq!(nan.judge(&with_gold(GOOD, "4")).reason, "reward_not_finite");
 }
 

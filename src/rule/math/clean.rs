@@ -5,6 +5,40 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::lex::is_command;
+
+/// Mends what transport does to LaTeX: backslashes that were escaped once too often, and blanks inside
+/// the braces around a separator. Borrowed where there is nothing to mend.
+pub fn repair(text: &str) -> Cow<'_, str> {
+    let unescaped = escaped_twice(text).then(|| text.replace(r"\\", r"\"));
+    let text = unescaped.map_or(Cow::Borrowed(text), Cow::Owned);
+    if text.contains("{, }") || text.contains("{ ,") || text.contains(" {,}") {
+        return Cow::Owned(
+            text.replace("{, }", "{,}").replace("{ , }", "{,}").replace("{ ,}", "{,}").replace(" {,}", "{,}"),
+        );
+    }
+    text
+}
+
+/// Every run of backslashes is even, and a command follows one: in LaTeX as meant, a command has one.
+fn escaped_twice(text: &str) -> bool {
+    if !text.contains(r"\\") {
+        return false;
+    }
+    let mut command = false;
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let after = rest[at..].trim_start_matches('\\');
+        if (rest.len() - at - after.len()) % 2 == 1 {
+            return false;
+        }
+        let name = &after[..after.bytes().take_while(u8::is_ascii_alphabetic).count()];
+        command |= name.len() > 1 && is_command(name);
+        rest = after;
+    }
+    command
+}
+
 /// The same text in the characters that the lexer knows.
 pub fn clean(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {

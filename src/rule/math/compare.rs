@@ -7,6 +7,7 @@ mod ranges;
 mod relation;
 mod scalar;
 mod sets;
+mod solved;
 
 use super::MathConfig;
 use super::ast::{Func2, Id, Node, Rel};
@@ -78,6 +79,14 @@ impl Comparison<'_> {
         {
             return Equal("same_text");
         }
+        // "C. x = 42" is option C.
+        if !found.is_equal()
+            && text::choice(&gold.text).is_some()
+            && text::choice(&pred.text).is_some()
+            && text::same(&gold.text, &pred.text)
+        {
+            return Equal("same_text");
+        }
         // Whatever one of its sides says, an answer that contradicts itself is none.
         if !matches!(found, Different(_)) && self.contradictory() {
             return Different(INCONSISTENT);
@@ -93,6 +102,10 @@ impl Comparison<'_> {
         let (gold, pred) = (&self.gold.text, &self.pred.text);
         if text::same(gold, pred) {
             return Equal("same_text");
+        }
+        // A date in figures reads as a difference.
+        if let (Some(a), Some(b)) = (text::date(gold), text::date(pred)) {
+            return if a == b { Equal("date") } else { Different("date") };
         }
         if self.gold.is_text() {
             // "Area = 5" or a sentence around the words.
@@ -174,11 +187,15 @@ impl Comparison<'_> {
     fn gold_relation(&mut self, g: Id, ids: &[Id], kinds: &[Rel], p: Id) -> Finding {
         let Some(&last) = ids.last() else { return Unknown("gold") };
         if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
-            let simple = form::is_name(self.gold, ids[0]) || form::is_constant(self.gold, ids[0]);
+            // "7 = 11a + c" is solved for nothing: neither side alone says it.
+            let stated = form::is_name(self.gold, last) || form::is_constant(self.gold, last);
+            let named = form::is_name(self.gold, ids[0]) || form::is_segment(self.gold, ids[0]);
+            let simple = named || (form::is_constant(self.gold, ids[0]) && stated);
             let solved = form::is_constant(self.gold, last) && self.gold.arena.is_scalar(ids[0]) && ids.len() > 2;
             if simple || solved || !self.gold.arena.is_scalar(ids[0]) {
                 let mut found = Different("different_kind");
-                for &value in ids[1..].iter().rev().take(3) {
+                let turned = form::is_name(self.gold, last) && form::is_constant(self.gold, ids[0]);
+                for &value in ids[usize::from(!turned)..].iter().rev().take(3) {
                     found = self.compare(value, p);
                     if found.is_equal() {
                         break;

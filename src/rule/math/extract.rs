@@ -46,6 +46,14 @@ pub struct Extracted {
     pub place: Place,
     /// Narrower readings of the same place, for answers that stand inside a sentence.
     pub narrower: Vec<String>,
+    /// How many boxes the text has, and all of them: for a gold answer of that many parts.
+    pub boxes: Option<(usize, String)>,
+}
+
+impl Extracted {
+    fn new(text: String, place: Place) -> Self {
+        Extracted { text, place, narrower: Vec::new(), boxes: None }
+    }
 }
 
 /// What of a completion may hold the answer.
@@ -81,23 +89,22 @@ fn answer_tagged(text: &str) -> &str {
 /// Looks in each place in order; the first that holds something is the answer.
 pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
     places.iter().find_map(|&place| match place {
-        Place::Boxed => boxed::find(text).map(|text| Extracted { text, place, narrower: Vec::new() }),
+        Place::Boxed => boxed::find(text).map(|(found, more)| {
+            let boxes = more.then(|| boxed::all(text)).flatten();
+            Extracted { boxes, ..Extracted::new(found, place) }
+        }),
         Place::Hash => text.rfind("####").and_then(|at| {
             let line = phrase::first_line(&text[at + 4..]);
             in_sentence(line, place)
         }),
         Place::FinalAnswer => phrase::find(text).and_then(|answer| in_sentence(answer, place)),
         // A box that is empty or never closes was meant to hold the answer.
-        Place::LastMath => {
-            span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted { text, place, narrower: Vec::new() })
-        }
+        Place::LastMath => span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted::new(text, place)),
         Place::LastLine => span::last_line(text)
             .filter(|t| !boxed::marked(t))
             .and_then(span::formula)
             .and_then(|line| in_sentence(line, place)),
-        Place::LastNumber => {
-            span::last_number(text).map(|number| Extracted { text: number.to_string(), place, narrower: Vec::new() })
-        }
+        Place::LastNumber => span::last_number(text).map(|number| Extracted::new(number.to_string(), place)),
     })
 }
 
@@ -109,6 +116,10 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
     }
     let mut narrower = Vec::new();
     if super::reading::plain_integer(text).is_none() {
+        let announced = place != Place::LastLine;
+        if announced && let Some(said) = phrase::predicate(text) {
+            narrower.push(said.to_string());
+        }
         if let Some(formulas) = span::last(text) {
             narrower.push(formulas);
         }
@@ -116,15 +127,15 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
             let side = text[at + 1..].trim();
             // A sentence put equal to a word does not say it.
             let value = side.contains(|c: char| c.is_ascii_digit() || c == '\\');
-            if !side.is_empty() && (value || text[..at].split_whitespace().count() <= 3) {
+            // "7 when x = 72" says 7.
+            let condition = text[..at].split_whitespace().any(|w| matches!(w, "if" | "when" | "unless" | "because"));
+            if !condition && !side.is_empty() && (value || text[..at].split_whitespace().count() <= 3) {
                 narrower.push(side.to_string());
             }
         }
-        if place != Place::LastLine
-            && let Some(number) = span::leading_number(text)
-        {
+        if announced && let Some(number) = span::leading_number(text).or_else(|| phrase::only_number(text)) {
             narrower.push(number.to_string());
         }
     }
-    Some(Extracted { text: text.to_string(), place, narrower })
+    Some(Extracted { narrower, ..Extracted::new(text.to_string(), place) })
 }

@@ -8,6 +8,7 @@ mod words;
 
 pub use self::command::balanced;
 pub use self::token::{Commas, Delim, Env, Lexed, Lit, Tok, Token};
+pub use self::words::is_command;
 use super::ast::{Arena, Node, Rel};
 use super::budget::{Budget, Stop};
 use super::units;

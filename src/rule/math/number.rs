@@ -101,6 +101,17 @@ impl Q {
     }
 
     /// Nearest double; infinite when out of range.
+    /// True for a small fraction whose decimals never end.
+    pub fn repeats(&self) -> bool {
+        let Q::Small(_, mut rest) = *self else { return false };
+        for factor in [2, 5] {
+            while rest % factor == 0 {
+                rest /= factor;
+            }
+        }
+        rest > 1
+    }
+
     pub fn to_f64(&self) -> f64 {
         match self {
             Q::Small(n, d) => *n as f64 / *d as f64,

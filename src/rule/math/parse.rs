@@ -5,6 +5,7 @@
 //! finished items begin on the shared stacks.
 
 mod close;
+mod matrix;
 mod operand;
 mod word;
 
@@ -370,6 +371,10 @@ impl<'a> Parser<'a, '_> {
                 let left = self.pop_value()?;
                 if self.is_words(left) || self.is_words(right) {
                     self.prose |= !matches!(binary, Op::Colon | Op::Union | Op::Intersection | Op::Difference);
+                }
+                if let Some(id) = self.matrices(binary, left, right)? {
+                    self.values.push(id);
+                    return Ok(());
                 }
                 match binary {
                     Op::Colon => return self.join_colon(left, right),

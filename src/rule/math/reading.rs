@@ -2,7 +2,7 @@
 
 use super::ast::{Arena, Id, Node, Numbers};
 use super::budget::{Budget, Stop};
-use super::clean::clean;
+use super::clean::{clean, repair};
 use super::eval::exact;
 use super::lex::Commas;
 use super::number::Q;
@@ -41,7 +41,8 @@ pub enum Unread {
 impl Reading {
     /// Reads an answer.
     pub fn new(answer: &str, commas: Commas, budget: &mut Budget) -> Result<Reading, Unread> {
-        let source = strip(answer);
+        let repaired = repair(answer);
+        let source = strip(&repaired);
         if source.is_empty() {
             return Err(Unread::Empty);
         }
@@ -111,6 +112,14 @@ impl Reading {
     /// True if the answer is a formula that is only understood as text: an integral, a limit.
     pub fn is_opaque(&self) -> bool {
         self.is_text() && !wordy(&self.source) && text::choice(&self.text).is_none()
+    }
+
+    /// Of how many values or relations side by side the answer consists.
+    pub fn parts(&self) -> usize {
+        match *self.node(self.root) {
+            Node::List(list) | Node::All(list) | Node::Set(list) => self.arena.list(list).len(),
+            _ => 1,
+        }
     }
 
     /// True if the whole answer is words.

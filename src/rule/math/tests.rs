@@ -45,7 +45,7 @@ macro_rules! tables {
     };
 }
 
-tables!(numbers, algebra, sets, relations, units, mixed, everyday, latex, common);
+tables!(numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders);
 
 #[test]
 fn strict_units_must_be_there_and_agree() {

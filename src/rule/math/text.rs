@@ -104,6 +104,53 @@ pub fn behind_choice(text: &str) -> Option<&str> {
     (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && !rest.is_empty()).then_some(rest)
 }
 
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+/// Year (0 where it is left out), month and day of a date in normal form: "july 4 1776", "4th of july 1776",
+/// "1776-07-04".
+pub fn date(normal: &str) -> Option<(u32, u32, u32)> {
+    if let [year, month, day] = normal.split('-').map(|part| part.parse().ok()).collect::<Vec<Option<u32>>>()[..] {
+        let (year, month, day) = (year?, month?, day?);
+        return (normal.len() == 10 && (1..=12).contains(&month) && (1..=31).contains(&day))
+            .then_some((year, month, day));
+    }
+    let (mut year, mut month, mut day) = (None, None, None);
+    for word in normal.split(|c: char| !c.is_alphanumeric()).filter(|w| !matches!(*w, "" | "of" | "the" | "on")) {
+        let named = MONTHS.iter().position(|name| name == &word || (word.len() >= 3 && name[..3] == *word));
+        let bare = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let number = bare.parse::<u32>().ok().filter(|_| matches!(&word[bare.len()..], "" | "st" | "nd" | "rd" | "th"));
+        match (named, number) {
+            (Some(at), _) if month.is_none() => month = Some(at as u32 + 1),
+            (None, Some(n @ 1..=31)) if day.is_none() => day = Some(n),
+            (None, Some(n @ 32..=9999)) if year.is_none() => year = Some(n),
+            _ => return None,
+        }
+    }
+    Some((year.unwrap_or(0), month?, day?))
+}
+
+/// Words that mathematics uses for the same.
+fn synonym(normal: &str) -> Option<u8> {
+    Some(match normal {
+        "dne" | "does not exist" | "doesn't exist" | "limit does not exist" => 0,
+        "undefined" | "not defined" | "is undefined" => 1,
+        _ => return None,
+    })
+}
+
 /// True if a choice names other letters too: "(a) or (b)".
 fn names_others(normal: &str, letter: char) -> bool {
     normal.split([' ', ',', '/']).skip(1).any(|word| choice(word).is_some_and(|other| other != letter && word != "a"))
@@ -113,6 +160,12 @@ fn names_others(normal: &str, letter: char) -> bool {
 pub fn same(a: &str, b: &str) -> bool {
     if a == b {
         return !a.is_empty();
+    }
+    if let (Some(x), Some(y)) = (date(a), date(b)) {
+        return x == y;
+    }
+    if let (Some(x), Some(y)) = (synonym(a), synonym(b)) {
+        return x == y;
     }
     if let (Some(x), Some(y)) = (choice(a), choice(b)) {
         // A letter alone stands for the letter with its text.

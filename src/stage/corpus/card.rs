@@ -111,7 +111,7 @@ fn render(
     }
     let _ = writeln!(
         out,
-        "Made by gristmill {} with seed {seed}. {} rows for training, {} for validation; no prompt is in both.\n",
+        "Made by gristmill {} with seed {seed}. {} rows for training, {} for validation; no question is in both.\n",
         env!("CARGO_PKG_VERSION"),
         choice.train,
         choice.validation
@@ -120,6 +120,7 @@ fn render(
     for ((track, domain, language), sums) in &statistics.rows {
         let mean = |sum: u64, n: u64| if n == 0 { "".to_owned() } else { format!("{:.1}", sum as f64 / n as f64) };
         let (tokens, characters) = (mean(sums.tokens, sums.counted), mean(sums.characters, sums.rows));
+        let [track, domain, language] = [track, domain, language].map(|text| cell(text));
         let _ = writeln!(out, "| {track} | {domain} | {language} | {} | {tokens} | {characters} |", sums.rows);
     }
     out += "\n## Quotas\n\n| track | domain | wanted | got | short |\n|---|---|---:|---:|---:|\n";
@@ -129,7 +130,8 @@ fn render(
             Some(wanted) => (wanted.to_string(), (wanted - quota.got).to_string()),
             None => ("all".to_owned(), "0".to_owned()),
         };
-        let _ = writeln!(out, "| {} | {domain} | {wanted} | {} | {short} |", quota.track, quota.got);
+        let (track, domain) = (cell(&quota.track), cell(domain));
+        let _ = writeln!(out, "| {track} | {domain} | {wanted} | {} | {short} |", quota.got);
     }
     out += "\n## Left out\n\n";
     if outcome.drops.is_empty() {
@@ -140,11 +142,11 @@ fn render(
     }
     out += "\n## Sources\n\n| source | licence | rows |\n|---|---|---:|\n";
     for ((source, license), n) in &statistics.sources {
-        let _ = writeln!(out, "| {source} | {license} | {n} |");
+        let _ = writeln!(out, "| {} | {} | {n} |", cell(source), cell(license));
     }
     out += "\n## Models\n\n| model | digest | rows |\n|---|---|---:|\n";
     for ((model, digest), n) in &statistics.models {
-        let _ = writeln!(out, "| {model} | `{digest}` | {n} |");
+        let _ = writeln!(out, "| {} | `{digest}` | {n} |", cell(model));
     }
     out += "\n## Rules and sampling\n\n";
     for digest in &statistics.rules {
@@ -160,6 +162,16 @@ fn render(
     out
 }
 
+/// A text within a table.
+fn cell(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+/// A text as a YAML scalar: what JSON quotes, YAML reads.
+fn yaml(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// The YAML that the hub and `datasets` read: files of each split, and the features.
 fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> String {
     let mut out = String::from("---\n");
@@ -168,14 +180,19 @@ fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> 
     if let (Some(license), None) = (single.next(), single.next())
         && license != "not stated"
     {
-        let _ = writeln!(out, "license: {license}");
+        // The hub knows a list of short names; whatever else a licence is called stands beside `other`.
+        let is_short = license.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '+'));
+        let _ = match is_short && license.contains(|c: char| c.is_ascii_alphabetic()) {
+            true => writeln!(out, "license: {}", yaml(license)),
+            false => writeln!(out, "license: other\nlicense_name: {}", yaml(license)),
+        };
     }
     let languages: BTreeSet<&str> =
         statistics.rows.keys().map(|(_, _, l)| l.as_str()).filter(|l| *l != "und").collect();
     if !languages.is_empty() {
         out += "language:\n";
         for language in languages {
-            let _ = writeln!(out, "- '{language}'");
+            let _ = writeln!(out, "- {}", yaml(language));
         }
     }
     out += "configs:\n- config_name: default\n  data_files:\n";

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use super::CorpusConfig;
 use crate::stage::Outcome;
 
-/// Keys of the rows that may be chosen, in reading order: 24 bytes each.
+/// Keys of the rows that may be chosen, in reading order: 32 bytes each.
 pub struct Candidates {
     seed: u64,
-    /// Share of the prompts that are for validation.
+    /// Share of the questions that are for validation.
     validation: f64,
     rows: Vec<Candidate>,
     /// Domains seen, numbered as they came.
@@ -18,6 +18,8 @@ pub struct Candidates {
 struct Candidate {
     rank: u64,
     id: u64,
+    /// What its prompt asks.
+    question: u64,
     domain: u32,
     track: u16,
     is_validation: bool,
@@ -29,15 +31,16 @@ impl Candidates {
         Candidates { seed, validation, rows: Vec::new(), domains: BTreeMap::new() }
     }
 
-    /// The next row; its rank and its split derive from the run's seed and the ids alone.
-    pub fn push(&mut self, track: usize, domain: &str, prompt_id: &str, id: &str, usable: bool) {
-        let hash = |name: &str, text: &str| {
+    /// The next row. Its rank derives from the run's seed and its id alone, its split from the seed and
+    /// what its prompt asks.
+    pub fn push(&mut self, track: usize, domain: &str, question: u64, id: &str, usable: bool) {
+        let hash = |name: &str, bytes: &[u8]| {
             let mut hasher = blake3::Hasher::new();
-            hasher.update(&self.seed.to_le_bytes()).update(name.as_bytes()).update(text.as_bytes());
+            hasher.update(&self.seed.to_le_bytes()).update(name.as_bytes()).update(bytes);
             u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
         };
-        let share = hash("split", prompt_id) as f64 / u64::MAX as f64;
-        let (rank, id) = (hash("rank", id), hash("id", id));
+        let share = hash("split", &question.to_le_bytes()) as f64 / u64::MAX as f64;
+        let (rank, id) = (hash("rank", id.as_bytes()), hash("id", id.as_bytes()));
         let domain = match self.domains.get(domain) {
             Some(&domain) => domain,
             None => {
@@ -47,7 +50,7 @@ impl Candidates {
             }
         };
         let is_validation = share < self.validation;
-        self.rows.push(Candidate { rank, id, domain, track: track as u16, is_validation, usable });
+        self.rows.push(Candidate { rank, id, question, domain, track: track as u16, is_validation, usable });
     }
 }
 
@@ -83,10 +86,12 @@ impl Choice {
     }
 }
 
-/// Applies quotas, removes rows that two tracks share, and lays out the splits.
+/// Applies quotas, removes rows and questions that an earlier track has, and lays out the splits.
 pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outcome) -> Choice {
     let Candidates { rows: candidates, domains: names, .. } = candidates;
     let mut seen = HashSet::with_capacity(candidates.len());
+    // What the tracks before ask; within a track a question may have several answers.
+    let mut asked: HashSet<u64> = HashSet::new();
     let mut chosen: Vec<u32> = Vec::new();
     let mut quotas = Vec::new();
     for (t, track) in config.tracks.iter().enumerate() {
@@ -96,17 +101,21 @@ pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outco
                 outcome.drop_row("no_answer");
             } else if !seen.insert(candidate.id) {
                 outcome.drop_row("duplicate");
+            } else if asked.contains(&candidate.question) {
+                outcome.drop_row("question_of_another_track");
             } else {
                 rows.push(row as u32);
             }
         }
         let key = |row: &u32| (candidates[*row as usize].rank, *row);
         rows.sort_unstable_by_key(key);
+        let before = chosen.len();
         if track.domains.is_empty() {
             let take = track.rows.map_or(rows.len(), |n| rows.len().min(n as usize));
             quotas.push(Quota { track: track.name.clone(), domain: None, wanted: track.rows, got: take as u64 });
             *outcome.drops.entry("over_quota".to_owned()).or_default() += (rows.len() - take) as u64;
             chosen.extend(&rows[..take]);
+            asked.extend(chosen[before..].iter().map(|row| candidates[*row as usize].question));
             continue;
         }
         let mut left: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
@@ -125,6 +134,7 @@ pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outco
                 None => outcome.drop_row("domain_not_wanted"),
             }
         }
+        asked.extend(chosen[before..].iter().map(|row| candidates[*row as usize].question));
         for (rest, domain) in left.into_values() {
             let wanted = track.domains[domain];
             let quota = Quota {
@@ -161,18 +171,19 @@ mod tests {
             groups: Some("g".into()),
             prompts: "p".into(),
             template: None,
+            system: None,
             rows,
             domains,
         };
         CorpusConfig { tracks: vec![track], validation, title: None, description: None }
     }
 
-    /// `n` rows, two of a prompt, `times` times over.
+    /// `n` rows, two of a question, `times` times over.
     fn candidates(n: usize, times: usize, validation: f64) -> Candidates {
         let mut candidates = Candidates::new(1, validation);
         for i in (0..times).flat_map(|_| 0..n) {
             let domain = if i.is_multiple_of(3) { "math" } else { "code" };
-            candidates.push(0, domain, &format!("p{}", i / 2), &format!("c{i}"), true);
+            candidates.push(0, domain, i as u64 / 2, &format!("c{i}"), true);
         }
         candidates
     }
@@ -189,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn no_prompt_is_in_both_splits_and_every_row_has_its_own_place() {
+    fn no_question_is_in_both_splits_and_every_row_has_its_own_place() {
         let choice = choose(&config(&[], None, 0.3), candidates(400, 1, 0.3), &mut Outcome::default());
         assert!(choice.validation > 60 && choice.train > 200);
         for pair in choice.places.chunks(2) {
@@ -205,5 +216,26 @@ mod tests {
         let mut outcome = Outcome::default();
         let choice = choose(&config(&[], Some(100), 0.0), candidates(10, 2, 0.0), &mut outcome);
         assert_eq!((choice.chosen(), outcome.drops["duplicate"]), (10, 10));
+    }
+
+    #[test]
+    fn a_question_of_two_tracks_is_the_first_ones_unless_that_did_not_choose_it() {
+        let mut two = config(&[], Some(10), 0.0);
+        two.tracks.push(TrackConfig { name: "other".into(), rows: None, ..two.tracks[0].clone() });
+        let mut candidates = Candidates::new(1, 0.0);
+        for track in 0..2 {
+            for i in 0..40 {
+                candidates.push(track, "math", i / 2, &format!("{track}-{i}"), true);
+            }
+        }
+        let questions = |choice: &Choice, track: usize| -> HashSet<usize> {
+            (0..40).filter(|i| choice.places[track * 40 + i] != Choice::OUT).map(|i| i / 2).collect()
+        };
+        let mut outcome = Outcome::default();
+        let choice = choose(&two, candidates, &mut outcome);
+        let (first, second) = (questions(&choice, 0), questions(&choice, 1));
+        assert!(first.is_disjoint(&second), "{first:?} {second:?}");
+        assert_eq!(first.len() + second.len(), 20, "what the first track left is the second's");
+        assert_eq!(outcome.drops["question_of_another_track"], 2 * first.len() as u64);
     }
 }

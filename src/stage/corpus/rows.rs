@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::DataType;
 
-use super::Template;
+use super::{Template, TrackConfig};
 use crate::error::{Error, Result};
 use crate::rule::think;
 use crate::schema::{BatchExt, ColumnType, DatasetKind, Role};
@@ -40,14 +40,14 @@ type Named = (&'static str, ArrayRef);
 ///
 /// # Errors
 /// A completion without text, or a turn with an unknown role.
-pub fn from_groups(track: &str, groups: &RecordBatch, prompts: &RecordBatch) -> Result<RecordBatch> {
+pub fn from_groups(track: &TrackConfig, groups: &RecordBatch, prompts: &RecordBatch) -> Result<RecordBatch> {
     let texts = groups.text("text")?;
     if let Some(row) = (0..texts.len()).find(|&row| texts.is_null(row)) {
         let id = groups.text("completion_id")?.value(row);
         return Err(Error::new(format!("the completion {id} has no text")).hint("make the groups with `carry = true`"));
     }
-    let mut made = conversation(prompts.list("messages")?, texts)?;
-    made.push(("track", constant(track, texts.len())));
+    let mut made = conversation(track.system.as_deref(), prompts.list("messages")?, texts)?;
+    made.push(("track", constant(&track.name, texts.len())));
     assemble(made, &[groups, prompts])
 }
 
@@ -55,14 +55,14 @@ pub fn from_groups(track: &str, groups: &RecordBatch, prompts: &RecordBatch) -> 
 ///
 /// # Errors
 /// A turn with an unknown role.
-pub fn from_prompts(track: &str, template: Option<Template>, prompts: &RecordBatch) -> Result<RecordBatch> {
+pub fn from_prompts(track: &TrackConfig, prompts: &RecordBatch) -> Result<RecordBatch> {
     let rows = prompts.num_rows();
-    let replies = match template {
+    let replies = match track.template {
         Some(template) => wrapped(template, prompts.text("solution")?, prompts.text("gold")?),
         None => prompts.text("solution")?.clone(),
     };
-    let mut made = conversation(prompts.list("messages")?, &replies)?;
-    made.push(("track", constant(track, rows)));
+    let mut made = conversation(track.system.as_deref(), prompts.list("messages")?, &replies)?;
+    made.push(("track", constant(&track.name, rows)));
     made.push(("completion_id", Arc::new(prompts.text("prompt_id")?.clone())));
     made.push(("sample_index", Arc::new(arrow::array::UInt32Array::from(vec![0; rows]))));
     for (name, text) in [("model", "source"), ("model_digest", ""), ("rules_digest", ""), ("sampling", "{}")] {
@@ -86,8 +86,9 @@ fn constant(text: &str, rows: usize) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
 }
 
-/// The whole conversation, and its last turn's reasoning and answer.
-fn conversation(asked: &ListArray, texts: &StringArray) -> Result<Vec<Named>> {
+/// The whole conversation, with a system turn before it where it has none, and its last turn's reasoning
+/// and answer.
+fn conversation(system: Option<&str>, asked: &ListArray, texts: &StringArray) -> Result<Vec<Named>> {
     let turns = asked.values().as_struct();
     let field = |name: &str| {
         let column = turns.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
@@ -99,6 +100,12 @@ fn conversation(asked: &ListArray, texts: &StringArray) -> Result<Vec<Named>> {
     let mut lengths = Vec::with_capacity(texts.len());
     for row in 0..texts.len() {
         let (start, end) = (asked.value_offsets()[row] as usize, asked.value_offsets()[row + 1] as usize);
+        let begins_with_system = start < end && asked_roles.value(start) == Role::System.as_str();
+        let system = system.filter(|_| !begins_with_system);
+        if let Some(system) = system {
+            roles.append_value(Role::System.as_str());
+            contents.append_value(system);
+        }
         for turn in start..end {
             let role = asked_roles.value(turn);
             if Role::parse(role).is_none() {
@@ -110,7 +117,7 @@ fn conversation(asked: &ListArray, texts: &StringArray) -> Result<Vec<Named>> {
         let text = if texts.is_valid(row) { texts.value(row) } else { "" };
         roles.append_value(Role::Assistant.as_str());
         contents.append_value(text);
-        lengths.push(end - start + 1);
+        lengths.push(usize::from(system.is_some()) + end - start + 1);
         let parts = think::split(text);
         reasonings.append_option(parts.reasoning);
         answers.append_value(parts.answer);
@@ -163,10 +170,34 @@ mod tests {
         }
     }
 
+    fn track(template: Option<Template>) -> TrackConfig {
+        TrackConfig {
+            name: "other".into(),
+            groups: None,
+            prompts: "prompts".into(),
+            template,
+            system: None,
+            rows: None,
+            domains: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_system_turn_is_put_before_conversations_that_have_none() {
+        let mut with = prompt("2");
+        with.messages.insert(0, Message { role: Role::System, content: "Its own.".into() });
+        let prompts = Prompt::to_batch(&[prompt("2"), with]);
+        let track = TrackConfig { system: Some("Think first.".into()), ..track(None) };
+        let rows = CorpusRow::from_batch(&from_prompts(&track, &prompts).unwrap()).unwrap();
+        let turns = |row: &CorpusRow| row.messages.iter().map(|m| m.content.clone()).collect::<Vec<_>>();
+        assert_eq!(turns(&rows[0]), ["Think first.", "1 + 1?", "2"]);
+        assert_eq!(turns(&rows[1]), ["Its own.", "1 + 1?", "2"]);
+    }
+
     #[test]
     fn an_imported_solution_becomes_the_last_turn_with_its_parts() {
         let prompts = Prompt::to_batch(&[prompt("<think>One and one.</think> 2"), prompt("2")]);
-        let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts).unwrap()).unwrap();
+        let rows = CorpusRow::from_batch(&from_prompts(&track(None), &prompts).unwrap()).unwrap();
         assert_eq!(rows[0].messages.len(), 2);
         assert_eq!(rows[0].messages[1].content, "<think>One and one.</think> 2");
         assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
@@ -177,7 +208,7 @@ mod tests {
     #[test]
     fn a_template_wraps_a_solution_that_is_more_than_the_answer() {
         let prompts = Prompt::to_batch(&[prompt("One and one."), prompt("2")]);
-        let made = from_prompts("cold", Some(Template::ThinkAnswer), &prompts).unwrap();
+        let made = from_prompts(&track(Some(Template::ThinkAnswer)), &prompts).unwrap();
         let rows = CorpusRow::from_batch(&made).unwrap();
         assert_eq!(rows[0].messages[1].content, "<think> One and one. </think> <answer> 2 </answer>");
         assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
@@ -187,7 +218,7 @@ mod tests {
     #[test]
     fn a_slice_of_a_batch_keeps_its_own_turns() {
         let prompts = Prompt::to_batch(&[prompt("a"), prompt("b"), prompt("c")]);
-        let rows = CorpusRow::from_batch(&from_prompts("other", None, &prompts.slice(1, 2)).unwrap()).unwrap();
+        let rows = CorpusRow::from_batch(&from_prompts(&track(None), &prompts.slice(1, 2)).unwrap()).unwrap();
         assert_eq!(rows.iter().map(|row| row.messages[1].content.as_str()).collect::<Vec<_>>(), ["b", "c"]);
     }
 }

@@ -28,10 +28,15 @@ pub struct EvalRow {
     pub majority: Option<f64>,
     pub majority_low: Option<f64>,
     pub majority_high: Option<f64>,
-    /// Share of samples cut at the token limit.
+    /// By how much the vote beats one sample, prompt by prompt, with the interval of the pairs.
+    pub vote_gain: Option<f64>,
+    pub vote_gain_low: Option<f64>,
+    pub vote_gain_high: Option<f64>,
+    /// Shares of the answered samples: cut at the token limit; not to be judged by the rules.
     pub truncated: f64,
-    /// Share of samples that the rules could not judge.
     pub undecided: f64,
+    /// Share of samples whose request failed: they are in no other figure.
+    pub failed: f64,
     pub mean_tokens: Option<f64>,
     /// Each rule's mean score.
     pub scores: Vec<(String, Option<f64>)>,
@@ -62,8 +67,12 @@ pub fn write(folder: &Path, rows: &[EvalRow]) -> Result<()> {
         ("cons_at_k".to_owned(), each(|r| r.majority)),
         ("cons_at_k_low".to_owned(), each(|r| r.majority_low)),
         ("cons_at_k_high".to_owned(), each(|r| r.majority_high)),
+        ("vote_gain".to_owned(), each(|r| r.vote_gain)),
+        ("vote_gain_low".to_owned(), each(|r| r.vote_gain_low)),
+        ("vote_gain_high".to_owned(), each(|r| r.vote_gain_high)),
         ("truncated".to_owned(), each(|r| Some(r.truncated))),
         ("undecided".to_owned(), each(|r| Some(r.undecided))),
+        ("failed".to_owned(), each(|r| Some(r.failed))),
         ("mean_tokens".to_owned(), each(|r| r.mean_tokens)),
     ]);
     for (index, (rule, _)) in rows.first().map_or(&[][..], |r| &r.scores).iter().enumerate() {
@@ -72,7 +81,7 @@ pub fn write(folder: &Path, rows: &[EvalRow]) -> Result<()> {
     write_table(&folder.join("evals.parquet"), columns)
 }
 
-/// Figures of the whole of each model: `MODEL.pass_at_1`, `MODEL.cons_at_k`, `MODEL.RULE` …
+/// Figures of the whole of each model: `MODEL.pass_at_1`, `MODEL.cons_at_k`, `MODEL.vote_gain_low`, `MODEL.RULE` …
 pub fn figures(rows: &[EvalRow]) -> serde_json::Map<String, serde_json::Value> {
     let mut figures = serde_json::Map::new();
     for row in rows.iter().filter(|r| r.slice == "all") {
@@ -81,6 +90,8 @@ pub fn figures(rows: &[EvalRow]) -> serde_json::Map<String, serde_json::Value> {
         };
         put("pass_at_1", row.pass_at_1);
         put("cons_at_k", row.majority);
+        put("vote_gain", row.vote_gain);
+        put("vote_gain_low", row.vote_gain_low);
         row.pass_at_k.iter().for_each(|(k, value)| put(&format!("pass_at_{k}"), *value));
         put("truncated", Some(row.truncated));
         put("mean_tokens", row.mean_tokens);

@@ -15,62 +15,157 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::error::Result;
+use super::record::{self, FORMAT, key};
+use crate::engine::EngineInfo;
+use crate::error::{Error, Result};
 use crate::schema::{BatchExt, Completion, DatasetKind, FinishReason};
 use crate::stage::{Outcome, StageContext};
-use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Shard, SyncPolicy};
+use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Place, Shard, SyncPolicy};
 
 /// Finished requests of shards that are not yet written.
 const REQUESTS: &str = "_requests";
 
-/// What need not be asked.
+/// What need not be asked. Answers lie in the journal; memory holds where.
 pub struct Answers {
     /// Takes further answers.
-    pub journal: Journal,
-    /// Answers to requests of this machine's unfinished shards, by completion id.
-    pub answered: HashMap<String, Completion>,
+    journal: Journal,
+    /// Answers to requests of this machine's unfinished shards, by the completion's key.
+    answered: HashMap<u128, Place>,
     /// Shards of a finished run in which nothing is to be asked again.
     pub kept: BTreeMap<usize, Outcome>,
 }
 
 impl Answers {
-    /// Opens the journal. `head` names model, seed and settings: answers under another head are
-    /// not taken over. A shard holds the samples of `per_shard` prompts.
+    /// Begins the stage and opens the journal. `settings` names what else decides an answer beside the
+    /// model: answers under others are not taken over. A shard holds the samples of `per_shard` prompts.
+    /// A `served` model is known once its servers are asked; of any other a change is a change of the stage.
     ///
     /// # Errors
-    /// The disk or store refuses; a shard of a finished run cannot be read.
-    pub fn open(cx: &StageContext<'_>, head: &str, model_digest: &str, per_shard: usize) -> Result<Answers> {
-        let own =
-            cx.folder.join(&cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}")));
-        let mut is_other = false;
-        let mut records = 0;
-        Journal::replay(&own, |record| {
-            is_other |= records == 0 && record != head.as_bytes();
-            records += 1;
+    /// What there is was answered by another served model: two in one dataset would pass for one, and
+    /// nothing of it is touched. The disk or store refuses; a shard of a finished run cannot be read.
+    pub fn open(
+        cx: &StageContext<'_>,
+        settings: &serde_json::Value,
+        info: &EngineInfo,
+        per_shard: usize,
+        served: bool,
+    ) -> Result<Answers> {
+        let own = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
+        if served {
+            for entry in cx.folder.list()?.iter().filter(|entry| entry.name.starts_with(REQUESTS)) {
+                let first = Journal::first(&cx.folder.join(&entry.name))?;
+                let head =
+                    first.and_then(|head| serde_json::from_slice::<(u32, String, serde_json::Value)>(&head).ok());
+                // One without is of an older form, which is not read.
+                head.map_or(Ok(()), |(_, digest, _)| same_model(cx, &digest, info))?;
+            }
+        }
+        cx.begin()?;
+        // A finished run is still there only if its failed rows are to be asked again.
+        let manifest = Manifest::load(cx.folder)?;
+        if let Some(serde_json::Value::String(digest)) = manifest.as_ref().and_then(|m| m.facts.get("model_digest")) {
+            same_model(cx, digest, info)?;
+        }
+        let head = serde_json::json!([FORMAT, info.model_digest, settings]).to_string();
+        let mut wanted = Wanted { cx, head: head.as_bytes(), per_shard, is_ours: None, prompts: None };
+        let mut answered = HashMap::new();
+        let at = cx.folder.join(&own);
+        let mut journal = Journal::open(&at, SyncPolicy::default(), |place, record| {
+            answered.extend(wanted.key_of(record)?.map(|key| (key, place)));
             Ok(())
         })?;
-        if is_other {
-            Journal::delete(&own)?;
+        if wanted.is_ours == Some(false) {
+            journal.remove()?;
+            journal = Journal::open(&at, SyncPolicy::default(), |_, _| Ok(()))?;
         }
-        let mut journal = Journal::open(&own, SyncPolicy::default(), |_| Ok(()))?;
-        if is_other || records == 0 {
+        if wanted.is_ours != Some(true) {
             journal.append(head.as_bytes())?;
         }
-        let kept = match Manifest::load(cx.folder)? {
-            Some(manifest) => reopen(cx, &manifest, &mut journal, model_digest, per_shard)?,
-            None => BTreeMap::new(),
-        };
-        journal.sync()?;
-        let answered = replay(cx, head, per_shard, &kept)?;
-        Ok(Answers { journal, answered, kept })
+        for entry in cx.folder.list()?.iter().filter(|entry| entry.name.starts_with(REQUESTS) && entry.name != own) {
+            wanted.is_ours = None;
+            Journal::replay(&cx.folder.join(&entry.name), |record| {
+                // Other parts' answers become this one's, to be read again from its own journal.
+                if let Some(key) = wanted.key_of(record)?
+                    && !answered.contains_key(&key)
+                {
+                    answered.insert(key, journal.append(record)?);
+                }
+                Ok(())
+            })?;
+        }
+        let mut answers = Answers { journal, answered, kept: BTreeMap::new() };
+        if let Some(manifest) = manifest {
+            answers.kept = reopen(cx, &manifest, &mut answers, &info.model_digest, per_shard)?;
+        }
+        answers.journal.sync()?;
+        Ok(answers)
     }
+
+    /// Notes an answer: from here on a kill does not cost it.
+    pub fn note(&mut self, completion: Completion) -> Result<Place> {
+        self.journal.append(&record::write(completion))
+    }
+
+    /// Takes an earlier run's answer out, if there is one.
+    pub fn recall(&mut self, completion_id: &str) -> Option<Place> {
+        // Nothing to look for in most runs.
+        if self.answered.is_empty() { None } else { self.answered.remove(&key(completion_id)) }
+    }
+
+    /// An answer that was noted, or recalled.
+    pub fn read(&self, place: Place) -> Result<Completion> {
+        record::read(&self.journal.read(place)?)
+    }
+}
+
+/// Which records of a journal answer what is still to be asked.
+struct Wanted<'a> {
+    cx: &'a StageContext<'a>,
+    head: &'a [u8],
+    per_shard: usize,
+    /// Whether the journal being read is of this model and these settings; `None` before its first record.
+    is_ours: Option<bool>,
+    /// The prompts of this machine's unfinished shards, once they are needed.
+    prompts: Option<HashSet<u128>>,
+}
+
+impl Wanted<'_> {
+    /// The completion's key of a record that is wanted.
+    fn key_of(&mut self, record: &[u8]) -> Result<Option<u128>> {
+        match self.is_ours {
+            None => {
+                self.is_ours = Some(record == self.head);
+                Ok(None)
+            }
+            Some(false) => Ok(None),
+            Some(true) => {
+                let prompts = match &self.prompts {
+                    Some(prompts) => prompts,
+                    None => self.prompts.insert(waiting(self.cx, self.per_shard)?),
+                };
+                Ok(record::keys(record).filter(|(prompt, _)| prompts.contains(prompt)).map(|(_, key)| key))
+            }
+        }
+    }
+}
+
+/// # Errors
+/// The digest is another model's than the engine's.
+fn same_model(cx: &StageContext<'_>, digest: &str, info: &EngineInfo) -> Result<()> {
+    if digest == info.model_digest {
+        return Ok(());
+    }
+    Err(Error::new(format!("the stage `{}` was begun with another model than `{}` is now", cx.name, info.model))
+        .in_file(cx.folder)
+        .hint("a model is its name, where its server loaded it from, and its tokenizer: serve the first one again to go on")
+        .hint(format!("or begin anew with this one: `--from {}`", cx.name)))
 }
 
 /// Makes a finished run an unfinished one that lacks its failed rows only; see the module's words.
 fn reopen(
     cx: &StageContext<'_>,
     manifest: &Manifest,
-    journal: &mut Journal,
+    answers: &mut Answers,
     model_digest: &str,
     per_shard: usize,
 ) -> Result<BTreeMap<usize, Outcome>> {
@@ -88,13 +183,15 @@ fn reopen(
                 for row in shard.rows_of::<Completion>()? {
                     let row = row?;
                     if row.finish_reason != FinishReason::Error && row.model_digest == model_digest {
-                        journal.append(&serde_json::to_vec(&row).expect("a completion is plain data"))?;
+                        let key = key(&row.completion_id);
+                        let place = answers.note(row)?;
+                        answers.answered.insert(key, place);
                     }
                 }
             }
         }
     }
-    journal.sync()?;
+    answers.journal.sync()?;
     cx.sync_journal()?;
     cx.folder.join(MANIFEST_FILE).delete()?;
     Ok(kept)
@@ -134,56 +231,18 @@ fn whole(shard: &Shard, model_digest: &str, asked: u64) -> Result<Option<Outcome
     Ok(Some(outcome))
 }
 
-/// The answers of every part's journal that this machine's unfinished shards wait for; others stay on the disk.
-fn replay(
-    cx: &StageContext<'_>,
-    head: &str,
-    per_shard: usize,
-    kept: &BTreeMap<usize, Outcome>,
-) -> Result<HashMap<String, Completion>> {
-    let mut answered = HashMap::new();
-    let journals = cx.folder.list()?;
-    let mut wanted = None;
-    for entry in journals.iter().filter(|entry| entry.name.starts_with(REQUESTS)) {
-        let mut is_ours = None;
-        Journal::replay(&cx.folder.join(&entry.name), |record| {
-            match is_ours {
-                None => is_ours = Some(record == head.as_bytes()),
-                Some(false) => {}
-                Some(true) => {
-                    let wanted = match &mut wanted {
-                        Some(wanted) => wanted,
-                        None => wanted.insert(waiting(cx, per_shard, kept)?),
-                    };
-                    if let Ok(completion) = serde_json::from_slice::<Completion>(record)
-                        && wanted.contains(&key(&completion.prompt_id))
-                    {
-                        answered.insert(completion.completion_id.clone(), completion);
-                    }
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok(answered)
-}
-
 /// The prompts of this machine's unfinished shards.
-fn waiting(cx: &StageContext<'_>, per_shard: usize, kept: &BTreeMap<usize, Outcome>) -> Result<HashSet<u128>> {
+fn waiting(cx: &StageContext<'_>, per_shard: usize) -> Result<HashSet<u128>> {
     let mut prompts = HashSet::new();
     let mut row = 0;
     for batch in cx.input("prompts")?.batches(Some(DatasetKind::Prompts), Some(&["prompt_id"])) {
         for id in batch?.text("prompt_id")? {
             let shard = row / per_shard;
-            if cx.is_mine(shard) && cx.finished(shard).is_none() && !kept.contains_key(&shard) {
+            if cx.is_mine(shard) && cx.finished(shard).is_none() {
                 prompts.insert(key(id.unwrap_or_default()));
             }
             row += 1;
         }
     }
     Ok(prompts)
-}
-
-fn key(id: &str) -> u128 {
-    u128::from_le_bytes(blake3::hash(id.as_bytes()).as_bytes()[..16].try_into().expect("a digest has 32 bytes"))
 }

@@ -3,23 +3,26 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::adaptive::{Adaptive, Asked};
-use super::{GenerateConfig, Outcome, StageContext, not_asked, tally};
-use crate::engine::{EngineInfo, Generated, Request, Sampling};
+use super::answers::Answers;
+use super::{Outcome, StageContext, not_asked, tally};
+use crate::engine::{EngineInfo, Generated, Request};
 use crate::error::{Error, Result};
 use crate::schema::{Completion, DatasetKind, FinishReason};
 use crate::seed::{content_id, sample_seed};
-use crate::store::{Journal, ShardWriter, WriterOptions};
+use crate::store::{Place, ShardWriter, WriterOptions};
 
 /// The shards that wait for answers.
 pub(super) struct Open<'a> {
     pub cx: &'a StageContext<'a>,
     pub info: &'a EngineInfo,
-    pub config: &'a GenerateConfig,
     pub adaptive: Option<&'a Adaptive>,
-    pub journal: Journal,
-    /// What an earlier run was answered.
-    pub answered: &'a HashMap<String, Completion>,
+    /// What an earlier run was answered, and the journal for what comes.
+    pub answers: Answers,
+    /// The sampling settings as completions record them: JSON in the order of the fields.
+    pub sampling: String,
     pub shards: BTreeMap<usize, OpenShard>,
     /// Further rounds of prompts whose earlier ones were not enough.
     pub more: VecDeque<Request>,
@@ -28,13 +31,40 @@ pub(super) struct Open<'a> {
 pub(super) struct OpenShard {
     /// (prompt's place in the shard) by prompt id.
     order: HashMap<Arc<str>, usize>,
-    rows: Vec<(usize, Completion)>,
+    rows: Vec<Answer>,
     /// By place, if sampling is adaptive.
     asked: Vec<Asked>,
     missing: usize,
     not_available: u64,
     pub outcome: Option<Outcome>,
 }
+
+/// A row of a shard, in the order that it is written in.
+struct Answer {
+    /// Its prompt's place in the shard, and its sample.
+    at: (u32, u32),
+    row: Row,
+}
+
+/// Texts may be long and shards have many: rows wait in the journal.
+enum Row {
+    Noted(Place),
+    /// Not noted, since the next run asks again. It has no text.
+    Failed(Box<Completion>),
+}
+
+impl Answer {
+    fn bytes(&self) -> usize {
+        match &self.row {
+            Row::Noted(place) => place.bytes(),
+            Row::Failed(completion) => completion.error.as_ref().map_or(0, String::len),
+        }
+    }
+}
+
+/// Rows that are read, encoded and written at once: so many, or of so many bytes.
+const PIECE_ROWS: usize = 1024;
+const PIECE_BYTES: usize = 8 << 20;
 
 impl Open<'_> {
     /// Registers a shard's requests, takes over what the journal has, and answers with what is left to ask.
@@ -55,13 +85,13 @@ impl Open<'_> {
         };
         let mut left = Vec::new();
         for (place, (mut request, mut asked)) in wanted.into_iter().enumerate() {
-            self.recall(&mut open, place, &mut request, asked.as_mut());
+            self.recall(&mut open, place, &mut request, asked.as_mut())?;
             while let (true, Some(prompt), Some(adaptive)) = (request.samples.is_empty(), &mut asked, self.adaptive) {
                 request.samples = self.seeded(&request.prompt_id, prompt.next_round(adaptive));
                 if request.samples.is_empty() {
                     break;
                 }
-                self.recall(&mut open, place, &mut request, Some(prompt));
+                self.recall(&mut open, place, &mut request, Some(prompt))?;
             }
             open.asked.extend(asked);
             if !request.samples.is_empty() {
@@ -77,34 +107,45 @@ impl Open<'_> {
     }
 
     /// Takes a request's samples over from what was answered before; those left are waited for.
-    fn recall(&self, open: &mut OpenShard, place: usize, request: &mut Request, mut asked: Option<&mut Asked>) {
-        request.samples.retain(|&(sample, _)| {
-            let id = completion_id(self.info, self.config, &request.prompt_id, sample);
-            let Some(completion) = self.answered.get(&id) else { return true };
+    fn recall(
+        &mut self,
+        open: &mut OpenShard,
+        place: usize,
+        request: &mut Request,
+        mut asked: Option<&mut Asked>,
+    ) -> Result<()> {
+        let mut left = Vec::new();
+        for &(sample, seed) in &request.samples {
+            let id = completion_id(self.info, &self.sampling, &request.prompt_id, sample);
+            let Some(noted) = self.answers.recall(&id) else {
+                left.push((sample, seed));
+                continue;
+            };
             if let Some(asked) = &mut asked {
-                asked.arrived(completion);
+                asked.arrived(&self.answers.read(noted)?);
             }
-            open.rows.push((place, completion.clone()));
+            open.rows.push(Answer { at: (place as u32, sample), row: Row::Noted(noted) });
             self.cx.progress.advance(1);
-            false
-        });
+        }
+        request.samples = left;
         open.missing += request.samples.len();
         if let Some(asked) = asked {
             asked.waiting = request.samples.len();
         }
+        Ok(())
     }
 
     fn seeded(&self, prompt_id: &str, samples: std::ops::Range<u32>) -> Vec<(u32, u64)> {
         samples.map(|i| (i, sample_seed(self.cx.seed, prompt_id, i, 0))).collect()
     }
 
-    /// Notes an answer to a prompt that is sampled adaptively; asks for its next round once this one is whole.
-    fn go_on(&mut self, shard: usize, place: usize) {
-        let Some(adaptive) = self.adaptive else { return };
+    /// An answer to a prompt that is sampled adaptively has arrived: asks for its next round once this one
+    /// is whole.
+    fn go_on(&mut self, shard: usize, place: usize) -> Result<()> {
+        let Some(adaptive) = self.adaptive else { return Ok(()) };
         let mut open = self.shards.remove(&shard).expect("open while it is answered");
         let mut prompts = std::mem::take(&mut open.asked);
         let asked = &mut prompts[place];
-        asked.arrived(&open.rows.last().expect("just pushed").1);
         asked.waiting -= 1;
         while asked.waiting == 0 {
             let round = asked.next_round(adaptive);
@@ -113,13 +154,14 @@ impl Open<'_> {
                 break;
             }
             let mut request = Request { samples, ..asked.request.clone() };
-            self.recall(&mut open, place, &mut request, Some(asked));
+            self.recall(&mut open, place, &mut request, Some(asked))?;
             if !request.samples.is_empty() {
                 self.more.push_back(request);
             }
         }
         open.asked = prompts;
         self.shards.insert(shard, open);
+        Ok(())
     }
 
     /// Takes one answer.
@@ -135,21 +177,26 @@ impl Open<'_> {
             )));
         };
         let completion = self.complete(generated);
-        if completion.finish_reason != FinishReason::Error {
-            self.journal.append(&serde_json::to_vec(&completion).expect("a completion is plain data"))?;
-        }
         let open = self.shards.get_mut(&shard).expect("just found");
         let place = open.order[completion.prompt_id.as_str()];
-        open.rows.push((place, completion));
+        if let Some(asked) = open.asked.get_mut(place) {
+            asked.arrived(&completion);
+        }
+        let at = (place as u32, completion.sample_index);
+        let row = match completion.finish_reason {
+            FinishReason::Error => Row::Failed(Box::new(completion)),
+            _ => Row::Noted(self.answers.note(completion)?),
+        };
+        open.rows.push(Answer { at, row });
         open.missing -= 1;
         self.cx.progress.advance(1);
-        self.go_on(shard, place);
+        self.go_on(shard, place)?;
         if self.shards[&shard].missing == 0 { self.write(shard) } else { Ok(()) }
     }
 
     fn complete(&self, generated: Generated) -> Completion {
         Completion {
-            completion_id: completion_id(self.info, self.config, &generated.prompt_id, generated.sample_index),
+            completion_id: completion_id(self.info, &self.sampling, &generated.prompt_id, generated.sample_index),
             seed: Some(sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
             prompt_id: generated.prompt_id.to_string(),
             sample_index: generated.sample_index,
@@ -165,7 +212,7 @@ impl Open<'_> {
             model: self.info.model.clone(),
             model_digest: self.info.model_digest.clone(),
             policy_step: 0,
-            sampling: sampling_json(&self.config.sampling),
+            sampling: self.sampling.clone(),
             label: generated.label.map(|good| if good { "correct" } else { "wrong" }.to_owned()),
             error: generated.error,
         }
@@ -177,32 +224,39 @@ impl Open<'_> {
         let mut rows = std::mem::take(&mut open.rows);
         open.order = HashMap::new();
         open.asked = Vec::new();
-        rows.sort_by_key(|(place, completion)| (*place, completion.sample_index));
+        rows.sort_unstable_by_key(|answer| answer.at);
         let mut outcome = Outcome::default();
-        for (_, row) in &rows {
-            tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
-        }
         not_asked(&mut outcome, open.not_available);
-        let rows: Vec<Completion> = rows.into_iter().map(|(_, row)| row).collect();
         let mut writer =
             ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
-        for piece in rows.chunks(1024) {
-            writer.push_rows(piece)?;
+        let mut rest = &rows[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |answer: &&Answer| {
+                bytes += answer.bytes();
+                bytes <= PIECE_BYTES
+            };
+            let piece = rest.iter().take(PIECE_ROWS).take_while(fits).count().max(1);
+            let (piece, behind) = rest.split_at(piece);
+            rest = behind;
+            let read = |answer: &Answer| match &answer.row {
+                Row::Noted(noted) => self.answers.read(*noted),
+                Row::Failed(completion) => Ok((**completion).clone()),
+            };
+            let piece: Vec<Completion> = piece.par_iter().map(read).collect::<Result<_>>()?;
+            for row in &piece {
+                tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
+            }
+            writer.push_rows(&piece)?;
         }
         outcome.shards.push(writer.finish()?);
         self.cx.finish_shard(shard, &outcome)?;
-        open.outcome = Some(outcome);
+        self.shards.get_mut(&shard).expect("still there").outcome = Some(outcome);
         Ok(())
     }
 }
 
-/// Sampling settings as the completions record them: JSON in the order of the fields.
-fn sampling_json(sampling: &Sampling) -> String {
-    serde_json::to_string(sampling).expect("settings are plain data")
-}
-
-fn completion_id(info: &EngineInfo, config: &GenerateConfig, prompt_id: &str, sample: u32) -> String {
-    let sampling = sampling_json(&config.sampling);
+fn completion_id(info: &EngineInfo, sampling: &str, prompt_id: &str, sample: u32) -> String {
     let parts = [
         prompt_id.as_bytes(),
         &sample.to_le_bytes(),

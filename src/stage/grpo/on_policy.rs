@@ -1,178 +1,184 @@
-//! Rollouts of the policy as it is: sample, judge, keep.
+//! Rollouts of the policy: sample, judge, keep.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::GrpoTable;
+use rayon::prelude::*;
+
+use super::GrpoStage;
+use super::ask::Asker;
+use super::rollouts::Rollouts;
 use super::sampler::{Sampler, SamplerConfig};
 use crate::backend::Backend;
-use crate::engine::{EngineInfo, Sampling};
+use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
+use crate::model::Tokenizer;
 use crate::rule::file::RuleSet;
-use crate::schema::{DatasetKind, GroupRow, Prompt};
+use crate::schema::Prompt;
 use crate::stage::StageContext;
-use crate::stage::judged::{Judged, group_rows, is_truncated, sample_and_judge};
-use crate::stage::training::{Policy, RolloutLog};
-use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
-use crate::train::{Rollout, ScoredCompletion, ScoredGroup};
-
-/// The groups sampled so far: whole shards on disk, the rest in memory.
-///
-/// Where a shard ends depends on the rows alone, not on checkpoints, so a killed and resumed run
-/// writes the same files.
-pub struct Rollouts {
-    folder: Location,
-    shard_rows: usize,
-    pending: Vec<GroupRow>,
-    shards: Vec<ShardInfo>,
-}
-
-impl Rollouts {
-    pub fn new(folder: Location, shard_rows: usize) -> Self {
-        Rollouts { folder, shard_rows, pending: Vec::new(), shards: Vec::new() }
-    }
-
-    /// Adds the rows of one rollout batch.
-    fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
-        self.pending.extend(rows);
-        if self.pending.len() >= self.shard_rows { self.write_shard() } else { Ok(()) }
-    }
-
-    fn write_shard(&mut self) -> Result<()> {
-        let options = WriterOptions::default();
-        let mut writer = ShardWriter::create(&self.folder, self.shards.len(), DatasetKind::Groups, options)?;
-        writer.push_rows(&self.pending)?;
-        self.shards.push(writer.finish()?);
-        self.pending.clear();
-        Ok(())
-    }
-}
-
-/// Folder of the pending rows within a checkpoint.
-const PENDING: &str = "pending";
-
-impl RolloutLog for Rollouts {
-    fn store(&self, checkpoint: &Path) -> Result<Vec<ShardInfo>> {
-        if !self.pending.is_empty() {
-            let folder = Location::parse(&checkpoint.join(PENDING).display().to_string())?;
-            let mut writer = ShardWriter::create(&folder, 0, DatasetKind::Groups, WriterOptions::default())?;
-            writer.push_rows(&self.pending)?;
-            writer.finish()?;
-        }
-        Ok(self.shards.clone())
-    }
-
-    fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()> {
-        let pending = checkpoint.join(PENDING);
-        self.shards = shards;
-        self.pending = match pending.exists() {
-            true => {
-                let dataset = Dataset::open(&Location::parse(&pending.display().to_string())?)?;
-                dataset.rows_of::<GroupRow>().collect::<Result<_>>()?
-            }
-            false => Vec::new(),
-        };
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<Vec<ShardInfo>> {
-        if !self.pending.is_empty() {
-            self.write_shard()?;
-        }
-        Ok(self.shards.clone())
-    }
-}
+use crate::stage::stoppable::Stoppable;
+use crate::stage::training::Policy;
+use crate::train::{Rollout, ScoredGroup};
 
 /// The policy as its own sampler, with the rules behind it.
 pub struct OnPolicy<'a, B: Backend> {
-    cx: &'a StageContext<'a>,
     sampler: Sampler<B>,
-    /// The policy as it was at the start; a row's `policy_step` says how far it had come.
-    info: EngineInfo,
-    prompts: Vec<Prompt>,
-    rules: RuleSet,
-    group_size: u32,
-    sampling: Arc<Sampling>,
-    sampling_json: String,
+    asker: Arc<Asker>,
     rollouts: Arc<Mutex<Rollouts>>,
+    reload_seconds: Option<f64>,
+    /// Set by Ctrl-C.
+    stop: &'a AtomicBool,
+    /// The step whose rollouts are in the log, or begin to be.
+    logged: Option<u64>,
 }
 
+/// Dropped prompts by reason.
+type Drops = BTreeMap<String, u64>;
+
+/// Every prompt that is not asked, and why: one JSON object a line.
+const DROPS: &str = "_drops.jsonl";
+
 impl<'a, B: Backend> OnPolicy<'a, B> {
-    /// Prompts are held in memory.
+    /// Prompts are held in memory. Those that no policy of this shape can answer are left out from the start, listed
+    /// in the stage's folder and counted by reason.
     ///
     /// # Errors
-    /// Prompts that cannot be read, or none; no server, or one that cannot be used.
+    /// Prompts that cannot be read, or too few; no server, or one that cannot be used.
     pub(super) fn new(
-        cx: &'a StageContext<'a>,
+        cx: &StageContext<'a>,
         policy: &Policy<B>,
         rules: RuleSet,
-        table: &GrpoTable,
-        sampler: &SamplerConfig,
+        stage: &GrpoStage,
         rollouts: Arc<Mutex<Rollouts>>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Drops)> {
+        let table = &stage.table;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
-        let wanted = table.training.prompts_per_rollout;
+        let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
+        let (prompts, drops) = askable(cx, prompts, &policy.tokenizer, context)?;
+        let training = &table.training;
+        let per_rollout = training.prompts_per_rollout;
+        // All that may be asked of one policy: a prompt asked twice would be sampled twice with the same seeds.
+        let batches = 1 + training.rollouts_ahead as usize + training.refill_rounds as usize;
+        let wanted = per_rollout.saturating_mul(batches);
         if prompts.len() < wanted {
-            return Err(Error::new(format!("a rollout wants {wanted} prompts, and there are {}", prompts.len()))
-                .hint("lower `training.prompts_per_rollout`, or make more prompts"));
+            let at_once = if batches > 1 { ", those made ahead and refills included," } else { "" };
+            return Err(Error::new(format!(
+                "a rollout{at_once} wants {wanted} prompts, and there are {}",
+                prompts.len()
+            ))
+            .hint("lower `training.prompts_per_rollout`, or make more prompts"));
         }
-        let sampler = Sampler::open(sampler, cx, policy)?;
-        let sampling_json = serde_json::to_string(&table.sampling).expect("settings are plain data");
-        Ok(OnPolicy {
-            cx,
-            info: sampler.info(policy),
-            sampler,
+        let opening = stage.sampler.open(cx, policy, &prompts)?;
+        // Servers get weights that have the temperature in them.
+        let temperature = match &stage.sampler {
+            SamplerConfig::Local => stage.sampling.temperature,
+            SamplerConfig::Vllm(_) => 1.0,
+        };
+        let asker = Arc::new(Asker {
             prompts,
             rules,
             group_size: table.group_size,
-            sampling: Arc::new(table.sampling.clone()),
-            sampling_json,
-            rollouts,
-        })
+            per_rollout,
+            sampling: stage.sampling.clone(),
+            asked: Arc::new(Sampling { temperature, ..stage.sampling.clone() }),
+            seed: cx.seed,
+            info: opening.info(policy),
+        });
+        let sampler = opening.start(&asker, &mut rollouts.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok((OnPolicy { sampler, asker, rollouts, reload_seconds: None, stop: cx.stop, logged: None }, drops))
     }
+
+    fn log(&self) -> MutexGuard<'_, Rollouts> {
+        self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leaves out what cannot be asked; lists it, and counts it by reason.
+fn askable(
+    cx: &StageContext<'_>,
+    prompts: Vec<Prompt>,
+    tokenizer: &Tokenizer,
+    context: usize,
+) -> Result<(Vec<Prompt>, Drops)> {
+    let fault = |prompt: &Prompt| match tokenizer.encode_chat(&prompt.messages).map(|tokens| tokens.len()) {
+        Err(error) => Some(("refused", error.to_string())),
+        Ok(0) => Some(("empty", "the prompt has no tokens".to_owned())),
+        Ok(n) if n >= context => Some(("too_long", format!("{n} tokens leave no room in a context of {context}"))),
+        Ok(_) => None,
+    };
+    let faults: Vec<Option<(&str, String)>> = prompts.par_iter().map(fault).collect();
+    let (mut kept, mut drops, mut list, mut seen) = (Vec::new(), Drops::new(), String::new(), HashSet::new());
+    for (prompt, mut fault) in prompts.into_iter().zip(faults) {
+        if !seen.insert(prompt.prompt_id.clone()) {
+            fault = Some(("duplicate_id", "asked already".to_owned()));
+        }
+        match fault {
+            None => kept.push(prompt),
+            Some((reason, detail)) => {
+                *drops.entry(reason.to_owned()).or_default() += 1;
+                let line = serde_json::json!({ "prompt_id": prompt.prompt_id, "reason": reason, "detail": detail });
+                list += &format!("{line}\n");
+            }
+        }
+    }
+    if !list.is_empty() {
+        let count: u64 = drops.values().sum();
+        let file = cx.folder.join(DROPS);
+        cx.progress.say(&format!("{count} prompts cannot be asked and are left out; they are in {file}"));
+        file.write(list.into_bytes())?;
+    }
+    Ok((kept, drops))
 }
 
 impl<B: Backend> Rollout for OnPolicy<'_, B> {
     fn prompts(&self) -> usize {
-        self.prompts.len()
+        self.asker.prompts.len()
     }
 
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
-        // A batch that crosses into a new epoch may hold a prompt twice: once is enough.
-        let mut seen = std::collections::HashSet::new();
-        let asked: Vec<&Prompt> = prompts.iter().filter(|i| seen.insert(**i)).map(|&i| &self.prompts[i]).collect();
-        let judged = sample_and_judge(
-            self.sampler.at_step(step)?,
-            &self.rules,
-            &asked,
-            self.group_size,
-            &self.sampling,
-            self.cx.seed,
-            step,
-        )?;
-        let groups = asked.iter().zip(&judged).map(|(prompt, samples)| scored(prompt, samples, step)).collect();
-        let mut rollouts = self.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        for (prompt, samples) in asked.iter().zip(judged) {
-            let rows = group_rows(prompt, samples, &self.info, self.rules.digest(), &self.sampling_json, step);
-            rollouts.push(rows)?;
+        let key = self.asker.key(step, prompts);
+        // Under way, or restored from a checkpoint.
+        let begun = self.log().holds(&key);
+        let batch = match &self.sampler {
+            Sampler::Local(engine) if !begun => {
+                // Ctrl-C ends a rollout, but not where an earlier round of this step is in the log already.
+                let stoppable = Stoppable { engine, stop: self.stop };
+                let engine: &dyn Engine = if self.logged == Some(step) { engine } else { &stoppable };
+                self.asker.ask(engine, step, prompts)?
+            }
+            Sampler::Local(_) => self.log().take(&key)?,
+            Sampler::Served(_) => {
+                if !begun {
+                    self.begin(step, prompts)?;
+                }
+                self.log().take(&key)?
+            }
+        };
+        self.reload_seconds = batch.reload_seconds;
+        self.logged = Some(step);
+        let groups = batch.scored();
+        let mut log = self.log();
+        for rows in batch.groups {
+            log.push(rows)?;
         }
+        drop(log);
         Ok(groups)
     }
-}
 
-fn scored(prompt: &Prompt, samples: &[Judged], step: u64) -> ScoredGroup {
-    let shown = samples.iter().find_map(|s| s.generated.prompt_token_ids.clone());
-    let completions = samples.iter().map(|Judged { generated, judgement }| ScoredCompletion {
-        tokens: generated.token_ids.clone().unwrap_or_default(),
-        logprobs: generated.logprobs.clone(),
-        reward: judgement.reward,
-        scores: judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
-        truncated: is_truncated(generated),
-    });
-    ScoredGroup {
-        prompt_id: prompt.prompt_id.clone(),
-        policy_step: step,
-        prompt: shown.unwrap_or_default(),
-        completions: completions.collect(),
+    fn begin(&mut self, step: u64, prompts: &[usize]) -> Result<()> {
+        let Sampler::Served(served) = &mut self.sampler else {
+            return Err(Error::usage("the policy's own engine cannot sample while its weights change")
+                .in_field("training.rollouts_ahead")
+                .hint("sample on servers: `engine = { kind = \"vllm\", … }`"));
+        };
+        served.ask(step, prompts)?;
+        let key = self.asker.key(step, prompts);
+        self.log().expect(key);
+        Ok(())
+    }
+
+    fn reload_seconds(&self) -> Option<f64> {
+        self.reload_seconds
     }
 }

@@ -1,27 +1,41 @@
 //! Who samples for the trainer: this process, or vLLM servers that load each step's weights.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use serde::Deserialize;
+
+use super::ask::Asker;
+use super::rollouts::Rollouts;
+use super::served::{Served, ServedConfig, Servers};
 use crate::backend::Backend;
 use crate::engine::local::{LocalEngine, Options};
-use crate::engine::vllm::{PolicyServers, PolicyWeights, VllmConfig};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Error, Result};
-use crate::model::Dtype;
 use crate::recipe::{Node, StageTable};
+use crate::schema::Prompt;
 use crate::stage::StageContext;
 use crate::stage::training::Policy;
-use crate::train::SharedModel;
 
 /// `engine = { kind = "…", … }` of a grpo stage.
 #[derive(Clone, Debug)]
 pub enum SamplerConfig {
     /// The trainer's own weights, in this process.
     Local,
-    /// Servers that load whole checkpoints while they run (`VLLM_SERVER_DEV_MODE=1`), from the
-    /// run's folder, which they must be able to read.
-    Vllm(Box<VllmConfig>),
+    /// Servers that take over the policy while they run, from the run's folder, which they must be
+    /// able to read.
+    Vllm(Box<ServedConfig>),
+}
+
+/// What the servers take over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sent {
+    /// Whole checkpoints (`VLLM_SERVER_DEV_MODE=1`).
+    #[default]
+    Checkpoint,
+    /// The adapters of a policy that trains such (`--enable-lora`,
+    /// `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`); the servers have the model that training began with.
+    Lora,
 }
 
 impl SamplerConfig {
@@ -37,10 +51,54 @@ impl SamplerConfig {
         };
         match kind.text() {
             Some("local") => Ok(SamplerConfig::Local),
-            Some("vllm") => Ok(SamplerConfig::Vllm(Box::new(engine.read()?))),
+            Some("vllm") => {
+                let send = engine.remove("send").map(|node| node.read()).transpose()?.unwrap_or_default();
+                let tolerance = engine.remove("tolerance");
+                let mut config = ServedConfig { send, tolerance: ServedConfig::TOLERANCE, servers: engine.read()? };
+                if let Some(node) = tolerance {
+                    config.tolerance = node.read()?;
+                    if config.tolerance.is_nan() || config.tolerance <= 0.0 {
+                        let error = Error::usage(format!("a tolerance of {} nats a token", config.tolerance));
+                        return Err(node.origin.locate(error).hint("it is above 0; `inf` turns the check off"));
+                    }
+                }
+                Ok(SamplerConfig::Vllm(Box::new(config)))
+            }
             _ => Err(kind.origin.locate(Error::usage("no such engine follows a policy")).hint(ENGINES)),
         }
     }
+
+    /// Whether it is servers that get this.
+    pub fn sends(&self, what: Sent) -> bool {
+        matches!(self, SamplerConfig::Vllm(config) if config.send == what)
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// No server answers, or the run is in an object store, from where servers cannot load.
+    pub fn open<B: Backend>(
+        &self,
+        cx: &StageContext<'_>,
+        policy: &Policy<B>,
+        prompts: &[Prompt],
+    ) -> Result<Opening<B>> {
+        match self {
+            SamplerConfig::Local => {
+                let (model, tokenizer) = (Arc::clone(&policy.model), Arc::clone(&policy.tokenizer));
+                Ok(Opening::Local(LocalEngine::new(model, tokenizer, cx.name, Options::default())?))
+            }
+            SamplerConfig::Vllm(config) => {
+                Ok(Opening::Served(Box::new(Servers::connect(config, cx, policy, prompts)?)))
+            }
+        }
+    }
+}
+
+/// A sampler that is connected and not at work yet.
+pub enum Opening<B: Backend> {
+    Local(LocalEngine<B>),
+    Served(Box<Servers<B>>),
 }
 
 /// The policy as a sampler, at whatever step it is.
@@ -49,87 +107,26 @@ pub enum Sampler<B: Backend> {
     Served(Served<B>),
 }
 
-/// Servers, and the folder through which the policy reaches them.
-pub struct Served<B: Backend> {
-    servers: PolicyServers,
-    model: SharedModel<B>,
-    /// Holds the weights of the step that the servers have; a server that comes back reads them.
-    folder: PathBuf,
-}
-
-impl<B: Backend> Sampler<B> {
-    /// # Errors
-    /// No server answers, or the run is in an object store, from where servers cannot load.
-    pub fn open(config: &SamplerConfig, cx: &StageContext<'_>, policy: &Policy<B>) -> Result<Self> {
-        let (model, tokenizer) = (Arc::clone(&policy.model), Arc::clone(&policy.tokenizer));
-        match config {
-            SamplerConfig::Local => {
-                Ok(Sampler::Local(LocalEngine::new(model, tokenizer, cx.name, Options::default())?))
-            }
-            SamplerConfig::Vllm(config) => {
-                let folder = cx.local_folder()?.join("policy");
-                remove(&folder)?;
-                let servers = PolicyServers::connect((**config).clone(), tokenizer)?;
-                Ok(Sampler::Served(Served { servers, model, folder }))
-            }
-        }
-    }
-
+impl<B: Backend> Opening<B> {
     /// The policy as it is now.
     pub fn info(&self, policy: &Policy<B>) -> EngineInfo {
         match self {
-            Sampler::Local(engine) => engine.info(),
-            Sampler::Served(served) => {
+            Opening::Local(engine) => engine.info(),
+            Opening::Served(servers) => {
                 let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
-                EngineInfo { model_digest: model.digest(), ..served.servers.info() }
+                EngineInfo { model_digest: model.digest(), ..servers.info() }
             }
         }
     }
 
-    /// The engine that samples from the policy of this step.
+    /// Ready to be asked; what servers sample comes to the log.
     ///
     /// # Errors
-    /// The weights cannot be written, or a server does not load them.
-    pub fn at_step(&mut self, step: u64) -> Result<&dyn Engine> {
-        match self {
-            Sampler::Local(engine) => Ok(engine),
-            Sampler::Served(served) => {
-                if served.servers.policy_step() != Some(step) {
-                    served.follow(step)?;
-                }
-                Ok(&served.servers)
-            }
-        }
-    }
-}
-
-impl<B: Backend> Served<B> {
-    /// A folder for each step, since servers may still read the last one's; that goes afterwards.
-    fn follow(&mut self, step: u64) -> Result<()> {
-        let last = self.servers.policy_step().map(|step| self.step_folder(step));
-        let dir = self.step_folder(step);
-        self.model.read().unwrap_or_else(PoisonError::into_inner).save(&dir, Dtype::F32)?;
-        self.servers.load(step, &PolicyWeights::Checkpoint(dir))?;
-        last.map_or(Ok(()), |dir| remove(&dir))
-    }
-
-    fn step_folder(&self, step: u64) -> PathBuf {
-        self.folder.join(format!("step-{step:06}"))
-    }
-}
-
-impl<B: Backend> Drop for Served<B> {
-    fn drop(&mut self) {
-        // Weights left behind cost disk and nothing else: the next run removes them.
-        let _ = remove(&self.folder);
-    }
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::new("the policy's old weights cannot be removed").in_file(folder.display()).caused_by(e))
-        }
-        _ => Ok(()),
+    /// No thread can be started.
+    pub fn start(self, asker: &Arc<Asker>, log: &mut Rollouts) -> Result<Sampler<B>> {
+        Ok(match self {
+            Opening::Local(engine) => Sampler::Local(engine),
+            Opening::Served(servers) => Sampler::Served(servers.start(asker, log)?),
+        })
     }
 }

@@ -9,8 +9,9 @@ use crate::backend::Backend;
 use crate::engine::Sampling;
 use crate::engine::local::{LocalEngine, Options};
 use crate::error::Result;
+use crate::eval::{PromptResult, pass_rate};
 use crate::rule::file::RuleSet;
-use crate::schema::{Outcome, Prompt};
+use crate::schema::Prompt;
 use crate::stage::StageContext;
 use crate::stage::judged::{Judged, sample_and_judge};
 
@@ -48,7 +49,7 @@ impl<B: Backend> HeldOut<B> {
     /// # Errors
     /// Prompts that cannot be read, a rule file that does not load.
     pub fn open(cx: &StageContext<'_>, policy: &Policy<B>, config: &HeldOutConfig) -> Result<Self> {
-        let rules = RuleSet::load(&crate::stage::rules_path(&config.rules, &|path| cx.resolve(path)))?;
+        let rules = RuleSet::load(&crate::stage::rules_path(&config.rules, &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
         let prompts = cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
         let engine =
@@ -60,7 +61,8 @@ impl<B: Backend> HeldOut<B> {
         self.config.every
     }
 
-    /// Share of correct samples among the decided ones; `None` if none is decided.
+    /// Share of correct samples among the decided ones, as `eval` counts: cut ones are wrong, requests that failed do
+    /// not count. `None` if none is decided.
     ///
     /// # Errors
     /// The engine fails.
@@ -69,11 +71,8 @@ impl<B: Backend> HeldOut<B> {
         let sampling = Arc::new(self.config.sampling.clone());
         let judged =
             sample_and_judge(&self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
-        let outcomes = |wanted: Outcome| {
-            let all = judged.iter().flat_map(|samples: &Vec<Judged>| samples);
-            all.filter(|s| s.judgement.outcome == wanted).count() as f64
-        };
-        let (correct, wrong) = (outcomes(Outcome::Correct), outcomes(Outcome::Wrong));
-        Ok((correct + wrong > 0.0).then(|| correct / (correct + wrong)))
+        let samples = judged.iter().flatten().filter_map(Judged::result).collect();
+        let (decided, correct) = PromptResult { domain: String::new(), difficulty: None, samples }.counts();
+        Ok(pass_rate(decided, correct))
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Context, Result};
 use crate::train::StepMetrics;
 
 /// Columns that differ between two runs of one seed: they have a file of their own.
-const TIMES: &[&str] = &["rollout_seconds", "update_seconds", "tokens_per_second"];
+const TIMES: &[&str] = &["rollout_seconds", "reload_seconds", "update_seconds", "tokens_per_second"];
 
 /// Writes both files into the stage's folder.
 ///

@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
+use crate::model::memory::Load;
 use crate::model::{Config, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
-use crate::stage::{Input, StageContext};
-use crate::train::SharedModel;
+use crate::stage::{Input, Models, StageContext};
+use crate::train::{OptimizerConfig, OptimizerKind, SharedModel};
 
 /// `model = "…"` or `init = { … }`: one of the two.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +84,36 @@ impl PolicyConfig {
         (tokenizer != MINI).then(|| Path::new(&resolve(tokenizer)).join("tokenizer.json").display().to_string())
     }
 
+    /// The shape of the model, which need not be there yet.
+    ///
+    /// # Errors
+    /// A tokenizer or a config that cannot be read, sizes that do not fit together.
+    pub fn config(&self, models: &Models<'_>) -> Result<Config> {
+        match (&self.init, &self.model) {
+            (Some(new), _) => Ok(new.config(models.resolve)?.0),
+            (None, Some(of)) => (models.config)(of),
+            (None, None) => Err(Error::usage("there is no model to train")),
+        }
+    }
+
+    /// Checks, before anything has run, that a reference of the user's own is of the policy's shape.
+    ///
+    /// # Errors
+    /// It is not, or one of the two cannot be read.
+    pub fn check_reference(&self, reference: Option<&str>, models: &Models<'_>) -> Result<()> {
+        let Some(reference) = reference else { return Ok(()) };
+        let policy = self.model.as_deref().unwrap_or("a fresh model");
+        let within = |e: Error| e.context(format!("the reference `{reference}` beside the policy, `{policy}`"));
+        self.config(models)?.check_twin(&(models.config)(reference)?).map_err(within)
+    }
+
+    /// What training it holds, beside what the stage adds: micro-batches, a reference, engines.
+    pub fn load(&self, optimizer: &OptimizerConfig) -> Load {
+        let muon = optimizer.kind == OptimizerKind::Muon;
+        let offload = optimizer.offload;
+        Load { trains: true, muon, offload, lora: self.lora.map(|lora| lora.rank), ..Load::default() }
+    }
+
     /// Loads or makes the model.
     ///
     /// # Errors
@@ -137,11 +168,12 @@ impl NewModel {
         Ok(())
     }
 
-    fn make<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<(Model<B>, Tokenizer)> {
+    /// The model's shape and its tokenizer.
+    fn config(&self, resolve: &dyn Fn(&str) -> String) -> Result<(Config, Tokenizer)> {
         let tokenizer = if self.tokenizer == MINI {
             mini_tokenizer()?
         } else {
-            Tokenizer::load(Path::new(&cx.resolve(&self.tokenizer)))?
+            Tokenizer::load(Path::new(&resolve(&self.tokenizer)))?
         };
         let end = tokenizer.end_of_turn().ok_or_else(|| {
             Error::usage("the tokenizer names no `eos_token`, which ends a turn")
@@ -152,6 +184,11 @@ impl NewModel {
         let intermediate = self.intermediate.unwrap_or((self.hidden * 8 / 3).next_multiple_of(8));
         let config =
             Config::fresh(tokenizer.len(), self.hidden, intermediate, self.layers, heads, self.context, &[end])?;
+        Ok((config, tokenizer))
+    }
+
+    fn make<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<(Model<B>, Tokenizer)> {
+        let (config, tokenizer) = self.config(&|path| cx.resolve(path))?;
         let mut rng = seed::stream(cx.seed, "initial weights", 0);
         Ok((Model::init_on(backend, config, rng.next_u64()), tokenizer))
     }

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::Dtype;
 use crate::pipeline::MODEL;
 use crate::stage::{Outcome, StageContext};
-use crate::store::ShardInfo;
+use crate::store::{ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
 /// `checkpoints = { every = …, keep = … }`.
@@ -33,11 +33,12 @@ impl Default for CheckpointConfig {
 
 /// What a rollout source has sampled; the session stores its position with each checkpoint.
 pub trait RolloutLog: Send {
-    /// Puts what is not yet in a shard into a checkpoint's folder; answers with the shards so far.
+    /// Puts what is not yet in a shard into a checkpoint's folder, what is still under way included;
+    /// answers with the shards so far.
     ///
     /// # Errors
-    /// The disk refuses.
-    fn store(&self, checkpoint: &Path) -> Result<Vec<ShardInfo>>;
+    /// The disk refuses, or what is under way fails.
+    fn store(&mut self, checkpoint: &Path) -> Result<Vec<ShardInfo>>;
     /// Continues from [`RolloutLog::store`].
     ///
     /// # Errors
@@ -142,6 +143,8 @@ impl<'a, B: Backend> Session<'a, B> {
             outcome.facts.insert("parameters".to_owned(), model.size().into());
         }
         self.policy.tokenizer.save(&target)?;
+        // The manifest that follows says that the model is there, after a power cut too.
+        sync_files(&target)?;
         metrics::write(folder, &self.steps)?;
         outcome.count("steps", self.steps.len() as u64);
         let sum = |of: fn(&StepMetrics) -> Option<f64>| self.steps.iter().filter_map(of).sum::<f64>() as u64;
@@ -149,6 +152,7 @@ impl<'a, B: Backend> Session<'a, B> {
         outcome.count("sequences", sum(|s| s.sequences));
         outcome.count("skipped_steps", sum(|s| s.skipped));
         outcome.count("unusable", sum(|s| s.unusable));
+        outcome.count("groups_failed", sum(|s| s.groups_failed));
         outcome.counts.retain(|_, n| *n > 0);
         let last = |of: fn(&StepMetrics) -> Option<f64>| self.steps.iter().rev().find_map(of);
         let mut figures = serde_json::Map::new();
@@ -218,6 +222,7 @@ impl<B: Backend> Observer for Session<'_, B> {
         // Wall-clock times would make equal checkpoints differ.
         let timeless = |m: &StepMetrics| StepMetrics {
             rollout_seconds: None,
+            reload_seconds: None,
             update_seconds: None,
             tokens_per_second: None,
             ..m.clone()

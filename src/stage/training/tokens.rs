@@ -5,6 +5,7 @@ use std::io::{BufWriter, Write};
 use std::ops::Range;
 
 use memmap2::Mmap;
+use rayon::prelude::*;
 
 use crate::error::{Context, Error, Result};
 use crate::model::Tokenizer;
@@ -65,6 +66,21 @@ impl Source<Sequence> for TokenStore {
     }
 }
 
+/// Rows mapped together: enough to keep every core busy, and little to hold.
+const ROWS_AT_ONCE: usize = 4096;
+
+/// Maps rows on all cores, in their order, holding [`ROWS_AT_ONCE`] of them.
+pub fn in_order<T: Send, R: Send>(
+    mut rows: impl Iterator<Item = T>,
+    map: impl Fn(T) -> R + Sync,
+) -> impl Iterator<Item = R> {
+    let chunks = std::iter::from_fn(move || {
+        let chunk: Vec<T> = rows.by_ref().take(ROWS_AT_ONCE).collect();
+        (!chunk.is_empty()).then(|| chunk.into_par_iter().map(&map).collect::<Vec<R>>())
+    });
+    chunks.flatten()
+}
+
 /// Tokens of a conversation whose last turn is trained on: (prompt, completion).
 ///
 /// The prompt is what the engine would show the model. The completion is the turn's text as it
@@ -78,21 +94,21 @@ pub fn completion_tokens(tokenizer: &Tokenizer, messages: &[Message]) -> Result<
         return Err(Error::new("the conversation does not end with the assistant's turn").in_field("messages"));
     };
     let shown = tokenizer.render(before, true)?;
-    reply_tokens(tokenizer, &shown, &last.content)
+    Ok((tokenizer.encode(&shown)?, reply_tokens(tokenizer, &shown, &last.content)?))
 }
 
-/// Tokens of a rendered prompt and of the reply that follows it.
+/// Tokens of the reply that follows a rendered prompt.
 ///
 /// # Errors
 /// What the tokenizer reports.
-pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str) -> Result<Vec<u32>> {
     // Templates of reasoning models open the reasoning themselves: it must not be opened twice.
     let opened = shown.trim_end().ends_with("<think>");
     let reply = if opened { reply.trim_start().strip_prefix("<think>").unwrap_or(reply) } else { reply };
     let reply = if opened { reply.trim_start_matches('\n') } else { reply };
     let mut completion = tokenizer.encode(reply)?;
     completion.extend(tokenizer.end_of_turn());
-    Ok((tokenizer.encode(shown)?, completion))
+    Ok(completion)
 }
 
 #[cfg(test)]
@@ -111,12 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_mapped_in_their_order_and_errors_come_where_they_are() {
+        let rows = 0..2 * ROWS_AT_ONCE + 7;
+        let doubled: Vec<usize> = in_order(rows.clone(), |i| 2 * i).collect();
+        assert!(doubled.into_iter().eq(rows.clone().map(|i| 2 * i)));
+        let broken =
+            |i| if i % 5000 == 4999 { Err(Error::new(format!("row {i}"))) } else { Ok((vec![i as u32], 0..1)) };
+        let error = TokenStore::build(in_order(rows, broken)).err().unwrap().to_string();
+        assert!(error.contains("row 4999"), "{error}");
+    }
+
+    #[test]
     fn reasoning_that_the_template_opens_is_not_opened_twice() {
         let words = ["<eos>", "<unk>", "<think>", "ask", "why", "</think>"].map(str::to_owned);
         let tokenizer = Tokenizer::words(&words, "<unk>", "<eos>", "").unwrap();
-        let (prompt, completion) = reply_tokens(&tokenizer, "ask <think>\n", "<think>\nwhy </think>").unwrap();
-        assert_eq!((prompt, completion), (vec![3, 2], vec![4, 5, 0]));
-        let (_, completion) = reply_tokens(&tokenizer, "ask", "<think> why </think>").unwrap();
-        assert_eq!(completion, vec![2, 4, 5, 0]);
+        let completion = |shown: &str, reply: &str| reply_tokens(&tokenizer, shown, reply).unwrap();
+        assert_eq!(completion("ask <think>\n", "<think>\nwhy </think>"), vec![4, 5, 0]);
+        assert_eq!(completion("ask", "<think> why </think>"), vec![2, 4, 5, 0]);
     }
 }

@@ -43,7 +43,11 @@ pub struct GrpoTrainerConfig {
     pub refill_rounds: u32,
     /// Groups sampled more than this many optimizer steps ago are dropped. Off if absent.
     pub staleness_limit: Option<u64>,
-    /// Tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Rollout batches that are sampled ahead, while the policy is updated on the one before: each is
+    /// then of a policy older by so many batches. 0 samples and updates in turn. Above 0 it needs a
+    /// sampler of its own (`engine = { kind = "vllm" }`) and `objective.correction`.
+    pub rollouts_ahead: u64,
+    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
@@ -84,6 +88,7 @@ impl Default for GrpoTrainerConfig {
             drop_without_variance: false,
             refill_rounds: 0,
             staleness_limit: None,
+            rollouts_ahead: 0,
             tokens_per_microbatch: 16_384,
             recompute: false,
             shuffle: true,
@@ -96,15 +101,13 @@ impl GrpoTrainerConfig {
     /// # Errors
     /// A usage error that names the field out of range.
     pub fn validate(&self) -> Result<()> {
-        for (field, value) in [
-            ("prompts_per_rollout", self.prompts_per_rollout),
-            ("minibatches", self.minibatches),
-            ("epochs", self.epochs),
-        ] {
-            if value == 0 {
-                return Err(Error::usage(format!("`{field}` is 0")).in_field(field).hint("it must be at least 1"));
-            }
-        }
+        super::super::at_least_one(&[
+            ("steps", self.steps),
+            ("prompts_per_rollout", self.prompts_per_rollout as u64),
+            ("minibatches", self.minibatches as u64),
+            ("epochs", self.epochs as u64),
+            ("tokens_per_microbatch", self.tokens_per_microbatch as u64),
+        ])?;
         if let AdvantageKind::Fixed { scale } = self.advantage
             && !(scale.is_finite() && scale > 0.0)
         {
@@ -119,8 +122,38 @@ impl GrpoTrainerConfig {
                 .in_field("overlong")
                 .hint("`buffer` must be from 1 to `limit`"));
         }
+        if self.objective.correction.is_some() && self.old_logprobs == OldLogprobs::Rollout {
+            return Err(Error::usage("a correction weighs π_old against the sampler, and here both are the sampler's")
+                .in_field("objective.correction")
+                .hint("leave `correction` out, or `old_logprobs = \"rollout\"`"));
+        }
+        self.validate_ahead()?;
         self.schedule.validate()?;
-        self.objective.validate()
+        self.objective.validate()?;
+        self.optimizer.validate()
+    }
+
+    fn validate_ahead(&self) -> Result<()> {
+        if self.rollouts_ahead == 0 {
+            return Ok(());
+        }
+        if self.objective.correction.is_none() && self.old_logprobs == OldLogprobs::Recompute {
+            return Err(Error::usage("rollouts made ahead are of an older policy, and nothing corrects for that")
+                .in_field("rollouts_ahead")
+                .hint("add `objective = { correction = {} }`: truncated importance weights"));
+        }
+        let age = self.rollouts_ahead.saturating_mul(self.updates_per_rollout());
+        if self.staleness_limit.is_some_and(|limit| limit < age) {
+            return Err(Error::usage(format!("rollouts made ahead are {age} optimizer steps old when they are used"))
+                .in_field("staleness_limit")
+                .hint("it drops all of them: raise it, or lower `rollouts_ahead`"));
+        }
+        Ok(())
+    }
+
+    /// Optimizer steps on a rollout batch.
+    pub(super) fn updates_per_rollout(&self) -> u64 {
+        (self.minibatches as u64).saturating_mul(self.epochs as u64)
     }
 
     /// Whether groups without variance are left out.
@@ -137,7 +170,7 @@ mod tests {
     #[test]
     fn settings_read_as_a_recipe_writes_them() {
         let text = r#"{
-            "steps": 60, "old_logprobs": "rollout",
+            "steps": 60, "old_logprobs": "recompute",
             "advantage": {"fixed": {"scale": 0.5}},
             "objective": {"surrogate": "sequence", "aggregation": {"constant": {"length": 64}},
                           "correction": {"kind": "masked", "cap": 5.0}},

@@ -32,12 +32,23 @@ fn rewards(group: &ScoredGroup, config: &GrpoTrainerConfig) -> Vec<Option<f64>> 
     group.completions.iter().map(shaped).collect()
 }
 
+/// What becomes of a rollout batch.
+pub struct Prepared {
+    /// The completions to train on.
+    pub trainees: Vec<Trainee>,
+    /// Groups of which two completions or more could be trained on, if their rewards differ.
+    pub comparable: usize,
+    /// What describes the whole batch.
+    pub metrics: StepMetrics,
+}
+
 /// The completions to train on and what the rollout batch measures.
 ///
 /// Left out are completions without a reward, of a group without variance where those are dropped,
 /// cut at the limit where those are masked, beyond the context, or without a token.
-pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usize) -> (Vec<Trainee>, StepMetrics) {
+pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usize) -> Prepared {
     let mut trainees = Vec::new();
+    let mut comparable = 0;
     let (mut all_rewards, mut advantages) = (Vec::new(), Vec::new());
     let (mut without_variance, mut missing, mut truncated, mut unusable) = (0usize, 0usize, 0usize, 0usize);
     let mut lengths = Vec::new();
@@ -47,18 +58,22 @@ pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usiz
         without_variance += usize::from(!scored.varied);
         all_rewards.extend(rewards.iter().flatten());
         advantages.extend(scored.advantages.iter().flatten());
+        let mut fitting = 0;
         for (completion, advantage) in group.completions.iter().zip(&scored.advantages) {
             lengths.push(completion.tokens.len() as f64);
             truncated += usize::from(completion.truncated);
             missing += usize::from(advantage.is_none());
             let Some(advantage) = *advantage else { continue };
-            let dropped = !scored.varied && config.drops_without_variance();
-            if dropped || (completion.truncated && config.mask_truncated) {
+            if completion.truncated && config.mask_truncated {
                 continue;
             }
             let sequence = Sequence::completion(&group.prompt, &completion.tokens);
             if !sequence.is_usable(context) {
                 unusable += 1;
+                continue;
+            }
+            fitting += 1;
+            if !scored.varied && config.drops_without_variance() {
                 continue;
             }
             trainees.push(Trainee {
@@ -68,6 +83,7 @@ pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usiz
                 prompt_id: group.prompt_id.clone(),
             });
         }
+        comparable += usize::from(fitting > 1);
     }
     let (reward_mean, reward_std) = mean_std(&all_rewards);
     let (completion_mean, _) = mean_std(&lengths);
@@ -89,7 +105,7 @@ pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usiz
         rules: rule_metrics(groups),
         ..StepMetrics::default()
     };
-    (trainees, metrics)
+    Prepared { trainees, comparable, metrics }
 }
 
 /// The logprobs of the `trained` last tokens; all NaN if there is not one a token.
@@ -141,7 +157,8 @@ mod tests {
     fn only_rewarded_completions_are_trained_on_and_all_are_measured() {
         let groups = [group(&[Some(1.0), None, Some(0.0)]), group(&[Some(1.0), Some(1.0)])];
         let config = GrpoTrainerConfig::default();
-        let (trainees, metrics) = prepare(&groups, &config, 100);
+        let Prepared { trainees, comparable, metrics } = prepare(&groups, &config, 100);
+        assert_eq!(comparable, 2);
         assert_eq!(trainees.len(), 4);
         assert_eq!(metrics.reward_missing, Some(0.2));
         assert_eq!(metrics.groups_without_variance, Some(0.5));
@@ -149,12 +166,12 @@ mod tests {
         assert_eq!((metrics.rules[0].rule.as_str(), metrics.rules[0].mean), ("math", Some(0.75)));
         assert_eq!(metrics.rules[1].missing, 0.0);
         let dropped = GrpoTrainerConfig { drop_without_variance: true, ..config.clone() };
-        assert_eq!(prepare(&groups, &dropped, 100).0.len(), 2);
+        assert_eq!(prepare(&groups, &dropped, 100).trainees.len(), 2);
         let masked = GrpoTrainerConfig { mask_truncated: true, ..config.clone() };
-        let (trainees, _) = prepare(&groups, &masked, 100);
+        let trainees = prepare(&groups, &masked, 100).trainees;
         assert_eq!(trainees.len(), 2);
         assert!(trainees[0].advantage < -0.9, "a masked completion still counts in its group's mean");
-        let (_, metrics) = prepare(&groups, &config, 4);
+        let metrics = prepare(&groups, &config, 4).metrics;
         assert_eq!(metrics.unusable, Some(1.0), "prompt 2 + completion 4 takes 5 rows");
     }
 
@@ -163,7 +180,7 @@ mod tests {
         let mut torn = group(&[Some(1.0), Some(0.0)]);
         torn.completions[0].logprobs = Some(vec![-1.0]);
         torn.completions[1].logprobs = None;
-        let (trainees, _) = prepare(&[torn], &GrpoTrainerConfig::default(), 100);
+        let trainees = prepare(&[torn], &GrpoTrainerConfig::default(), 100).trainees;
         assert!(trainees.iter().all(|t| t.rollout.len() == t.sequence.trained_tokens()));
         assert!(trainees.iter().all(|t| t.rollout.iter().all(|l| l.is_nan())));
     }
@@ -188,9 +205,9 @@ mod tests {
 
     #[test]
     fn empty_groups_measure_nothing_and_break_nothing() {
-        let (trainees, metrics) = prepare(&[group(&[])], &GrpoTrainerConfig::default(), 100);
-        assert!(trainees.is_empty());
+        let Prepared { trainees, comparable, metrics } = prepare(&[group(&[])], &GrpoTrainerConfig::default(), 100);
+        assert_eq!((trainees.len(), comparable), (0, 0));
         assert_eq!((metrics.reward_mean, metrics.truncated, metrics.group_count), (None, None, Some(1.0)));
-        assert!(prepare(&[], &GrpoTrainerConfig::default(), 100).0.is_empty());
+        assert!(prepare(&[], &GrpoTrainerConfig::default(), 100).trainees.is_empty());
     }
 }

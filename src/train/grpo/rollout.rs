@@ -1,5 +1,7 @@
 //! Scored groups, and where they come from.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 
 use super::super::batch::Source;
@@ -44,6 +46,30 @@ pub trait Rollout {
     /// # Errors
     /// When no more groups can be had: the training stops.
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>>;
+
+    /// Begins a rollout of the policy as it is now, after `step` optimizer steps: the trainer will
+    /// ask for it with these arguments once the policy has moved on. Called only where
+    /// [`super::GrpoTrainerConfig::rollouts_ahead`] is above 0; a source that looks at the policy must
+    /// not look later.
+    ///
+    /// # Errors
+    /// The rollout cannot be begun: the training stops.
+    fn begin(&mut self, _step: u64, _prompts: &[usize]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Seconds in which a remote sampler took over the policy for the last rollout; `None` where
+    /// there is nothing to take over.
+    fn reload_seconds(&self) -> Option<f64> {
+        None
+    }
+}
+
+/// A rollout that was begun and not trained on yet: the arguments of [`Rollout::begin`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::train) struct Ahead {
+    pub step: u64,
+    pub prompts: Vec<usize>,
 }
 
 /// Groups that were sampled and scored before: "prompt i" is row i of the data.

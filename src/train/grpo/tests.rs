@@ -18,11 +18,15 @@ struct Sampler {
     model: SharedModel,
     prompts: usize,
     recorded: Rc<RefCell<Vec<ScoredGroup>>>,
+    /// Sampled when it was begun, for when it is asked; a story that resumes shares it, as a checkpoint would.
+    begun: Begun,
 }
+
+type Begun = Rc<RefCell<Vec<((u64, Vec<usize>), Vec<ScoredGroup>)>>>;
 
 impl Sampler {
     fn new(model: SharedModel, prompts: usize) -> Self {
-        Sampler { model, prompts, recorded: Rc::default() }
+        Sampler { model, prompts, recorded: Rc::default(), begun: Rc::default() }
     }
 
     fn draw(model: &Model<Cpu>, context: &[u32], uniform: f64) -> (u32, f32) {
@@ -38,14 +42,8 @@ impl Sampler {
         }
         (VOCAB - 1, logprobs[VOCAB as usize - 1])
     }
-}
 
-impl Rollout for Sampler {
-    fn prompts(&self) -> usize {
-        self.prompts
-    }
-
-    fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+    fn sample(&self, step: u64, prompts: &[usize]) -> Vec<ScoredGroup> {
         let model = &*self.model.write().expect("the trainer holds no lock while it asks");
         let group = |&prompt: &usize| {
             let (id, answer) = (format!("prompt {prompt}"), 2 + (prompt % 4) as u32);
@@ -66,9 +64,26 @@ impl Rollout for Sampler {
             let completions = (0..GROUP).map(completion).collect();
             ScoredGroup { prompt_id: id.clone(), policy_step: step, prompt: tokens, completions }
         };
-        let groups: Vec<ScoredGroup> = prompts.iter().map(group).collect();
+        prompts.iter().map(group).collect()
+    }
+}
+
+impl Rollout for Sampler {
+    fn prompts(&self) -> usize {
+        self.prompts
+    }
+
+    fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+        let begun = self.begun.borrow();
+        let found = begun.iter().find(|((of, asked), _)| (*of, &asked[..]) == (step, prompts));
+        let groups = found.map_or_else(|| self.sample(step, prompts), |(_, groups)| groups.clone());
         self.recorded.borrow_mut().extend(groups.iter().cloned());
         Ok(groups)
+    }
+
+    fn begin(&mut self, step: u64, prompts: &[usize]) -> Result<()> {
+        self.begun.borrow_mut().push(((step, prompts.to_vec()), self.sample(step, prompts)));
+        Ok(())
     }
 }
 
@@ -180,6 +195,65 @@ fn a_killed_run_resumes_bit_for_bit_with_its_refreshed_reference() {
     }
 }
 
+/// Two updates a batch; each batch of the policy `ahead` batches before.
+fn settings_ahead(ahead: u64, steps: u64) -> GrpoTrainerConfig {
+    config(|c| {
+        c.rollouts_ahead = ahead;
+        c.steps = steps;
+        c.objective.correction = Some(Correction::default());
+    })
+}
+
+#[test]
+fn rollouts_made_ahead_are_of_an_older_policy_say_so_and_still_teach() {
+    for (ahead, expected) in [(1, [0, 0, 2, 4, 6]), (2, [0, 0, 0, 2, 4])] {
+        let model = shared(6);
+        let sampler = Sampler::new(model.clone(), 24);
+        let recorded = Rc::clone(&sampler.recorded);
+        let mut trainer = GrpoTrainer::new(model, None, sampler, settings_ahead(ahead, 80)).unwrap();
+        let steps = train(&mut trainer);
+        let sampled: Vec<u64> = recorded.borrow().chunks(8).map(|batch| batch[0].policy_step).collect();
+        assert_eq!(sampled.len(), 40, "as many batches as are trained on, and none for nothing");
+        assert_eq!(sampled[..5], expected);
+        let ages: Vec<f64> = steps.iter().filter_map(|m| m.rollout_age).collect();
+        assert_eq!(ages[0], 0.0);
+        assert!(ages[ahead as usize..].iter().all(|&age| age == 2.0 * ahead as f64), "{ages:?}");
+        let gap = steps.iter().filter_map(|m| m.rollout_gap_max).fold(0.0, f64::max);
+        assert!(gap > 1e-4, "the policy has moved since: {gap}");
+        assert!(steps.iter().any(|m| m.correction_mean.is_some_and(|c| c != 1.0)));
+        let rewards: Vec<f64> = steps.iter().filter_map(|m| m.reward_mean).collect();
+        let mean = |r: &[f64]| r.iter().sum::<f64>() / r.len() as f64;
+        let (before, after) = (mean(&rewards[..4]), mean(&rewards[rewards.len() - 4..]));
+        assert!(before < 0.3 && after > 0.7, "{ahead} ahead: {before} → {after}");
+    }
+}
+
+#[test]
+fn a_run_killed_with_rollouts_under_way_resumes_bit_for_bit() {
+    for ahead in [1, 2] {
+        let begun = Begun::default();
+        let make = || {
+            let model = shared(6);
+            let sampler = Sampler { begun: Rc::clone(&begun), ..Sampler::new(model.clone(), 24) };
+            GrpoTrainer::new(model, None, sampler, settings_ahead(ahead, 20)).unwrap()
+        };
+        assert_resumes_bit_for_bit(make, 8);
+    }
+}
+
+#[test]
+fn rollouts_ahead_need_a_correction_and_must_not_be_dropped_as_stale() {
+    let refused = |change: fn(&mut GrpoTrainerConfig)| {
+        let mut config = settings_ahead(2, 8);
+        change(&mut config);
+        config.validate().err().map(|e| e.to_string())
+    };
+    assert!(refused(|c| c.objective.correction = None).unwrap().contains("nothing corrects"));
+    assert!(refused(|c| c.staleness_limit = Some(3)).unwrap().contains("4 optimizer steps old"));
+    assert_eq!(refused(|c| c.staleness_limit = Some(4)), None);
+    assert_eq!(refused(|c| (c.objective.correction, c.old_logprobs) = (None, OldLogprobs::Rollout)), None);
+}
+
 #[test]
 fn the_refreshed_reference_is_the_policy() {
     let mut trainer = on_policy(config(|c| (c.objective.kl_coefficient, c.reference_refresh) = (0.05, 2)));
@@ -195,14 +269,135 @@ fn a_batch_that_teaches_nothing_skips_the_update() {
     let cases: [&[Option<f64>]; 5] = [&same, &[Some(0.5)], &[None, None], &[Some(1.0), None], &[]];
     for kl_coefficient in [0.0, 0.1] {
         for rewards in cases {
-            let settings = config(|c| (c.objective.kl_coefficient, c.steps) = (kl_coefficient, 4));
-            let mut trainer = stored(vec![group(rewards)], settings);
+            let settings = config(|c| {
+                (c.objective.kl_coefficient, c.steps) = (kl_coefficient, 4);
+                (c.prompts_per_rollout, c.shuffle) = (1, false);
+            });
+            // What comes after could be learned from.
+            let groups = vec![group(rewards), group(rewards), group(&[Some(1.0), Some(0.0)])];
+            let mut trainer = stored(groups, settings);
             let before = bits(&read(trainer.model()));
-            let steps = train(&mut trainer);
-            assert!(steps.iter().all(|m| m.skipped == Some(1.0) && m.loss == Some(0.0)), "{rewards:?}");
+            for _ in 0..2 {
+                let steps = trainer.advance().unwrap();
+                assert!(steps.iter().all(|m| m.skipped == Some(1.0) && m.loss == Some(0.0)), "{rewards:?}");
+            }
             assert_eq!(bits(&read(trainer.model())), before);
         }
     }
+}
+
+#[test]
+fn a_run_of_which_no_group_can_be_compared_stops_after_an_epoch() {
+    let cases: [&[Option<f64>]; 4] = [&[Some(0.5)], &[None, None], &[Some(1.0), None], &[]];
+    for rewards in cases {
+        let settings = config(|c| (c.prompts_per_rollout, c.steps) = (2, 100));
+        let mut trainer = stored(vec![group(rewards); 5], settings);
+        assert!(trainer.advance().is_ok() && trainer.advance().is_ok(), "two of three batches");
+        let error = trainer.advance().unwrap_err().to_string();
+        assert!(error.contains("nothing to learn from in 5 groups"), "{error}");
+    }
+    // Rewards that do not differ may differ tomorrow.
+    let flat = config(|c| c.prompts_per_rollout = 2);
+    assert!(train(&mut stored(vec![group(&[Some(1.0), Some(1.0)]); 5], flat)).iter().all(|m| m.skipped == Some(1.0)));
+    let long = GrpoTrainerConfig { prompts_per_rollout: 1, ..config(|_| {}) };
+    let too_long = ScoredGroup { prompt: vec![1; 40], ..group(&[Some(1.0), Some(0.0)]) };
+    let error = stored(vec![too_long], long).advance().unwrap_err().to_string();
+    assert!(error.contains("context of 24"), "{error}");
+}
+
+#[test]
+fn a_reference_of_another_shape_is_refused() {
+    use crate::backend::Heads;
+    use crate::model::Config;
+    let heads = Heads { query: 2, kv: 1, dim: 8 };
+    let wider = Model::init(Config::fresh(VOCAB as usize, 24, 32, 1, heads, 24, &[0]).unwrap(), 1);
+    let groups = Offline(vec![group(&[Some(1.0), Some(0.0)])]);
+    let error = GrpoTrainer::new(shared(6), Some(wider), groups, config(|_| {})).err().unwrap().to_string();
+    assert!(error.contains("hidden_size: 16 and 24"), "{error}");
+}
+
+#[test]
+fn no_prompt_is_asked_twice_of_one_policy() {
+    // Refills of half of what there is, and epochs that end within a batch.
+    let settings = config(|c| {
+        (c.prompts_per_rollout, c.refill_rounds, c.minibatches, c.steps) = (6, 3, 1, 12);
+    });
+    let model = shared(6);
+    let sampler = Sampler::new(model.clone(), 20);
+    let recorded = Rc::clone(&sampler.recorded);
+    let steps = train(&mut GrpoTrainer::new(model, None, sampler, settings).unwrap());
+    let recorded = recorded.borrow();
+    let mut asked: Vec<(u64, &str)> = recorded.iter().map(|g| (g.policy_step, &*g.prompt_id)).collect();
+    let all = asked.len();
+    assert!(all > 12 * 6, "there were refills: {all}");
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), all);
+    assert!(steps.iter().all(|m| m.prompts_asked.is_some_and(|n| n <= 20.0)));
+}
+
+#[test]
+fn prompts_that_failed_are_counted_and_the_rest_is_trained_on() {
+    struct Failing(Sampler);
+    impl Rollout for Failing {
+        fn prompts(&self) -> usize {
+            self.0.prompts()
+        }
+        fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+            let mut groups = self.0.rollout(step, prompts)?;
+            groups.retain(|group| group.prompt_id != "prompt 3");
+            Ok(groups)
+        }
+    }
+    let model = shared(6);
+    let failing = Failing(Sampler::new(model.clone(), 8));
+    let steps = train(&mut GrpoTrainer::new(model, None, failing, config(|_| {})).unwrap());
+    let first: Vec<_> = steps.iter().filter(|m| m.group_count.is_some()).collect();
+    assert!(first.iter().all(|m| (m.groups_failed, m.group_count) == (Some(1.0), Some(7.0))));
+}
+
+#[test]
+fn an_interrupted_rollout_leaves_the_trainer_as_it_was() {
+    struct Stopped(Sampler, bool);
+    impl Rollout for Stopped {
+        fn prompts(&self) -> usize {
+            self.0.prompts()
+        }
+        fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
+            match std::mem::take(&mut self.1) {
+                true => Err(Error::interrupted()),
+                false => self.0.rollout(step, prompts),
+            }
+        }
+    }
+    let run = |stopped: bool| {
+        let model = shared(6);
+        let sampler = Stopped(Sampler::new(model.clone(), 20), stopped);
+        let mut trainer = GrpoTrainer::new(model, None, sampler, config(|_| {})).unwrap();
+        assert_eq!(trainer.advance().is_err(), stopped);
+        train(&mut trainer);
+        bits(&read(trainer.model()))
+    };
+    let straight = run(false);
+    assert_eq!(run(true), straight);
+}
+
+#[test]
+fn what_has_no_advantage_is_measured_all_the_same() {
+    let groups = vec![group(&[Some(1.0), Some(0.0)]), group(&[Some(1.0), Some(1.0), Some(1.0)])];
+    let first = |kl_coefficient| {
+        let settings = config(|c| {
+            (c.prompts_per_rollout, c.minibatches, c.shuffle) = (2, 1, false);
+            c.objective.kl_coefficient = kl_coefficient;
+        });
+        stored(groups.clone(), settings).advance().unwrap().remove(0)
+    };
+    // A penalty scores every completion; without one the curves are to be of the same completions.
+    let (all, free) = (first(1e-9), first(0.0));
+    let close = |a: Option<f64>, b: Option<f64>| (a.unwrap() - b.unwrap()).abs() < 1e-6;
+    assert!(close(all.entropy, free.entropy) && close(all.nll, free.nll), "{all:?} {free:?}");
+    assert!(close(all.ratio_mean, free.ratio_mean) && close(all.grad_norm, free.grad_norm));
+    assert_eq!(free.rollout_missing, Some(1.0), "nobody knows the sampler's logprobs, and the metrics say so");
 }
 
 #[test]
@@ -241,10 +436,12 @@ fn groups_without_variance_are_refilled() {
 fn stale_groups_are_dropped_and_counted() {
     let data = vec![group(&[Some(1.0), Some(0.0)]); 4];
     let settings = config(|c| (c.prompts_per_rollout, c.staleness_limit) = (4, Some(3)));
-    let steps = train(&mut stored(data, settings));
-    let stale: Vec<f64> = steps.iter().filter_map(|m| m.groups_stale).collect();
-    assert_eq!(stale[..2], [0.0, 0.0], "steps 0 and 2 are near enough");
-    assert!(stale[2..].iter().all(|&s| s == 4.0), "{stale:?}");
+    let mut trainer = stored(data, settings);
+    // Steps 0 and 2 are near enough.
+    for stale in [0.0, 0.0] {
+        assert_eq!(trainer.advance().unwrap()[0].groups_stale, Some(stale));
+    }
+    assert!(trainer.advance().unwrap_err().render(false).contains("stale"), "and then there is nothing left");
 }
 
 #[test]
@@ -280,5 +477,11 @@ fn settings_and_data_that_cannot_work_are_refused() {
     assert!(refused(Vec::new(), None, config(|_| {})).contains("no prompts"));
     assert!(refused(groups.clone(), None, config(|c| c.minibatches = 0)).contains("minibatches"));
     let scale = AdvantageKind::Fixed { scale: 0.0 };
-    assert!(refused(groups, None, config(|c| c.advantage = scale)).contains("scale"));
+    assert!(refused(groups.clone(), None, config(|c| c.advantage = scale)).contains("scale"));
+    assert!(refused(groups.clone(), None, config(|c| c.steps = 0)).contains("`steps` is 0"));
+    assert!(refused(groups.clone(), None, config(|c| c.optimizer.beta2 = 1.5)).contains("beta2"));
+    let twice = |c: &mut GrpoTrainerConfig| {
+        (c.objective.correction, c.old_logprobs) = (Some(Correction::default()), OldLogprobs::Rollout);
+    };
+    assert!(refused(groups, None, config(twice)).contains("both are the sampler's"));
 }

@@ -68,6 +68,21 @@ impl Default for GroupRobustConfig {
     }
 }
 
+impl GroupRobustConfig {
+    /// # Errors
+    /// A usage error that names the field out of range.
+    pub fn validate(&self) -> Result<()> {
+        for (field, value) in [("step_size", self.step_size), ("adjustment", self.adjustment)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::usage(format!("`{field}` is {value}"))
+                    .in_field(field)
+                    .hint("it must be at least 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The weights α and what they are computed from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupRobust {
@@ -84,13 +99,7 @@ impl GroupRobust {
     /// # Errors
     /// A usage error if a setting is out of range, there is no group, or a group is empty.
     pub fn new(config: GroupRobustConfig, sizes: &[u64]) -> Result<Self> {
-        for (field, value) in [("step_size", config.step_size), ("adjustment", config.adjustment)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::usage(format!("`{field}` is {value}"))
-                    .in_field(field)
-                    .hint("it must be at least 0"));
-            }
-        }
+        config.validate()?;
         if sizes.is_empty() || sizes.contains(&0) {
             return Err(Error::usage(format!("groups of {sizes:?} pairs: every group needs at least one")));
         }

@@ -162,7 +162,10 @@ impl Grpo {
         let logprobs = &inputs.logprobs[tokens.clone()];
         let old = &inputs.old_logprobs.unwrap_or(inputs.logprobs)[tokens.clone()];
         let log_ratio = |t: usize| f64::from(logprobs[t]) - f64::from(old[t]);
-        let corrections = self.corrections(old, inputs.rollout_logprobs.map(|r| &r[tokens.clone()]), metrics);
+        // Ratios and corrections are the surrogate's, and without an advantage it is 0 whatever they are.
+        let compared = advantage != 0.0;
+        let rollout = inputs.rollout_logprobs.filter(|_| compared).map(|r| &r[tokens.clone()]);
+        let corrections = self.corrections(old, rollout, metrics);
         let by_sequence = config.surrogate == Surrogate::Sequence;
         let sequence_log_ratio = match logprobs.len() {
             n if n > 0 && by_sequence => (0..n).map(log_ratio).sum::<f64>() / n as f64,
@@ -178,13 +181,15 @@ impl Grpo {
             let mut gradient = -correction * surrogate.derivative;
 
             metrics.nll.add(-logprob);
-            metrics.clip_low.count(surrogate.clip == Clip::Low);
-            metrics.clip_high.count(surrogate.clip == Clip::High);
-            metrics.clip_dual.count(surrogate.clip == Clip::Dual);
-            metrics.kl_old.add(super::KlEstimator::K3.estimate(logprob, f64::from(old[t])).0);
-            let ratio = clamp_log_ratio(log_ratio).0.exp();
-            metrics.ratio.add(ratio);
-            metrics.ratio_max.add(ratio);
+            if compared {
+                metrics.clip_low.count(surrogate.clip == Clip::Low);
+                metrics.clip_high.count(surrogate.clip == Clip::High);
+                metrics.clip_dual.count(surrogate.clip == Clip::Dual);
+                metrics.kl_old.add(super::KlEstimator::K3.estimate(logprob, f64::from(old[t])).0);
+                let ratio = clamp_log_ratio(log_ratio).0.exp();
+                metrics.ratio.add(ratio);
+                metrics.ratio_max.add(ratio);
+            }
 
             if let Some(reference) = inputs.reference_logprobs {
                 let (kl, derivative) = config.kl_estimator.estimate(logprob, f64::from(reference[token]));

@@ -77,29 +77,29 @@ loss_metrics! {
     nll: Mean,
     /// Entropy of the policy in nats, per token.
     entropy: Mean,
-    /// Probability ratio π/π_old, per token (per sequence for GSPO).
+    /// Probability ratio π/π_old, per token with an advantage (per sequence for GSPO).
     ratio: Mean,
     /// The largest ratio.
     ratio_max: Max,
-    /// Share of tokens held back by the lower clip (A < 0 and ratio < 1 − ε_low).
+    /// Share of tokens with an advantage held back by the lower clip (A < 0 and ratio < 1 − ε_low).
     clip_low: Mean,
-    /// Share of tokens held back by the upper clip (A > 0 and ratio > 1 + ε_high).
+    /// Share of them held back by the upper clip (A > 0 and ratio > 1 + ε_high).
     clip_high: Mean,
-    /// Share of tokens held back by the dual clip (A < 0 and ratio > c).
+    /// Share of them held back by the dual clip (A < 0 and ratio > c).
     clip_dual: Mean,
-    /// k3 estimate of KL(π ‖ π_old): how far this update batch has moved the policy.
+    /// k3 estimate of KL(π ‖ π_old) from them: how far this update batch has moved the policy.
     kl_old: Mean,
     /// The configured estimate of KL(π ‖ π_ref), per token.
     kl_reference: Mean,
-    /// |log π_old − log π_rollout|, per token whose rollout logprob is known.
+    /// |log π_old − log π_rollout|, per token with an advantage whose rollout logprob is known.
     rollout_gap: Mean,
     /// The largest such gap.
     rollout_gap_max: Max,
-    /// Importance correction factor of each token.
+    /// Importance correction factor of each token with an advantage.
     correction: Mean,
-    /// Share of tokens whose correction was truncated or masked.
+    /// Share of them whose correction was truncated or masked.
     corrected: Mean,
-    /// Share of tokens without a rollout logprob.
+    /// Share of tokens with an advantage and without a rollout logprob.
     rollout_missing: Mean,
     /// Unweighted loss of each pair.
     pair_loss: Mean,

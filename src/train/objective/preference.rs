@@ -46,6 +46,17 @@ impl Default for PreferenceConfig {
     }
 }
 
+impl PreferenceConfig {
+    /// # Errors
+    /// A usage error if β is not a positive number.
+    pub fn validate(&self) -> Result<()> {
+        if self.beta.is_finite() && self.beta > 0.0 {
+            return Ok(());
+        }
+        Err(Error::usage(format!("`beta` is {}", self.beta)).in_field("beta").hint("it must be above 0"))
+    }
+}
+
 /// The objective. Sequence 2k is pair k's chosen completion, 2k + 1 its rejected one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preference {
@@ -67,11 +78,9 @@ pub struct PairLoss {
 
 impl Preference {
     /// # Errors
-    /// A usage error if β is not a positive number.
+    /// As [`PreferenceConfig::validate`].
     pub fn new(config: PreferenceConfig) -> Result<Self> {
-        if !(config.beta.is_finite() && config.beta > 0.0) {
-            return Err(Error::usage(format!("`beta` is {}", config.beta)).in_field("beta").hint("it must be above 0"));
-        }
+        config.validate()?;
         Ok(Preference { config })
     }
 

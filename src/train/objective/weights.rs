@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// The normaliser of a loss, over the whole accumulated batch.
 ///
 /// With n_i trained tokens in sequence i, B sequences and T = Σ n_i tokens in the batch:
@@ -27,6 +29,17 @@ pub enum Aggregation {
 }
 
 impl Aggregation {
+    /// # Errors
+    /// A usage error if a constant length is 0.
+    pub fn validate(self) -> Result<()> {
+        match self {
+            Aggregation::Constant { length: 0 } => Err(Error::usage("`aggregation.constant.length` is 0")
+                .in_field("aggregation.constant.length")
+                .hint("it must be at least 1")),
+            _ => Ok(()),
+        }
+    }
+
     /// The weight of each sequence's tokens, given the number of trained tokens of every sequence
     /// of the accumulated batch. Sequences without tokens get 0 and do not count.
     pub fn weights(self, tokens: &[usize]) -> Vec<f32> {

@@ -108,10 +108,41 @@ fn pairs_that_do_not_fit_are_left_out_and_unknown_groups_are_errors() {
     let make = |data| PreferenceTrainer::new(shared(2), tiny_model(2), data, groups.clone(), config.clone()).unwrap();
     let metrics = make(data.clone()).advance().unwrap().remove(0);
     assert_eq!((metrics.unusable, metrics.sequences), (Some(4.0), Some(2.0)));
-    let mut unusable = make(data[1..].to_vec());
-    let before = bits(&read(unusable.model()));
-    assert_eq!(unusable.advance().unwrap()[0].skipped, Some(1.0));
-    assert_eq!(bits(&read(unusable.model())), before);
+    let error = make(data[1..].to_vec()).advance().unwrap_err().to_string();
+    assert!(error.contains("none of the 2 pairs can be trained on"), "{error}");
     data[0].group = 7;
     assert!(make(data).advance().unwrap_err().to_string().contains("unknown group"));
+}
+
+#[test]
+fn a_batch_without_a_usable_pair_is_skipped() {
+    let groups = vec![Group { name: "all".into(), pairs: 2 }];
+    let config = PreferenceTrainerConfig { batch_size: 1, shuffle: false, ..PreferenceTrainerConfig::default() };
+    let mut data = pairs(2);
+    data[0].chosen.clear();
+    let mut trainer = PreferenceTrainer::new(shared(2), tiny_model(2), data, groups, config).unwrap();
+    let before = bits(&read(trainer.model()));
+    assert_eq!(trainer.advance().unwrap()[0].skipped, Some(1.0));
+    assert_eq!(bits(&read(trainer.model())), before);
+    assert_eq!(trainer.advance().unwrap()[0].skipped, Some(0.0));
+}
+
+#[test]
+fn a_reference_of_another_shape_and_settings_out_of_range_are_refused() {
+    use crate::backend::Heads;
+    use crate::model::Config;
+    let groups = vec![Group { name: "all".into(), pairs: 2 }];
+    let refused = |reference, change: fn(&mut PreferenceTrainerConfig)| {
+        let mut config = PreferenceTrainerConfig::default();
+        change(&mut config);
+        PreferenceTrainer::new(shared(2), reference, pairs(2), groups.clone(), config).err().unwrap().to_string()
+    };
+    let heads = Heads { query: 4, kv: 2, dim: 4 };
+    let others = Model::init(Config::fresh(VOCAB as usize, 16, 32, 1, heads, 24, &[0]).unwrap(), 1);
+    assert!(refused(others, |_| {}).contains("num_attention_heads: 2 and 4"), "the same weights, other heads");
+    assert!(refused(tiny_model(2), |c| c.epochs = 0).contains("nothing would be trained"));
+    assert!(refused(tiny_model(2), |c| c.batch_size = 0).contains("`batch_size` is 0"));
+    assert!(refused(tiny_model(2), |c| c.objective.beta = 0.0).contains("`beta` is 0"));
+    assert!(refused(tiny_model(2), |c| c.groups.step_size = -1.0).contains("`step_size` is -1"));
+    assert!(refused(tiny_model(2), |c| c.schedule.learning_rate = -1.0).contains("`learning_rate` is -1"));
 }

@@ -18,6 +18,13 @@ fn corpus(rows: usize) -> Vec<Sequence> {
         .collect()
 }
 
+#[test]
+fn a_run_of_no_steps_is_refused() {
+    let config = SftConfig { epochs: 0, ..SftConfig::default() };
+    let error = SftTrainer::new(shared(1), vec![Sequence::completion(&[1], &[2])], config).err().unwrap().to_string();
+    assert!(error.contains("`epochs` and `steps` are both 0"), "{error}");
+}
+
 fn config(kind: OptimizerKind) -> SftConfig {
     SftConfig {
         steps: 10,

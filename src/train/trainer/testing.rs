@@ -124,6 +124,28 @@ fn a_run_evaluates_and_saves_at_its_cadence_and_at_the_end() {
     let evaluated: Vec<u64> = recorder.steps.iter().filter(|m| m.evaluation.is_some()).map(|m| m.step).collect();
     assert_eq!(evaluated, [2, 5, 6]);
     let saved: Vec<u64> = checkpoints.list().unwrap().iter().map(|c| c.step).collect();
-    assert_eq!(saved, [2, 4, 6, 7]);
+    assert_eq!(saved, [2, 3, 4, 6, 7], "3 is no multiple of 2, and the best so far");
     assert_eq!(checkpoints.best().unwrap().unwrap().step, 7);
+}
+
+#[test]
+fn weights_that_overflow_in_the_last_step_are_not_kept() {
+    use super::super::batch::Sequence;
+    use super::super::optimizer::{OptimizerConfig, OptimizerKind};
+    use super::super::schedule::Schedule;
+    use super::super::sft::{SftConfig, SftTrainer};
+    let data = vec![Sequence::completion(&[1], &[2, 3])];
+    let config = SftConfig {
+        steps: 1,
+        schedule: Schedule::constant(1e39),
+        optimizer: OptimizerConfig { kind: OptimizerKind::Adamw, ..OptimizerConfig::default() },
+        ..SftConfig::default()
+    };
+    let mut trainer = SftTrainer::new(shared(1), data, config).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::open(dir.path(), 10).unwrap();
+    let cadence = Cadence { evaluate_every: 0, checkpoint_every: 0 };
+    let error = run(&mut trainer, Some(&checkpoints), cadence, &mut Recorder::default()).unwrap_err().to_string();
+    assert!(error.contains("not finite after step 1"), "{error}");
+    assert!(checkpoints.latest().unwrap().is_none());
 }

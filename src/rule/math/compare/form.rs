@@ -1,6 +1,6 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
-use super::super::ast::{Id, Node, Rel, Sym};
+use super::super::ast::{Func, Id, Node, Rel, Sym, hash_name};
 use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
@@ -20,6 +20,24 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
         Node::Call(..) => false,
         _ => false,
     }
+}
+
+/// `|AB|`: the length of a segment, named by its ends.
+pub fn is_segment(r: &Reading, id: Id) -> bool {
+    let Node::Call(Func::Abs, inner) = *r.node(id) else { return false };
+    let capital = |n: &Node| match n {
+        Node::Sym(sym) => r.arena.name(*sym).starts_with(|c: char| c.is_ascii_uppercase()),
+        Node::Mul(..) => true,
+        _ => false,
+    };
+    matches!(r.node(inner), Node::Mul(..)) && r.arena.subtree(inner).iter().all(capital)
+}
+
+/// `f(x)` inside a chain, where it is read as a product: the value of a function, by the letter it has.
+pub fn is_function_value(r: &Reading, id: Id) -> bool {
+    let Node::Mul(function, argument) = *r.node(id) else { return false };
+    matches!(*r.node(function), Node::Sym(sym) if matches!(r.arena.name(sym), "f" | "g" | "h" | "F" | "G"))
+        && matches!(r.node(argument), Node::Sym(_))
 }
 
 /// `f^{-1}` of a letter that names functions.
@@ -189,6 +207,21 @@ pub fn numbered(r: &Reading, id: Id) -> Option<Vec<Val>> {
     same.then(|| pairs.into_iter().map(|(_, id)| Val::of(id)).collect())
 }
 
+/// What a name is called; `AB` is read as a product and called by its letters.
+fn name_of(r: &Reading, id: Id) -> Option<Sym> {
+    match *r.node(id) {
+        Node::Sym(sym) => Some(sym),
+        Node::Mul(..) if is_name(r, id) => {
+            let letters = r.arena.subtree(id).iter().filter_map(|n| match n {
+                Node::Sym(sym) => Some(r.arena.name(*sym)),
+                _ => None,
+            });
+            Some(hash_name(&letters.collect::<String>()))
+        }
+        _ => None,
+    }
+}
+
 /// `x = 1, y = 2` or `(x, y) = (1, 2)`: names with their values.
 pub fn named(r: &Reading, id: Id) -> Option<Vec<(Sym, Id)>> {
     let pair = |id: Id| -> Option<Vec<(Sym, Id)>> {
@@ -215,13 +248,7 @@ pub fn named(r: &Reading, id: Id) -> Option<Vec<(Sym, Id)>> {
                 .collect();
         }
         // "x = y = 4" names both.
-        ids[..ids.len() - 1]
-            .iter()
-            .map(|&n| match *r.node(n) {
-                Node::Sym(sym) => Some((sym, last)),
-                _ => None,
-            })
-            .collect()
+        ids[..ids.len() - 1].iter().map(|&n| Some((name_of(r, n)?, last))).collect()
     };
     match *r.node(id) {
         Node::All(list) => {

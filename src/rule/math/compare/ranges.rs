@@ -7,11 +7,11 @@ use super::{Comparison, Val, form, scalar};
 
 /// One interval of a set of real numbers; a point when both ends are the same.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+pub(super) struct Piece {
     /// Node and approximate value of each end; no node for the infinities.
-    lo: (Option<Id>, f64),
-    hi: (Option<Id>, f64),
-    closed: (bool, bool),
+    pub lo: (Option<Id>, f64),
+    pub hi: (Option<Id>, f64),
+    pub closed: (bool, bool),
 }
 
 impl Comparison<'_> {
@@ -40,7 +40,15 @@ impl Comparison<'_> {
                 }
                 Equal("intervals")
             }
-            _ => self.same_shape(g, p),
+            (None, Some(b)) => match self.solutions(gold, g, &b) {
+                Some(found) => found,
+                None => self.same_shape(g, p),
+            },
+            (Some(a), None) => match self.solutions(pred, p, &a) {
+                Some(found) => found,
+                None => self.same_shape(g, p),
+            },
+            (None, None) => self.same_shape(g, p),
         }
     }
 
@@ -79,6 +87,14 @@ impl Comparison<'_> {
                 Node::List(list) => {
                     // "x < 1 or x > 3".
                     let ids = r.arena.list(list);
+                    // "x ∈ ℝ, x ≠ 2": the first says only of what kind the others speak.
+                    let real = |id: &&Id| {
+                        matches!(*r.node(**id), Node::Chain { operands, rels }
+                            if matches!(*r.arena.list(operands), [_, set] if *r.node(set) == Node::Numbers(Numbers::Reals))
+                                && r.arena.chain_rels(rels, 2) == [Rel::In])
+                    };
+                    let said: Vec<Id> = ids.iter().filter(|id| !real(id)).copied().collect();
+                    let ids = if said.is_empty() { ids } else { &said[..] };
                     if !ids.iter().all(|&id| matches!(r.node(id), Node::Chain { .. } | Node::Interval { .. })) {
                         return None;
                     }
@@ -182,7 +198,7 @@ impl Comparison<'_> {
             stack.push(*set);
             return Some(());
         }
-        let at = ids.iter().position(|&id| matches!(r.node(id), Node::Sym(_)))?;
+        let at = ids.iter().position(|&id| matches!(r.node(id), Node::Sym(_)) || form::is_function_value(r, id))?;
         if ids.iter().enumerate().any(|(i, &id)| i != at && !form::is_constant(r, id)) {
             return None;
         }

@@ -36,6 +36,9 @@ const NEEDED: usize = 4;
 /// Roots and functions in two constants that doubles are trusted with.
 const MAX_IRRATIONAL: usize = 80;
 
+/// Digits from which a decimal prints a fraction whose decimals repeat.
+const PRINTED: u16 = 14;
+
 /// How many roots and functions a value is made of.
 fn irrational(r: &Reading, id: Id) -> usize {
     r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
@@ -185,6 +188,12 @@ impl Comparison<'_> {
             Tolerance::Relative(limit) => (error <= limit * a.abs()).then_some(Equal("tolerance")),
             Tolerance::Absolute(limit) => (error <= limit).then_some(Equal("tolerance")),
             Tolerance::GoldPrecision => {
+                let printed = decimal(self.pred, p.id).filter(|&(_, _, digits)| digits >= PRINTED);
+                let goes_on = self.gold.value(g.id).is_some_and(Q::repeats);
+                if let (Some((value, _, digits)), true) = (printed, goes_on) {
+                    let ulp = 10f64.powi(value.abs().log10().floor() as i32 - i32::from(digits) + 1);
+                    return (error <= ulp.max(4.0 * f64::EPSILON * a.abs())).then_some(Equal("printed_in_full"));
+                }
                 let (value, places, digits) = decimal(self.gold, g.id)?;
                 let size = value.abs().log10().floor() as i32;
                 let ulp = 10f64.powi(size - digits as i32 + 1) * (a / value).abs();

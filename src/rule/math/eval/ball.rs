@@ -51,13 +51,15 @@ impl Ball {
 }
 
 /// How symbols get values: the kinds of points tried in turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sampling {
     Positive,
     Mixed,
     Integers,
     Unit,
     Large,
+    /// Every symbol has this value.
+    At(f64),
 }
 
 /// Doubles at one point.
@@ -97,6 +99,7 @@ impl Balls<'_> {
             Sampling::Integers => 2.0 + (u * 11.0).floor(),
             Sampling::Unit => 0.05 + 0.9 * u,
             Sampling::Large => 3.0 + 37.0 * u,
+            Sampling::At(value) => value,
         }
     }
 }

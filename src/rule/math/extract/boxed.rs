@@ -4,6 +4,12 @@ use super::super::lex::balanced;
 
 const MARKS: [&str; 2] = [r"\boxed", r"\fbox"];
 
+const CONJUNCTIONS: [&str; 12] = ["and", "or", "AND", "OR", "und", "oder", "et", "ou", "y", "o", "和", "或"];
+
+/// Most boxes that may answer together, and most bytes between two of them.
+const MANY: usize = 8;
+const APART: usize = 80;
+
 struct Found<'a> {
     start: usize,
     end: usize,
@@ -11,10 +17,11 @@ struct Found<'a> {
 }
 
 /// The content of the last box that closes and is not empty; of several joined by commas or
-/// "and", all of them, joined by commas.
-pub fn find(text: &str) -> Option<String> {
+/// "and", all of them, joined by commas. And whether there are more boxes before them.
+pub fn find(text: &str) -> Option<(String, bool)> {
     let mut until = text.len();
     let mut boxes: Vec<Found<'_>> = Vec::new();
+    let mut more = false;
     // Bounded, so that a text made of boxes costs no more than its length.
     for _ in 0..64 {
         let Some(found) = last_before(text, until) else { break };
@@ -28,15 +35,51 @@ pub fn find(text: &str) -> Option<String> {
                 boxes.pop();
                 boxes.push(found);
             }
-            Some(next) if !joins(&text[found.end..next.start]) => break,
+            Some(next) if !joins(&text[found.end..next.start]) => {
+                more = true;
+                break;
+            }
             _ => boxes.push(found),
         }
     }
     match &boxes[..] {
         [] => None,
-        [one] => Some(one.inside.trim().to_string()),
-        many => Some(many.iter().rev().map(|b| b.inside.trim()).collect::<Vec<_>>().join(", ")),
+        [one] => Some((one.inside.trim().to_string(), more)),
+        many => Some((many.iter().rev().map(|b| b.inside.trim()).collect::<Vec<_>>().join(", "), more)),
     }
+}
+
+/// All boxes of a text and how many, where they make a list though words stand between them:
+/// "`\boxed{1}` papers and `\boxed{2}` bins". Joined by commas in the order written.
+pub fn all(text: &str) -> Option<(usize, String)> {
+    let mut until = text.len();
+    let mut boxes: Vec<Found<'_>> = Vec::new();
+    while let Some(found) = last_before(text, until) {
+        until = found.start;
+        match boxes.last() {
+            Some(inner) if found.end > inner.start => {
+                boxes.pop();
+            }
+            Some(next) if !lists(&text[found.end..next.start]) => return None,
+            Some(_) | None => {}
+        }
+        boxes.push(found);
+        if boxes.len() > MANY {
+            return None;
+        }
+    }
+    let parts: Vec<&str> = boxes.iter().rev().map(|b| b.inside.trim()).collect();
+    // The same box twice is one answer said twice.
+    (parts.windows(2).any(|pair| pair[0] != pair[1])).then(|| (parts.len(), parts.join(", ")))
+}
+
+/// Text that goes on with a list: short, with a comma or "and", or without words.
+fn lists(between: &str) -> bool {
+    if between.len() > APART || between.contains("\n\n") {
+        return false;
+    }
+    let mut words = between.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).peekable();
+    words.peek().is_none() || between.contains([',', ';', '、', '，']) || words.any(|w| CONJUNCTIONS.contains(&w))
 }
 
 /// True if there is any box in the text.
@@ -101,5 +144,5 @@ fn joins(between: &str) -> bool {
 fn joins_plain(between: &str) -> bool {
     between
         .split(|c: char| c.is_whitespace() || matches!(c, ',' | '$' | '{' | '}' | ';' | '、' | '，' | '*' | '\\'))
-        .all(|w| matches!(w, "" | "and" | "or" | "AND" | "OR" | "und" | "oder" | "et" | "ou" | "y" | "o" | "和" | "或"))
+        .all(|w| w.is_empty() || CONJUNCTIONS.contains(&w))
 }

@@ -127,6 +127,31 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
     nonempty(answer)
 }
 
+/// What a sentence says of its subject: "34" of "The largest $n$ is 34". Nothing where the sentence
+/// begins with its answer.
+pub fn predicate(sentence: &str) -> Option<&str> {
+    if sentence.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-' | '(' | '[' | '{')) {
+        return None;
+    }
+    let copulas = [" is ", " are ", " equals ", " est ", " ist ", " es ", "是", "为"];
+    let (end, _) = copulas.iter().filter_map(|c| sentence.rfind(c).map(|at| (at + c.len(), c))).max()?;
+    let said = trim_prose(&sentence[end..]);
+    said.contains(|c: char| c.is_ascii_digit() || c == '\\').then_some(said)
+}
+
+/// The number of a sentence that has one, and no word that would turn it round.
+pub fn only_number(sentence: &str) -> Option<&str> {
+    const TURNS: [&str; 20] = [
+        "not", "no", "never", "neither", "nor", "without", "except", "wrong", "less", "more", "fewer", "greater",
+        "than", "least", "most", "under", "over", "between", "step", "part",
+    ];
+    let number = super::span::last_number(sentence)?;
+    let before = number.as_ptr() as usize - sentence.as_ptr() as usize;
+    let alone = !sentence[..before].contains(|c: char| c.is_ascii_digit());
+    let mut words = sentence.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty());
+    (alone && !words.any(|w| TURNS.iter().any(|turn| w.eq_ignore_ascii_case(turn)))).then_some(number)
+}
+
 fn nonempty(text: &str) -> Option<&str> {
     let text = text.trim();
     (!text.is_empty()).then_some(text)

@@ -57,15 +57,19 @@ fn last_before(text: &str, until: usize) -> Option<(usize, usize, &str)> {
 /// The last line that is not blank, if it is short.
 pub fn last_line(text: &str) -> Option<&str> {
     let line = text.trim_end().lines().next_back()?.trim();
-    let line = line.trim_start_matches(['-', '*', '#', '>', ' ']).trim_end_matches(['*', ' ']);
-    let line = if text.trim_end().ends_with(line) && line.starts_with(|c: char| c.is_ascii_digit()) {
-        // A bullet's dash is a minus sign when it touches the number.
-        let start = text.trim_end().len() - line.len();
-        if text[..start].ends_with('-') { &text[start - 1..start + line.len()] } else { line }
-    } else {
-        line
-    };
+    let bare = line.trim_start_matches(['-', '*', '#', '>', ' ']);
+    let marks = &line[..line.len() - bare.len()];
+    // A bullet's dash stands apart; one that touches a formula is its sign.
+    let signed = marks.ends_with('-') && !marks.ends_with("--") && !starts_with_word(bare);
+    let line = line[marks.len() - usize::from(signed)..].trim_end_matches(['*', ' ']);
     (!line.is_empty() && line.len() <= 2000).then_some(line)
+}
+
+/// A word, as behind a bullet; `sqrt(2)` and `pi` are formulas.
+fn starts_with_word(text: &str) -> bool {
+    let letters = text.chars().take_while(|c| c.is_alphabetic()).count();
+    let rest = text.trim_start_matches(|c: char| c.is_alphabetic());
+    letters > 1 && !rest.starts_with('(') && !["pi", "inf", "oo"].iter().any(|name| text.starts_with(name))
 }
 
 /// The line, unless it is a sentence: then what stands behind its last equals sign.
@@ -87,6 +91,11 @@ pub fn formula(line: &str) -> Option<&str> {
         return Some(line);
     }
     let side = line[line.rfind('=')? + 1..].trim();
+    // A sentence behind it says more: "= 274 g. So 79 g are left."
+    let goes_on = |(at, _): (usize, &str)| side[at + 2..].starts_with(|c: char| c.is_uppercase() || c == '*');
+    if side.match_indices(". ").any(goes_on) {
+        return None;
+    }
     (!side.is_empty() && !prose(side)).then_some(side)
 }
 
@@ -119,11 +128,19 @@ pub fn leading_number(text: &str) -> Option<&str> {
 /// The last number anywhere.
 pub fn last_number(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
-    let end = bytes.iter().rposition(u8::is_ascii_digit)? + 1;
-    let mut start = end;
-    while start > 0 && (bytes[start - 1].is_ascii_digit() || matches!(bytes[start - 1], b'.' | b',' | b'/')) {
-        start -= 1;
-    }
+    let mut until = bytes.len();
+    let (mut start, end) = loop {
+        let end = bytes[..until].iter().rposition(u8::is_ascii_digit)? + 1;
+        let mut start = end;
+        while start > 0 && (bytes[start - 1].is_ascii_digit() || matches!(bytes[start - 1], b'.' | b',' | b'/')) {
+            start -= 1;
+        }
+        // "K2" is a name.
+        if !text[..start].ends_with(|c: char| c.is_ascii_alphabetic()) {
+            break (start, end);
+        }
+        until = start;
+    };
     while !bytes[start].is_ascii_digit() && bytes[start] != b'.' {
         start += 1;
     }

@@ -112,6 +112,11 @@ impl<'a> Lexer<'a, '_> {
                     self.push(tok);
                 }
                 Command::Space => self.space = true,
+                // `\quadx`: the blank behind the command was lost.
+                Command::Name if name.trim_start_matches('q').starts_with("uad") => {
+                    self.at -= name.len() - name.find("uad").map_or(0, |at| at + 3);
+                    self.space = true;
+                }
                 Command::Name => self.named(name),
             },
         }

@@ -30,6 +30,10 @@ impl<'a> Lexer<'a, '_> {
             self.at += len;
             return self.push(Tok::Meridiem(run.eq_ignore_ascii_case("pm")));
         }
+        if after_number && matches!(run, "pct" | "percentage" | "percents" | "pourcent" | "Prozent" | "prozent") {
+            self.at += len;
+            return self.push(Tok::Percent);
+        }
         // "USD 12.50"
         if matches!(run, "USD" | "EUR" | "GBP" | "CNY" | "RMB")
             && self.out.tokens.is_empty()
@@ -161,13 +165,18 @@ impl<'a> Lexer<'a, '_> {
             self.unit(c.encode_utf8(&mut buffer));
             return;
         }
-        if matches!(c, '或' | '和' | '与' | '及') {
+        // "13只鸟和鹳鸟": between two words it is part of what is counted.
+        let counted = matches!(self.out.tokens.last(), Some(Token { tok: Tok::Word(_), .. }))
+            && rest[c.len_utf8()..].starts_with(|next: char| next.is_alphabetic() && !next.is_ascii());
+        if matches!(c, '或' | '和' | '与' | '及') && !counted {
             self.at += c.len_utf8();
             return self.push(if c == '或' { Tok::Or } else { Tok::And });
         }
         let len: usize = rest
             .chars()
-            .take_while(|c| c.is_alphabetic() && !matches!(c, '或' | '和' | '与' | '及'))
+            .enumerate()
+            .take_while(|&(i, c)| c.is_alphabetic() && (i == 0 || !matches!(c, '或' | '和' | '与' | '及')))
+            .map(|(_, c)| c)
             .map(char::len_utf8)
             .sum();
         self.at += len;

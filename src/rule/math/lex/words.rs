@@ -24,6 +24,12 @@ pub(super) fn is_text_command(name: &str) -> bool {
     )
 }
 
+/// True for the name of a command that LaTeX answers are written with.
+pub fn is_command(name: &str) -> bool {
+    let token = || !matches!(command_token(name), Command::Name);
+    matches!(name, "left" | "right" | "begin" | "end" | "mathbb") || is_text_command(name) || token()
+}
+
 pub(super) fn keyword<'a>(run: &str) -> Option<Tok<'a>> {
     use Func::*;
     Some(match run {

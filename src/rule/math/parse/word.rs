@@ -124,7 +124,8 @@ impl<'a> Parser<'a, '_> {
                 text.push_str(word);
                 return Ok(());
             }
-            if !self.labels_only_follow() {
+            // "5 if n is 2": a condition is no label and gives nothing its value.
+            if !self.labels_only_follow() || matches!(word, "if" | "unless" | "when" | "because") {
                 self.prose = true;
             }
             let label = super::super::ast::hash_name(&word.to_lowercase());
@@ -231,7 +232,7 @@ fn count_word(word: &str) -> Option<i64> {
 
 /// Short runs that are English words rather than products of letters.
 fn is_word(run: &str) -> bool {
-    const WORDS: &str = "yes no Yes No YES NO the The for all any are not DNE dne \
+    const WORDS: &str = "if yes no Yes No YES NO the The for all any are not DNE dne \
         Sat Sun Mon Tue Wed Thu Fri Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec";
     run.len() > 1 && WORDS.split(' ').any(|word| word == run)
 }

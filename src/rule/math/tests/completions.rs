@@ -41,6 +41,73 @@ fn nested_and_adjacent_boxes() {
 }
 
 #[test]
+fn boxes_with_words_between_them_answer_a_gold_of_as_many_parts() {
+    let text = r"So there are \boxed{3} hens, and \boxed{8} ducks.";
+    accepts(text, "3, 8");
+    accepts(text, "8");
+    rejects(text, "3", "not_equal");
+    accepts(r"$y_1 = \boxed{x^2+1}$ and $y_2 = \boxed{x-4}$", "y_1 = x^2+1, y_2 = x-4");
+    accepts(r"\boxed{(5, 2)} \text{ for part (a) and } \boxed{(1, 7)}", "(5,2), (1,7)");
+    // Three boxes are no answer to a question for two, nor are boxes that no list joins.
+    rejects(r"\boxed{3} hens, \boxed{5} geese, and \boxed{8} ducks", "3, 8", "not_equal");
+    rejects(r"First we find \boxed{3} which leads to \boxed{8}", "3, 8", "not_equal");
+}
+
+#[test]
+fn gold_may_have_several_boxes_or_be_a_solution_in_words() {
+    accepts(r"\boxed{4, 9}", r"\boxed{4} cups and \boxed{9} plates");
+    rejects(r"\boxed{9}", r"\boxed{4} cups and \boxed{9} plates", "not_equal");
+    accepts(r"\boxed{12}", r"It is \boxed{12}. Yes: \boxed{12}");
+    let long = "The train needs 3 hours for the first part of the way and 4 hours for the second part, in all seven \
+                hours for a way of 420 km. Final Answer: The final answer is $60$. I hope it is correct.";
+    accepts(r"\boxed{60}", long);
+    rejects(r"\boxed{420}", long, "not_equal");
+}
+
+#[test]
+fn a_sentence_behind_the_announcement_is_read_for_what_it_says() {
+    accepts("Final Answer: The area of $ABCD$ is 96.", "96");
+    accepts("Final Answer: The smallest $k$ is 41.", "41");
+    accepts(r"Final answer: the ratio equals $\frac{2}{9}$.", "2/9");
+    accepts("Final Answer: The two of them met 6 days ago.", "6");
+    rejects("Final Answer: The area is not 96.", "96", "different_kind");
+    rejects("Final Answer: It takes less than 6 days.", "6", "not_equal");
+    rejects("Final Answer: Of 6 boys and 7 girls all came.", "7", "not_equal");
+}
+
+#[test]
+fn a_condition_behind_an_answer_is_not_the_answer() {
+    accepts("The answer is 5 if n is 2.", "5");
+    rejects("The answer is 5 if n is 2.", "2", "not_equal");
+    rejects("Final Answer: 7 when x = 72", "72", "not_equal");
+    rejects(r"\boxed{7 \text{ if } x = 72}", "72", "different_kind");
+}
+
+#[test]
+fn a_dash_that_touches_a_formula_is_its_sign() {
+    accepts(r"-\frac{10}{9}", "-10/9");
+    rejects(r"-\frac{10}{9}", "10/9", "not_equal");
+    accepts("So we have:\n- 7", "7");
+    accepts("So we have:\n-7", "-7");
+    accepts("**-x^2**", "-x^2");
+    accepts("Which city?\n-Paris", "Paris");
+}
+
+#[test]
+fn the_last_number_stands_alone_and_behind_everything() {
+    let rule = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() });
+    let reward = |text: &str, gold: &str| rule.check_prepared(text, &rule.prepare(gold), FinishReason::Stop).score;
+    assert_eq!(reward("no, it is not 10, so it's 1,250.75m²", "1250.75"), Some(1.0));
+    assert_eq!(reward("room AB7C", "7"), Some(0.0));
+    assert_eq!(reward("因此一共有4 + 9 = 13只鸡和鸭子。", "13"), Some(1.0));
+    assert_eq!(reward("两者的比例为17/29", "17/29"), Some(1.0));
+    assert_eq!(
+        reward("Alors 500 g - 60 g = 440 g. Donc il lui reste encore 60 g de farine dans le sac.", "60"),
+        Some(1.0)
+    );
+}
+
+#[test]
 fn boxes_that_overlap_are_read_without_harm() {
     // Found by fuzzing: a box without braces that reaches over the end of the one around it.
     accepts(r"\boxed{1 \boxed5} 6", "5");

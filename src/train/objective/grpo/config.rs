@@ -119,10 +119,7 @@ impl GrpoConfig {
             check(cap.is_finite() && cap >= 1.0, "correction.cap", cap, "at least 1")?;
             check((0.0..=1.0).contains(&floor), "correction.floor", floor, "from 0 to 1")?;
         }
-        if let Aggregation::Constant { length: 0 } = self.aggregation {
-            check(false, "aggregation.constant.length", 0.0, "at least 1")?;
-        }
-        Ok(())
+        self.aggregation.validate()
     }
 }
 

@@ -1,0 +1,86 @@
+//! The keys of a stage's table, for `--help`: its section of the README, so that there is one text only.
+
+const README: &str = include_str!("../../../README.md");
+
+/// What the README says of a stage's keys, as plain text; `None` if it says nothing.
+pub(super) fn section(kind: &str) -> Option<String> {
+    let stages = README.split("\n## ").find(|part| part.starts_with("Stages\n"))?;
+    let is_of = |section: &&str| section.lines().next().is_some_and(|title| title.contains(&format!("`{kind}`")));
+    let section = stages.split("\n### ").skip(1).find(is_of)?;
+    let mut text = String::from("The stage's keys (⇐ an input: a dataset's path or URL), from the README:\n");
+    let mut lines = section.lines().skip(1).peekable();
+    let mut in_code = false;
+    while let Some(line) = lines.next() {
+        let is_header = lines.peek().is_some_and(|next| is_rule(next));
+        let table_row = line.trim_start();
+        if table_row.starts_with("```") {
+            in_code = !in_code;
+        } else if in_code {
+            text += &format!("    {line}\n");
+        } else if !table_row.starts_with('|') {
+            text += &format!("{}\n", plain(line.trim_start_matches(['#', ' '])));
+        } else if !is_header && !is_rule(line) {
+            text += &row(table_row);
+        }
+    }
+    Some(text.trim_end().to_owned())
+}
+
+/// The line below a table's header: `|---|---|`.
+fn is_rule(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with('|') && line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '))
+}
+
+/// A row of a Markdown table: its first cell, and the others below it.
+fn row(line: &str) -> String {
+    // A bar within a cell is written `\|`.
+    let line = line.trim().trim_matches('|').replace("\\|", "\u{0}");
+    let mut cells = line.split('|').map(|cell| plain(cell.trim()).replace('\u{0}', "|"));
+    let key = cells.next().unwrap_or_default();
+    let rest: Vec<String> = cells.filter(|cell| !cell.is_empty()).collect();
+    format!("  {key}\n        {}\n", rest.join("; "))
+}
+
+/// A line without Markdown's marks for code, stress and links.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((before, link)) = rest.split_once('[') {
+        text += before;
+        match link.split_once("](").and_then(|(name, after)| Some((name, after.split_once(')')?.1))) {
+            Some((name, after)) if !name.contains(['[', ']']) => {
+                text += name;
+                rest = after;
+            }
+            _ => {
+                text.push('[');
+                rest = link;
+            }
+        }
+    }
+    (text + rest).replace("**", "").replace("*required*", "required").replace('`', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_has_its_keys_in_the_readme() {
+        for (kind, ..) in crate::stage::KINDS {
+            let text = section(kind).unwrap_or_else(|| panic!("the README has no section of `{kind}`"));
+            assert!(text.lines().count() > 3, "{kind}: {text}");
+            assert!(!text.contains("](#") && !text.contains("|--"), "{kind}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_table_becomes_keys_with_their_meaning_below() {
+        let text = section("select").unwrap();
+        assert!(text.contains("\n  per_prompt\n        at most so many of a prompt; over_limit\n"), "{text}");
+        assert!(section("generate").unwrap().contains("until = { rules = \"r1\""));
+        assert!(section("verify").unwrap().contains("_disagreements-*.jsonl"));
+        assert_eq!(plain("[0, 1] of [sources](#sources) **all** `x`"), "[0, 1] of sources all x");
+    }
+}

@@ -1,0 +1,129 @@
+//! A run's folder: whose it is, who works in it, and where the stages of an edited recipe lie.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+
+use super::plan::Plan;
+use crate::error::{Context, Error, Result};
+use crate::recipe::Recipe;
+use crate::store::{Location, MARKER, io_error, lock_soon, sweep_unfinished};
+
+/// Locked while a run goes on.
+const LOCK: &str = "_lock";
+
+/// Locks of a run in a local folder; they go when it is dropped, or the process dies.
+pub(super) struct Claim {
+    _lock: Option<File>,
+}
+
+/// Makes the folder this run's, or says whose it is, or who is at work in it.
+///
+/// A whole run shares the folder with nobody, parts of a run (`--shard`) share it with other
+/// parts. Object stores know no locks.
+///
+/// # Errors
+/// The folder holds something else, belongs to another run, is in use, or cannot be written.
+pub(super) fn claim(recipe: &Recipe, plan: &Plan, out: &Location, is_part: bool) -> Result<Claim> {
+    check_owner(recipe, out)?;
+    let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    let owner = serde_json::json!({ "name": recipe.name, "gristmill": env!("CARGO_PKG_VERSION"), "stages": stages });
+    let (marker, owner) = (out.join(MARKER), format!("{owner:#}\n"));
+    if marker.read_if_exists()?.as_deref() != Some(owner.as_bytes()) {
+        marker.write(owner)?;
+    }
+    let claim = Claim { _lock: lock(out, is_part)? };
+    // Two runs that found the folder empty both wrote a marker; the later one stands.
+    check_owner(recipe, out)?;
+    if !is_part {
+        sweep_unfinished(out)?;
+    }
+    Ok(claim)
+}
+
+/// Fails unless the folder is this run's, or may become it.
+///
+/// # Errors
+/// The folder is a file, holds something else, or belongs to another run.
+pub(super) fn check_owner(recipe: &Recipe, out: &Location) -> Result<()> {
+    let elsewhere = "choose another folder with `--out`";
+    if out.size()?.is_some() {
+        return Err(Error::new("the output is a file; a run needs a folder").in_file(out).hint(elsewhere));
+    }
+    let marker = out.join(MARKER);
+    let Some(bytes) = marker.read_if_exists()? else {
+        // A kill before the first marker was whole leaves its temporary file, and nothing else.
+        let is_other = |name: &str| !name.starts_with("run.json.tmp-") && name != LOCK;
+        return match out.list()?.iter().any(|entry| is_other(&entry.name)) {
+            false => Ok(()),
+            true => Err(Error::new("the output folder is not empty and is not a run of gristmill")
+                .in_file(out)
+                .hint(elsewhere)),
+        };
+    };
+    let owner: serde_json::Value = serde_json::from_slice(&bytes)
+        .or_fail(|| "`run.json` is damaged".to_owned())
+        .map_err(|e| e.in_file(&marker).hint("if the folder is this run's, remove the file; else choose another"))?;
+    let name = owner.get("name").and_then(serde_json::Value::as_str).unwrap_or_default();
+    if name != recipe.name {
+        return Err(Error::new(format!("the folder belongs to the run `{name}`, not to `{}`", recipe.name))
+            .in_file(out)
+            .hint(format!("{elsewhere}, or remove this one")));
+    }
+    Ok(())
+}
+
+fn lock(out: &Location, is_part: bool) -> Result<Option<File>> {
+    let Some(folder) = out.as_local() else { return Ok(None) };
+    let path = folder.join(LOCK);
+    let failed = |e| io_error("lock the run", path.display(), e);
+    let file = match File::create(&path) {
+        Ok(file) => file,
+        // Where nothing can be written nobody else writes either: what is finished can still be found so.
+        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    match lock_soon(|| if is_part { file.try_lock_shared() } else { file.try_lock() }) {
+        Ok(()) => Ok(Some(file)),
+        // Some network file systems know no locks; then whoever starts two runs must know.
+        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(TryLockError::Error(e)) => Err(failed(e)),
+        Err(TryLockError::WouldBlock) => Err(Error::new("another process is running in this folder")
+            .in_file(out)
+            .hint("wait for it, or choose another folder with `--out`")),
+    }
+}
+
+/// Holds other parts off while one sees what a stage's folder holds and makes its journal; until the
+/// file is dropped. Nothing where there are no locks.
+pub(super) fn begin_alone(out: &Location) -> Option<File> {
+    let file = File::open(out.as_local()?.join(MARKER)).ok()?;
+    file.lock().is_ok().then_some(file)
+}
+
+/// Finds stages under the number that they had before the recipe was edited: a stage put in before
+/// others must not cost what those have made. Local folders are given their new numbers, unless
+/// `look_only`; those of an object store keep the old ones.
+///
+/// # Errors
+/// The folder cannot be listed, or one in it cannot be renamed.
+pub(super) fn find_renumbered(plan: &mut Plan, out: &Location, look_only: bool) -> Result<()> {
+    let folders: Vec<String> = out.list()?.into_iter().filter(|e| e.is_folder).map(|e| e.name).collect();
+    let of_stage = |folder: &&String, stage: &str| {
+        folder.split_once('_').is_some_and(|(number, name)| name == stage && number.parse::<u32>().is_ok())
+    };
+    for planned in &mut plan.stages {
+        let wanted = planned.folder.file_name().to_owned();
+        if folders.contains(&wanted) {
+            continue;
+        }
+        let Some(found) = folders.iter().rfind(|folder| of_stage(folder, &planned.name)) else { continue };
+        let found = out.join(found);
+        match (found.as_local(), planned.folder.as_local()) {
+            (Some(from), Some(to)) if !look_only => std::fs::rename(from, to)
+                .or_fail(|| format!("the stage's folder cannot be renamed to `{wanted}`"))
+                .map_err(|e| e.in_file(from.display()))?,
+            _ => planned.folder = found,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! What an unfinished stage's folder holds: journals that say which shards are there, and what an
+//! earlier configuration left.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Error, Result};
+use crate::stage::{Outcome, finished_record};
+use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, Unit, damaged};
+
+const JOURNAL: &str = "_journal";
+const REQUESTS: &str = "_requests";
+/// Which part clears a stage's folder, where there are no locks to tell.
+const CLAIM: &str = "_claim";
+/// How long a part waits for the one that clears; that one has died by then.
+const CLEARING: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(200);
+
+/// The journal of finished shards; each part of a run in parts (index, of) has one of its own.
+pub(super) fn journal_file(folder: &Location, part: Option<(usize, usize)>) -> Location {
+    folder.join(&part.map_or(JOURNAL.to_owned(), |(index, of)| format!("{JOURNAL}-{index}-of-{of}")))
+}
+
+/// Opens a journal of finished shards, and heads it with the fingerprint if it is new.
+pub(super) fn open_journal(folder: &Location, part: Option<(usize, usize)>, fingerprint: &str) -> Result<Journal> {
+    let mut is_new = true;
+    let mut journal = Journal::open(&journal_file(folder, part), SyncPolicy::default(), |_, _| {
+        is_new = false;
+        Ok(())
+    })?;
+    if is_new {
+        journal.append(fingerprint.as_bytes())?;
+        // Other parts look for it.
+        journal.sync()?;
+    }
+    Ok(journal)
+}
+
+/// Decides which of the parts that begin a stage at once clears its folder: the others wait until it is
+/// cleared. Object stores know no locks, but of several that make one object one does.
+pub(super) struct Clearing(Option<Location>);
+
+impl Clearing {
+    /// Answers once this part is to clear the folder, or once another one has.
+    pub fn decide(folder: &Location, fingerprint: &str) -> Result<Clearing> {
+        let claim = folder.join(&claim_file(fingerprint));
+        if claim.write_new("clearing")? {
+            return Ok(Clearing(Some(claim)));
+        }
+        let began = Instant::now();
+        while began.elapsed() < CLEARING {
+            if claim.read_if_exists()?.as_deref() == Some(b"cleared") {
+                return Ok(Clearing(None));
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(Clearing(Some(claim)))
+    }
+
+    /// Whether it is this part that clears.
+    pub fn is_ours(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The folder is clear, and this part's journal is there.
+    pub fn done(self) -> Result<()> {
+        self.0.map_or(Ok(()), |claim| claim.write("cleared"))
+    }
+}
+
+fn claim_file(fingerprint: &str) -> String {
+    format!("{CLAIM}-{}", &fingerprint[..16])
+}
+
+/// Fails where another part of a run is at work, since what it makes is not to be cleared under it.
+pub(super) fn refuse_if_in_use(folder: &Location, part: Option<(usize, usize)>) -> Result<()> {
+    let own = journal_file(folder, part);
+    let is_journal = |name: &str| name.starts_with(JOURNAL) || name.starts_with(REQUESTS);
+    let entries = folder.list()?;
+    let others = entries.iter().filter(|e| is_journal(&e.name) && e.name != own.file_name());
+    match others.map(|entry| folder.join(&entry.name)).find(Journal::is_in_use) {
+        None => Ok(()),
+        Some(journal) => {
+            Err(Error::new("another part of the run is at work on this stage, with another configuration")
+                .in_file(journal)
+                .hint("give every part the same recipe and the same `--set`, or wait until the other one has ended"))
+        }
+    }
+}
+
+/// What each unit of a committed stage came to, by its journals; empty if it was one unit, which the
+/// manifest's own sums tell.
+pub(super) fn units(folder: &Location, fingerprint: &str, manifest: &Manifest) -> Result<Vec<Unit>> {
+    let done = read_journals(folder, fingerprint)?.unwrap_or_default();
+    let are_all = done.values().flat_map(|outcome| &outcome.shards).eq(&manifest.shards);
+    if done.len() < 2 || !are_all {
+        return Ok(Vec::new());
+    }
+    let unit = |outcome: Outcome| Unit {
+        shards: outcome.shards.len(),
+        drops: outcome.drops,
+        counts: outcome.counts,
+        facts: outcome.facts,
+    };
+    Ok(done.into_values().map(unit).collect())
+}
+
+/// Makes a committed stage that lost shards an unfinished one that lacks these and no others: the
+/// whole units are journaled as finished, and then the manifest goes.
+pub(super) fn reopen(
+    folder: &Location,
+    part: Option<(usize, usize)>,
+    fingerprint: &str,
+    manifest: &Manifest,
+) -> Result<BTreeMap<usize, Outcome>> {
+    delete_stage_journals(folder)?;
+    let lost: Vec<&str> =
+        damaged(folder, &manifest.shards)?.into_iter().map(|(shard, _)| shard.file.as_str()).collect();
+    let mut journal = open_journal(folder, part, fingerprint)?;
+    let mut done = BTreeMap::new();
+    let mut rest = &manifest.shards[..];
+    for (index, unit) in manifest.units.iter().enumerate() {
+        let (shards, behind) = rest.split_at(unit.shards.min(rest.len()));
+        rest = behind;
+        if shards.iter().any(|shard| lost.contains(&shard.file.as_str())) {
+            continue;
+        }
+        let (drops, counts, facts) = (unit.drops.clone(), unit.counts.clone(), unit.facts.clone());
+        let outcome = Outcome { shards: shards.to_vec(), drops, counts, facts };
+        journal.append(&finished_record(index, &outcome))?;
+        done.insert(index, outcome);
+    }
+    journal.sync()?;
+    folder.join(MANIFEST_FILE).delete()?;
+    Ok(done)
+}
+
+/// Deletes all journals: what they kept is committed.
+pub(super) fn delete_journals(folder: &Location) -> Result<()> {
+    for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(CLAIM)) {
+        folder.join(&entry.name).delete()?;
+    }
+    delete(folder, |name| name.starts_with(JOURNAL) || name.starts_with(REQUESTS))
+}
+
+/// Deletes the journals of finished shards; finished requests stay.
+pub(super) fn delete_stage_journals(folder: &Location) -> Result<()> {
+    delete(folder, |name| name.starts_with(JOURNAL))
+}
+
+fn delete(folder: &Location, is_one: impl Fn(&str) -> bool) -> Result<()> {
+    let entries = folder.list()?;
+    entries.iter().filter(|e| is_one(&e.name)).try_for_each(|e| Journal::delete(&folder.join(&e.name)))
+}
+
+/// Finished shards of every part; `None` if no journal carries this fingerprint, that is, if what
+/// is in the folder is not of this configuration.
+///
+/// A shard that a journal vouches for and that is gone, or was cut, counts as not made.
+pub(super) fn read_journals(folder: &Location, fingerprint: &str) -> Result<Option<BTreeMap<usize, Outcome>>> {
+    let mut done: BTreeMap<usize, Outcome> = BTreeMap::new();
+    let mut begun = false;
+    for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
+        let mut is_ours = None;
+        Journal::replay(&folder.join(&entry.name), |record| {
+            match is_ours {
+                None => is_ours = Some(record == fingerprint.as_bytes()),
+                Some(false) => {}
+                Some(true) => {
+                    if let Ok((shard, outcome)) = serde_json::from_slice::<(usize, Outcome)>(record) {
+                        done.insert(shard, outcome);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        begun |= is_ours == Some(true);
+    }
+    if !begun {
+        return Ok(None);
+    }
+    let lost: Vec<String> = damaged(folder, done.values().flat_map(|outcome| &outcome.shards))?
+        .into_iter()
+        .map(|(shard, _)| shard.file.clone())
+        .collect();
+    done.retain(|_, outcome| outcome.shards.iter().all(|shard| !lost.contains(&shard.file)));
+    Ok(Some(done))
+}
+
+/// Removes what an earlier configuration left. Request journals name what they answer, so they may
+/// stay: a change that does not touch the requests does not cost their answers.
+pub(super) fn clear(folder: &Location, fingerprint: &str, keep_requests: bool) -> Result<()> {
+    // First what vouches for the rest, so that a kill in between leaves nothing that looks whole.
+    let (mut vouching, rest): (Vec<_>, Vec<_>) =
+        folder.list()?.into_iter().partition(|e| e.name.starts_with(JOURNAL) || e.name == MANIFEST_FILE);
+    vouching.extend(rest);
+    for entry in vouching {
+        let file = folder.join(&entry.name);
+        match entry.name.as_str() {
+            name if name.starts_with(REQUESTS) && keep_requests => {}
+            name if name.starts_with(JOURNAL) || name.starts_with(REQUESTS) => Journal::delete(&file)?,
+            name if name == claim_file(fingerprint) => {}
+            "data" | "_spill" if entry.is_folder => clear(&file, fingerprint, true)?,
+            "model" | "checkpoints" | "rollouts" | "samples" | "policy" if entry.is_folder => remove_folder(&file)?,
+            name if name.starts_with('_') || name == "README.md" => file.delete()?,
+            name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes a folder that a training stage made, whatever is in it. Such folders are local.
+fn remove_folder(folder: &Location) -> Result<()> {
+    let Some(path) = folder.as_local() else { return Ok(()) };
+    std::fs::remove_dir_all(path)
+        .or_fail(|| "what an earlier configuration left cannot be removed".to_owned())
+        .map_err(|e| e.in_file(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_parts_that_begin_at_once_one_clears_and_the_others_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, fingerprint) = (Location::from(folder.path()), "f".repeat(64));
+        folder.join("part-00000.parquet").write("of an earlier configuration").unwrap();
+        let part = || {
+            let clearing = Clearing::decide(&folder, &fingerprint).unwrap();
+            let was_ours = clearing.is_ours();
+            if was_ours {
+                clear(&folder, &fingerprint, true).unwrap();
+            }
+            let is_clear = folder.join("part-00000.parquet").size().unwrap().is_none();
+            clearing.done().unwrap();
+            (was_ours, is_clear)
+        };
+        let parts: Vec<(bool, bool)> = std::thread::scope(|scope| {
+            let parts: Vec<_> = (0..4).map(|_| scope.spawn(part)).collect();
+            parts.into_iter().map(|part| part.join().unwrap()).collect()
+        });
+        assert_eq!(parts.iter().filter(|(was_ours, _)| *was_ours).count(), 1);
+        assert!(parts.iter().all(|(_, is_clear)| *is_clear));
+        delete_journals(&folder).unwrap();
+        assert!(folder.list().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,212 @@
+//! Which files a source names: a file, a folder's data files, or those a pattern matches, local or in an object store.
+
+use std::path::Path;
+
+use super::read;
+use crate::store::Location;
+use crate::{Error, Result};
+
+/// Folders below one another that `**` looks into, at most: links can form a circle.
+const DEEPEST: usize = 32;
+
+/// A file itself, a folder's data files, or the files that match a pattern: in name order.
+///
+/// In a pattern `*` and `?` stand for any characters and any one character of a name, `**` for any folders. Names that
+/// begin with `.` or `_` are passed over unless the pattern says them.
+///
+/// # Errors
+/// A folder without a data file, a pattern that matches nothing, a URL of an unknown kind.
+pub fn expand(path: &str, base: &Path) -> Result<Vec<Location>> {
+    let resolve = |path: &str| match path.contains("://") {
+        true => Location::parse(path),
+        false => Ok(Location::from(base.join(path))),
+    };
+    let pattern = split_pattern(path);
+    // On a disk a file may have a star in its name.
+    if pattern.is_none() || !path.contains("://") {
+        let exact = resolve(path)?;
+        if exact.size()?.is_some() {
+            return Ok(vec![exact]);
+        }
+        if pattern.is_none() {
+            return data_files(exact);
+        }
+    }
+    let (folder, pattern) = pattern.unwrap_or_default();
+    let folder = resolve(folder)?;
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
+    let mut files = Vec::new();
+    walk(&folder, &parts, 0, &mut files)?;
+    files.sort_by_cached_key(Location::to_string);
+    files.dedup_by(|a, b| a.to_string() == b.to_string());
+    if files.is_empty() {
+        let error = Error::new("no file matches this pattern").in_file(path);
+        return Err(match folder.exists()? {
+            true => error.hint("`*` and `?` stand for characters of a name, `**` for any folders"),
+            false => error.hint(format!("there is no folder `{folder}`")),
+        });
+    }
+    Ok(files)
+}
+
+/// A folder's data files.
+fn data_files(folder: Location) -> Result<Vec<Location>> {
+    let entries = folder.list()?;
+    if entries.is_empty() && !folder.as_local().is_some_and(Path::is_dir) {
+        // Not there: whoever opens it says so.
+        return Ok(vec![folder]);
+    }
+    let wanted = |name: &str| read::is_data_file(Path::new(name)) && !is_hidden(name);
+    let files: Vec<_> =
+        entries.iter().filter(|e| !e.is_folder && wanted(&e.name)).map(|e| folder.join(&e.name)).collect();
+    match files.is_empty() {
+        false => Ok(files),
+        true => Err(Error::new("no data file is in this folder").in_file(&folder).hint(
+            "wanted are files ending in .jsonl, .json, .csv, .tsv or .parquet, also with .gz or .zst; \
+             `**/*.jsonl` looks into the folders below",
+        )),
+    }
+}
+
+/// The folder before the first part with a wildcard, and the rest; `None` where there is no wildcard.
+fn split_pattern(path: &str) -> Option<(&str, &str)> {
+    let wild = path.find(['*', '?'])?;
+    let cut = path[..wild].rfind('/').map_or(0, |slash| slash + 1);
+    Some((&path[..cut], &path[cut..]))
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
+fn walk(folder: &Location, parts: &[&str], depth: usize, files: &mut Vec<Location>) -> Result<()> {
+    let Some((&part, rest)) = parts.split_first() else { return Ok(()) };
+    if part == "**" {
+        if !rest.is_empty() {
+            walk(folder, rest, depth, files)?;
+        }
+        for entry in folder.list()?.iter().filter(|entry| !is_hidden(&entry.name)) {
+            if entry.is_folder && depth < DEEPEST {
+                walk(&folder.join(&entry.name), parts, depth + 1, files)?;
+            } else if !entry.is_folder && rest.is_empty() && read::is_data_file(Path::new(&entry.name)) {
+                files.push(folder.join(&entry.name));
+            }
+        }
+        return Ok(());
+    }
+    if !part.contains(['*', '?']) {
+        let next = folder.join(part);
+        return match rest.is_empty() {
+            false => walk(&next, rest, depth, files),
+            true => {
+                files.extend(next.size()?.map(|_| next));
+                Ok(())
+            }
+        };
+    }
+    for entry in folder.list()? {
+        if !matches(part, &entry.name) || is_hidden(&entry.name) && !is_hidden(part) {
+            continue;
+        }
+        match (entry.is_folder, rest.is_empty()) {
+            (false, true) => files.push(folder.join(&entry.name)),
+            (true, false) => walk(&folder.join(&entry.name), rest, depth, files)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `*` stands for any run of characters, `?` for one. Steps back to the last star only, so it is quadratic at worst.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                (p, n) = (at + 1, taken + 1);
+            }
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in
+            ["b.jsonl", "a.jsonl", "notes.txt", "_part.jsonl", "x/c1.jsonl", "x/y/c2.csv", "x/.z/c3.csv", "x/c*.jsonl"]
+        {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn files_folders_and_patterns_name_files_in_order() {
+        let dir = tree();
+        let names = |path: &str| -> Vec<String> {
+            let strip = |file: Location| file.to_string().replace(&format!("{}/", dir.path().display()), "");
+            expand(path, dir.path()).unwrap().into_iter().map(strip).collect()
+        };
+        for (path, expected) in [
+            (".", ["./a.jsonl", "./b.jsonl"].as_slice()),
+            ("x", &["x/c*.jsonl", "x/c1.jsonl"]),
+            ("*.jsonl", &["a.jsonl", "b.jsonl"]),
+            ("_*.jsonl", &["_part.jsonl"]),
+            ("?.jsonl", &["a.jsonl", "b.jsonl"]),
+            ("x/c?.jsonl", &["x/c*.jsonl", "x/c1.jsonl"]),
+            ("x/c*.jsonl", &["x/c*.jsonl"]),
+            ("**/*.jsonl", &["a.jsonl", "b.jsonl", "x/c*.jsonl", "x/c1.jsonl"]),
+            ("**/c2.csv", &["x/y/c2.csv"]),
+            ("x/**", &["x/c*.jsonl", "x/c1.jsonl", "x/y/c2.csv"]),
+            ("?/y/*", &["x/y/c2.csv"]),
+            ("gone.jsonl", &["gone.jsonl"]),
+        ] {
+            assert_eq!(names(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_matches_nothing_is_told_with_the_reason() {
+        let dir = tree();
+        let told = |path: &str| expand(path, dir.path()).unwrap_err().render(false);
+        assert!(told("c*.jsonl").contains("no file matches this pattern"), "{}", told("c*.jsonl"));
+        assert!(told("gone/*.jsonl").contains("there is no folder"), "{}", told("gone/*.jsonl"));
+        std::fs::create_dir(dir.path().join("empty")).unwrap();
+        assert!(told("empty").contains("no data file is in this folder"), "{}", told("empty"));
+        assert!(told("ftp://a/b.jsonl").contains("not known"), "{}", told("ftp://a/b.jsonl"));
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_a_plain_search_does(pattern in "[ab*?]{0,6}", name in "[ab]{0,6}") {
+            fn plain(pattern: &[u8], name: &[u8]) -> bool {
+                match (pattern.first(), name.first()) {
+                    (None, None) => true,
+                    (Some(b'*'), _) => plain(&pattern[1..], name) || !name.is_empty() && plain(pattern, &name[1..]),
+                    (Some(b'?'), Some(_)) => plain(&pattern[1..], &name[1..]),
+                    (Some(a), Some(b)) if a == b => plain(&pattern[1..], &name[1..]),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(matches(&pattern, &name), plain(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}

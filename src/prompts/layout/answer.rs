@@ -1,0 +1,188 @@
+//! What a row says of its answer: gold, solution, options to choose from.
+
+use serde_json::{Value, json};
+
+use super::Layout;
+use super::cells::{Cells, find, plain, text_list};
+use crate::prompts::gold::{Gold, last_boxed, split_marked, strip_calculator};
+use crate::prompts::messages;
+use crate::prompts::read::Fault;
+use crate::prompts::source::{SourceConfig, json_text};
+use crate::schema::{Message, Role};
+
+pub(super) const GOLD: &[&str] = &[
+    "answer",
+    "final_answer",
+    "expected_answer",
+    "gold",
+    "gold_answer",
+    "ground_truth",
+    "reference_answer",
+    "target",
+    "gt",
+    "answerkey",
+    "label",
+];
+pub(super) const SOLUTION: &[&str] = &[
+    "solution",
+    "reference_solution",
+    "gold_solution",
+    "ground_truth_solution",
+    "gold_standard_solution",
+    "worked_solution",
+    "gt_cot",
+    "rationale",
+    "explanation",
+];
+/// Read as the solution only where the row has no gold: elsewhere they hold a model's attempts.
+const RESPONSE: &[&str] = &["output", "response", "completion"];
+/// What a rule checks by, with the gold among it (SYNTHETIC-1).
+const VERIFICATION: &[&str] = &["verification_info"];
+const CHOICES: &[&str] = &["choices", "options"];
+
+/// The answer beside a prompt: a text, or the turns that follow the prompt's (TRL's prompt–completion).
+pub(super) fn response(cells: &mut Cells<'_>, messages: Vec<Message>) -> Result<(Vec<Message>, Option<String>), Fault> {
+    // KTO's undesirable answers are nothing to learn from.
+    let undesirable = find(&cells.row.columns, &["label"]).is_some_and(|(_, label)| *label == Value::Bool(false));
+    let Some((name, value)) = find(&cells.row.columns, RESPONSE).filter(|_| !undesirable) else {
+        return Ok((messages, None));
+    };
+    let name = name.to_owned();
+    match value {
+        Value::String(text) => {
+            cells.used.push(name);
+            Ok((messages, Some(text.clone())))
+        }
+        Value::Array(_) => {
+            let whole = messages::parse(value).and_then(|turns| messages::split([messages, turns].concat()));
+            let whole = whole.map_err(|message| Fault::new(cells.row.place, "bad_turns", message).in_field(&name))?;
+            cells.used.push(name);
+            Ok(whole)
+        }
+        _ => Ok((messages, None)),
+    }
+}
+
+pub(super) fn gold(
+    cells: &mut Cells<'_>,
+    layout: Layout,
+    config: &SourceConfig,
+    solution: &mut Option<String>,
+    verification: &mut Option<String>,
+) -> Gold {
+    let value = if config.columns.gold.is_some() {
+        cells.mapped(&config.columns.gold)
+    } else if layout == Layout::Verl {
+        cells.used.push("reward_model".to_owned());
+        cells.row.columns.get("reward_model").and_then(|model| model.get("ground_truth"))
+    } else if find(&cells.row.columns, GOLD).is_some_and(|(name, value)| {
+        // KTO's label says whether the answer beside it is any good.
+        !(value.is_boolean() && name.eq_ignore_ascii_case("label"))
+    }) {
+        cells.find(GOLD)
+    } else {
+        None
+    };
+    let value = value.filter(|value| !value.is_null());
+    let info = match value {
+        None if config.columns.gold.is_none() => verification_info(cells),
+        _ => None,
+    };
+    let found = match value.or(info.as_ref()) {
+        None | Some(Value::Null) => Gold::Missing("absent"),
+        Some(Value::String(text)) => match split_marked(text) {
+            Some((worked, gold)) => {
+                solution.get_or_insert_with(|| strip_calculator(worked));
+                Gold::of_text(gold)
+            }
+            None if layout == Layout::Gsm8k => {
+                solution.get_or_insert_with(|| strip_calculator(text.trim()));
+                Gold::Missing("no_marker")
+            }
+            _ => Gold::of_text(text),
+        },
+        Some(Value::Object(object)) => match find(object, GOLD).and_then(|(_, value)| Gold::of_value(value)) {
+            Some(gold) => {
+                if object.keys().any(|key| !GOLD.iter().chain(SOLUTION).any(|name| key.eq_ignore_ascii_case(name))) {
+                    verification.get_or_insert_with(|| Value::Object(object.clone()).to_string());
+                }
+                if solution.is_none() {
+                    let worked = find(object, SOLUTION).and_then(|(_, value)| text_list(value));
+                    *solution =
+                        worked.map(|text| strip_calculator(split_marked(&text).map_or(&*text, |(worked, _)| worked)));
+                }
+                gold
+            }
+            // A countdown's numbers, a program's tests: nothing to compare with, something to check by.
+            None => {
+                verification.get_or_insert_with(|| Value::Object(object.clone()).to_string());
+                Gold::Missing("absent")
+            }
+        },
+        Some(value) => Gold::of_value(value).unwrap_or_else(|| {
+            verification.get_or_insert_with(|| value.to_string());
+            Gold::Missing("absent")
+        }),
+    };
+    // An explicit `gold` that is absent stays absent; MATH keeps its gold in the solution's box, as others may.
+    match (&found, solution) {
+        (Gold::Missing("absent"), Some(worked)) if config.columns.gold.is_none() => match layout {
+            Layout::Math => last_boxed(worked).map_or(Gold::Missing("no_box"), Gold::of_text),
+            Layout::Columns => last_boxed(worked).map_or(found, Gold::of_text),
+            _ => found,
+        },
+        _ => found,
+    }
+}
+
+/// What the row's verification says, if it holds an object.
+pub(super) fn verification_info(cells: &mut Cells<'_>) -> Option<Value> {
+    let (name, value) = find(&cells.row.columns, VERIFICATION)?;
+    let info = match value {
+        Value::String(text) => json_text(text)?,
+        value => value.clone(),
+    };
+    cells.used.push(name.to_owned());
+    info.is_object().then_some(info)
+}
+
+/// Multiple choice: the options join the question as `A. …` lines and the gold becomes a letter.
+pub(super) fn add_choices(
+    cells: &mut Cells<'_>,
+    messages: &mut [Message],
+    gold: &mut Gold,
+    verification: &mut Option<String>,
+) {
+    let Some((name, value)) = find(&cells.row.columns, CHOICES) else { return };
+    let texts = value.get("text").unwrap_or(value);
+    let options: Option<Vec<&str>> = match texts {
+        Value::Array(list) => list.iter().map(Value::as_str).collect(),
+        Value::Object(object) => object.values().map(Value::as_str).collect(),
+        _ => None,
+    };
+    let Some(options) = options.filter(|options| (2..=26).contains(&options.len())) else { return };
+    // The source's own names of the options, which its gold may be one of.
+    let labels: Vec<String> = match (value.get("label"), texts) {
+        (Some(Value::Array(labels)), _) => labels.iter().map(plain).collect(),
+        (_, Value::Object(object)) => object.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    let Some(question) = messages.iter_mut().rev().find(|m| m.role == Role::User) else { return };
+    cells.used.push(name.to_owned());
+    let letter = |index: usize| char::from(b'A' + index as u8).to_string();
+    for (index, option) in options.iter().enumerate() {
+        question.content += &format!("\n{}. {}", letter(index), option.trim());
+    }
+    let numeric = find(&cells.row.columns, GOLD).is_some_and(|(_, value)| value.is_number());
+    if let Gold::Answer(answer) = gold {
+        let labelled = labels.iter().position(|label| label.trim().eq_ignore_ascii_case(answer));
+        let index = labelled.or_else(|| match answer.parse::<usize>() {
+            Ok(index) if numeric && index < options.len() => Some(index),
+            _ => options.iter().position(|option| option.trim() == answer),
+        });
+        if let Some(index) = index.filter(|index| *index < options.len()) {
+            *answer = letter(index);
+        }
+    }
+    verification.get_or_insert_with(|| json!({ "choices": options }).to_string());
+}

@@ -1,0 +1,115 @@
+//! Arithmetic of matrices of numbers, done while parsing: a sum or product of matrices is a matrix.
+
+use super::super::ast::{Id, Node};
+use super::super::eval::exact;
+use super::super::number::Q;
+use super::{Fault, Op, Parser};
+
+/// Most rows and columns, and the highest power, that are worked out.
+const LARGEST: usize = 8;
+const HIGHEST: i64 = 12;
+
+/// Row-major entries.
+struct Cells {
+    rows: usize,
+    cols: usize,
+    cells: Vec<Q>,
+}
+
+impl Parser<'_, '_> {
+    /// `A + B`, `A − B`, `A B` and `A^n` as one matrix, where shapes fit and all entries are rational
+    /// numbers; `None` leaves the operation as it stands.
+    pub(super) fn matrices(&mut self, op: Op, left: Id, right: Id) -> Result<Option<Id>, Fault> {
+        let is_matrix = |id: Id| self.arena.any(id, |n| matches!(n, Node::Matrix { .. }));
+        let works = match op {
+            Op::Add | Op::Sub | Op::Mul => is_matrix(left) && is_matrix(right),
+            Op::Pow => matches!(self.arena.node(left), Node::Matrix { .. }),
+            _ => false,
+        };
+        if !works {
+            return Ok(None);
+        }
+        let exact = exact::fold(self.arena, self.budget).map_err(Fault::from)?;
+        let Some(a) = self.cells(left, &exact)? else { return Ok(None) };
+        let result = match op {
+            Op::Pow => match exact.get(right as usize).and_then(|q| q.as_ref()?.to_i64()) {
+                Some(n @ 1..=HIGHEST) if a.rows == a.cols => self.power(a, n)?,
+                _ => return Ok(None),
+            },
+            _ => {
+                let Some(b) = self.cells(right, &exact)? else { return Ok(None) };
+                match op {
+                    Op::Mul if a.cols == b.rows => self.product(&a, &b)?,
+                    Op::Add | Op::Sub if (a.rows, a.cols) == (b.rows, b.cols) => {
+                        let mut cells = Vec::with_capacity(a.cells.len());
+                        for (x, y) in a.cells.iter().zip(&b.cells) {
+                            let y = if matches!(op, Op::Sub) { y.neg() } else { y.clone() };
+                            cells.push(x.add(&y, self.budget)?);
+                        }
+                        Cells { cells, ..a }
+                    }
+                    _ => return Ok(None),
+                }
+            }
+        };
+        for part in self.arena.first(left)..=right {
+            self.arena.retire(part);
+        }
+        let mut entries = Vec::with_capacity(result.cells.len());
+        for value in result.cells {
+            entries.push(self.arena.push(Node::Num(value))?);
+        }
+        let entries = self.arena.make_list(&entries);
+        let (rows, cols) = (result.rows as u16, result.cols as u16);
+        Ok(Some(self.arena.push(Node::Matrix { rows, cols, entries })?))
+    }
+
+    /// The numbers of `M`, `−M`, `c M` and `M / c`.
+    fn cells(&mut self, id: Id, exact: &[Option<Q>]) -> Result<Option<Cells>, Fault> {
+        let value = |id: Id| exact.get(id as usize).and_then(Clone::clone);
+        let (id, factor) = match *self.arena.node(id) {
+            Node::Neg(inner) => (inner, Some(Q::int(-1))),
+            Node::Mul(a, b) if value(a).is_some() => (b, value(a)),
+            Node::Mul(a, b) if value(b).is_some() => (a, value(b)),
+            Node::Div(a, b) => match value(b).filter(|q| !q.is_zero()) {
+                Some(q) => (a, Some(Q::ONE.div(&q, self.budget)?)),
+                None => return Ok(None),
+            },
+            _ => (id, None),
+        };
+        let Node::Matrix { rows, cols, entries } = *self.arena.node(id) else { return Ok(None) };
+        let (rows, cols) = (usize::from(rows), usize::from(cols));
+        let cells: Vec<Q> = self.arena.list(entries).iter().map_while(|&id| value(id)).collect();
+        if rows > LARGEST || cols > LARGEST || cells.len() != rows * cols {
+            return Ok(None);
+        }
+        let cells = match factor {
+            Some(factor) => cells.iter().map(|q| q.mul(&factor, self.budget)).collect::<Result<_, _>>()?,
+            None => cells,
+        };
+        Ok(Some(Cells { rows, cols, cells }))
+    }
+
+    fn product(&mut self, a: &Cells, b: &Cells) -> Result<Cells, Fault> {
+        let mut cells = Vec::with_capacity(a.rows * b.cols);
+        for row in a.cells.chunks_exact(a.cols) {
+            for col in 0..b.cols {
+                let mut sum = Q::ZERO;
+                for (k, x) in row.iter().enumerate() {
+                    let term = x.mul(&b.cells[k * b.cols + col], self.budget)?;
+                    sum = sum.add(&term, self.budget)?;
+                }
+                cells.push(sum);
+            }
+        }
+        Ok(Cells { rows: a.rows, cols: b.cols, cells })
+    }
+
+    fn power(&mut self, a: Cells, n: i64) -> Result<Cells, Fault> {
+        let mut result = Cells { cells: a.cells.clone(), ..a };
+        for _ in 1..n {
+            result = self.product(&result, &a)?;
+        }
+        Ok(result)
+    }
+}

@@ -1,0 +1,225 @@
+//! Who answers: the engine's table of a `generate` stage, what it reads, and how it opens.
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use serde::Deserialize;
+
+use crate::backend::{Backend, Opened};
+use crate::engine::Engine;
+use crate::engine::local::{LocalEngine, Options as LocalOptions};
+use crate::engine::replay::{Replay, ReplayConfig};
+use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
+use crate::error::{Error, Result};
+use crate::model::memory::Load;
+use crate::model::{Config, Model, Tokenizer};
+use crate::recipe::{Node, StageTable};
+use crate::stage::served::Served;
+use crate::stage::{Input, Models, StageContext, model_name, name_server_log};
+use crate::store::{hash_file, local_file};
+
+/// Who answers: `engine = { kind = "…", … }`.
+#[derive(Clone, Debug)]
+pub(super) enum EngineConfig {
+    Replay(ReplayConfig),
+    Local(LocalConfig),
+    /// Servers; with a policy, servers of that model.
+    Vllm {
+        config: Box<VllmConfig>,
+        policy: Option<String>,
+    },
+}
+
+/// The embedded engine: a model in Hugging Face form, run in this process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LocalConfig {
+    /// A stage that trains one, or a folder with `config.json`, safetensors and `tokenizer.json`.
+    model: String,
+}
+
+const ENGINES: &str = "engines: local, replay, vllm";
+
+/// Keys that say where files are, or how and not what is asked: changing them is no reason to ask again.
+const HOW: &[&str] = &[
+    "engine.files",
+    "engine.api_key_env",
+    "engine.ca_file",
+    "engine.stream",
+    "engine.request_timeout_s",
+    "engine.token_timeout_s",
+    "engine.connect_timeout_s",
+    "engine.startup_timeout_s",
+    "engine.give_up_after_s",
+    "engine.drain_timeout_s",
+    "engine.max_attempts",
+    "engine.max_concurrency",
+    "engine.threads",
+    "engine.allow_different_roots",
+    "engine.prices",
+    "engine.metrics",
+    "engine.server.command",
+    "engine.server.port",
+    "engine.server.log",
+    "engine.server.ready_timeout_s",
+    "order",
+];
+/// The same where the recipe names the model, which may then be served anywhere.
+const HOW_AND_WHERE: &[&str] = &{
+    let mut keys = [""; HOW.len() + 1];
+    let mut i = 0;
+    while i < HOW.len() {
+        keys[i] = HOW[i];
+        i += 1;
+    }
+    keys[HOW.len()] = "engine.endpoints";
+    keys
+};
+
+/// What the embedded engine's model is called among the inputs.
+const MODEL: &str = "engine.model";
+/// What the model that servers are made to serve is called among the inputs.
+const POLICY: &str = "engine.policy";
+/// What the folder of `template = "ours"` is called among the inputs.
+const TOKENIZER: &str = "engine.tokenizer";
+
+/// An engine that is open; servers have more to tell than others.
+pub(super) enum Opening {
+    Here(Box<dyn Engine>),
+    Servers(Box<VllmEngine>),
+    Policy(Box<Served>),
+}
+
+impl Opening {
+    pub fn engine(&self) -> &dyn Engine {
+        match self {
+            Opening::Here(engine) => &**engine,
+            Opening::Servers(engine) => &**engine,
+            Opening::Policy(engine) => &**engine,
+        }
+    }
+
+    pub fn servers(&self) -> Option<&VllmEngine> {
+        match self {
+            Opening::Here(_) => None,
+            Opening::Servers(engine) => Some(engine),
+            Opening::Policy(engine) => Some(engine.servers()),
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Reads the engine's table.
+    ///
+    /// # Errors
+    /// No engine, an unknown one, an unknown key, with its place.
+    pub fn read(table: &StageTable, engine: Option<Node>) -> Result<Self> {
+        let Some(mut engine) = engine else {
+            let error = Error::usage(format!("the stage `{}` has no engine", table.name));
+            return Err(table.origin.locate(error).hint("add `engine = { kind = \"replay\", … }`"));
+        };
+        let Some(kind) = engine.remove("kind") else {
+            return Err(engine.origin.locate(Error::usage("the engine has no `kind`")).hint(ENGINES));
+        };
+        Ok(match kind.text() {
+            Some("replay") => EngineConfig::Replay(engine.read()?),
+            Some("local") => EngineConfig::Local(engine.read()?),
+            Some("vllm") => {
+                let policy = engine.remove("policy").map(|policy| policy.read()).transpose()?;
+                EngineConfig::Vllm { config: Box::new(engine.read()?), policy }
+            }
+            _ => return Err(kind.origin.locate(Error::usage("there is no such engine")).hint(ENGINES)),
+        })
+    }
+
+    /// The models it reads.
+    pub fn inputs(&self) -> Option<Input> {
+        match self {
+            EngineConfig::Local(config) => Some(Input::model(MODEL, &config.model)),
+            EngineConfig::Vllm { policy: Some(of), .. } => Some(Input::model(POLICY, of)),
+            EngineConfig::Vllm { config, policy: None } => {
+                config.tokenizer.as_ref().map(|of| Input::model(TOKENIZER, of))
+            }
+            EngineConfig::Replay(_) => None,
+        }
+    }
+
+    /// Keys whose change is no reason to ask again.
+    pub fn how(&self) -> &'static [&'static str] {
+        match self {
+            EngineConfig::Vllm { config, policy } if policy.is_some() || !config.model.is_empty() => HOW_AND_WHERE,
+            _ => HOW,
+        }
+    }
+
+    /// What the stage holds where the model is in this process.
+    ///
+    /// # Errors
+    /// Its configuration cannot be read.
+    pub fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
+        let EngineConfig::Local(local) = self else { return Ok(Vec::new()) };
+        let config = (models.config)(&local.model)?;
+        let load = Load { decoding: Some(LocalOptions::default().decoding(config.context, 1)), ..Load::default() };
+        Ok(vec![(config, load)])
+    }
+
+    /// Whether the model is told by servers when the stage runs, and by nothing that the stage depends on.
+    pub fn is_served(&self) -> bool {
+        matches!(self, EngineConfig::Vllm { policy: None, .. })
+    }
+
+    /// The files whose bytes decide what the engine answers; of URLs, copies.
+    ///
+    /// # Errors
+    /// An object that cannot be fetched.
+    pub fn files(&self, resolve: &dyn Fn(&str) -> String) -> Result<Vec<String>> {
+        match self {
+            EngineConfig::Replay(config) => config.files.iter().map(|file| local_file(&resolve(file))).collect(),
+            // The model is an input; a server's identifies itself when the stage runs.
+            EngineConfig::Local(_) | EngineConfig::Vllm { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// # Errors
+    /// A recording or a model that cannot be read; no server, or one that cannot be used.
+    pub fn open(&self, cx: &StageContext<'_>) -> Result<Opening> {
+        let files = self.files(&|path| cx.resolve(path))?;
+        let engine: Box<dyn Engine> = match self {
+            EngineConfig::Replay(config) => {
+                let mut hasher = blake3::Hasher::new();
+                for file in &files {
+                    hash_file(&mut hasher, Path::new(file))
+                        .map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
+                }
+                let digest = hasher.finalize().to_hex().to_string();
+                let paths: Vec<_> = files.iter().map(Into::into).collect();
+                Box::new(Replay::open(config, &paths, digest, cx.run_folder.as_local())?)
+            }
+            EngineConfig::Local(_) => {
+                let folder = cx.input_folder(MODEL)?;
+                match cx.device.open()? {
+                    Opened::Cpu(backend) => local(backend, folder)?,
+                    Opened::Cuda(backend) => local(backend, folder)?,
+                }
+            }
+            EngineConfig::Vllm { config, policy: Some(_) } => {
+                return Ok(Opening::Policy(Box::new(Served::open(config, cx, cx.input_folder(POLICY)?)?)));
+            }
+            EngineConfig::Vllm { config, policy: None } => {
+                let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
+                let encoder = tokenizer.transpose()?.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
+                let mut config = (**config).clone();
+                name_server_log(&mut config, cx);
+                return Ok(Opening::Servers(Box::new(VllmEngine::connect_until(config, encoder, cx.stop)?)));
+            }
+        };
+        Ok(Opening::Here(engine))
+    }
+}
+
+/// The model in a folder as an engine.
+fn local<B: Backend>(backend: B, folder: &Path) -> Result<Box<dyn Engine>> {
+    let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
+    let tokenizer = Arc::new(Tokenizer::load(folder)?);
+    Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
+}

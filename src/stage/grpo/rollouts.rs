@@ -1,0 +1,148 @@
+//! The groups sampled so far: on disk, in memory, and still under way.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use super::ask::{Key, RolloutBatch};
+use crate::error::{Error, Result};
+use crate::schema::{DatasetKind, GroupRow};
+use crate::stage::training::RolloutLog;
+use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
+
+/// Whole shards on disk, the rest in memory, and what servers were asked for ahead.
+///
+/// Where a shard ends depends on the rows alone, not on checkpoints, so a killed and resumed run
+/// writes the same files. A checkpoint waits for what is under way and keeps it: the policy that it
+/// is of will be gone when the run goes on.
+pub struct Rollouts {
+    folder: Location,
+    shard_rows: usize,
+    pending: Vec<GroupRow>,
+    shards: Vec<ShardInfo>,
+    /// Where batches come from that were asked ahead.
+    coming: Option<mpsc::Receiver<Result<RolloutBatch>>>,
+    /// Those that were asked, in the order they come.
+    asked: VecDeque<Key>,
+    /// Those that came and were not trained on yet.
+    came: Vec<RolloutBatch>,
+}
+
+impl Rollouts {
+    pub fn new(folder: Location, shard_rows: usize) -> Self {
+        Rollouts {
+            folder,
+            shard_rows,
+            pending: Vec::new(),
+            shards: Vec::new(),
+            coming: None,
+            asked: VecDeque::new(),
+            came: Vec::new(),
+        }
+    }
+
+    /// Batches will come from here.
+    pub fn receive_from(&mut self, coming: mpsc::Receiver<Result<RolloutBatch>>) {
+        self.coming = Some(coming);
+    }
+
+    /// A batch was asked for.
+    pub fn expect(&mut self, key: Key) {
+        self.asked.push_back(key);
+    }
+
+    /// Whether a batch was asked for and not taken.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.asked.contains(key) || self.came.iter().any(|batch| batch.key == *key)
+    }
+
+    /// A batch that was asked for, waiting for it.
+    ///
+    /// # Errors
+    /// Sampling it, or one asked before it, failed.
+    pub fn take(&mut self, key: &Key) -> Result<RolloutBatch> {
+        loop {
+            if let Some(place) = self.came.iter().position(|batch| batch.key == *key) {
+                return Ok(self.came.remove(place));
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Waits for the next batch.
+    fn wait(&mut self) -> Result<()> {
+        let batch = self.coming.as_ref().and_then(|coming| coming.recv().ok());
+        let batch = batch.ok_or_else(|| Error::new("the thread that samples has ended"))?;
+        self.asked.pop_front();
+        self.came.push(batch?);
+        Ok(())
+    }
+
+    /// Adds the rows of one group.
+    pub fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
+        self.pending.extend(rows);
+        if self.pending.len() >= self.shard_rows { self.write_shard() } else { Ok(()) }
+    }
+
+    fn write_shard(&mut self) -> Result<()> {
+        let options = WriterOptions::default();
+        let mut writer = ShardWriter::create(&self.folder, self.shards.len(), DatasetKind::Groups, options)?;
+        writer.push_rows(&self.pending)?;
+        self.shards.push(writer.finish()?);
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+/// Folder of the pending rows within a checkpoint.
+const PENDING: &str = "pending";
+
+/// Folder of a batch that came and was not trained on, in the order they came.
+fn ahead(checkpoint: &Path, index: usize) -> PathBuf {
+    checkpoint.join(format!("ahead-{index}"))
+}
+
+fn write_rows(folder: &Path, rows: &[GroupRow]) -> Result<()> {
+    let folder = Location::parse(&folder.display().to_string())?;
+    let mut writer = ShardWriter::create(&folder, 0, DatasetKind::Groups, WriterOptions::default())?;
+    writer.push_rows(rows)?;
+    writer.finish().map(drop)
+}
+
+fn read_rows(folder: &Path) -> Result<Vec<GroupRow>> {
+    let dataset = Dataset::open(&Location::parse(&folder.display().to_string())?)?;
+    dataset.rows_of::<GroupRow>().collect()
+}
+
+impl RolloutLog for Rollouts {
+    fn store(&mut self, checkpoint: &Path) -> Result<Vec<ShardInfo>> {
+        while !self.asked.is_empty() {
+            self.wait()?;
+        }
+        if !self.pending.is_empty() {
+            write_rows(&checkpoint.join(PENDING), &self.pending)?;
+        }
+        for (index, batch) in self.came.iter().enumerate() {
+            write_rows(&ahead(checkpoint, index), &batch.groups.concat())?;
+        }
+        Ok(self.shards.clone())
+    }
+
+    fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()> {
+        let pending = checkpoint.join(PENDING);
+        self.shards = shards;
+        self.pending = if pending.exists() { read_rows(&pending)? } else { Vec::new() };
+        self.came.clear();
+        for folder in (0..).map(|index| ahead(checkpoint, index)).take_while(|folder| folder.exists()) {
+            self.came.extend(RolloutBatch::of_rows(read_rows(&folder)?));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<Vec<ShardInfo>> {
+        if !self.pending.is_empty() {
+            self.write_shard()?;
+        }
+        Ok(self.shards.clone())
+    }
+}

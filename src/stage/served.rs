@@ -1,0 +1,100 @@
+//! A model of this run on vLLM servers: what `generate` and `eval` ask when an earlier stage trained it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{StageContext, model_files, model_name};
+use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, chat_encoder};
+use crate::engine::{Engine, EngineInfo, Generated, Request};
+use crate::error::{Context, Result};
+use crate::model::{Config, Dtype, Model, Tokenizer};
+use crate::seed::content_id;
+use crate::store::hash_file;
+
+/// An engine that asks servers for the model in a folder.
+///
+/// Prompts go out as token ids of the model's own chat template (or as plain text with
+/// `template = "plain"`), since a running server keeps the template of the model it was started with.
+pub struct Served {
+    engine: VllmEngine,
+    info: EngineInfo,
+    /// A copy made for the servers.
+    untied: Option<PathBuf>,
+}
+
+impl Served {
+    /// Starts a server with the model (`launch = true`), or makes the servers that run load it.
+    ///
+    /// # Errors
+    /// The folder holds no model, no server answers, or one cannot load weights while it runs; the
+    /// error names the ways to start one that can.
+    pub fn open(config: &VllmConfig, cx: &StageContext<'_>, folder: &Path) -> Result<Self> {
+        let tokenizer = Arc::new(Tokenizer::load(folder)?);
+        let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
+        let mut config = VllmConfig { api: Api::Completions, template, ..config.clone() };
+        let settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
+        // What a server says of itself is the model it was started with.
+        let model_digest = content_id([digest(folder)?.as_bytes(), settings.as_bytes()]);
+        if config.launch {
+            let folder = std::path::absolute(folder).or_fail(|| "the model's folder has no path".into())?;
+            config.server.model = folder.display().to_string();
+        }
+        super::name_server_log(&mut config, cx);
+        let launched = config.launch;
+        let engine = VllmEngine::connect_until(config, Some(chat_encoder(tokenizer)), cx.stop)?;
+        let info = EngineInfo { model: model_name(folder), model_digest, ..engine.info() };
+        let mut served = Served { engine, info, untied: None };
+        if !launched {
+            served.load(cx, folder)?;
+        }
+        Ok(served)
+    }
+
+    /// The servers behind it.
+    pub fn servers(&self) -> &VllmEngine {
+        &self.engine
+    }
+
+    /// Running servers may keep the head of the model before, where the checkpoint has none of its own.
+    fn load(&mut self, cx: &StageContext<'_>, folder: &Path) -> Result<()> {
+        if !Config::load(folder)?.tied {
+            return self.engine.reload_weights(folder);
+        }
+        let copy = cx.local_folder()?.join("policy");
+        self.untied = Some(copy.clone());
+        Model::load(folder)?.save_untied(&copy, Dtype::F32)?;
+        self.engine.reload_weights(&copy)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Weights left behind cost disk and nothing else.
+        let _ = self.untied.as_ref().map(std::fs::remove_dir_all);
+    }
+}
+
+impl Engine for Served {
+    fn info(&self) -> EngineInfo {
+        self.info.clone()
+    }
+
+    fn generate(
+        &self,
+        requests: &mut (dyn Iterator<Item = Request> + Send),
+        sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
+    ) -> Result<()> {
+        self.engine.generate(requests, sink)
+    }
+}
+
+/// BLAKE3 of the files that decide what a model answers.
+fn digest(folder: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for file in model_files(folder) {
+        hash_file(&mut hasher, Path::new(&file))
+            .or_fail(|| "the model cannot be read".into())
+            .map_err(|e| e.in_file(&file))?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

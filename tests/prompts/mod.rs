@@ -1,0 +1,113 @@
+//! Prompt sets: what is wrong with a stage's table is told when the recipe is read, and nothing of a file is lost silently.
+
+use std::path::Path;
+
+use gristmill::schema::Prompt;
+use gristmill::store::{Dataset, Location};
+
+use crate::support::{gristmill, manifest};
+
+const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
+
+/// A folder with a recipe of this text and a small prompt file.
+fn folder(recipe: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put("recipe.toml", recipe);
+    put(
+        "q.jsonl",
+        "{\"question\": \"What is 1+1?\", \"answer\": \"2\"}\n{\"question\": \"What is 2+2?\", \"answer\": \"4\"}\n",
+    );
+    folder
+}
+
+#[test]
+fn a_faulty_table_is_told_with_its_place_before_anything_runs() {
+    let source = "sources = [{ path = \"q.jsonl\" }]\n";
+    for (text, place, hint) in [
+        ("sources = \"q.jsonl\"\n", "2:11", "write `sources = [{ path = \"q.jsonl\" }]`"),
+        ("sources = [\"q.jsonl\"]\n", "2:12", "write `sources = [{ path = \"q.jsonl\" }]`"),
+        ("sources = { path = \"q.jsonl\" }\n", "2:11", "write `sources = [{"),
+        ("sources = [{ path = \"q.jsonl\", language = \"no tag\" }]\n", "2:12", "BCP 47"),
+        ("procedural = [{ count = 3, mix = [{ name = \"arithmetics\" }] }]\n", "2:43", "did you mean `arithmetic`?"),
+        ("procedural = [{ count = 3, mix = [{ name = \"linear\", levels = [9] }] }]\n", "2:35", "levels: 1 to 4"),
+        ("procedural = [{ count = 3, mix = [{ name = \"linear\" }], holdout = 2 }]\n", "2:68", "not a fraction"),
+        ("procedural = [{ count = 3, mix = [] }]\n", "2:34", "for example mix"),
+        (&format!("{source}sample = {{ by = [\"domain\"] }}\n"), "3:10", "set `total`"),
+        (
+            &format!("{source}sample = {{ by = [\"domain\"], total = 1, targets = {{ math = 2 }} }}\n"),
+            "3:10",
+            "raise `total`",
+        ),
+        (&format!("{source}filter = {{ languages = [\"English\"] }}\n"), "3:10", "write `en`"),
+        (&format!("{source}filter = {{ min_chars = 9, max_chars = 3 }}\n"), "3:10", "as long and as short"),
+        (&format!("{source}dedup = {{ near = {{ threshold = 2.0 }} }}\n"), "3:9", "`threshold` must be"),
+        (&format!("{source}decontaminate = {{ common = 5.0 }}\n"), "3:17", "a share"),
+        (&format!("{source}pass_rate = {{ min = 0.9, max = 0.1 }}\n"), "3:13", "`min` the lower"),
+    ] {
+        let folder = folder(&format!("[stages.prompts]\n{text}"));
+        let run = gristmill(folder.path(), RUN);
+        assert_eq!(run.code, Some(2), "{text}{}", run.story());
+        assert!(run.stderr.contains(&format!("recipe.toml:{place}")), "{text}wanted {place}: {}", run.stderr);
+        assert!(run.stderr.contains(hint), "{text}wanted {hint}: {}", run.stderr);
+        assert!(!folder.path().join("out/1_prompts").exists());
+    }
+}
+
+#[test]
+fn files_that_would_lose_rows_silently_are_refused() {
+    for (name, text, told) in [
+        ("open.csv", "question,answer\nWhat is one?,\"1\nWhat is two?,2\n", "open.csv:2"),
+        ("splits.json", "{\"train\": [{\"question\": \"a?\"}], \"test\": [{\"question\": \"b?\"}]}", "train, test"),
+    ] {
+        let folder = folder(&format!("[stages.prompts]\nsources = [{{ path = \"{name}\" }}]\n"));
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let run = gristmill(folder.path(), RUN);
+        assert_eq!(run.code, Some(1), "{}", run.story());
+        assert!(run.stderr.contains(told), "{}", run.stderr);
+    }
+    let folder = folder("[stages.prompts]\nsources = [{ path = \"splits.json\", field = \"test\" }]\n");
+    std::fs::write(
+        folder.path().join("splits.json"),
+        "{\"train\": [{\"question\": \"a?\"}], \"test\": [{\"question\": \"b?\"}]}",
+    )
+    .unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    assert_eq!(questions(folder.path()), ["b?"]);
+}
+
+#[test]
+fn conflicts_of_golds_are_listed_and_other_problems_stay() {
+    let folder = folder(
+        "[stages.prompts]\nsources = [{ path = \"q.jsonl\" }]\nevaluation = [{ path = \"e.jsonl\", name = \"e\" }]\n",
+    );
+    let row = |question: &str, answer: &str| format!("{{\"question\": \"{question}\", \"answer\": \"{answer}\"}}\n");
+    let story = "A baker in a small town near the river bakes loaves of bread every morning of the week and sells them at the \
+        market to families and students who come by boat; how many loaves does he sell";
+    let rows = [
+        row("Find x if x + 1 = 3.", "2"),
+        row("Find x  if x + 1 = 3.", "5"),
+        row(&format!("{story} in all?"), "9"),
+        row(&format!("{story} in May?"), "7"),
+        row("Problem: What is the capital of Peru? Answer briefly.", "Lima"),
+    ];
+    std::fs::write(folder.path().join("q.jsonl"), rows.concat()).unwrap();
+    std::fs::write(folder.path().join("e.jsonl"), row("What is the capital of Peru?", "Lima")).unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    let out = folder.path().join("out/1_prompts");
+    let manifest = manifest(&out);
+    assert_eq!(manifest["drops"], serde_json::json!({ "contaminated": 1, "gold_conflict": 1 }));
+    assert_eq!((&manifest["counts"]["gold_conflicts"], &manifest["counts"]["kept_other_gold"]), (&1.into(), &1.into()));
+    assert_eq!(manifest["facts"]["evaluation"][0]["whole"], 1);
+    let conflicts = std::fs::read_to_string(out.join("_gold_conflicts.jsonl")).unwrap();
+    assert!(conflicts.contains("\"dropped\":true") && conflicts.contains("\"line\":2"), "{conflicts}");
+    let drops = std::fs::read_to_string(out.join("_drops.jsonl")).unwrap();
+    let reasons: Vec<&str> =
+        drops.lines().filter_map(|line| line.split("\"reason\":\"").nth(1)?.split('"').next()).collect();
+    assert_eq!(reasons, ["gold_conflict", "contaminated"], "in the order of the rows");
+}
+
+fn questions(folder: &Path) -> Vec<String> {
+    let prompts = Dataset::open(&Location::from(folder.join("out/1_prompts"))).unwrap();
+    prompts.rows_of::<Prompt>().map(|prompt| prompt.unwrap().question().to_owned()).collect()
+}

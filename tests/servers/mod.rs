@@ -1,0 +1,194 @@
+//! `generate` with servers: interrupted, moved, swapped, in any order.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::support::openai_server::{Ask, Behaviour, OpenAiServer};
+use crate::support::{command, digests, files, gristmill, leftovers, manifest, write_recordings};
+
+const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
+const PROMPTS: usize = 200;
+const ROWS: u64 = 2 * PROMPTS as u64;
+
+/// 200 questions, two samples each, in seven shards. `more` goes into the engine's table.
+fn prepare(folder: &Path, server: &OpenAiServer, more: &str) {
+    write_recordings(folder, PROMPTS);
+    let recipe = format!(
+        r#"name = "servers"
+seed = 3
+shard_rows = 64
+
+[stages.prompts]
+sources = [{{ path = "questions.jsonl", domain = "math", language = "en", license = "CC0-1.0" }}]
+
+[stages.generate]
+samples = 2
+sampling = {{ max_tokens = 16 }}
+engine = {{ kind = "vllm", endpoints = ["{}"], max_concurrency = 8, threads = 1{more} }}
+"#,
+        server.url()
+    );
+    std::fs::write(folder.join("recipe.toml"), recipe).unwrap();
+}
+
+fn slow() -> Behaviour {
+    Behaviour { latency: Duration::from_millis(10), ..Behaviour::default() }
+}
+
+fn asked(server: &OpenAiServer) -> u64 {
+    server.seen.completions.load(SeqCst)
+}
+
+fn wait_until(what: &str, happened: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !happened() {
+        assert!(since.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_answers_what_is_in_flight_and_nothing_is_asked_twice() {
+    let server = OpenAiServer::start(slow());
+    let whole = tempfile::tempdir().unwrap();
+    prepare(whole.path(), &server, "");
+    let run = gristmill(whole.path(), RUN).succeeded();
+    assert!(run.stderr.contains("requests  completions  tokens in  tokens out"), "{}", run.story());
+    assert!(run.stderr.contains(&server.url()) && run.stderr.contains("3,200 tokens in"), "{}", run.story());
+
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, "");
+    let before = asked(&server);
+    let child = command(folder.path()).args(RUN).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("half of it is asked", || asked(&server) - before > ROWS / 2);
+    // SAFETY: the child has not been waited for, so the id is still its own.
+    assert_eq!(unsafe { libc::kill(libc::pid_t::try_from(child.id()).unwrap(), libc::SIGINT) }, 0);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("requests in flight are answered"), "{said}");
+    assert!(asked(&server) - before < ROWS, "it was interrupted");
+    gristmill(folder.path(), RUN).succeeded();
+    assert_eq!(asked(&server) - before, ROWS, "all that was in flight was kept");
+    assert_eq!(leftovers(&folder.path().join("out")), [""; 0]);
+    assert_eq!(digests(&folder.path().join("out")), digests(&whole.path().join("out")));
+}
+
+/// Starts a run and kills it once half is asked.
+fn kill_halfway(folder: &Path, server: &OpenAiServer) {
+    let before = asked(server);
+    let mut child = command(folder).args(RUN).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("half of it is asked", || asked(server) - before > ROWS / 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn another_model_than_the_one_that_began_stops_the_run() {
+    let server = OpenAiServer::start(slow());
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", model = \"tiny\"");
+    kill_halfway(folder.path(), &server);
+    let other = OpenAiServer::start(Behaviour { root: "/models/other".into(), ..slow() });
+    prepare(folder.path(), &other, ", model = \"tiny\"");
+    let refusal = gristmill(folder.path(), RUN).refusal();
+    assert!(refusal.starts_with("exit 1") && refusal.contains("was begun with another model"), "{refusal}");
+    assert!(refusal.contains("--from generate"), "{refusal}");
+    assert_eq!(asked(&other), 0);
+    // Where the recipe says where, another server is another configuration; what there is stays all the same.
+    let before = files(&folder.path().join("out/2_generate"));
+    prepare(folder.path(), &other, ", model = \"tiny\", n_per_request = 2");
+    let refusal = gristmill(folder.path(), RUN).refusal();
+    assert!(refusal.contains("was begun with another model"), "{refusal}");
+    assert_eq!(files(&folder.path().join("out/2_generate")), before);
+    // The first one can still go on, and the second one begin anew.
+    prepare(folder.path(), &server, ", model = \"tiny\"");
+    gristmill(folder.path(), RUN).succeeded();
+    assert!(asked(&server) <= ROWS + 32, "{} asked", asked(&server));
+    prepare(folder.path(), &other, ", model = \"tiny\"");
+    gristmill(folder.path(), RUN.iter().chain(&["--from", "generate"])).succeeded();
+    assert_eq!(asked(&other), ROWS);
+}
+
+#[test]
+fn from_generate_begins_anew_after_a_kill_too() {
+    let server = OpenAiServer::start(slow());
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", model = \"tiny\"");
+    kill_halfway(folder.path(), &server);
+    let other = OpenAiServer::start(Behaviour { root: "/models/other".into(), ..slow() });
+    prepare(folder.path(), &other, ", model = \"tiny\"");
+    let anew = gristmill(folder.path(), RUN.iter().chain(&["--from", "generate"])).succeeded();
+    assert_eq!(anew.state_of("generate"), "will run: `--from` asks for it");
+    assert_eq!(asked(&other), ROWS);
+}
+
+#[test]
+fn a_named_model_may_move_to_another_server_in_the_middle() {
+    let (here, there) = (OpenAiServer::start(slow()), OpenAiServer::start(slow()));
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &here, ", model = \"tiny\"");
+    kill_halfway(folder.path(), &here);
+    prepare(
+        folder.path(),
+        &there,
+        ", model = \"tiny\", token_timeout_s = 2.0, prices = { prompt = 1.0, completion = 2.0 }",
+    );
+    let run = gristmill(folder.path(), RUN).succeeded();
+    let both = asked(&here) + asked(&there);
+    // What was in flight at the kill is asked again, and nothing else.
+    assert!((ROWS..=ROWS + 32).contains(&both) && asked(&there) < ROWS, "{both} asked\n{}", run.story());
+    assert!(run.stderr.contains("cost 0.00 USD"), "{}", run.story());
+    // Finished, it is finished wherever the servers are.
+    prepare(folder.path(), &here, ", model = \"tiny\", max_attempts = 3");
+    assert!(gristmill(folder.path(), RUN).succeeded().state_of("generate").starts_with("cached"));
+    // Without a name the address is what names the model.
+    prepare(folder.path(), &here, "");
+    assert!(!gristmill(folder.path(), RUN).succeeded().state_of("generate").starts_with("cached"));
+}
+
+#[test]
+fn the_order_of_asking_is_chosen_and_changes_no_byte() {
+    let mut made = Vec::new();
+    for order in ["", "order = \"given\"", "order = \"longest\"", "order = \"prefix\""] {
+        let seen = Arc::new(Mutex::new(Vec::<String>::new()));
+        let log = Arc::clone(&seen);
+        let script = move |ask: &Ask<'_>| {
+            log.lock().unwrap().push(ask.body["messages"][0]["content"].as_str().unwrap().to_owned());
+            crate::support::openai_server::Fault::None
+        };
+        let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() });
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path(), &server, ", model = \"tiny\"");
+        // As written the questions begin with rising numbers, which is nearly the order of their text.
+        let questions = std::fs::read_to_string(folder.path().join("questions.jsonl")).unwrap();
+        let reversed: String = questions.lines().rev().map(|line| format!("{line}\n")).collect();
+        std::fs::write(folder.path().join("questions.jsonl"), reversed).unwrap();
+        let path = folder.path().join("recipe.toml");
+        let recipe = std::fs::read_to_string(&path).unwrap().replace("max_concurrency = 8", "max_concurrency = 1");
+        std::fs::write(&path, recipe.replace("samples = 2", &format!("samples = 2\n{order}"))).unwrap();
+        gristmill(folder.path(), RUN).succeeded();
+        made.push(digests(&folder.path().join("out/2_generate")));
+        assert_eq!(manifest(&folder.path().join("out/2_generate"))["rows"], ROWS);
+        let mut asked = seen.lock().unwrap().clone();
+        asked.dedup();
+        // Tasks may swap neighbours on their way out; an order is seen all the same.
+        assert!(asked.len() <= PROMPTS * 5 / 4, "the samples of a prompt are asked together: {}", asked.len());
+        let in_order = |ordered: fn(&str, &str) -> bool| {
+            asked.windows(2).filter(|pair| ordered(&pair[0], &pair[1])).count() > PROMPTS * 9 / 10
+        };
+        let (longest, prefix) = (in_order(|a, b| a.len() >= b.len()), in_order(|a, b| a <= b));
+        let expected = match order {
+            "" | "order = \"longest\"" => (true, false),
+            "order = \"prefix\"" => (false, true),
+            _ => (false, false),
+        };
+        assert_eq!((longest, prefix), expected, "{order}");
+    }
+    assert_eq!(BTreeSet::from_iter(&made).len(), 1, "the same bytes in any order");
+}
