@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench vllm_client -- [--requests N] [--tokens T] [--faults] [--chat]
 //!                                        [--latency MS] [--concurrency C] [--endpoint URL]
+//!                                        [--resume] [--shard-rows R]
 //!
 //! The server is this same program as a child process, so that the client's CPU
 //! time and memory are its own. Printed: wall time, CPU time of the client,
@@ -11,12 +12,17 @@
 //! an answer, `--concurrency` an upper bound of requests in flight: together they show
 //! what faults cost where the client's CPU is not what limits.
 //!
+//! `--resume` times the whole command instead: a run of N requests that is killed when all but the
+//! last are answered, and the same command again, which has to find that out. `--shard-rows R` keeps
+//! R rows in one shard; with R = N everything is still in the journal when the kill comes.
+//!
 //! `--endpoint` asks a real server instead, with `ignore_eos`, for T tokens of each request: the
 //! counterpart of `vllm bench serve`, which gets the same prompts from `--write-prompts FILE`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gristmill::engine::vllm::{Api, Template, TokenIds, VllmConfig, VllmEngine};
@@ -39,6 +45,7 @@ struct Options {
     latency: usize,
     concurrency: usize,
     endpoint: Option<String>,
+    shard_rows: usize,
 }
 
 fn question(prompt: usize) -> String {
@@ -64,6 +71,7 @@ fn main() {
         latency: number("--latency", 0),
         concurrency: number("--concurrency", 1024),
         endpoint: text("--endpoint"),
+        shard_rows: number("--shard-rows", 16_384),
     };
     if let Some(file) = text("--write-prompts") {
         let line = |i: usize| json!({"prompt": question(i / SAMPLES), "output_tokens": options.tokens}).to_string();
@@ -71,13 +79,15 @@ fn main() {
         std::fs::write(&file, lines.join("\n")).expect("the file can be written");
     } else if has("--serve") {
         serve(&options)
+    } else if has("--resume") {
+        resume(&options)
     } else {
         measure(&options)
     }
 }
 
-/// The child: serves until its standard input closes.
-fn serve(options: &Options) {
+/// What the server answers to everything.
+fn canned(options: &Options) -> String {
     let ids: Vec<u32> = (0..options.tokens as u32).map(|i| 1000 + i * 7 % 50_000).collect();
     let mut choice = json!({
         "index": 0, "finish_reason": "stop", "stop_reason": null,
@@ -90,7 +100,11 @@ fn serve(options: &Options) {
         choice["text"] = json!(text);
     }
     let usage = json!({"prompt_tokens": 12, "completion_tokens": options.tokens});
-    let canned = json!({"id": "cmpl-1", "object": "text_completion", "choices": [choice], "usage": usage});
+    json!({"id": "cmpl-1", "object": "text_completion", "choices": [choice], "usage": usage}).to_string()
+}
+
+/// The child: serves until its standard input closes.
+fn serve(options: &Options) {
     let script: fn(u64) -> Fault = |number| match number % 80 {
         7 => Fault::Status(500),
         27 => Fault::Reset,
@@ -99,7 +113,7 @@ fn serve(options: &Options) {
         _ => Fault::None,
     };
     let server = OpenAiServer::start(Behaviour {
-        canned: Some(canned.to_string().into()),
+        canned: Some(canned(options).into()),
         canned_script: if options.faults { script } else { |_| Fault::None },
         latency: Duration::from_millis(options.latency as u64),
         ..Behaviour::default()
@@ -166,7 +180,7 @@ fn measure(options: &Options) {
     println!("requests        {n}, {} tokens each{}", options.tokens, if options.faults { ", 5% faults" } else { "" });
     println!("wall            {wall:.2} s: {:.0} requests/s, {:.2} M tokens/s", n / wall, tokens / wall / 1e6);
     println!("client CPU      {cpu:.2} s: {:.0} requests/s, {:.2} M tokens/s on one core", n / cpu, tokens / cpu / 1e6);
-    println!("client memory   {} MiB at most", peak_memory() >> 20);
+    println!("client memory   {} MiB at most", peak_memory(libc::RUSAGE_SELF) >> 20);
     let snapshot = engine.snapshot();
     println!("concurrency     {} at the end; retries {:?}", snapshot.endpoints[0].limit, snapshot.retries);
     if let Some(mut child) = child.take() {
@@ -175,23 +189,84 @@ fn measure(options: &Options) {
     }
 }
 
-fn usage() -> libc::rusage {
+/// The request that is never answered in the run that is killed.
+static LAST: AtomicU64 = AtomicU64::new(u64::MAX);
+
+fn resume(options: &Options) {
+    let command = env!("CARGO_BIN_EXE_gristmill");
+    let folder = tempfile::tempdir().expect("a folder for the run");
+    LAST.store(options.requests as u64 - 1, Relaxed);
+    let server = OpenAiServer::start(Behaviour {
+        canned: Some(canned(&Options { chat: true, endpoint: None, ..*options }).into()),
+        canned_script: |number| if number == LAST.load(Relaxed) { Fault::Hang } else { Fault::None },
+        ..Behaviour::default()
+    });
+    let lines = (0..options.requests / SAMPLES).map(|i| json!({"question": question(i), "answer": "7"}).to_string());
+    std::fs::write(folder.path().join("questions.jsonl"), lines.collect::<Vec<_>>().join("\n")).expect("it is written");
+    let recipe = format!(
+        r#"name = "resume"
+seed = 1
+shard_rows = {}
+
+[stages.prompts]
+sources = [{{ path = "questions.jsonl", domain = "math", language = "en" }}]
+
+[stages.generate]
+samples = {SAMPLES}
+sampling = {{ max_tokens = {} }}
+engine = {{ kind = "vllm", endpoints = ["{}"], model = "tiny", request_timeout_s = 3600.0 }}
+"#,
+        options.shard_rows,
+        options.tokens,
+        server.url()
+    );
+    std::fs::write(folder.path().join("recipe.toml"), recipe).expect("it is written");
+    let run = || {
+        let mut child = Command::new(command);
+        child.current_dir(folder.path()).args(["run", "recipe.toml", "--out", "out"]).stdout(Stdio::null());
+        child.spawn().expect("the command starts")
+    };
+    let asked = || server.seen.completions.load(Relaxed);
+    let (mut first, since) = (run(), Instant::now());
+    while asked() < options.requests as u64 {
+        assert!(first.try_wait().expect("a child can be asked").is_none(), "the run ended before it was killed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("first run       {:.1} s for {} requests, prompts included", since.elapsed().as_secs_f64(), asked());
+    // What was answered last goes to the disk.
+    std::thread::sleep(Duration::from_secs(3));
+    first.kill().expect("a child can be killed");
+    first.wait().expect("a child can be waited for");
+    println!("its memory      {} MiB at most", peak_memory(libc::RUSAGE_CHILDREN) >> 20);
+    let journal = std::fs::metadata(folder.path().join("out/2_generate/_requests")).expect("a journal").len();
+    let (before, since) = (asked(), Instant::now());
+    assert!(run().wait().expect("a child can be waited for").success(), "the second run ends well");
+    println!(
+        "resume          {:.2} s for a journal of {:.2} GB; {} requests asked; memory of both {} MiB at most",
+        since.elapsed().as_secs_f64(),
+        journal as f64 / 1e9,
+        asked() - before,
+        peak_memory(libc::RUSAGE_CHILDREN) >> 20
+    );
+}
+
+fn usage(whose: libc::c_int) -> libc::rusage {
     // SAFETY: rusage is plain numbers, for which zero is valid; getrusage writes to the one it is given.
     unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        libc::getrusage(whose, &mut usage);
         usage
     }
 }
 
 /// CPU time of all threads of this process, user and system.
 fn cpu_time() -> Duration {
-    let usage = usage();
+    let usage = usage(libc::RUSAGE_SELF);
     let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
-/// Peak resident memory in bytes.
-fn peak_memory() -> u64 {
-    usage().ru_maxrss as u64 * 1024
+/// Peak resident memory in bytes: of this process, or of the largest child that has ended.
+fn peak_memory(whose: libc::c_int) -> u64 {
+    usage(whose).ru_maxrss as u64 * 1024
 }

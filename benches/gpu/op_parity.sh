@@ -7,5 +7,5 @@ source benches/gpu/binaries.sh
 {
   nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
   GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture \
-    ops:: head:: sample:: attention:: decode:: matmul:: backend:: model::
+    ops:: head:: sample:: attention:: decode:: matmul:: backend:: model:: recording::
 } 2>&1 | tee benches/gpu/op_parity.txt

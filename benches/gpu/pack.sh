@@ -9,5 +9,6 @@ mkdir -p "$pack/benches/gpu" target
 cp benches/gpu/*.sh benches/gpu/*.py "$pack/benches/gpu/"
 strip -o "$pack/benches/gpu/kernels-test" "$test_binary"
 strip -o "$pack/benches/gpu/gpu-bench" "$bench_binary"
+strip -o "$pack/benches/gpu/gristmill" "$gristmill_binary"
 tar -czf target/gpu-pack.tar.gz -C "$pack" .
 ls -l target/gpu-pack.tar.gz

@@ -21,6 +21,10 @@ or_not_run() { local text; text=$(cat); if [ -n "$text" ]; then echo "$text"; el
   echo
   last 'values differ between batches' op_parity.txt 100 | sed 's/^/    /' | or_not_run
   echo
+  echo "## r1_mini, CUDA against the CPU"
+  echo
+  last '^ok \|^FAIL\|^r1_mini:' r1_mini.txt 100 | sed 's/^/    /' | or_not_run
+  echo
   echo "## compute-sanitizer"
   echo
   last 'ERROR SUMMARY\|RACECHECK SUMMARY' sanitize.txt 2 | or_not_run

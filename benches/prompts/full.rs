@@ -49,7 +49,7 @@ pub fn evaluation(n: usize, prompts: &[String]) -> EvalSet {
 pub fn dedup(questions: &[String]) -> usize {
     let mut dedup = Deduplicator::new(DedupConfig::default()).expect("the defaults are in range");
     for (batch, texts) in questions.chunks(4096).enumerate() {
-        let prints: Vec<_> = texts.par_iter().map(|text| dedup.fingerprint(&Normal::of(text), None)).collect();
+        let prints: Vec<_> = texts.par_iter().map(|text| dedup.fingerprint(text, &Normal::of(text), None)).collect();
         for (i, print) in prints.iter().enumerate() {
             dedup.admit(&format!("{:032x}", batch * 4096 + i), print);
         }
