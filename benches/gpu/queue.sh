@@ -14,17 +14,20 @@ export PYTHONUNBUFFERED=1
 export GRISTMILL_RESULTS=$results
 export GRISTMILL_DEADLINE=${GRISTMILL_DEADLINE:-$(($(date +%s) + ${GRISTMILL_SECONDS:-560}))}
 
+# built KIND NAME CARGO-ARGUMENTS…: builds, and prints where the executable is.
 built() {
-  cargo "$@" --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+  local of="\"kind\":\[\"$1\"\].*\"name\":\"$2\""
+  shift 2
+  cargo "$@" --release --message-format json | grep "$of" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 if [ -x benches/gpu/kernels-test ] && [ -x benches/gpu/gpu-bench ] && [ -x benches/gpu/gristmill ]; then
   test_binary=benches/gpu/kernels-test
   bench_binary=benches/gpu/gpu-bench
   gristmill_binary=benches/gpu/gristmill
 else
-  test_binary=$(built test --release --test kernels)
-  bench_binary=$(built bench --bench gpu)
-  gristmill_binary=$(cargo build --release --message-format json | sed -n 's/.*"executable":"\([^"]*gristmill\)".*/\1/p' | tail -n 1)
+  test_binary=$(built test kernels test --test kernels --no-run)
+  bench_binary=$(built bench gpu build --bench gpu)
+  gristmill_binary=$(built bin gristmill build)
 fi
 
 # part NAME SECONDS FILE COMMAND…: runs it for at most so long, its output behind that of FILE.

@@ -6,6 +6,10 @@ begin sanitize.txt
 if ! command -v compute-sanitizer >/dev/null; then
   PATH=$PATH:$(ls -d /usr/local/cuda*/bin /usr/local/cuda*/compute-sanitizer 2>/dev/null | paste -sd:)
 fi
+if ! command -v compute-sanitizer >/dev/null; then
+  echo "compute-sanitizer: NOT RUN: it is not on this machine" | tee -a "$results/queue.txt"
+  exit 1
+fi
 check() {
   local tool=$1 name=$2 limit=$3
   shift 3

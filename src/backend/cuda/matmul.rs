@@ -10,6 +10,7 @@
 //! algorithm for is `kernels/product.cu`'s.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -169,13 +170,13 @@ impl Matmul {
             return kept.as_ref().map_or(Ok(false), |algorithm| run(algorithm).map(|()| true).or_fail(what));
         }
         let class = product.class();
-        if !algorithms.contains_key(&class) {
-            let found = self.search(&class, &Described::new(&class).or_fail(what)?).or_fail(what)?;
-            algorithms.insert(class, found);
-        }
-        if let Some(Some(algorithm)) = algorithms.get(&class)
-            && run(algorithm).is_ok()
-        {
+        let of_class = match algorithms.entry(class) {
+            Entry::Occupied(kept) => *kept.get(),
+            Entry::Vacant(place) => {
+                *place.insert(self.search(&class, &Described::new(&class).or_fail(what)?).or_fail(what)?)
+            }
+        };
+        if of_class.is_some_and(|algorithm| run(&algorithm).is_ok()) {
             return Ok(true);
         }
         // Its class's algorithm, if there is one, does not take this length.
