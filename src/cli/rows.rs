@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde_json::{Map, Value};
 
+pub mod raw;
+
 use crate::error::{Context, Error, Result};
 use crate::rule::Sample;
 use crate::schema::FinishReason;
@@ -110,6 +112,102 @@ pub fn open(path: &str) -> Result<Box<dyn Read + Send>> {
     Ok(Box::new(std::fs::File::open(path).or_fail(|| format!("cannot read {path}"))?))
 }
 
+/// One line of a JSONL file that is not blank.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// From one.
+    pub number: usize,
+    pub text: Vec<u8>,
+}
+
+impl Line {
+    /// The row, with what the rules read as text (a gold that is a number, a verification that is an object)
+    /// as it is written. Numbers that JSON does not have (`NaN`) are null.
+    ///
+    /// # Errors
+    /// What is no JSON object, and the column.
+    pub fn row(&self) -> std::result::Result<Row, (String, usize)> {
+        let mut row: Row = match serde_json::from_slice(&self.text) {
+            Ok(row) => row,
+            Err(error) => std::str::from_utf8(&self.text)
+                .ok()
+                .and_then(|text| serde_json::from_str(&raw::without_oddities(text)).ok())
+                .ok_or_else(|| (format!("this line is not a JSON object: {error}"), error.column()))?,
+        };
+        let members = std::str::from_utf8(&self.text).ok().and_then(raw::members).unwrap_or_default();
+        for (key, written) in members {
+            let name = raw::name(key);
+            match row.get_mut(name.as_ref()) {
+                Some(value @ Value::Number(_)) if GOLD.contains(&name.as_ref()) => *value = written.into(),
+                Some(value @ Value::Object(_)) if VERIFICATION.contains(&name.as_ref()) => *value = written.into(),
+                Some(Value::Object(model)) if name == "reward_model" => {
+                    let inner = raw::members(written).unwrap_or_default();
+                    let truth = inner.iter().find(|(key, _)| raw::name(key) == "ground_truth");
+                    if let (Some((_, written)), Some(value @ Value::Number(_))) = (truth, model.get_mut("ground_truth"))
+                    {
+                        *value = (*written).into();
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(row)
+    }
+
+    /// An error at this line.
+    pub fn fault(&self, name: &str, (message, column): (String, usize)) -> Error {
+        Error::new(message).in_file(name).at_line(self.number, Some(column))
+    }
+}
+
+/// Most bytes of the lines handed on together.
+const MAX_CHUNK: usize = 64 << 20;
+
+/// Hands lines on in chunks of at most `size` and some 64 MiB, in order; a byte order mark and blank lines
+/// are left out.
+///
+/// # Errors
+/// A line that is too long, a read error, or what `each` fails with.
+pub fn read_lines(
+    source: impl Read,
+    name: &str,
+    size: usize,
+    mut each: impl FnMut(Vec<Line>) -> Result<()>,
+) -> Result<u64> {
+    let mut reader = BufReader::with_capacity(1 << 20, source);
+    let (mut chunk, mut bytes, mut number, mut rows) = (Vec::with_capacity(size), 0, 0usize, 0u64);
+    loop {
+        let mut text = Vec::new();
+        let read = (&mut reader).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut text);
+        number += 1;
+        if read.or_fail(|| format!("cannot read {name}"))? == 0 {
+            break;
+        }
+        if text.len() > MAX_LINE {
+            return Err(Error::new(format!("a line is longer than {MAX_LINE} bytes"))
+                .in_file(name)
+                .at_line(number, None));
+        }
+        if number == 1 && text.starts_with(b"\xef\xbb\xbf") {
+            text.drain(..3);
+        }
+        if text.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        bytes += text.len();
+        chunk.push(Line { number, text });
+        rows += 1;
+        if chunk.len() == size || bytes >= MAX_CHUNK {
+            bytes = 0;
+            each(std::mem::replace(&mut chunk, Vec::with_capacity(size)))?;
+        }
+    }
+    if !chunk.is_empty() {
+        each(chunk)?;
+    }
+    Ok(rows)
+}
+
 /// Hands JSONL rows on in chunks of at most `size`, in order.
 ///
 /// # Errors
@@ -120,38 +218,9 @@ pub fn read_jsonl(
     size: usize,
     mut each: impl FnMut(Vec<Row>) -> Result<()>,
 ) -> Result<u64> {
-    let mut reader = BufReader::with_capacity(1 << 20, source);
-    let (mut chunk, mut line, mut number, mut rows) = (Vec::with_capacity(size), Vec::new(), 0usize, 0u64);
-    loop {
-        line.clear();
-        let read = (&mut reader).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line);
-        number += 1;
-        if read.or_fail(|| format!("cannot read {name}"))? == 0 {
-            break;
-        }
-        if line.len() > MAX_LINE {
-            return Err(Error::new(format!("a line is longer than {MAX_LINE} bytes"))
-                .in_file(name)
-                .at_line(number, None));
-        }
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let row: Row = serde_json::from_slice(&line).map_err(|error| {
-            Error::new(format!("this line is not a JSON object: {error}"))
-                .in_file(name)
-                .at_line(number, Some(error.column()))
-        })?;
-        chunk.push(row);
-        rows += 1;
-        if chunk.len() == size {
-            each(std::mem::replace(&mut chunk, Vec::with_capacity(size)))?;
-        }
-    }
-    if !chunk.is_empty() {
-        each(chunk)?;
-    }
-    Ok(rows)
+    read_lines(source, name, size, |lines| {
+        each(lines.iter().map(|line| line.row().map_err(|e| line.fault(name, e))).collect::<Result<_>>()?)
+    })
 }
 
 #[cfg(test)]
@@ -186,7 +255,22 @@ mod tests {
             Ok(())
         });
         assert_eq!((rows.unwrap(), sizes), (3, vec![2, 1]));
+        let marked = read_jsonl("\u{feff}{\"a\":1}\n".as_bytes(), "x", 2, |_| Ok(()));
+        assert_eq!(marked.unwrap(), 1);
         let error = read_jsonl("{}\n[1]\n".as_bytes(), "x.jsonl", 2, |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("x.jsonl:2"), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_rules_read_are_those_that_were_written() {
+        let of = |text: &str| Fields::of(&Line { number: 1, text: text.into() }.row().unwrap()).unwrap();
+        let big = "123456789012345678901234567890";
+        let plain = of(&format!("{{\"completion\":\"x\",\"gold\":{big},\"difficulty\":1e-1,\"loss\":NaN}}"));
+        assert_eq!((plain.gold.as_deref(), plain.difficulty), (Some(big), Some(0.1)));
+        let verl = of("{\"completion\":\"x\",\"reward_model\":{\"ground_truth\":1.10}}");
+        assert_eq!(verl.gold.as_deref(), Some("1.10"));
+        let tests = of(&format!("{{\"completion\":\"x\",\"verification\":{{\"n\":{big}}}}}"));
+        assert_eq!(tests.verification, Some(format!("{{\"n\":{big}}}")));
+        assert!(Line { number: 1, text: b"{\"a\":Nan}".into() }.row().is_err());
     }
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use self::output::Output;
-use super::rows::{self, Fields, Row};
+use super::rows::{self, Fields, Line, Row, raw};
 use crate::error::{Error, Result};
 use crate::rule::{Judgement, RuleSet};
 use crate::schema::Outcome;
@@ -31,6 +31,21 @@ pub struct ScoreArgs {
     /// Where the rows go, with `reward` and `verdicts` added; `-` is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: String,
+    /// What to do with a row that is no JSON object or has no completion
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub bad_rows: BadRows,
+}
+
+/// What to do with a row that cannot be judged.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BadRows {
+    /// Stop, with its line
+    #[default]
+    Fail,
+    /// Leave it out; the first few are told
+    Skip,
+    /// Write it where it stands, with a null reward and a verdict `row` that says what is wrong
+    Mark,
 }
 
 /// Runs the command.
@@ -44,12 +59,12 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         if args.output == "-" {
             return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
         }
-        errln!("{}", parquet::score(&rules, &args.input, &args.output)?);
+        errln!("{}", parquet::score(&rules, &args.input, &args.output, args.bad_rows)?);
         return Ok(());
     }
     let source = rows::open(&args.input)?;
     let mut target = Output::open(&args.output)?;
-    let tally = score(&rules, source, &args.input, &mut target)?;
+    let tally = score(&rules, source, &args.input, &mut target, args.bad_rows)?;
     target.finish()?;
     errln!("{tally}");
     Ok(())
@@ -63,6 +78,8 @@ pub struct Tally {
     pub wrong: u64,
     /// Rows without a reward.
     pub untold: u64,
+    /// Rows that could not be judged at all; they are in no other count but, where they are marked, `rows`.
+    pub bad: u64,
 }
 
 impl Tally {
@@ -80,40 +97,105 @@ impl std::fmt::Display for Tally {
             f,
             "{} rows: {} correct, {} wrong, {} without a reward",
             self.rows, self.correct, self.wrong, self.untold
-        )
+        )?;
+        if self.bad > 0 { write!(f, "; {} bad rows", self.bad) } else { Ok(()) }
     }
 }
 
-/// Scores JSONL rows; order and all other columns are kept.
+/// A row that cannot be judged: a reason code, and the error that names its place.
+struct Bad {
+    reason: &'static str,
+    error: Error,
+}
+
+/// Most bad rows that are told one by one.
+const MAX_TOLD: u64 = 10;
+
+impl Tally {
+    /// Counts a bad row; the verdict that stands in its place, if it keeps one.
+    ///
+    /// # Errors
+    /// The row's own, where it stops the run.
+    fn bad(&mut self, bad: Bad, handling: BadRows) -> Result<Option<Value>> {
+        if handling == BadRows::Fail {
+            return Err(bad.error.hint("--bad-rows skip leaves such rows out, --bad-rows mark keeps them unjudged"));
+        }
+        self.bad += 1;
+        match self.bad {
+            ..=MAX_TOLD => errln!("{}", bad.error),
+            n if n == MAX_TOLD + 1 => errln!("… and more; they are counted at the end"),
+            _ => {}
+        }
+        if handling == BadRows::Skip {
+            return Ok(None);
+        }
+        self.rows += 1;
+        Ok(Some(json!({"row": {"score": null, "outcome": Outcome::CannotTell, "reason": bad.reason,
+            "extracted": null, "evidence": {"error": bad.error.to_string()}}})))
+    }
+}
+
+/// Scores JSONL rows; order and all other columns are kept, numbers as they are written.
 ///
 /// # Errors
-/// Rows that are not JSON objects or have no completion; read and write errors.
-pub fn score(rules: &RuleSet, source: impl std::io::Read, name: &str, mut target: impl Write) -> Result<Tally> {
+/// Rows that are not JSON objects or have no completion, unless they are skipped or marked; read and write errors.
+pub fn score(
+    rules: &RuleSet,
+    source: impl std::io::Read,
+    name: &str,
+    mut target: impl Write,
+    handling: BadRows,
+) -> Result<Tally> {
     let mut tally = Tally::default();
-    rows::read_jsonl(source, name, CHUNK, |chunk| {
-        let fields = chunk
-            .iter()
-            .enumerate()
-            .map(|(i, row)| {
-                Fields::of(row).ok_or_else(|| {
-                    Error::new("a row has no completion")
-                        .in_file(name)
-                        .at_row(tally.rows + i as u64)
-                        .in_field("completion")
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let judged = judge(rules, &fields);
-        for (mut row, judgement) in chunk.into_iter().zip(judged) {
-            tally.count(&judgement);
-            add(&mut row, judgement);
-            let write = serde_json::to_writer(&mut target, &row).map_err(std::io::Error::from);
-            write.and_then(|()| target.write_all(b"\n")).or_else(output::failed)?;
+    rows::read_lines(source, name, CHUNK, |lines| {
+        let read: Vec<std::result::Result<Fields, Bad>> = lines.par_iter().map(|line| fields(line, name)).collect();
+        let (mut good, mut verdicts) = (Vec::new(), Vec::with_capacity(lines.len()));
+        for read in read {
+            match read {
+                Ok(fields) => {
+                    good.push(fields);
+                    verdicts.push(None);
+                }
+                Err(bad) => verdicts.push(Some(tally.bad(bad, handling)?)),
+            }
+        }
+        let mut judged = judge(rules, &good).into_iter();
+        for (line, bad) in lines.iter().zip(verdicts) {
+            let (reward, verdicts) = match bad {
+                Some(None) => continue,
+                Some(Some(verdict)) => (Value::Null, verdict),
+                None => {
+                    let Some(judgement) = judged.next() else { break };
+                    tally.count(&judgement);
+                    parts(judgement)
+                }
+            };
+            write_row(&mut target, line, &reward, &verdicts).or_else(output::failed)?;
         }
         Ok(())
     })?;
     target.flush().or_else(output::failed)?;
     Ok(tally)
+}
+
+fn fields(line: &Line, name: &str) -> std::result::Result<Fields, Bad> {
+    let row = line.row().map_err(|fault| Bad { reason: "not_json", error: line.fault(name, fault) })?;
+    Fields::of(&row).ok_or_else(|| Bad {
+        reason: "no_completion",
+        error: Error::new("a row has no completion").in_file(name).at_line(line.number, None).in_field("completion"),
+    })
+}
+
+/// Writes a row as it was read, with its own `reward` and `verdicts` replaced.
+fn write_row(target: &mut impl Write, line: &Line, reward: &Value, verdicts: &Value) -> std::io::Result<()> {
+    let text = std::str::from_utf8(&line.text).unwrap_or_default();
+    target.write_all(b"{")?;
+    for (key, value) in raw::members(text).unwrap_or_default() {
+        if !matches!(raw::name(key).as_ref(), "reward" | "verdicts") {
+            write!(target, "{key}:{value},")?;
+        }
+    }
+    writeln!(target, "\"reward\":{reward},\"verdicts\":{verdicts}}}")
 }
 
 /// Judges rows on every core, in order.
@@ -129,7 +211,13 @@ fn judge(rules: &RuleSet, fields: &[Fields]) -> Vec<Judgement> {
 
 /// Adds `reward` and `verdicts` to a row.
 pub(super) fn add(row: &mut Row, judgement: Judgement) {
-    row.insert("reward".into(), judgement.reward.map_or(Value::Null, Value::from));
+    let (reward, verdicts) = parts(judgement);
+    row.insert("reward".into(), reward);
+    row.insert("verdicts".into(), verdicts);
+}
+
+/// `reward` and `verdicts`.
+fn parts(judgement: Judgement) -> (Value, Value) {
     let mut verdicts = serde_json::Map::new();
     for score in judgement.scores {
         let evidence = score.evidence.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or(Value::Null);
@@ -138,7 +226,7 @@ pub(super) fn add(row: &mut Row, judgement: Judgement) {
             "extracted": extracted, "evidence": evidence});
         verdicts.insert(score.rule, verdict);
     }
-    row.insert("verdicts".into(), verdicts.into());
+    (judgement.reward.map_or(Value::Null, Value::from), verdicts.into())
 }
 
 #[cfg(test)]
@@ -154,7 +242,7 @@ mod tests {
             .map(|i| format!("{{\"id\":{i},\"gold\":\"{}\",\"completion\":\"<think>x</think>{}\"}}\n", i % 3, i % 2))
             .collect();
         let mut out = Vec::new();
-        let tally = score(&rules, input.as_bytes(), "in", &mut out).unwrap();
+        let tally = score(&rules, input.as_bytes(), "in", &mut out, BadRows::Fail).unwrap();
         assert_eq!(tally.rows, 5000);
         for (i, line) in std::str::from_utf8(&out).unwrap().lines().enumerate() {
             let row: Value = serde_json::from_str(line).unwrap();
@@ -168,9 +256,52 @@ mod tests {
     fn rows_without_gold_are_null_and_rows_without_completion_are_errors() {
         let rules = RuleSet::parse(RULES, "r").unwrap();
         let mut out = Vec::new();
-        let tally = score(&rules, "{\"completion\":\"<think>x</think>1\"}\n".as_bytes(), "in", &mut out).unwrap();
+        let tally = score(&rules, "{\"completion\":\"<think>x</think>1\"}\n".as_bytes(), "in", &mut out, BadRows::Fail)
+            .unwrap();
         assert_eq!((tally.untold, std::str::from_utf8(&out).unwrap().contains("\"reward\":null")), (1, true));
-        let error = score(&rules, "{\"gold\":\"1\"}\n".as_bytes(), "in", &mut out).unwrap_err();
-        assert!(error.to_string().contains("row 0"), "{error}");
+        let input = "\n\n{\"gold\":\"1\"}\n";
+        let error = score(&rules, input.as_bytes(), "in", &mut out, BadRows::Fail).unwrap_err();
+        assert!(error.to_string().contains("in:3"), "{error}");
+    }
+
+    #[test]
+    fn what_is_carried_over_is_as_it_was_written() {
+        let rules = RuleSet::parse(RULES, "r").unwrap();
+        let input = concat!(
+            "\u{feff}{\"reward\":7, \"a\": 1.10, \"b\": 1e2, \"c\": 123456789012345678901234567890, ",
+            "\"d\": [1.0, -0.0], \"e\": NaN, \"f\": \"\\u00e9\", \"gold\": 1.10, ",
+            "\"completion\": \"<think>x</think>1.10\"}\n\n",
+        );
+        let mut out = Vec::new();
+        assert_eq!(score(&rules, input.as_bytes(), "in", &mut out, BadRows::Fail).unwrap().correct, 1);
+        let text = String::from_utf8(out).unwrap();
+        let kept = "{\"a\":1.10,\"b\":1e2,\"c\":123456789012345678901234567890,\"d\":[1.0, -0.0],\"e\":NaN,\"f\":\"\\u00e9\",\"gold\":1.10,";
+        assert!(text.starts_with(kept), "{text}");
+        assert_eq!((text.matches("\"reward\"").count(), text.contains("\"reward\":1.0")), (1, true), "{text}");
+    }
+
+    #[test]
+    fn bad_rows_are_left_out_or_marked_where_they_stand() {
+        let rules = RuleSet::parse(RULES, "r").unwrap();
+        let row = "{\"completion\":\"<think>x</think>1\",\"gold\":\"1\"}";
+        let input = format!("{row}\nnot json\n{{\"id\":3}}\n{row}\n");
+        let scored = |handling| {
+            let mut out = Vec::new();
+            let tally = score(&rules, input.as_bytes(), "in", &mut out, handling).unwrap();
+            let rows: Vec<Value> =
+                std::str::from_utf8(&out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            (tally, rows)
+        };
+        let (tally, rows) = scored(BadRows::Skip);
+        assert_eq!((tally.rows, tally.bad, tally.correct, rows.len()), (2, 2, 2, 2));
+        let (tally, rows) = scored(BadRows::Mark);
+        assert_eq!((tally.rows, tally.bad, tally.correct, rows.len()), (4, 2, 2, 4));
+        assert_eq!(rows[1]["verdicts"]["row"]["reason"], "not_json");
+        assert!(rows[1]["verdicts"]["row"]["evidence"]["error"].as_str().unwrap().contains("in:2"));
+        assert_eq!((&rows[2]["id"], &rows[2]["reward"]), (&json!(3), &Value::Null));
+        assert_eq!(rows[2]["verdicts"]["row"]["reason"], "no_completion");
+        assert_eq!(rows[3]["reward"], 1.0);
+        let error = score(&rules, input.as_bytes(), "in", Vec::new(), BadRows::Fail).unwrap_err();
+        assert!(error.to_string().contains("in:2"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! The code rule: does the program pass its tests?
 
+mod asserts;
 mod sandbox;
 mod tests_of;
 mod toolchain;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use super::params::{ParamError, choices, params};
 use super::text::shorten;
 use super::{Rule, Sample, Verdict, think};
-use sandbox::{Ended, Job, Limits, Ran};
-use tests_of::{Suite, Tests};
+use sandbox::{Ended, Job, Limits};
+use tests_of::Tests;
 use toolchain::{Language, Toolchain};
 
 pub use sandbox::ready;
@@ -24,9 +25,11 @@ prompt's verification JSON: `{"language": "python", "tests": [{"input": "…",
 "output": "…"}]}` (also `inputs`/`outputs` lists) for programs, or `{"asserts":
 ["assert f(2) == 4"], "setup": "…"}` (also MBPP's `test_list` and HumanEval's
 `test` with `entry_point`) for functions. Python, C++, Rust and JavaScript, where
-the toolchain is present; asserts for Python and JavaScript. Every run has fresh
-namespaces (bubblewrap): no network, a read-only system, limits on memory, CPU,
-processes, files and output, and a wall clock. Wrong by time out depends on the
+the toolchain is present; asserts for Python and JavaScript. Assertions run in a
+process that the program never enters: values are compared there, and an object
+of the program's own class equals a plain value only if its content does. Every
+run has fresh namespaces (bubblewrap): no network, a read-only system, limits on
+memory, CPU, processes, files and output, and a wall clock. Wrong by time out depends on the
 machine: leave room in `seconds`.
 # Why
 The only reward for code that is worth having. A machine that cannot contain
@@ -134,22 +137,25 @@ impl CodeRule {
         let Some(toolchain) = language.toolchain() else {
             return Ok(Verdict::cannot_tell("toolchain_missing").with("language", format!("{language:?}")));
         };
+        let limits = self.limits(toolchain.address_space);
+        let streams = match &suite.tests {
+            Tests::Streams(streams) => streams,
+            Tests::Asserts(asserts) => {
+                let outcome = asserts::run(&suite, asserts, code, language, toolchain, limits)?;
+                return Ok(self.asserted(outcome, language));
+            }
+        };
         let folder =
             tempfile::tempdir().map_err(|e| crate::Error::new("cannot make a folder for a program").caused_by(e))?;
         sandbox::open_to_all(folder.path())
             .map_err(|e| crate::Error::new("cannot open a program's folder").caused_by(e))?;
-        match &suite.tests {
-            Tests::Asserts(asserts) => self.asserts(&suite, asserts, code, language, toolchain, folder.path()),
-            Tests::Streams(streams) => {
-                write(folder.path(), language.file(), code)?;
-                if !toolchain.compile.is_empty()
-                    && let Some(verdict) = self.compile(toolchain, folder.path())?
-                {
-                    return Ok(verdict);
-                }
-                self.streams(streams, toolchain, folder.path())
-            }
+        write(folder.path(), language.file(), code)?;
+        if !toolchain.compile.is_empty()
+            && let Some(verdict) = self.compile(toolchain, folder.path())?
+        {
+            return Ok(verdict);
         }
+        self.streams(streams, toolchain, folder.path())
     }
 
     /// Compiles; a verdict means that it failed.
@@ -210,7 +216,7 @@ impl CodeRule {
                 Ended::Exit(0) => "wrong_output",
                 ended => reason_of(ended),
             };
-            first.get_or_insert((index, reason, ran));
+            first.get_or_insert(Failed { index, reason, stdout: ran.stdout, stderr: ran.stderr });
             if !self.config.partial {
                 break;
             }
@@ -218,57 +224,24 @@ impl CodeRule {
         Ok(self.verdict(passed, streams.len(), first))
     }
 
-    fn asserts(
-        &self,
-        suite: &Suite,
-        asserts: &[String],
-        code: &str,
-        language: Language,
-        toolchain: &Toolchain,
-        folder: &Path,
-    ) -> crate::error::Result<Verdict> {
-        let (harness, file) = match language {
-            Language::Python => (toolchain::PYTHON_HARNESS, "solution.py"),
-            Language::JavaScript => (toolchain::JAVASCRIPT_HARNESS, "solution.js"),
-            _ => return Ok(Verdict::cannot_tell("asserts_not_supported").with("language", format!("{language:?}"))),
-        };
-        write(folder, language.file(), harness)?;
-        write(folder, file, code)?;
-        // The program cannot know the token: it comes after its own code has run.
-        let lines: Vec<String> = asserts
-            .iter()
-            .map(|test| serde_json::Value::from(format!("{}\n{test}", suite.setup)).to_string())
-            .collect();
-        let token = blake3::keyed_hash(&secret(), lines.concat().as_bytes()).to_hex().to_string();
-        let stdin = format!("{token}\n{}\n", lines.join("\n"));
-        let limits = self.limits(toolchain.address_space);
-        let job = Job {
-            command: &toolchain.run,
-            folder,
-            out: None,
-            toolchain: &[],
-            stdin: stdin.as_bytes(),
-            limits,
-            own_user: false,
-        };
-        let ran = sandbox::run(&job)?;
-        let printed = String::from_utf8_lossy(&ran.stdout);
-        let mut seen = vec![false; asserts.len()];
-        for line in printed.lines() {
-            if let Some(index) = line.strip_prefix(&token).and_then(|rest| rest.trim().parse::<usize>().ok())
-                && let Some(slot) = seen.get_mut(index)
-            {
-                *slot = true;
+    fn asserted(&self, outcome: asserts::Outcome, language: Language) -> Verdict {
+        match outcome {
+            asserts::Outcome::Unsupported => {
+                Verdict::cannot_tell("asserts_not_supported").with("language", format!("{language:?}"))
+            }
+            asserts::Outcome::Faulty(fault) => Verdict::cannot_tell("tests_faulty").with("error", shorten(&fault, 300)),
+            asserts::Outcome::Run { passed, reason, error, stderr } => {
+                let count = passed.iter().filter(|passed| **passed).count();
+                let first = passed.iter().position(|passed| !passed);
+                let first = first.map(|index| Failed { index, reason, stdout: Vec::new(), stderr });
+                let verdict = self.verdict(count, passed.len(), first);
+                if error.is_empty() { verdict } else { verdict.with("error", shorten(&error, 300)) }
             }
         }
-        let passed = seen.iter().filter(|seen| **seen).count();
-        let reason = if ran.ended == Ended::Exit(0) { "assertion_failed" } else { reason_of(ran.ended) };
-        let first = seen.iter().position(|seen| !seen).map(|index| (index, reason, ran));
-        Ok(self.verdict(passed, asserts.len(), first))
     }
 
-    fn verdict(&self, passed: usize, all: usize, first: Option<(usize, &'static str, Ran)>) -> Verdict {
-        let Some((index, reason, ran)) = first else {
+    fn verdict(&self, passed: usize, all: usize, first: Option<Failed>) -> Verdict {
+        let Some(Failed { index, reason, stdout, stderr }) = first else {
             return Verdict::correct("tests_passed").with("tests", all.to_string());
         };
         let mut verdict = Verdict::wrong(reason).with("failed_test", index.to_string());
@@ -276,10 +249,10 @@ impl CodeRule {
             verdict.score = Some(passed as f64 / all as f64);
             verdict = verdict.with("passed", format!("{passed} of {all}"));
         }
-        if !ran.stdout.is_empty() && reason == "wrong_output" {
-            verdict = verdict.with("stdout", tail(&ran.stdout));
+        if !stdout.is_empty() && reason == "wrong_output" {
+            verdict = verdict.with("stdout", tail(&stdout));
         }
-        if ran.stderr.is_empty() { verdict } else { verdict.with("stderr", tail(&ran.stderr)) }
+        if stderr.is_empty() { verdict } else { verdict.with("stderr", tail(&stderr)) }
     }
 
     fn same(&self, printed: &[u8], expected: &str) -> bool {
@@ -297,21 +270,12 @@ impl CodeRule {
     }
 }
 
-/// A key that changes with every process, so that no dataset can be made to know a token.
-fn secret() -> [u8; 32] {
-    static SECRET: std::sync::OnceLock<[u8; 32]> = std::sync::OnceLock::new();
-    *SECRET.get_or_init(|| {
-        let mut seed = std::process::id().to_le_bytes().to_vec();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        seed.extend(now.as_nanos().to_le_bytes());
-        if let Ok(mut file) = std::fs::File::open("/dev/urandom") {
-            let mut random = [0u8; 32];
-            if std::io::Read::read_exact(&mut file, &mut random).is_ok() {
-                seed.extend(random);
-            }
-        }
-        *blake3::hash(&seed).as_bytes()
-    })
+/// The first test that a program did not pass.
+struct Failed {
+    index: usize,
+    reason: &'static str,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
 }
 
 fn reason_of(ended: Ended) -> &'static str {

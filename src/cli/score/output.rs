@@ -96,7 +96,7 @@ pub(super) fn failed<T>(error: io::Error) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::score::{ScoreArgs, run};
+    use crate::cli::score::{BadRows, ScoreArgs, run};
 
     const ROW: &str = "{\"gold\":\"1\",\"completion\":\"1\"}\n";
 
@@ -112,7 +112,8 @@ mod tests {
         let file = folder.path().join("rows.jsonl");
         fs::write(&file, ROW.repeat(3000)).unwrap();
         let path = file.display().to_string();
-        run(ScoreArgs { rules: rules(folder.path()), input: path.clone(), output: path }).unwrap();
+        let bad_rows = BadRows::Fail;
+        run(ScoreArgs { rules: rules(folder.path()), input: path.clone(), output: path, bad_rows }).unwrap();
         let text = fs::read_to_string(&file).unwrap();
         assert_eq!(text.lines().filter(|line| line.contains("\"reward\":1.0")).count(), 3000);
     }
@@ -125,8 +126,8 @@ mod tests {
         fs::write(&output, "earlier").unwrap();
         let rules = rules(folder.path());
         let (input, path) = (input.display().to_string(), output.display().to_string());
-        let error = run(ScoreArgs { rules, input, output: path }).unwrap_err();
-        assert!(error.to_string().contains("row 3000"), "{error}");
+        let error = run(ScoreArgs { rules, input, output: path, bad_rows: BadRows::Fail }).unwrap_err();
+        assert!(error.to_string().contains(":3001"), "{error}");
         assert_eq!(fs::read_to_string(&output).unwrap(), "earlier");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }

@@ -1,8 +1,10 @@
 //! Running strangers' programs: fresh namespaces through bubblewrap, and limits on everything.
 //!
 //! The program sees `/usr` (and the library folders) read-only, its own folder
-//! read-only, an empty `/tmp` of bounded size, a private `/proc` and `/dev`, and
-//! nothing else: no network, no home, no environment. It runs without privileges
+//! read-only, an empty `/tmp` and `/dev/shm` of bounded size, a private `/proc` and
+//! `/dev`, and nothing else: no network, no home, no environment (bubblewrap itself
+//! is started without one, since its process is seen inside), no open files of ours.
+//! System calls that no solution needs are refused ([`filter`]). It runs without privileges
 //! (as root we also change to a user of its own, because the kernel never counts
 //! root's processes), under limits on address space or data, CPU time, processes,
 //! file size and open files; a watch on the tree's resident memory, the wall clock
@@ -10,14 +12,20 @@
 //! Where bubblewrap is missing nothing is run at all.
 
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+
+mod filter;
+mod pair;
+
+pub(crate) use pair::{Judged, run_judged};
 
 /// What one run may use.
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +162,9 @@ fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
         all.extend(["--ro-bind".into(), path.into(), path.into()]);
     }
     all.extend(["--size".into(), job.limits.file.to_string().into(), "--tmpfs".into(), "/tmp".into()]);
+    let shared = (job.limits.file / 4).max(1 << 20);
+    all.extend(["--size".into(), shared.to_string().into(), "--tmpfs".into(), "/dev/shm".into()]);
+    all.extend(["--remount-ro", "/dev"].map(Into::into));
     all.extend(["--ro-bind".into(), job.folder.into(), "/box".into()]);
     if let Some(out) = job.out {
         all.extend(["--bind".into(), out.into(), "/out".into()]);
@@ -188,39 +199,66 @@ fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
     all
 }
 
-/// Runs a job to its end, whatever it does.
+/// Where bubblewrap is. It is looked for here, because it is started without a `PATH`.
+fn bubblewrap() -> Result<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path)
+            .map(|folder| folder.join("bwrap"))
+            .find(|file| file.is_absolute() && file.is_file())
+    };
+    FOUND.get_or_init(find).as_deref().ok_or_else(|| Error::new("bubblewrap (bwrap) is not installed"))
+}
+
+/// Starts a job, with standard error captured.
 ///
 /// # Errors
 /// Only when bubblewrap itself cannot be started.
-pub(crate) fn run(job: &Job<'_>) -> Result<Ran> {
+fn start(job: &Job<'_>, stdin: Stdio, stdout: Stdio) -> Result<Child> {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
-    let mut command = Command::new("bwrap");
-    command.args(arguments(job)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let filter = filter::pipe()?;
+    let mut command = Command::new(bubblewrap()?);
+    let number = filter.as_raw_fd();
+    command.env_clear().args(["--seccomp", &number.to_string()]).args(arguments(job));
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
     // SAFETY: geteuid has no preconditions.
     let root = unsafe { libc::geteuid() } == 0;
     if root && !job.own_user {
         let user = 210_000 + std::process::id() % 1000 * 1000 + SERIAL.fetch_add(1, Ordering::Relaxed) % 1000;
         command.uid(user).gid(user);
     }
-    // SAFETY: between fork and exec only async-signal-safe calls are made: open, write, close.
+    // SAFETY: between fork and exec only async-signal-safe calls are made: open, write, close, fcntl,
+    // close_range, on numbers.
     unsafe {
-        command.pre_exec(|| {
-            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        command.pre_exec(move || {
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             if file >= 0 {
                 libc::write(file, c"1000".as_ptr().cast(), 4);
                 libc::close(file);
             }
-            Ok(())
+            // Whatever is open here, of ours or of who started us, ends with exec; the filter is to be read.
+            let (first, last) = (libc::STDERR_FILENO + 1, libc::c_uint::MAX);
+            if libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) != 0 {
+                for file in first..4096 {
+                    libc::fcntl(file, libc::F_SETFD, libc::FD_CLOEXEC);
+                }
+            }
+            match libc::fcntl(number, libc::F_SETFD, 0) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
         });
     }
-    let mut child = command.spawn().map_err(|error| {
-        let error_text = if error.kind() == std::io::ErrorKind::NotFound {
-            "bubblewrap (bwrap) is not installed".to_owned()
-        } else {
-            format!("bubblewrap does not start: {error}")
-        };
-        Error::new(error_text)
-    })?;
+    command.spawn().map_err(|error| Error::new("bubblewrap does not start").caused_by(error))
+}
+
+/// Runs a job to its end, whatever it does.
+///
+/// # Errors
+/// Only when bubblewrap itself cannot be started.
+pub(crate) fn run(job: &Job<'_>) -> Result<Ran> {
+    let mut child = start(job, Stdio::piped(), Stdio::piped())?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let flooded = AtomicBool::new(false);
     let ended = std::thread::scope(|scope| {
@@ -240,31 +278,14 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran> {
 }
 
 /// Waits for the end or makes it.
-fn watch(child: &mut std::process::Child, limits: &Limits, flooded: &AtomicBool) -> std::io::Result<Ended> {
+fn watch(child: &mut Child, limits: &Limits, flooded: &AtomicBool) -> std::io::Result<Ended> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
-            if flooded.load(Ordering::Relaxed) {
-                return Ok(Ended::OutputLimit);
-            }
-            // bwrap hands on 128 + n for a signal n.
-            return Ok(match (status.code(), status.signal()) {
-                (Some(code @ 129..=159), _) => Ended::Signal(code - 128),
-                (Some(code), _) => Ended::Exit(code),
-                (None, signal) => Ended::Signal(signal.unwrap_or(libc::SIGKILL)),
-            });
+            return Ok(if flooded.load(Ordering::Relaxed) { Ended::OutputLimit } else { ended(status) });
         }
-        let reason = if flooded.load(Ordering::Relaxed) {
-            Some(Ended::OutputLimit)
-        } else if start.elapsed() > limits.wall {
-            Some(Ended::WallLimit)
-        } else if resident(child.id()) > limits.memory {
-            Some(Ended::MemoryLimit)
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = overrun(child, start, limits, flooded) {
             // bwrap dies, and with it (die-with-parent) the first process of the PID namespace, and
             // with that, by the kernel, every other.
             child.kill()?;
@@ -273,6 +294,28 @@ fn watch(child: &mut std::process::Child, limits: &Limits, flooded: &AtomicBool)
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn ended(status: std::process::ExitStatus) -> Ended {
+    // bwrap hands on 128 + n for a signal n.
+    match (status.code(), status.signal()) {
+        (Some(code @ 129..=159), _) => Ended::Signal(code - 128),
+        (Some(code), _) => Ended::Exit(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or(libc::SIGKILL)),
+    }
+}
+
+/// The limit that a running job has passed.
+fn overrun(child: &Child, start: Instant, limits: &Limits, flooded: &AtomicBool) -> Option<Ended> {
+    if flooded.load(Ordering::Relaxed) {
+        Some(Ended::OutputLimit)
+    } else if start.elapsed() > limits.wall {
+        Some(Ended::WallLimit)
+    } else if resident(child.id()) > limits.memory {
+        Some(Ended::MemoryLimit)
+    } else {
+        None
     }
 }
 

@@ -1,9 +1,21 @@
 //! One arm a kind of instruction, with IFEval's ids and argument names.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde_json::Value;
 
 use crate::rule::language;
-use crate::rule::text::words;
+
+mod count;
+
+/// A constant pattern, compiled once.
+macro_rules! pattern {
+    ($text:literal) => {{
+        static PATTERN: LazyLock<Regex> = LazyLock::new(|| Regex::new($text).expect("a constant pattern"));
+        &*PATTERN
+    }};
+}
 
 /// Whether `answer` follows the instruction.
 ///
@@ -66,84 +78,83 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
                 whatlang::detect_lang(answer).is_some_and(|lang| lang.code() == *code)
             }
         }
-        "length_constraints:number_sentences" => relation("relation", sentences(answer), number("num_sentences")?)?,
-        "length_constraints:number_words" => relation("relation", count_tokens(answer), number("num_words")?)?,
+        "length_constraints:number_sentences" => {
+            relation("relation", count::sentences(answer), number("num_sentences")?)?
+        }
+        "length_constraints:number_words" => relation("relation", count::words(answer), number("num_words")?)?,
         "length_constraints:number_paragraphs" => {
             let paragraphs: Vec<&str> = answer.split("***").map(str::trim).collect();
             let inner_empty = paragraphs.len() > 2 && paragraphs[1..paragraphs.len() - 1].iter().any(|p| p.is_empty());
             !inner_empty && paragraphs.iter().filter(|p| !p.is_empty()).count() == number("num_paragraphs")?
         }
         "length_constraints:nth_paragraph_first_word" => {
-            let paragraphs: Vec<&str> = answer.split("\n\n").map(str::trim).filter(|p| !p.is_empty()).collect();
+            let paragraphs: Vec<&str> = answer.split("\n\n").map(str::trim).collect();
+            let filled = paragraphs.iter().filter(|p| !p.is_empty()).count();
             let (count, nth) = (number("num_paragraphs")?, number("nth_paragraph")?);
-            let first = nth.checked_sub(1).and_then(|i| paragraphs.get(i)).and_then(|p| words(p).next());
-            paragraphs.len() == count
-                && first.is_some_and(|w| w.to_lowercase() == text("first_word").unwrap_or("").to_lowercase())
+            // Empty ones do not count, but they keep their place.
+            let paragraph = nth.checked_sub(1).filter(|_| nth <= filled).and_then(|i| paragraphs.get(i));
+            let word = paragraph.and_then(|p| p.split_whitespace().next()).unwrap_or("");
+            let word = word.trim_start_matches('\'').trim_start_matches('"');
+            let word = word.split(['.', ',', '?', '!', '\'', '"']).next().unwrap_or("");
+            filled == count && word.to_lowercase() == text("first_word")?.to_lowercase()
         }
-        "detectable_content:number_placeholders" => placeholders(answer) >= number("num_placeholders")?,
+        "detectable_content:number_placeholders" => {
+            pattern!(r"\[.*?\]").find_iter(answer).count() >= number("num_placeholders")?
+        }
         "detectable_content:postscript" => {
-            let marker = arguments.get("postscript_marker").and_then(Value::as_str).unwrap_or("P.S.").to_lowercase();
-            let bare: String = marker.chars().filter(|c| !c.is_whitespace()).collect();
-            answer.lines().any(|line| {
-                // "P.P.S" is said to be "P. P. S."; where in its line it stands is free.
-                let line: String = line.to_lowercase().chars().filter(|c| !c.is_whitespace() && *c != '*').collect();
-                let stands = |at: usize| !line[..at].ends_with(char::is_alphanumeric) && at + bare.len() < line.len();
-                !bare.is_empty() && line.match_indices(&bare).any(|(at, _)| stands(at))
-            })
+            let marker = arguments.get("postscript_marker").and_then(Value::as_str).unwrap_or("P.S.").trim();
+            match marker {
+                "" => return Err("`postscript_marker` is empty".into()),
+                "P.P.S" => pattern!(r"(?i)p\.\s?p\.\s?s").is_match(answer),
+                "P.S." => pattern!(r"(?i)p\.\s?s\.").is_match(answer),
+                marker => lower().contains(&marker.to_lowercase()),
+            }
         }
         "detectable_format:number_bullet_lists" => {
-            let bullet = |line: &&str| {
-                let line = line.trim_start();
-                let starred = line.strip_prefix('*').is_some_and(|rest| !rest.starts_with('*'));
-                (starred || line.starts_with('-')) && line.len() > 1 && !line.starts_with("---")
-            };
-            answer.lines().filter(bullet).count() == number("num_bullets")?
+            let starred = pattern!(r"(?m)^\s*\*[^*].*$").find_iter(answer).count();
+            starred + pattern!(r"(?m)^\s*-.*$").find_iter(answer).count() == number("num_bullets")?
         }
         "detectable_format:constrained_response" => {
-            let options = ["my answer is yes.", "my answer is no.", "my answer is maybe."];
-            let lower = lower();
-            options.iter().any(|option| lower.contains(option))
+            ["My answer is yes.", "My answer is no.", "My answer is maybe."].iter().any(|o| answer.contains(o))
         }
         "detectable_format:number_highlighted_sections" => highlights(answer) >= number("num_highlights")?,
         "detectable_format:multiple_sections" => {
-            let spliter = text("section_spliter")?;
-            let heads = answer.lines().filter(|line| {
-                let line = line.trim_start_matches(['#', '*', ' ']);
-                line.get(..spliter.len()).is_some_and(|head| head.eq_ignore_ascii_case(spliter))
-                    && line[spliter.len()..].trim_start().starts_with(|c: char| c.is_ascii_digit())
-            });
-            heads.count() >= number("num_sections")?
+            heads(answer, text("section_spliter")?.trim()) >= number("num_sections")?
         }
         "detectable_format:json_format" => {
-            let inside = crate::rule::json_schema::fence(answer).unwrap_or(answer);
+            let inside = answer.trim();
+            let opened = ["```json", "```Json", "```JSON", "```"].iter().find_map(|fence| inside.strip_prefix(fence));
+            let inside = opened.unwrap_or(inside);
+            let inside = inside.strip_suffix("```").unwrap_or(inside);
             serde_json::from_str::<serde::de::IgnoredAny>(inside.trim()).is_ok()
         }
-        "detectable_format:title" => answer.lines().any(|line| {
-            line.split_once("<<")
-                .and_then(|(_, rest)| rest.split_once(">>"))
-                .is_some_and(|(title, _)| !title.trim().is_empty())
-        }),
+        "detectable_format:title" => pattern!(r"<<[^\n]+>>")
+            .find_iter(answer)
+            .any(|title| !title.as_str().trim_start_matches('<').trim_end_matches('>').trim().is_empty()),
         "combination:two_responses" => {
-            let parts: Vec<&str> = answer.split("******").map(str::trim).filter(|p| !p.is_empty()).collect();
-            parts.len() == 2 && parts[0] != parts[1]
+            let parts: Vec<&str> = answer.split("******").map(str::trim).collect();
+            let gap = parts.len() > 2 && parts[1..parts.len() - 1].iter().any(|part| part.is_empty());
+            let filled: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            !gap && filled.len() == 2 && filled[0] != filled[1]
         }
         "combination:repeat_prompt" => {
             let wanted =
                 arguments.get("prompt_to_repeat").and_then(Value::as_str).unwrap_or(prompt).trim().to_lowercase();
-            let lower = lower();
-            lower.starts_with(&wanted) && lower.len() > wanted.len()
+            answer.trim().to_lowercase().starts_with(&wanted)
         }
         "startend:end_checker" => {
             let wanted = text("end_phrase")?.trim().to_lowercase();
-            lower().trim_end().trim_matches('"').ends_with(&wanted)
+            lower().trim().trim_matches('"').ends_with(&wanted)
         }
-        "startend:quotation" => answer.len() > 1 && answer.starts_with('"') && answer.ends_with('"'),
+        "startend:quotation" => {
+            let answer = answer.trim();
+            answer.len() > 1 && answer.starts_with('"') && answer.ends_with('"')
+        }
         "change_case:capital_word_frequency" => {
-            let upper = |word: &&str| word.chars().any(char::is_uppercase) && !word.chars().any(char::is_lowercase);
-            relation("capital_relation", words(answer).filter(upper).count(), number("capital_frequency")?)?
+            relation("capital_relation", count::capitals(answer), number("capital_frequency")?)?
         }
-        "change_case:english_capital" => cased(answer, char::is_lowercase),
-        "change_case:english_lowercase" => cased(answer, char::is_uppercase),
+        "change_case:english_capital" => cased(answer, char::is_uppercase, char::is_lowercase),
+        "change_case:english_lowercase" => cased(answer, char::is_lowercase, char::is_uppercase),
         "punctuation:no_comma" => !answer.contains([',', '，', '،']),
         _ => return Err("not one of IFEval's kinds".into()),
     })
@@ -169,12 +180,6 @@ const MORE_LANGUAGES: [(&str, &str); 17] = [
     ("ur", "urd"),
     ("vi", "vie"),
 ];
-
-/// Runs of letters, digits and underscores, as IFEval counts words: "don't" and "well-known" are two each.
-/// Characters of scripts without spaces count one each.
-fn count_tokens(text: &str) -> usize {
-    words(text).map(|word| 1 + word.matches(['\'', '’']).count()).sum()
-}
 
 /// Every instruction id, for lists.
 #[cfg(test)]
@@ -206,8 +211,11 @@ pub(super) const IDS: &[&str] = &[
     "punctuation:no_comma",
 ];
 
-fn cased(text: &str, forbidden: fn(char) -> bool) -> bool {
-    text.chars().any(char::is_alphabetic) && !text.chars().any(forbidden)
+/// English in one case; a text too short to be told a language is taken for it.
+fn cased(text: &str, wanted: fn(char) -> bool, forbidden: fn(char) -> bool) -> bool {
+    text.chars().any(wanted)
+        && !text.chars().any(forbidden)
+        && language::detect(&text.to_lowercase()).is_none_or(|found| found == "en")
 }
 
 /// Occurrences of `word` (lower case, maybe several words) not inside a longer word.
@@ -215,7 +223,8 @@ fn count_word(lower: &str, word: &str) -> usize {
     if word.is_empty() {
         return 0;
     }
-    let letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() && !crate::rule::text::is_unspaced(c));
+    let letter =
+        |c: Option<char>| c.is_some_and(|c| (c.is_alphanumeric() || c == '_') && !crate::rule::text::is_unspaced(c));
     lower
         .match_indices(word)
         .filter(|(at, _)| {
@@ -232,47 +241,19 @@ fn has_word(lower: &str, word: &str) -> bool {
     count_word(lower, word) > 0
 }
 
-/// Sentences: runs of text that a final mark (with white space or nothing after it) or a line break ends.
-fn sentences(text: &str) -> usize {
-    let (mut count, mut open) = (0, false);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let wide = matches!(c, '。' | '！' | '？' | '।');
-        let end = wide
-            || c == '\n'
-            || matches!(c, '.' | '!' | '?')
-                && chars.peek().is_none_or(|n| n.is_whitespace() || matches!(n, '"' | '\'' | ')' | '”'));
-        if end && open {
-            count += 1;
-            open = false;
-        } else if c.is_alphanumeric() {
-            open = true;
-        }
-    }
-    count + usize::from(open)
-}
-
-/// `[placeholder]`s.
-fn placeholders(text: &str) -> usize {
-    text.split('[')
-        .skip(1)
-        .filter(|rest| rest.find(']').is_some_and(|end| end > 0 && !rest[..end].contains('\n')))
-        .count()
-}
-
 /// `*highlighted*` and `**highlighted**` spans with text inside.
 fn highlights(text: &str) -> usize {
-    let mut count = 0;
-    for line in text.lines() {
-        for mark in ["**", "*"] {
-            let rest = if mark == "*" { line.replace("**", "\u{0}") } else { line.to_owned() };
-            let pieces: Vec<&str> = rest.split(mark).collect();
-            count += pieces
-                .iter()
-                .enumerate()
-                .filter(|(i, piece)| i % 2 == 1 && *i + 1 < pieces.len() && !piece.trim().is_empty())
-                .count();
-        }
-    }
-    count
+    let filled = |span: &regex::Match<'_>| !span.as_str().trim_matches('*').trim().is_empty();
+    let single = pattern!(r"\*[^\n*]*\*").find_iter(text).filter(filled).count();
+    single + pattern!(r"\*\*[^\n*]*\*\*").find_iter(text).filter(filled).count()
+}
+
+/// Places where `word` and a number head a section, anywhere, in that case.
+fn heads(text: &str, word: &str) -> usize {
+    let numbered = |at: usize| {
+        let rest = &text[at + word.len()..];
+        let rest = rest.strip_prefix(char::is_whitespace).unwrap_or(rest);
+        rest.starts_with(|c: char| c.is_ascii_digit())
+    };
+    if word.is_empty() { 0 } else { text.match_indices(word).filter(|(at, _)| numbered(*at)).count() }
 }

@@ -54,9 +54,9 @@ fn every_kind_accepts_and_rejects() {
             "detectable_content:number_placeholders",
             json!({"num_placeholders": 2}),
             "[name] at [address]",
-            "[name] at []",
+            "[name] at [\n]",
         ),
-        ("detectable_content:postscript", json!({"postscript_marker": "P.S."}), "Hi\nP.S. bye", "Hi P.S."),
+        ("detectable_content:postscript", json!({"postscript_marker": "P.S."}), "Hi\nP.S. bye", "Hi PS bye"),
         ("detectable_format:number_bullet_lists", json!({"num_bullets": 2}), "* a\n* b", "* a\n* b\n- c"),
         ("detectable_format:constrained_response", json!({}), "My answer is yes.", "yes"),
         ("detectable_format:number_highlighted_sections", json!({"num_highlights": 2}), "*a* and **b**", "*a* and **"),
@@ -99,6 +99,61 @@ fn the_official_checker_decides_at_the_edges() {
     assert!(follows("detectable_content:postscript", postscript.clone(), "Bye. **P.P.S.** Write soon."));
     assert!(!follows("detectable_content:postscript", postscript, "P.S. Write soon."));
     assert!(follows("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "Categories"));
+    // Each as the published checker has it; the second answer fails it.
+    let n = |key: &str, n: usize| json!({ key: n });
+    let at_least = |key: &str, n: usize| json!({ key: n, "relation": "at least", "capital_relation": "at least" });
+    for (id, arguments, good, bad) in [
+        ("length_constraints:number_words", at_least("num_words", 2), "snake_case two", "snake_case"),
+        ("length_constraints:number_sentences", at_least("num_sentences", 3), "One. Two? Three", "A title\n\nOne! Two"),
+        (
+            "length_constraints:number_sentences",
+            at_least("num_sentences", 2),
+            "Hm... No.",
+            "Dr. J. Smith went, e.g. by car",
+        ),
+        (
+            "length_constraints:number_sentences",
+            at_least("num_sentences", 2),
+            "\"Why?\" he said.",
+            "It is 3.5 or so... maybe",
+        ),
+        ("detectable_content:number_placeholders", n("num_placeholders", 2), "[] and [a [b]", "[a\n] [b]"),
+        ("detectable_content:postscript", json!({"postscript_marker": "P.S."}), "Hi. p. s. bye", "Hi. P.P.S bye"),
+        ("detectable_format:number_bullet_lists", n("num_bullets", 2), "- a\n---", "* a\n** b"),
+        ("detectable_format:number_bullet_lists", n("num_bullets", 1), "text\n  * a", "text - a"),
+        ("detectable_format:constrained_response", json!({}), "So: My answer is no. Bye", "my answer is no."),
+        ("detectable_format:number_highlighted_sections", n("num_highlights", 2), "*a* **b**", "**b** ****"),
+        (
+            "detectable_format:multiple_sections",
+            json!({"section_spliter": "SECTION", "num_sections": 2}),
+            "a SECTION 1 b **SECTION 2**",
+            "Section 1 Section 2",
+        ),
+        ("detectable_format:json_format", json!({}), "```JSON\n[1]\n```", "Here it is:\n```json\n[1]\n```"),
+        ("detectable_format:title", json!({}), "<< >> <<x>>", "<<>>"),
+        ("combination:two_responses", json!({}), "******a******b", "a************b"),
+        ("combination:repeat_prompt", json!({"prompt_to_repeat": "Say it."}), " say it. ", "Now: say it."),
+        ("startend:quotation", json!({}), " \"hi\"\n", "\""),
+        ("change_case:capital_word_frequency", at_least("capital_frequency", 3), "DON'T GO", "WELL-KNOWN U.S. trip"),
+        ("change_case:english_capital", json!({}), "HELLO", "你好"),
+        ("change_case:english_lowercase", json!({}), "hello there", "nous avons trouvé la réponse à la question"),
+        ("keywords:forbidden_words", json!({"forbidden_words": ["cat"]}), "a cat_food", "a cat, food"),
+        (
+            "length_constraints:nth_paragraph_first_word",
+            json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "well-known"}),
+            "a\n\n\"Well-known!\" b",
+            "a\n\nWell known",
+        ),
+        (
+            "length_constraints:nth_paragraph_first_word",
+            json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "then"}),
+            "a\n\nThen",
+            "a\n\n \n\nThen",
+        ),
+    ] {
+        assert!(follows(id, arguments.clone(), good), "{id} accepts {good:?}");
+        assert!(!follows(id, arguments, bad), "{id} rejects {bad:?}");
+    }
     for (language, text) in [
         ("bn", "এটি একটি সহজ প্রশ্নের উত্তর এবং আমি এটি বাংলায় লিখছি।"),
         ("kn", "ಇದು ಕನ್ನಡದಲ್ಲಿ ಬರೆದ ಉತ್ತರ."),

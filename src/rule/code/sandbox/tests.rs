@@ -1,6 +1,6 @@
 use super::*;
 
-/// Ten ways out, each with the line it prints when it got out.
+/// Ways out, each with the line it prints when it got out.
 const ESCAPES: &[(&str, &str)] = &[
     (
         "read a home",
@@ -36,13 +36,33 @@ const ESCAPES: &[(&str, &str)] = &[
         "try:\n    for i in range(64):\n        with open('/tmp/f%d' % i, 'wb') as f: f.write(b'x' * (8 << 20))\n    print('OUT')\nexcept OSError: pass",
     ),
     (
+        "read the environment of whoever started it",
+        "import os\nfor p in os.listdir('/proc'):\n    try:\n        if p.isdigit() and 'CARGO' in open('/proc/%s/environ' % p).read(): print('OUT', p)\n    except OSError: pass",
+    ),
+    (
+        "use a file that was left open",
+        "import os\nfor p in ('1', 'self'):\n    for n in os.listdir('/proc/%s/fd' % p):\n        try: to = os.readlink('/proc/%s/fd/%s' % (p, n))\n        except OSError: continue\n        if to.startswith('/') and not to.startswith(('/dev/', '/proc/', '/box')): print('OUT', p, n, to)",
+    ),
+    (
+        "fill shared memory",
+        "for d in ('/dev/shm', '/dev', '/run', '/var/tmp'):\n    try:\n        for i in range(16):\n            with open('%s/f%d' % (d, i), 'wb') as f: f.write(b'x' * (4 << 20))\n        print('OUT', d)\n    except OSError: pass",
+    ),
+    (
+        "hold memory that is no process's",
+        "import os\ntry:\n    os.memfd_create('x'); print('OUT')\nexcept OSError: pass",
+    ),
+    (
+        "open namespaces of its own",
+        "import ctypes\nlibc = ctypes.CDLL(None)\nif libc.unshare(0x10000000) == 0: print('OUT')",
+    ),
+    (
         "gain privileges",
         "import ctypes, os\nlibc = ctypes.CDLL(None)\nif os.getuid() == 0 and libc.mount(b'none', b'/usr', b'tmpfs', 0, None) == 0: print('OUT mount')\nif libc.chroot(b'/proc/1/root') == 0: print('OUT chroot')\nif os.environ.get('CARGO') or os.environ.get('USER'): print('OUT environment')",
     ),
 ];
 
 #[test]
-fn ten_escapes_fail() {
+fn escapes_fail() {
     if let Err(error) = ready() {
         eprintln!("skipped: {error}");
         return;
@@ -51,6 +71,11 @@ fn ten_escapes_fail() {
         eprintln!("skipped: no /usr/bin/python3");
         return;
     }
+    assert!(ESCAPES.len() >= 10);
+    // As a careless caller's: not closed by exec.
+    let left_open = std::fs::File::open("/etc/hostname").or_else(|_| std::fs::File::open("/etc/passwd")).unwrap();
+    // SAFETY: the descriptor is open, and F_SETFD takes a number.
+    unsafe { libc::fcntl(left_open.as_raw_fd(), libc::F_SETFD, 0) };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let outside = tempfile::tempdir().unwrap();
