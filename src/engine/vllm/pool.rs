@@ -52,6 +52,8 @@ struct Slot {
     in_flight: usize,
     /// Smoothed seconds to a whole answer; 0 until measured.
     latency: f64,
+    /// Share of the last fifty requests or so that were turned away.
+    refusing: f64,
     /// Faults in a row.
     faults: u32,
     /// What the last fault said.
@@ -97,6 +99,8 @@ pub(super) struct Permit {
 /// server answered in some way, since an endpoint that breaks one exchange in ten is better than none.
 const TRIP_UNREACHABLE: u32 = 5;
 const TRIP: u32 = 12;
+/// Weight of the last request in the share that an endpoint turns away.
+const RECENT: f64 = 0.02;
 
 impl Pool {
     /// All endpoints begin with their circuit open; [`Pool::close`] lets requests in.
@@ -106,6 +110,7 @@ impl Pool {
             limiter: Limiter::new(max_concurrency, now),
             in_flight: 0,
             latency: 0.0,
+            refusing: 0.0,
             faults: 0,
             last_fault: None,
             circuit: Circuit::Open,
@@ -287,6 +292,11 @@ impl Pool {
         }
     }
 
+    /// Share of the latest requests that the endpoint turned away.
+    pub fn refusing(&self, endpoint: usize) -> f64 {
+        self.lock().slots[endpoint].refusing
+    }
+
     /// A server answered what was no request of the run's.
     pub fn note_answer(&self) {
         self.lock().last_answer = Instant::now();
@@ -443,6 +453,7 @@ impl Permit {
         let saturated = crowded || slot.in_flight >= slot.limiter.limit();
         slot.in_flight -= 1;
         slot.faults = 0;
+        slot.refusing *= 1.0 - RECENT;
         slot.trips = 0;
         if slot.circuit == Circuit::Trial {
             slot.circuit = Circuit::Closed;
@@ -464,6 +475,7 @@ impl Permit {
         let mut state = pool.lock();
         let slot = &mut state.slots[self.endpoint];
         slot.in_flight -= 1;
+        slot.refusing = (1.0 - RECENT) * slot.refusing + if fault.kind.is_refusal() { RECENT } else { 0.0 };
         slot.last_fault = Some(fault.message.clone());
         // A connection that broke may mean that another server stands behind the address now.
         slot.suspect |= matches!(fault.kind, FaultKind::Reset | FaultKind::Unreachable);

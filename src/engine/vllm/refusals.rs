@@ -2,8 +2,10 @@
 //!
 //! A busy server turns away whatever comes (429, 503), and no row may fail of that: its requests wait
 //! until the server has room. But a proxy that dislikes one prompt answers just so, and a request that
-//! waits for it waits for ever. What tells the two apart is what becomes of others meanwhile. Where none
-//! are left, at the end of a run, a trifle is asked in their place.
+//! waits for it waits for ever. What tells the two apart is what becomes of others meanwhile: the row has
+//! failed once a request like any other would hardly have been turned away so often. At a server that turns
+//! half of them away that takes long, at one that takes all others as many tries as any fault.
+//! Where no others are left, at the end of a run, a trifle is asked in their place.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,18 +17,14 @@ use super::wire::Group;
 #[derive(Default)]
 pub(super) struct Refusals {
     count: u32,
-    /// Of those, how many while others were answered, weighed.
-    against: u32,
+    /// How unlikely they are for a request like any other: the negative logarithm of their probability.
+    doubt: f64,
     /// (endpoint, its answers when it last turned the request away).
     seen: Vec<(usize, u64)>,
 }
 
-/// What a refusal weighs while others are answered: in a crowd each may be turned away now and then.
-const IN_A_CROWD: u32 = 1;
-/// And when the server has nothing of ours but this request and a trifle, and answers the trifle.
-const ALONE: u32 = 3;
-/// So many times `max_attempts` must the refusals weigh before the row has failed.
-const PATIENCE: u32 = 2;
+/// The least share of requests that any server is held to turn away: a few recent ones tell no less.
+const LEAST_SHARE: f64 = 0.03;
 
 const TRIFLE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -44,12 +42,14 @@ impl Refusals {
             }
         };
         self.count += 1;
+        let most = -LEAST_SHARE.ln();
         if answers > before {
-            self.against += IN_A_CROWD;
+            self.doubt += -shared.pool.refusing(at).clamp(LEAST_SHARE, 1.0).ln();
         } else if self.count >= shared.config.max_attempts && answers_a_trifle(shared, group, at).await {
-            self.against += ALONE;
+            self.doubt += most;
         }
-        self.against >= PATIENCE.saturating_mul(shared.config.max_attempts)
+        // Rounded sums must not cost a try.
+        self.doubt >= most * f64::from(shared.config.max_attempts) - 1e-6
     }
 }
 
