@@ -2,15 +2,15 @@
 //!
 //! `cargo bench --bench gpu -- train 0.5B` prints tokens per second of training steps (forward, backward, AdamW) on
 //! random weights of Qwen2.5's shape; `decode 0.5B` of batched decoding; `logprobs 0.5B` of a scoring pass over
-//! 16,384 tokens with its peak memory. Each figure is the best of several runs after warming up, with all runs beside
-//! it. `--json` prints one object instead of lines.
+//! 16,384 tokens with its peak memory; `all 0.5B` of the three on one model, the scoring first. Each figure is the best of
+//! several runs after warming up, with all runs beside it: one JSON object a line, as soon as it is there.
 
 use std::time::Instant;
 
 use gristmill::Result;
 use gristmill::backend::{AdamW, Backend, Cuda, Draw, Drawn, Heads};
 use gristmill::model::{Batch, Config, Decoder, Model, Row, Update};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Steps of a run, and runs.
 const STEPS: usize = 10;
@@ -26,12 +26,10 @@ fn main() {
         Ok(gpu) => gpu,
         Err(error) => return println!("not run: {error}"),
     };
-    match bench(gpu, work, size) {
-        Ok(result) => println!("{result}"),
-        Err(error) => {
-            eprintln!("{}", error.render(false));
-            std::process::exit(1);
-        }
+    let works: &[&str] = if work == "all" { &["logprobs", "decode", "train"] } else { &[work] };
+    if let Err(error) = bench(&gpu, works, size) {
+        eprintln!("{}", error.render(false));
+        std::process::exit(1);
     }
 }
 
@@ -60,18 +58,29 @@ fn packed(rows: usize) -> Batch {
     batch
 }
 
-fn bench(gpu: Cuda, work: &str, size: &str) -> Result<Value> {
+fn bench(gpu: &Cuda, works: &[&str], size: &str) -> Result<()> {
     let mut model = Model::init_on(gpu.clone(), config(size)?, 1);
     gpu.finish()?;
-    let runs = match work {
-        "train" => train(&gpu, &mut model)?,
-        "logprobs" => logprobs(&model)?,
-        "decode" => decode(&gpu, &model)?,
-        other => return Err(gristmill::Error::usage(format!("no bench `{other}`")).hint("train, decode or logprobs")),
-    };
-    let best = runs.iter().copied().fold(0.0, f64::max);
-    let (free, all) = gpu.memory()?;
-    Ok(json!({ "bench": work, "size": size, "tokens_per_second": best, "runs": runs, "memory_used": all - free }))
+    for &work in works {
+        let runs = match work {
+            "train" => train(gpu, &mut model)?,
+            "logprobs" => logprobs(&model)?,
+            "decode" => decode(gpu, &model)?,
+            other => {
+                return Err(
+                    gristmill::Error::usage(format!("no bench `{other}`")).hint("train, decode, logprobs or all")
+                );
+            }
+        };
+        let best = runs.iter().copied().fold(0.0, f64::max);
+        let (free, all) = gpu.memory()?;
+        let used = all - free;
+        println!(
+            "{}",
+            json!({ "bench": work, "size": size, "tokens_per_second": best, "runs": runs, "memory_used": used })
+        );
+    }
+    Ok(())
 }
 
 /// Tokens per second of each run of `work`, which does some and waits for them.

@@ -4,9 +4,10 @@
 // A block takes one row, one key/value head and up to 8 of the query heads that share it. Its four warps take
 // tiles of 32 keys in turn, each with its own online softmax; the four are joined in the warps' order, so a
 // row's bits do not depend on its batch. Scores have a lane for each key; sums have a lane for each dimension.
-// dim is a multiple of 8; attention_cached_2 takes up to 64, _4 up to 128, _8 up to 256 (2, 4 or 8 a lane).
+// attention_cached_2 takes dims up to 64, _4 up to 128, _8 up to 256 (2, 4 or 8 a lane); a multiple of 8 is loaded
+// 16 bytes at a time, any other one by one. wide is dim rounded up to a multiple of 8; queries are zero from dim on.
 //
-// Launch: <<<(rows, kv, ⌈group/8⌉), 128, 4 · (8 · dim + 4 · 8 · 32 + 4 · 8 · (dim + 2)) bytes>>>.
+// Launch: <<<(rows, kv, ⌈group/8⌉), 128, 4 · (8 · wide + 4 · 8 · 32 + 4 · 8 · (dim + 2)) bytes>>>.
 // Not yet tried: splitting one row's keys over blocks (long contexts at small batches).
 // CPU twin: cached in src/backend/cpu/attention.rs.
 #include "device.cuh"
@@ -21,15 +22,16 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
                                        int most, act* __restrict__ out, unsigned char* memory) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = blockIdx.x, key_head = blockIdx.y;
   const int group = query / kv, first = key_head * group + blockIdx.z * HEADS;
-  const int heads = min(HEADS, (key_head + 1) * group - first);
-  float* const queries = reinterpret_cast<float*>(memory);               // [HEADS, dim]
-  float* const weights = queries + HEADS * dim + warp * HEADS * WARP;    // [HEADS, 32], this warp's
-  float* const partial = queries + HEADS * dim + 4 * HEADS * WARP;       // [4, HEADS, dim + 2]
+  const int heads = min(HEADS, (key_head + 1) * group - first), wide = (dim + 7) / 8 * 8;
+  float* const queries = reinterpret_cast<float*>(memory);               // [HEADS, wide]
+  float* const weights = queries + HEADS * wide + warp * HEADS * WARP;   // [HEADS, 32], this warp's
+  float* const partial = queries + HEADS * wide + 4 * HEADS * WARP;      // [4, HEADS, dim + 2]
   const u32* const pages = table + (u64)slots[row] * most;
   const int keys = positions[row] + 1;
   const float scale = 1.0f / sqrtf((float)dim);
-  for (int i = threadIdx.x; i < heads * dim; i += blockDim.x) {
-    queries[i] = to_float(qkv[((u64)row * (query + 2 * kv) + first) * dim + i]);
+  const act* const own = qkv + ((u64)row * (query + 2 * kv) + first) * dim;
+  for (int i = threadIdx.x; i < heads * wide; i += blockDim.x) {
+    queries[i] = i % wide < dim ? to_float(own[i / wide * dim + i % wide]) : 0.0f;
   }
   __syncthreads();
   float acc[HEADS][EACH], top[HEADS], total[HEADS];
@@ -49,12 +51,12 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
       const act* const k = layer + (((u64)pages[key / page] * 2 * kv + key_head) * page + key % page) * dim;
       for (int d = 0; d < dim; d += 8) {
         float v[8];
-        load8(k + d, 8, v);
+        load8(k + d, dim - d, v);
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
           if (h < heads) {
 #pragma unroll
-            for (int j = 0; j < 8; j++) s[h] = fmaf(queries[h * dim + d + j], v[j], s[h]);
+            for (int j = 0; j < 8; j++) s[h] = fmaf(queries[h * wide + d + j], v[j], s[h]);
           }
         }
       }

@@ -22,6 +22,7 @@
 pub mod cpu;
 pub mod cuda;
 mod device;
+mod notice;
 mod philox;
 
 use std::ops::Range;

@@ -9,6 +9,8 @@ use cudarc::driver::{result, sys};
 
 use crate::backend::cuda::compile::{Compiler, cache_dir};
 use crate::backend::cuda::kernels;
+use crate::backend::cuda::library::CUBLASLT;
+use crate::backend::cuda::nccl;
 
 /// One GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +70,8 @@ pub fn examine() -> Report {
         })
     });
     let compiled = (compiled.count(), kernels::SOURCES.len());
-    // SAFETY: both only try to load a shared library by its well-known names.
-    let (cublaslt, nccl) =
-        unsafe { (cudarc::cublaslt::sys::is_culib_present(), cudarc::nccl::sys::is_culib_present()) };
+    let cublaslt = CUBLASLT.load().is_ok();
+    let nccl = nccl::version().is_ok();
     let nvrtc = compiler.map(|c| c.version()).map_err(|e| e.message().to_owned());
     Report { driver, gpus, nvrtc, cublaslt, nccl, cache, compiled }
 }

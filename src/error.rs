@@ -4,12 +4,16 @@
 //! only knows how to carry and print them. `Err` is for a stage that cannot go
 //! on: a row that fails is data and never becomes an `Error`.
 
+mod mask;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+pub(crate) use mask::names_a_secret;
 
 /// The result of anything that can fail for good.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -36,6 +40,8 @@ pub enum ErrorKind {
     Usage,
     /// The user asked to stop (Ctrl-C); what was done is committed. Exit code 130.
     Interrupted,
+    /// Nobody is there to do the work now, such as a server: exit code 1.
+    Unavailable,
     /// Nothing failed, but what is left is another machine's (`--shard`). Exit code 0.
     Waiting,
 }
@@ -68,6 +74,13 @@ impl Error {
     pub fn usage(message: impl Into<String>) -> Self {
         let mut error = Error::new(message);
         error.0.kind = ErrorKind::Usage;
+        error
+    }
+
+    /// Nobody is there to do the work now; later there may be.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        let mut error = Error::new(message);
+        error.0.kind = ErrorKind::Unavailable;
         error
     }
 
@@ -157,7 +170,7 @@ impl Error {
     /// The process exit code for this error: 1 failed, 2 usage, 130 interrupted, 0 waiting.
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
-            ErrorKind::Failed => 1,
+            ErrorKind::Failed | ErrorKind::Unavailable => 1,
             ErrorKind::Usage => 2,
             ErrorKind::Interrupted => 130,
             ErrorKind::Waiting => 0,
@@ -179,7 +192,7 @@ impl Error {
         // Of an empty text (a stage's table by options alone) there is nothing to show.
         if let Some((text, span)) = inner.place.span.as_ref().filter(|(text, _)| !text.trim().is_empty()) {
             group = group.element(
-                Snippet::source(text.as_ref()).path(file).annotation(AnnotationKind::Primary.span(span.clone())),
+                Snippet::source(mask::masked(text)).path(file).annotation(AnnotationKind::Primary.span(span.clone())),
             );
         } else if let Some(place) = inner.place.describe() {
             notes.push(("at", place));

@@ -11,7 +11,7 @@ use crate::model::memory::Load;
 use crate::recipe::StageTable;
 use crate::rule::file::BUILTIN;
 use crate::schema::{BatchExt, DatasetKind, Message, Role};
-use crate::store::{ShardInfo, local_file};
+use crate::store::{Location, Manifest, ShardInfo, local_file};
 
 pub mod align;
 pub mod base_text;
@@ -114,6 +114,14 @@ pub trait Stage: Send + Sync {
     /// inputs: for `--dry-run`.
     fn expected_tokens(&self, _inputs: &[Option<u64>]) -> Option<u64> {
         None
+    }
+
+    /// Looks at what was made once it is committed, so that nothing of it is lost.
+    ///
+    /// # Errors
+    /// There is nothing in it to go on with, such as when every request failed.
+    fn accept(&self, _made: &Manifest, _folder: &Location) -> Result<()> {
+        Ok(())
     }
 
     /// Does the work. Called again with the same configuration after a kill, it continues.
@@ -278,10 +286,11 @@ fn name_server_log(config: &mut crate::engine::vllm::VllmConfig, cx: &StageConte
         return;
     }
     let server = &mut config.server;
-    if server.log.as_os_str().is_empty()
-        && let Some(folder) = cx.run_folder.as_local()
-    {
-        server.log = folder.join(format!("{}.server.log", cx.name));
+    if server.log.as_os_str().is_empty() {
+        server.log = match cx.run_folder.as_local() {
+            Some(folder) => folder.join(format!("{}.server.log", cx.name)),
+            None => server.default_log(),
+        };
     }
     cx.progress.say(&format!(
         "starting `{} serve {}`; its log: {}",

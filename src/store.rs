@@ -29,7 +29,7 @@ pub(crate) use faults::io_error;
 pub(crate) use fetch::local_file;
 pub(crate) use guard::guarded;
 pub(crate) use hash::hash_file;
-pub use journal::{Journal, Place, SyncPolicy};
+pub use journal::{Journal, Lost, Place, SyncPolicy};
 pub use location::{Entry, Location};
 pub(crate) use location::{PendingFile, sync_files};
 pub(crate) use lock::lock_soon;

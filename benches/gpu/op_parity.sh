@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Every kernel, operation and product on the GPU against the CPU backend, kernels twice each; then the decoder: gradients,
-# a training curve, decoding, the same bits twice. Writes benches/gpu/op_parity.txt.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-source benches/gpu/binaries.sh
-{
-  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-  GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture \
-    ops:: head:: sample:: attention:: decode:: matmul:: backend:: model:: recording::
-} 2>&1 | tee benches/gpu/op_parity.txt
+# training curves, decoding, graphs, the same bits twice. Writes op_parity.txt.
+source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
+begin op_parity.txt
+part "the machine" 60 op_parity.txt bash -c 'nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; '"$gristmill_binary"' doctor'
+tests "opening the device" 120 op_parity.txt opened::
+tests "kernels" 150 op_parity.txt ops:: head:: sample:: decode:: attention:: product::
+tests "products of cuBLASLt" 60 op_parity.txt matmul::
+tests "operations" 120 op_parity.txt backend::
+tests "models" 150 op_parity.txt model:: r1_mini:: recording::
+tests "several GPUs" 60 op_parity.txt peers::

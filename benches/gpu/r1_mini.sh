@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# R1's recipe in miniature on the card and on the CPU, side by side: loss and reward curves and evaluations within the
-# tolerances that r1_mini.py states. Prints one line a figure; writes benches/gpu/r1_mini.txt. Fails where one is outside.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-source benches/gpu/binaries.sh
+# R1's recipe in miniature on the card, beside the CPU's run of it: loss and reward curves and evaluations within the
+# tolerances that r1_mini.py states. Writes r1_mini.txt. The CPU's run comes with the pack (pack.sh); else it is made
+# here, after the card's. Both go on where an earlier call left them (GRISTMILL_RUNS, target/gpu-runs).
+source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
+begin r1_mini.txt
 runs=${GRISTMILL_RUNS:-target/gpu-runs}
-{
-  for device in cpu cuda; do
-    "$gristmill_binary" run r1_mini --set device=$device --out "$runs/r1_mini_$device"
-  done
-  python3 benches/gpu/r1_mini.py "$runs/r1_mini_cpu" "$runs/r1_mini_cuda"
-} 2>&1 | tee benches/gpu/r1_mini.txt
+part "r1_mini on the card" 540 r1_mini.txt "$gristmill_binary" run r1_mini --set device=cuda --out "$runs/r1_mini_cuda"
+cpu=benches/gpu/r1_mini_cpu
+if [ ! -d "$cpu" ]; then
+  cpu=$runs/r1_mini_cpu
+  part "r1_mini on the CPU" 540 r1_mini.txt "$gristmill_binary" run r1_mini --out "$cpu"
+fi
+part "r1_mini, the card beside the CPU" 30 r1_mini.txt python3 benches/gpu/r1_mini.py "$cpu" "$runs/r1_mini_cuda"

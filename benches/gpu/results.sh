@@ -1,33 +1,37 @@
 #!/usr/bin/env bash
-# Turns what the queue's scripts wrote into benches/gpu/RESULTS.md. What has no output says that it was not run.
-set -euo pipefail
-cd "$(dirname "$0")"
-last() { grep -h "$1" "$2" 2>/dev/null | tail -n "${3:-1}" || true; }
+# Turns what the queue's scripts wrote into RESULTS.md beside it. What has no output says that it was not run.
+results=${GRISTMILL_RESULTS:-$(dirname "${BASH_SOURCE[0]}")/results}
+cd "$results" || exit 1
+last() { grep -ah "$1" "$2" 2>/dev/null | tail -n "${3:-1}"; }
 or_not_run() { local text; text=$(cat); if [ -n "$text" ]; then echo "$text"; else echo "not run yet"; fi; }
 {
   echo "# Results on a GPU"
   echo
-  echo "Written by \`benches/gpu/all.sh\`; the queue is GPU.md. Nothing here is typed in by hand."
+  echo "Written by the scripts of \`benches/gpu/\`; the queue is GPU.md. Nothing here is typed in by hand."
   echo
   echo "## Device"
   echo
-  { nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true; } | or_not_run
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | or_not_run
+  echo
+  echo "## Parts"
+  echo
+  last ': \(ok\|FAILED\|OUT OF TIME\|NOT RUN\)' queue.txt 100 | sed 's/^/    /' | or_not_run
   echo
   echo "## Parity and determinism"
   echo
-  last '^test result' op_parity.txt | or_not_run
+  last '^test result\|\.\.\. FAILED$' op_parity.txt 100 | sed 's/^/    /' | or_not_run
   echo
   echo "Values of a row that change with the size of its batch, by shape of the product:"
   echo
   last 'values differ between batches' op_parity.txt 100 | sed 's/^/    /' | or_not_run
   echo
+  echo "## compute-sanitizer"
+  echo
+  last 'ERROR SUMMARY\|RACECHECK SUMMARY' sanitize.txt 10 | sed 's/^/    /' | or_not_run
+  echo
   echo "## r1_mini, CUDA against the CPU"
   echo
   last '^ok \|^FAIL\|^r1_mini:' r1_mini.txt 100 | sed 's/^/    /' | or_not_run
-  echo
-  echo "## compute-sanitizer"
-  echo
-  last 'ERROR SUMMARY\|RACECHECK SUMMARY' sanitize.txt 2 | or_not_run
   echo
   echo "## Speed"
   echo

@@ -1,9 +1,21 @@
 #!/usr/bin/env bash
-# compute-sanitizer (memcheck, then racecheck) over every kernel and operation. Writes benches/gpu/sanitize.txt.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-source benches/gpu/binaries.sh
-for tool in memcheck racecheck; do
-  GRISTMILL_TEST_DEVICE=cuda compute-sanitizer --tool "$tool" --error-exitcode 1 \
-    "$test_binary" --test-threads 1 ops:: head:: sample:: attention:: decode:: backend::
-done 2>&1 | tee benches/gpu/sanitize.txt
+# compute-sanitizer: memcheck over every kernel and operation, racecheck over the kernels that share memory. Writes
+# sanitize.txt.
+source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
+begin sanitize.txt
+if ! command -v compute-sanitizer >/dev/null; then
+  PATH=$PATH:$(ls -d /usr/local/cuda*/bin /usr/local/cuda*/compute-sanitizer 2>/dev/null | paste -sd:)
+fi
+if ! command -v compute-sanitizer >/dev/null; then
+  echo "compute-sanitizer: NOT RUN: it is not on this machine" | tee -a "$results/queue.txt"
+  exit 1
+fi
+check() {
+  local tool=$1 name=$2 limit=$3
+  shift 3
+  part "$tool: $name" "$limit" sanitize.txt env GRISTMILL_TEST_DEVICE=cuda \
+    compute-sanitizer --tool "$tool" --error-exitcode 99 "$test_binary" --test-threads 1 "$@"
+}
+check memcheck "kernels" 120 ops:: head:: sample:: decode:: attention:: product::
+check memcheck "operations" 90 backend::
+check racecheck "kernels" 120 attention:: sample:: decode:: product:: ops::

@@ -22,9 +22,11 @@ pub mod geometry;
 mod head;
 pub mod kernels;
 mod kv_cache;
+pub mod library;
 mod linear;
 pub mod matmul;
 pub mod nccl;
+pub mod opened;
 mod ops;
 mod optimizer;
 pub mod peers;
@@ -34,6 +36,7 @@ mod rms_norm;
 mod sample;
 mod scratch;
 pub mod signature;
+mod staging;
 mod swiglu;
 
 use std::collections::HashMap;
@@ -46,17 +49,15 @@ use half::bf16;
 use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, StepShape};
 use crate::error::{Error, Result};
 pub use buffer::Buffer;
-use device::Device;
 use driver::{Driver, Element};
 use head::{Head, Seeds};
 pub use kv_cache::KvCache;
-use nccl::Nccl;
 use ops::Ops;
 use peers::Peers;
 use recorder::{Recorder, Recording};
 use scratch::Scratch;
 
-/// A GPU as a backend. Clones share the device and its one stream of work.
+/// A GPU as a backend. Clones share the device and its one stream of work, as all of a process do ([`opened`]).
 #[derive(Clone)]
 pub struct Cuda {
     recorder: Arc<Recorder>,
@@ -112,33 +113,6 @@ struct Failure {
 }
 
 impl Cuda {
-    /// Opens GPU `ordinal`.
-    ///
-    /// # Errors
-    /// Where there is no driver, no such GPU, no NVRTC, or the GPU is older than Ampere.
-    pub fn open(ordinal: usize) -> Result<Self> {
-        Ok(Cuda::on(Arc::new(Device::open(ordinal)?)))
-    }
-
-    /// Opens several GPUs as a group: models on it have a copy on each.
-    ///
-    /// # Errors
-    /// As [`Cuda::open`], for any of them; where they are not of one kind, or NCCL cannot connect them.
-    pub fn open_all(ordinals: &[usize]) -> Result<Self> {
-        if let [ordinal] = ordinals {
-            return Cuda::open(*ordinal);
-        }
-        let devices: Vec<Arc<Device>> =
-            ordinals.iter().map(|&ordinal| Device::open(ordinal).map(Arc::new)).collect::<Result<_>>()?;
-        let of = |device: &Device| format!("compute capability {}.{}", device.arch() / 10, device.arch() % 10);
-        if let Some((i, odd)) = devices.iter().enumerate().find(|(_, device)| device.arch() != devices[0].arch()) {
-            let message = format!("GPU {} has {}, GPU {} has {}", ordinals[0], of(&devices[0]), ordinals[i], of(odd));
-            return Err(Error::new(message).hint("take GPUs of one kind: device = \"cuda:0,1\" names them"));
-        }
-        let link = Nccl::connect(devices.clone())?;
-        Cuda::group(devices.into_iter().map(|device| device as Arc<dyn Driver>).collect(), Box::new(link))
-    }
-
     /// The backend over some driver.
     pub fn on(device: Arc<dyn Driver>) -> Self {
         let recorder = Arc::new(Recorder::new(device));
@@ -172,6 +146,14 @@ impl Cuda {
 
     fn has_failed(&self) -> bool {
         self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// The first failure, if there was one.
+    fn failure(&self) -> Result<()> {
+        match &mut *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Failure { text, error }) => Err(error.take().unwrap_or_else(|| Error::new(text.clone()))),
+            None => Ok(()),
+        }
     }
 
     /// Keeps the first failure.
@@ -362,10 +344,7 @@ impl Backend for Cuda {
             let ended = other.finish();
             self.keep(&format!("GPU {} of the group", i + 1), ended);
         }
-        match &mut *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Failure { text, error }) => Err(error.take().unwrap_or_else(|| Error::new(text.clone()))),
-            None => Ok(()),
-        }
+        self.failure()
     }
 
     fn peers(&self) -> Vec<Self> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Cuda};
+use super::{Cpu, Cuda, cuda, notice};
 use crate::error::{Error, Result};
 
 /// `"cpu"`, `"cuda"` (the first GPU), `"cuda:1"`, `"cuda:0,1"` or `"cuda:all"` (several, each with a copy of every
@@ -51,7 +51,7 @@ impl Gpus {
     /// # Errors
     /// Where all were asked for and there is none.
     pub fn here(self) -> Result<Vec<usize>> {
-        let available = if self == Gpus::ALL { super::cuda::device::Device::count()? } else { 0 };
+        let available = if self == Gpus::ALL { cuda::device::Device::count()? } else { 0 };
         let ordinals = self.ordinals(available);
         match ordinals.is_empty() {
             true => Err(Error::new("the NVIDIA driver lists no GPU")),
@@ -83,7 +83,26 @@ impl Device {
         match self {
             Device::Cpu => Ok(Opened::Cpu(Cpu::new())),
             Device::Cuda(gpus) => Ok(Opened::Cuda(Cuda::open_all(&gpus.here()?)?)),
-            Device::Auto => Ok(Cuda::open(0).map_or_else(|_| Opened::Cpu(Cpu::new()), Opened::Cuda)),
+            Device::Auto => {
+                let gpus = if cuda::device::has_driver() { cuda::device::Device::count() } else { Ok(0) };
+                let (opened, why) = or_cpu(gpus, || Cuda::open(0));
+                why.iter().for_each(|line| notice::once(line));
+                Ok(opened)
+            }
+        }
+    }
+}
+
+/// The GPU if it works, else the CPU; a line that says why where a GPU is there and does not work.
+fn or_cpu(gpus: Result<usize>, open: impl FnOnce() -> Result<Cuda>) -> (Opened, Option<String>) {
+    match gpus.and_then(|gpus| (gpus > 0).then(open).transpose()) {
+        Ok(Some(gpu)) => (Opened::Cuda(gpu), None),
+        Ok(None) => (Opened::Cpu(Cpu::new()), None),
+        Err(error) => {
+            let said = error.to_string();
+            let why = said.lines().next().unwrap_or_default();
+            let line = format!("device = \"auto\" takes the CPU: {why} (`gristmill doctor` shows what was found)");
+            (Opened::Cpu(Cpu::new()), Some(line))
         }
     }
 }
@@ -159,6 +178,23 @@ mod tests {
         for text in ["gpu", "cuda:", "cuda:x", "cuda:1,", "cuda:1,1", "cuda:64", "CPU", ""] {
             let error = text.parse::<Device>().unwrap_err();
             assert_eq!(error.exit_code(), 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn auto_takes_the_cpu_whatever_is_broken_and_says_so_in_a_line() {
+        let (opened, why) = or_cpu(Ok(0), || panic!("there is nothing to open"));
+        assert_eq!((opened.name(), why), ("cpu", None), "no GPU is nothing to speak of");
+        let old = || Err(Error::new("the NVIDIA driver is too old"));
+        let broken =
+            || Err(Error::new("kernels/rope.cu does not compile for sm_90: rope.cu(3): error\nrope.cu(9): more"));
+        for (gpus, open, word) in
+            [(old(), None, "the NVIDIA driver is too old"), (Ok(1), Some(broken()), "kernels/rope.cu does not compile")]
+        {
+            let (opened, why) = or_cpu(gpus, || open.expect("not asked"));
+            let line = why.expect("a line");
+            assert_eq!(opened.name(), "cpu");
+            assert!(line.contains(word) && line.lines().count() == 1 && line.contains("doctor"), "{line}");
         }
     }
 

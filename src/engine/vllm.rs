@@ -3,8 +3,8 @@
 //! One [`VllmEngine`] keeps many endpoints busy and loses nothing: each sample
 //! asked becomes one completion, answered or failed, whatever the servers do
 //! meanwhile. It finds each server's concurrency by itself, retries what may go
-//! better elsewhere, and stops the run only for what no retry can mend: a wrong
-//! key, another model, no server left.
+//! better elsewhere, leaves out a server that refuses us (its key, its path), and stops
+//! the run only for what no retry can mend: another model, no server left.
 //!
 //! Requests are pulled as there is room and completions handed over as they
 //! arrive, on the caller's thread, so memory does not depend on the dataset.
@@ -14,6 +14,7 @@
 //! - A seed goes with its sample through every retry and to whatever server.
 //! - A pause before a retry holds no place at a server.
 //! - A completion cut at its token limit is an answer, never a fault.
+//! - A row fails after a bounded number of tries, unless it is the servers that fail.
 //! - The API key is in no message, log or row.
 
 mod config;
@@ -26,6 +27,7 @@ mod limiter;
 mod policy;
 mod pool;
 mod probe;
+mod refusals;
 mod reply;
 mod stats;
 mod stream;
@@ -103,7 +105,7 @@ pub struct VllmEngine {
     /// `None` only while dropping.
     runtime: Option<Runtime>,
     /// Ends after the runtime: fields drop in order.
-    _server: Option<ManagedServer>,
+    server: Option<Mutex<ManagedServer>>,
 }
 
 /// What tasks share with the engine.
@@ -119,6 +121,8 @@ struct Shared {
     installed: Mutex<Option<Weights>>,
     /// Held while weights are loaded and a server is let in: none may come in with old ones.
     loading: tokio::sync::Mutex<()>,
+    /// Held while a server is asked a trifle in place of a request that it turns away.
+    trifle: tokio::sync::Mutex<()>,
     /// The model's name in requests.
     model: RwLock<String>,
     /// Calls of `generate` under way.
@@ -164,7 +168,7 @@ impl VllmEngine {
                 .hint("name the folder with its tokenizer.json: `tokenizer = \"models/NAME\"`"));
         }
         let key = Secret::from_env(&config)?;
-        let mut server = match config.launch {
+        let server = match config.launch {
             true => Some(ManagedServer::start(&config.server, key.as_ref().map(|k| k.expose()))?),
             false => None,
         };
@@ -191,6 +195,7 @@ impl VllmEngine {
             identity: Mutex::default(),
             installed: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
+            trifle: tokio::sync::Mutex::default(),
             runs: AtomicUsize::new(0),
             since: Instant::now(),
             config,
@@ -200,9 +205,9 @@ impl VllmEngine {
         // Served from the start: a monitor sees the wait for a server, too.
         let metrics = shared.config.metrics.map(|at| exporter::serve(&shared, at, runtime.handle())).transpose()?;
         let cancel = CancelToken::default();
-        let mut engine = VllmEngine { shared, info, cancel, metrics, runtime: Some(runtime), _server: None };
-        let first = engine.wait_for_servers(server.as_mut(), stop)?;
-        engine._server = server;
+        let server = server.map(Mutex::new);
+        let mut engine = VllmEngine { shared, info, cancel, metrics, runtime: Some(runtime), server };
+        let first = engine.wait_for_servers(stop)?;
         *engine.shared.model.write().unwrap_or_else(|e| e.into_inner()) = first.model.clone();
         engine.info.model_digest = first.digest_under(&engine.shared.config);
         engine.info.model = first.model;
@@ -221,9 +226,10 @@ impl VllmEngine {
     }
 
     /// Probes all endpoints until one is up and the others have been asked once.
-    fn wait_for_servers(&self, mut server: Option<&mut ManagedServer>, stop: &AtomicBool) -> Result<Identity> {
+    fn wait_for_servers(&self, stop: &AtomicBool) -> Result<Identity> {
         let config = &self.shared.config;
-        let patience = seconds(if server.is_some() { config.server.ready_timeout_s } else { config.startup_timeout_s });
+        let launched = self.server.is_some();
+        let patience = seconds(if launched { config.server.ready_timeout_s } else { config.startup_timeout_s });
         let since = Instant::now();
         loop {
             let shared = self.shared.clone();
@@ -231,13 +237,23 @@ impl VllmEngine {
                 let all = (0..shared.pool.endpoints.len()).map(|at| watch::admit(&shared, at));
                 futures::future::join_all(all).await
             })?;
+            // Whoever answers at our server's address while it has ended is somebody else.
+            self.check_server()?;
             let mut last_fault = None;
+            let mut refusals = Vec::new();
             for (at, outcome) in outcomes.into_iter().enumerate() {
                 match outcome {
                     Ok(()) => {}
                     Err(ProbeError::Never(fatal)) => return Err(fatal.into()),
                     Err(ProbeError::NotYet(fault)) => last_fault = Some((at, fault)),
+                    Err(ProbeError::Refused(cause)) => {
+                        refusals.push(cause.message.clone());
+                        self.shared.pool.refuse(at, cause);
+                    }
                 }
+            }
+            if let Some(fatal) = self.shared.pool.fatal() {
+                return Err(fatal.into());
             }
             let known = self.shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
             if let Some((_, identity)) = known {
@@ -246,24 +262,37 @@ impl VllmEngine {
             if stop.load(Relaxed) {
                 return Err(Error::interrupted());
             }
-            if let Some(server) = &mut server {
-                server.check()?;
-            }
             if since.elapsed() >= patience {
-                let (at, fault) = last_fault.expect("an endpoint is up or has a fault");
+                let (at, fault) = last_fault.expect("an endpoint is up, has a fault, or all refuse");
                 let address = &self.shared.pool.endpoints[at].address;
-                let error = Error::new(format!(
+                let error = Error::unavailable(format!(
                     "no server answered within {:.0} s; {address}: {}",
                     patience.as_secs_f64(),
                     fault.row_error()
                 ));
-                return Err(match server {
-                    Some(server) => error.in_file(server.log.display()).hint("see the server's log"),
+                let error = refusals.into_iter().fold(error, Error::hint);
+                return Err(match &self.server {
+                    Some(server) => {
+                        let server = server.lock().unwrap_or_else(|e| e.into_inner());
+                        error.in_file(server.log.display()).hint("see the server's log")
+                    }
                     None => error.hint("is the server running, and is its address reachable from here?"),
                 });
             }
             std::thread::sleep(Duration::from_millis(250).min(patience));
         }
+    }
+
+    /// # Errors
+    /// The server that we started has ended.
+    fn check_server(&self) -> Result<()> {
+        self.server.as_ref().map_or(Ok(()), |server| server.lock().unwrap_or_else(|e| e.into_inner()).check())
+    }
+
+    /// What people should hear of since this was last asked, a line each: servers that are left out, or
+    /// that were found paused.
+    pub fn take_news(&self) -> Vec<String> {
+        self.shared.pool.take_news()
     }
 
     /// A token that stops runs of this engine; see [`CancelToken::cancel`].
@@ -307,6 +336,10 @@ impl VllmEngine {
         }
         let patience = seconds(self.shared.config.give_up_after_s);
         let (dark, silent) = pool.silence();
+        if !dark.is_zero() {
+            // Our own will not come back.
+            self.check_server()?;
+        }
         let (in_flight, queued) = pool.load();
         // Silence is the servers' only while requests wait for them: a slow source or sink is no fault.
         let waiting = in_flight == 0 && (queued > 0 || self.shared.totals.pausing.load(Relaxed) > 0);
@@ -371,7 +404,7 @@ impl Call<'_> {
             }
         };
         for samples in request.samples.chunks(self.engine.shared.config.n_per_request as usize) {
-            let job = Job { group: group.clone(), samples: samples.to_vec() };
+            let job = Job::new(group.clone(), samples.to_vec());
             let (shared, run, events) = (self.engine.shared.clone(), self.run.clone(), self.events.clone());
             let work = async move {
                 let event = match job::run(&shared, &run, job).await {
@@ -429,10 +462,11 @@ impl Engine for VllmEngine {
         let model = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
         let known = shared.identity.lock().unwrap_or_else(|e| e.into_inner()).clone();
         let knows_token_ids = known.as_ref().is_some_and(|(_, identity)| identity.knows_token_ids());
-        let close_tag = known.and_then(|(_, identity)| identity.close_tag);
+        let close_tag = known.as_ref().and_then(|(_, identity)| identity.close_tag);
+        let context = known.and_then(|(_, identity)| identity.max_model_len);
         let mut bodies = BodyWriter::new(&shared.config, &model, shared.encoder.as_ref(), knows_token_ids);
         let (sender, events) = mpsc::channel();
-        let run = Arc::new(Run::new(model.clone(), close_tag));
+        let run = Arc::new(Run::new(model.clone(), close_tag, context));
         let mut call = Call { engine: self, run, tasks: JoinSet::new(), events: sender, outstanding: 0 };
         let mut exhausted = false;
         let (mut checked, mut woken) = (Instant::now(), Instant::now());

@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::digests::Digests;
 use super::folder::{begin_alone, check_owner, claim, find_renumbered};
 use super::journals::{
-    Clearing, clear, delete_journals, delete_stage_journals, open_journal, read_journals, refuse_if_in_use, reopen,
-    units,
+    Clearing, clear, delete_journals, delete_stage_journals, journal_file, open_journal, read_journals,
+    refuse_if_in_use, reopen, units,
 };
 use super::log::RunLog;
 use super::memory::Needs;
@@ -249,6 +249,7 @@ impl Run<'_> {
                 }
             }
             let journal = open_journal(folder, part, fingerprint)?;
+            journal.lost().told(&journal_file(folder, part)).iter().for_each(|line| progress.say(line));
             clearing.map_or(Ok(()), Clearing::done)?;
             Ok(journal)
         };
@@ -276,14 +277,25 @@ impl Run<'_> {
             cx.begin()?;
         }
         drop(alone);
-        let outcome: Outcome = planned.stage.run(&cx)?;
+        let outcome: Outcome = match planned.stage.run(&cx) {
+            // What was finished stays finished while nobody is there to do the rest again.
+            Err(error) if error.kind() == ErrorKind::Unavailable && !cx.has_begun() => {
+                let (State::Retry { failed }, Some(manifest)) = (&state, Manifest::load(folder)?) else {
+                    return Err(error);
+                };
+                progress.say(&format!("{error}: the {failed} rows that failed are not asked again this time"));
+                return planned.stage.accept(&manifest, folder);
+            }
+            outcome => outcome?,
+        };
         drop(cx);
         let mut manifest =
             Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
         (manifest.drops, manifest.counts, manifest.facts) = (outcome.drops, outcome.counts, outcome.facts);
         manifest.units = units(folder, fingerprint, &manifest)?;
         manifest.commit(folder)?;
-        delete_journals(folder)
+        delete_journals(folder)?;
+        planned.stage.accept(&manifest, folder)
     }
 }
 

@@ -66,6 +66,11 @@ fn local<'a>(folder: &'a Location, what: &str) -> Result<&'a Path> {
 }
 
 impl StageContext<'_> {
+    /// Whether anything was done yet to what an earlier run left.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.journal.get().is_some()
+    }
+
     /// An input by its key.
     pub fn input(&self, key: &str) -> Result<&Dataset> {
         self.inputs.get(key).ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))

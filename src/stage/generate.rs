@@ -8,6 +8,7 @@ mod adaptive;
 mod answers;
 mod attend;
 mod engine;
+mod failures;
 mod feed;
 mod open;
 mod record;
@@ -31,6 +32,7 @@ use crate::model::memory::Load;
 use crate::recipe::StageTable;
 use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, FinishReason};
+use crate::store::{Location, Manifest};
 
 /// The stage's table in a recipe, its engine apart.
 #[derive(Clone, Debug, Deserialize)]
@@ -150,6 +152,11 @@ impl Stage for GenerateStage {
         self.engine.memory(models)
     }
 
+    fn accept(&self, made: &Manifest, folder: &Location) -> Result<()> {
+        let failed = made.counts.get("failed").copied().unwrap_or(0);
+        if failed == 0 || failed < made.rows { Ok(()) } else { Err(failures::every_row(folder)?) }
+    }
+
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let opening = self.engine.open(cx)?;
         let (engine, servers) = (opening.engine(), opening.servers());
@@ -165,7 +172,8 @@ impl Stage for GenerateStage {
         let rules = |until: &Until| rules_path(&until.rules, &|path| cx.resolve(path));
         let adaptive = until.map(|until| Adaptive::new(until, self.config.samples, &rules(until)?)).transpose()?;
 
-        let settings = serde_json::json!([cx.seed, self.config.sampling, self.config.system]);
+        let settings =
+            serde_json::json!([cx.seed, self.config.sampling, self.config.system, self.engine.asks_for(cx)?]);
         let served = self.engine.is_served();
         let mut answers = Answers::open(cx, &settings, &info, per_shard, served)?;
         let kept = std::mem::take(&mut answers.kept);

@@ -32,7 +32,12 @@ impl Served {
         let tokenizer = Arc::new(Tokenizer::load(folder)?);
         let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
         let mut config = VllmConfig { api: Api::Completions, template, ..config.clone() };
-        let settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
+        let mut settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
+        let plain = VllmConfig::default();
+        if config.reasoning != plain.reasoning || config.continue_rounds > 0 {
+            let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
+            settings += &serde_json::json!([config.reasoning, continued]).to_string();
+        }
         // What a server says of itself is the model it was started with.
         let model_digest = content_id([digest(folder)?.as_bytes(), settings.as_bytes()]);
         if config.launch {
@@ -47,6 +52,7 @@ impl Served {
         if !launched {
             served.load(cx, folder)?;
         }
+        served.engine.take_news().iter().for_each(|line| cx.progress.say(line));
         Ok(served)
     }
 

@@ -1,12 +1,15 @@
 //! The journal: what is already done inside a stage, safe against a kill at any byte.
 //!
 //! A file of records: length (u32, little endian), the first 8 bytes of the payload's
-//! BLAKE3, payload. Opening replays the valid records and cuts off a torn tail. On an
+//! BLAKE3, payload. Opening replays the valid records, cuts off a torn tail, and says what else could not
+//! be read ([`Journal::lost`]). On an
 //! object store, whose objects cannot grow, each flush writes the records since the
 //! last one as an object of its own, in the same form.
 //!
 //! A record can be read back by its [`Place`]: whoever waits with many large ones keeps
 //! their places and not their bytes.
+
+mod replay;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -19,6 +22,8 @@ use super::location::{self, sync_folder};
 use super::lock::{is_locked, lock_soon};
 use super::spool::temporary;
 use crate::error::{Error, Result};
+pub use replay::Lost;
+use replay::{checksum, replay};
 
 const MAGIC: &[u8; 8] = b"gmjrnl1\n";
 const HEADER: usize = 12;
@@ -49,7 +54,9 @@ pub struct Journal {
     policy: SyncPolicy,
     unsynced: usize,
     last_sync: Instant,
-    recovered_bytes: u64,
+    lost: Lost,
+    /// Half a record lies at its end and could not be cut off: nothing may be written behind it.
+    broken: bool,
 }
 
 /// Where a record's bytes can be read again; see [`Journal::read`].
@@ -81,16 +88,16 @@ enum Out {
 impl Journal {
     /// Opens or makes the journal; `replay` gets every record written so far, in order, with its place.
     ///
-    /// A torn tail (the process was killed while writing) is cut off, see [`Journal::recovered_bytes`].
+    /// A tail that is no record (the process was killed while writing it) is cut off, see [`Journal::lost`].
     ///
     /// # Errors
     /// `replay` fails; another process has the journal open; the file is no journal; the disk or store refuses.
     pub fn open(
         location: &Location,
         policy: SyncPolicy,
-        mut replay: impl FnMut(Place, &[u8]) -> Result<()>,
+        mut take: impl FnMut(Place, &[u8]) -> Result<()>,
     ) -> Result<Journal> {
-        let mut recovered_bytes = 0;
+        let mut lost = Lost::default();
         let out = match location.place() {
             location::Place::Local(path) => {
                 location.parent().create_folder()?;
@@ -109,9 +116,11 @@ impl Journal {
                     Err(TryLockError::Error(e)) => return Err(fail(e)),
                 }
                 let length = file.metadata().map_err(fail)?.len();
-                let valid = replay_file(&mut BufReader::with_capacity(1 << 20, &file), location, &mut replay)?;
-                recovered_bytes = length - valid;
+                let replayed = replay(&file, location, &mut take)?;
+                lost = replayed.lost;
+                let valid = replayed.valid;
                 if valid == 0 {
+                    lost = Lost { tail: length, torn: length > 0, ..Lost::default() };
                     file.set_len(0).map_err(fail)?;
                     file.rewind().map_err(fail)?;
                     file.write_all(MAGIC).map_err(fail)?;
@@ -130,35 +139,41 @@ impl Journal {
                     copy.write_all(record).map_err(|e| io_error("copy the journal", location, e))?;
                     let place = Place { offset: length, bytes: record.len() as u32 };
                     length += record.len() as u64;
-                    replay(place, record)
+                    take(place, record)
                 };
                 for (number, segment) in segments(location)? {
                     let bytes = segment.read()?;
-                    recovered_bytes += bytes.len() as u64 - replay_file(&mut bytes.as_ref(), &segment, &mut copied)?;
+                    lost.add(replay(bytes.as_ref(), &segment, &mut copied)?.lost);
                     next = next.max(number + 1);
                 }
                 Out::Segments { next, pending: MAGIC.to_vec(), copy, length }
             }
         };
-        Ok(Journal { location: location.clone(), out, policy, unsynced: 0, last_sync: Instant::now(), recovered_bytes })
+        let (location, last_sync) = (location.clone(), Instant::now());
+        Ok(Journal { location, out, policy, unsynced: 0, last_sync, lost, broken: false })
     }
 
-    /// Reads what a journal holds without opening it for writing; nothing if there is none.
+    /// Reads what a journal holds without opening it for writing; nothing if there is none. Answers with
+    /// what could not be read.
     ///
     /// # Errors
-    /// `replay` fails, or the disk or store refuses.
-    pub fn replay(location: &Location, mut replay: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let mut replay = |_: Place, record: &[u8]| replay(record);
+    /// `take` fails, or the disk or store refuses.
+    pub fn replay(location: &Location, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<Lost> {
+        let mut take = |_: Place, record: &[u8]| take(record);
+        let mut lost = Lost::default();
         match location.place() {
             location::Place::Local(path) => match File::open(path) {
-                Ok(file) => replay_file(&mut BufReader::with_capacity(1 << 20, file), location, &mut replay).map(drop),
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                Err(e) => Err(io_error("read the journal", location, e)),
+                Ok(file) => lost = replay(file, location, &mut take)?.lost,
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(io_error("read the journal", location, e)),
             },
-            location::Place::Remote { .. } => segments(location)?.into_iter().try_for_each(|(_, segment)| {
-                replay_file(&mut segment.read()?.as_ref(), &segment, &mut replay).map(drop)
-            }),
+            location::Place::Remote { .. } => {
+                for (_, segment) in segments(location)? {
+                    lost.add(replay(segment.read()?.as_ref(), &segment, &mut take)?.lost);
+                }
+            }
         }
+        Ok(lost)
     }
 
     /// The first record of a journal, which says what it is of; `None` if it has none.
@@ -177,8 +192,7 @@ impl Journal {
                 None => return Ok(None),
             },
         };
-        let mut records = Records::of(input, &location)?;
-        Ok(records.next()?.map(|_| std::mem::take(&mut records.payload)))
+        replay::first(input, &location)
     }
 
     /// Whether a process has the journal open for writing; false where that cannot be told.
@@ -199,9 +213,9 @@ impl Journal {
         }
     }
 
-    /// Bytes of a torn tail that opening cut off.
-    pub fn recovered_bytes(&self) -> u64 {
-        self.recovered_bytes
+    /// What of it could not be read when it was opened.
+    pub fn lost(&self) -> Lost {
+        self.lost
     }
 
     /// Appends one record of at most 1 GiB and says where it can be read again.
@@ -214,6 +228,11 @@ impl Journal {
                 Error::new(format!("a journal record of {} bytes is too long", record.len())).in_file(&self.location)
             );
         }
+        if self.broken {
+            return Err(Error::new("nothing more can be written to the journal: half a record lies at its end")
+                .in_file(&self.location)
+                .hint("run the same command again: it goes on from the last whole record"));
+        }
         let mut framed = Vec::with_capacity(HEADER + record.len());
         framed.extend_from_slice(&(record.len() as u32).to_le_bytes());
         framed.extend_from_slice(&checksum(record));
@@ -223,7 +242,7 @@ impl Journal {
             Out::Local(file, length) => {
                 if let Err(e) = file.write_all(&framed) {
                     // Half a record would hide whatever is appended once there is space again.
-                    let _ = file.set_len(*length).and_then(|()| file.seek(SeekFrom::Start(*length)));
+                    self.broken = file.set_len(*length).and_then(|()| file.seek(SeekFrom::Start(*length))).is_err();
                     return Err(io_error("write the journal", &self.location, e));
                 }
                 *length += framed.len() as u64;
@@ -243,7 +262,7 @@ impl Journal {
         Ok(Place { offset, bytes: record.len() as u32 })
     }
 
-    /// A record of this journal again.
+    /// A record of this journal again, as it was when it was written or replayed.
     ///
     /// # Errors
     /// The disk refuses.
@@ -300,69 +319,4 @@ fn segments(location: &Location) -> Result<Vec<(u64, Location)>> {
     let number = |name: &str| name.strip_prefix("segment-").and_then(|n| n.parse::<u64>().ok());
     let entries = location.list()?;
     Ok(entries.iter().filter_map(|entry| Some((number(&entry.name)?, location.join(&entry.name)))).collect())
-}
-
-fn checksum(payload: &[u8]) -> [u8; 8] {
-    blake3::hash(payload).as_bytes()[..8].try_into().expect("a digest has 32 bytes")
-}
-
-/// Replays the valid records; returns the length of the valid part, 0 if not even the magic is whole.
-fn replay_file(
-    input: &mut impl Read,
-    location: &Location,
-    replay: &mut impl FnMut(Place, &[u8]) -> Result<()>,
-) -> Result<u64> {
-    let mut records = Records::of(input, location)?;
-    while let Some(place) = records.next()? {
-        replay(place, &records.payload)?;
-    }
-    Ok(records.valid)
-}
-
-/// The valid records of a file, one after the other.
-struct Records<'a, R> {
-    input: R,
-    location: &'a Location,
-    /// Bytes up to the end of the last valid record; 0 if not even the magic is whole.
-    valid: u64,
-    payload: Vec<u8>,
-}
-
-impl<'a, R: Read> Records<'a, R> {
-    fn of(mut input: R, location: &'a Location) -> Result<Self> {
-        let mut magic = Vec::new();
-        let read = input.by_ref().take(MAGIC.len() as u64).read_to_end(&mut magic);
-        read.map_err(|e| io_error("read the journal", location, e))?;
-        if !MAGIC.starts_with(&magic) {
-            return Err(Error::new("this is not a gristmill journal").in_file(location).hint("move the file away"));
-        }
-        let valid = if magic.len() < MAGIC.len() { 0 } else { MAGIC.len() as u64 };
-        Ok(Records { input, location, valid, payload: Vec::new() })
-    }
-
-    /// Reads the next record into `payload`; `None` at the end, or where a kill tore one.
-    fn next(&mut self) -> Result<Option<Place>> {
-        let fail = |e| io_error("read the journal", self.location, e);
-        if self.valid == 0 {
-            return Ok(None);
-        }
-        let mut header = Vec::with_capacity(HEADER);
-        self.input.by_ref().take(HEADER as u64).read_to_end(&mut header).map_err(fail)?;
-        if header.len() < HEADER {
-            return Ok(None);
-        }
-        let (length, sum) = header.split_at(4);
-        let bytes = u32::from_le_bytes(length.try_into().expect("split at four"));
-        if bytes as usize > MAX_RECORD {
-            return Ok(None);
-        }
-        self.payload.clear();
-        self.input.by_ref().take(u64::from(bytes)).read_to_end(&mut self.payload).map_err(fail)?;
-        if self.payload.len() < bytes as usize || checksum(&self.payload) != sum {
-            return Ok(None);
-        }
-        let offset = self.valid + HEADER as u64;
-        self.valid = offset + u64::from(bytes);
-        Ok(Some(Place { offset, bytes }))
-    }
 }

@@ -187,12 +187,33 @@ fn a_journal_torn_at_any_byte_keeps_every_whole_record_and_goes_on() {
         fs::write(file.as_local().unwrap(), &bytes[..cut]).unwrap();
         let (mut journal, records) = replayed(&file);
         assert_eq!(records, written[..records.len()], "cut at {cut}");
+        let whole: u64 = 8 + records.iter().map(|record| record.len() as u64 + 12).sum::<u64>();
+        let torn = if cut < 8 { cut as u64 } else { cut as u64 - whole };
+        assert_eq!((journal.lost().tail, journal.lost().torn), (torn, torn > 0), "cut at {cut}");
+        assert_eq!(journal.lost().told(&file).is_some(), torn > 0);
         journal.append(b"next").unwrap();
         drop(journal);
         let (_, after) = replayed(&file);
         assert_eq!(after.len(), records.len() + 1, "cut at {cut}");
         assert_eq!(after.last().unwrap(), b"next");
     }
+    // A byte that changed costs its record, and no other.
+    let place = bytes.len() - 1;
+    let changed = |at: usize| [&bytes[..at], &[!bytes[at]], &bytes[at + 1..]].concat();
+    let last = written.last().unwrap().len() as u64 + 12;
+    fs::write(file.as_local().unwrap(), changed(20)).unwrap();
+    let (journal, records) = replayed(&file);
+    assert_eq!(records, written[1..]);
+    let told = journal.lost().told(&file).unwrap();
+    assert!(told.contains("1 damaged records (17 bytes) are passed over"), "{told}");
+    drop(journal);
+    fs::write(file.as_local().unwrap(), changed(place)).unwrap();
+    let (mut journal, records) = replayed(&file);
+    assert_eq!(records, written[..2]);
+    assert_eq!((journal.lost().tail, journal.lost().torn), (last, false));
+    journal.append(b"next").unwrap();
+    drop(journal);
+    assert_eq!(replayed(&file).1.last().unwrap(), b"next");
     fs::write(file.as_local().unwrap(), "somebody's notes").unwrap();
     assert!(Journal::open(&file, SyncPolicy::default(), |_, _| Ok(())).is_err());
 }
@@ -243,6 +264,25 @@ fn files_of_other_programs_bookkeeping_are_no_data() {
         fs::copy(folder.path().join("part-00000.parquet"), folder.path().join(name)).unwrap();
     }
     assert_eq!(Dataset::open(&folder.path().into()).unwrap().rows().unwrap(), 10);
+}
+
+#[test]
+fn a_journal_of_many_blocks_is_replayed_in_order_with_its_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Location::from(folder.path().join("journal"));
+    let (mut journal, _) = replayed(&file);
+    // Records that lie across the ends of the blocks it is read in, and one that is longer than a block.
+    let record = |i: usize| vec![i as u8; if i == 20 { 17 << 20 } else { 1_000_003 * (i % 3) + i }];
+    let places: Vec<Place> = (0..40).map(|i| journal.append(&record(i)).unwrap()).collect();
+    drop(journal);
+    let mut found = Vec::new();
+    let journal = Journal::open(&file, SyncPolicy::default(), |place, bytes| {
+        assert_eq!(bytes, record(found.len()));
+        found.push(place);
+        Ok(())
+    });
+    assert_eq!(found, places);
+    assert_eq!(journal.unwrap().lost(), crate::store::Lost::default());
 }
 
 #[test]

@@ -7,9 +7,15 @@ use crate::args;
 use crate::shim::{ACTS, Act, Device, available, close};
 
 /// Sequences of one token, of less than a tile, of exactly one, of one and a bit, and none.
-const CU_SEQLENS: [u32; 6] = [0, 1, 38, 102, 102, 173];
+const MIXED: &[u32] = &[0, 1, 38, 102, 102, 173];
+/// One token alone; a token short of a tile, a tile, a token more, twice that.
+const ALONE: &[u32] = &[0, 1];
+const EDGES: &[u32] = &[0, 63, 127, 192, 321];
+
+const HEADS: Heads = Heads { query: 4, kv: 2, dim: 0 };
 
 struct Case {
+    cu_seqlens: &'static [u32],
     heads: Heads,
     qkv: Vec<f32>,
     dout: Vec<f32>,
@@ -18,23 +24,23 @@ struct Case {
     dqkv: Vec<f32>,
 }
 
-fn case(act: Act, dim: usize) -> Case {
-    let (cpu, heads, rows) = (Cpu::new(), Heads { query: 4, kv: 2, dim }, CU_SEQLENS[5] as usize);
+fn case(act: Act, heads: Heads, cu_seqlens: &'static [u32]) -> Case {
+    let (cpu, rows) = (Cpu::new(), cu_seqlens[cu_seqlens.len() - 1] as usize);
     let qkv = act.random(rows * heads.qkv_width(), 1);
     let dout = act.random(rows * heads.out_width(), 2);
     let (mut out, mut lse) = (vec![0.0; rows * heads.out_width()], vec![0.0; rows * heads.query]);
-    cpu.attention(&qkv, &CU_SEQLENS, heads, &mut out, &mut lse);
+    cpu.attention(&qkv, cu_seqlens, heads, &mut out, &mut lse);
     out.iter_mut().for_each(|x| *x = act.round(*x));
     let mut dqkv = vec![0.0; qkv.len()];
-    cpu.attention_backward(&dout, &qkv, &out, &lse, &CU_SEQLENS, heads, &mut dqkv);
-    Case { heads, qkv, dout, out, lse, dqkv }
+    cpu.attention_backward(&dout, &qkv, &out, &lse, cu_seqlens, heads, &mut dqkv);
+    Case { cu_seqlens, heads, qkv, dout, out, lse, dqkv }
 }
 
 /// The forward pass of one kernel; `dim` is an argument of the plain one only.
-fn forward(act: Act, dim: usize, kernel: &str, tolerance: f32) {
-    let case = case(act, dim);
+fn forward(act: Act, case: &Case, kernel: &str, tolerance: f32) {
+    let dim = case.heads.dim;
     let mut d = Device::new("attention.cu", act);
-    let tiles = attention_tiles(&CU_SEQLENS);
+    let tiles = attention_tiles(case.cu_seqlens);
     let grid = [tiles.len() / 3, case.heads.query, 1];
     let (qkv, tb) = (d.act(&case.qkv), d.u32(&tiles));
     let (out, lse) = (d.act_out(case.out.len()), d.f32_out(case.lse.len()));
@@ -54,7 +60,7 @@ fn the_plain_twin_equals_the_cpu() {
         return;
     }
     for (act, tolerance) in [(Act::F32, 5e-6), (Act::Bf16, 8e-3)] {
-        forward(act, 40, "attention_plain", tolerance);
+        forward(act, &case(act, Heads { dim: 40, ..HEADS }, MIXED), "attention_plain", tolerance);
     }
 }
 
@@ -64,15 +70,16 @@ fn tensor_cores_equal_the_cpu_to_the_rounding_of_their_weights() {
         return;
     }
     // Weights are rounded to bf16 before they meet the values: 2⁻⁹ of each, on sums of up to 71 terms.
-    forward(Act::Bf16, 64, "attention_64", 0.02);
-    forward(Act::Bf16, 128, "attention_128", 0.02);
+    for dim in [64, 128] {
+        let case = case(Act::Bf16, Heads { dim, ..HEADS }, MIXED);
+        forward(Act::Bf16, &case, &format!("attention_{dim}"), 0.02);
+    }
 }
 
-fn backward(act: Act, dim: usize, suffix: &str, tolerance: f32) {
-    let case = case(act, dim);
-    let Heads { query, kv, .. } = case.heads;
+fn backward(act: Act, case: &Case, suffix: &str, tolerance: f32) {
+    let Heads { query, kv, dim } = case.heads;
     let mut d = Device::new("attention_backward.cu", act);
-    let tiles = attention_tiles(&CU_SEQLENS);
+    let tiles = attention_tiles(case.cu_seqlens);
     let n = tiles.len() / 3;
     let [dout, qkv, out] = [&case.dout, &case.qkv, &case.out].map(|v| d.act(v));
     let (lse, tb, delta) = (d.f32(&case.lse), d.u32(&tiles), d.f32_out(case.lse.len()));
@@ -96,7 +103,8 @@ fn plain_gradients_equal_the_cpus() {
         return;
     }
     for act in ACTS {
-        backward(act, 24, "plain", if act == Act::F32 { 2e-5 } else { 0.02 });
+        let case = case(act, Heads { dim: 24, ..HEADS }, MIXED);
+        backward(act, &case, "plain", if act == Act::F32 { 2e-5 } else { 0.02 });
     }
 }
 
@@ -105,6 +113,32 @@ fn tensor_core_gradients_equal_the_cpus() {
     if !available() {
         return;
     }
-    backward(Act::Bf16, 64, "64", 0.04);
-    backward(Act::Bf16, 128, "128", 0.04);
+    for dim in [64, 128] {
+        let case = case(Act::Bf16, Heads { dim, ..HEADS }, MIXED);
+        backward(Act::Bf16, &case, &dim.to_string(), 0.04);
+    }
+}
+
+#[test]
+fn sequences_at_the_edges_of_tiles_and_groups_of_other_sizes() {
+    if !available() {
+        return;
+    }
+    let groups = [(1, 1), (3, 3), (3, 1), (7, 1)];
+    for (cu_seqlens, (query, kv)) in [ALONE, EDGES].into_iter().zip([(7, 1), (3, 1)]).chain(groups.map(|g| (ALONE, g)))
+    {
+        let case = case(Act::Bf16, Heads { query, kv, dim: 64 }, cu_seqlens);
+        forward(Act::Bf16, &case, "attention_64", 0.02);
+        backward(Act::Bf16, &case, "64", 0.04);
+    }
+    // Heads that are no multiple of anything, as r1_mini's student has.
+    for (heads, cu_seqlens) in [
+        (Heads { query: 4, kv: 2, dim: 12 }, EDGES),
+        (Heads { query: 7, kv: 1, dim: 6 }, MIXED),
+        (Heads { query: 3, kv: 3, dim: 2 }, ALONE),
+    ] {
+        let case = case(Act::Bf16, heads, cu_seqlens);
+        forward(Act::Bf16, &case, "attention_plain", 8e-3);
+        backward(Act::Bf16, &case, "plain", 0.02);
+    }
 }

@@ -48,7 +48,7 @@ fn decode(act: Act, heads: Heads, prompt: usize, more: usize) {
         let (lb, tb) = (a.act(&d.read_act(layer)), a.u32(pages.table()));
         let (qb, sb, pb) = (a.act(&qkv), a.u32(&slots), a.u32(&positions));
         let out = a.act_out(want.len());
-        let shared = 4 * (8 * heads.dim + 4 * 8 * 32 + 4 * 8 * (heads.dim + 2));
+        let shared = 4 * (8 * heads.dim.next_multiple_of(8) + 4 * 8 * 32 + 4 * 8 * (heads.dim + 2));
         let args: &[_] = args![lb, tb, qb, sb, pb, heads.query, heads.kv, heads.dim, PAGE, pages.width(), out];
         let each = [2, 4, 8].into_iter().find(|each| each * 32 >= heads.dim).unwrap();
         a.launch(&format!("attention_cached_{each}"), [2, heads.kv, heads.group().div_ceil(8)], 128, shared, args);
@@ -67,5 +67,11 @@ fn two_completions_share_a_prompt_and_part_where_they_write() {
         decode(act, Heads { query: 3, kv: 1, dim: 104 }, 33, 1);
         decode(act, Heads { query: 2, kv: 1, dim: 256 }, 16, 1);
         decode(act, Heads { query: 1, kv: 1, dim: 8 }, 1, 1);
+        // Heads that are no multiple of 8 (r1_mini's student has 12), groups of 1, 3, 7 and more than a block takes.
+        decode(act, Heads { query: 4, kv: 2, dim: 12 }, 37, 2);
+        decode(act, Heads { query: 2, kv: 2, dim: 6 }, 17, 1);
+        decode(act, Heads { query: 9, kv: 3, dim: 70 }, 40, 1);
+        decode(act, Heads { query: 7, kv: 1, dim: 130 }, 5, 1);
+        decode(act, Heads { query: 10, kv: 1, dim: 2 }, 33, 1);
     }
 }

@@ -1,7 +1,10 @@
 //! Kernels that are wrong on purpose: each gate must see its own kind of fault.
 
-use crate::args;
+use gristmill::backend::cuda::kernels;
+
+use crate::host::pass_with;
 use crate::shim::{Act, Device, on_host};
+use crate::{args, backend, r1_mini};
 
 /// Runs `kernel` of this text over 64 threads with a buffer of 64 f32; what the shim says.
 fn fault(body: &str) -> String {
@@ -87,7 +90,7 @@ fn a_wrong_sign_in_a_real_kernel() {
 
 #[test]
 fn a_wrong_lane_in_the_tensor_core_path() {
-    use gristmill::backend::cuda::{geometry::attention_tiles, kernels};
+    use gristmill::backend::cuda::geometry::attention_tiles;
     if !on_host() {
         return;
     }
@@ -106,4 +109,69 @@ fn a_wrong_lane_in_the_tensor_core_path() {
     };
     let worst = attend(header).iter().zip(attend(&wrong)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst > 0.1, "two swapped weights change the result by {worst} only");
+}
+
+/// A file, what stands in it, what is wrong instead, and the tests of operations that meet it.
+type Seeded = (&'static str, &'static str, &'static str, &'static [fn()]);
+
+/// A slip of the kind that is easily made, in every file.
+const SEEDED: &[Seeded] = &[
+    ("attention.cu", "diagonal && key > at", "diagonal && key >= at", &[backend::attention_over_packed_sequences]),
+    ("attention.cu", "key <= row; key++", "key < row + 2; key++", &[backend::attention_over_packed_sequences]),
+    ("attention_backward.cu", "key > at ? 0.0f", "key >= at ? 0.0f", &[backend::attention_over_packed_sequences]),
+    ("attention_backward.cu", "dv[e] = fmaf(p,", "dv[e] = fmaf(ds,", &[backend::attention_over_packed_sequences]),
+    ("attention_cached.cu", "min(WARP, keys - base)", "min(WARP - 1, keys - base)", &[CACHE]),
+    ("attention_cached.cu", "load8(k + d, dim - d, v)", "load8(k + d, 8 < dim ? 4 : 8, v)", &[CACHE]),
+    ("cast.cu", "v[j] += b[j]", "v[j] -= b[j]", &[backend::linear_layers_and_their_three_gradients]),
+    ("embedding.cu", "sum[j] += d[j]", "sum[j] = d[j]", &[backend::embedding_and_rows_by_index]),
+    ("head.cu", "fmaf(-h, log_p + big_h, -g)", "fmaf(-h, log_p - big_h, -g)", &[backend::the_head_in_one_tile]),
+    ("kv_cache.cu", "head * page + position % page", "head * page + (position + 1) % page", &[CACHE]),
+    ("optimizer.cu", "sqrtf(v), root, eps", "v, root, eps", &[backend::norms_and_adamw]),
+    (
+        "product.cu",
+        "left[i][row + 8 * r]",
+        "left[i][row + 4 * r]",
+        &[r1_mini::and_where_cublaslt_has_no_algorithm_for_any_of_their_shapes],
+    ),
+    (
+        "qk_norm.cu",
+        "head < query ? query_weight",
+        "head <= query ? query_weight",
+        &[backend::query_key_norm_and_rotation],
+    ),
+    (
+        "reduce.cu",
+        "for (int c = 0; c < chunks; c++) sum += partial[(u64)c",
+        "for (int c = 1; c < chunks; c++) sum += partial[(u64)c",
+        &[backend::linear_layers_and_their_three_gradients],
+    ),
+    ("rms_norm.cu", "h[j] * r * mean", "h[j] * mean", &[backend::rms_norm_alone_fused_and_backward]),
+    ("rope.cu", "x * c[j] - y * sine", "x * c[j] + y * sine", &[backend::query_key_norm_and_rotation]),
+    (
+        "sample.cu",
+        "c[2] = high0 ^ c[3] ^ key[1]",
+        "c[2] = high0 ^ c[3] ^ key[0]",
+        &[backend::logits_and_draws_from_them],
+    ),
+    ("swiglu.cu", "fmaf(g[j], 1.0f - sigma, 1.0f)", "fmaf(g[j], 1.0f - sigma, 0.5f)", &[backend::swiglu_both_ways]),
+];
+
+const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_two_layers;
+
+#[test]
+fn a_slip_in_any_file_of_kernels_fails_the_comparison_with_the_cpu() {
+    if !on_host() {
+        return;
+    }
+    for (file, _) in kernels::SOURCES {
+        assert!(SEEDED.iter().any(|(seeded, ..)| seeded == file), "no fault is seeded in kernels/{file}");
+    }
+    for &(file, right, wrong, tests) in SEEDED {
+        let text = kernels::source(file).unwrap();
+        assert_eq!(text.matches(right).count(), 1, "`{right}` stands once in kernels/{file}");
+        assert!(!pass_with(file, text.replace(right, wrong), tests), "kernels/{file} with `{wrong}` passes");
+    }
+    // The same way round with nothing changed but a name of the file's own.
+    let text = kernels::source("swiglu.cu").unwrap().replace("sigmoid", "logistic");
+    assert!(pass_with("swiglu.cu", text, &[backend::swiglu_both_ways]));
 }

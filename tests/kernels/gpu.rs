@@ -2,9 +2,11 @@
 //! launch of [`crate::shim::Device`] here, so each test becomes a parity test of
 //! that kernel on the card. Twice each, whose bits must agree.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use cudarc::driver::CudaModule;
 use gristmill::backend::cuda::device::Device;
 use gristmill::backend::cuda::driver::{Driver, Grid};
 use gristmill::backend::cuda::kernels;
@@ -46,6 +48,19 @@ impl Drop for Memory<'_> {
     }
 }
 
+/// A file of kernels whose activations are f32, compiled once.
+fn wide(device: &Device, file: &str) -> Result<Arc<CudaModule>, String> {
+    static KEPT: Mutex<BTreeMap<String, Arc<CudaModule>>> = Mutex::new(BTreeMap::new());
+    let mut kept = KEPT.lock().unwrap_or_else(|broken| broken.into_inner());
+    if let Some(module) = kept.get(file) {
+        return Ok(module.clone());
+    }
+    let text = format!("#define ACT_F32\n#line 1\n{}", kernels::source(file).unwrap());
+    let code = device.compiler().compile(file, &text, device.arch()).map_err(|e| e.to_string())?;
+    let module = device.load(file, code).map_err(|e| e.to_string())?;
+    Ok(kept.entry(file.to_owned()).or_insert(module).clone())
+}
+
 /// Launches over copies of `buffers`, which take what the kernel wrote. `args` are eight bytes each;
 /// those named in `pointers` (argument, buffer) become device addresses, `offset` into the buffer.
 #[allow(clippy::too_many_arguments)]
@@ -62,12 +77,7 @@ pub fn launch(
 ) -> Result<(), String> {
     let function = match act {
         Act::Bf16 => device.function(file, kernel).map_err(|e| e.to_string())?,
-        Act::F32 => {
-            let text = format!("#define ACT_F32\n#line 1\n{}", kernels::source(file).unwrap());
-            let code = device.compiler().compile(file, &text, device.arch()).map_err(|e| e.to_string())?;
-            let module = device.load(file, code).map_err(|e| e.to_string())?;
-            module.load_function(kernel).map_err(|e| e.to_string())?
-        }
+        Act::F32 => wide(device, file)?.load_function(kernel).map_err(|e| e.to_string())?,
     };
     device.allow_shared(&function, grid.shared).map_err(|e| e.to_string())?;
     let mut results: Vec<Vec<Vec<u8>>> = Vec::new();

@@ -4,6 +4,7 @@
 //! size) are the ones that a GPU gets. Pointers must lie within live allocations, and nothing may be written
 //! outside of them. Threads run in another order at every launch, so a race changes bits between two runs.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,14 +29,32 @@ pub fn cuda() -> Option<Cuda> {
     }
 }
 
+thread_local! {
+    /// What devices that this thread makes have in a file's place.
+    static SEEDED: RefCell<Option<(&'static str, String)>> = const { RefCell::new(None) };
+}
+
+/// Runs tests in a thread whose devices have another text for one file of kernels; `false` where a test fails.
+pub fn pass_with(file: &'static str, text: String, tests: &'static [fn()]) -> bool {
+    let run = move || {
+        SEEDED.set(Some((file, text)));
+        tests.iter().for_each(|test| test());
+    };
+    std::thread::spawn(run).join().is_ok()
+}
+
 /// Memory and work of a GPU that is not there.
-#[derive(Default)]
 pub struct Host {
+    /// A file of kernels and the text that it has here.
+    seeded: Option<(&'static str, String)>,
     /// By address: the bytes with their guards, and how many are between them.
     memory: Mutex<BTreeMap<u64, (Vec<u128>, usize)>>,
     /// Allocations that a GPU would find in the host's memory.
     pinned: Mutex<BTreeSet<u64>>,
     launches: AtomicUsize,
+    /// Whether its library has no algorithm for any product; how many it refused.
+    without_algorithms: bool,
+    refused: AtomicUsize,
     recorded: Mutex<Recorded>,
     /// Faults to come, each once.
     faults: Mutex<Vec<Fault>>,
@@ -78,12 +97,37 @@ impl Fault {
     }
 }
 
+impl Default for Host {
+    fn default() -> Self {
+        Host {
+            seeded: SEEDED.with_borrow(Clone::clone),
+            memory: Mutex::default(),
+            pinned: Mutex::default(),
+            launches: AtomicUsize::default(),
+            without_algorithms: false,
+            refused: AtomicUsize::default(),
+            recorded: Mutex::default(),
+            faults: Mutex::default(),
+        }
+    }
+}
+
 impl Host {
     /// A device that cannot record work.
     pub fn without_recording() -> Self {
         let host = Host::default();
         host.recorded.lock().unwrap().refuses = true;
         host
+    }
+
+    /// A device whose library of products has no algorithm for any shape.
+    pub fn without_algorithms() -> Self {
+        Host { without_algorithms: true, ..Host::default() }
+    }
+
+    /// Products that its library had no algorithm for.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Plans a fault.
@@ -231,7 +275,9 @@ impl Driver for Host {
         }
         let mut values: Vec<[u8; 8]> = args.iter().map(|arg| arg.bytes()).collect();
         let order = self.launches.fetch_add(1, Ordering::Relaxed);
-        run_on_host(file, name, grid, &mut values, order).map_err(|said| Error::new(format!("{name}: {said}")))?;
+        let text = self.seeded.as_ref().filter(|(seeded, _)| *seeded == file).map(|(_, text)| &text[..]);
+        run_on_host(file, text, name, grid, &mut values, order)
+            .map_err(|said| Error::new(format!("{name}: {said}")))?;
         if self.fault(|fault| matches!(fault, Fault::Nan(of, _) if *of == name)).is_some() {
             let written = args.iter().find_map(|arg| match arg {
                 Arg::Pointer(Pointer { address, bytes, mutable: true, .. }) => Some((*address, *bytes)),
@@ -244,8 +290,12 @@ impl Driver for Host {
         touched.into_iter().try_for_each(|start| self.guarded(start))
     }
 
-    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()> {
-        let Some(_) = self.keep(Command::Multiply(*product, [a, b, c])) else { return Ok(()) };
+    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<bool> {
+        if self.without_algorithms {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Ok(false);
+        }
+        let Some(_) = self.keep(Command::Multiply(*product, [a, b, c])) else { return Ok(true) };
         let Product { m, n, k, a_transposed, b_transposed, out, accumulate } = *product;
         // SAFETY: the ranges are of live allocations; c is not a or b.
         let (a, b) = unsafe { (self.slice::<bf16>(a, m * k), self.slice::<bf16>(b, k * n)) };
@@ -278,7 +328,7 @@ impl Driver for Host {
                 c.iter_mut().enumerate().for_each(|(i, c)| *c = bf16::from_f32(sum(i) + before(*c)));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn begin_recording(&self) -> Result<()> {
@@ -307,7 +357,7 @@ impl Driver for Host {
             unsafe {
                 match command {
                     Command::Launch(file, name, grid, args) => self.launch(file, name, *grid, args),
-                    Command::Multiply(product, [a, b, c]) => self.multiply(product, *a, *b, *c),
+                    Command::Multiply(product, [a, b, c]) => self.multiply(product, *a, *b, *c).map(drop),
                     Command::Zero(at, bytes) => self.zero(*at, *bytes),
                 }
             }

@@ -51,7 +51,7 @@ fn batch() -> Batch {
 }
 
 /// What a few steps of cross-entropy give: the loss before each, and the weights after the last.
-fn train<B: Backend>(model: Model<B>, steps: u64, muon: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
+pub fn train<B: Backend>(model: Model<B>, steps: u64, muon: bool) -> (Vec<f64>, Vec<Vec<f32>>) {
     train_with(model, steps, muon, false)
 }
 
@@ -129,7 +129,7 @@ fn adapters_follow_the_cpus_curve() {
     same_curve(train(here, 5, false).0, train(there, 5, false).0);
 }
 
-fn same_curve(want: Vec<f64>, found: Vec<f64>) {
+pub fn same_curve(want: Vec<f64>, found: Vec<f64>) {
     assert!(want.last().unwrap() < &(0.97 * want[0]), "it learns: {want:?}");
     for (want, found) in want.iter().zip(&found) {
         assert!((want - found).abs() < 0.01 * want, "{found} for {want}");

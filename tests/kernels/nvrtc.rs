@@ -4,14 +4,14 @@
 //! tests say so and stop. It is used through the crate's own `compile` module,
 //! so what is tested is what a GPU machine runs.
 
-use std::ffi::CString;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use gristmill::backend::cuda::compile::Compiler;
 use gristmill::backend::cuda::kernels;
+use gristmill::backend::cuda::library::NVRTC;
 
 /// Ampere (A100) and Hopper (H100).
 const ARCHS: [i32; 2] = [80, 90];
@@ -33,13 +33,8 @@ fn compiler() -> Option<Compiler> {
             }
         };
         let dir = String::from_utf8(output.stdout).unwrap();
-        // Loaded by path once, it is found by name from then on.
-        for library in ["libnvrtc-builtins.so.12.8", "libnvrtc.so.12"] {
-            let path = CString::new(format!("{}/{library}", dir.trim())).unwrap();
-            // SAFETY: NVIDIA's library; its initialisers only set up itself.
-            let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-            assert!(!handle.is_null(), "{path:?} does not load");
-        }
+        // Where the loader has another, that one compiles; the snapshot is this one's.
+        NVRTC.load_from(&[PathBuf::from(dir.trim())], None).unwrap();
         Some(Compiler::load().unwrap())
     })
 }
@@ -129,15 +124,76 @@ fn compiled_kernels_are_kept_and_read_back() {
     let Some(compiler) = compiler() else { return };
     let dir = tempfile::tempdir().unwrap();
     let fresh = compiler.cached("cast.cu", 90, dir.path()).unwrap();
-    assert!(!fresh.log.is_empty(), "compiled now");
+    assert!(fresh.fresh && !fresh.code.log.is_empty() && fresh.warning.is_none());
     let again = compiler.cached("cast.cu", 90, dir.path()).unwrap();
-    assert!(again.log.is_empty(), "not compiled again");
-    assert_eq!((fresh.image, fresh.is_cubin), (again.image, again.is_cubin));
+    assert!(!again.fresh && again.code.log.is_empty() && again.warning.is_none());
+    assert_eq!((fresh.code.image, fresh.code.is_cubin), (again.code.image, again.code.is_cubin));
     compiler.cached("cast.cu", 80, dir.path()).unwrap();
-    let mut names: Vec<String> =
-        dir.path().read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
+    let names = names(dir.path());
     assert_eq!(names.len(), 2, "{names:?}");
     assert!(names[0].starts_with("cast-sm_80-") && names[1].starts_with("cast-sm_90-"), "{names:?}");
     assert!(compiler.cached("absent.cu", 90, dir.path()).is_err());
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        dir.read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_damaged_cache_is_compiled_anew_with_a_warning() {
+    let Some(compiler) = compiler() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let whole = compiler.cached("cast.cu", 90, dir.path()).unwrap().code.image;
+    let path = dir.path().join(&names(dir.path())[0]);
+    let good = std::fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for bad in [&b""[..], b"short", &good[..good.len() / 2], &flipped, &whole] {
+        std::fs::write(&path, bad).unwrap();
+        let found = compiler.cached("cast.cu", 90, dir.path()).unwrap();
+        assert!(found.fresh && found.code.image == whole);
+        assert!(found.warning.is_some_and(|warning| warning.contains("is damaged: compiled anew")));
+        assert!(std::fs::read(&path).unwrap() == good, "and mended");
+    }
+    // Something that is no file, in the file's place.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let found = compiler.cached("cast.cu", 90, dir.path()).unwrap();
+    assert!(found.code.image == whole && found.warning.is_some());
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_a_warning() {
+    let Some(compiler) = compiler() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "in the way").unwrap();
+    let found = compiler.cached("cast.cu", 90, &dir.path().join("file/kernels")).unwrap();
+    let warning = found.warning.unwrap();
+    assert!(found.fresh && warning.contains("cannot be kept in") && warning.lines().count() == 1, "{warning}");
+}
+
+#[test]
+fn processes_that_compile_at_once_never_read_half_a_file() {
+    let Some(compiler) = compiler() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let want = compiler.compile("cast.cu", kernels::source("cast.cu").unwrap(), 90).unwrap().image;
+    std::thread::scope(|scope| {
+        for writes in [true, true, false, false] {
+            let (dir, want) = (dir.path(), &want);
+            scope.spawn(move || {
+                for _ in 0..6 {
+                    let found = match writes {
+                        true => compiler.recompiled("cast.cu", 90, dir),
+                        false => compiler.cached("cast.cu", 90, dir),
+                    };
+                    let found = found.unwrap();
+                    assert!(found.code.image == *want && found.warning.is_none(), "{:?}", found.warning);
+                }
+            });
+        }
+    });
+    assert_eq!(names(dir.path()).len(), 1, "nothing else is left");
 }

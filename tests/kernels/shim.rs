@@ -122,6 +122,18 @@ fn compile(name: &str, text: &str, act: Act) -> Library {
     Library(entry)
 }
 
+/// Builds a shared library of this C++ text, which is found by its file's name once it is loaded.
+pub fn build_library(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let source = path.with_extension("cpp");
+    std::fs::write(&source, text).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut command = Command::new(compiler().expect("callers ask for a compiler first"));
+    command.args(["-shared", "-fPIC"]).arg(format!("-Wl,-soname,{name}"));
+    let output = command.arg("-o").arg(path).arg(&source).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The C++ compiler, if there is one.
 fn compiler() -> Option<&'static str> {
     static FOUND: OnceLock<Option<String>> = OnceLock::new();
@@ -143,20 +155,25 @@ pub fn available() -> bool {
     gpu::device().is_some() || on_host()
 }
 
-/// As [`available`], for tests that are about the shim itself.
+/// As [`available`], for tests that are about the shim itself, or the host in a GPU's place.
 pub fn on_host() -> bool {
+    if gpu::device().is_some() {
+        println!("skipped on a GPU: this is about the kernels on the host");
+        return false;
+    }
     if compiler().is_none() {
         println!("skipped: no C++ compiler (set CXX) to run the kernels on the host with");
     }
     compiler().is_some()
 }
 
-fn library(source: &str, act: Act) -> Library {
+/// A file of kernels, or another text in its place, compiled once.
+fn library(source: &str, text: Option<&str>, act: Act) -> Library {
     static LIBRARIES: Mutex<Option<HashMap<(String, Act), Library>>> = Mutex::new(None);
     let mut libraries = LIBRARIES.lock().unwrap_or_else(|broken| broken.into_inner());
     let libraries = libraries.get_or_insert_default();
-    *libraries.entry((source.to_owned(), act)).or_insert_with(|| {
-        let text = kernels::source(source).unwrap_or_else(|| panic!("no kernels/{source}"));
+    *libraries.entry((text.unwrap_or(source).to_owned(), act)).or_insert_with(|| {
+        let text = text.or_else(|| kernels::source(source)).unwrap_or_else(|| panic!("no kernels/{source}"));
         compile(source, text, act)
     })
 }
@@ -250,7 +267,7 @@ impl Device {
     pub fn new(source: &str, act: Act) -> Self {
         let target = match gpu::device() {
             Some(device) => Target::Gpu(device, source.to_owned()),
-            None => Target::Host(library(source, act)),
+            None => Target::Host(library(source, None, act)),
         };
         Device { target, act, buffers: Vec::new(), lens: Vec::new() }
     }
@@ -429,10 +446,17 @@ impl Device {
     }
 }
 
-/// Runs a kernel of an embedded file, in its bf16 form, over addresses of the host. Threads run in the
-/// order that `order` names.
-pub fn run_on_host(file: &str, kernel: &str, grid: Grid, values: &mut [[u8; 8]], order: usize) -> Result<(), String> {
-    let library = library(file, Act::Bf16);
+/// Runs a kernel of an embedded file, or of another text in its place, in its bf16 form, over addresses of the host.
+/// Threads run in the order that `order` names.
+pub fn run_on_host(
+    file: &str,
+    text: Option<&str>,
+    kernel: &str,
+    grid: Grid,
+    values: &mut [[u8; 8]],
+    order: usize,
+) -> Result<(), String> {
+    let library = library(file, text, Act::Bf16);
     let _alone = LAUNCH.lock().unwrap_or_else(|broken| broken.into_inner());
     call(library, kernel, grid, values, ORDERS[order % ORDERS.len()])
 }

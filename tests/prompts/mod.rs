@@ -29,9 +29,9 @@ fn a_faulty_table_is_told_with_its_place_before_anything_runs() {
         ("sources = [\"q.jsonl\"]\n", "2:12", "write `sources = [{ path = \"q.jsonl\" }]`"),
         ("sources = { path = \"q.jsonl\" }\n", "2:11", "write `sources = [{"),
         ("sources = [{ path = \"q.jsonl\", language = \"no tag\" }]\n", "2:12", "BCP 47"),
-        ("procedural = [{ count = 3, mix = [{ name = \"arithmetics\" }] }]\n", "2:43", "did you mean `arithmetic`?"),
+        ("procedural = [{ count = 3, mix = [{ name = \"arithmetics\" }] }]\n", "2:44", "did you mean `arithmetic`?"),
         ("procedural = [{ count = 3, mix = [{ name = \"linear\", levels = [9] }] }]\n", "2:35", "levels: 1 to 4"),
-        ("procedural = [{ count = 3, mix = [{ name = \"linear\" }], holdout = 2 }]\n", "2:68", "not a fraction"),
+        ("procedural = [{ count = 3, mix = [{ name = \"linear\" }], holdout = 2 }]\n", "2:67", "not a fraction"),
         ("procedural = [{ count = 3, mix = [] }]\n", "2:34", "for example mix"),
         (&format!("{source}sample = {{ by = [\"domain\"] }}\n"), "3:10", "set `total`"),
         (

@@ -192,3 +192,97 @@ fn the_order_of_asking_is_chosen_and_changes_no_byte() {
     }
     assert_eq!(BTreeSet::from_iter(&made).len(), 1, "the same bytes in any order");
 }
+
+#[test]
+fn changed_settings_do_not_mix_with_answers_of_before_and_that_is_told() {
+    let server = OpenAiServer::start(slow());
+    for (sampling, more) in [("max_tokens = 16, temperature = 0.1", ""), ("max_tokens = 16", ", logprobs = true")] {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path(), &server, ", model = \"tiny\"");
+        kill_halfway(folder.path(), &server);
+        prepare(folder.path(), &server, &format!(", model = \"tiny\"{more}"));
+        let path = folder.path().join("recipe.toml");
+        let recipe = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(
+            &path,
+            recipe.replace("sampling = { max_tokens = 16 }", &format!("sampling = {{ {sampling} }}")),
+        )
+        .unwrap();
+        let before = asked(&server);
+        let run = gristmill(folder.path(), RUN).succeeded();
+        assert_eq!(asked(&server) - before, ROWS, "everything is asked anew\n{}", run.story());
+        assert!(run.stderr.contains("answers of an unfinished run are forgotten"), "{}", run.story());
+    }
+}
+
+#[test]
+fn a_journal_with_a_damaged_answer_loses_that_one_and_tells() {
+    let server = OpenAiServer::start(slow());
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", model = \"tiny\"");
+    // All in one shard, so that every answer is still needed.
+    let path = folder.path().join("recipe.toml");
+    let recipe = std::fs::read_to_string(&path).unwrap().replace("shard_rows = 64", "shard_rows = 4096");
+    std::fs::write(&path, recipe).unwrap();
+    let before = asked(&server);
+    kill_halfway(folder.path(), &server);
+    let journal = folder.path().join("out/2_generate/_requests");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let middle = bytes.len() / 2;
+    // A byte of a text: the record's own length stays what it was.
+    let at = middle + bytes[middle..].windows(7).position(|w| w == b"\"text\":").unwrap() + 9;
+    bytes[at] ^= 1;
+    std::fs::write(&journal, &bytes).unwrap();
+    let run = gristmill(folder.path(), RUN).succeeded();
+    assert!(run.stderr.contains("1 damaged records"), "{}", run.story());
+    assert!(asked(&server) - before <= ROWS + 32, "the others were kept: {}", asked(&server) - before);
+    assert_eq!(manifest(&folder.path().join("out/2_generate"))["rows"], ROWS);
+}
+
+#[test]
+fn a_stage_of_which_every_request_failed_is_an_error_with_its_cause() {
+    use crate::support::openai_server::Fault;
+    use std::sync::atomic::AtomicBool;
+    let bad = Arc::new(AtomicBool::new(true));
+    let mood = Arc::clone(&bad);
+    let script = move |_: &Ask<'_>| if mood.load(SeqCst) { Fault::ContextOverflow } else { Fault::None };
+    let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() });
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", model = \"tiny\"");
+    let refusal = gristmill(folder.path(), RUN).refusal();
+    assert!(
+        refusal.starts_with("exit 1") && refusal.contains("all 400 requests failed: context_overflow"),
+        "{refusal}"
+    );
+    assert!(refusal.contains("max_tokens") && refusal.contains("maximum context length is 512"), "{refusal}");
+    let generate = folder.path().join("out/2_generate");
+    assert_eq!(manifest(&generate)["counts"]["failed"], ROWS, "the rows keep their errors");
+    // Again: the same, and no row is taken for finished.
+    let before = asked(&server);
+    assert!(gristmill(folder.path(), RUN).refusal().contains("all 400 requests failed"));
+    assert_eq!(asked(&server) - before, ROWS);
+    bad.store(false, SeqCst);
+    gristmill(folder.path(), RUN).succeeded();
+    assert!(manifest(&generate)["counts"].get("failed").is_none());
+}
+
+#[test]
+fn a_finished_stage_needs_its_servers_only_to_ask_failed_rows_again() {
+    use crate::support::openai_server::Fault;
+    let script = |ask: &Ask<'_>| match ask.body["messages"].to_string().contains("On day 7 ") {
+        true => Fault::ContextOverflow,
+        false => Fault::None,
+    };
+    let mut server = OpenAiServer::start(Behaviour { script: Box::new(script), ..Behaviour::default() });
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", model = \"tiny\", startup_timeout_s = 0.5");
+    gristmill(folder.path(), RUN).succeeded();
+    let made = digests(&folder.path().join("out"));
+    server.kill();
+    let run = gristmill(folder.path(), RUN).succeeded();
+    assert!(run.stderr.contains("the 2 rows that failed are not asked again this time"), "{}", run.story());
+    assert_eq!(digests(&folder.path().join("out")), made);
+    // What is not finished does need them.
+    prepare(folder.path(), &server, ", model = \"tiny\", startup_timeout_s = 0.5, n_per_request = 2");
+    assert!(gristmill(folder.path(), RUN).refusal().starts_with("exit 1"));
+}

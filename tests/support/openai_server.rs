@@ -37,6 +37,8 @@ pub enum Fault {
     /// Whole HTTP, half the JSON.
     TruncatedJson,
     NotJson,
+    /// No JSON, and the key that was sent in it.
+    Echo,
     /// One choice fewer (or none) than asked.
     TooFew,
     /// One choice more than asked.
@@ -79,6 +81,8 @@ pub struct Behaviour {
     pub tokens: usize,
     /// More in flight than this are answered 429.
     pub capacity: usize,
+    /// So many requests to `/v1/models` and `/tokenize` each are answered 503 first.
+    pub flaky_probes: u64,
     /// `VLLM_SERVER_DEV_MODE=1`.
     pub dev_mode: bool,
     /// What `/tokenize` adds to each id: another tokenizer.
@@ -108,6 +112,7 @@ impl Default for Behaviour {
             latency: Duration::ZERO,
             tokens: 8,
             capacity: usize::MAX,
+            flaky_probes: 0,
             dev_mode: false,
             tokenizer_shift: 0,
             reasoning_key: None,
@@ -131,6 +136,10 @@ pub struct Seen {
     /// Requests by seed.
     pub by_seed: Mutex<HashMap<u64, u32>>,
     pub dead: AtomicBool,
+    /// Told to answer nothing for now.
+    pub paused: AtomicBool,
+    /// Requests to `/v1/models` and to `/tokenize`.
+    pub probes: [AtomicU64; 2],
 }
 
 struct Inner {
@@ -166,6 +175,7 @@ impl OpenAiServer {
             .route("/health", get(|| async { StatusCode::OK }))
             .route("/v1/models", get(models))
             .route("/metrics", get(metrics))
+            .route("/is_paused", get(is_paused))
             .route("/tokenize", post(tokenize))
             .route("/detokenize", post(detokenize))
             .route("/v1/completions", post(completions))
@@ -239,6 +249,9 @@ async fn models(State(inner): State<Arc<Inner>>, headers: HeaderMap) -> Response
         return *refused;
     }
     let b = &inner.behaviour;
+    if inner.seen.probes[0].fetch_add(1, SeqCst) < b.flaky_probes {
+        return error(503, "scripted");
+    }
     if b.foreign {
         return axum::Json(json!({"object": "list", "data": []})).into_response();
     }
@@ -251,7 +264,17 @@ async fn metrics(State(inner): State<Arc<Inner>>) -> String {
     format!("vllm:num_requests_running{{engine=\"0\"}} {running}.0\nvllm:num_requests_waiting{{engine=\"0\"}} 0.0\n")
 }
 
+async fn is_paused(State(inner): State<Arc<Inner>>) -> Response {
+    if !inner.behaviour.dev_mode {
+        return (StatusCode::NOT_FOUND, axum::Json(json!({"detail": "Not Found"}))).into_response();
+    }
+    axum::Json(json!({"is_paused": inner.seen.paused.load(SeqCst)})).into_response()
+}
+
 async fn tokenize(State(inner): State<Arc<Inner>>, body: Bytes) -> Response {
+    if inner.seen.probes[1].fetch_add(1, SeqCst) < inner.behaviour.flaky_probes {
+        return error(503, "scripted");
+    }
     let body: Value = serde_json::from_slice(&body).unwrap();
     let shift = inner.behaviour.tokenizer_shift;
     let tokens: Vec<u32> = match (body["prompt"].as_str().unwrap(), inner.behaviour.close_token) {
@@ -290,6 +313,11 @@ async fn control(State(inner): State<Arc<Inner>>, request: axum::extract::Reques
         if let Err(message) = weights.load(call["kwargs"]["weights_path"].as_str().unwrap()) {
             return error(500, &message);
         }
+    }
+    match path.split('?').next() {
+        Some("/pause") => inner.seen.paused.store(true, SeqCst),
+        Some("/resume") => inner.seen.paused.store(false, SeqCst),
+        _ => {}
     }
     inner.seen.control.lock().unwrap().push((path, String::from_utf8_lossy(&body).into_owned()));
     axum::Json(json!({"results": [null]})).into_response()
@@ -340,6 +368,9 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
     if body["model"] != behaviour.model.as_str() && !behaviour.dev_mode {
         return error(404, &format!("The model `{}` does not exist.", body["model"].as_str().unwrap_or("")));
     }
+    while seen.paused.load(SeqCst) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let seed = body["seed"].as_u64().unwrap_or(0);
     if now > behaviour.capacity {
         return error(429, "too many requests");
@@ -358,6 +389,10 @@ async fn answer(inner: &Inner, headers: &HeaderMap, body: &[u8], chat: bool) -> 
         Fault::Hang => std::future::pending().await,
         Fault::Reset => return broken(b""),
         Fault::CutBody => return broken(b"{\"choices\": [{\"te"),
+        Fault::Echo => {
+            let sent = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or("");
+            return format!("I do not understand {sent}").into_response();
+        }
         Fault::NotJson => return "<html>502 Bad Gateway</html>".into_response(),
         _ => {}
     }

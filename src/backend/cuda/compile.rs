@@ -4,7 +4,8 @@
 //! gets machine code (a newer toolkit's PTX would be rejected by an older driver);
 //! a card newer than it gets PTX of the newest architecture it knows, which the
 //! driver finishes. Files are named by a digest of everything they depend on, so
-//! a cache is never stale and may be shared by versions.
+//! a cache is never stale and may be shared by versions; they begin with a digest of
+//! what they hold, so a damaged one is compiled anew.
 
 use std::ffi::{CStr, CString, c_char};
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use cudarc::nvrtc::sys;
 
 use super::kernels;
+use super::library::NVRTC;
 use crate::error::{Context, Error, Result};
 
 /// What NVRTC made of a source.
@@ -25,6 +27,16 @@ pub struct Code {
     /// What the compiler said: registers, spills and shared memory of each kernel, when machine code was made.
     /// Empty when the code came from the cache.
     pub log: String,
+}
+
+/// Code of an embedded source, and how it was come by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cached {
+    pub code: Code,
+    /// Compiled now, not read.
+    pub fresh: bool,
+    /// What is wrong with the cache, for people.
+    pub warning: Option<String>,
 }
 
 /// NVRTC, once it is known to be there.
@@ -64,11 +76,7 @@ impl Compiler {
     /// # Errors
     /// Where the library is not found, or is too old to name the architectures it knows.
     pub fn load() -> Result<Self> {
-        // SAFETY: loads a shared library by its well-known names; its initialisers are NVIDIA's.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::new("NVRTC (libnvrtc.so) was not found; the CUDA kernels cannot be compiled")
-                .hint("install the CUDA 12 toolkit or the Python package nvidia-cuda-nvrtc-cu12, and put the folder of its libraries on LD_LIBRARY_PATH"));
-        }
+        NVRTC.load()?;
         let mut version = (0, 0);
         // SAFETY: the library is present; both pointers are valid for the call.
         check(unsafe { sys::nvrtcVersion(&mut version.0, &mut version.1) }, "asking NVRTC for its version")?;
@@ -118,28 +126,54 @@ impl Compiler {
         Ok(Code { image: program.image(is_cubin)?, is_cubin, log })
     }
 
-    /// The code of an embedded source, from the cache or freshly compiled and put there.
+    /// The code of an embedded source, from the cache or freshly compiled and put there. A cache that cannot be read or
+    /// written, or that holds something else than was put there, costs time and a warning.
     ///
     /// # Errors
-    /// Where there is no such source, it does not compile, or the cache cannot be written.
-    pub fn cached(&self, file: &str, arch: i32, cache: &Path) -> Result<Code> {
+    /// Where there is no such source, or it does not compile.
+    pub fn cached(&self, file: &str, arch: i32, cache: &Path) -> Result<Cached> {
         let text = kernels::source(file).ok_or_else(|| Error::new(format!("there is no kernels/{file}")))?;
         let (target, is_cubin) = self.target(arch);
         let path = cache.join(self.name(file, text, &target));
-        if let Ok(image) = fs::read(&path)
-            && !image.is_empty()
-        {
-            return Ok(Code { image, is_cubin, log: String::new() });
-        }
+        let damage = match fs::read(&path) {
+            Ok(bytes) => match unsealed(bytes) {
+                Some(image) => {
+                    let code = Code { image, is_cubin, log: String::new() };
+                    return Ok(Cached { code, fresh: false, warning: None });
+                }
+                None => Some(format!("{} is damaged: compiled anew", path.display())),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => Some(format!("{} cannot be read ({error}): compiled anew", path.display())),
+        };
+        let fresh = self.renew(file, text, arch, &path)?;
+        Ok(Cached { warning: fresh.warning.or(damage), ..fresh })
+    }
+
+    /// The code of an embedded source, compiled whatever the cache holds, and put there.
+    ///
+    /// # Errors
+    /// As [`Compiler::cached`].
+    pub fn recompiled(&self, file: &str, arch: i32, cache: &Path) -> Result<Cached> {
+        let text = kernels::source(file).ok_or_else(|| Error::new(format!("there is no kernels/{file}")))?;
+        let (target, _) = self.target(arch);
+        self.renew(file, text, arch, &cache.join(self.name(file, text, &target)))
+    }
+
+    fn renew(&self, file: &str, text: &str, arch: i32, path: &Path) -> Result<Cached> {
         let code = self.compile(file, text, arch)?;
-        write_whole(cache, &path, &code.image)?;
-        Ok(code)
+        let warning = write_whole(path, &code.image).err().map(|error| {
+            let why = std::error::Error::source(&error).map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("{error}{why}: they are compiled at every start")
+        });
+        Ok(Cached { code, fresh: true, warning })
     }
 
     /// The file's name in the cache: a digest of sources, target and compiler.
     fn name(&self, file: &str, text: &str, target: &str) -> String {
         let mut hash = blake3::Hasher::new();
-        let version = format!("{}.{}", self.version.0, self.version.1);
+        // What is in the file, in its last part: files without a seal have other names.
+        let version = format!("{}.{} sealed", self.version.0, self.version.1);
         let headers = kernels::HEADERS.iter().flat_map(|(name, text)| [*name, *text]);
         for part in [file, text, target, &version].into_iter().chain(headers) {
             hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
@@ -159,12 +193,23 @@ pub fn cache_dir() -> PathBuf {
         .join("kernels")
 }
 
+/// Bytes of the digest that a file of the cache begins with.
+const SEAL: usize = 32;
+
+/// What a file of the cache holds, if it is what was put there.
+fn unsealed(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let whole = bytes.len() > SEAL && blake3::hash(&bytes[SEAL..]).as_bytes()[..] == bytes[..SEAL];
+    whole.then(|| bytes.split_off(SEAL))
+}
+
 /// Under its name only once whole: two processes may compile the same kernel.
-fn write_whole(dir: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
-    let what = || format!("cannot keep compiled kernels in {}", dir.display());
+fn write_whole(path: &Path, image: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let what = || format!("compiled kernels cannot be kept in {}", dir.display());
     fs::create_dir_all(dir).or_fail(what)?;
     let mut file = tempfile::NamedTempFile::new_in(dir).or_fail(what)?;
-    std::io::Write::write_all(&mut file, bytes).or_fail(what)?;
+    std::io::Write::write_all(&mut file, blake3::hash(image).as_bytes()).or_fail(what)?;
+    std::io::Write::write_all(&mut file, image).or_fail(what)?;
     file.persist(path).or_fail(what)?;
     Ok(())
 }

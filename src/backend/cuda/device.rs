@@ -1,16 +1,22 @@
-//! One GPU: its context, one stream of work, and its kernels loaded at first use.
+//! One GPU: its context, one stream of work, and its kernels.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
-use super::compile::{Code, Compiler, cache_dir};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::compile::{Cached, Code, Compiler, cache_dir};
 use super::driver::{Arg, Driver, Grid};
+use super::kernels;
+use super::library::CUBLASLT;
 use super::matmul::{Matmul, Product, WORKSPACE};
+use super::staging::{Bus, Staging};
+use crate::backend::notice;
 use crate::error::{Context, Error, Result};
 
 /// Dynamic shared memory that a kernel gets without asking, in bytes.
@@ -31,6 +37,8 @@ pub struct Device {
     /// Pinned memory of the host by address, with its length.
     pinned: Mutex<BTreeMap<u64, usize>>,
     graphs: Mutex<Graphs>,
+    /// What long copies between the host and the GPU pass through, made at the first.
+    staging: Mutex<Option<Staging<Pinned>>>,
 }
 
 /// Recorded work by name.
@@ -60,12 +68,112 @@ fn check_driver(version: i32) -> Result<()> {
     }
 }
 
-/// The CUDA version that the driver supports, as 12040.
-fn driver_version() -> Result<i32, DriverError> {
+/// Whether there is a driver of NVIDIA's on this machine.
+pub fn has_driver() -> bool {
+    // SAFETY: tries to load a shared library by its well-known names. cudarc panics where it is missing, so this comes first.
+    unsafe { sys::is_culib_present() }
+}
+
+/// The newest CUDA version that the driver supports, as 12040.
+///
+/// # Errors
+/// Where there is no driver.
+pub fn driver_version() -> Result<i32> {
+    if !has_driver() {
+        return Err(Error::new("device = \"cuda\" was asked for, but this machine has no NVIDIA driver")
+            .hint("`gristmill doctor` shows what was found; device = \"cpu\" works everywhere"));
+    }
     let mut version = 0;
     // SAFETY: the library is loaded and the pointer valid for the call, which works before anything is initialised.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    let told = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
+    told.or_fail(|| "the NVIDIA driver does not tell its version".to_owned())?;
     Ok(version)
+}
+
+/// Where a library lacks a function that is called, cudarc panics: a driver or library older than it says.
+fn no_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let first = text.and_then(|text| text.lines().next()).unwrap_or("a library of NVIDIA's lacks a function");
+        Err(Error::new(format!("{what}: {first}")).hint("update the driver; `gristmill doctor` shows what was found"))
+    })
+}
+
+/// Bytes from which on a copy passes through pinned memory; the driver takes shorter ones by itself at once.
+const STAGED: usize = 64 << 10;
+
+/// Two pieces of pinned memory on a stream.
+struct Pinned {
+    stream: Arc<CudaStream>,
+    memory: [*mut u8; 2],
+    done: [sys::CUevent; 2],
+}
+
+// SAFETY: memory and events belong to this value alone, and a context's are good in every thread that is bound to it.
+unsafe impl Send for Pinned {}
+
+impl Pinned {
+    fn new(stream: Arc<CudaStream>) -> Result<Self, DriverError> {
+        let mut pinned = Pinned { stream, memory: [std::ptr::null_mut(); 2], done: [std::ptr::null_mut(); 2] };
+        for half in 0..2 {
+            // SAFETY: a plain allocation that this value owns.
+            pinned.memory[half] = unsafe { result::malloc_host(Staging::<Pinned>::HALF, 0)? }.cast();
+            pinned.done[half] = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
+        }
+        Ok(pinned)
+    }
+}
+
+impl Bus for Pinned {
+    type Fault = DriverError;
+
+    fn memory(&mut self, half: usize) -> &mut [u8] {
+        // SAFETY: as many bytes were allocated, zeroed by the driver or written since; the device's copies of this half
+        // are waited for before it is asked for.
+        unsafe { std::slice::from_raw_parts_mut(self.memory[half], Staging::<Pinned>::HALF) }
+    }
+
+    unsafe fn send(&mut self, half: usize, to: u64, len: usize) -> Result<(), DriverError> {
+        let stream = self.stream.cu_stream();
+        // SAFETY: the caller answers for `to`; the half is as long.
+        unsafe {
+            sys::cuMemcpyHtoDAsync_v2(to, self.memory[half] as *const c_void, len, stream).result()?;
+            result::event::record(self.done[half], stream)
+        }
+    }
+
+    unsafe fn fetch(&mut self, half: usize, from: u64, len: usize) -> Result<(), DriverError> {
+        let stream = self.stream.cu_stream();
+        // SAFETY: the caller answers for `from`; the half is as long.
+        unsafe {
+            sys::cuMemcpyDtoHAsync_v2(self.memory[half].cast(), from, len, stream).result()?;
+            result::event::record(self.done[half], stream)
+        }
+    }
+
+    fn wait(&mut self, half: usize) -> Result<(), DriverError> {
+        // SAFETY: the event is this value's.
+        unsafe { result::event::synchronize(self.done[half]) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if self.stream.context().bind_to_thread().is_err() || self.stream.synchronize().is_err() {
+            return;
+        }
+        for half in 0..2 {
+            // SAFETY: made by `new`, and what used them is over. A failure leaks them: nothing to do about it.
+            unsafe {
+                if !self.memory[half].is_null() {
+                    let _ = result::free_host(self.memory[half].cast());
+                }
+                if !self.done[half].is_null() {
+                    let _ = result::event::destroy(self.done[half]);
+                }
+            }
+        }
+    }
 }
 
 /// A kernel, and the dynamic shared memory it may have.
@@ -80,21 +188,26 @@ impl Device {
     /// # Errors
     /// Where there is no driver, or it is too old.
     pub fn count() -> Result<usize> {
-        // SAFETY: tries to load a shared library by its well-known names. cudarc panics where it is missing, so this comes first.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::new("device = \"cuda\" was asked for, but this machine has no NVIDIA driver")
-                .hint("`gristmill doctor` shows what was found; device = \"cpu\" works everywhere"));
+        check_driver(driver_version()?)?;
+        match CudaContext::device_count() {
+            // Hidden by CUDA_VISIBLE_DEVICES, or taken out.
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Ok(0),
+            count => Ok(count.or_fail(|| "the NVIDIA driver does not start".to_owned())?.max(0) as usize),
         }
-        check_driver(driver_version().or_fail(|| "the NVIDIA driver does not tell its version".to_owned())?)?;
-        let count = CudaContext::device_count().or_fail(|| "the NVIDIA driver does not start".to_owned())?;
-        Ok(count.max(0) as usize)
     }
 
-    /// Opens GPU `ordinal`.
+    /// Opens GPU `ordinal` with every kernel compiled and loaded.
     ///
     /// # Errors
-    /// Where there is no driver, no such GPU, no NVRTC, or the GPU is older than Ampere (no bf16).
+    /// Where there is no driver, no such GPU, no NVRTC or no cuBLASLt, the GPU is older than Ampere (no bf16), or a
+    /// kernel does not compile or load.
     pub fn open(ordinal: usize) -> Result<Self> {
+        let device = no_panic(&format!("GPU {ordinal} cannot be used"), || Device::bare(ordinal))?;
+        device.prepare()?;
+        Ok(device)
+    }
+
+    fn bare(ordinal: usize) -> Result<Self> {
         let count = Device::count()?;
         if ordinal >= count {
             return Err(Error::new(format!("there is no GPU {ordinal}: the NVIDIA driver lists {count}")));
@@ -108,6 +221,16 @@ impl Device {
                 .hint("the kernels need 8.0 (Ampere) or later; device = \"cpu\" works everywhere"));
         }
         let compiler = Compiler::load()?;
+        let (has, newest) = (compiler.version(), driver_version()?);
+        if has.0 > newest / 1000 {
+            let newest = format!("{}.{}", newest / 1000, newest % 1000 / 10);
+            return Err(Error::new(format!(
+                "NVRTC {}.{} needs a newer driver: this one supports CUDA {newest}",
+                has.0, has.1
+            ))
+            .hint(format!("update the driver, or install the Python package nvidia-cuda-nvrtc-cu{}", &newest[..2])));
+        }
+        CUBLASLT.load()?;
         let arch = major * 10 + minor;
         // cudarc's tracking of buffers across streams is for its own slices; these buffers know one stream.
         let stream = context.new_stream().or_fail(|| format!("GPU {ordinal} cannot be used"))?;
@@ -122,6 +245,7 @@ impl Device {
             matmul: Mutex::default(),
             pinned: Mutex::default(),
             graphs: Mutex::default(),
+            staging: Mutex::default(),
         })
     }
 
@@ -145,21 +269,41 @@ impl Device {
         &self.compiler
     }
 
+    /// Compiles and loads every file of kernels, several at a time: what is wrong with one is known before any work.
+    fn prepare(&self) -> Result<()> {
+        let compile =
+            |&(file, _): &(&'static str, &str)| Ok((file, self.compiler.cached(file, self.arch, &self.cache)?));
+        let all: Vec<(&str, Cached)> = kernels::SOURCES.par_iter().map(compile).collect::<Result<_>>()?;
+        all.into_iter().try_for_each(|(file, cached)| self.keep_module(file, cached).map(drop))
+    }
+
     /// A kernel of an embedded file: compiled, or read from the cache, the first time its file is asked for.
     ///
     /// # Errors
     /// Where the file does not compile or load, or has no such kernel.
     pub fn function(&self, file: &str, kernel: &str) -> Result<CudaFunction> {
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = match modules.get(file) {
-            Some(module) => module.clone(),
-            None => {
-                let module = self.load(file, self.compiler.cached(file, self.arch, &self.cache)?)?;
-                modules.insert(file.to_owned(), module.clone());
-                module
-            }
+        let kept = self.modules.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned();
+        let module = match kept {
+            Some(module) => module,
+            None => self.keep_module(file, self.compiler.cached(file, self.arch, &self.cache)?)?,
         };
         module.load_function(kernel).or_fail(|| format!("kernels/{file} has no kernel {kernel}"))
+    }
+
+    /// Loads a file's code and keeps it. What the driver refuses of the cache is compiled anew.
+    fn keep_module(&self, file: &str, cached: Cached) -> Result<Arc<CudaModule>> {
+        let say = |warning: Option<String>| warning.iter().for_each(|text| notice::once(text));
+        say(cached.warning);
+        let module = match self.load(file, cached.code) {
+            Err(_) if !cached.fresh => {
+                let again = self.compiler.recompiled(file, self.arch, &self.cache)?;
+                say(again.warning);
+                self.load(file, again.code)
+            }
+            loaded => loaded,
+        }?;
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(modules.entry(file.to_owned()).or_insert(module).clone())
     }
 
     /// Hands compiled code to the driver.
@@ -209,6 +353,15 @@ impl Device {
         self.context.bind_to_thread()?;
         let key = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(key, bytes as i32)
+    }
+
+    /// What long copies pass through; `None` where the host has no pinned memory to give.
+    fn staging(&self) -> MutexGuard<'_, Option<Staging<Pinned>>> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        if staging.is_none() {
+            *staging = Pinned::new(self.stream.clone()).ok().map(Staging::new);
+        }
+        staging
     }
 
     fn is_pinned(&self, address: u64) -> bool {
@@ -311,6 +464,12 @@ impl Driver for Device {
         }
         let attempt = || {
             self.context.bind_to_thread()?;
+            if bytes.len() >= STAGED
+                && let Some(staging) = &mut *self.staging()
+            {
+                // SAFETY: the caller answers for the range.
+                return unsafe { staging.write(to, bytes) };
+            }
             // SAFETY: the caller answers for the range. From pageable memory the call returns once the bytes are staged.
             unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }
         };
@@ -327,6 +486,12 @@ impl Driver for Device {
         }
         let mut attempt = || {
             self.context.bind_to_thread()?;
+            if len >= STAGED
+                && let Some(staging) = &mut *self.staging()
+            {
+                // SAFETY: the caller answers for the range.
+                return unsafe { staging.read(from, bytes) };
+            }
             // SAFETY: the caller answers for the range; the copy is waited for.
             unsafe {
                 result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream())?;
@@ -377,7 +542,7 @@ impl Driver for Device {
             .map_err(|error| self.failed(what, error))
     }
 
-    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()> {
+    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<bool> {
         let mut matmul = self.matmul.lock().unwrap_or_else(PoisonError::into_inner);
         if matmul.is_none() {
             *matmul = Some((Matmul::new(self.stream.clone())?, self.allocate(WORKSPACE)?));

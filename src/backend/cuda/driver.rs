@@ -153,14 +153,15 @@ pub trait Driver: Send + Sync {
     /// Where the kernel does not compile or the launch is refused.
     unsafe fn launch(&self, file: &str, name: &'static str, grid: Grid, args: &[Arg]) -> Result<()>;
 
-    /// Issues a matrix product of device addresses.
+    /// Issues a matrix product of device addresses; `false` where the library has no algorithm for the shape, which
+    /// is the caller's to compute then.
     ///
     /// # Safety
     /// Each address is that of as many elements of its type as the product takes; c is not a or b.
     ///
     /// # Errors
-    /// Where there is no algorithm for the shape.
-    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()>;
+    /// Where the library is missing or refuses to run.
+    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<bool>;
 
     /// From here on launches, products and zeroing are recorded and not done. Memory is neither taken nor given back,
     /// nothing is copied and nothing waited for until [`Driver::end_recording`].

@@ -16,6 +16,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     ("head.cu", include_str!("../../../kernels/head.cu")),
     ("kv_cache.cu", include_str!("../../../kernels/kv_cache.cu")),
     ("optimizer.cu", include_str!("../../../kernels/optimizer.cu")),
+    ("product.cu", include_str!("../../../kernels/product.cu")),
     ("qk_norm.cu", include_str!("../../../kernels/qk_norm.cu")),
     ("reduce.cu", include_str!("../../../kernels/reduce.cu")),
     ("rms_norm.cu", include_str!("../../../kernels/rms_norm.cu")),

@@ -6,16 +6,22 @@
 //! Where a row of the result belongs to a row of the batch, algorithms that split k
 //! are left out: how they split depends on the length.
 //! cuBLASLt is column-major; a row-major matrix is its own transpose there, so
-//! C = A B is computed as Cᵀ = Bᵀ Aᵀ and nothing is moved.
+//! C = A B is computed as Cᵀ = Bᵀ Aᵀ and nothing is moved. What it has no
+//! algorithm for is `kernels/product.cu`'s.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::cublaslt::{result, sys};
 use cudarc::driver::CudaStream;
 
-use crate::error::{Context, Error, Result};
+use super::library::CUBLASLT;
+use crate::error::{Context, Result};
+
+/// cuBLASLt's word for "no algorithm takes this".
+const UNSUPPORTED: sys::cublasStatus_t = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
 
 /// Scratch memory that algorithms may use, in bytes; Hopper's wants 32 MiB.
 pub const WORKSPACE: usize = 32 << 20;
@@ -120,8 +126,8 @@ impl Drop for Described {
 pub struct Matmul {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
-    /// By class; and by the product itself where its class's algorithm did not take it.
-    algorithms: Mutex<HashMap<Product, sys::cublasLtMatmulAlgo_t>>,
+    /// By class; and by the product itself where its class's algorithm did not take it. `None` where there is none.
+    algorithms: Mutex<HashMap<Product, Option<sys::cublasLtMatmulAlgo_t>>>,
 }
 
 // SAFETY: a cuBLASLt handle may be used by several threads; algorithms are plain values behind a lock.
@@ -135,47 +141,52 @@ impl Matmul {
     /// # Errors
     /// Where the library is missing or does not start.
     pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
-        // SAFETY: tries to load a shared library by its well-known names. cudarc panics where it is missing, so this comes first.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::new("cuBLASLt (libcublasLt.so) was not found; linear layers on the GPU need it")
-                .hint("install the CUDA 12 toolkit or the Python package nvidia-cublas-cu12, and put the folder of its libraries on LD_LIBRARY_PATH"));
-        }
+        CUBLASLT.load()?;
         stream.context().bind_to_thread().or_fail(|| "the GPU cannot be used".to_owned())?;
         let handle = result::create_handle().or_fail(|| "cuBLASLt does not start".to_owned())?;
         Ok(Matmul { handle, stream, algorithms: Mutex::default() })
     }
 
-    /// Issues a product. Addresses are the device's; `workspace` has [`WORKSPACE`] bytes.
+    /// Issues a product; `false` where cuBLASLt has no algorithm for it. Addresses are the device's; `workspace` has
+    /// [`WORKSPACE`] bytes.
     ///
     /// # Safety
-    /// Each address is that of as many elements of its type as the product takes, on this stream's GPU, 16-byte
-    /// aligned, live until the stream has passed; c is not a or b, and nothing else uses the workspace meanwhile.
+    /// Each address is that of as many elements of its type as the product takes, on this stream's GPU, 256-byte
+    /// aligned (what the heuristic takes for granted), live until the stream has passed; c is not a or b, and nothing
+    /// else uses the workspace meanwhile.
     ///
     /// # Errors
-    /// Where cuBLASLt has no algorithm for the shape, or refuses to run it.
-    pub unsafe fn issue(&self, product: &Product, a: u64, b: u64, c: u64, workspace: u64) -> Result<()> {
+    /// Where cuBLASLt refuses to run what it has.
+    pub unsafe fn issue(&self, product: &Product, a: u64, b: u64, c: u64, workspace: u64) -> Result<bool> {
         let what = || format!("cuBLASLt cannot multiply {product:?}");
         self.stream.context().bind_to_thread().or_fail(what)?;
         let described = Described::new(product).or_fail(what)?;
+        // SAFETY: the descriptions are of this product; the caller answers for the memory.
+        let run = |algorithm: &sys::cublasLtMatmulAlgo_t| unsafe {
+            self.run(product, &described, algorithm, [a, b, c], workspace)
+        };
         let mut algorithms = self.algorithms.lock().unwrap_or_else(PoisonError::into_inner);
-        if !algorithms.contains_key(product) {
-            let class = product.class();
-            let algorithm = match algorithms.get(&class) {
-                Some(algorithm) => *algorithm,
-                None => {
-                    let algorithm = self.search(&class, &Described::new(&class).or_fail(what)?).or_fail(what)?;
-                    algorithms.insert(class, algorithm);
-                    algorithm
-                }
-            };
-            // SAFETY: the descriptions are of this product; the caller answers for the memory.
-            if unsafe { self.run(product, &described, &algorithm, [a, b, c], workspace) }.is_ok() {
-                return Ok(());
-            }
-            algorithms.insert(*product, self.search(product, &described).or_fail(what)?);
+        if let Some(kept) = algorithms.get(product) {
+            return kept.as_ref().map_or(Ok(false), |algorithm| run(algorithm).map(|()| true).or_fail(what));
         }
-        // SAFETY: as above.
-        unsafe { self.run(product, &described, &algorithms[product], [a, b, c], workspace) }.or_fail(what)
+        let class = product.class();
+        let of_class = match algorithms.entry(class) {
+            Entry::Occupied(kept) => *kept.get(),
+            Entry::Vacant(place) => {
+                *place.insert(self.search(&class, &Described::new(&class).or_fail(what)?).or_fail(what)?)
+            }
+        };
+        if of_class.is_some_and(|algorithm| run(&algorithm).is_ok()) {
+            return Ok(true);
+        }
+        // Its class's algorithm, if there is one, does not take this length.
+        let mut found = self.search(product, &described).or_fail(what)?;
+        match found.as_ref().map(run) {
+            Some(Err(result::CublasError(UNSUPPORTED))) => found = None,
+            Some(ran) => ran.or_fail(what)?,
+            None => {}
+        }
+        Ok(algorithms.entry(*product).insert_entry(found).get().is_some())
     }
 
     /// # Safety
@@ -215,12 +226,12 @@ impl Matmul {
         }
     }
 
-    /// Asks for the algorithm that cuBLASLt thinks fastest.
+    /// Asks for the algorithm that cuBLASLt thinks fastest, if it has one.
     fn search(
         &self,
         product: &Product,
         described: &Described,
-    ) -> Result<sys::cublasLtMatmulAlgo_t, result::CublasError> {
+    ) -> Result<Option<sys::cublasLtMatmulAlgo_t>, result::CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t::{
             CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         };
@@ -241,9 +252,13 @@ impl Matmul {
                 result::get_matmul_algo_heuristic(self.handle, operation, first, second, third, third, preference)
             });
             result::destroy_matmul_pref(preference)?;
-            found?
+            found
         };
-        Ok(found.algo)
+        match found {
+            Ok(found) => Ok(Some(found.algo)),
+            Err(result::CublasError(UNSUPPORTED)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// Most blocks of a grid's second and third dimension.
 pub(super) const MOST_BLOCKS: usize = 65_535;
 
+/// Rows and columns of a product that a block of the kernels computes (SIDE in product.cu).
+const PRODUCT_SIDE: usize = 32;
+
 /// The device and what its operations share, held for one operation. Each file of operations adds its own.
 pub(super) struct Ops<'a> {
     pub driver: &'a Arc<dyn Driver>,
@@ -58,7 +61,7 @@ impl Ops<'_> {
         unsafe { self.driver.launch(signature.file, kernel, grid, args) }
     }
 
-    /// Issues a product over the first elements of a, b and c.
+    /// Issues a product over the first elements of a, b and c: cuBLASLt's, or a kernel's where that has none.
     pub fn multiply<C: Element>(
         &self,
         product: &Product,
@@ -66,15 +69,21 @@ impl Ops<'_> {
         b: Span<half::bf16>,
         c: Span<C>,
     ) -> Result<()> {
-        let Product { m, n, k, out, .. } = *product;
+        let Product { m, n, k, a_transposed, b_transposed, out, accumulate } = *product;
         assert_eq!(size_of::<C>(), if out == Out::F32 { 4 } else { 2 }, "{product:?} writes elements of this size");
         if m == 0 || n == 0 || k == 0 {
             return Ok(());
         }
         // Each panics where the buffer is shorter than the product.
-        let _ = (a.read(m * k), b.read(k * n), c.write(m * n));
+        let [left, right, result] = [a.read(m * k), b.read(k * n), c.write(m * n)];
         // SAFETY: the lengths were checked above; c is another buffer than a and b, since its owner lent it alone.
-        unsafe { self.driver.multiply(product, a.address(), b.address(), c.address()) }
+        if unsafe { self.driver.multiply(product, a.address(), b.address(), c.address())? } {
+            return Ok(());
+        }
+        let kernel = if out == Out::F32 { "product_f32" } else { "product_act" };
+        let flags = [a_transposed, b_transposed, accumulate].map(|flag| Arg::Int(i32::from(flag)));
+        let args = [&[left, right, result, int(m), int(n), int(k)][..], &flags].concat();
+        self.launch_grid(kernel, [n.div_ceil(PRODUCT_SIDE), m.div_ceil(PRODUCT_SIDE), 1], 256, 0, &args)
     }
 
     /// Sets the first `count` elements to 0.

@@ -68,7 +68,12 @@ impl Cuda {
     /// # Errors
     /// Fewer than two devices.
     pub fn group(devices: Vec<Arc<dyn Driver>>, link: Box<dyn Link>) -> Result<Self> {
-        let mut all = devices.into_iter().map(Cuda::on);
+        Cuda::joined(devices.into_iter().map(Cuda::on).collect(), link)
+    }
+
+    /// As [`Cuda::group`], of backends.
+    pub(super) fn joined(all: Vec<Cuda>, link: Box<dyn Link>) -> Result<Self> {
+        let mut all = all.into_iter();
         let (Some(mut first), others) = (all.next(), all.collect::<Vec<_>>()) else {
             return Err(Error::usage("a group of no devices"));
         };

@@ -182,7 +182,7 @@ impl Driver for Recorder {
         unsafe { self.device.launch(file, name, grid, args) }
     }
 
-    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<()> {
+    unsafe fn multiply(&self, product: &Product, a: u64, b: u64, c: u64) -> Result<bool> {
         self.name([a, b, c]);
         // SAFETY: the caller's addresses.
         unsafe { self.device.multiply(product, a, b, c) }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, names_a_secret};
 
 /// How to reach and use OpenAI-compatible servers. Written as TOML; unknown keys are refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VllmConfig {
     /// Base addresses such as `http://gpu1:8000`, with or without `/v1`. All must serve the same model.
@@ -70,6 +70,19 @@ pub struct VllmConfig {
     /// Start a server on this machine with the settings of `server`, and stop it at the end.
     pub launch: bool,
     pub server: ServerConfig,
+}
+
+/// Without what may be secret: passwords and queries in addresses, keys in what servers are sent or started with.
+impl std::fmt::Debug for VllmConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = self.clone();
+        shown.endpoints.iter_mut().for_each(|address| *address = without_secrets(address));
+        let secret = shown.extra_body.iter_mut().filter(|(key, value)| value.is_string() && names_a_secret(key));
+        secret.for_each(|(_, value)| *value = HIDDEN.into());
+        shown.server.env.values_mut().for_each(|value| *value = HIDDEN.into());
+        shown.server.args = hide_arguments(&shown.server.args);
+        write!(f, "VllmConfig {}", serde_json::to_value(shown).map_err(|_| std::fmt::Error)?)
+    }
 }
 
 impl Default for VllmConfig {
@@ -174,7 +187,7 @@ fn dollars() -> String {
 }
 
 /// A server started as a child process (`launch = true`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// The program; `serve MODEL --host 127.0.0.1 --port PORT` and `args` follow.
@@ -233,7 +246,7 @@ impl VllmConfig {
         }
         for (i, endpoint) in self.endpoints.iter().enumerate() {
             if self.endpoints[..i].contains(endpoint) {
-                return wrong("endpoints", format!("`{endpoint}` is listed twice"));
+                return wrong("endpoints", format!("`{}` is listed twice", without_secrets(endpoint)));
             }
         }
         match (self.api, self.template) {
@@ -299,7 +312,7 @@ pub(super) fn seconds(value: f64) -> Duration {
 /// The server's root: scheme, host, port and path without a trailing `/` or `/v1`.
 pub(super) fn parse_endpoint(text: &str) -> Result<reqwest::Url> {
     let fail = |what: &str| {
-        Error::usage(format!("`{}` {what}", without_password(text)))
+        Error::usage(format!("`{}` {what}", without_secrets(text)))
             .in_field("engine.endpoints")
             .hint("write an address such as `http://gpu1:8000`")
     };
@@ -310,19 +323,77 @@ pub(super) fn parse_endpoint(text: &str) -> Result<reqwest::Url> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(fail("carries a user or password").hint("put the key in a variable and name it in `api_key_env`"));
     }
-    url.set_query(None);
-    url.set_fragment(None);
+    if url.query().is_some() || url.fragment().is_some() {
+        // Left out silently, a key in it would be missed only when the server refuses.
+        return Err(fail("ends in a query or a fragment, which requests do not carry")
+            .hint("put the key in a variable and name it in `api_key_env`; write the address up to the `?`"));
+    }
     let path = url.path().trim_end_matches('/');
     let path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
 }
 
-/// The address with anything between `//` and `@` hidden.
-fn without_password(text: &str) -> String {
-    match (text.find("//"), text.rfind('@')) {
-        (Some(start), Some(end)) if start + 2 < end => format!("{}***{}", &text[..start + 2], &text[end..]),
+const HIDDEN: &str = "***";
+
+/// The address with anything between `//` and `@`, and behind `?` or `#`, hidden.
+fn without_secrets(text: &str) -> String {
+    let (text, query) = match text.find(['?', '#']) {
+        // A password may hold these characters: then what is before the `@` is hidden with them.
+        Some(at) if !text[at..].contains('@') => (&text[..at], &text[at..=at]),
+        _ => (text, ""),
+    };
+    let shown = match (text.find("//"), text.rfind('@')) {
+        (Some(start), Some(end)) if start + 2 < end => format!("{}{HIDDEN}{}", &text[..start + 2], &text[end..]),
+        (None, Some(end)) => format!("{HIDDEN}{}", &text[end..]),
         _ => text.to_owned(),
+    };
+    if query.is_empty() { shown } else { format!("{shown}{query}{HIDDEN}") }
+}
+
+/// Arguments of a program with the values of those hidden that name a secret.
+fn hide_arguments(arguments: &[String]) -> Vec<String> {
+    let mut shown = Vec::with_capacity(arguments.len());
+    let mut hide = false;
+    for argument in arguments {
+        let flag = argument.split_once('=').filter(|(flag, _)| names_a_secret(flag));
+        shown.push(match flag {
+            Some((flag, _)) => format!("{flag}={HIDDEN}"),
+            None if hide && !argument.starts_with("--") => HIDDEN.to_owned(),
+            None => argument.clone(),
+        });
+        // A flag may take several keys.
+        hide = if argument.starts_with('-') { flag.is_none() && names_a_secret(argument) } else { hide };
+    }
+    shown
+}
+
+impl std::fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("command", &self.command)
+            .field("model", &self.model)
+            .field("port", &self.port)
+            .field("args", &hide_arguments(&self.args))
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerConfig {
+    /// Where its output goes if nobody says.
+    pub fn default_log(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("gristmill-server-{}.log", std::process::id()))
+    }
+
+    /// What a server may repeat in its log and must not be shown: what its arguments and its environment
+    /// hold under names of secrets.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let arguments = self.args.iter().zip(hide_arguments(&self.args)).filter(|(plain, shown)| *plain != shown);
+        let arguments = arguments.map(|(plain, _)| plain.split_once('=').map_or(plain.as_str(), |(_, value)| value));
+        let env = self.env.iter().filter(|(name, _)| names_a_secret(name)).map(|(_, value)| value.as_str());
+        arguments.chain(env).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
     }
 }
 
@@ -348,6 +419,10 @@ mod tests {
             ("engine.endpoints", VllmConfig::default()),
             ("engine.endpoints", VllmConfig { endpoints: vec!["http://me:hunter2@h".into()], ..valid() }),
             ("engine.endpoints", VllmConfig { endpoints: vec!["gpu1:8000".into()], ..valid() }),
+            ("engine.endpoints", VllmConfig { endpoints: vec!["http://h/v1?key=hunter2".into()], ..valid() }),
+            ("engine.endpoints", VllmConfig { endpoints: vec!["https://me:hun?ter2@h/".into()], ..valid() }),
+            ("engine.endpoints", VllmConfig { endpoints: vec!["me:hunter2@h".into()], ..valid() }),
+            ("engine.endpoints", VllmConfig { endpoints: vec!["http://h#hunter2".into()], ..valid() }),
             ("engine.template", VllmConfig { api: Api::Completions, ..valid() }),
             ("engine.token_timeout_s", VllmConfig { token_timeout_s: f64::NAN, ..valid() }),
             ("engine.n_per_request", VllmConfig { n_per_request: 0, ..valid() }),
@@ -359,7 +434,7 @@ mod tests {
         for (field, config) in cases {
             let text = config.validate().unwrap_err().to_string();
             assert!(text.contains(field), "{text}");
-            assert!(!text.contains("hunter2"), "{text}");
+            assert!(!text.contains("ter2"), "{text}");
         }
         valid().validate().unwrap();
     }

@@ -51,10 +51,11 @@ pub enum FaultKind {
 /// What a fault means for the request that met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask again after a pause; `counted` says whether this uses up one of the request's tries.
+    /// Ask again, an endpoint that has not failed this request first; `counted` says whether this uses up
+    /// one of the request's tries.
     Retry { counted: bool },
-    /// Ask another endpoint if there is one.
-    Elsewhere { counted: bool },
+    /// Ask nothing more of this endpoint, and go on with the others. With none left the run ends.
+    LeaveEndpoint,
     /// This row failed; the error is its data.
     FailRow,
     /// Nothing that follows can go well.
@@ -111,21 +112,23 @@ impl FaultKind {
     }
 
     /// What the request does next. A request that never reached a server keeps its tries: a dead
-    /// endpoint must not fail rows. One that may itself have broken the server does not.
+    /// endpoint must not fail rows. One that may itself have broken the server does not. Nor does a server
+    /// that has too much to do fail a row, unless it answers all others: see [`FaultKind::is_refusal`].
     pub fn action(self) -> Action {
         match self {
-            FaultKind::Throttled | FaultKind::Overloaded => Action::Retry { counted: false },
-            FaultKind::Unreachable | FaultKind::Tls => Action::Elsewhere { counted: false },
-            FaultKind::ServerError | FaultKind::Aborted => Action::Retry { counted: true },
-            FaultKind::Reset
+            FaultKind::Throttled | FaultKind::Overloaded | FaultKind::Unreachable | FaultKind::Tls => {
+                Action::Retry { counted: false }
+            }
+            FaultKind::ServerError
+            | FaultKind::Aborted
+            | FaultKind::Reset
             | FaultKind::Timeout
             | FaultKind::Malformed
             | FaultKind::WrongCount
             | FaultKind::MissingTokenIds
-            | FaultKind::BadLogprobs => Action::Elsewhere { counted: true },
-            FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress | FaultKind::OtherPolicy => {
-                Action::FailRun
-            }
+            | FaultKind::BadLogprobs => Action::Retry { counted: true },
+            FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress => Action::LeaveEndpoint,
+            FaultKind::OtherPolicy => Action::FailRun,
             FaultKind::ContextOverflow | FaultKind::BadRequest | FaultKind::BadPrompt => Action::FailRow,
         }
     }
@@ -142,6 +145,17 @@ impl FaultKind {
     /// see [`Fault::asks_for_less`].
     pub(super) fn is_congestion(self) -> bool {
         matches!(self, FaultKind::Throttled | FaultKind::Overloaded | FaultKind::Timeout)
+    }
+
+    /// Whether the server turned the request away unread, as one that has too much to do does. A request
+    /// that is always turned away while others are answered is itself what is wrong.
+    pub(super) fn is_refusal(self) -> bool {
+        matches!(self, FaultKind::Throttled | FaultKind::Overloaded)
+    }
+
+    /// Whether the way to the server broke, which no request can be blamed for.
+    pub(super) fn is_of_the_way(self) -> bool {
+        matches!(self, FaultKind::Unreachable | FaultKind::Tls)
     }
 
     pub(super) fn index(self) -> usize {

@@ -65,10 +65,13 @@ impl Identity {
     }
 }
 
-/// Why an endpoint cannot be used now, or never.
+/// Why an endpoint cannot be used.
 pub(super) enum ProbeError {
-    /// Try again later.
+    /// Not now: try again later.
     NotYet(Fault),
+    /// It serves nothing of what we may ask, and others may go on without it.
+    Refused(Fatal),
+    /// No endpoint may be used: what this one serves does not fit the others.
     Never(Fatal),
 }
 
@@ -93,6 +96,18 @@ struct Tokenized {
 
 const PROBE_DEADLINE: Duration = Duration::from_secs(10);
 
+#[derive(Deserialize)]
+struct Paused {
+    is_paused: bool,
+}
+
+/// Whether the server was told to answer nothing for now: vLLM in development mode, while weights are
+/// loaded. Servers that do not tell are not paused.
+pub(super) async fn is_paused(endpoint: &Endpoint) -> bool {
+    let answer = endpoint.get("is_paused", PROBE_DEADLINE).await;
+    answer.is_ok_and(|body| serde_json::from_slice::<Paused>(&body).is_ok_and(|paused| paused.is_paused))
+}
+
 /// Letters, digits, spaces, scripts and tags that tokenizers treat differently.
 const PROBE_TEXT: &str = "Gristmill 3.14159  <think>\n\tÉté 数学 {\"x\": [1, 22, 333]}</think> naïve—end";
 
@@ -108,7 +123,8 @@ pub(super) async fn probe(endpoint: &Endpoint, wanted: &str, tags: &Reasoning) -
     }
     let body = endpoint.get("v1/models", PROBE_DEADLINE).await.map_err(|fault| classify(fault, endpoint))?;
     let mut models: Models = serde_json::from_slice(&body).map_err(|e| {
-        ProbeError::NotYet(Fault::new(FaultKind::Malformed, format!("/v1/models of {at} is not a list of models: {e}")))
+        let what = format!("/v1/models of {at} is not a list of models: {e}");
+        ProbeError::NotYet(endpoint.redact(Fault::new(FaultKind::Malformed, what)))
     })?;
     if wanted.is_empty() {
         models.data.retain(|model| model.parent.is_none());
@@ -135,13 +151,13 @@ pub(super) async fn probe(endpoint: &Endpoint, wanted: &str, tags: &Reasoning) -
             }
         },
     };
-    let tokenizer = tokenize(endpoint, &model.id, PROBE_TEXT).await.map(|ids| {
+    let tokenizer = tokenize(endpoint, &model.id, PROBE_TEXT).await?.map(|ids| {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         content_id([&bytes[..]])
     });
     let mut close_tag = None;
     if tokenizer.is_some() && !tags.close.is_empty() {
-        close_tag = match tokenize(endpoint, &model.id, &tags.close).await.as_deref() {
+        close_tag = match tokenize(endpoint, &model.id, &tags.close).await?.as_deref() {
             Some([id]) => Some(*id),
             _ => None,
         };
@@ -150,17 +166,36 @@ pub(super) async fn probe(endpoint: &Endpoint, wanted: &str, tags: &Reasoning) -
     Ok(Identity { model, root, max_model_len, tokenizer, close_tag })
 }
 
+/// How often `/tokenize` is asked that fails in a way that may pass.
+const TRIES: u32 = 3;
+
 /// A text's tokens by the server's own tokenizer; `None` where it has no `/tokenize`.
-async fn tokenize(endpoint: &Endpoint, model: &str, text: &str) -> Option<Vec<u32>> {
-    let body = serde_json::json!({"model": model, "prompt": text, "add_special_tokens": false});
-    let body = endpoint.post("tokenize", body.to_string().into_bytes(), PROBE_DEADLINE).await.ok()?;
-    serde_json::from_slice::<Tokenized>(&body).ok().map(|t| t.tokens)
+///
+/// The tokenizer is part of what the model is known by, so an answer that did not come must not look like a
+/// server that has none to give: the same model would pass for another one in the next run.
+async fn tokenize(endpoint: &Endpoint, model: &str, text: &str) -> Result<Option<Vec<u32>>, ProbeError> {
+    let body = serde_json::json!({"model": model, "prompt": text, "add_special_tokens": false}).to_string();
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let fault = match endpoint.post("tokenize", body.clone().into_bytes(), PROBE_DEADLINE).await {
+            Ok(body) => return Ok(serde_json::from_slice::<Tokenized>(&body).ok().map(|t| t.tokens)),
+            Err(fault) => fault,
+        };
+        match fault.kind {
+            FaultKind::WrongAddress | FaultKind::UnknownModel | FaultKind::BadRequest => return Ok(None),
+            _ if tried < TRIES => tokio::time::sleep(Duration::from_millis(100 << tried)).await,
+            // Some makes answer so for good.
+            FaultKind::ServerError => return Ok(None),
+            _ => return Err(classify(fault, endpoint)),
+        }
+    }
 }
 
 fn classify(fault: Fault, endpoint: &Endpoint) -> ProbeError {
     match fault.kind {
         FaultKind::Unauthorized | FaultKind::UnknownModel | FaultKind::WrongAddress | FaultKind::Tls => {
-            ProbeError::Never(explain(&fault, endpoint))
+            ProbeError::Refused(explain(&fault, endpoint))
         }
         _ => ProbeError::NotYet(fault),
     }

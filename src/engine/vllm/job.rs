@@ -1,4 +1,6 @@
 //! One request's way through faults: a place, an exchange, and what follows from its outcome.
+//!
+//! A completion that was cut and is to be continued takes the same way once more with each part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::fault::{Action, Fatal, Fault, FaultKind, backoff};
 use super::identity::explain;
+use super::refusals::Refusals;
 use super::reply::{Completed, Reply, parse};
 use super::stream;
 use super::tags;
@@ -24,14 +27,16 @@ pub(super) struct Run {
     pub model: String,
     /// The token that ends the reasoning, where the servers told.
     pub close_tag: Option<u32>,
+    /// Tokens of a prompt and its completion together, where the servers told.
+    pub context: Option<u64>,
     /// Rows the servers refused as bad requests, as long as nothing was answered.
     refused: AtomicU32,
     answered: AtomicU64,
 }
 
 impl Run {
-    pub fn new(model: String, close_tag: Option<u32>) -> Self {
-        Run { model, close_tag, ..Run::default() }
+    pub fn new(model: String, close_tag: Option<u32>, context: Option<u64>) -> Self {
+        Run { model, close_tag, context, ..Run::default() }
     }
 }
 
@@ -43,19 +48,58 @@ pub(super) struct Job {
     pub group: Arc<Group>,
     /// (sample index, seed), in the order of the choices asked.
     pub samples: Vec<(u32, u64)>,
+    /// What was written of the only sample, if it was cut and is to be continued.
+    part: Option<Part>,
+}
+
+/// A completion that was cut, and how to go on with it.
+struct Part {
+    written: Reply,
+    /// Which continuation is next, from 1.
+    round: u32,
+    body: Vec<u8>,
+    deadline: Duration,
+}
+
+/// What has become of a request so far.
+#[derive(Default)]
+struct Course {
+    tries: u32,
+    pauses: u32,
+    /// The endpoints that failed it, until all have.
+    failed: Vec<usize>,
+    refusals: Refusals,
+}
+
+impl Job {
+    pub fn new(group: Arc<Group>, samples: Vec<(u32, u64)>) -> Self {
+        Job { group, samples, part: None }
+    }
+
+    /// The call to make, its body, how many choices it asks for, and how long it may take.
+    fn ask(&self) -> (ApiPath, Vec<u8>, usize, Duration) {
+        match &self.part {
+            Some(part) => (ApiPath::Completions, part.body.clone(), 1, part.deadline),
+            None => {
+                let n = self.samples.len();
+                (self.group.path, self.group.body(n, self.samples[0].1), n, self.group.deadline)
+            }
+        }
+    }
 }
 
 /// Runs a job to its end. Every sample is in the result, answered or failed, unless the run drains:
 /// then those not under way are left out.
 pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<Generated>, Fatal> {
     let mut done = Vec::with_capacity(job.samples.len());
-    let (mut tries, mut pauses, mut avoid) = (0, 0, None);
+    let mut course = Course::default();
+    let mut flight = None;
     loop {
         let affinity = job.group.affinity.load(Relaxed);
-        let permit = shared.pool.acquire(affinity, avoid, tries + pauses > 0).await;
-        run.in_flight.fetch_add(1, SeqCst);
-        let flight = Flight(run);
-        if run.draining.load(SeqCst) {
+        let first = course.pauses > 0 || job.part.is_some();
+        let permit = shared.pool.acquire(affinity, &course.failed, first).await;
+        flight.get_or_insert_with(|| Flight::new(run));
+        if run.draining.load(SeqCst) && job.part.is_none() {
             return Ok(done);
         }
         let at = permit.endpoint;
@@ -63,24 +107,22 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
         let counters = &shared.pool.counters[at];
         counters.requests.fetch_add(1, Relaxed);
         let started = Instant::now();
-        let (n, seed) = (job.samples.len(), job.samples[0].1);
-        let answer = exchange(shared, run, at, job.group.path, job.group.body(n, seed), n, job.group.deadline).await;
-        let fault = match answer {
-            Ok(mut reply) => {
-                if job.samples.len() == 1 && shared.config.continue_rounds > 0 {
-                    reply = continue_truncated(shared, run, at, &job, reply).await;
-                }
+        let (path, body, n, deadline) = job.ask();
+        let fault = match exchange(shared, run, at, path, body, n, deadline).await {
+            Ok(reply) => {
                 let tokens = count(&reply);
                 permit.succeed(started.elapsed(), tokens);
                 run.answered.fetch_add(1, Relaxed);
                 counters.answers.fetch_add(1, Relaxed);
-                counters.completions.fetch_add(reply.choices.len() as u64, Relaxed);
                 counters.prompt_tokens.fetch_add(u64::from(reply.prompt_tokens.unwrap_or(0)), Relaxed);
                 counters.completion_tokens.fetch_add(tokens, Relaxed);
-                let truncated = reply.choices.iter().filter(|c| c.finish_reason == FinishReason::Length).count();
-                counters.truncated.fetch_add(truncated as u64, Relaxed);
                 job.group.affinity.store(at, Relaxed);
-                deliver(&mut job, reply, &mut done);
+                let Some(reply) = go_on(shared, run, &mut job, reply) else {
+                    // The next part is a request of its own, which this one's faults say nothing of.
+                    course = Course::default();
+                    continue;
+                };
+                finish(shared, at, &mut job, reply, &mut done);
                 if job.samples.is_empty() {
                     return Ok(done);
                 }
@@ -91,26 +133,39 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                 fault
             }
             Err(fault) => {
-                permit.fail(&fault);
+                permit.fail(&fault, job.group.failed_before(at));
                 fault
             }
         };
-        drop(flight);
-
+        if let Some(part) = job.part.take_if(|_| cannot_be_continued(&fault)) {
+            finish(shared, at, &mut job, part.written, &mut done);
+            return Ok(done);
+        }
+        let most = shared.config.max_attempts;
+        let refused = fault.kind.is_refusal() && course.refusals.are_the_rows(shared, &job.group, at).await;
+        if job.part.is_none() {
+            flight = None;
+        }
         let unable = matches!(fault.kind, FaultKind::MissingTokenIds | FaultKind::BadLogprobs)
             && counters.answers.load(Relaxed) == 0
-            && tries + 1 >= shared.config.max_attempts;
+            && course.tries + 1 >= most;
         let action = match fault.kind.action() {
-            _ if unable => Action::FailRun,
-            Action::Retry { counted: true } | Action::Elsewhere { counted: true }
-                if tries + 1 >= shared.config.max_attempts =>
-            {
-                Action::FailRow
-            }
+            _ if unable => Action::LeaveEndpoint,
+            _ if refused => Action::FailRow,
+            Action::Retry { counted: true } if course.tries + 1 >= most => Action::FailRow,
             action => action,
         };
         match action {
             Action::FailRun => return Err(explain(&fault, endpoint)),
+            Action::LeaveEndpoint => {
+                shared.pool.refuse(at, explain(&fault, endpoint));
+                if let Some(fatal) = shared.pool.fatal() {
+                    return Err(fatal);
+                }
+                shared.totals.retries[fault.kind.index()].fetch_add(1, Relaxed);
+                // It was no try of this request's: nothing of it was read.
+                course = Course { failed: vec![at], ..Course::default() };
+            }
             Action::FailRow => {
                 if fault.kind == FaultKind::BadRequest && run.answered.load(Relaxed) == 0 {
                     let refused = run.refused.fetch_add(1, Relaxed) + 1;
@@ -126,14 +181,21 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                 done.extend(job.samples.iter().map(|(index, _)| failed(&job.group, *index, &fault)));
                 return Ok(done);
             }
-            Action::Retry { counted } | Action::Elsewhere { counted } => {
+            Action::Retry { counted } => {
                 shared.totals.retries[fault.kind.index()].fetch_add(1, Relaxed);
-                tries += u32::from(counted);
-                pauses += 1;
-                avoid = matches!(action, Action::Elsewhere { .. }).then_some(at);
-                // Another server can be asked at once; the same one gets a pause.
-                if pauses > 1 || avoid.is_none() || !shared.pool.has_other(at) {
-                    let pause = backoff(seed, pauses, &fault);
+                course.tries += u32::from(counted);
+                course.pauses += 1;
+                if !course.failed.contains(&at) {
+                    course.failed.push(at);
+                }
+                let elsewhere = shared.pool.has_other(&course.failed);
+                if !elsewhere {
+                    // All have failed it: any may be asked again, this one last.
+                    course.failed = vec![at];
+                }
+                // Another server can be asked at once, the first time; later ones get a pause.
+                if course.pauses > 1 || !elsewhere {
+                    let pause = backoff(job.samples[0].1, course.pauses, &fault);
                     let _pausing = Pausing::new(&shared.totals.pausing);
                     tokio::time::sleep(pause).await;
                 }
@@ -156,7 +218,8 @@ async fn exchange(
         let reading = async { stream::read(endpoint.send(path, body).await?, path, n, &shared.config).await };
         endpoint.within(deadline, reading).await?
     } else {
-        parse(&endpoint.complete(path, body, deadline).await?, path, n, &shared.config)?
+        let answer = endpoint.complete(path, body, deadline).await?;
+        parse(&answer, path, n, &shared.config).map_err(|fault| endpoint.redact(fault))?
     };
     if let Some(close) = run.close_tag {
         for choice in &mut reply.choices {
@@ -166,35 +229,69 @@ async fn exchange(
     Ok(reply)
 }
 
-/// Asks on from where a completion was cut, as long as rounds are left. A fault on the way leaves the
-/// completion as it was: cut, and counted so.
-async fn continue_truncated(shared: &Shared, run: &Run, at: usize, job: &Job, mut reply: Reply) -> Reply {
-    let config = &shared.config;
-    for round in 1..=config.continue_rounds {
-        let Some(prompt) = reply.prompt_ids.as_ref().or(job.group.prompt_ids.as_ref()) else { break };
-        let choice = &reply.choices[0];
-        let (FinishReason::Length, Some(written)) = (choice.finish_reason, &choice.token_ids) else { break };
-        let tokens: Vec<u32> = prompt.iter().chain(written).copied().collect();
-        let seed = crate::seed::stream(job.samples[0].1, "continuation", u64::from(round)).next_u64() >> 1;
-        let body = job.group.continuation(&tokens, config.continue_tokens, config.logprobs, seed);
-        let deadline = config.deadline(config.continue_tokens);
-        let Ok(mut more) = exchange(shared, run, at, ApiPath::Completions, body, 1, deadline).await else { break };
-        let more = more.choices.swap_remove(0);
-        let (Some(ids), Some(all)) = (more.token_ids, reply.choices[0].token_ids.as_mut()) else { break };
-        all.extend(ids);
-        let choice = &mut reply.choices[0];
-        let opened = config.reasoning.opened_by_template.as_str();
-        choice.text += more.text.strip_prefix(opened).unwrap_or(&more.text);
-        if let (Some(all), Some(logprobs)) = (choice.logprobs.as_mut(), more.logprobs) {
-            all.extend(logprobs);
+/// Adds an answer to what was written before. `None` if the completion was cut again and is continued: the
+/// job then asks for the next part.
+fn go_on(shared: &Shared, run: &Run, job: &mut Job, reply: Reply) -> Option<Reply> {
+    let (reply, round) = match job.part.take() {
+        None => (reply, 1),
+        Some(part) => {
+            shared.totals.continuations.fetch_add(1, Relaxed);
+            (joined(part.written, reply, &shared.config.reasoning.opened_by_template), part.round + 1)
         }
-        choice.finish_reason = more.finish_reason;
-        choice.stop_reason = more.stop_reason;
-        choice.tokens = choice.token_ids.as_ref().map(|ids| ids.len() as u32);
-        reply.completion_tokens = choice.tokens.map(u64::from);
-        shared.totals.continuations.fetch_add(1, Relaxed);
+    };
+    let config = &shared.config;
+    if job.samples.len() > 1 || round > config.continue_rounds {
+        return Some(reply);
     }
+    let prompt = reply.prompt_ids.as_ref().or(job.group.prompt_ids.as_ref());
+    let choice = &reply.choices[0];
+    let (Some(prompt), FinishReason::Length, Some(written)) = (prompt, choice.finish_reason, &choice.token_ids) else {
+        return Some(reply);
+    };
+    let tokens: Vec<u32> = prompt.iter().chain(written).copied().collect();
+    // A server refuses what could end beyond its context.
+    let room = run.context.map_or(u64::MAX, |context| context.saturating_sub(tokens.len() as u64));
+    let budget = room.min(config.continue_tokens.into()) as u32;
+    if budget == 0 {
+        return Some(reply);
+    }
+    let seed = crate::seed::stream(job.samples[0].1, "continuation", u64::from(round)).next_u64() >> 1;
+    let body = job.group.continuation(&tokens, budget, config.logprobs, seed);
+    job.part = Some(Part { written: reply, round, body, deadline: config.deadline(budget) });
+    None
+}
+
+/// A completion and what continues it.
+fn joined(mut reply: Reply, mut more: Reply, opened: &str) -> Reply {
+    let more = more.choices.swap_remove(0);
+    let choice = &mut reply.choices[0];
+    choice.text += more.text.strip_prefix(opened).unwrap_or(&more.text);
+    if let (Some(all), Some(ids)) = (choice.token_ids.as_mut(), more.token_ids) {
+        all.extend(ids);
+    }
+    if let (Some(all), Some(logprobs)) = (choice.logprobs.as_mut(), more.logprobs) {
+        all.extend(logprobs);
+    }
+    choice.finish_reason = more.finish_reason;
+    choice.stop_reason = more.stop_reason;
+    choice.tokens = choice.token_ids.as_ref().map(|ids| ids.len() as u32);
+    reply.completion_tokens = choice.tokens.map(u64::from);
     reply
+}
+
+/// Whether a server will never take a continuation: no room is left in its context, or it takes no token
+/// ids. The completion then stays as it was cut.
+fn cannot_be_continued(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::ContextOverflow | FaultKind::BadRequest | FaultKind::WrongAddress)
+}
+
+/// Counts a whole answer and moves it to the results.
+fn finish(shared: &Shared, at: usize, job: &mut Job, reply: Reply, done: &mut Vec<Generated>) {
+    let counters = &shared.pool.counters[at];
+    counters.completions.fetch_add(reply.choices.len() as u64, Relaxed);
+    let truncated = reply.choices.iter().filter(|c| c.finish_reason == FinishReason::Length).count();
+    counters.truncated.fetch_add(truncated as u64, Relaxed);
+    deliver(job, reply, done);
 }
 
 fn count(reply: &Reply) -> u64 {
@@ -258,6 +355,13 @@ pub(super) fn failed_row(prompt_id: Arc<str>, sample_index: u32, fault: &Fault) 
 
 /// Counts an exchange as under way while it lives.
 struct Flight<'a>(&'a Run);
+
+impl<'a> Flight<'a> {
+    fn new(run: &'a Run) -> Self {
+        run.in_flight.fetch_add(1, SeqCst);
+        Flight(run)
+    }
+}
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {

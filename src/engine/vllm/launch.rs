@@ -13,6 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::config::ServerConfig;
+use super::transport::redact;
 use crate::error::{Context, Error, Result};
 
 /// A running child server.
@@ -20,6 +21,8 @@ pub(super) struct ManagedServer {
     child: Child,
     pub address: String,
     pub log: PathBuf,
+    /// What its log may hold and errors must not.
+    secrets: Vec<String>,
     /// The thread that started the child ends once this is dropped, which is after the child.
     _keeper: mpsc::Sender<()>,
 }
@@ -31,20 +34,11 @@ impl ManagedServer {
     /// Starts the server; it is not ready yet.
     ///
     /// # Errors
-    /// The log cannot be written, no port is free, or the program cannot be started.
+    /// The log cannot be written, no port is free or the one that is asked is taken, or the program cannot
+    /// be started.
     pub fn start(config: &ServerConfig, api_key: Option<&str>) -> Result<Self> {
-        let port = match config.port {
-            0 => TcpListener::bind("127.0.0.1:0")
-                .and_then(|listener| listener.local_addr())
-                .or_fail(|| "no free port for the server".into())?
-                .port(),
-            port => port,
-        };
-        let log = if config.log.as_os_str().is_empty() {
-            std::env::temp_dir().join(format!("gristmill-server-{}-{port}.log", std::process::id()))
-        } else {
-            config.log.clone()
-        };
+        let port = free_port(config.port)?;
+        let log = if config.log.as_os_str().is_empty() { config.default_log() } else { config.log.clone() };
         let out = File::create(&log)
             .map_err(|e| Error::new("the server's log cannot be written").in_file(log.display()).caused_by(e))?;
         let err = out.try_clone().or_fail(|| "the server's log cannot be shared".into())?;
@@ -70,7 +64,9 @@ impl ManagedServer {
                 .caused_by(e)
                 .hint("install vLLM (`pip install vllm`), or set `server.command` to its path")
         })?;
-        Ok(ManagedServer { child, address: format!("http://127.0.0.1:{port}"), log, _keeper: keeper })
+        let mut secrets = config.secrets();
+        secrets.extend(api_key.map(str::to_owned));
+        Ok(ManagedServer { child, address: format!("http://127.0.0.1:{port}"), log, secrets, _keeper: keeper })
     }
 
     /// Whether the server still runs.
@@ -81,7 +77,7 @@ impl ManagedServer {
         let Some(status) = self.child.try_wait().or_fail(|| "the server cannot be watched".into())? else {
             return Ok(());
         };
-        Err(Error::new(format!("the server ended before it was ready ({status}):\n{}", self.log_tail()))
+        Err(Error::new(format!("the server that was started here has ended ({status}):\n{}", self.log_tail()))
             .in_file(self.log.display())
             .hint("the whole log is in that file; `server.args` and `server.env` are passed to the server"))
     }
@@ -98,7 +94,11 @@ impl ManagedServer {
         };
         let text = read().unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(12)..].join("\n")
+        let last = lines[lines.len().saturating_sub(12)..].join("\n");
+        if last.trim().is_empty() {
+            return "its log is empty".into();
+        }
+        self.secrets.iter().fold(last, |text, secret| redact(text, secret))
     }
 
     #[cfg(unix)]
@@ -108,6 +108,20 @@ impl ManagedServer {
             // child has not been reaped for the last time before `drop` ends, so the id is not reused.
             unsafe { libc::killpg(group, signal) };
         }
+    }
+}
+
+/// The port to serve at. A port that is taken is refused: whoever listens there would be asked in the
+/// place of our server, which cannot listen and ends.
+fn free_port(wanted: u16) -> Result<u16> {
+    let bound = TcpListener::bind(("127.0.0.1", wanted)).and_then(|listener| listener.local_addr());
+    match (bound, wanted) {
+        (Ok(address), _) => Ok(address.port()),
+        (Err(e), 0) => Err(Error::new("no free port for the server").caused_by(e)),
+        (Err(e), port) => Err(Error::new(format!("the server cannot be started at port {port}: it is taken"))
+            .in_field("engine.server.port")
+            .caused_by(e)
+            .hint("another server runs there: end it, name it in `endpoints` if it is the one to ask, or leave `port` out")),
     }
 }
 
@@ -211,6 +225,33 @@ mod tests {
         assert!(error.message().contains("no such model"), "{error}");
         assert!(error.message().contains("serve tiny --host 127.0.0.1 --port"), "{error}");
         assert!(error.message().contains("--dtype float32"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_prints_its_keys_is_not_quoted_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = shell(dir.path(), "echo \"args: $@ $VLLM_API_KEY $HF_TOKEN\"; exit 1");
+        config.args =
+            ["--api-key", "hunter1", "hunter2", "--hf-token=hunter3", "--dtype", "float32"].map(String::from).into();
+        config.env.insert("HF_TOKEN".into(), "hunter4".into());
+        let shown = format!("{config:?}");
+        let mut server = ManagedServer::start(&config, Some("hunter5")).unwrap();
+        let message = until(|| server.check().err()).message().to_owned();
+        assert!(message.contains("--dtype float32") && message.contains("***"), "{message}");
+        for text in [&message, &shown] {
+            assert!(!text.contains("hunter"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_refused_before_anything_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        let stranger = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let config = ServerConfig { port, ..shell(dir.path(), "exec sleep 600") };
+        let error = ManagedServer::start(&config, None).err().unwrap().to_string();
+        assert!(error.contains(&format!("port {port}")) && error.contains("engine.server.port"), "{error}");
+        assert!(!config.log.exists(), "nothing was started");
     }
 
     #[test]

@@ -5,6 +5,11 @@
 //! one with the least expected wait (in flight times measured latency), but
 //! stays with the endpoint that holds its prompt's prefix cache while that
 //! costs little. A pause before a retry holds no place anywhere.
+//!
+//! A circuit that opened closes in two steps: when a probe finds the endpoint
+//! healthy it gets one request, and the others only once that was answered.
+//! An endpoint that refuses whatever it is asked (its key, its model, its path)
+//! is left alone while others serve.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -27,6 +32,8 @@ pub(super) struct Pool {
     room: AtomicUsize,
     /// Called with the index of an endpoint whose circuit opened.
     on_open: Mutex<Option<OnOpen>>,
+    /// What people should hear of, and have not been told.
+    news: Mutex<Vec<String>>,
 }
 
 type OnOpen = Box<dyn Fn(usize) + Send>;
@@ -49,17 +56,34 @@ struct Slot {
     faults: u32,
     /// What the last fault said.
     last_fault: Option<String>,
-    open: bool,
+    circuit: Circuit,
+    /// How often the circuit opened since a request was last answered.
+    trips: u32,
+    /// Why the endpoint serves none of our requests, if it said so.
+    refused: Option<Fatal>,
+    /// How often it said so.
+    refusals: u32,
     /// A connection broke since the server was last asked what it serves.
     suspect: bool,
     /// The server asked to be left alone until then.
     paused_until: Option<Instant>,
 }
 
+/// Whether requests go to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Circuit {
+    /// None; it is probed.
+    Open,
+    /// One, whose outcome decides.
+    Trial,
+    /// As many as its limit says.
+    Closed,
+}
+
 struct Waiter {
     turn: oneshot::Sender<Permit>,
     affinity: usize,
-    avoid: Option<usize>,
+    avoid: Vec<usize>,
 }
 
 /// A place at an endpoint; given back when dropped.
@@ -84,7 +108,10 @@ impl Pool {
             latency: 0.0,
             faults: 0,
             last_fault: None,
-            open: true,
+            circuit: Circuit::Open,
+            trips: 0,
+            refused: None,
+            refusals: 0,
             suspect: false,
             paused_until: None,
         });
@@ -103,6 +130,7 @@ impl Pool {
             state: Mutex::new(state),
             room: AtomicUsize::new(0),
             on_open: Mutex::new(None),
+            news: Mutex::default(),
         })
     }
 
@@ -116,8 +144,9 @@ impl Pool {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Waits for a place. `affinity` is the endpoint that last answered for this prompt.
-    pub async fn acquire(self: &Arc<Self>, affinity: usize, avoid: Option<usize>, first: bool) -> Permit {
+    /// Waits for a place. `affinity` is the endpoint that last answered for this prompt, `avoid` those that
+    /// failed it: better than none, since they may be the only ones that are up.
+    pub async fn acquire(self: &Arc<Self>, affinity: usize, avoid: &[usize], first: bool) -> Permit {
         let waiting = {
             let mut state = self.lock();
             let pick =
@@ -126,7 +155,7 @@ impl Pool {
                 Some(endpoint) => return self.grant(&mut state, endpoint),
                 None => {
                     let (turn, waiting) = oneshot::channel();
-                    let waiter = Waiter { turn, affinity, avoid };
+                    let waiter = Waiter { turn, affinity, avoid: avoid.to_vec() };
                     // Retries go before requests that were never tried: their prompt is the oldest.
                     if first {
                         state.waiters.push_front(waiter)
@@ -151,7 +180,7 @@ impl Pool {
         // A retry that avoids an endpoint must not keep others from it: look a little past the front.
         let next = |state: &State| {
             let waiters = state.waiters.iter().take(64).enumerate();
-            waiters.filter_map(|(i, w)| Some((i, state.pick(w.affinity, w.avoid, now)?))).next()
+            waiters.filter_map(|(i, w)| Some((i, state.pick(w.affinity, &w.avoid, now)?))).next()
         };
         // Mostly one place is free and goes to the first: the others need not be asked in vain.
         while state.slots.iter().any(|slot| slot.has_room(now))
@@ -165,7 +194,7 @@ impl Pool {
                 state.slots[endpoint].in_flight -= 1;
             }
         }
-        let room = state.slots.iter().filter(|s| !s.open).map(|s| s.limiter.limit()).sum();
+        let room = state.slots.iter().filter(|s| s.is_up()).map(|s| s.limiter.limit()).sum();
         self.room.store(room, Relaxed);
     }
 
@@ -174,13 +203,15 @@ impl Pool {
         self.room.load(Relaxed)
     }
 
-    /// Lets requests to an endpoint that was found healthy.
+    /// Lets requests to an endpoint that was found healthy: one at first, if it was found so before and
+    /// failed all the same.
     pub fn close(self: &Arc<Self>, endpoint: usize) {
         let mut state = self.lock();
         let slot = &mut state.slots[endpoint];
-        if slot.open {
-            slot.open = false;
+        if !slot.is_up() {
+            slot.circuit = if slot.trips > 0 { Circuit::Trial } else { Circuit::Closed };
             slot.faults = 0;
+            slot.refused = None;
             slot.paused_until = None;
             slot.limiter.restart(Instant::now());
         }
@@ -203,27 +234,85 @@ impl Pool {
         }
     }
 
+    /// Leaves an endpoint alone that refuses whatever it is asked, and says so. If all do, the run ends.
+    pub fn refuse(&self, endpoint: usize, cause: Fatal) {
+        let mut state = self.lock();
+        let opened = state.trip(endpoint);
+        let slot = &mut state.slots[endpoint];
+        if slot.refused.is_none() {
+            slot.refusals += 1;
+            let (left, all) = (state.slots.iter().filter(|s| s.is_up()).count(), state.slots.len());
+            if all > 1 && state.slots[endpoint].refusals == 1 {
+                self.say(format!("{}: this server is left out, {left} of {all} are in use", cause.message));
+            }
+            state.slots[endpoint].refused = Some(cause);
+        }
+        let causes: Option<Vec<&Fatal>> = state.slots.iter().map(|s| s.refused.as_ref()).collect();
+        let fatal = match causes.as_deref() {
+            None | Some([]) => None,
+            Some([only]) => Some((*only).clone()),
+            Some([first, ..]) => {
+                let each: Vec<&str> = causes.iter().flatten().map(|cause| cause.message.as_str()).collect();
+                let all = Fatal::new(format!("every server refuses its requests:\n{}", each.join("\n")));
+                Some(first.hints.iter().fold(all, |all, hint| all.hint(hint.clone())))
+            }
+        };
+        if let Some(fatal) = fatal {
+            state.fatal.get_or_insert(fatal);
+        }
+        drop(state);
+        if opened {
+            self.report_open(endpoint);
+        }
+    }
+
+    /// Tells people something, when they are next told how it goes.
+    pub fn say(&self, line: String) {
+        self.news.lock().unwrap_or_else(|e| e.into_inner()).push(line);
+    }
+
+    /// What was to be told since this was last asked.
+    pub fn take_news(&self) -> Vec<String> {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Seconds before an endpoint that is down is probed first: the longer, the more often it failed again
+    /// after a probe that found it healthy.
+    pub fn first_pause(&self, endpoint: usize) -> f64 {
+        let state = self.lock();
+        let slot = &state.slots[endpoint];
+        match slot.refused {
+            Some(_) => f64::min(15.0 * f64::powi(2.0, slot.refusals.saturating_sub(1).min(8) as i32), 300.0),
+            None => f64::min(0.5 * f64::powi(1.5, slot.trips.saturating_sub(1).min(12) as i32), 15.0),
+        }
+    }
+
+    /// A server answered what was no request of the run's.
+    pub fn note_answer(&self) {
+        self.lock().last_answer = Instant::now();
+    }
+
     pub fn is_up(&self, endpoint: usize) -> bool {
-        !self.lock().slots[endpoint].open
+        self.lock().slots[endpoint].is_up()
     }
 
     /// Whether a connection to the endpoint, which is up, broke since this was last asked.
     pub fn take_suspicion(&self, endpoint: usize) -> bool {
         let slot = &mut self.lock().slots[endpoint];
-        !slot.open && std::mem::take(&mut slot.suspect)
+        slot.is_up() && std::mem::take(&mut slot.suspect)
     }
 
-    /// Whether a request that failed at `endpoint` can be asked elsewhere at once.
-    pub fn has_other(&self, endpoint: usize) -> bool {
-        let state = self.lock();
-        state.slots.iter().enumerate().any(|(i, slot)| i != endpoint && !slot.open)
+    /// Whether a request that failed at these endpoints can be asked at another one.
+    pub fn has_other(&self, failed: &[usize]) -> bool {
+        self.lock().has_other(failed)
     }
 
     /// The server's own queue, from its metrics.
     pub fn on_gauge(self: &Arc<Self>, endpoint: usize, waiting: u64, running: u64) {
         self.counters[endpoint].server_waiting.store(waiting, Relaxed);
         let mut state = self.lock();
-        state.slots[endpoint].limiter.on_gauge(waiting, running);
+        let slot = &mut state.slots[endpoint];
+        slot.limiter.on_gauge(Instant::now(), waiting, running, slot.in_flight);
         self.serve(&mut state);
     }
 
@@ -266,7 +355,8 @@ impl Pool {
             .map(|((endpoint, counters), slot)| EndpointSnapshot {
                 address: endpoint.address.clone(),
                 state: match slot {
-                    Slot { open: true, .. } => "down",
+                    Slot { refused: Some(_), .. } => "left out",
+                    Slot { circuit: Circuit::Open, .. } => "down",
                     Slot { paused_until: Some(until), .. } if *until > now => "pausing",
                     _ => "up",
                 },
@@ -286,23 +376,31 @@ impl Pool {
 }
 
 impl Slot {
+    fn is_up(&self) -> bool {
+        self.circuit != Circuit::Open
+    }
+
     fn has_room(&self, now: Instant) -> bool {
-        !self.open && self.in_flight < self.limiter.limit() && self.paused_until.is_none_or(|until| until <= now)
+        let room = match self.circuit {
+            Circuit::Open => 0,
+            Circuit::Trial => 1,
+            Circuit::Closed => self.limiter.limit(),
+        };
+        self.in_flight < room && self.paused_until.is_none_or(|until| until <= now)
     }
 }
 
 impl State {
     /// The endpoint to ask next, or none with room.
-    fn pick(&self, affinity: usize, avoid: Option<usize>, now: Instant) -> Option<usize> {
-        let known = self.slots.iter().filter(|s| !s.open && s.latency > 0.0).map(|s| s.latency);
+    fn pick(&self, affinity: usize, avoid: &[usize], now: Instant) -> Option<usize> {
+        let known = self.slots.iter().filter(|s| s.is_up() && s.latency > 0.0).map(|s| s.latency);
         let fastest = known.fold(f64::INFINITY, f64::min);
         let wait = |slot: &Slot| {
             let latency = if slot.latency > 0.0 { slot.latency } else { fastest.min(1e9) };
             (slot.in_flight + 1) as f64 * latency
         };
-        // An endpoint to avoid is better than none: it may be the only one that is up.
-        let others_up = self.slots.iter().enumerate().any(|(i, s)| Some(i) != avoid && !s.open);
-        let usable = |i: usize, slot: &Slot| slot.has_room(now) && (Some(i) != avoid || !others_up);
+        let others_up = avoid.is_empty() || self.has_other(avoid);
+        let usable = |i: usize, slot: &Slot| slot.has_room(now) && (!others_up || !avoid.contains(&i));
         let mut best: Option<(usize, f64)> = None;
         for (i, slot) in self.slots.iter().enumerate().filter(|(i, slot)| usable(*i, slot)) {
             let wait = wait(slot);
@@ -317,11 +415,16 @@ impl State {
         }
     }
 
+    fn has_other(&self, failed: &[usize]) -> bool {
+        self.slots.iter().enumerate().any(|(i, slot)| slot.is_up() && !failed.contains(&i))
+    }
+
     fn trip(&mut self, endpoint: usize) -> bool {
         let slot = &mut self.slots[endpoint];
-        let opened = !slot.open;
-        slot.open = true;
-        if self.slots.iter().all(|s| s.open) {
+        let opened = slot.is_up();
+        slot.circuit = Circuit::Open;
+        slot.trips += u32::from(opened);
+        if !self.slots.iter().any(Slot::is_up) {
             self.dark_since.get_or_insert_with(Instant::now);
         }
         opened
@@ -340,6 +443,10 @@ impl Permit {
         let saturated = crowded || slot.in_flight >= slot.limiter.limit();
         slot.in_flight -= 1;
         slot.faults = 0;
+        slot.trips = 0;
+        if slot.circuit == Circuit::Trial {
+            slot.circuit = Circuit::Closed;
+        }
         let seconds = latency.as_secs_f64().max(1e-6);
         slot.latency = if slot.latency > 0.0 { 0.9 * slot.latency + 0.1 * seconds } else { seconds };
         slot.limiter.on_answer(now, latency, tokens, saturated);
@@ -347,8 +454,9 @@ impl Permit {
         pool.serve(&mut state);
     }
 
-    /// The request met a fault. May open the endpoint's circuit.
-    pub fn fail(mut self, fault: &Fault) {
+    /// The request met a fault, which may open the endpoint's circuit. `again` says that the same prompt
+    /// failed here before: that is no news of the endpoint, since it may be the prompt's doing.
+    pub fn fail(mut self, fault: &Fault, again: bool) {
         self.held = false;
         let pool = self.pool.clone();
         pool.counters[self.endpoint].faults[fault.kind.index()].fetch_add(1, Relaxed);
@@ -380,14 +488,18 @@ impl Permit {
             }
         }
         let mut opened = false;
-        if fault.kind.blames_endpoint() {
+        let trial = slot.circuit == Circuit::Trial;
+        if !fault.kind.blames_endpoint() {
+            slot.faults = 0;
+            if trial {
+                slot.circuit = Circuit::Closed;
+            }
+        } else if !again || fault.kind.is_of_the_way() {
             slot.faults += 1;
             let most = if fault.kind == FaultKind::Unreachable { TRIP_UNREACHABLE } else { TRIP };
-            if slot.faults >= most {
+            if trial || slot.faults >= most {
                 opened = state.trip(self.endpoint);
             }
-        } else {
-            slot.faults = 0;
         }
         pool.serve(&mut state);
         drop(state);

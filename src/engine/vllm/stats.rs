@@ -68,7 +68,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct EndpointSnapshot {
     pub address: String,
-    /// `up`, `down` (circuit open, being probed) or `pausing` (asked us to wait).
+    /// `up`, `down` (circuit open, being probed), `left out` (it refuses us) or `pausing` (asked us to wait).
     pub state: &'static str,
     pub in_flight: usize,
     /// The adaptive limit on requests in flight.
@@ -84,6 +84,13 @@ pub struct EndpointSnapshot {
     pub faults: Vec<(&'static str, u64)>,
     /// What the last fault said; `None` if there was none.
     pub last_fault: Option<String>,
+}
+
+impl EndpointSnapshot {
+    /// Whether requests go to it.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.state, "down" | "left out")
+    }
 }
 
 pub(super) fn by_kind(counts: &[AtomicU64; KINDS]) -> Vec<(&'static str, u64)> {
@@ -158,7 +165,7 @@ impl Snapshot {
         family("in_flight", "gauge", "Requests in flight.", &of(|e| e.in_flight as f64));
         family("concurrency_limit", "gauge", "Adaptive limit on requests in flight.", &of(|e| e.limit as f64));
         family("latency_seconds", "gauge", "Smoothed time to a whole answer.", &of(|e| e.latency));
-        family("endpoint_up", "gauge", "1 if requests go to the endpoint.", &of(|e| f64::from(e.state != "down")));
+        family("endpoint_up", "gauge", "1 if requests go to the endpoint.", &of(|e| f64::from(e.is_up())));
         let faults = self.endpoints.iter().flat_map(|e| {
             let address = escape(&e.address);
             e.faults.iter().map(move |(cause, n)| (format!("{{endpoint=\"{address}\",cause=\"{cause}\"}}"), *n as f64))

@@ -10,7 +10,7 @@ impl Snapshot {
             format!("{} tokens/s", grouped(self.tokens_per_second as u64)),
             format!("{} tokens so far", grouped(self.completion_tokens)),
         ];
-        let down = self.endpoints.iter().filter(|e| e.state == "down").count();
+        let down = self.endpoints.iter().filter(|e| !e.is_up()).count();
         if down > 0 {
             parts.push(format!("{down} of {} servers down", self.endpoints.len()));
         }

@@ -1,5 +1,7 @@
 //! The engine against a server with scripted faults.
 
+mod endpoints;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -57,7 +57,28 @@ impl Secret {
     }
 
     fn redact(&self, text: String) -> String {
-        if text.contains(&self.key) { text.replace(&self.key, "***") } else { text }
+        redact(text, &self.key)
+    }
+}
+
+/// A text without a secret that servers may repeat in it: as it is, as it stands in JSON or an address,
+/// and what is left of it where the text was cut (`…`).
+pub(super) fn redact(mut text: String, secret: &str) -> String {
+    let json = serde_json::Value::from(secret).to_string();
+    let address: String = reqwest::Url::parse_with_params("http://h", [("k", secret)])
+        .ok()
+        .and_then(|url| url.query().map(|query| query[2..].to_owned()))
+        .unwrap_or_default();
+    for form in [secret, &json[1..json.len() - 1], &address] {
+        if !form.is_empty() && text.contains(form) {
+            text = text.replace(form, "***");
+        }
+    }
+    let Some(whole) = text.strip_suffix('…') else { return text };
+    let lengths = secret.char_indices().map(|(at, c)| at + c.len_utf8()).rev();
+    match lengths.into_iter().find(|&length| length >= 4.min(secret.len()) && whole.ends_with(&secret[..length])) {
+        Some(length) => format!("{}***…", &whole[..whole.len() - length]),
+        None => text,
     }
 }
 
@@ -157,10 +178,18 @@ impl Endpoint {
         exchange: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
         match tokio::time::timeout(deadline, exchange).await {
-            Ok(result) => result,
+            Ok(result) => result.map_err(|fault| self.redact(fault)),
             Err(_) => {
                 Err(Fault::new(FaultKind::Timeout, format!("no whole answer within {:.1} s", deadline.as_secs_f64())))
             }
+        }
+    }
+
+    /// A fault without the key, which servers may have repeated to us.
+    pub fn redact(&self, fault: Fault) -> Fault {
+        match &self.key {
+            Some(secret) => Fault { message: secret.redact(fault.message), ..fault },
+            None => fault,
         }
     }
 
@@ -178,11 +207,7 @@ impl Endpoint {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(parse_retry_after);
         // What the body says helps people only; a connection that breaks here changes nothing.
         let body = read(response).await.unwrap_or_default();
-        let mut message = error_message(&body);
-        if let Some(secret) = &self.key {
-            message = secret.redact(message);
-        }
-        Err(Fault { retry_after, ..from_status(status, &message) })
+        Err(self.redact(Fault { retry_after, ..from_status(status, &error_message(&body)) }))
     }
 }
 
@@ -304,6 +329,10 @@ mod tests {
     fn a_key_is_never_shown() {
         let secret = Secret { key: "sk-123".into(), variable: "MY_KEY".into() };
         assert_eq!(secret.redact("bad key sk-123!".into()), "bad key ***!");
+        assert_eq!(secret.redact("bad key sk-12…".into()), "bad key ***…", "cut in its middle");
+        assert_eq!(secret.redact("bad key …".into()), "bad key …");
+        let odd = Secret { key: "a\"b+c/d".into(), variable: "MY_KEY".into() };
+        assert_eq!(odd.redact(r#"{"key": "a\"b+c/d"}, /?k=a%22b%2Bc%2Fd"#.into()), r#"{"key": "***"}, /?k=***"#);
         assert!(!format!("{secret:?}").contains("sk-123"));
     }
 }

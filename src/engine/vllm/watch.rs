@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::fault::{Fatal, FaultKind};
-use super::identity::{Identity, ProbeError, probe};
+use super::fault::{Fatal, Fault, FaultKind};
+use super::identity::{Identity, ProbeError, is_paused, probe};
 use super::weights::{install, refusal};
 use crate::seed;
 
@@ -20,14 +20,18 @@ pub(super) struct Rates {
 
 /// Probes a down endpoint, less and less often, until it serves the run's model again.
 pub(super) async fn revive(shared: Weak<Shared>, at: usize) {
-    let mut pause = 0.5;
+    let Some(mut pause) = shared.upgrade().map(|shared| shared.pool.first_pause(at)) else { return };
     for attempt in 0.. {
         let jitter = seed::stream(at as u64, "probe", attempt).uniform();
         tokio::time::sleep(Duration::from_secs_f64(pause * (0.5 + 0.5 * jitter))).await;
         let Some(shared) = shared.upgrade() else { return };
         match admit(&shared, at).await {
             Ok(()) => return,
-            Err(ProbeError::NotYet(_)) => pause = f64::min(pause * 1.5, 15.0),
+            Err(ProbeError::NotYet(_)) => pause = f64::min(pause * 1.5, pause.max(15.0)),
+            Err(ProbeError::Refused(cause)) => {
+                shared.pool.refuse(at, cause);
+                pause = f64::min(pause * 1.5, 300.0).max(15.0);
+            }
             Err(ProbeError::Never(fatal)) => return shared.pool.fail(fatal),
         }
     }
@@ -41,6 +45,7 @@ pub(super) async fn admit(shared: &Arc<Shared>, at: usize) -> Result<(), ProbeEr
     shared.compare(at, &identity).map_err(ProbeError::Never)?;
     // A server that was restarted has its first weights again.
     let _loading = shared.loading.lock().await;
+    resume(shared, at).await.map_err(ProbeError::NotYet)?;
     let installed = shared.installed.lock().unwrap_or_else(|e| e.into_inner()).clone();
     if let Some(weights) = installed {
         let served = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
@@ -56,6 +61,28 @@ pub(super) async fn admit(shared: &Arc<Shared>, at: usize) -> Result<(), ProbeEr
         && let Some((waiting, running)) = gauges(&text)
     {
         shared.pool.on_gauge(at, waiting, running);
+    }
+    Ok(())
+}
+
+/// How long a server may be paused by somebody who loads weights into it.
+const PAUSE_OF_OTHERS: Duration = Duration::from_secs(3);
+
+/// Sets a server going again that somebody paused and left so, as a trainer does that is killed while it
+/// loads weights: requests to it would hang until their deadline. Our own loads hold the lock that the caller holds.
+async fn resume(shared: &Shared, at: usize) -> Result<(), Fault> {
+    let endpoint = &shared.pool.endpoints[at];
+    let since = Instant::now();
+    while is_paused(endpoint).await {
+        if since.elapsed() >= PAUSE_OF_OTHERS {
+            endpoint.post("resume", Vec::new(), Duration::from_secs(60)).await?;
+            shared.pool.say(format!(
+                "{} had been paused and left so, perhaps by a training that was killed: it is told to go on",
+                endpoint.address
+            ));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())
 }
@@ -119,8 +146,11 @@ pub(super) async fn observe(shared: Weak<Shared>) {
             continue;
         }
         let in_doubt = |at: &usize| shared.pool.take_suspicion(*at) || second.is_multiple_of(RECHECK);
-        let asked = (0..shared.pool.endpoints.len()).filter(|&at| shared.pool.is_up(at)).filter(in_doubt);
-        futures::future::join_all(asked.map(|at| recheck(&shared, at))).await;
+        for at in (0..shared.pool.endpoints.len()).filter(|&at| shared.pool.is_up(at)).filter(in_doubt) {
+            // Not waited for: one that hangs must not keep the others' queues from being looked at.
+            let shared = shared.clone();
+            tokio::spawn(async move { recheck(&shared, at).await });
+        }
         let scrapes =
             has_gauge.iter_mut().enumerate().filter(|(at, has)| **has && shared.pool.is_up(*at)).map(|(at, has)| {
                 let pool = &shared.pool;

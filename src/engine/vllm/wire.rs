@@ -4,7 +4,7 @@
 //! the body is serialised up to there and shared.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub deadline: Duration,
     /// The endpoint that answered last for this prompt: its prefix cache is warm. `usize::MAX` for none.
     pub affinity: AtomicUsize,
+    /// The endpoints that failed this prompt, a bit each for the first 64.
+    failed: AtomicU64,
     /// The sampling part of the body, for continuations.
     sampling: Arc<SamplingHead>,
 }
@@ -114,6 +116,7 @@ impl<'a> BodyWriter<'a> {
             prompt_ids,
             deadline: self.config.deadline(request.sampling.max_tokens),
             affinity: AtomicUsize::new(usize::MAX),
+            failed: AtomicU64::new(0),
             sampling,
         })
     }
@@ -172,6 +175,32 @@ impl Group {
         let mut body = Vec::with_capacity(self.head.len() + 48);
         body.extend_from_slice(&self.head);
         close_object(&mut body, n, seed);
+        body
+    }
+
+    /// Whether the endpoint had failed this prompt before; from now on it has.
+    pub fn failed_before(&self, endpoint: usize) -> bool {
+        let bit = 1u64.checked_shl(endpoint as u32).unwrap_or(0);
+        self.failed.fetch_or(bit, Relaxed) & bit != 0
+    }
+
+    /// A body that asks for one token of a prompt that nobody can dislike.
+    pub fn trifle(&self) -> Vec<u8> {
+        let mut keys = self.sampling.keys.clone();
+        keys.insert("max_tokens".into(), 1.into());
+        // The answer is not read, only whether there is one.
+        keys.remove("stream");
+        keys.remove("stream_options");
+        let mut body = open_object(&keys);
+        match (self.path, &self.prompt_ids) {
+            (ApiPath::Chat, _) => body.extend_from_slice(br#","messages":[{"role":"user","content":"1"}]"#),
+            (ApiPath::Completions, Some(ids)) => {
+                body.extend_from_slice(b",\"prompt\":");
+                write_json(&mut body, &ids[..ids.len().min(1)]);
+            }
+            (ApiPath::Completions, None) => body.extend_from_slice(br#","prompt":"1""#),
+        }
+        close_object(&mut body, 1, 0);
         body
     }
 

@@ -67,14 +67,16 @@ impl Answers {
             same_model(cx, digest, info)?;
         }
         let head = serde_json::json!([FORMAT, info.model_digest, settings]).to_string();
-        let mut wanted = Wanted { cx, head: head.as_bytes(), per_shard, is_ours: None, prompts: None };
+        let mut wanted = Wanted { cx, head: head.as_bytes(), per_shard, is_ours: None, others: 0, prompts: None };
         let mut answered = HashMap::new();
         let at = cx.folder.join(&own);
         let mut journal = Journal::open(&at, SyncPolicy::default(), |place, record| {
             answered.extend(wanted.key_of(record)?.map(|key| (key, place)));
             Ok(())
         })?;
+        journal.lost().told(&at).iter().for_each(|line| cx.progress.say(line));
         if wanted.is_ours == Some(false) {
+            wanted.tell_forgotten();
             journal.remove()?;
             journal = Journal::open(&at, SyncPolicy::default(), |_, _| Ok(()))?;
         }
@@ -83,7 +85,8 @@ impl Answers {
         }
         for entry in cx.folder.list()?.iter().filter(|entry| entry.name.starts_with(REQUESTS) && entry.name != own) {
             wanted.is_ours = None;
-            Journal::replay(&cx.folder.join(&entry.name), |record| {
+            let other = cx.folder.join(&entry.name);
+            let lost = Journal::replay(&other, |record| {
                 // Other parts' answers become this one's, to be read again from its own journal.
                 if let Some(key) = wanted.key_of(record)?
                     && !answered.contains_key(&key)
@@ -92,6 +95,8 @@ impl Answers {
                 }
                 Ok(())
             })?;
+            lost.told(&other).iter().for_each(|line| cx.progress.say(line));
+            wanted.tell_forgotten();
         }
         let mut answers = Answers { journal, answered, kept: BTreeMap::new() };
         if let Some(manifest) = manifest {
@@ -125,11 +130,24 @@ struct Wanted<'a> {
     per_shard: usize,
     /// Whether the journal being read is of this model and these settings; `None` before its first record.
     is_ours: Option<bool>,
+    /// Answers in it that are not.
+    others: u64,
     /// The prompts of this machine's unfinished shards, once they are needed.
     prompts: Option<HashSet<u128>>,
 }
 
 impl Wanted<'_> {
+    /// Says how many answers are of no use under the settings as they are now.
+    fn tell_forgotten(&mut self) {
+        match std::mem::take(&mut self.others) {
+            0 => {}
+            others => self.cx.progress.say(&format!(
+                "{others} answers of an unfinished run are forgotten: they were asked with other settings (seed, \
+                 sampling, system turn, tokenizer, logprobs or token ids)"
+            )),
+        }
+    }
+
     /// The completion's key of a record that is wanted.
     fn key_of(&mut self, record: &[u8]) -> Result<Option<u128>> {
         match self.is_ours {
@@ -137,7 +155,10 @@ impl Wanted<'_> {
                 self.is_ours = Some(record == self.head);
                 Ok(None)
             }
-            Some(false) => Ok(None),
+            Some(false) => {
+                self.others += 1;
+                Ok(None)
+            }
             Some(true) => {
                 let prompts = match &self.prompts {
                     Some(prompts) => prompts,
@@ -158,6 +179,7 @@ fn same_model(cx: &StageContext<'_>, digest: &str, info: &EngineInfo) -> Result<
     Err(Error::new(format!("the stage `{}` was begun with another model than `{}` is now", cx.name, info.model))
         .in_file(cx.folder)
         .hint("a model is its name, where its server loaded it from, and its tokenizer: serve the first one again to go on")
+        .hint("so are settings that change what it answers: `api`, `template`, `extra_body`, `n_per_request`, `reasoning`, `continue_rounds`")
         .hint(format!("or begin anew with this one: `--from {}`", cx.name)))
 }
 

@@ -36,11 +36,13 @@ fn watch(engine: &VllmEngine, cx: &StageContext<'_>, ended: &Receiver<()>) {
                 .say(&format!("stopping once the {} requests in flight are answered", engine.snapshot().in_flight));
             cancel.cancel();
         }
+        engine.take_news().iter().for_each(|line| cx.progress.say(line));
         if said.elapsed() >= EVERY {
             said = Instant::now();
             cx.progress.say(&engine.snapshot().line());
         }
     }
+    engine.take_news().iter().for_each(|line| cx.progress.say(line));
     let snapshot = engine.snapshot();
     if snapshot.requests > 0 {
         snapshot.table().iter().for_each(|line| cx.progress.say(line));

@@ -168,6 +168,30 @@ impl EngineConfig {
         matches!(self, EngineConfig::Vllm { policy: None, .. })
     }
 
+    /// What else decides an answer beside model and sampling, where there is a choice: what rows are to hold
+    /// beside their text, and who makes tokens of the prompts. An answer that was kept under another choice
+    /// is none.
+    ///
+    /// # Errors
+    /// The tokenizer cannot be read.
+    pub fn asks_for(&self, cx: &StageContext<'_>) -> Result<serde_json::Value> {
+        let EngineConfig::Vllm { config, policy } = self else { return Ok(serde_json::Value::Null) };
+        let mut tokenizer = None;
+        if config.tokenizer.is_some() && policy.is_none() {
+            let folder = cx.input_folder(TOKENIZER)?;
+            let mut hasher = blake3::Hasher::new();
+            for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+                let file = folder.join(name);
+                if file.exists() {
+                    hash_file(&mut hasher, &file)
+                        .map_err(|e| Error::new("the tokenizer cannot be read").in_file(file.display()).caused_by(e))?;
+                }
+            }
+            tokenizer = Some(hasher.finalize().to_hex().to_string());
+        }
+        Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer]))
+    }
+
     /// The files whose bytes decide what the engine answers; of URLs, copies.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub struct RolloutBatch {
     pub groups: Vec<Vec<GroupRow>>,
     /// Seconds in which servers took over the policy for it, if they did.
     pub reload_seconds: Option<f64>,
+    /// What happened to the servers meanwhile, a line each for people.
+    pub news: Vec<String>,
 }
 
 impl Asker {
@@ -62,7 +64,7 @@ impl Asker {
             group_rows(prompt, samples, &self.info, self.rules.digest(), &sampling, step)
         };
         let groups = chosen.iter().zip(judged).map(rows).collect();
-        Ok(RolloutBatch { key: self.key(step, prompts), groups, reload_seconds: None })
+        Ok(RolloutBatch { key: self.key(step, prompts), groups, reload_seconds: None, news: Vec::new() })
     }
 }
 
@@ -78,7 +80,7 @@ impl RolloutBatch {
             }
         }
         let ids = groups.iter().map(|group| group[0].prompt_id.clone()).collect();
-        Some(RolloutBatch { key: (step, ids), groups, reload_seconds: None })
+        Some(RolloutBatch { key: (step, ids), groups, reload_seconds: None, news: Vec::new() })
     }
 
     /// As the trainer takes it: requests that failed are left out, and groups of nothing else.

@@ -1,13 +1,13 @@
 //! Rollouts of the policy: sample, judge, keep.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
 use super::GrpoStage;
-use super::ask::Asker;
+use super::ask::{Asker, Key, RolloutBatch};
 use super::rollouts::Rollouts;
 use super::sampler::{Sampler, SamplerConfig};
 use crate::backend::Backend;
@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::model::Tokenizer;
 use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
-use crate::stage::StageContext;
 use crate::stage::stoppable::Stoppable;
 use crate::stage::training::Policy;
+use crate::stage::{Progress, StageContext};
 use crate::train::{Rollout, ScoredGroup};
 
 /// The policy as its own sampler, with the rules behind it.
@@ -29,6 +29,7 @@ pub struct OnPolicy<'a, B: Backend> {
     reload_seconds: Option<f64>,
     /// Set by Ctrl-C.
     stop: &'a AtomicBool,
+    progress: &'a dyn Progress,
     /// The step whose rollouts are in the log, or begin to be.
     logged: Option<u64>,
 }
@@ -86,7 +87,32 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             info: opening.info(policy),
         });
         let sampler = opening.start(&asker, &mut rollouts.lock().unwrap_or_else(PoisonError::into_inner))?;
-        Ok((OnPolicy { sampler, asker, rollouts, reload_seconds: None, stop: cx.stop, logged: None }, drops))
+        Ok((
+            OnPolicy {
+                sampler,
+                asker,
+                rollouts,
+                reload_seconds: None,
+                stop: cx.stop,
+                progress: cx.progress,
+                logged: None,
+            },
+            drops,
+        ))
+    }
+
+    /// A batch from the servers. Ctrl-C ends the waiting where the batch can be asked again: it is of the
+    /// policy as it is now, and not one of several rounds of which an earlier one is in the log. Batches
+    /// made ahead are of weights that will be gone, so they are waited for.
+    fn taken(&self, step: u64, key: &Key) -> Result<RolloutBatch> {
+        let mut log = self.log();
+        let again = self.logged != Some(step) && log.waits_for_nothing_but(key);
+        let tick = || {
+            if let (true, Sampler::Served(served), true) = (again, &self.sampler, self.stop.load(Relaxed)) {
+                served.stop();
+            }
+        };
+        log.take(key, &tick)
     }
 
     fn log(&self) -> MutexGuard<'_, Rollouts> {
@@ -147,14 +173,15 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
                 let engine: &dyn Engine = if self.logged == Some(step) { engine } else { &stoppable };
                 self.asker.ask(engine, step, prompts)?
             }
-            Sampler::Local(_) => self.log().take(&key)?,
+            Sampler::Local(_) => self.log().take(&key, &|| {})?,
             Sampler::Served(_) => {
                 if !begun {
                     self.begin(step, prompts)?;
                 }
-                self.log().take(&key)?
+                self.taken(step, &key)?
             }
         };
+        batch.news.iter().for_each(|line| self.progress.say(line));
         self.reload_seconds = batch.reload_seconds;
         self.logged = Some(step);
         let groups = batch.scored();

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use super::ask::{Key, RolloutBatch};
 use crate::error::{Error, Result};
@@ -56,23 +57,35 @@ impl Rollouts {
         self.asked.contains(key) || self.came.iter().any(|batch| batch.key == *key)
     }
 
-    /// A batch that was asked for, waiting for it.
+    /// A batch that was asked for, waiting for it; `tick` is called now and then meanwhile.
     ///
     /// # Errors
     /// Sampling it, or one asked before it, failed.
-    pub fn take(&mut self, key: &Key) -> Result<RolloutBatch> {
+    pub fn take(&mut self, key: &Key, tick: &dyn Fn()) -> Result<RolloutBatch> {
         loop {
             if let Some(place) = self.came.iter().position(|batch| batch.key == *key) {
                 return Ok(self.came.remove(place));
             }
-            self.wait()?;
+            self.wait(tick)?;
         }
     }
 
+    /// Whether this batch is all that was asked for and has not come.
+    pub fn waits_for_nothing_but(&self, key: &Key) -> bool {
+        self.asked.iter().all(|asked| asked == key)
+    }
+
     /// Waits for the next batch.
-    fn wait(&mut self) -> Result<()> {
-        let batch = self.coming.as_ref().and_then(|coming| coming.recv().ok());
-        let batch = batch.ok_or_else(|| Error::new("the thread that samples has ended"))?;
+    fn wait(&mut self, tick: &dyn Fn()) -> Result<()> {
+        let ended = || Error::new("the thread that samples has ended");
+        let coming = self.coming.as_ref().ok_or_else(ended)?;
+        let batch = loop {
+            match coming.recv_timeout(TICK) {
+                Ok(batch) => break batch,
+                Err(RecvTimeoutError::Timeout) => tick(),
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+            }
+        };
         self.asked.pop_front();
         self.came.push(batch?);
         Ok(())
@@ -93,6 +106,9 @@ impl Rollouts {
         Ok(())
     }
 }
+
+/// How often whoever waits for a batch looks up.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Folder of the pending rows within a checkpoint.
 const PENDING: &str = "pending";
@@ -117,7 +133,7 @@ fn read_rows(folder: &Path) -> Result<Vec<GroupRow>> {
 impl RolloutLog for Rollouts {
     fn store(&mut self, checkpoint: &Path) -> Result<Vec<ShardInfo>> {
         while !self.asked.is_empty() {
-            self.wait()?;
+            self.wait(&|| {})?;
         }
         if !self.pending.is_empty() {
             write_rows(&checkpoint.join(PENDING), &self.pending)?;

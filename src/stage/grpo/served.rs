@@ -104,6 +104,7 @@ impl<B: Backend> Servers<B> {
             sender.prepare_launch(&mut servers, cx, &policy.tokenizer)?;
         }
         let servers = PolicyServers::connect_until(servers, Arc::clone(&policy.tokenizer), cx.stop)?;
+        servers.engine().take_news().iter().for_each(|line| cx.progress.say(line));
         Ok(Servers { servers, sender })
     }
 
@@ -142,6 +143,11 @@ impl<B: Backend> Served<B> {
         let job = Job { step, prompts: prompts.to_vec(), weights };
         jobs.send(job).map_err(|_| Error::new("the thread that samples has ended"))
     }
+
+    /// Sends nothing more; what is under way comes back as interrupted once the servers have answered it.
+    pub fn stop(&self) {
+        self.cancel.cancel();
+    }
 }
 
 /// The thread's work, until nobody asks any more.
@@ -166,7 +172,8 @@ fn work(
                     remove(&old)?;
                 }
             }
-            Ok(RolloutBatch { reload_seconds, ..asker.ask(&servers, step, &prompts)? })
+            let batch = asker.ask(&servers, step, &prompts)?;
+            Ok(RolloutBatch { reload_seconds, news: servers.engine().take_news(), ..batch })
         };
         if done.send(sample()).is_err() {
             return;

@@ -1,0 +1,71 @@
+# What the scripts of the queue (GPU.md) share; sourced. Sets test_binary, bench_binary and gristmill_binary: the packed
+# ones (pack.sh), or fresh builds where there are none.
+#
+# A part that fails or runs out of time is a line in results/queue.txt, and the next goes on. All scripts of one call
+# share one deadline, so that a call ends in time by itself:
+#   GRISTMILL_SECONDS   seconds that the call may take (560)
+#   GRISTMILL_RESULTS   folder of the results (benches/gpu/results)
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+results=${GRISTMILL_RESULTS:-benches/gpu/results}
+mkdir -p "$results"
+results=$(cd "$results" && pwd)
+export PYTHONUNBUFFERED=1
+export GRISTMILL_RESULTS=$results
+export GRISTMILL_DEADLINE=${GRISTMILL_DEADLINE:-$(($(date +%s) + ${GRISTMILL_SECONDS:-560}))}
+
+# built KIND NAME CARGO-ARGUMENTS…: builds, and prints where the executable is.
+built() {
+  local of="\"kind\":\[\"$1\"\].*\"name\":\"$2\""
+  shift 2
+  cargo "$@" --release --message-format json | grep "$of" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+}
+if [ -x benches/gpu/kernels-test ] && [ -x benches/gpu/gpu-bench ] && [ -x benches/gpu/gristmill ]; then
+  test_binary=benches/gpu/kernels-test
+  bench_binary=benches/gpu/gpu-bench
+  gristmill_binary=benches/gpu/gristmill
+else
+  test_binary=$(built test kernels test --test kernels --no-run)
+  bench_binary=$(built bench gpu build --bench gpu)
+  gristmill_binary=$(built bin gristmill build)
+fi
+
+# part NAME SECONDS FILE COMMAND…: runs it for at most so long, its output behind that of FILE.
+part() {
+  local name=$1 limit=$2 file=$results/$3 started left code said
+  shift 3
+  started=$(date +%s)
+  left=$((GRISTMILL_DEADLINE - started))
+  if [ "$left" -lt 5 ]; then
+    said="NOT RUN: no time was left"
+  else
+    if [ "$limit" -gt "$left" ]; then limit=$left; fi
+    printf '\n== %s (at most %d s)\n' "$name" "$limit" | tee -a "$file"
+    timeout --kill-after=5 "$limit" "$@" </dev/null 2>&1 | tee -a "$file"
+    code=${PIPESTATUS[0]}
+    case $code in
+      0) said=ok ;;
+      124 | 137) said="OUT OF TIME after $limit s" ;;
+      *) said="FAILED with $code" ;;
+    esac
+  fi
+  printf '%s: %s (%d s)\n' "$name" "$said" $(($(date +%s) - started)) | tee -a "$results/queue.txt"
+}
+
+# tests NAME SECONDS FILE FILTER…: tests of the kernels on the card.
+tests() {
+  local name=$1 limit=$2 file=$3
+  shift 3
+  part "$name" "$limit" "$file" env GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture "$@"
+}
+
+# Begins a script: its results are written anew.
+begin() {
+  local file
+  for file in "$@"; do : >"$results/$file"; done
+}
+
+# 0 if every part so far was done and passed.
+all_passed() {
+  [ -s "$results/queue.txt" ] && ! grep -q ': \(FAILED\|OUT OF TIME\|NOT RUN\)' "$results/queue.txt"
+}
