@@ -373,6 +373,22 @@ fn lone_decimal(gold: &str) -> bool {
     digits(whole) && digits(behind) && behind.len() > 1 && (behind.len() != 3 || whole == "0")
 }
 
+/// "3,14 cm" and "1.234,5": commas that cannot part thousands, each before one number's decimals.
+fn lone_decimal_in_answer(text: &str) -> bool {
+    // Inside brackets commas part values.
+    if text.contains(['(', '[']) || text.contains("\\{") {
+        return false;
+    }
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    bytes.iter().enumerate().filter(|&(_, b)| *b == b',').all(|(at, _)| {
+        let behind = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let before = bytes[..at].iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let whole_is_zero = before == 1 && digit(at - 1) && bytes[at - 1] == b'0';
+        behind == 0 || before == 0 || behind != 3 || before > 3 || whole_is_zero
+    })
+}
+
 /// Compares an extracted answer, trying narrower readings of a sentence and other readings of commas.
 fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: bool) -> (Finding, Option<String>) {
     if let (Some(a), Some(b)) = (gold.integer, plain_integer(found.text.trim())) {
@@ -405,7 +421,7 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
             finding = other_commas(gold, gold_reading, &pred, text, config, &mut budget).unwrap_or(finding);
         }
         // A sentence that is no expression: look at the formulas and numbers in it.
-        let prose = pred.is_text() && !gold_reading.is_text();
+        let prose = pred.has_words() && !gold_reading.has_words();
         if !finding.is_equal()
             && let Some((count, all)) = &found.boxes
             && gold_reading.parts() == *count
@@ -437,6 +453,10 @@ fn other_commas(
     let mut others = Vec::new();
     if pred.ambiguous_comma {
         for commas in [Commas::Thousands, Commas::Separate, Commas::Decimal] {
+            // 1,234 is no 1.234 where commas part thousands.
+            if commas == Commas::Decimal && !lone_decimal_in_answer(text) {
+                continue;
+            }
             if commas != pred.commas
                 && let Ok(other) = Reading::new(text, commas, budget)
             {

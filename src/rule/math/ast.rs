@@ -93,6 +93,7 @@ pub enum Rel {
     In,
     NotIn,
     Subset,
+    Superset,
     /// Congruent, similar, perpendicular, parallel, implies, arrow …: compared by name.
     Other(u8),
 }
@@ -105,6 +106,8 @@ impl Rel {
             Rel::Le => Rel::Ge,
             Rel::Gt => Rel::Lt,
             Rel::Ge => Rel::Le,
+            Rel::Subset => Rel::Superset,
+            Rel::Superset => Rel::Subset,
             other => other,
         }
     }
@@ -119,6 +122,8 @@ impl Rel {
 pub struct Unit {
     /// Index in the table of units, see `units.rs`.
     pub index: u16,
+    /// The power of ten of a prefix that the table's name does not have.
+    pub ten: i8,
 }
 
 /// Which named set of numbers.
@@ -213,6 +218,8 @@ pub enum Node {
     },
     /// Words, normalised; index in [`Arena::texts`].
     Text(u32),
+    /// A row of a piecewise function: a value and when it holds.
+    Case(Id, Id),
     /// Something that stands for "and so on".
     Dots,
 }
@@ -314,6 +321,7 @@ impl Arena {
             | Node::Intersection(a, b)
             | Node::Difference(a, b)
             | Node::SetOf(a, b)
+            | Node::Case(a, b)
             | Node::Interval { lo: a, hi: b, .. } => {
                 f(a);
                 f(b);
@@ -382,6 +390,7 @@ impl Node {
                 | Node::Intersection(..)
                 | Node::Difference(..)
                 | Node::SetOf(..)
+                | Node::Case(..)
                 | Node::Matrix { .. }
                 | Node::Chain { .. }
                 | Node::All(_)

@@ -34,6 +34,11 @@ impl Budget {
         Ok(())
     }
 
+    /// How many steps are left.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// True once a charge was refused.
     pub fn spent(&self) -> bool {
         self.left == 0

@@ -131,6 +131,26 @@ fn map(c: char, out: &mut String) {
         '⟩' | '〉' => r"\rangle ",
         '→' | '⟶' => r"\to ",
         '⇒' | '⟹' => r"\implies ",
+        '∀' => r"\forall ",
+        '∃' => r"\exists ",
+        '∄' => r"\nexists ",
+        '¬' => r"\neg ",
+        '∫' => r"\int ",
+        '∮' => r"\oint ",
+        '∂' => r"\partial ",
+        '∇' => r"\nabla ",
+        '∠' => r"\angle ",
+        '△' | '∆' => r"\triangle ",
+        '∽' | '∼' => r"\sim ",
+        '≅' => r"\cong ",
+        '⊥' => r"\perp ",
+        '∥' => r"\parallel ",
+        '⊃' | '⊇' => r"\supset ",
+        '⊊' => r"\subsetneq ",
+        '∝' => r"\propto ",
+        '∣' => r"\mid ",
+        '⇔' | '↔' => r"\iff ",
+        '∘' => r"\circ ",
         '∨' => r"\lor ",
         '∧' => r"\land ",
         '…' | '⋯' => r"\dots ",
@@ -166,7 +186,8 @@ fn map(c: char, out: &mut String) {
         'ω' => r"\omega ",
         '½' | '⅓' | '⅔' | '¼' | '¾' | '⅕' | '⅖' | '⅗' | '⅘' | '⅙' | '⅚' | '⅛' | '⅜' | '⅝' | '⅞' | '⅐' | '⅑' | '⅒' =>
         {
-            if out.ends_with(|p: char| p.is_ascii_digit()) {
+            // 1½ and 1 ½ are one and a half.
+            if out.trim_end_matches(' ').ends_with(|p: char| p.is_ascii_digit()) {
                 out.push(' ');
             } else {
                 out.push('{');

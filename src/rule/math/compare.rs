@@ -1,7 +1,9 @@
 //! Is the answer the gold answer? Exact where possible, then by evaluation at random points.
 
+mod cases;
 mod colons;
 mod consistent;
+mod families;
 mod form;
 mod ranges;
 mod relation;
@@ -17,6 +19,9 @@ use super::text;
 
 /// The reason for an answer whose own equalities contradict each other.
 pub const INCONSISTENT: &str = "inconsistent_chain";
+
+/// Steps that looking at one pair of subtrees costs, besides their evaluation.
+const VISIT: u64 = 32;
 
 /// What a comparison found, and by which step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,21 +76,20 @@ impl Comparison<'_> {
         if gold.is_text() || pred.is_text() {
             return self.words();
         }
-        let found = self.compare(gold.root, pred.root);
-        if !found.is_equal()
-            && gold.text == pred.text
-            && gold.text.len() > 1
-            && !gold.text.bytes().any(|b| b.is_ascii_digit())
-        {
+        let found = match self.families() {
+            Some(found) => found,
+            None => self.compare(gold.root, pred.root),
+        };
+        let digits = || gold.source.bytes().any(|b| b.is_ascii_digit());
+        if !found.is_equal() && gold.source.len() > 1 && !digits() && text::same_formula(&gold.source, &pred.source) {
             return Equal("same_text");
         }
         // "C. x = 42" is option C.
-        if !found.is_equal()
-            && text::choice(&gold.text).is_some()
-            && text::choice(&pred.text).is_some()
-            && text::same(&gold.text, &pred.text)
-        {
+        if !found.is_equal() && self.same_choice() {
             return Equal("same_text");
+        }
+        if !found.is_equal() && self.same_options() {
+            return Equal("options");
         }
         // Whatever one of its sides says, an answer that contradicts itself is none.
         if !matches!(found, Different(_)) && self.contradictory() {
@@ -98,10 +102,40 @@ impl Comparison<'_> {
         found
     }
 
+    /// Both name the same option: `(B)` and `B. 12`.
+    fn same_choice(&self) -> bool {
+        let (gold, pred) = (self.gold, self.pred);
+        // A gold of `a` is a variable: `A` is another.
+        let variable = text::small_letter(&gold.source);
+        text::choice(&gold.text).is_some()
+            && text::choice(&pred.text).is_some()
+            && variable.is_none_or(|letter| pred.source.contains(letter))
+            && text::same(&gold.text, &pred.text)
+    }
+
+    /// Several options, once as one word and once one by one.
+    fn same_options(&self) -> bool {
+        match (text::options(&self.gold.source), text::options(&self.pred.source)) {
+            (Some((a, one_word)), Some((b, other))) => !(one_word && other) && a == b,
+            _ => false,
+        }
+    }
+
     fn words(&self) -> Finding {
         let (gold, pred) = (&self.gold.text, &self.pred.text);
-        if text::same(gold, pred) {
+        // What is no words is compared as it is written: n! is not n, nor A a.
+        let same = if text::is_words(&self.gold.source) && text::is_words(&self.pred.source) {
+            text::same(gold, pred)
+        } else {
+            text::same_formula(&self.gold.source, &self.pred.source) || self.same_choice()
+        };
+        // A gold of `c` is a variable: C is another.
+        let variable = text::small_letter(&self.gold.source);
+        if same && variable.is_none_or(|letter| self.pred.source.contains(letter)) {
             return Equal("same_text");
+        }
+        if self.same_options() {
+            return Equal("options");
         }
         // A date in figures reads as a difference.
         if let (Some(a), Some(b)) = (text::date(gold), text::date(pred)) {
@@ -142,16 +176,25 @@ impl Comparison<'_> {
 
     /// Compares two subtrees. Recursion is bounded by `ast::MAX_STRUCTURE`.
     fn compare(&mut self, g: Id, p: Id) -> Finding {
-        if self.budget.spent() {
+        if self.budget.spent() || self.budget.charge(VISIT).is_err() {
             return Unknown("budget");
         }
         let (gold, pred) = (self.gold, self.pred);
         let (gn, pn) = (gold.node(g), pred.node(p));
         // Words inside a structure.
         if let (Node::Text(_), _) | (_, Node::Text(_)) = (gn, pn) {
+            // A letter in words beside a letter in a formula: of the same case.
+            let other_case = match (form::letter_of(gold, g), form::letter_of(pred, p)) {
+                (Some(a), Some(b)) => a != b,
+                _ => false,
+            };
             let (a, b) = (form::words_of(gold, g), form::words_of(pred, p));
+            let length = |words: &Option<String>| words.as_ref().map_or(0, String::len) as u64;
+            if self.budget.charge(length(&a) + length(&b)).is_err() {
+                return Unknown("budget");
+            }
             return match (a, b) {
-                (Some(a), Some(b)) if text::same(&a, &b) => Equal("same_text"),
+                (Some(a), Some(b)) if !other_case && text::same(&a, &b) => Equal("same_text"),
                 _ => Different("text"),
             };
         }
@@ -228,6 +271,10 @@ impl Comparison<'_> {
             && ids.iter().any(|&id| form::option(self.pred, id).is_some_and(|other| other != option))
         {
             return Different("options");
+        }
+        // "I do not think that the answer is 5"
+        if form::denies(self.pred, ids[0]) && form::is_sentence(self.pred, ids[0]) {
+            return Different("denied");
         }
         // A gold of letters alone may be a name: a sentence put equal to it does not say it.
         if form::is_sentence(self.pred, ids[0]) && self.gold.text.chars().all(|c| c.is_alphabetic() || c == ' ') {

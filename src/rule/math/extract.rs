@@ -1,6 +1,7 @@
 //! Where in a completion the answer is: an ordered list of places to look, searched from the end.
 
 mod boxed;
+mod denial;
 mod phrase;
 mod span;
 
@@ -71,7 +72,12 @@ pub fn region<'a>(completion: &'a str, config: &MathConfig) -> Region<'a> {
     }
     for tags in &config.think_tags {
         if let Some(at) = completion.rfind(tags.close.as_str()) {
-            return Region::Text(answer_tagged(&completion[at + tags.close.len()..]));
+            let answer = &completion[at + tags.close.len()..];
+            // Reasoning that starts again takes back what stands before it.
+            return match answer.contains(tags.open.as_str()) {
+                true => Region::Unfinished,
+                false => Region::Text(answer_tagged(answer)),
+            };
         }
         if config.think == super::Think::Required || completion.trim_start().starts_with(tags.open.as_str()) {
             return Region::Unfinished;
@@ -86,8 +92,12 @@ fn answer_tagged(text: &str) -> &str {
     text[..end].rfind("<answer>").map_or(text, |start| &text[start + "<answer>".len()..end])
 }
 
-/// Looks in each place in order; the first that holds something is the answer.
+/// Looks in each place in order; the first that holds something is the answer. None where the last box
+/// never closes: the text was cut in the middle of its answer.
 pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
+    if boxed::unclosed(text) {
+        return None;
+    }
     places.iter().find_map(|&place| match place {
         Place::Boxed => boxed::find(text).map(|(found, more)| {
             let boxes = more.then(|| boxed::all(text)).flatten();
@@ -111,11 +121,11 @@ pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
 /// An answer in running text: as it stands, its formulas, the number it starts with.
 fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
     let text = phrase::trim_prose(line);
-    if text.is_empty() {
+    if text.is_empty() || denial::denies_itself(text) || denial::doubted(text.trim_end_matches(['.', '!', ' '])) {
         return None;
     }
     let mut narrower = Vec::new();
-    if super::reading::plain_integer(text).is_none() {
+    if super::reading::plain_integer(text).is_none() && !denial::begins(text) {
         let announced = place != Place::LastLine;
         if announced && let Some(said) = phrase::predicate(text) {
             narrower.push(said.to_string());

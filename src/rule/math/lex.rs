@@ -2,11 +2,13 @@
 
 mod command;
 mod letters;
+mod named;
 mod numeral;
 mod token;
 mod words;
 
 pub use self::command::balanced;
+pub use self::named::DERIVATIVE;
 pub use self::token::{Commas, Delim, Env, Lexed, Lit, Tok, Token};
 pub use self::words::is_command;
 use super::ast::{Arena, Node, Rel};
@@ -178,6 +180,15 @@ impl<'a> Lexer<'a, '_> {
                     }
                     self.space = true;
                 }
+                // 12°34'56" and 5'7".
+                b'"' if self.out.tokens.len() > 1
+                    && matches!(self.out.tokens[self.out.tokens.len() - 1].tok, Tok::Num(_))
+                    && matches!(self.out.tokens[self.out.tokens.len() - 2].tok, Tok::Prime) =>
+                {
+                    self.at += 1;
+                    self.push(Tok::Prime);
+                    self.push(Tok::Prime);
+                }
                 b'"' | b'`' | b'?' | b'#' | b'@' => {
                     self.at += 1;
                     self.space = true;
@@ -217,11 +228,17 @@ impl<'a> Lexer<'a, '_> {
         self.at += 1;
         let rest = self.rest().trim_start();
         let skipped = self.rest().len() - rest.len();
+        for mark in [r"{\prime \prime}", r"{\prime\prime}", r"{''}"] {
+            if rest.starts_with(mark) {
+                self.at += skipped + mark.len();
+                self.push(Tok::Prime);
+                return self.push(Tok::Prime);
+            }
+        }
         for (mark, tok) in [
             (r"{\circ}", Tok::Degree),
             (r"{\prime}", Tok::Prime),
-            (r"{\prime \prime}", Tok::Prime),
-            (r"{\prime\prime}", Tok::Prime),
+            (r"{'}", Tok::Prime),
             (r"{ \circ }", Tok::Degree),
             (r"\circ", Tok::Degree),
             (r"\prime", Tok::Prime),

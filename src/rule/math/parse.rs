@@ -4,14 +4,17 @@
 //! matrix or command argument. A frame keeps where its operators, values and
 //! finished items begin on the shared stacks.
 
+mod cases;
 mod close;
 mod matrix;
 mod operand;
 mod word;
 
+pub use self::cases::OTHERWISE;
 use super::ast::{Arena, Func, Func2, Id, Node, Rel, Sym};
 use super::budget::{Budget, Stop};
 use super::lex::{self, Commas, Delim, Env, Lexed, Tok, Token};
+use super::number::Q;
 
 /// Why a text is not read as mathematics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +48,12 @@ pub struct Parsed {
 pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget) -> Result<Parsed, Fault> {
     let Lexed { tokens, ambiguous_comma } = lex::lex(text, commas, arena, budget)?;
     budget.charge(tokens.len() as u64 * 8)?;
-    let variables = tokens
-        .iter()
-        .enumerate()
-        .any(|(i, t)| matches!(t.tok, Tok::Sym(_)) && !(i > 0 && tokens[i - 1].tok == Tok::Div));
+    let variables = tokens.iter().enumerate().any(|(i, t)| {
+        // km/h; the x of "x = 5 cm" is only a name.
+        let below = i > 0 && tokens[i - 1].tok == Tok::Div;
+        let name = i == 0 && matches!(tokens.get(1).map(|t| &t.tok), Some(Tok::Rel(Rel::Eq | Rel::Approx)));
+        matches!(t.tok, Tok::Sym(_)) && !below && !name
+    });
     let mut parser = Parser {
         tokens,
         variables,
@@ -63,6 +68,7 @@ pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget)
         chain: Vec::new(),
         chain_rels: Vec::new(),
         row_ends: Vec::new(),
+        labels_until: 0,
         prose: false,
     };
     let root = parser.run()?;
@@ -113,6 +119,9 @@ enum Callee {
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
+    /// `∨` (true) and `∧` between statements.
+    Logic(bool),
+    Not,
     Colon,
     Union,
     Intersection,
@@ -149,13 +158,14 @@ enum Op {
 impl Op {
     fn precedence(self) -> u8 {
         match self {
+            Op::Logic(or) => 5 - u8::from(or),
             Op::Colon => 8,
             Op::Union | Op::Intersection | Op::Difference => 10,
             Op::Choose | Op::Over => 15,
             Op::Add | Op::Sub | Op::PlusMinus(_) => 20,
             Op::Series { .. } => 25,
             Op::Mul | Op::Div | Op::Mod => 30,
-            Op::Neg | Op::PrefixPlusMinus(_) => 35,
+            Op::Neg | Op::Not | Op::PrefixPlusMinus(_) => 35,
             Op::Call { .. } => 40,
             Op::TightMul => 45,
             Op::Pow => 50,
@@ -201,6 +211,8 @@ struct Parser<'a, 'b> {
     chain: Vec<Id>,
     chain_rels: Vec<Rel>,
     row_ends: Vec<usize>,
+    /// Up to this token stand only words and punctuation.
+    labels_until: usize,
     prose: bool,
     /// Letters stand for variables somewhere: `nm` is then n times m, not a unit.
     variables: bool,
@@ -286,6 +298,8 @@ impl<'a> Parser<'a, '_> {
             Tok::And if self.quantity_goes_on() => Ok(()),
             Tok::And => self.separator(Sep::And),
             Tok::Or => self.separator(Sep::Or),
+            Tok::Logic(or) => self.logic(or),
+            Tok::Not if self.expecting() => self.prefix(Op::Not),
             Tok::SuchThat => self.separator(Sep::SuchThat),
             Tok::Bang => self.factorial(),
             Tok::Percent => self.percent(),
@@ -356,6 +370,12 @@ impl<'a> Parser<'a, '_> {
                 _ => Node::Neg(right),
             },
             Op::PrefixPlusMinus(plus) => Node::PlusMinus(right, plus),
+            // "not 5" is no value.
+            Op::Not if !self.speaks_of_names(right) => return Err(Fault::Syntax),
+            Op::Not => {
+                let one = self.arena.push(Node::Num(Q::ONE))?;
+                Node::Sub(one, right)
+            }
             Op::Call { callee, power, .. } => {
                 let call = self.call(callee, right)?;
                 match power {
@@ -378,6 +398,12 @@ impl<'a> Parser<'a, '_> {
                 }
                 match binary {
                     Op::Colon => return self.join_colon(left, right),
+                    // Statements form a lattice: ∨, ∧ and ¬ obey the laws of max, min and 1 − x.
+                    Op::Logic(or) => Node::Call2(if or { Func2::Max } else { Func2::Min }, left, right),
+                    // ℝ − {0}
+                    Op::Sub if self.is_set(left) && matches!(self.arena.node(right), Node::Set(_)) => {
+                        Node::Difference(left, right)
+                    }
                     Op::Union => Node::Union(left, right),
                     Op::Intersection => Node::Intersection(left, right),
                     Op::Difference => Node::Difference(left, right),
@@ -400,6 +426,26 @@ impl<'a> Parser<'a, '_> {
         Ok(())
     }
 
+    /// A value with a letter in it, as statements are written.
+    fn speaks_of_names(&self, id: Id) -> bool {
+        self.arena.is_scalar(id) && self.arena.any(id, |n| matches!(n, Node::Sym(_)))
+    }
+
+    /// `p ∨ q` between statements; `x = 1 ∨ x = 2` and `1 ∨ 2` are values side by side.
+    fn logic(&mut self, or: bool) -> Result<(), Fault> {
+        let statement = self.chain.len() == self.top().chain
+            && !self.expecting()
+            && self.last_value().is_some_and(|id| self.speaks_of_names(id));
+        if statement {
+            return self.binary(Op::Logic(or));
+        }
+        self.separator(if or { Sep::Or } else { Sep::And })
+    }
+
+    fn is_set(&self, id: Id) -> bool {
+        matches!(self.arena.node(id), Node::Numbers(_) | Node::Interval { .. } | Node::Set(_) | Node::Union(..))
+    }
+
     fn is_words(&self, id: Id) -> bool {
         matches!(self.arena.node(id), Node::Text(_))
     }
@@ -418,6 +464,7 @@ impl<'a> Parser<'a, '_> {
         let parts = match *self.arena.node(left) {
             Node::Colon { parts, .. } => {
                 let mut ids = self.arena.list(parts).to_vec();
+                self.budget.charge(ids.len() as u64)?;
                 self.arena.retire(left);
                 ids.push(right);
                 ids
@@ -474,7 +521,7 @@ impl<'a> Parser<'a, '_> {
     /// In `align`, a row that starts with a relation goes on with the row above.
     fn continues_row(&self) -> bool {
         let frame = self.top();
-        frame.kind == Kind::Env(Env::Rows)
+        matches!(frame.kind, Kind::Env(Env::Rows | Env::Cases))
             && self.items.len() > frame.items
             && self.ops.len() == frame.ops
             && self.chain.len() == frame.chain

@@ -56,13 +56,17 @@ impl Reading {
         let cleaned = spelled::digits(strip(&cleaned));
         let cleaned: &str = &cleaned;
         let mut arena = Arena::default();
-        let parsed = parse::parse(cleaned, commas, &mut arena, budget);
+        let parsed = match text::is_iso_date(cleaned) {
+            true => Err(Fault::Prose),
+            false => parse::parse(cleaned, commas, &mut arena, budget),
+        };
         let text = if cleaned.len() <= MAX_TEXT { text::normalise(cleaned) } else { String::new() };
         let (root, ambiguous_comma) = match parsed {
             Ok(parsed) => (parsed.root, parsed.ambiguous_comma),
             Err(Fault::Budget) => return Err(Unread::Budget),
             Err(Fault::Prose | Fault::Syntax) => {
-                if !wordy(cleaned) && text::choice(&text).is_none() && !whole_formula(cleaned) {
+                let said = wordy(cleaned) || text::choice(&text).is_some() || text::is_iso_date(cleaned);
+                if !said && !whole_formula(cleaned) {
                     return Err(Unread::Syntax);
                 }
                 arena.clear();
@@ -111,7 +115,8 @@ impl Reading {
 
     /// True if the answer is a formula that is only understood as text: an integral, a limit.
     pub fn is_opaque(&self) -> bool {
-        self.is_text() && !wordy(&self.source) && text::choice(&self.text).is_none()
+        let words = wordy(&self.source) || text::is_iso_date(&self.source);
+        self.is_text() && !words && text::choice(&self.text).is_none()
     }
 
     /// Of how many values or relations side by side the answer consists.
@@ -120,6 +125,11 @@ impl Reading {
             Node::List(list) | Node::All(list) | Node::Set(list) => self.arena.list(list).len(),
             _ => 1,
         }
+    }
+
+    /// True if there are words in the answer that its value does not need.
+    pub fn has_words(&self) -> bool {
+        self.arena.any(self.root, |n| matches!(n, Node::Text(_)))
     }
 
     /// True if the whole answer is words.
@@ -205,7 +215,13 @@ pub fn strip(text: &str) -> &str {
     let mut s = text.trim();
     loop {
         let before = s;
-        s = s.trim_matches(|c: char| c.is_whitespace() || matches!(c, '*' | '`' | '"' | '\u{200b}' | '\u{feff}'));
+        let dressing = |c: char| c.is_whitespace() || matches!(c, '*' | '`' | '"' | '\u{200b}' | '\u{feff}');
+        let open = s.trim_start_matches(dressing);
+        s = open.trim_end_matches(dressing);
+        // The star of ℕ^* is no Markdown.
+        if s.ends_with('^') && open[s.len()..].starts_with('*') {
+            return &open[..s.len() + 1];
+        }
         if !decimal_goes_on(s) {
             s = s.trim_end_matches(['.', ',', ';', ':', '。', '，', '；']).trim_end();
         }

@@ -55,6 +55,107 @@ pub fn normalise(text: &str) -> String {
     words[usize::from(article)..].join(" ")
 }
 
+/// True if two formulas are written alike but for blanks, sizes of brackets and braces around one
+/// character. Case, signs and all other braces count.
+pub fn same_formula(a: &str, b: &str) -> bool {
+    let (x, y) = (bare_formula(a), bare_formula(b));
+    !x.is_empty() && x == y
+}
+
+fn bare_formula(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix('\\') {
+            let len = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let name = &after[..len];
+            rest = &after[len..];
+            match name {
+                "" => {
+                    let sign = rest.chars().next().unwrap_or(' ');
+                    rest = &rest[sign.len_utf8().min(rest.len())..];
+                    if !matches!(sign, ' ' | ',' | ';' | ':' | '!' | '(' | ')' | '[' | ']') {
+                        out.push('\\');
+                        out.push(sign);
+                    }
+                }
+                "dfrac" | "tfrac" => out.push_str("\\frac "),
+                "leq" => out.push_str("\\le "),
+                "geq" => out.push_str("\\ge "),
+                "neq" => out.push_str("\\ne "),
+                "rightarrow" => out.push_str("\\to "),
+                "bigl" | "bigr" | "limits" | "displaystyle" | "quad" | "qquad" | "thinspace" => {}
+                name if is_dressing(name) => {}
+                name => {
+                    out.push('\\');
+                    out.push_str(name);
+                    out.push(' ');
+                }
+            }
+            continue;
+        }
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '{' => {
+                // `x^{2}` is `x^2`, `{\sin}` is `\sin`.
+                let mut inside = rest.chars();
+                if let Some(command) = rest.strip_prefix('\\') {
+                    let len = command.bytes().take_while(u8::is_ascii_alphabetic).count();
+                    if len > 0 && command[len..].starts_with('}') && !is_dressing(&command[..len]) {
+                        out.push('\\');
+                        out.push_str(&command[..len]);
+                        out.push(' ');
+                        rest = &command[len + 1..];
+                        continue;
+                    }
+                }
+                if let (Some(one), Some('}')) = (inside.next(), inside.next())
+                    && one.is_alphanumeric()
+                {
+                    out.push(one);
+                    rest = &rest[one.len_utf8() + 1..];
+                } else {
+                    out.push('{');
+                }
+            }
+            '$' | '*' | '`' | '"' | '~' => {}
+            c if c.is_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out.trim_end_matches(['.', ',', ';']).to_string()
+}
+
+/// True for words: what is compared without regard to case and punctuation. Signs that mathematics
+/// reads make a formula.
+pub fn is_words(source: &str) -> bool {
+    let mut rest = source;
+    let mut run = 0;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\\' => {
+                let len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+                let sign = rest.chars().next().unwrap_or(' ');
+                if len == 0 && !matches!(sign, ' ' | ',' | ';' | ':' | '!' | '%' | '$' | '&' | '(' | ')' | '[' | ']') {
+                    return false;
+                }
+                if len > 0 && !is_dressing(&rest[..len]) {
+                    return false;
+                }
+                rest = &rest[if len == 0 { sign.len_utf8().min(rest.len()) } else { len }..];
+                run = 0;
+            }
+            '^' | '_' | '=' | '<' | '>' | '+' | '|' => return false,
+            // "Monday!", but n! and ab! are factorials.
+            '!' if run < 3 => return false,
+            c if c.is_alphabetic() => run += 1,
+            _ => run = 0,
+        }
+    }
+    true
+}
+
 fn is_dressing(name: &str) -> bool {
     matches!(
         name,
@@ -93,6 +194,46 @@ pub fn choice(normal: &str) -> Option<char> {
         None if rest.is_empty() && open.len() == inner.len() => Some(letter),
         None => None,
     }
+}
+
+/// The letters of several options, sorted, and whether they are written as one word: `ACD` and `A, C and D`.
+/// `None` for alternatives, for one letter alone and for letters out of order in one word, which is a name.
+pub fn options(source: &str) -> Option<(Vec<u8>, bool)> {
+    if source.len() > 120 {
+        return None;
+    }
+    let mut letters: Vec<u8> = Vec::new();
+    let mut joined = true;
+    let mut rest = source;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            'A'..='H' => letters.push(c as u8),
+            '\\' => {
+                let len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+                if !is_dressing(&rest[..len]) && !matches!(rest.bytes().next(), Some(b' ' | b',' | b';')) {
+                    return None;
+                }
+                rest = &rest[len..];
+            }
+            '{' | '}' | '$' => {}
+            ' ' | ',' | ';' | '(' | ')' | '.' | '、' | '，' | '和' | '与' => {
+                joined &= letters.is_empty() || rest.trim().is_empty()
+            }
+            'a' if rest.starts_with("nd ") => (rest, joined) = (&rest[3..], false),
+            _ => return None,
+        }
+    }
+    let in_order = letters.windows(2).all(|pair| pair[0] < pair[1]);
+    letters.sort_unstable();
+    let distinct = letters.windows(2).all(|pair| pair[0] < pair[1]);
+    (letters.len() > 1 && distinct && (in_order || !joined)).then_some((letters, joined))
+}
+
+/// The letter of a lone small letter, which is a variable as soon as a letter of an option.
+pub fn small_letter(source: &str) -> Option<char> {
+    let mut chars = source.chars();
+    chars.next().filter(|c| c.is_ascii_lowercase() && chars.next().is_none())
 }
 
 /// What follows the letter of a multiple-choice answer, as written: `12` in `\text{(B) }12`.
@@ -142,11 +283,22 @@ pub fn date(normal: &str) -> Option<(u32, u32, u32)> {
     Some((year.unwrap_or(0), month?, day?))
 }
 
+/// `2023-01-05`: a date and no subtraction.
+pub fn is_iso_date(source: &str) -> bool {
+    let bytes = source.as_bytes();
+    let shape = bytes.len() == 10
+        && bytes.iter().enumerate().all(|(at, b)| if matches!(at, 4 | 7) { *b == b'-' } else { b.is_ascii_digit() });
+    shape && date(source).is_some()
+}
+
 /// Words that mathematics uses for the same.
 fn synonym(normal: &str) -> Option<u8> {
     Some(match normal {
-        "dne" | "does not exist" | "doesn't exist" | "limit does not exist" => 0,
+        "dne" | "does not exist" | "doesn't exist" | "limit does not exist" | "不存在" => 0,
         "undefined" | "not defined" | "is undefined" => 1,
+        "infinitely many" | "infinitely many solutions" | "infinite" | "infinite solutions" | "无数" | "无穷多" => {
+            2
+        }
         _ => return None,
     })
 }

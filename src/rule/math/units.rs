@@ -1,5 +1,8 @@
 //! The table of units: names, size, and dimension in base units.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::ast::Unit;
 
 /// Base quantities, in the order of [`Entry::dims`].
@@ -124,16 +127,90 @@ pub static TABLE: &[Entry] = &[
     unit("rad rads radian radians", (1, 1), RAD),
 ];
 
-/// The unit of this name.
+/// The unit of this name, with or without a prefix of the SI.
 pub fn find(name: &str) -> Option<Unit> {
-    position(name).map(|i| Unit { index: i as u16 })
+    position(name).map(|i| Unit { index: i as u16, ten: 0 }).or_else(|| prefixed(name))
+}
+
+/// Prefixes of symbols and of names, with their power of ten.
+const SYMBOLS: [(&str, i8); 13] = [
+    ("G", 9),
+    ("M", 6),
+    ("k", 3),
+    ("h", 2),
+    ("d", -1),
+    ("c", -2),
+    ("m", -3),
+    ("µ", -6),
+    ("μ", -6),
+    ("u", -6),
+    ("n", -9),
+    ("p", -12),
+    ("T", 12),
+];
+const NAMES: [(&str, i8); 11] = [
+    ("kilo", 3),
+    ("mega", 6),
+    ("giga", 9),
+    ("tera", 12),
+    ("hecto", 2),
+    ("deci", -1),
+    ("centi", -2),
+    ("milli", -3),
+    ("micro", -6),
+    ("nano", -9),
+    ("pico", -12),
+];
+
+/// Units whose symbols take prefixes.
+const PREFIXABLE: [&str; 17] =
+    ["m", "g", "s", "A", "V", "W", "N", "J", "Pa", "Hz", "C", "F", "Ω", "T", "L", "mol", "bit"];
+
+fn prefixed(name: &str) -> Option<Unit> {
+    let unit = |base: &str, ten: i8| exact(base).map(|i| Unit { index: i as u16, ten });
+    if name.len() <= 6 {
+        let symbol = SYMBOLS.iter().find_map(|(prefix, ten)| {
+            let base = name.strip_prefix(prefix).filter(|base| PREFIXABLE.contains(base))?;
+            unit(base, *ten)
+        });
+        // "us" is a word.
+        return symbol.filter(|_| name != "us");
+    }
+    if name.len() > 24 || !name.is_ascii() {
+        return None;
+    }
+    let lower = name.to_ascii_lowercase();
+    NAMES.iter().find_map(|(prefix, ten)| {
+        let base = lower.strip_prefix(prefix).filter(|base| base.len() > 3)?;
+        unit(base, *ten)
+    })
+}
+
+/// How large a unit is, in base units.
+pub fn size(unit: Unit) -> f64 {
+    let entry = entry(unit);
+    entry.scale.0 as f64 / entry.scale.1 as f64 * 10f64.powi(i32::from(unit.ten))
+}
+
+/// Every name in the table and where it stands; the first of two equal names counts.
+static POSITIONS: LazyLock<HashMap<&'static str, usize>> = LazyLock::new(|| {
+    let mut names = HashMap::new();
+    for (at, entry) in TABLE.iter().enumerate() {
+        for name in entry.names.split(' ') {
+            names.entry(name).or_insert(at);
+        }
+    }
+    names
+});
+
+fn exact(wanted: &str) -> Option<usize> {
+    POSITIONS.get(wanted).copied()
 }
 
 fn position(name: &str) -> Option<usize> {
     if name.is_empty() || name.len() > 24 {
         return None;
     }
-    let exact = |wanted: &str| TABLE.iter().position(|e| e.names.split(' ').any(|n| n == wanted));
     exact(name).or_else(|| {
         let lower = name.to_lowercase();
         if lower.len() > 2 && lower != name { exact(&lower) } else { None }
@@ -142,7 +219,7 @@ fn position(name: &str) -> Option<usize> {
 
 /// True if the unit goes by this name.
 pub fn is_named(unit: Unit, name: &str) -> bool {
-    entry(unit).names.split(' ').any(|n| n == name)
+    unit.ten == 0 && entry(unit).names.split(' ').any(|n| n == name)
 }
 
 /// Size and dimension of a unit.

@@ -1,10 +1,31 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
 use super::super::ast::{Func, Id, Node, Rel, Sym, hash_name};
+use super::super::lex::DERIVATIVE;
 use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
 use super::Val;
+
+/// `\forall x`, `\exists x`.
+pub fn is_quantified(r: &Reading, id: Id) -> bool {
+    r.arena.any(id, |n| matches!(n, Node::Sym(sym) if matches!(r.arena.name(*sym), "forall" | "exists" | "nexists")))
+}
+
+/// An operator that this rule does not work out: ∫, lim, ∇, d/dx.
+pub fn is_unevaluated(r: &Reading, id: Id) -> bool {
+    const OPERATORS: [&str; 10] =
+        ["int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "nabla", "sup", "partial"];
+    let operator = |name: &str| {
+        OPERATORS.contains(&name.split('_').next().unwrap_or(name))
+            || name.strip_prefix(DERIVATIVE).is_some_and(|name| {
+                name.trim_start_matches(['d', '∂']).trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('/')
+            })
+    };
+    // Few answers have such a name at all.
+    r.arena.names.iter().any(|(_, name)| operator(name))
+        && r.arena.any(id, |n| matches!(n, Node::Sym(sym) if operator(r.arena.name(*sym))))
+}
 
 /// A name that a value may be given to: `x`, `f(x)`, words, or a tuple of names.
 pub fn is_name(r: &Reading, id: Id) -> bool {
@@ -56,7 +77,8 @@ pub fn is_sentence(r: &Reading, id: Id) -> bool {
 pub fn denies(r: &Reading, id: Id) -> bool {
     const DENIALS: [&str; 6] = ["wrong", "not", "incorrect", "false", "impossible", "no"];
     let Node::Text(index) = *r.node(id) else { return false };
-    r.arena.texts[index as usize].split_whitespace().any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+    let denial = |word: &str| DENIALS.contains(&word.to_lowercase().as_str()) || word.ends_with("n't");
+    r.arena.texts[index as usize].split_whitespace().any(denial)
 }
 
 /// A lone capital from A to J: the letter of an option.
@@ -73,6 +95,17 @@ pub fn option(r: &Reading, id: Id) -> Option<char> {
 /// No free symbol below.
 pub fn is_constant(r: &Reading, id: Id) -> bool {
     r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
+}
+
+/// The one letter that a leaf is, inside a structure.
+pub fn letter_of(r: &Reading, id: Id) -> Option<char> {
+    let name = match r.node(id) {
+        Node::Text(index) => r.arena.texts[*index as usize].as_str(),
+        Node::Sym(sym) => r.arena.name(*sym),
+        _ => return None,
+    };
+    let mut letters = name.trim().chars();
+    letters.next().filter(|_| letters.next().is_none())
 }
 
 /// The text a leaf stands for when compared with words.
@@ -140,6 +173,19 @@ pub fn scaled_matrix(r: &Reading, id: Id) -> Option<Scaled> {
         }),
         _ => None,
     }
+}
+
+/// `[[1, 2], [3, 4]]`: the rows of a matrix, as programs write them.
+pub fn nested_rows(r: &Reading, id: Id) -> Option<((usize, usize), Vec<Id>)> {
+    let items = |id: Id| match *r.node(id) {
+        Node::Interval { lo, hi, closed: (true, true) } => Some(vec![lo, hi]),
+        Node::Tuple(list) => Some(r.arena.list(list).to_vec()),
+        _ => None,
+    };
+    let rows: Vec<Vec<Id>> = items(id)?.into_iter().map(items).collect::<Option<_>>()?;
+    let cols = rows.first()?.len();
+    let regular = rows.iter().all(|row| row.len() == cols && row.iter().all(|&id| r.arena.is_scalar(id)));
+    regular.then(|| ((rows.len(), cols), rows.concat()))
 }
 
 /// Says only which numbers a parameter runs over: "n ∈ ℤ", "any integer k".

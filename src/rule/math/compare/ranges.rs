@@ -1,6 +1,7 @@
 //! Sets of real numbers: intervals, unions, inequalities in one variable, brought to sorted pieces.
 
 use super::super::ast::{Id, Node, Numbers, Rel};
+use super::super::budget::Budget;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal};
 use super::{Comparison, Val, form, scalar};
@@ -52,6 +53,16 @@ impl Comparison<'_> {
         }
     }
 
+    /// Whether every real number satisfies one of the conditions; `None` where they are no intervals.
+    pub(super) fn everywhere(&mut self, r: &Reading, conditions: &[Id]) -> Option<bool> {
+        let mut all = Vec::new();
+        for &id in conditions {
+            all.extend(self.pieces(r, id)?);
+        }
+        let union = merge(all);
+        Some(matches!(union[..], [whole] if whole.lo.0.is_none() && whole.hi.0.is_none()))
+    }
+
     /// Interval expressions with symbols in them: the same operations on equal parts.
     fn same_shape(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
@@ -90,7 +101,8 @@ impl Comparison<'_> {
                     // "x ∈ ℝ, x ≠ 2": the first says only of what kind the others speak.
                     let real = |id: &&Id| {
                         matches!(*r.node(**id), Node::Chain { operands, rels }
-                            if matches!(*r.arena.list(operands), [_, set] if *r.node(set) == Node::Numbers(Numbers::Reals))
+                            if matches!(*r.arena.list(operands), [name, set]
+                                if *r.node(set) == Node::Numbers(Numbers::Reals) && matches!(r.node(name), Node::Sym(_)))
                                 && r.arena.chain_rels(rels, 2) == [Rel::In])
                     };
                     let said: Vec<Id> = ids.iter().filter(|id| !real(id)).copied().collect();
@@ -105,7 +117,7 @@ impl Comparison<'_> {
                     if ids.iter().all(excluded) {
                         // "x ≠ 1, x ≠ 2" both hold.
                         let parts: Option<Vec<Vec<Piece>>> = ids.iter().map(|&id| self.simple_pieces(r, id)).collect();
-                        out.extend(intersect(parts?));
+                        out.extend(intersect(parts?, &mut self.budget)?);
                         continue;
                     }
                     stack.extend(ids);
@@ -120,6 +132,12 @@ impl Comparison<'_> {
                         out.push(self.piece(r, id, id, (true, true))?);
                     }
                 }
+                // {x ∈ ℤ | 1 ≤ x ≤ 3} is no interval.
+                Node::SetOf(what, _)
+                    if r.arena.any(what, |n| matches!(n, Node::Numbers(set) if *set != Numbers::Reals)) =>
+                {
+                    return None;
+                }
                 Node::SetOf(_, condition) => stack.push(condition),
                 Node::Numbers(Numbers::Reals) => out.push(everything()),
                 Node::Numbers(Numbers::Empty) => {}
@@ -132,7 +150,7 @@ impl Comparison<'_> {
                     let parts: Option<Vec<Vec<Piece>>> =
                         r.arena.list(list).to_vec().into_iter().map(|id| self.simple_pieces(r, id)).collect();
                     let parts = parts?;
-                    let common = intersect(parts.clone());
+                    let common = intersect(parts.clone(), &mut self.budget)?;
                     // Gold that says "x < 1 and x > 3" means either.
                     let sloppy = common.is_empty() && std::ptr::eq(r, self.gold);
                     out.extend(if sloppy { merge(parts.concat()) } else { common });
@@ -141,7 +159,7 @@ impl Comparison<'_> {
                     let whole = self.simple_pieces(r, a)?;
                     let Node::Set(points) = *r.node(b) else {
                         let taken = self.simple_pieces(r, b)?;
-                        out.extend(intersect(vec![whole, complement(&taken)]));
+                        out.extend(intersect(vec![whole, complement(&taken)], &mut self.budget)?);
                         continue;
                     };
                     let mut parts = vec![whole];
@@ -149,11 +167,11 @@ impl Comparison<'_> {
                         let value = self.end(r, point)?.1;
                         parts.push(without((Some(point), value)));
                     }
-                    out.extend(intersect(parts));
+                    out.extend(intersect(parts, &mut self.budget)?);
                 }
                 Node::Intersection(a, b) => {
                     let parts = vec![self.simple_pieces(r, a)?, self.simple_pieces(r, b)?];
-                    out.extend(intersect(parts));
+                    out.extend(intersect(parts, &mut self.budget)?);
                 }
                 _ if r.arena.is_scalar(id) => out.push(self.piece(r, id, id, (true, true))?),
                 _ => return None,
@@ -298,11 +316,13 @@ fn merge(mut pieces: Vec<Piece>) -> Vec<Piece> {
     out
 }
 
-/// The common part of several unions.
-fn intersect(parts: Vec<Vec<Piece>>) -> Vec<Piece> {
+/// The common part of several unions; `None` where looking for it costs too much.
+fn intersect(parts: Vec<Vec<Piece>>, budget: &mut Budget) -> Option<Vec<Piece>> {
     let mut parts = parts.into_iter();
     let mut common = parts.next().unwrap_or_default();
     for part in parts {
+        // Each pair once, and sorting what they have in common.
+        budget.charge((common.len() * part.len()) as u64 * 16 + 8).ok()?;
         let mut next = Vec::new();
         for a in &common {
             for b in &part {
@@ -323,5 +343,5 @@ fn intersect(parts: Vec<Vec<Piece>>) -> Vec<Piece> {
         }
         common = merge(next);
     }
-    common
+    Some(common)
 }

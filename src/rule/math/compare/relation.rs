@@ -35,6 +35,12 @@ impl Comparison<'_> {
             return self.equations(gi, pi);
         }
         if gk == [Rel::In] && pk == [Rel::In] {
+            // The name may differ, "for all" and "there is" may not.
+            if (form::is_quantified(gold, gi[0]) || form::is_quantified(pred, pi[0]))
+                && !self.compare(gi[0], pi[0]).is_equal()
+            {
+                return Different("quantifier");
+            }
             return self.compare(gi[1], pi[1]);
         }
         // Operand by operand, from either end.
@@ -42,8 +48,8 @@ impl Comparison<'_> {
             let forward = gk == pk && self.all_equal(gi, pi);
             let flipped: Vec<Rel> = pk.iter().rev().map(|k| k.flipped()).collect();
             let reversed: Vec<Id> = pi.iter().rev().copied().collect();
-            // An arrow, ∈ and ⊂ have a direction.
-            let turns = !gk.iter().any(|k| matches!(k, Rel::In | Rel::NotIn | Rel::Subset | Rel::Other(1)));
+            // An arrow and ∈ have a direction.
+            let turns = !gk.iter().any(|k| matches!(k, Rel::In | Rel::NotIn | Rel::Other(1 | 9 | 10)));
             if forward || (turns && gk == flipped && self.all_equal(gi, &reversed)) {
                 return Equal("relation");
             }
@@ -127,7 +133,11 @@ impl Comparison<'_> {
         if twofold(gold, g) != twofold(pred, p) {
             return None;
         }
-        let ignore_units = !self.percent_counts();
+        let has_unit = |r: &Reading, (a, b): (Id, Id)| {
+            let unit = |n: &Node| matches!(n, Node::Unit(_));
+            r.arena.any(a, unit) || r.arena.any(b, unit)
+        };
+        let ignore_units = !self.percent_counts() && !(has_unit(gold, g) && has_unit(pred, p));
         let mut first: Option<Ball> = None;
         let mut agreed = 0;
         for (i, &sampling) in POINTS.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! Two values: exactly, then modulo primes, then in balls at several points.
 
 use super::super::Tolerance;
-use super::super::ast::{Id, Node, Sym};
+use super::super::ast::{Func, Id, Node, Sym};
 use super::super::budget::Stop;
-use super::super::eval::ball::{Ball, Balls, ONE, Sampling, mix};
+use super::super::eval::ball::{Ball, Balls, ONE, Sampling, UNITS, mix};
 use super::super::eval::{Field, eval, modular::Modular, precise::Precise};
 use super::super::number::Q;
 use super::super::reading::Reading;
@@ -83,6 +83,10 @@ impl Comparison<'_> {
             (None, None) => {}
             _ => return Different("infinity"),
         }
+        if form::is_unevaluated(gold, g.id) || form::is_unevaluated(pred, p.id) {
+            let same = g.sign == p.sign && same_tree(gold, g.id, pred, p.id);
+            return if same { Equal("same_tree") } else { Unknown("not_evaluated") };
+        }
         if let (Node::Based { value: a, digits: da, base: ba }, Node::Based { value: b, digits: db, base: bb }) =
             (gold.node(g.id), pred.node(p.id))
         {
@@ -97,6 +101,9 @@ impl Comparison<'_> {
         let (gm, pm) = (marks(gold, g.id), marks(pred, p.id));
         if !self.config.bare_percent && pm.percent && !gm.percent {
             return self.values(g, p, false);
+        }
+        if let Some(found) = self.lettered_units(g, p, gm, pm) {
+            return found;
         }
         if !self.config.strict_units
             && let Some(found) = self.letter_units(g, p, gm, pm)
@@ -123,6 +130,35 @@ impl Comparison<'_> {
             return found;
         }
         self.values(g, p, false)
+    }
+
+    /// `5000 m` and `10 m/s` typed as mathematics beside units: all letters of the one side are units.
+    fn lettered_units(&mut self, g: Val, p: Val, gm: Marks, pm: Marks) -> Option<Finding> {
+        let (gold, pred) = (self.gold, self.pred);
+        let (r, id) = match (gm.unit, pm.unit) {
+            (true, false) => (pred, p.id),
+            (false, true) => (gold, g.id),
+            _ => return None,
+        };
+        let letters = free_symbols(r, id);
+        let other = if gm.unit { (gold, g.id) } else { (pred, p.id) };
+        if letters.is_empty() || other.0.arena.any(other.1, |n| matches!(n, Node::Sym(_))) {
+            return None;
+        }
+        let number =
+            r.arena.any(id, |n| matches!(n, Node::Num(q) if *q != Q::ONE) || matches!(n, Node::Decimal { .. }));
+        if !number {
+            return None;
+        }
+        let mut alias = Vec::with_capacity(letters.len());
+        for sym in letters {
+            let name = r.arena.name(sym);
+            let unit = units::find(name).filter(|_| name.len() == 1 && name.is_ascii())?;
+            alias.push((sym, UNITS + Sym::from(unit.index)));
+        }
+        let x = self.ball(gold, g, Sampling::Positive, 1, false, &alias).ok()?;
+        let y = self.ball(pred, p, Sampling::Positive, 1, false, &alias).ok()?;
+        Some(if x.apart(&y) { Different("unit") } else { Equal("numeric") })
     }
 
     /// `17 m` typed as mathematics: a lone letter that is a unit where the other side has one,
@@ -348,35 +384,27 @@ impl Comparison<'_> {
         None
     }
 
-    /// Arbitrary constants that only differ in name: `C` and `c`, `k` and `n`.
+    /// Arbitrary constants and parameters that only differ in name: the `C` of an integral and `c`, the
+    /// `k` of `k\pi` and `n`. Any other letter means what it says.
     fn aliases(&self, g: Val, p: Val) -> Vec<(Sym, Sym)> {
-        let free = |r: &Reading, id: Id| {
-            let mut syms: Vec<Sym> = Vec::new();
-            for n in r.arena.subtree(id) {
-                if let Node::Sym(s) = n
-                    && !syms.contains(s)
-                    && syms.len() < 32
-                {
-                    syms.push(*s);
-                }
-            }
-            syms
-        };
-        let (a, b) = (free(self.gold, g.id), free(self.pred, p.id));
+        let (gold, pred) = (self.gold, self.pred);
+        let (a, b) = (free_symbols(gold, g.id), free_symbols(pred, p.id));
         let only_gold: Vec<Sym> = a.iter().filter(|s| !b.contains(s)).copied().collect();
         let only_pred: Vec<Sym> = b.iter().filter(|s| !a.contains(s)).copied().collect();
         if only_gold.len() != only_pred.len() || only_gold.is_empty() {
             return Vec::new();
         }
+        // Multiples of π: solutions, one for each value of the only letter.
+        let pi = |r: &Reading, id: Id| r.arena.any(id, |n| *n == Node::Pi);
+        let family = a.len() == 1 && b.len() == 1 && pi(gold, g.id) && pi(pred, p.id);
         let mut pairs = Vec::new();
         for &s in &only_pred {
-            let name = self.pred.arena.name(s);
+            let name = pred.arena.name(s);
             let twin = only_gold.iter().copied().find(|&t| {
-                let other = self.gold.arena.name(t);
-                let constant = |n: &str| n.starts_with(['C', 'c', 'K', 'k']);
-                plain_name(other) == plain_name(name)
-                    && (constant(name) || plain_name(name) == name.trim_start_matches("var"))
-                    || (only_pred.len() == 1 && is_parameter(other) && is_parameter(name))
+                let other = gold.arena.name(t);
+                same_letter(other, name)
+                    || (family && is_parameter(other) && is_parameter(name))
+                    || (a.len() > 1 && arbitrary((gold, g.id, t, other), (pred, p.id, s, name)))
             });
             match twin {
                 Some(t) => pairs.push((s, t)),
@@ -387,12 +415,54 @@ impl Comparison<'_> {
     }
 }
 
-fn plain_name(name: &str) -> String {
-    name.trim_start_matches("var").replace('_', "").to_lowercase()
+/// The symbols of a subtree, few at most.
+pub(super) fn free_symbols(r: &Reading, id: Id) -> Vec<Sym> {
+    let mut syms: Vec<Sym> = Vec::new();
+    for n in r.arena.subtree(id) {
+        if let Node::Sym(s) = n
+            && !syms.contains(s)
+            && syms.len() < 32
+        {
+            syms.push(*s);
+        }
+    }
+    syms
+}
+
+/// `\varphi` and `\phi`, `x_1` and `x1`.
+fn same_letter(a: &str, b: &str) -> bool {
+    let plain = |name: &str| name.trim_start_matches("var").replace('_', "");
+    plain(a) == plain(b)
+}
+
+/// Constants of integration under two names: numbered alike, added on their own, or `C` before an exponential.
+fn arbitrary(gold: (&Reading, Id, Sym, &str), pred: (&Reading, Id, Sym, &str)) -> bool {
+    let index = |name: &str| name.strip_prefix(['C', 'c', 'K', 'k']).map(|rest| rest.replace('_', ""));
+    let (Some(i), Some(j)) = (index(gold.3), index(pred.3)) else { return false };
+    if i != j {
+        return false;
+    }
+    let exponential = |r: &Reading, id: Id| r.arena.any(id, |n| matches!(n, Node::Euler | Node::Call(Func::Exp, _)));
+    let c = |name: &str| name.starts_with(['C', 'c']);
+    !i.is_empty()
+        || (is_term(gold.0, gold.1, gold.2) && is_term(pred.0, pred.1, pred.2))
+        || (c(gold.3) && c(pred.3) && exponential(gold.0, gold.1))
+}
+
+/// The symbol is a term of its own in a sum.
+fn is_term(r: &Reading, mut id: Id, sym: Sym) -> bool {
+    let is = |id: Id| *r.node(id) == Node::Sym(sym);
+    loop {
+        match *r.node(id) {
+            Node::Add(a, b) | Node::Sub(a, b) if is(a) || is(b) => return true,
+            Node::Add(a, _) | Node::Sub(a, _) => id = a,
+            _ => return false,
+        }
+    }
 }
 
 fn is_parameter(name: &str) -> bool {
-    matches!(name, "k" | "n" | "m" | "C" | "c" | "K" | "C_1" | "c_1")
+    matches!(name, "k" | "n" | "m" | "l")
 }
 
 /// The decimal literal that a value is, apart from sign, unit and percent: value, places, digits.

@@ -11,6 +11,9 @@ impl Comparison<'_> {
     /// At least one side is more than a single value.
     pub(super) fn structures(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
+        if let Some(found) = self.matrix_of_rows(g, p) {
+            return found;
+        }
         match (gold.node(g), pred.node(p)) {
             (Node::Dots, Node::Dots) => return Equal("exact"),
             (Node::Numbers(a), Node::Numbers(b)) => {
@@ -38,6 +41,12 @@ impl Comparison<'_> {
             {
                 return self.scaled_matrices(g, p);
             }
+            (Node::Case(a, b), Node::Case(c, d)) => {
+                let (a, b, c, d) = (*a, *b, *c, *d);
+                let condition = self.compare(b, d);
+                return if condition.is_equal() { self.compare(a, c) } else { condition };
+            }
+            (Node::Case(..), _) | (_, Node::Case(..)) => return Different("different_kind"),
             (Node::Call(f, a), Node::Call(h, b)) if f == h => return self.compare(*a, *b),
             (Node::Neg(a), Node::Neg(b)) => return self.compare(*a, *b),
             (Node::Add(a, b), Node::Add(c, d))
@@ -49,6 +58,9 @@ impl Comparison<'_> {
                 return if first.is_equal() { self.compare(b, d) } else { first };
             }
             _ => {}
+        }
+        if let Some(found) = self.piecewise(g, p) {
+            return found;
         }
         if let Some(found) = self.named_values(g, p) {
             return found;
@@ -72,6 +84,23 @@ impl Comparison<'_> {
             return self.ranges(g, p);
         }
         self.lists(g, p)
+    }
+
+    /// A matrix beside the list of its rows.
+    fn matrix_of_rows(&mut self, g: Id, p: Id) -> Option<Finding> {
+        let (gold, pred) = (self.gold, self.pred);
+        let matrix = |r: &Reading, id: Id| match *r.node(id) {
+            Node::Matrix { rows, cols, entries } => {
+                Some(((usize::from(rows), usize::from(cols)), r.arena.list(entries).to_vec()))
+            }
+            _ => None,
+        };
+        let (a, b) = match (matrix(gold, g), matrix(pred, p)) {
+            (Some(a), None) => (a, form::nested_rows(pred, p)?),
+            (None, Some(b)) => (form::nested_rows(gold, g)?, b),
+            _ => return None,
+        };
+        Some(if a.0 == b.0 { self.ordered(&a.1, &b.1) } else { Different("shape") })
     }
 
     pub(super) fn ordered(&mut self, g: &[Id], p: &[Id]) -> Finding {
@@ -123,6 +152,9 @@ impl Comparison<'_> {
             (Some(a), Some(b)) => {
                 if a.len() != b.len() {
                     return Some(Different("count"));
+                }
+                if self.budget.charge((a.len() * b.len()) as u64).is_err() {
+                    return Some(Unknown("budget"));
                 }
                 for (name, value) in &a {
                     let Some((_, other)) = b.iter().find(|(n, _)| n == name) else { return Some(Different("names")) };
@@ -233,7 +265,7 @@ impl Comparison<'_> {
     }
 
     /// Matches two multisets. Sorted by approximate value, equal elements face each other.
-    fn unordered(&mut self, g: &[Val], p: &[Val]) -> Finding {
+    pub(super) fn unordered(&mut self, g: &[Val], p: &[Val]) -> Finding {
         if g.len() != p.len() {
             return Different("count");
         }
@@ -273,14 +305,14 @@ impl Comparison<'_> {
         Equal("unordered")
     }
 
-    fn sort(&self, r: &Reading, vals: &[Val]) -> Vec<(f64, Val)> {
+    fn sort(&mut self, r: &Reading, vals: &[Val]) -> Vec<(f64, Val)> {
         let mut keyed: Vec<(f64, Val)> = vals.iter().map(|&v| (self.key(r, v), v)).collect();
         keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
         keyed
     }
 
     /// A number to sort by; infinite where there is none.
-    pub(super) fn key(&self, r: &Reading, v: Val) -> f64 {
+    pub(super) fn key(&mut self, r: &Reading, v: Val) -> f64 {
         if let Some(q) = r.value(v.id) {
             return q.to_f64();
         }
@@ -290,8 +322,14 @@ impl Comparison<'_> {
         };
         let mut field =
             Balls { seed: mix(1), sampling: Sampling::Positive, sign: v.sign, ignore_units: true, alias: &[] };
-        let mut budget = super::Budget::new(20_000);
-        match eval(&mut field, &r.arena, &r.exact, id, &mut budget) {
+        // A little is enough for a number to sort by, and all of it is paid for.
+        let most = self.budget.left().min(20_000);
+        let mut budget = super::Budget::new(most);
+        let value = eval(&mut field, &r.arena, &r.exact, id, &mut budget);
+        if self.budget.charge(most - budget.left()).is_err() {
+            return f64::INFINITY;
+        }
+        match value {
             Ok(ball) => ball.re + ball.im * 1e-3,
             Err(_) => f64::INFINITY,
         }

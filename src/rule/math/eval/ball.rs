@@ -76,6 +76,10 @@ pub struct Balls<'a> {
 /// A name whose value is one at every point.
 pub const ONE: Sym = 1;
 
+/// Names from here on have the value of a unit at every point: the one with this index.
+pub const UNITS: Sym = 1 << 10;
+const LAST_UNIT: Sym = UNITS + 1023;
+
 /// SplitMix64's finaliser.
 pub fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -88,8 +92,10 @@ impl Balls<'_> {
     /// The value of a symbol at this point.
     pub fn sample(&self, sym: Sym) -> f64 {
         let sym = self.alias.iter().find(|(from, _)| *from == sym).map_or(sym, |(_, to)| *to);
-        if sym == ONE {
-            return 1.0;
+        match sym {
+            ONE => return 1.0,
+            UNITS..=LAST_UNIT => return unit_value(Unit { index: (sym - UNITS) as u16, ten: 0 }),
+            _ => {}
         }
         let bits = mix(sym ^ self.seed);
         let u = (bits >> 11) as f64 / (1u64 << 53) as f64;
@@ -102,6 +108,19 @@ impl Balls<'_> {
             Sampling::At(value) => value,
         }
     }
+}
+
+/// A unit as a number: each base unit has one of its own.
+fn unit_value(unit: Unit) -> f64 {
+    let entry = units::entry(unit);
+    let mut value = units::size(unit);
+    for (i, &power) in entry.dims.iter().enumerate() {
+        if power != 0 {
+            let base = 1.0 + (mix(i as u64 + 77) >> 11) as f64 / (1u64 << 53) as f64;
+            value *= base.powi(power as i32);
+        }
+    }
+    value
 }
 
 impl Field for Balls<'_> {
@@ -129,14 +148,7 @@ impl Field for Balls<'_> {
         if self.ignore_units {
             return Ok(Ball::real(1.0));
         }
-        let entry = units::entry(unit);
-        let mut value = entry.scale.0 as f64 / entry.scale.1 as f64;
-        for (i, &power) in entry.dims.iter().enumerate() {
-            if power != 0 {
-                let base = 1.0 + (mix(i as u64 + 77) >> 11) as f64 / (1u64 << 53) as f64;
-                value *= base.powi(power as i32);
-            }
-        }
+        let value = unit_value(unit);
         Ok(Ball { rad: value * EPS * 16.0, ..Ball::real(value) })
     }
 

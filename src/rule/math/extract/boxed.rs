@@ -1,6 +1,7 @@
 //! The last `\boxed{…}`: nested boxes count once, adjacent ones together.
 
 use super::super::lex::balanced;
+use super::denial::denied;
 
 const MARKS: [&str; 2] = [r"\boxed", r"\fbox"];
 
@@ -26,7 +27,8 @@ pub fn find(text: &str) -> Option<(String, bool)> {
     for _ in 0..64 {
         let Some(found) = last_before(text, until) else { break };
         until = found.start;
-        if found.inside.trim().is_empty() {
+        let next = boxes.last().map_or(text.len(), |next| next.start.max(found.end));
+        if found.inside.trim().is_empty() || denied(&text[..found.start], &text[found.end..next]) {
             continue;
         }
         match boxes.last() {
@@ -45,6 +47,9 @@ pub fn find(text: &str) -> Option<(String, bool)> {
     match &boxes[..] {
         [] => None,
         [one] => Some((one.inside.trim().to_string(), more)),
+        [first, others @ ..] if others.iter().all(|b| b.inside.trim() == first.inside.trim()) => {
+            Some((first.inside.trim().to_string(), more))
+        }
         many => Some((many.iter().rev().map(|b| b.inside.trim()).collect::<Vec<_>>().join(", "), more)),
     }
 }
@@ -56,6 +61,9 @@ pub fn all(text: &str) -> Option<(usize, String)> {
     let mut boxes: Vec<Found<'_>> = Vec::new();
     while let Some(found) = last_before(text, until) {
         until = found.start;
+        if denied(&text[..found.start], &text[found.end..]) {
+            return None;
+        }
         match boxes.last() {
             Some(inner) if found.end > inner.start => {
                 boxes.pop();
@@ -80,6 +88,13 @@ fn lists(between: &str) -> bool {
     }
     let mut words = between.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).peekable();
     words.peek().is_none() || between.contains([',', ';', '、', '，']) || words.any(|w| CONJUNCTIONS.contains(&w))
+}
+
+/// True if the last box of the text opens a brace and never closes it.
+pub fn unclosed(text: &str) -> bool {
+    let Some((start, mark)) = last_mark(text) else { return false };
+    let rest = text[start + mark.len()..].trim_start();
+    rest.starts_with('{') && balanced(rest).is_none()
 }
 
 /// True if there is any box in the text.

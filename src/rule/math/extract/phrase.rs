@@ -1,7 +1,9 @@
 //! "The final answer is …" in the languages models write.
 
+use super::denial::{begins, doubted, negated};
+
 /// Words that announce an answer; ASCII ones in lower case.
-const KEYWORDS: [&str; 22] = [
+const KEYWORDS: [&str; 25] = [
     "answer",
     "antwort",
     "ergebnis",
@@ -24,11 +26,16 @@ const KEYWORDS: [&str; 22] = [
     "उत्तर",
     "solución",
     "jawaban",
+    "故选",
+    "应选",
+    "ответом",
 ];
 
 /// Words between the announcement and the answer.
-const CONNECTORS: [&str; 17] =
-    [" is", " are", " equals", " est", " ist", " es", " è", " é", "是", "为", "為", "は", "：", ":", "=", "은", "는"];
+const CONNECTORS: [&str; 24] = [
+    " is", " are", " equals", " est", " ist", " lautet", " es", " è", " é", " هي", " هو", " —", " –", "是", "为", "為",
+    "选", "は", "：", ":", "=", "은", "는", " है:",
+];
 
 /// Words between the connector and the answer: "la réponse est donc 42".
 const FILLERS: [&str; 17] = [
@@ -94,6 +101,9 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
         return nonempty(first_line(answer));
     }
     let len = KEYWORDS.iter().find_map(|k| starts_with_fold(rest, k))?;
+    if doubted(&tail[..at]) {
+        return None;
+    }
     let after = &rest[len..];
     let line_end = after.find('\n').unwrap_or(after.len());
     let line = &after[..line_end];
@@ -108,6 +118,13 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
     }
     let head_end = floor_boundary(line, 80);
     let head = &line[..head_end];
+    // 故选B, उत्तर 5 है: nothing stands between.
+    let bare = after.trim_start_matches(' ');
+    if !rest[..len].is_ascii()
+        && bare.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '$' | '\\'))
+    {
+        return nonempty(first_line(bare));
+    }
     let (end, _) = CONNECTORS
         .iter()
         .filter_map(|c| head.find(c).map(|i| (i + c.len(), *c)))
@@ -116,9 +133,20 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
             !c.starts_with(' ') || !line[end..].starts_with(|c: char| c.is_alphabetic())
         })
         .min_by_key(|(end, _)| *end)?;
+    if negated(&line[..end]) {
+        return None;
+    }
     let answer = line[end..].trim_start_matches([' ', ':', '：', '*', '=']);
     if answer.trim().is_empty() {
-        return nonempty(first_line(&after[line_end..]));
+        let below = first_line(&after[line_end..]);
+        let display = [r"\[", "$$"].contains(&below.trim()) || below.starts_with(r"\begin{");
+        return nonempty(if display { &after[line_end..] } else { below });
+    }
+    // "not 6 but 5"
+    if begins(answer)
+        && let Some((_, said)) = first_line(answer).split_once(" but ")
+    {
+        return nonempty(said);
     }
     // A display formula may go on below.
     if answer.trim_end().ends_with(r"\[") || answer.trim() == "$$" {
@@ -193,6 +221,14 @@ pub fn trim_prose(line: &str) -> &str {
         {
             text = text[len..].trim_start_matches([' ', ',']);
         }
+    }
+    // "$f(x) = x$, as required": the formula is the answer.
+    if let Some(inside) = text.strip_prefix('$')
+        && let Some(end) = inside.find('$')
+        && let Some(more) = inside[end + 1..].strip_prefix(", ")
+        && ["as ", "so ", "which ", "where ", "since ", "because ", "for ", "when "].iter().any(|w| more.starts_with(w))
+    {
+        text = &text[..end + 2];
     }
     // A full stop before a blank and a capital letter ends the answer.
     let bytes = text.as_bytes();

@@ -1,12 +1,25 @@
 //! The last formula, the last line, the last number.
 
+use super::denial::denied;
+
 const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), ("$", "$")];
 const ENVIRONMENTS: [&str; 5] = ["align", "align*", "equation", "equation*", "gather*"];
 
 /// The last formula between delimiters; formulas joined by commas, "and" or "or" come together.
 pub fn last(text: &str) -> Option<String> {
-    let (start, end, inside) = last_before(text, text.len())?;
-    let _ = end;
+    let (mut start, mut end, mut inside) = last_before(text, text.len())?;
+    // "$f(x) = 2x$ for all $x$": what it holds for is not the answer.
+    if inside.trim().chars().count() == 1
+        && let Some(before) = last_before(text, start)
+        && [" for all", " for any", " for every", " for each", " where"]
+            .iter()
+            .any(|w| text[before.1..start].trim_end().ends_with(w.trim_start()))
+    {
+        (start, end, inside) = before;
+    }
+    if denied(&text[..start], &text[end..]) {
+        return None;
+    }
     let mut parts = vec![inside];
     let mut until = start;
     for _ in 0..64 {

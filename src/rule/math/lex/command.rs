@@ -26,7 +26,7 @@ impl<'a> Lexer<'a, '_> {
                 '\\' => {
                     // An optional `[2pt]` belongs to the line break.
                     if self.peek() == b'['
-                        && let Some(end) = self.rest().find(']')
+                        && let Some(end) = self.rest().bytes().take(16).position(|b| b == b']')
                         && self.rest()[1..end].ends_with("pt")
                     {
                         self.at += end + 1;
@@ -76,6 +76,7 @@ impl<'a> Lexer<'a, '_> {
                     _ => None,
                 };
                 match set {
+                    Some(set) if self.signed_numbers(set) => {}
                     Some(set) => self.push(Tok::Atom(Node::Numbers(set))),
                     None => {
                         let sym = self.arena.symbol(inner.trim());
@@ -93,6 +94,14 @@ impl<'a> Lexer<'a, '_> {
                     }
                 }
             }
+            "frac" | "dfrac" | "tfrac" if self.derivative() => {}
+            "angle" | "measuredangle" if self.figure("angle") => {}
+            "triangle" if self.figure("triangle") => {}
+            _ if self.accent(name) => {}
+            "circ" if self.composed() => {}
+            "mu" if self.micro() => {}
+            // The transpose.
+            "top" | "intercal" => self.named("T"),
             "pounds" => self.unit("£"),
             "pmod" | "bmod" | "mod" => {
                 self.push(Tok::Mod);
@@ -117,7 +126,12 @@ impl<'a> Lexer<'a, '_> {
                     self.at -= name.len() - name.find("uad").map_or(0, |at| at + 3);
                     self.space = true;
                 }
-                Command::Name => self.named(name),
+                Command::Name => {
+                    if self.rest().starts_with(r"\limits") {
+                        self.at += r"\limits".len();
+                    }
+                    self.named(name);
+                }
             },
         }
     }
@@ -147,6 +161,7 @@ impl<'a> Lexer<'a, '_> {
         let env = match name.trim_end_matches('*') {
             "pmatrix" | "bmatrix" | "Bmatrix" | "matrix" | "smallmatrix" | "array" => Env::Matrix,
             "vmatrix" | "Vmatrix" => Env::Determinant,
+            "cases" | "dcases" | "rcases" => Env::Cases,
             _ => Env::Rows,
         };
         if which == "end" {
@@ -184,12 +199,17 @@ pub fn balanced(text: &str) -> Option<usize> {
     None
 }
 
+/// Longest argument of a command that names something: an environment, a colour, a label.
+const MAX_NAME: usize = 200;
+
 /// The braced argument at the start of `text`, and how many bytes it takes.
 fn argument(text: &str) -> (&str, usize) {
     let trimmed = text.trim_start();
     let skipped = text.len() - trimmed.len();
+    // What never closes would be looked through to the end by each command that opens one.
+    let near = &trimmed[..trimmed.floor_char_boundary(MAX_NAME)];
     if trimmed.starts_with('{')
-        && let Some(end) = balanced(trimmed)
+        && let Some(end) = balanced(near)
     {
         return (&trimmed[1..end - 1], skipped + end);
     }

@@ -20,6 +20,12 @@ impl<'a> Lexer<'a, '_> {
             }
         }
         let mut len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        // "Lösung" is one word.
+        if rest[len..].starts_with(|c: char| matches!(c, '\u{c0}'..='\u{24f}') && c.is_alphabetic()) {
+            let word: usize = rest.chars().take_while(|c| c.is_alphabetic()).map(char::len_utf8).sum();
+            self.at += word;
+            return self.push(Tok::Word(&rest[..word]));
+        }
         let mut run = &rest[..len];
         let after_number = matches!(self.out.tokens.last(), Some(Token { tok: Tok::Num(_), .. }));
         if after_number && run == "to" {
@@ -41,6 +47,9 @@ impl<'a> Lexer<'a, '_> {
         {
             self.at += len;
             return self.unit(run);
+        }
+        if !in_text && len == 2 && rest.as_bytes().get(2) == Some(&b'/') && self.plain_derivative() {
+            return;
         }
         if let Some(tok) = keyword(run) {
             self.at += len;
@@ -162,6 +171,11 @@ impl<'a> Lexer<'a, '_> {
         if !c.is_alphabetic() {
             self.at += c.len_utf8();
             let mut buffer = [0u8; 4];
+            // An operator that is not known means something all the same.
+            if matches!(c, '\u{2190}'..='\u{22ff}' | '\u{27c0}'..='\u{27ef}' | '\u{2980}'..='\u{2aff}') {
+                let sym = self.arena.symbol(c.encode_utf8(&mut buffer));
+                return self.push(Tok::Sym(sym));
+            }
             self.unit(c.encode_utf8(&mut buffer));
             return;
         }
@@ -202,7 +216,7 @@ fn script(rest: &str, mark: char) -> Option<(&str, &str)> {
 /// Length of `(x)` or `(x, y)` when an equals sign follows: the head of a definition.
 fn definition(rest: &str) -> Option<usize> {
     let inner = rest.strip_prefix('(')?;
-    let close = inner.find(')').filter(|&i| i > 0 && i <= 12)?;
+    let close = inner.bytes().take(13).position(|b| b == b')').filter(|&i| i > 0)?;
     let names = &inner[..close];
     if !names.split(',').all(|n| n.trim().len() == 1 && n.trim().bytes().all(|b| b.is_ascii_lowercase())) {
         return None;

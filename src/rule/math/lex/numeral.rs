@@ -20,6 +20,11 @@ impl<'a> Lexer<'a, '_> {
             (br"\ ", true),
             (b",", false),
             (b" ", true),
+            (b"~", true),
+            (br"{\,}", true),
+            (br"{ }", true),
+            (br"\:", true),
+            (br"\thinspace ", true),
             (b"'", true),
         ] {
             if rest.starts_with(mark) {
@@ -34,6 +39,28 @@ impl<'a> Lexer<'a, '_> {
             }
         }
         None
+    }
+
+    /// `1.234.567` and `1.234,5`: points that can only part thousands. The digits, and where they end.
+    fn dotted(&self, start: usize) -> Option<(String, usize)> {
+        let lead = self.at - start;
+        if !(1..=3).contains(&lead) || self.bytes[start] == b'0' || self.nesting > 0 {
+            return None;
+        }
+        let group = |at: usize| {
+            let digits = self.bytes.get(at + 1..)?.iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+            (self.bytes[at] == b'.' && digits == 3).then_some(at + 4)
+        };
+        let (mut end, mut groups) = (self.at, 0);
+        while let Some(next) = self.bytes.get(end).and_then(|_| group(end)) {
+            (end, groups) = (next, groups + 1);
+        }
+        let decimals = self.bytes.get(end) == Some(&b',')
+            && self.bytes.get(end + 1..).is_some_and(|rest| {
+                let digits = rest.iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+                (1..=4).contains(&digits) && digits != 3
+            });
+        (groups > 1 || (groups == 1 && decimals)).then(|| (self.text[start..end].replace('.', ""), end))
     }
 
     pub(super) fn number(&mut self) -> Result<(), Stop> {
@@ -58,13 +85,19 @@ impl<'a> Lexer<'a, '_> {
                 plain = false;
             }
         }
+        if separated.is_none()
+            && let Some((digits, end)) = self.dotted(start)
+        {
+            (separated, self.at, plain) = (Some(digits), end, false);
+        }
         let whole_end = self.at;
         let mut fraction: &str = "";
         let mut has_point = false;
-        let decimal_comma = separated.is_none()
+        let dotted = separated.is_some() && self.bytes[start..self.at].contains(&b'.');
+        let decimal_comma = (separated.is_none() || dotted)
             && self.peek() == b','
             && self.ahead(1).is_ascii_digit()
-            && (self.commas == Commas::Decimal);
+            && (self.commas == Commas::Decimal || dotted);
         let braced_comma = separated.is_none() && self.rest().starts_with("{,}") && self.ahead(3).is_ascii_digit();
         if self.peek() == b',' && self.ahead(1).is_ascii_digit() {
             self.out.ambiguous_comma = true;

@@ -24,8 +24,10 @@ pub enum Delim {
 pub enum Env {
     Matrix,
     Determinant,
-    /// Rows of statements: cases, align.
+    /// Rows of statements: align.
     Rows,
+    /// Rows of a value and its condition, or of statements.
+    Cases,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,9 @@ pub enum Tok<'a> {
     Colon,
     And,
     Or,
+    /// `∨` (true) and `∧`: between statements, or between values as "or" and "and".
+    Logic(bool),
+    Not,
     SuchThat,
     Rel(Rel),
     Cup,

@@ -89,7 +89,7 @@ pub(super) enum Command<'a> {
 
 pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
     let token = match name {
-        "frac" | "dfrac" | "tfrac" | "cfrac" => Tok::Frac,
+        "frac" | "dfrac" | "tfrac" | "cfrac" | "nicefrac" | "sfrac" => Tok::Frac,
         "sqrt" => Tok::Sqrt,
         "binom" | "dbinom" | "tbinom" => Tok::Binom,
         "choose" => Tok::Choose,
@@ -120,6 +120,9 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "in" => Tok::Rel(Rel::In),
         "notin" => Tok::Rel(Rel::NotIn),
         "subset" | "subseteq" => Tok::Rel(Rel::Subset),
+        "supset" | "supseteq" => Tok::Rel(Rel::Superset),
+        "subsetneq" | "subsetneqq" => Tok::Rel(Rel::Other(9)),
+        "nsubseteq" => Tok::Rel(Rel::Other(10)),
         "cup" | "bigcup" => Tok::Cup,
         "cap" | "bigcap" => Tok::Cap,
         "setminus" | "backslash" => Tok::SetMinus,
@@ -142,8 +145,9 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "prime" => Tok::Prime,
         "sum" => Tok::Series(false),
         "prod" => Tok::Series(true),
-        "lor" | "vee" => Tok::Or,
-        "land" | "wedge" => Tok::And,
+        "lor" | "vee" => Tok::Logic(true),
+        "land" | "wedge" => Tok::Logic(false),
+        "neg" | "lnot" => Tok::Not,
         "dots" | "ldots" | "cdots" | "dotsc" | "dotsb" | "vdots" => Tok::Dots,
         "max" => Tok::Func2(Func2::Max),
         "min" => Tok::Func2(Func2::Min),

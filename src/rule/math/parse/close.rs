@@ -1,9 +1,10 @@
 //! Brackets, bars, matrices and postfix marks.
 
-use super::super::ast::{Func, Id, Node};
+use super::super::ast::{Func, Id, Node, Rel};
 use super::super::eval::exact;
 use super::super::lex::{Delim, Env, Tok};
 use super::super::number::Q;
+use super::super::units;
 use super::{Arg, Fault, Frame, Kind, Op, Parser, Sep};
 
 impl Parser<'_, '_> {
@@ -11,6 +12,23 @@ impl Parser<'_, '_> {
         // `]a, b[` ends with an opening bracket.
         if delim == Delim::Bracket && !self.expecting() && self.closes_reversed() {
             return self.close_top(Some(Kind::Reversed));
+        }
+        // "kπ (k ∈ ℤ)" is no product.
+        if delim == Delim::Paren && !self.expecting() && self.top().kind == Kind::Root && self.tokens.len() < 200 {
+            let ahead = [0, 1, 2, 3].map(|i| self.tokens.get(self.at + i).map(|t| &t.tok));
+            let proviso = matches!(
+                ahead,
+                [
+                    Some(Tok::Sym(_)),
+                    Some(Tok::Rel(Rel::In)),
+                    Some(Tok::Atom(Node::Numbers(_))),
+                    Some(Tok::Close(Delim::Paren))
+                ]
+            );
+            if proviso {
+                self.tokens.remove(self.at + 3);
+                return self.separator(Sep::Comma);
+            }
         }
         self.juxtapose()?;
         self.open(Kind::Delim(delim), None);
@@ -58,6 +76,7 @@ impl Parser<'_, '_> {
     pub(super) fn cell(&mut self) -> Result<(), Fault> {
         match self.top().kind {
             Kind::Env(Env::Rows) => Ok(()),
+            Kind::Env(Env::Cases) => self.case_cell(),
             Kind::Env(_) => self.end_item(),
             _ => Err(Fault::Syntax),
         }
@@ -67,6 +86,9 @@ impl Parser<'_, '_> {
         match self.top().kind {
             Kind::Env(_) => {
                 self.end_item()?;
+                if self.top().kind == Kind::Env(Env::Cases) {
+                    self.fold_case()?;
+                }
                 if self.row_ends.last() != Some(&self.items.len()) {
                     self.row_ends.push(self.items.len());
                 }
@@ -98,7 +120,16 @@ impl Parser<'_, '_> {
         if frame.kind == Kind::Single {
             return Err(Fault::Syntax);
         }
+        // "(7" is 7, but `<7` is no vector, and who knows how `[1, 2` or `|-7` go on.
+        if closer.is_none() && matches!(frame.kind, Kind::Bar | Kind::Delim(Delim::Angle | Delim::Bar | Delim::Bracket))
+        {
+            return Err(Fault::Syntax);
+        }
         self.end_item()?;
+        let bracket = matches!(frame.kind, Kind::Reversed | Kind::Delim(Delim::Paren | Delim::Set));
+        if closer.is_none() && bracket && self.items.len() > frame.items + 1 {
+            return Err(Fault::Syntax);
+        }
         let node = match frame.kind {
             Kind::Env(env) => self.env_node(env, frame)?,
             _ => self.bracket_node(frame, closer)?,
@@ -115,7 +146,13 @@ impl Parser<'_, '_> {
 
     /// A closing brace with no opening one at the very end is a slip of extraction.
     fn stray(&self, closer: Option<Kind>) -> bool {
-        matches!(closer, Some(Kind::Delim(Delim::Group | Delim::Set | Delim::Paren))) && self.at == self.tokens.len()
+        let slip = match closer {
+            Some(Kind::Delim(Delim::Group | Delim::Set)) => true,
+            // "5)" is 5, but "1, 2)" may be the end of any bracket.
+            Some(Kind::Delim(Delim::Paren)) => self.seps.len() == self.top().seps,
+            _ => false,
+        };
+        slip && self.at == self.tokens.len()
     }
 
     fn take_items(&mut self, frame: Frame) -> Vec<Id> {
@@ -257,6 +294,9 @@ impl Parser<'_, '_> {
     }
 
     fn env_node(&mut self, env: Env, frame: Frame) -> Result<Id, Fault> {
+        if env == Env::Cases {
+            self.fold_case()?;
+        }
         let ends = self.row_ends.split_off(frame.rows);
         let ids = self.take_items(frame);
         self.seps.truncate(frame.seps);
@@ -265,7 +305,7 @@ impl Parser<'_, '_> {
         }
         let relation = ids.iter().any(|&id| matches!(self.arena.node(id), Node::Chain { .. }));
         let list = self.arena.make_list(&ids);
-        if env == Env::Rows || relation {
+        if matches!(env, Env::Rows | Env::Cases) || relation {
             if let [one] = ids[..] {
                 return Ok(one);
             }
@@ -394,7 +434,18 @@ impl Parser<'_, '_> {
     }
 
     pub(super) fn prime(&mut self) -> Result<(), Fault> {
-        let Some(id) = self.last_value() else { return Ok(()) };
+        let Some(id) = self.last_value().filter(|_| !self.expecting()) else { return Ok(()) };
+        // 5' is five feet, 7'' seven inches.
+        if let Node::Num(_) | Node::Decimal { .. } = self.arena.node(id) {
+            let inches = matches!(self.peek(), Some(Tok::Prime));
+            self.at += usize::from(inches);
+            let Some(unit) = units::find(if inches { "in" } else { "ft" }) else { return Ok(()) };
+            let number = self.pop_value()?;
+            let unit = self.arena.push(Node::Unit(unit))?;
+            let length = self.arena.push(Node::Mul(number, unit))?;
+            self.values.push(length);
+            return Ok(());
+        }
         if let Node::Sym(sym) = *self.arena.node(id) {
             let name = format!("{}'", self.arena.name(sym));
             let sym = self.arena.symbol(&name);

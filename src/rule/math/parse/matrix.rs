@@ -22,7 +22,8 @@ impl Parser<'_, '_> {
     pub(super) fn matrices(&mut self, op: Op, left: Id, right: Id) -> Result<Option<Id>, Fault> {
         let is_matrix = |id: Id| self.arena.any(id, |n| matches!(n, Node::Matrix { .. }));
         let works = match op {
-            Op::Add | Op::Sub | Op::Mul => is_matrix(left) && is_matrix(right),
+            // The left side of a long sum is long; what is added to it is not.
+            Op::Add | Op::Sub | Op::Mul => is_matrix(right) && is_matrix(left),
             Op::Pow => matches!(self.arena.node(left), Node::Matrix { .. }),
             _ => false,
         };

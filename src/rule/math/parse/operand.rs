@@ -4,7 +4,7 @@ use super::super::ast::{Func, Func2, Id, Node};
 use super::super::lex::{Delim, Lit, Tok, Token};
 use super::super::number::Q;
 use super::super::units;
-use super::{Arg, Callee, Fault, Kind, Op, Parser};
+use super::{Arg, Callee, Fault, Kind, Op, Parser, Sep};
 
 impl<'a> Parser<'a, '_> {
     /// Inserts the product between an operand and the one about to come.
@@ -61,7 +61,7 @@ impl<'a> Parser<'a, '_> {
                 self.juxtapose()?;
                 self.atom(Node::Sym(sym))
             }
-            Tok::Run(run) => self.letters(run),
+            Tok::Run(run) => self.letters(run, space),
             Tok::Word(word) => self.word(word),
             Tok::Atom(node) => {
                 self.juxtapose()?;
@@ -128,11 +128,19 @@ impl<'a> Parser<'a, '_> {
             None => Node::Num(lit.value.clone()),
         };
         if !self.expecting() {
+            // 30°15', 5'7''.
+            if matches!(self.peek(), Some(Tok::Prime)) && self.smaller_part(&node)? {
+                return Ok(());
+            }
             // "3 1/2" is a mixed number.
             if space && lit.places.is_none() && self.mixed_plain(&lit)? {
                 return Ok(());
             }
-            if self.next_part_of_quantity() {
+            // "1 2 3" is a list without its commas: no product.
+            let numeral = |at: usize| matches!(self.tokens.get(at).map(|t| &t.tok), Some(Tok::Num(_)));
+            if self.at > 1 && numeral(self.at - 2) {
+                self.separator(Sep::Comma)?;
+            } else if self.next_part_of_quantity() {
                 self.binary(Op::Add)?;
             } else {
                 self.juxtapose()?;
@@ -145,6 +153,33 @@ impl<'a> Parser<'a, '_> {
             return self.begin_arg(Arg::Base(id));
         }
         self.atom(node)
+    }
+
+    /// Minutes and seconds behind degrees, inches behind feet: they add to what stands before them.
+    fn smaller_part(&mut self, number: &Node) -> Result<bool, Fault> {
+        let Some(left) = self.last_value() else { return Ok(false) };
+        self.budget.charge((left - self.arena.first(left)).into())?;
+        let seconds = matches!(self.tokens.get(self.at + 1).map(|t| &t.tok), Some(Tok::Prime));
+        let angle = self.arena.any(left, |n| matches!(n, Node::Degree(_)));
+        let feet = units::find("ft").map(Node::Unit);
+        let length = self.arena.any(left, |n| Some(n) == feet.as_ref());
+        if !angle && !(length && seconds) {
+            return Ok(false);
+        }
+        self.at += 1 + usize::from(seconds);
+        let left = self.pop_value()?;
+        let number = self.arena.push(number.clone())?;
+        let part = if angle {
+            let parts = self.arena.push(Node::Num(Q::int(if seconds { 3600 } else { 60 })))?;
+            let fraction = self.arena.push(Node::Div(number, parts))?;
+            self.arena.push(Node::Degree(fraction))?
+        } else {
+            let inch = self.arena.push(units::find("in").map_or(Node::Num(Q::ONE), Node::Unit))?;
+            self.arena.push(Node::Mul(number, inch))?
+        };
+        let sum = self.arena.push(Node::Add(left, part))?;
+        self.values.push(sum);
+        Ok(true)
     }
 
     /// The value before is a whole number standing alone: the start of a mixed number.
@@ -311,10 +346,9 @@ impl<'a> Parser<'a, '_> {
                 self.deliver_operand(arg, id)
             }
             Some(Tok::Word(word)) if matches!(arg, Arg::Base(_)) => {
-                const NAMES: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
-                let base = NAMES.iter().position(|name| name == word).ok_or(Fault::Syntax)?;
+                let base = base_name(word).ok_or(Fault::Syntax)?;
                 self.at += 1;
-                let id = self.arena.push(Node::Num(Q::int(base as i64 + 2)))?;
+                let id = self.arena.push(Node::Num(Q::int(base)))?;
                 self.deliver_operand(arg, id)
             }
             None => Err(Fault::Syntax),
@@ -430,8 +464,11 @@ impl<'a> Parser<'a, '_> {
 
     /// A numeral and its subscript: `4343_6`.
     fn based(&mut self, numeral: Id, base: Id) -> Result<Id, Fault> {
-        let Node::Num(base_value) = self.arena.node(base) else { return Err(Fault::Syntax) };
-        let base_value = base_value.to_i64();
+        let base_value = match self.arena.node(base) {
+            Node::Num(value) => value.to_i64(),
+            Node::Text(index) => base_name(&self.arena.texts[*index as usize]),
+            _ => None,
+        };
         let (digits, places) = match self.arena.node(numeral) {
             Node::Num(q) => (q.clone(), 0),
             // 0.0011 in base two: the digits as a whole number, and how many are behind the point.
@@ -455,6 +492,12 @@ impl<'a> Parser<'a, '_> {
         let digits = digits.div(&point(10, self.budget)?, self.budget)?;
         Ok(self.arena.push(Node::Based { value, digits, base: base as u8 })?)
     }
+}
+
+/// The base of a numeral in words.
+fn base_name(word: &str) -> Option<i64> {
+    const NAMES: [&str; 9] = ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    NAMES.iter().position(|name| *name == word).map(|at| at as i64 + 2)
 }
 
 fn inverse(callee: Callee) -> Option<Func> {

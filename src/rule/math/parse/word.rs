@@ -26,15 +26,17 @@ impl<'a> Parser<'a, '_> {
         let Some(last) = self.last_value().filter(|_| !self.expecting() && !self.variables) else { return false };
         let (Node::Unit(first), Some(next)) = (self.arena.node(last), units::find(word)) else { return false };
         let (a, b) = (units::entry(*first), units::entry(next));
-        let smaller = i128::from(b.scale.0) * i128::from(a.scale.1) < i128::from(a.scale.0) * i128::from(b.scale.1);
+        let smaller = units::size(next) < units::size(*first);
         a.dims == b.dims && smaller && matches!(self.top_op(), Some(Op::Mul))
     }
 
-    pub(super) fn letters(&mut self, run: &'a str) -> Result<(), Fault> {
+    pub(super) fn letters(&mut self, run: &'a str, space: bool) -> Result<(), Fault> {
         if (!self.expecting() || self.unit_after_slash())
             && run.len() > 1
             && (!self.variables || run.len() > 3)
             && let Some(unit) = units::find(run)
+            // "5 mV" is a unit, "5mV" and "kT" are products.
+            && (unit.ten == 0 || (space && run != "kT"))
             && self.measurable()
         {
             self.juxtapose()?;
@@ -42,6 +44,12 @@ impl<'a> Parser<'a, '_> {
         }
         if run.len() > 3 || is_word(run) {
             return self.word(run);
+        }
+        // Three points or letters of options: their order counts. Two are a segment, or a product.
+        if run.len() == 3 && run.bytes().all(|b| b.is_ascii_uppercase()) {
+            self.juxtapose()?;
+            let sym = self.arena.symbol(run);
+            return self.atom(Node::Sym(sym));
         }
         for i in 0..run.len() {
             self.juxtapose()?;
@@ -70,6 +78,9 @@ impl<'a> Parser<'a, '_> {
     }
 
     pub(super) fn word(&mut self, word: &'a str) -> Result<(), Fault> {
+        if self.case_word(word)? || self.integer_proviso(word)? {
+            return Ok(());
+        }
         if !self.expecting() && self.measurable() {
             if let Some((factor, rest)) = magnitude(word) {
                 self.juxtapose()?;
@@ -125,7 +136,7 @@ impl<'a> Parser<'a, '_> {
                 return Ok(());
             }
             // "5 if n is 2": a condition is no label and gives nothing its value.
-            if !self.labels_only_follow() || matches!(word, "if" | "unless" | "when" | "because") {
+            if matches!(word, "if" | "unless" | "when" | "because") || denies(word) || !self.labels_only_follow() {
                 self.prose = true;
             }
             let label = super::super::ast::hash_name(&word.to_lowercase());
@@ -133,6 +144,7 @@ impl<'a> Parser<'a, '_> {
             return self.atom(Node::Label(label));
         }
         if self.in_label_brackets() {
+            self.prose |= denies(word);
             let node = match units::find(word) {
                 Some(unit) => Node::Unit(unit),
                 None => Node::Label(super::super::ast::hash_name(&word.to_lowercase())),
@@ -141,6 +153,24 @@ impl<'a> Parser<'a, '_> {
         }
         let id = self.arena.text(word.to_string())?;
         self.operand(id, false)
+    }
+
+    /// "nπ for any integer n": what the parameter runs over is an item of its own.
+    fn integer_proviso(&mut self, word: &str) -> Result<bool, Fault> {
+        let begins = matches!(word, "for" | "where" | "with" | "any" | "all" | "every" | "each" | "when");
+        if !begins || self.expecting() || self.top().kind != Kind::Root {
+            return Ok(false);
+        }
+        let names = |tok: &Tok<'_>| matches!(tok, Tok::Word("integer" | "integers") | Tok::Run("integer" | "integers"));
+        if !self.tokens[self.at..].iter().take(8).any(|t| names(&t.tok)) {
+            return Ok(false);
+        }
+        self.separator(super::Sep::Comma)?;
+        let goes_on = |tok: &Tok<'_>| !matches!(tok, Tok::Comma | Tok::Semi | Tok::And | Tok::Or);
+        self.at += self.tokens[self.at..].iter().take_while(|t| goes_on(&t.tok)).count();
+        let id = self.arena.text("integer".to_string())?;
+        self.operand(id, false)?;
+        Ok(true)
     }
 
     /// "9 (apples)": a bracket right behind a number that begins with a word.
@@ -176,11 +206,18 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// From here to the end of the item come only words and punctuation.
-    fn labels_only_follow(&self) -> bool {
+    fn labels_only_follow(&mut self) -> bool {
+        // Known already, or of no consequence: a long text is looked through once.
+        if self.at < self.labels_until || self.prose {
+            return true;
+        }
         let mut closed = false;
-        for token in &self.tokens[self.at..] {
+        for (at, token) in self.tokens.iter().enumerate().skip(self.at) {
             match &token.tok {
-                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Rel(_) => return true,
+                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Logic(_) | Tok::Rel(_) => {
+                    self.labels_until = at;
+                    return true;
+                }
                 Tok::Close(_) => closed = true,
                 Tok::Word(_) | Tok::Run(_) | Tok::Div | Tok::Caret | Tok::Percent | Tok::Prime | Tok::Times => {}
                 Tok::Num(lit) if lit.plain && lit.raw.len() == 1 => {}
@@ -188,6 +225,7 @@ impl<'a> Parser<'a, '_> {
                 _ => return closed,
             }
         }
+        self.labels_until = self.tokens.len();
         true
     }
 }
@@ -218,6 +256,11 @@ fn magnitude(word: &str) -> Option<(Q, &str)> {
             })
         }
     }
+}
+
+/// "5 (incorrect)" is no 5.
+fn denies(word: &str) -> bool {
+    matches!(word, "wrong" | "incorrect" | "false" | "not" | "isn't" | "no" | "never" | "impossible" | "invalid")
 }
 
 /// Words that count a bare number by the dozen.

@@ -315,3 +315,22 @@ fn evidence_says_what_was_read() {
     assert_eq!(keys, ["extracted", "where", "parsed", "gold_parsed", "step"]);
     assert!(found.evidence.contains(&("parsed", "1/2".to_string())));
 }
+
+/// `gold ;; = accepted ;; ! not accepted`, a completion each; ⏎ is a line break.
+#[test]
+fn completions_by_the_table() {
+    let mut wrong = Vec::new();
+    let lines = include_str!("cases/completions.txt").lines().enumerate();
+    for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let mut fields = line.split(" ;; ");
+        let gold = fields.next().expect("split yields one field at least");
+        for case in fields {
+            let (mark, text) = case.split_once(' ').expect("a case is a mark, a blank and a completion");
+            let found = verdict(&text.replace('⏎', "\n"), gold);
+            if (found.outcome == Outcome::Correct) != (mark == "=") {
+                wrong.push(format!("{}: {gold} {mark} {text}: {} {:?}", number + 1, found.reason, found.evidence));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases fail:\n{}", wrong.len(), wrong.join("\n"));
+}

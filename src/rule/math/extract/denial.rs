@@ -1,0 +1,208 @@
+//! Words around an answer that take it back: "not 5", "`\boxed{5}` is wrong".
+
+/// How far from an answer to look for such words, in bytes.
+const NEAR: usize = 48;
+
+/// Words that deny what follows them.
+const BEFORE: [&str; 22] = [
+    "not",
+    "isn't",
+    "isnt",
+    "wasn't",
+    "never",
+    "cannot",
+    "can't",
+    "nor",
+    "neither",
+    "doesn't",
+    "don't",
+    "pas",
+    "nicht",
+    "non",
+    "não",
+    "不是",
+    "不为",
+    "不等于",
+    "并非",
+    "не",
+    "नहीं",
+    "ليست",
+];
+
+/// Words that deny what stands before them.
+const AFTER: [&str; 22] = [
+    "wrong",
+    "incorrect",
+    "false",
+    "not",
+    "isn't",
+    "wasn't",
+    "cannot",
+    "can't",
+    "invalid",
+    "impossible",
+    "rejected",
+    "pas",
+    "nicht",
+    "falsch",
+    "faux",
+    "incorrecto",
+    "不对",
+    "不正确",
+    "错误",
+    "неверно",
+    "ではない",
+    "아니다",
+];
+
+/// Words that may stand between an answer and its denial.
+const BETWEEN: [&str; 16] = [
+    "is",
+    "was",
+    "would",
+    "be",
+    "are",
+    "seems",
+    "looks",
+    "must",
+    "it",
+    "that",
+    "which",
+    "can",
+    "clearly",
+    "therefore",
+    "also",
+    "the",
+];
+
+/// True if the words right before or behind an answer say that it is not one.
+pub fn denied(before: &str, after: &str) -> bool {
+    denies_next(before) || denied_behind(after)
+}
+
+/// The text ends with a word that denies what comes next.
+fn denies_next(text: &str) -> bool {
+    let near = &text[text.ceil_char_boundary(text.len().saturating_sub(NEAR))..];
+    let near = near.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, '$' | '(' | '[' | '\\' | '*' | ':'));
+    let mut words = near.rsplit(char::is_whitespace).filter(|word| !word.is_empty());
+    const LINKS: [&str; 14] =
+        ["be", "is", "it", "equal", "equals", "to", "the", "=", "es", "est", "ist", "è", "é", "a"];
+    let links = |word: &&str| LINKS.contains(word);
+    let Some(last) = words.by_ref().find(|word| !links(word)).map(str::to_lowercase) else { return false };
+    match last.as_str() {
+        // "rather than 5", "instead of 5"; "the sum of 5".
+        "than" | "of" => words.next().is_some_and(|word| matches!(word.to_lowercase().as_str(), "rather" | "instead")),
+        last if last.is_ascii() => BEFORE.contains(&last),
+        last => BEFORE.iter().any(|word| !word.is_ascii() && last.ends_with(word)),
+    }
+}
+
+/// The words that an answer begins with: "not 5".
+pub fn begins(text: &str) -> bool {
+    let first = text.trim_start_matches(['*', '"', ' ']);
+    let word = first.split([' ', '*', '$']).next().unwrap_or("").to_lowercase();
+    BEFORE.contains(&word.as_str())
+        || BEFORE.iter().any(|denial| !denial.is_ascii() && word.starts_with(denial) && denial.chars().count() > 1)
+}
+
+/// The way from an announcement to its answer has a "no": "la respuesta no es", 答案不是.
+pub fn negated(between: &str) -> bool {
+    const WORDS: [&str; 11] = ["no", "non", "não", "nao", "not", "never", "nicht", "pas", "ne", "не", "n't"];
+    let apart = |c: char| c.is_whitespace() || matches!(c, ':' | '*' | '：');
+    between.split(apart).any(|word| WORDS.contains(&word.to_lowercase().as_str()) || word.ends_with("n't"))
+        || ["不是", "不为", "不選", "不选", "并非", "不可能是"].iter().any(|no| between.contains(no))
+}
+
+/// Words of languages written without blanks, or with the verb at the end, that take back what an answer says.
+pub fn denies_itself(text: &str) -> bool {
+    const DENIALS: [&str; 13] = [
+        "ではない",
+        "ではありません",
+        "じゃない",
+        "아니",
+        "नहीं",
+        "不对",
+        "不正确",
+        "是错",
+        "错误",
+        "ليس",
+        "неверно",
+        "неправильно",
+        "不成立",
+    ];
+    !text.is_ascii() && DENIALS.iter().any(|denial| text.contains(denial))
+}
+
+/// A sentence that goes on to announce an answer and does not mean it: "I don't think that …".
+pub fn doubted(before: &str) -> bool {
+    let near = &before[before.ceil_char_boundary(before.len().saturating_sub(2 * NEAR))..];
+    let sentence = near.rsplit(['.', '!', '?', '\n', ';']).next().unwrap_or("").to_lowercase();
+    let words: Vec<&str> = sentence.split_whitespace().collect();
+    words.windows(2).any(|pair| {
+        let negative = pair[0] == "not" || pair[0].ends_with("n't") || pair[0] == "cannot";
+        negative
+            && matches!(
+                pair[1].trim_matches(','),
+                "think" | "believe" | "true" | "correct" | "say" | "mean" | "the" | "sure"
+            )
+    }) || words.iter().any(|word| matches!(*word, "doubt" | "wrongly" | "falsely"))
+}
+
+/// The text begins with words that deny what came before, in the same sentence.
+fn denied_behind(text: &str) -> bool {
+    let near = &text[..text.floor_char_boundary(NEAR)];
+    let near = near.trim_start_matches(|c: char| matches!(c, ' ' | '$' | ')' | ']' | '\\' | '*' | '}' | '~'));
+    let near = &near[..near.find(['.', ',', ';', '\n', '。', '，']).unwrap_or(near.len())];
+    for word in near.split_whitespace() {
+        let word = word.trim_matches(|c: char| matches!(c, '(' | ')' | '!' | '$' | '\\' | '}')).to_lowercase();
+        if AFTER.contains(&word.as_str()) {
+            return true;
+        }
+        if !word.is_ascii() {
+            // 是错误的, 不对: words without blanks between them.
+            return AFTER.iter().any(|denial| !denial.is_ascii() && word.chars().count() <= 8 && word.contains(denial));
+        }
+        if !BETWEEN.contains(&word.as_str()) {
+            return false;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::denied;
+
+    #[test]
+    fn words_that_take_an_answer_back() {
+        for (before, after) in [
+            ("So it is not $", "$."),
+            ("The answer isn't ", ""),
+            ("We choose 6 rather than ", ""),
+            ("", "$ is wrong."),
+            ("", " would be incorrect"),
+            ("", " (wrong)"),
+            ("", "$ is not the answer"),
+            ("答案不是 $", "$。"),
+            ("", "是错误的"),
+        ] {
+            assert!(denied(before, after), "{before:?} … {after:?}");
+        }
+    }
+
+    #[test]
+    fn other_words_leave_it() {
+        for (before, after) in [
+            ("So the sum of ", " is even."),
+            ("The answer is ", ", not 6."),
+            ("This is greater than ", ""),
+            ("It is ", ". That is not wrong."),
+            ("It is not odd, so it is ", ""),
+            ("", " is the answer"),
+            ("", " and nothing is wrong"),
+            ("答案是", "。"),
+        ] {
+            assert!(!denied(before, after), "{before:?} … {after:?}");
+        }
+    }
+}
