@@ -6,6 +6,8 @@
 //! it exceeds the honest wrong answer's, or, for probes that hold the right answer
 //! among others or without any reasoning, if it reaches the honest right one's.
 
+use rayon::prelude::*;
+
 use super::{RuleSet, Sample};
 use crate::schema::FinishReason;
 
@@ -137,9 +139,12 @@ pub fn audit(rules: &RuleSet, cases: &[Case]) -> Report {
         report.honest_right += paid;
         report.honest_wrong += base;
         for finding in &mut report.findings {
-            for completion in (finding.probe.build)(case, template) {
+            let completions = (finding.probe.build)(case, template);
+            // Side by side: programs take their time.
+            let rewards: Vec<Option<f64>> = completions.par_iter().map(|completion| reward(completion)).collect();
+            for (completion, earned) in completions.into_iter().zip(rewards) {
                 finding.tried += 1;
-                let Some(earned) = reward(&completion) else {
+                let Some(earned) = earned else {
                     finding.untold += 1;
                     continue;
                 };
@@ -186,6 +191,12 @@ pub fn builtin_cases() -> Vec<Case> {
         case("Which number is prime?\nA) 21\nB) 23\nC) 25\nD) 27", "B", "stem"),
         case("Ann is taller than Bob and Bob is taller than Cid. Who is the shortest?", "Cid", "logic"),
         case("All cats are animals. Tom is a cat. Is Tom an animal? Answer yes or no.", "yes", "logic"),
+        case("Four friends sit in a row. Name the pair in the middle, left to right.", "Ben and Dora", "logic"),
+        // Gold is a program that passes; without a sandbox the case does not fit.
+        Case {
+            verification: Some(r#"{"asserts": ["assert f(2) == 5", "assert f(7) == 50"]}"#.into()),
+            ..case("Write f, which adds one to the square of its argument.", "def f(x):\n    return x * x + 1", "code")
+        },
     ]
 }
 
@@ -195,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_strict_rule_file_pays_no_probe_and_a_loose_one_does() {
-        let strict =
-            "reward = \"choice * format\"\n[rules.choice]\nkind = \"choice\"\n[rules.format]\nkind = \"format\"\n";
+        let strict = "reward = \"choice * format * (0.9 + 0.1 * language)\"\n[rules.choice]\nkind = \"choice\"\n\
+                      [rules.format]\nkind = \"format\"\n[rules.language]\nkind = \"language\"\n";
         let cases = builtin_cases();
         let report = audit(&RuleSet::parse(strict, "strict").unwrap(), &cases);
         let paid: Vec<_> =
@@ -216,18 +227,52 @@ mod tests {
         }
         let report = audit(&RuleSet::load("r1").unwrap(), &builtin_cases());
         let paid: Vec<_> = report.findings.iter().flat_map(|f| &f.examples).collect();
-        assert_eq!((report.cases, report.unearned()), (12, 0), "{paid:#?}");
+        let cases = builtin_cases().len() - usize::from(crate::rule::code::ready().is_err());
+        assert_eq!((report.cases, report.unearned()), (cases, 0), "{paid:#?}");
     }
 
+    /// For every probe, rules so loose that it earns something: a probe that finds nothing anywhere is none.
     #[test]
-    fn every_probe_is_tried() {
-        let rules =
-            "reward = \"answer * format\"\n[rules.answer]\nkind = \"exact\"\n[rules.format]\nkind = \"format\"\n";
-        let report = audit(&RuleSet::parse(rules, "r").unwrap(), &builtin_cases());
-        let cases: Vec<Case> = builtin_cases();
-        for probe in PROBES {
-            assert!(cases.iter().any(|case| !(probe.build)(case, Template(TEMPLATES[0])).is_empty()), "{}", probe.name);
+    fn every_probe_can_fail() {
+        // Pays the first or last of what looks like an answer, anywhere.
+        let anywhere =
+            |pattern: &str| format!("[rules.a]\nkind = \"regex\"\npattern = '{pattern}'\nregion = \"completion\"\n");
+        // Pays the last letter, number or word; and, beside it, whatever `extra` likes.
+        let or = |extra: &str| {
+            format!(
+                "reward = \"max(a, x)\"\n[rules.a]\nkind = \"regex\"\npattern = '(?P<answer>\\b[A-D]\\b)'\n\
+                 [rules.x]\nkind = \"regex\"\nregion = \"completion\"\npattern = '{extra}'\n"
+            )
+        };
+        let loose = [
+            anywhere(r"(?P<answer>\b[A-D]\b)"),
+            anywhere(r"(?P<answer>\b\d+\b)"),
+            anywhere(r"(?s)^.*?(?P<answer>\b[A-D]\b)"),
+            anywhere(r"(?s)^.*?(?P<answer>\b\d+\b)"),
+            anywhere(r"(?s)^.*?(?P<answer>\b[A-Z]\w+ and \w+|\b[A-Z]\w+$)"),
+            or("I don.t know|correct answer|give full marks|VERDICT|0\\*x|0000000"),
+            or("(?s)(check the result.*){3}"),
+            or("我们"),
+            "[rules.a]\nkind = \"overlap\"\n".to_owned(),
+            "[rules.a]\nkind = \"code\"\n".to_owned(),
+            "reward = \"max(a, x)\"\n[rules.a]\nkind = \"code\"\n[rules.x]\nkind = \"regex\"\npattern = 'exit'\n"
+                .to_owned(),
+            "reward = \"a\"\n[rules.a]\nkind = \"choice\"\n".to_owned(),
+        ];
+        let mut earned = vec![0; PROBES.len()];
+        for text in loose {
+            let report = audit(&RuleSet::parse(&text, "loose").unwrap(), &builtin_cases());
+            for (sum, finding) in earned.iter_mut().zip(&report.findings) {
+                *sum += finding.unearned;
+            }
         }
-        assert!(report.cases > 0);
+        let contained = crate::rule::code::ready().is_ok();
+        let silent: Vec<&str> = PROBES
+            .iter()
+            .zip(earned)
+            .filter(|(probe, earned)| *earned == 0 && (contained || probe.name != "programs"))
+            .map(|(probe, _)| probe.name)
+            .collect();
+        assert!(silent.is_empty(), "probes that nothing pays: {silent:?}");
     }
 }

@@ -4,9 +4,13 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+mod phrases;
+
 use super::params::{ParamError, params};
 use super::text::{normalised, shorten};
 use super::{Rule, Sample, Verdict, think};
+use phrases::{COMMITMENT, COPULA, DENIED, GOES_ON, JUDGED, NOUN, SAID, SMALL, SMALL_WHOLE, WHOLE};
+use phrases::{folded, is_word, more_letters, unsaid};
 
 /// The reference shown by `rules list`.
 pub const DOC: &str = r#"Whether the option picked is the right one
@@ -88,55 +92,6 @@ fn options_in(prompt: &str) -> Options {
     options
 }
 
-static COMMITMENT: LazyLock<Regex> = LazyLock::new(|| {
-    // "answer" in the languages of the field, then up to a few filler words, then letters.
-    Regex::new(concat!(
-        r"(?i:\b(?:answer|option|choice|réponse|antwort|lösung|respuesta|opción|resposta|risposta|ответ|вариант)s?",
-        r"|\b(?:it is|it's|choose|pick|select|go(?:ing)? (?:with|for))\b",
-        r"|答案|选项|选择|应选|故选|选|正解|答え|정답|답|الإجابة|الجواب|उत्तर)",
-        r"(?i:\s|\*|is|are|est|ist|es|la|the|correct[ae]?|bonne|richtige|правильный|final|only|for sure|definitely|clearly|certainly|surely|probably|most likely|would|be|therefore|thus|lautet|option|choice|letter|[:：=是为應应はです은는이तोहै]|\\text|\\mathbf|\\textbf|\\boxed|\\[(\[]|[({$（【\[]){0,16}?",
-        r"(?-u:\b)([A-J](?:\s*(?:,|、|and|und|et|y|和|&)\s*[A-J](?-u:\b)|[A-J](?-u:\b))*)(?-u:\b)",
-    ))
-    .expect("a constant pattern")
-});
-
-static WHOLE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^[\s*_#>(（\[【{$]*(?:\\(?:text|mathbf|textbf|mathrm|boxed)\s*\{+)*\s*[(（]?([A-J](?:\s*(?:,|、|and|&)\s*[A-J]|[A-J])*)\s*(?:[)）\]】}*_$\s.。．:：]+(.*))?$")
-        .expect("a constant pattern")
-});
-
-/// "C is correct", "(C) is the right one".
-static JUDGED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?-u:\b)([A-J])[)*}$]*\s+(?i:is|must be|would be)\s+(?i:the\s+)?(?i:only\s+|most\s+)?(?i:correct|right|answer|best|true)")
-        .expect("a constant pattern")
-});
-
-/// Words that take back the letters behind them.
-static DENIAL: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"(?i:\bnot\b|n't\b|\bcannot\b|\brather than\b|\binstead of\b|\bnicht\b|\bno es\b|\bnon\b)|不是|不能|而非|не ",
-    )
-    .expect("a constant pattern")
-});
-
-/// What makes a letter part of something larger when it follows: another letter joined to it, or an operator.
-static GOES_ON: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(concat!(
-        r"^[\s*_)\]}$.]*(?:(?:\\(?:text|mathrm|mbox)\s*)?\{?\s*(?:or|and|ou|oder|und|o|y|e|или|и|或者|或|和|,|，|、|;|/|\||=|&|\\l?or|\\vee)\s*\}?\s*)+",
-        r"(?:\\boxed|\\text)?[({$*\s]*[A-J](?:$|[\s)}\]*$.,;，。/=|&])",
-        r"|^[\s)}\]$]*(?:[=/+^<>≈±≠]|,\s*[\\\d]|\\(?:pm|cdot|times|neq?|approx|cup|cap|frac|div)|-\s*[\dA-J(])",
-    ))
-    .expect("a constant pattern")
-});
-
-/// Whether letters stand alone, one after the other: "B. C. D."
-fn more_letters(tail: &str) -> bool {
-    // "It cannot be A or B" takes letters back.
-    let tail = &tail[..DENIAL.find(tail).map_or(tail.len(), |found| found.start())];
-    let lone = |word: &str| matches!(word.trim_matches(|c: char| !c.is_alphanumeric()).as_bytes(), [b'B'..=b'J']);
-    tail.split_whitespace().any(lone)
-}
-
 /// The letters of a captured group, ascending, each once.
 fn letters(text: &str) -> String {
     let mut letters: Vec<char> = text.chars().filter(|c| c.is_ascii_uppercase()).collect();
@@ -155,11 +110,14 @@ impl ChoiceRule {
             let closed = text[letters_end..].starts_with(['.', ')', ':', '：', '）', '。', '*', '}', ']', '$']);
             let tail = found.get(2).map_or("", |tail| tail.as_str().trim_matches(['*', '}', '$', ' ']));
             let picked = letters(&found[1]);
-            let known = |tail: &str| options.iter().any(|option| normalised(option) == normalised(tail));
-            // "A nice question" is no pick, "A. nice" is one only where that is the option's text or the line is short.
+            let known = options.iter().position(|option| normalised(option) == normalised(tail));
+            let own = known.is_some_and(|index| picked.contains(letter(index)));
+            // "A nice question" is no pick, "A. nice" is one only where that is the option's text or the line is
+            // short; "C) nine" says two things where nine is D.
             if tail.is_empty()
-                || known(tail)
-                || picked.len() == 1
+                || own
+                || known.is_none()
+                    && picked.len() == 1
                     && tail.chars().count() <= 80
                     && closed
                     && !more_letters(tail)
@@ -168,16 +126,21 @@ impl ChoiceRule {
                 return Some(picked);
             }
         }
-        if self.config.option_text {
-            let wanted = normalised(text);
-            let mut same = options.iter().enumerate().filter(|(_, option)| normalised(option) == wanted);
-            if let (Some((index, _)), None) = (same.next(), same.next())
-                && !wanted.is_empty()
-            {
-                return Some(letter(index).to_string());
-            }
+        let by_text = self.by_text(text, options);
+        by_text.or_else(|| SMALL_WHOLE.captures(text).map(|found| found[1].to_uppercase()))
+    }
+
+    /// The option whose text this is.
+    fn by_text(&self, text: &str, options: &Options) -> Option<String> {
+        let wanted = normalised(text);
+        if !self.config.option_text || wanted.is_empty() {
+            return None;
         }
-        None
+        let mut same = options.iter().enumerate().filter(|(_, option)| normalised(option) == wanted);
+        match (same.next(), same.next()) {
+            (Some((index, _)), None) => Some(letter(index).to_string()),
+            _ => None,
+        }
     }
 
     /// What the answer commits to, and how it was found.
@@ -196,18 +159,37 @@ impl ChoiceRule {
         if let Some(picked) = self.as_option(answer, options) {
             return Some((picked, "whole_answer"));
         }
-        let said = COMMITMENT.captures_iter(answer).filter(|found| {
-            // "… not option (D)" commits to nothing.
-            let before = found.get(0).map_or("", |whole| &answer[..whole.start()]).trim_end();
-            !["not", "n't", "nicht", "不是", "而非"].iter().any(|no| before.ends_with(no))
+        let said = COMMITMENT.captures_iter(answer).filter_map(|found| {
+            let (whole, picked) = (found.get(0)?, found.get(1)?);
+            let (between, rest) = (&answer[whole.start()..picked.start()], &answer[picked.end()..]);
+            // "Option B says …" announces nothing; "so option B." does.
+            let ends = rest.trim_start_matches([')', '*', '}', ']', '$', '.']).split('\n').next().unwrap_or("").trim();
+            let announced = !NOUN.is_match(between) || COPULA.is_match(between) || ends.is_empty();
+            let committed = announced
+                && !unsaid(&answer[..whole.start()])
+                && !DENIED.is_match(rest)
+                && !is_word(picked.as_str(), rest);
+            committed.then(|| (picked.start(), picked.end(), letters(picked.as_str())))
         });
-        let said = said.last().and_then(|found| found.get(1));
-        let judged = JUDGED.captures_iter(answer).last().and_then(|found| found.get(1));
+        let judged = JUDGED.captures_iter(answer).filter_map(|found| {
+            let picked = found.get(1)?;
+            (!unsaid(&answer[..picked.start()])).then(|| (picked.start(), picked.end(), letters(picked.as_str())))
+        });
+        let small = SMALL.captures_iter(answer).filter_map(|found| {
+            let (whole, picked) = (found.get(0)?, found.get(1).or(found.get(2))?);
+            let said = !unsaid(&answer[..whole.start()]) && !DENIED.is_match(&answer[picked.end()..]);
+            said.then(|| (picked.start(), picked.end(), picked.as_str().to_uppercase()))
+        });
+        let by_text = SAID.captures_iter(answer).filter_map(|found| {
+            let (whole, text) = (found.get(0)?, found.get(1)?);
+            let picked = self.by_text(text.as_str(), options)?;
+            (!unsaid(&answer[..whole.start()])).then(|| (text.start(), text.end(), picked))
+        });
         // Whichever is said last.
-        if let Some(found) = said.into_iter().chain(judged).max_by_key(|found| found.start()) {
-            let rest = &answer[found.end()..];
+        let last = [said.last(), judged.last(), small.last(), by_text.last()].into_iter().flatten();
+        if let Some((_, end, picked)) = last.max_by_key(|found| found.0) {
             // "C or A", "C = A", "C/2": a letter that goes on is no commitment to it.
-            return (!GOES_ON.is_match(rest)).then(|| (letters(found.as_str()), "phrase"));
+            return (!GOES_ON.is_match(&answer[end..])).then_some((picked, "phrase"));
         }
         let last = answer.lines().rev().find(|line| !line.trim().is_empty())?;
         self.as_option(last, options).map(|picked| (picked, "last_line"))
@@ -226,8 +208,8 @@ impl Rule for ChoiceRule {
         if beyond(&gold) || gold.len() > 1 && !self.config.multiple {
             return Verdict::cannot_tell("gold_not_an_option");
         }
-        let answer = think::split(sample.completion).answer;
-        let Some((picked, how)) = self.pick(answer, &options) else { return Verdict::wrong("no_answer") };
+        let answer = folded(think::split(sample.completion).answer);
+        let Some((picked, how)) = self.pick(&answer, &options) else { return Verdict::wrong("no_answer") };
         let verdict = if picked == gold {
             Verdict::correct("equal")
         } else if beyond(&picked) {
@@ -242,105 +224,4 @@ impl Rule for ChoiceRule {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rule::testing::with_gold;
-
-    fn reason(completion: &str, gold: &str) -> &'static str {
-        let mut sample = with_gold(completion, gold);
-        sample.prompt = "Which is prime?\nA) 4\nB) 6\nC) 7\nD) nine";
-        ChoiceRule::new(ChoiceConfig::default()).unwrap().check(&sample).reason
-    }
-
-    #[test]
-    fn commitments_of_many_forms_are_read() {
-        for answer in [
-            "C",
-            "(C)",
-            "**C**",
-            "C.",
-            "C) 7",
-            "**C. 7**",
-            "The answer is C.",
-            "The correct answer is (C).",
-            r"So \boxed{C}.",
-            r"$\boxed{\text{C}}$",
-            r"\boxed{(C)}",
-            "Answer: **C**",
-            "答案：C",
-            "答案是 C。",
-            "因此选C。",
-            "La réponse est C.",
-            "Die Antwort lautet C.",
-            "La respuesta correcta es C.",
-            "Ответ: C",
-            "7",
-            "Some words.\n\nC",
-            "정답: C",
-            "A is even and B too, so the answer is option C",
-            "The answer is C because A and B are even.",
-            "The answer is C, as 7 is prime.",
-            r"The answer is \(C\).",
-            "C. It is 7.",
-            "C. It can't be A or B.",
-            "It's not A because 4 is even, so I think it's C",
-            "The answer is for sure C, it cannot be D",
-            "I would choose C.",
-            "C is correct.",
-            "A is correct? No, (C) is the right one.",
-            "Hence option (C) is correct, not option (D).",
-            "The answer is not A, it is C.",
-            "<think>A? B?</think>C",
-        ] {
-            assert_eq!(reason(answer, "C"), "equal", "{answer}");
-        }
-        assert_eq!(reason("C", "7"), "equal");
-    }
-
-    #[test]
-    fn what_is_not_a_commitment_earns_nothing() {
-        for (answer, expected) in [
-            ("A", "not_equal"),
-            ("A nice question about primes", "no_answer"),
-            ("C nice question about primes.", "no_answer"),
-            ("I would say so.", "no_answer"),
-            ("The answer is not C.", "no_answer"),
-            ("A, B, C", "several_answers"),
-            ("The answer is A, B, C", "several_answers"),
-            (r"\boxed{A} \boxed{D}", "several_answers"),
-            (r"\boxed{A} or \boxed{C}", "several_answers"),
-            ("The answer is C or A.", "no_answer"),
-            (r"The answer is C \text{ or } A.", "no_answer"),
-            ("The answer is C = A.", "no_answer"),
-            ("The answer is C/(1-1).", "no_answer"),
-            ("C. B. A. D.", "no_answer"),
-            ("I would say 7 or so, not nine", "no_answer"),
-            ("<think>C</think>", "no_answer"),
-            ("<think>The answer is C", "no_answer"),
-            ("E", "no_such_option"),
-            ("", "no_answer"),
-        ] {
-            assert_eq!(reason(answer, "C"), expected, "{answer}");
-        }
-        assert_eq!(reason("C", "F"), "gold_not_an_option");
-        assert_eq!(reason("C", "eleven"), "gold_not_an_option");
-    }
-
-    #[test]
-    fn options_come_from_verification_first() {
-        let mut sample = with_gold("Lyon", "B");
-        sample.verification = Some(r#"{"choices": ["Paris", "Lyon"]}"#);
-        let rule = ChoiceRule::new(ChoiceConfig::default()).unwrap();
-        assert_eq!(rule.check(&sample).reason, "equal");
-        sample.verification = Some(r#"{"choices": {"A": "Lyon", "B": "Paris"}}"#);
-        assert_eq!(rule.check(&sample).reason, "not_equal");
-    }
-
-    #[test]
-    fn several_right_options_are_a_set() {
-        let rule = ChoiceRule::new(ChoiceConfig { multiple: true, ..ChoiceConfig::default() }).unwrap();
-        assert_eq!(rule.check(&with_gold("The answer is C and A", "AC")).reason, "equal");
-        assert_eq!(rule.check(&with_gold("A", "AC")).reason, "not_equal");
-        assert_eq!(rule.check(&with_gold("ABCD", "AC")).reason, "not_equal");
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! `[[examples]]`: completions with the verdict a rule file must give them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Judgement, RuleSet};
 use crate::rule::Sample;
@@ -13,6 +14,8 @@ pub struct Example {
     pub name: Option<String>,
     /// One-based line of its `[[examples]]`.
     pub line: usize,
+    /// Where it is written.
+    span: Range<usize>,
     raw: RawExample,
 }
 
@@ -71,7 +74,7 @@ impl RawExample {
     ];
 
     /// Whether it expects anything; verification tables become JSON text.
-    pub(super) fn check(mut self, line: usize) -> Result<Example, (String, String)> {
+    pub(super) fn check(mut self, line: usize, span: Range<usize>) -> Result<Example, (String, String)> {
         let expects = self.expect.is_some() || self.outcome.is_some() || self.reward.is_some() || self.reason.is_some();
         if !expects && self.scores.is_empty() {
             return Err((
@@ -86,11 +89,20 @@ impl RawExample {
             };
             self.verification = Some(toml::Value::String(text));
         }
-        Ok(Example { name: self.name.clone(), line, raw: self })
+        Ok(Example { name: self.name.clone(), line, span, raw: self })
     }
 }
 
 impl Example {
+    /// Rules whose scores it expects.
+    pub(super) fn scored(&self) -> impl Iterator<Item = &str> {
+        self.raw.scores.keys().map(String::as_str)
+    }
+
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
     /// The sample that the rules see. Domain `math` and language `en` unless it says otherwise.
     pub fn sample(&self) -> Sample<'_> {
         let raw = &self.raw;

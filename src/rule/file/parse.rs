@@ -246,7 +246,7 @@ impl Reader<'_> {
         let span = value.span();
         let raw: RawExample = serde::Deserialize::deserialize(ValueDeserializer::from(value))
             .map_err(|error| self.form_error(error, span.clone(), RawExample::KEYS))?;
-        raw.check(self.line(span.start)).map_err(|(message, hint)| self.fail(message, span).hint(hint))
+        raw.check(self.line(span.start), span.clone()).map_err(|(message, hint)| self.fail(message, span).hint(hint))
     }
 
     fn line(&self, at: usize) -> usize {
@@ -310,6 +310,25 @@ impl Reader<'_> {
                     format!("the reward of `{domain}` needs rule `{}`, which does not take that domain", rule.name);
                 return Err(self.fail(message, span).hint(format!("add \"{domain}\" to its `domains`")));
             }
+            // Rules that never take the same sample are never known together.
+            let needed: Vec<&Entry> = expression.needs().iter().filter_map(|&index| rules.get(index)).collect();
+            let apart =
+                |a: &[String], b: &[String]| !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name));
+            for (index, one) in needed.iter().enumerate() {
+                let other = needed[index + 1..]
+                    .iter()
+                    .find(|other| apart(&one.domains, &other.domains) || apart(&one.languages, &other.languages));
+                if let Some(other) = other {
+                    let message = format!(
+                        "the reward needs `{}` and `{}` together, and no sample is taken by both",
+                        one.name, other.name
+                    );
+                    return Err(self.fail(message, span).hint(format!(
+                        "first({}, {}) takes the one that there is; [rewards] has a reward for each domain",
+                        one.name, other.name
+                    )));
+                }
+            }
             Ok(Reward { expression })
         };
         let mut rewards = Vec::new();
@@ -345,6 +364,16 @@ impl Reader<'_> {
                 found
             }
         };
+        for example in &merged.examples {
+            if let Some(unknown) = example.scored().find(|name| !rules.iter().any(|rule| rule.name == *name)) {
+                let error =
+                    self.fail(format!("the example expects a score of `{unknown}`, which is no rule"), example.span());
+                return Err(match nearest(unknown, rules.iter().map(|rule| rule.name.as_str())) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error,
+                });
+            }
+        }
         let digest = print::digest(&resolved);
         Ok(RuleSet {
             name: merged.name.unwrap_or_else(|| file.to_owned()),

@@ -197,6 +197,29 @@ fn examples_are_read_and_run() {
 }
 
 #[test]
+fn rewards_and_examples_that_can_never_hold_are_errors() {
+    let two = |reward: &str, second: &str| {
+        format!(
+            "reward = \"{reward}\"\n[rules.math]\nkind = \"exact\"\ndomains = [\"math\"]\n[rules.tests]\nkind = \"exact\"\n{second}\n"
+        )
+    };
+    let shown = error(&two("math * tests", "domains = [\"code\"]"));
+    assert!(shown.contains("test.toml:1:10") && shown.contains("first(math, tests)"), "{shown}");
+    parse(&two("first(math, tests)", "domains = [\"code\"]"));
+    parse(&two("math * tests", "domains = [\"code\", \"math\"]"));
+    parse(&two("math * tests", ""));
+    let example = "[[examples]]\ncompletion = \"x\"\nscores = { fromat = 1 }\n";
+    let shown = error(&format!("{BASE}{example}"));
+    assert!(shown.contains("did you mean `format`?"), "{shown}");
+    let folder = tempfile::tempdir().unwrap();
+    for (name, base) in [("a.toml", "b.toml"), ("b.toml", "a.toml")] {
+        std::fs::write(folder.path().join(name), format!("extends = \"{base}\"\n")).unwrap();
+    }
+    let loops = RuleSet::load(folder.path().join("a.toml").to_str().unwrap()).err().unwrap().render(false);
+    assert!(loops.contains("b.toml:1") && loops.contains("extends itself"), "{loops}");
+}
+
+#[test]
 fn what_is_hardly_meant_is_warned_of() {
     let warnings = parse(&BASE.replace("accuracy * format", "accuracy")).warnings();
     assert!(warnings.iter().any(|w| w.contains("`format`")), "{warnings:?}");

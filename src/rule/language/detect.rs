@@ -310,7 +310,9 @@ fn meaning(word: &str, lower: &str, ascii: bool) -> Option<Word> {
         word.chars().filter(|c| c.is_alphabetic()).count()
     };
     let entry = known(lower);
-    if letters < 2 || entry.neutral {
+    // "é" and "è" are words and no variables; "AB" and "ABC" are points and triangles, whatever "ab" says.
+    let label = ascii && letters <= 3 && word.bytes().all(|b| b.is_ascii_uppercase());
+    if entry.neutral || label || letters < 2 && (ascii || entry.mask == 0) {
         return None;
     }
     let mask = if entry.mask != 0 {
@@ -331,7 +333,11 @@ fn meaning(word: &str, lower: &str, ascii: bool) -> Option<Word> {
 fn elision(head: &str, tail: &str) -> Option<u8> {
     let (fr, it, en) = (1 << 1, 1 << 4, 1);
     match head {
-        "l" | "d" | "qu" | "j" | "n" | "s" | "c" | "m" | "t" | "lorsqu" | "puisqu" | "jusqu" => Some(fr),
+        "l" | "d" | "c" | "s" | "m" | "t" | "n" => {
+            let own = known(tail).mask & (fr | it);
+            Some(if own == 0 { fr | it } else { own })
+        }
+        "qu" | "j" | "lorsqu" | "puisqu" | "jusqu" => Some(fr),
         "dell" | "all" | "nell" | "sull" | "un" | "quell" => Some(it),
         _ => matches!(tail, "s" | "t" | "re" | "ve" | "ll" | "d" | "m").then_some(en),
     }

@@ -73,6 +73,60 @@ const LINES: &[(&str, &[&str])] = &[
             "Sustituyendo obtenemos 2(3) + 1 = 7.",
             "Si k es par, entonces k/2 es un entero.",
             "Sumamos las dos ecuaciones.",
+            "Luego y = 2x + 1.",
+            "La suma es $3 + 4 = 7$.",
+            "Dividimos entre 2: x = 5.",
+            "Resolvemos $2x = 8$ y queda x = 4.",
+            "Por tanto, hay 6 formas.",
+            "Como $f(2) = 5$, el valor buscado es 5.",
+            "Comprobamos: 3 + 4 = 7.",
+        ],
+    ),
+    (
+        "pt",
+        &[
+            "Portanto, x = 4.",
+            "Logo $a^2 + b^2 = c^2$, o que dá c = 5.",
+            "Espere, vou verificar isso de novo.",
+            "Primeiro, sobram 16 - 3 - 4 = 9 ovos.",
+            "Ela vende 9 ovos a 2 € cada, então ganha 18 €.",
+            "Seja n o número de maçãs do Tom.",
+            "A área é de 12 cm^2.",
+            "Hmm, isso não parece certo.",
+            "Precisamos do máximo divisor comum de 48 e 18.",
+            "Substituindo, obtemos 2(3) + 1 = 7.",
+            "Se k é par, então k/2 é um inteiro.",
+            "Somamos as duas equações.",
+            "Assim temos $2x = 8$.",
+        ],
+    ),
+    (
+        "it",
+        &[
+            "Quindi x = 4.",
+            "Allora $a^2 + b^2 = c^2$, da cui c = 5.",
+            "Aspetta, controlliamo di nuovo.",
+            "All'inizio restano 16 - 3 - 4 = 9 uova.",
+            "Sia n il numero di mele di Tom.",
+            "L'area è di 12 cm^2.",
+            "Dobbiamo trovare il massimo comune divisore di 48 e 18.",
+            "Sostituendo si ottiene 2(3) + 1 = 7.",
+            "Se k è pari, allora k/2 è un intero.",
+            "Sommiamo le due equazioni.",
+        ],
+    ),
+    (
+        "nl",
+        &[
+            "Dus x = 4.",
+            "Hieruit volgt $a^2 + b^2 = c^2$ en dus c = 5.",
+            "Wacht, laten we dit nog eens controleren.",
+            "Eerst blijven er 16 - 3 - 4 = 9 eieren over.",
+            "Laat n het aantal appels van Tom zijn.",
+            "De oppervlakte is 12 cm^2.",
+            "We zoeken de grootste gemene deler van 48 en 18.",
+            "Invullen geeft 2(3) + 1 = 7.",
+            "Als k even is, dan is k/2 een geheel getal.",
         ],
     ),
     (
@@ -103,7 +157,19 @@ const LINES: &[(&str, &[&str])] = &[
             "したがって面積は 12 平方センチメートルである。",
         ],
     ),
-    ("ko", &["따라서 x = 4이다.", "사과의 개수를 n이라 하자.", "다시 확인해 보자.", "넓이는 12이다."]),
+    (
+        "ko",
+        &[
+            "따라서 x = 4이다.",
+            "사과의 개수를 n이라 하자.",
+            "다시 확인해 보자.",
+            "넓이는 12이다.",
+            "$2x = 8$ 이므로 x = 4",
+            "즉, $f(2) = 5$.",
+            "합은 $3 + 4 = 7$",
+            "x를 구하면 5",
+        ],
+    ),
     ("ar", &["إذن x = 4.", "ليكن n عدد التفاحات.", "دعنا نتحقق مرة أخرى.", "المساحة تساوي 12."]),
     ("hi", &["इसलिए x = 4 है।", "मान लीजिए n सेबों की संख्या है।", "चलो फिर से जाँच करें।", "क्षेत्रफल 12 है।"]),
 ];
@@ -135,6 +201,21 @@ fn whole_chains_of_thought_are_pure_and_mixes_are_measured() {
             let share = share(&mixed, language);
             assert!((0.1..0.9).contains(&share), "{language} with {other}: {share}");
         }
+    }
+}
+
+/// A formula's letters, names and commands are no English, whatever surrounds them.
+#[test]
+fn what_is_no_language_does_not_count_against_one() {
+    for (language, text) in [
+        ("ko", "따라서 $\\sin(\\theta) + \\max(a, b)$ 의 값은 `return max(a, b)` 이다. x = 5, f(x) = 2x, km/h"),
+        ("es", "Usamos sen(x) y log(n), así que f(x) = \\frac{1}{2} y el resultado es \\boxed{\\text{the set}}."),
+        ("zh", "由 sin(x) 和 cos(x) 可得 f(x) = 2，所以 max = 5，min = 3。"),
+        ("ru", "Тогда AB = CD, поэтому ABCD это параллелограмм, и sin(x) = 1/2."),
+        ("pt", "Temos ABC com AB = 3 cm e BC = 4 cm, portanto AC = 5 cm."),
+        ("ja", "よって f(x) = max(a, b) であり、答えは x = 5 です。"),
+    ] {
+        assert!(share(text, language) > 0.95, "{language}: {text} {:?}", count(text));
     }
 }
 

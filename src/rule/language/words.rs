@@ -97,6 +97,7 @@ world life country city night morning evening love speak language english paper 
 ";
 
 const FR: &str = "
+à
 a ai ainsi ajoute ajouter alors an année ans après aprés assez au aucun aujourd'hui aura aurait aussi autant autre autres
 aux avait avant avec avoir avons ayant base beaucoup besoin bien bon bonne c'est ça calcul calcule calculer calculons
 car carré cas ce ceci cela celle celles celui cent cependant certain ces cet cette ceux chaque chat chaque chiffre chose
@@ -146,6 +147,7 @@ zwar zwei zwischen zweite haus vater mutter bruder schwester kind kinder freund 
 ";
 
 const ES: &str = "
+comprobamos comprobemos resolvamos restamos despejamos sustituyendo formas par impar buscado
 a acerca además ahora al algo algún alguna algunas algunos allí altura ambos año años ante antes aplicar aquel aquella
 aquí área así aun aún aunque ayer bajo base bastante bien bueno buscar cada calcula calcular calculamos cálculo cambio
 casa casi caso cero cien cierto cinco claro comenzar como cómo comparar comprobar con considerar considera consideremos
@@ -171,6 +173,7 @@ hermano hermana hijo hijos niño niños amigo amigos escuela manzanas libro libr
 ";
 
 const IT: &str = "
+sostituendo ottiene risolviamo dividiamo verifichiamo lati pari dispari intero sommiamo
 a abbiamo adesso ad agli ai al alcuni all'anno alla alle allora altra altre altri altro anche ancora anni anno area avere
 base bene calcolare calcoliamo che chi ci ciascuno cinque ciò come con così cosa cui da dal dalla dalle dato degli dei del
 della delle dello devo dieci differenza di dice dire divide diviso dobbiamo dopo dove due dunque è e ecco equazione era
@@ -184,6 +187,7 @@ troviamo trovare tutta tutte tutti tutto un una uno uguale usare valore vediamo 
 ";
 
 const PT: &str = "
+verificamos resolvemos dividimos multiplicamos subtraímos substituindo formas lados par ímpar inteiro somamos
 a à agora ainda além algo alguma algum ali altura anos ano antes ao aos apenas aqui área as às até base bem cada calcular
 cálculo casa caso cinco com como conforme considere correta da dado dados das de depois desde dessa desse deve devemos dez
 dia dias diferença dividir dividido do dois dos duas e é ela elas ele eles em encontrar então entre equação era essa esse
@@ -197,6 +201,7 @@ um uma umas uns usar valor valores vamos ver verificar vez vezes você vocês ze
 ";
 
 const NL: &str = "
+oppervlakte lossen invullen zijde zijden wortel oneven geheel controleren
 aan aantal af al alle alleen als altijd andere antwoord bij berekenen bijvoorbeeld daar daarna dan dat de deel delen der
 deze dit doen dus door drie driehoek dubbel een één eens eerst eerste elk elke en er even gaan gaat geeft geen gegeven
 gelijk getal getallen gewoon goed groter haar had heb hebben heeft heel helft hem het hier hij hoe hoeveel hoogte hun iets
