@@ -10,8 +10,8 @@
 //! [`tags`] the names of languages.
 
 mod letters;
-mod prose;
-mod script;
+pub(crate) mod prose;
+pub(crate) mod script;
 mod tags;
 mod words;
 

@@ -1,6 +1,7 @@
 //! What of a text is language: code, mathematics, markup and links are taken out.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Constructs with an opening, a closing and the most bytes between them; the longest opening first.
 const SPANS: &[(&str, &str, usize)] = &[
@@ -19,13 +20,18 @@ const SPANS: &[(&str, &str, usize)] = &[
 /// Commands whose argument is prose.
 const PROSE_COMMANDS: &[&str] = &["\\textbf{", "\\textit{", "\\text{", "\\mbox{", "\\emph{"];
 
-/// The text with a blank for each of its formulas, code blocks, commands, tags and links. Linear time; an opening
-/// without its closing is left alone.
+/// The text with a blank for its formulas, code blocks, commands, tags and links.
 pub(super) fn of(text: &str) -> String {
+    ranges(text).into_iter().map(|range| &text[range]).collect::<Vec<_>>().join(" ")
+}
+
+/// Ranges of prose, in order; the gaps between them are code, mathematics and markup. Linear time; an opening
+/// without its closing is left alone.
+pub(crate) fn ranges(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     // The next closing of each construct at or after the place last asked for.
     let mut closings: [Option<usize>; SPANS.len()] = [Some(0); SPANS.len()];
-    let mut prose = String::with_capacity(text.len());
+    let mut ranges = Vec::new();
     let (mut from, mut at) = (0, 0);
     while at < bytes.len() {
         let end = match bytes[at] {
@@ -38,15 +44,18 @@ pub(super) fn of(text: &str) -> String {
         };
         match end {
             Some(end) => {
-                prose.push_str(&text[from..at]);
-                prose.push(' ');
+                if at > from {
+                    ranges.push(from..at);
+                }
                 (from, at) = (end, end);
             }
             None => at += 1,
         }
     }
-    prose.push_str(&text[from..]);
-    prose
+    if from < text.len() {
+        ranges.push(from..text.len());
+    }
+    ranges
 }
 
 /// The end of the construct that opens at `at`.

@@ -14,19 +14,22 @@ pub(super) struct Scripts {
 }
 
 /// Characters of Chinese and Japanese.
-pub(super) fn is_cjk(c: char) -> bool {
+pub(crate) fn is_cjk(c: char) -> bool {
     is_han(c) || is_kana(c)
 }
 
-fn is_han(c: char) -> bool {
+/// Chinese characters, also in Japanese.
+pub(crate) fn is_han(c: char) -> bool {
     matches!(c as u32, 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x323af) || c == '々'
 }
 
-fn is_kana(c: char) -> bool {
+/// Japanese syllables.
+pub(crate) fn is_kana(c: char) -> bool {
     matches!(c as u32, 0x3041..=0x3096 | 0x309d..=0x309f | 0x30a1..=0x30fa | 0x30fc..=0x30ff | 0x31f0..=0x31ff | 0xff66..=0xff9d)
 }
 
-pub(super) fn is_latin(c: char) -> bool {
+/// Latin letters, those with marks included.
+pub(crate) fn is_latin(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c as u32, 0x00c0..=0x024f | 0x1e00..=0x1eff) && c.is_alphabetic()
 }
 

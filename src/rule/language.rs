@@ -1,6 +1,5 @@
 //! The language rule: is the chain of thought in the language of the question?
 
-mod clean;
 mod detect;
 mod hints;
 mod words;

@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 
 use whatlang::Lang;
 
-use super::clean::prose;
 use super::hints::hints;
 use super::words::{LATIN, known};
+use crate::language::prose;
+use crate::language::script::{is_han, is_kana, is_latin};
 
 /// Languages that can be told: the Latin ones first, `und` last.
 pub const LANGUAGES: [&str; 18] =
@@ -63,19 +64,6 @@ pub fn detect(text: &str) -> Option<&'static str> {
     count(text).main()
 }
 
-/// Characters of Chinese and Japanese.
-pub(super) fn is_cjk(c: char) -> bool {
-    is_han(c) || is_kana(c)
-}
-
-fn is_han(c: char) -> bool {
-    matches!(c as u32, 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x3134f) || c == '々'
-}
-
-fn is_kana(c: char) -> bool {
-    matches!(c as u32, 0x3041..=0x3096 | 0x309d..=0x309f | 0x30a1..=0x30fa | 0x30fc..=0x30ff | 0x31f0..=0x31ff | 0xff66..=0xff9d)
-}
-
 /// The language that a script alone decides.
 fn of_script(c: char) -> Option<usize> {
     Some(match c as u32 {
@@ -87,10 +75,6 @@ fn of_script(c: char) -> Option<usize> {
         0x0370..=0x03ff | 0x1f00..=0x1fff => 16,
         _ => return None,
     })
-}
-
-fn is_latin(c: char) -> bool {
-    c.is_ascii_alphabetic() || matches!(c as u32, 0x00c0..=0x024f | 0x1e00..=0x1eff) && c.is_alphabetic()
 }
 
 /// One Latin word of a clause.
@@ -119,7 +103,7 @@ pub fn count(text: &str) -> Counts {
     let mut counts = Counts([0.0; LANGUAGES.len()]);
     let mut sentence = Sentence::default();
     let (mut open_han, mut last) = (0usize, 0);
-    for range in prose(text) {
+    for range in prose::ranges(text) {
         if text[last..range.start].contains('\n') {
             open_han += sentence.close(&mut counts);
         }
