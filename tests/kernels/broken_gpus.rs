@@ -80,6 +80,9 @@ format = "text"
 training = { epochs = 1, batch_size = 24 }
 "#;
 
+/// The folder of the libraries, variables that make them fail, and what is said.
+type Case<'a> = (&'a Path, &'a [(&'a str, &'a str)], &'a str);
+
 struct Machine {
     dir: tempfile::TempDir,
 }
@@ -124,7 +127,7 @@ fn auto_takes_the_cpu_and_says_why_in_a_line_and_cuda_is_an_error() {
     let compiler = machine.folder("compiler", &[driver, nvrtc]);
     let whole = machine.folder("whole", &[driver, nvrtc, products]);
     let lacking = machine.folder("lacking", &[("libcuda.so.1", &older), nvrtc, products]);
-    let cases: &[(&Path, &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         (&alone, &[("FAKE_VERSION", "11080")], "it supports CUDA 11.8, the kernels need 12.0"),
         (&alone, &[], "NVRTC (libnvrtc.so.13 or .12) was not found"),
         (&alone, &[("FAKE_MAJOR", "7")], "(Stand-in) has compute capability 7.0"),
