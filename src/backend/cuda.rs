@@ -30,6 +30,7 @@ pub mod opened;
 mod ops;
 mod optimizer;
 pub mod peers;
+mod pinned;
 mod qk_norm;
 mod recorder;
 mod rms_norm;

@@ -99,7 +99,8 @@ fn or_cpu(gpus: Result<usize>, open: impl FnOnce() -> Result<Cuda>) -> (Opened, 
         Ok(Some(gpu)) => (Opened::Cuda(gpu), None),
         Ok(None) => (Opened::Cpu(Cpu::new()), None),
         Err(error) => {
-            let said = error.to_string();
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let said = format!("{error}{cause}");
             let why = said.lines().next().unwrap_or_default();
             let line = format!("device = \"auto\" takes the CPU: {why} (`gristmill doctor` shows what was found)");
             (Opened::Cpu(Cpu::new()), Some(line))

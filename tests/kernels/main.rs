@@ -6,6 +6,7 @@
 
 mod attention;
 mod backend;
+mod broken_gpus;
 mod decode;
 mod faults;
 mod gates_can_fail;

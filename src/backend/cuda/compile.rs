@@ -121,7 +121,10 @@ impl Compiler {
         let log = program.log();
         if result != sys::nvrtcResult::NVRTC_SUCCESS {
             let said = log.lines().take(20).collect::<Vec<_>>().join("\n");
-            return Err(Error::new(format!("kernels/{file} does not compile for {target}: {said}")));
+            return Err(Error::new(format!("kernels/{file} does not compile for {target}: {said}")).hint(format!(
+                "NVRTC {}.{} is in use: another version may do; device = \"cpu\" works everywhere",
+                self.version.0, self.version.1
+            )));
         }
         Ok(Code { image: program.image(is_cubin)?, is_cubin, log })
     }

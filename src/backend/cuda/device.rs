@@ -1,9 +1,10 @@
 //! One GPU: its context, one stream of work, and its kernels.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
@@ -15,7 +16,8 @@ use super::driver::{Arg, Driver, Grid};
 use super::kernels;
 use super::library::CUBLASLT;
 use super::matmul::{Matmul, Product, WORKSPACE};
-use super::staging::{Bus, Staging};
+use super::pinned::Pinned;
+use super::staging::Staging;
 use crate::backend::notice;
 use crate::error::{Context, Error, Result};
 
@@ -90,9 +92,26 @@ pub fn driver_version() -> Result<i32> {
     Ok(version)
 }
 
+thread_local! {
+    /// Whether what panics in this thread is caught and told as an error.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Where a library lacks a function that is called, cudarc panics: a driver or library older than it says.
 fn no_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !CAUGHT.get() {
+                before(panic);
+            }
+        }));
+    });
+    CAUGHT.set(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    CAUGHT.set(false);
+    result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         let first = text.and_then(|text| text.lines().next()).unwrap_or("a library of NVIDIA's lacks a function");
         Err(Error::new(format!("{what}: {first}")).hint("update the driver; `gristmill doctor` shows what was found"))
@@ -101,80 +120,6 @@ fn no_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Bytes from which on a copy passes through pinned memory; the driver takes shorter ones by itself at once.
 const STAGED: usize = 64 << 10;
-
-/// Two pieces of pinned memory on a stream.
-struct Pinned {
-    stream: Arc<CudaStream>,
-    memory: [*mut u8; 2],
-    done: [sys::CUevent; 2],
-}
-
-// SAFETY: memory and events belong to this value alone, and a context's are good in every thread that is bound to it.
-unsafe impl Send for Pinned {}
-
-impl Pinned {
-    fn new(stream: Arc<CudaStream>) -> Result<Self, DriverError> {
-        let mut pinned = Pinned { stream, memory: [std::ptr::null_mut(); 2], done: [std::ptr::null_mut(); 2] };
-        for half in 0..2 {
-            // SAFETY: a plain allocation that this value owns.
-            pinned.memory[half] = unsafe { result::malloc_host(Staging::<Pinned>::HALF, 0)? }.cast();
-            pinned.done[half] = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
-        }
-        Ok(pinned)
-    }
-}
-
-impl Bus for Pinned {
-    type Fault = DriverError;
-
-    fn memory(&mut self, half: usize) -> &mut [u8] {
-        // SAFETY: as many bytes were allocated, zeroed by the driver or written since; the device's copies of this half
-        // are waited for before it is asked for.
-        unsafe { std::slice::from_raw_parts_mut(self.memory[half], Staging::<Pinned>::HALF) }
-    }
-
-    unsafe fn send(&mut self, half: usize, to: u64, len: usize) -> Result<(), DriverError> {
-        let stream = self.stream.cu_stream();
-        // SAFETY: the caller answers for `to`; the half is as long.
-        unsafe {
-            sys::cuMemcpyHtoDAsync_v2(to, self.memory[half] as *const c_void, len, stream).result()?;
-            result::event::record(self.done[half], stream)
-        }
-    }
-
-    unsafe fn fetch(&mut self, half: usize, from: u64, len: usize) -> Result<(), DriverError> {
-        let stream = self.stream.cu_stream();
-        // SAFETY: the caller answers for `from`; the half is as long.
-        unsafe {
-            sys::cuMemcpyDtoHAsync_v2(self.memory[half].cast(), from, len, stream).result()?;
-            result::event::record(self.done[half], stream)
-        }
-    }
-
-    fn wait(&mut self, half: usize) -> Result<(), DriverError> {
-        // SAFETY: the event is this value's.
-        unsafe { result::event::synchronize(self.done[half]) }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if self.stream.context().bind_to_thread().is_err() || self.stream.synchronize().is_err() {
-            return;
-        }
-        for half in 0..2 {
-            // SAFETY: made by `new`, and what used them is over. A failure leaks them: nothing to do about it.
-            unsafe {
-                if !self.memory[half].is_null() {
-                    let _ = result::free_host(self.memory[half].cast());
-                }
-                if !self.done[half].is_null() {
-                    let _ = result::event::destroy(self.done[half]);
-                }
-            }
-        }
-    }
-}
 
 /// A kernel, and the dynamic shared memory it may have.
 struct Loaded {
@@ -192,7 +137,10 @@ impl Device {
         match CudaContext::device_count() {
             // Hidden by CUDA_VISIBLE_DEVICES, or taken out.
             Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Ok(0),
-            count => Ok(count.or_fail(|| "the NVIDIA driver does not start".to_owned())?.max(0) as usize),
+            Ok(count) => Ok(count.max(0) as usize),
+            Err(error) => Err(Error::new("the NVIDIA driver does not start")
+                .caused_by(error)
+                .hint("`nvidia-smi` says more; after an update of the driver the machine may need a restart")),
         }
     }
 
