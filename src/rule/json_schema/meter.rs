@@ -66,6 +66,7 @@ struct Meter<'s> {
     /// By the places of subschema and value; `None` while it is being walked.
     known: HashMap<(*const Value, *const Value), Option<u64>>,
     /// Property names as values, kept so that their places stay theirs.
+    #[expect(clippy::vec_box, reason = "a value in the vector itself would move when it grows")]
     names: Vec<Box<Value>>,
     depth: usize,
 }

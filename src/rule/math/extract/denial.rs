@@ -136,7 +136,13 @@ pub fn denies_itself(text: &str) -> bool {
 /// A sentence that goes on to announce an answer and does not mean it: "I don't think that …".
 pub fn doubted(before: &str) -> bool {
     let near = &before[before.ceil_char_boundary(before.len().saturating_sub(2 * NEAR))..];
-    let sentence = near.rsplit(['.', '!', '?', '\n', ';']).next().unwrap_or("").to_lowercase();
+    // A full stop inside "0.25" ends no sentence.
+    let ends = |at: usize, c: char| match c {
+        '.' => near[at + 1..].chars().next().is_none_or(char::is_whitespace),
+        _ => matches!(c, '!' | '?' | '\n' | ';'),
+    };
+    let start = near.char_indices().rev().find(|&(at, c)| ends(at, c)).map_or(0, |(at, c)| at + c.len_utf8());
+    let sentence = near[start..].to_lowercase();
     let words: Vec<&str> = sentence.split_whitespace().collect();
     words.windows(2).any(|pair| {
         let negative = pair[0] == "not" || pair[0].ends_with("n't") || pair[0] == "cannot";
