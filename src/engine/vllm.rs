@@ -336,10 +336,8 @@ impl VllmEngine {
         }
         let patience = seconds(self.shared.config.give_up_after_s);
         let (dark, silent) = pool.silence();
-        if !dark.is_zero() {
-            // Our own will not come back.
-            self.check_server()?;
-        }
+        // Our own will not come back; and whoever answers in its place is somebody else.
+        self.check_server()?;
         let (in_flight, queued) = pool.load();
         // Silence is the servers' only while requests wait for them: a slow source or sink is no fault.
         let waiting = in_flight == 0 && (queued > 0 || self.shared.totals.pausing.load(Relaxed) > 0);

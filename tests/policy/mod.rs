@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -232,9 +232,10 @@ fn a_server_that_dies_and_comes_back_without_the_weights_changes_no_byte() {
 #[test]
 fn ctrl_c_commits_the_steps_that_were_made_though_a_server_hangs() {
     use crate::support::openai_server::Fault;
-    let hangs = Arc::new(AtomicBool::new(false));
-    let mood = Arc::clone(&hangs);
-    let script = move |_: &crate::support::openai_server::Ask<'_>| match mood.load(SeqCst) {
+    // The number of the first request that hangs.
+    let hangs = Arc::new(AtomicU64::new(u64::MAX));
+    let from = Arc::clone(&hangs);
+    let script = move |ask: &crate::support::openai_server::Ask<'_>| match ask.number >= from.load(SeqCst) {
         true => Fault::Hang,
         false => Fault::None,
     };
@@ -248,18 +249,13 @@ fn ctrl_c_commits_the_steps_that_were_made_though_a_server_hangs() {
     };
     let whole = folder_for();
     gristmill(whole.path(), RUN).succeeded();
-    let before = server.seen.completions.load(SeqCst);
+    // Three of the eight batches are answered, each with its probe.
+    let first = server.seen.completions.load(SeqCst) + 3 * BATCH as u64 + 8;
+    hangs.store(first, SeqCst);
     let folder = folder_for();
     let child = command(folder.path()).args(RUN).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
-    // Three of the eight batches, each with its probe.
-    while server.seen.completions.load(SeqCst) < before + 3 * BATCH as u64 + 8 {
-        assert!(since.elapsed() < Duration::from_secs(60), "no rollouts are asked");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    hangs.store(true, SeqCst);
-    let asked = server.seen.completions.load(SeqCst);
-    while server.seen.completions.load(SeqCst) < asked + 4 {
+    while server.seen.completions.load(SeqCst) < first + 4 {
         assert!(since.elapsed() < Duration::from_secs(60), "nothing hangs");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -272,7 +268,7 @@ fn ctrl_c_commits_the_steps_that_were_made_though_a_server_hangs() {
     assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
     let checkpoints = std::fs::read_dir(folder.path().join("out/2_rl/checkpoints")).unwrap().count();
     assert!(checkpoints > 0, "the steps that were made are committed");
-    hangs.store(false, SeqCst);
+    hangs.store(u64::MAX, SeqCst);
     gristmill(folder.path(), RUN).succeeded();
     assert_eq!(digests(&folder.path().join("out")), digests(&whole.path().join("out")));
 }

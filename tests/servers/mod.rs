@@ -286,3 +286,51 @@ fn a_finished_stage_needs_its_servers_only_to_ask_failed_rows_again() {
     prepare(folder.path(), &server, ", model = \"tiny\", startup_timeout_s = 0.5, n_per_request = 2");
     assert!(gristmill(folder.path(), RUN).refusal().starts_with("exit 1"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_is_told_and_costs_no_answer_that_was_kept() {
+    let server = OpenAiServer::start(slow());
+    let whole = tempfile::tempdir().unwrap();
+    prepare(whole.path(), &server, ", model = \"tiny\"");
+    gristmill(whole.path(), RUN).succeeded();
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", model = \"tiny\"");
+    let before = asked(&server);
+    // No file may be longer than 128 KiB; the journal would be.
+    let limited = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_gristmill")])
+        .args(RUN)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let run = crate::support::Finished::from(limited);
+    assert_eq!(run.code, Some(1), "{}", run.story());
+    assert!(run.stderr.contains("cannot write the journal"), "{}", run.story());
+    let first = asked(&server) - before;
+    assert!(first < ROWS, "it was stopped");
+    let run = gristmill(folder.path(), RUN).succeeded();
+    assert!(!run.stderr.contains("passed over") && !run.stderr.contains("damaged"), "{}", run.story());
+    assert!(asked(&server) - before <= ROWS + 32, "{first} and {} asked", asked(&server) - before - first);
+    assert_eq!(digests(&folder.path().join("out")), digests(&whole.path().join("out")));
+}
+
+#[test]
+fn a_key_in_the_recipe_is_not_shown_by_what_is_wrong_with_it() {
+    let server = OpenAiServer::start(Behaviour::default());
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, ", api_key = \"hunter2\"");
+    let refusal = gristmill(folder.path(), RUN).refusal();
+    assert!(refusal.starts_with("exit 2") && refusal.contains("api_key") && !refusal.contains("hunter"), "{refusal}");
+    prepare(folder.path(), &server, "");
+    let path = folder.path().join("recipe.toml");
+    for address in ["http://me:hunter2@localhost:1", "http://localhost:1/v1?key=hunter2"] {
+        let recipe = std::fs::read_to_string(&path).unwrap().replace(&server.url(), address);
+        std::fs::write(&path, recipe).unwrap();
+        let run = gristmill(folder.path(), RUN);
+        assert!(run.code == Some(2) && !run.story().contains("hunter"), "{}", run.story());
+        let log = std::fs::read_to_string(folder.path().join("out/run.jsonl")).unwrap();
+        assert!(!log.contains("hunter"), "{log}");
+        prepare(folder.path(), &server, "");
+    }
+}

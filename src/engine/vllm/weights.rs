@@ -148,13 +148,14 @@ pub(super) async fn install(endpoint: &Endpoint, weights: &Weights, served: &str
             send("v1/load_lora_adapter", body, LOAD_DEADLINE).await?;
         }
         PolicyWeights::Checkpoint(dir) => {
-            send("pause?mode=wait", serde_json::Value::Null, LOAD_DEADLINE).await?;
             let loading = async {
+                send("pause?mode=wait", serde_json::Value::Null, LOAD_DEADLINE).await?;
                 let body = json!({"method": "reload_weights", "kwargs": {"weights_path": dir}});
                 send("collective_rpc", body, LOAD_DEADLINE).await?;
                 send("reset_prefix_cache", serde_json::Value::Null, SHORT).await
             };
             let loaded = loading.await;
+            // Whatever failed: a pause whose answer did not come may have begun all the same.
             let resumed = send("resume", serde_json::Value::Null, SHORT).await;
             loaded.and(resumed)?;
         }
