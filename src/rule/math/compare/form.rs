@@ -230,6 +230,25 @@ pub fn values(r: &Reading, id: Id) -> Vec<Val> {
     out
 }
 
+/// The letter whose values a list gives: the x of "x = 1, 2" and of "x_1 = 1, x_2 = 2".
+pub fn unknown(r: &Reading, id: Id) -> Option<&str> {
+    let first = match *r.node(id) {
+        Node::List(list) | Node::All(list) => *r.arena.list(list).first()?,
+        _ => return None,
+    };
+    let Node::Chain { operands, rels } = *r.node(first) else { return None };
+    let ids = r.arena.list(operands);
+    match (r.arena.chain_rels(rels, ids.len()), r.node(ids[0])) {
+        ([Rel::Eq], Node::Sym(sym)) => r.arena.name(*sym).split(['_', '(']).next(),
+        // "2x = 1, 2" gives x no values.
+        ([Rel::Eq], _) => {
+            let reckoned = r.arena.is_scalar(ids[0]) && !is_constant(r, ids[0]) && !is_name(r, ids[0]);
+            reckoned.then_some("")
+        }
+        _ => None,
+    }
+}
+
 /// The value of `name = value`; anything else as it is.
 pub fn unname(r: &Reading, id: Id) -> Id {
     if let Node::Chain { operands, rels } = *r.node(id) {
