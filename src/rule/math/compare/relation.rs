@@ -156,7 +156,7 @@ impl Comparison<'_> {
             let unit = |n: &Node| matches!(n, Node::Unit(_));
             r.arena.any(a, unit) || r.arena.any(b, unit)
         };
-        let ignore_units = !self.percent_counts() && !(has_unit(gold, g) && has_unit(pred, p));
+        let ignore_units = !(self.percent_counts() || has_unit(gold, g) && has_unit(pred, p));
         let mut first: Option<Ball> = None;
         let mut agreed = 0;
         for (i, &sampling) in POINTS.iter().enumerate() {

@@ -136,6 +136,10 @@ pub fn denies_itself(text: &str) -> bool {
 /// A sentence that goes on to announce an answer and does not mean it: "I don't think that …".
 pub fn doubted(before: &str) -> bool {
     let near = &before[before.ceil_char_boundary(before.len().saturating_sub(2 * NEAR))..];
+    // A number alone doubts nothing.
+    if !near.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return false;
+    }
     let sentence = near.rsplit(['.', '!', '?', '\n', ';']).next().unwrap_or("").to_lowercase();
     let words: Vec<&str> = sentence.split_whitespace().collect();
     words.windows(2).any(|pair| {
@@ -151,7 +155,7 @@ pub fn doubted(before: &str) -> bool {
 /// The text begins with words that deny what came before, in the same sentence.
 fn denied_behind(text: &str) -> bool {
     let near = &text[..text.floor_char_boundary(NEAR)];
-    let near = near.trim_start_matches(|c: char| matches!(c, ' ' | '$' | ')' | ']' | '\\' | '*' | '}' | '~'));
+    let near = near.trim_start_matches([' ', '$', ')', ']', '\\', '*', '}', '~']);
     let near = &near[..near.find(['.', ',', ';', '\n', '。', '，']).unwrap_or(near.len())];
     for word in near.split_whitespace() {
         let word = word.trim_matches(|c: char| matches!(c, '(' | ')' | '!' | '$' | '\\' | '}')).to_lowercase();
