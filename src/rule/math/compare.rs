@@ -73,6 +73,11 @@ impl Comparison<'_> {
         if gold.source == pred.source {
             return Equal("same_text");
         }
+        // "Not defined" is undefined, "not 5" is not 5.
+        let denial = text::begins_with_denial(&pred.source) && !text::begins_with_denial(&gold.source);
+        if denial && !text::same(&gold.text, &pred.text) {
+            return Different("denied");
+        }
         if gold.is_text() || pred.is_text() {
             return self.words();
         }
@@ -100,6 +105,16 @@ impl Comparison<'_> {
             return Unknown("budget");
         }
         found
+    }
+
+    /// The answer begins with words that take it back, and gold does not.
+    fn denied(&self, g: Id, first: Id) -> bool {
+        let negative = |r: &Reading, id: Id| {
+            matches!(*r.node(id), Node::Text(index) if r.arena.texts[index as usize].split_whitespace()
+                .any(|word| word.eq_ignore_ascii_case("not") || word.eq_ignore_ascii_case("never") || word.ends_with("n't")))
+        };
+        let gold = self.gold.arena.subtree(g).iter().any(|n| matches!(n, Node::Text(_)));
+        negative(self.pred, first) && !gold || (form::denies(self.pred, first) && form::is_sentence(self.pred, first))
     }
 
     /// Both name the same option: `(B)` and `B. 12`.
@@ -203,7 +218,10 @@ impl Comparison<'_> {
         {
             return Different("modulus");
         }
-        if let (Node::Chain { .. }, Node::Chain { .. }) = (gn, pn) {
+        if let (Node::Chain { .. }, &Node::Chain { operands, .. }) = (gn, pn) {
+            if self.denied(g, pred.arena.list(operands)[0]) {
+                return Different("denied");
+            }
             return self.relations(g, p);
         }
         if let Node::Chain { operands, rels } = *gn {
@@ -273,7 +291,7 @@ impl Comparison<'_> {
             return Different("options");
         }
         // "I do not think that the answer is 5"
-        if form::denies(self.pred, ids[0]) && form::is_sentence(self.pred, ids[0]) {
+        if self.denied(g, ids[0]) {
             return Different("denied");
         }
         // A gold of letters alone may be a name: a sentence put equal to it does not say it.

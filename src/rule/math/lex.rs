@@ -8,7 +8,7 @@ mod token;
 mod words;
 
 pub use self::command::balanced;
-pub use self::named::DERIVATIVE;
+pub use self::named::is_operator;
 pub use self::token::{Commas, Delim, Env, Lexed, Lit, Tok, Token};
 pub use self::words::is_command;
 use super::ast::{Arena, Node, Rel};

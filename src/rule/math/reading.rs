@@ -4,7 +4,7 @@ use super::ast::{Arena, Id, Node, Numbers};
 use super::budget::{Budget, Stop};
 use super::clean::{clean, repair};
 use super::eval::exact;
-use super::lex::Commas;
+use super::lex::{Commas, is_operator};
 use super::number::Q;
 use super::parse::{self, Fault};
 use super::spelled;
@@ -28,6 +28,8 @@ pub struct Reading {
     pub source: String,
     pub ambiguous_comma: bool,
     pub commas: Commas,
+    /// Names an operator that is not worked out.
+    pub operators: bool,
 }
 
 /// Why an answer has no reading.
@@ -88,7 +90,8 @@ impl Reading {
             Err(Stop::Budget) => return Err(Unread::Budget),
             Err(_) => Vec::new(),
         };
-        Ok(Reading { arena, root, exact, text, source: source.to_string(), ambiguous_comma, commas })
+        let operators = arena.names.iter().any(|(_, name)| is_operator(name));
+        Ok(Reading { arena, root, exact, text, source: source.to_string(), ambiguous_comma, commas, operators })
     }
 
     fn of_number(source: &str, value: i64, commas: Commas) -> Reading {
@@ -102,6 +105,7 @@ impl Reading {
             source: source.to_string(),
             ambiguous_comma: false,
             commas,
+            operators: false,
         }
     }
 

@@ -190,6 +190,9 @@ pub fn choice(normal: &str) -> Option<char> {
     let rest = &open[1..];
     let closed = rest.strip_prefix(')').or_else(|| rest.strip_prefix(':')).or_else(|| rest.strip_prefix('.'));
     match closed {
+        // "(A) + 1" reckons with A; what "(A) -3" says is -3.
+        Some(text) if text.starts_with(['-', '!']) => None,
+        Some(text) if text.trim_start().starts_with(['+', '*', '/', '^', '_', '=', '<', '>']) => None,
         Some(_) => Some(letter),
         None if rest.is_empty() && open.len() == inner.len() => Some(letter),
         None => None,
@@ -230,6 +233,18 @@ pub fn options(source: &str) -> Option<(Vec<u8>, bool)> {
     (letters.len() > 1 && distinct && (in_order || !joined)).then_some((letters, joined))
 }
 
+/// The first word takes back what follows: "not 5".
+pub fn begins_with_denial(source: &str) -> bool {
+    let mut rest = source.trim_start_matches(['$', '*', ' ', '(', '{']);
+    for dressing in [r"\text", r"\textbf", r"\mathrm", r"\textit", r"\mbox"] {
+        if let Some(inside) = rest.strip_prefix(dressing).and_then(|rest| rest.trim_start().strip_prefix('{')) {
+            rest = inside.trim_start();
+        }
+    }
+    let word = rest.split(|c: char| !c.is_alphabetic() && c != '\'').next().unwrap_or("");
+    ["not", "never", "isn't", "nicht", "不是", "并非"].iter().any(|denial| word.eq_ignore_ascii_case(denial))
+}
+
 /// The letter of a lone small letter, which is a variable as soon as a letter of an option.
 pub fn small_letter(source: &str) -> Option<char> {
     let mut chars = source.chars();
@@ -242,7 +257,10 @@ pub fn behind_choice(text: &str) -> Option<&str> {
     let letter = text[..at].chars().rfind(|c| !matches!(c, '(' | '{' | ' ' | '*'))?;
     let before = text[..at].trim_end_matches(letter);
     let rest = text[at + 1..].trim_start_matches(['}', ' ', '~', '*', ':', '$']).trim();
-    (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && !rest.is_empty()).then_some(rest)
+    // In "E(X) = 6" the X is no option.
+    let dressing = before.trim_matches(['(', '{', '$', '*', ' ', '\\']);
+    let bare = matches!(dressing, "" | "text" | "textbf" | "textrm" | "mathrm" | "mathbf" | "mbox");
+    (letter.is_ascii_uppercase() && before.ends_with(['(', '{']) && bare && !rest.is_empty()).then_some(rest)
 }
 
 const MONTHS: [&str; 12] = [
@@ -303,8 +321,11 @@ fn synonym(normal: &str) -> Option<u8> {
     })
 }
 
-/// True if a choice names other letters too: "(a) or (b)".
+/// True if a choice names something else too: "(a) or (b)", "(a) or 17".
 fn names_others(normal: &str, letter: char) -> bool {
+    if matches!(normal.split(' ').nth(1), Some("or" | "and")) {
+        return true;
+    }
     normal.split([' ', ',', '/']).skip(1).any(|word| choice(word).is_some_and(|other| other != letter && word != "a"))
 }
 

@@ -35,7 +35,8 @@ impl Comparison<'_> {
         let (mut before, mut numeral): (Option<usize>, Option<usize>) = (None, None);
         for (at, &id) in ids.iter().enumerate() {
             // "e = 1/2": a letter that no later side repeats is a name.
-            if !closed(pred, id) || (letters(&id) && last_letters == Some(at) && at + 1 < ids.len()) {
+            let name = form::is_name(pred, id) || matches!(pred.node(id), Node::Euler | Node::Imaginary);
+            if !closed(pred, id) || (name && letters(&id) && last_letters == Some(at) && at + 1 < ids.len()) {
                 continue;
             }
             // The numeral before as well, past sides that no step can evaluate.

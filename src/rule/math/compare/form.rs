@@ -1,7 +1,7 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
 use super::super::ast::{Func, Id, Node, Rel, Sym, hash_name};
-use super::super::lex::DERIVATIVE;
+use super::super::lex::is_operator;
 use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
@@ -12,19 +12,10 @@ pub fn is_quantified(r: &Reading, id: Id) -> bool {
     r.arena.any(id, |n| matches!(n, Node::Sym(sym) if matches!(r.arena.name(*sym), "forall" | "exists" | "nexists")))
 }
 
-/// An operator that this rule does not work out: ∫, lim, ∇, d/dx.
+/// Holds an operator that this rule does not work out: ∫, lim, ∇, d/dx.
 pub fn is_unevaluated(r: &Reading, id: Id) -> bool {
-    const OPERATORS: [&str; 10] =
-        ["int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "nabla", "sup", "partial"];
-    let operator = |name: &str| {
-        OPERATORS.contains(&name.split('_').next().unwrap_or(name))
-            || name.strip_prefix(DERIVATIVE).is_some_and(|name| {
-                name.trim_start_matches(['d', '∂']).trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('/')
-            })
-    };
     // Few answers have such a name at all.
-    r.arena.names.iter().any(|(_, name)| operator(name))
-        && r.arena.any(id, |n| matches!(n, Node::Sym(sym) if operator(r.arena.name(*sym))))
+    r.operators && r.arena.any(id, |n| matches!(n, Node::Sym(sym) if is_operator(r.arena.name(*sym))))
 }
 
 /// A name that a value may be given to: `x`, `f(x)`, words, or a tuple of names.
@@ -228,6 +219,25 @@ pub fn values(r: &Reading, id: Id) -> Vec<Val> {
         }
     }
     out
+}
+
+/// The letter whose values a list gives: the x of "x = 1, 2" and of "x_1 = 1, x_2 = 2".
+pub fn unknown(r: &Reading, id: Id) -> Option<&str> {
+    let first = match *r.node(id) {
+        Node::List(list) | Node::All(list) => *r.arena.list(list).first()?,
+        _ => return None,
+    };
+    let Node::Chain { operands, rels } = *r.node(first) else { return None };
+    let ids = r.arena.list(operands);
+    match (r.arena.chain_rels(rels, ids.len()), r.node(ids[0])) {
+        ([Rel::Eq], Node::Sym(sym)) => r.arena.name(*sym).split(['_', '(']).next(),
+        // "2x = 1, 2" gives x no values.
+        ([Rel::Eq], _) => {
+            let reckoned = r.arena.is_scalar(ids[0]) && !is_constant(r, ids[0]) && !is_name(r, ids[0]);
+            reckoned.then_some("")
+        }
+        _ => None,
+    }
 }
 
 /// The value of `name = value`; anything else as it is.

@@ -265,6 +265,10 @@ impl Comparison<'_> {
 
     fn piece(&mut self, r: &Reading, lo: Id, hi: Id, closed: (bool, bool)) -> Option<Piece> {
         let (lo, hi) = (self.end(r, lo)?, self.end(r, hi)?);
+        // (7, 4) is a point: no interval runs backwards, nor holds nothing.
+        if lo.1 > hi.1 || (lo.1 == hi.1 && closed != (true, true)) {
+            return None;
+        }
         Some(Piece { lo, hi, closed: (closed.0 && lo.0.is_some(), closed.1 && hi.0.is_some()) })
     }
 }

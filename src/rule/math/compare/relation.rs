@@ -82,7 +82,11 @@ impl Comparison<'_> {
         let (gold, pred) = (self.gold, self.pred);
         let (&gl, &pl) = (g.last().expect("a chain has operands"), p.last().expect("a chain has operands"));
         let function = |r: &Reading, id: Id| match *r.node(id) {
-            Node::Sym(sym) => r.arena.name(sym).contains('(') || r.arena.name(sym) == "y",
+            // f(x), but f(2) is one value of it.
+            Node::Sym(sym) => match r.arena.name(sym).strip_suffix(')') {
+                Some(head) => !head.ends_with(|c: char| c.is_ascii_digit()),
+                None => r.arena.name(sym) == "y",
+            },
             Node::Mul(..) => true,
             _ => false,
         };
@@ -93,14 +97,29 @@ impl Comparison<'_> {
                 (Node::Tuple(_), Node::Tuple(_)) => self.compare(g[0], p[0]).is_equal(),
                 _ => false,
             };
-            if same_name || (function(gold, g[0]) && function(pred, p[0])) {
+            // f(x) and y name the same, AB and AC do not.
+            let products = matches!((gold.node(g[0]), pred.node(p[0])), (Node::Mul(..), Node::Mul(..)));
+            let functions = match products {
+                true => {
+                    let values = form::is_function_value(gold, g[0]) && form::is_function_value(pred, p[0]);
+                    values || self.compare(g[0], p[0]).is_equal()
+                }
+                false => function(gold, g[0]) && function(pred, p[0]),
+            };
+            if same_name || functions {
                 let found = self.compare(gl, pl);
+                // "f(x) = ax, where a is any number": the words at the end are not what it says.
+                if found.is_equal() && matches!(gold.node(gl), Node::Text(_)) && g.len() > 2 {
+                    return if self.all_equal(g, p) { found } else { Different("relation") };
+                }
                 if found.is_equal() || g.len() > 2 || p.len() > 2 {
                     return found;
                 }
             }
         }
-        if g.len() == 2 && p.len() == 2 {
+        // Numbers have a ratio whatever they say: "3 = 2" is no multiple of "5 = 3".
+        let constants = [g, p].iter().zip([gold, pred]).all(|(ids, r)| ids.iter().all(|&id| form::is_constant(r, id)));
+        if g.len() == 2 && p.len() == 2 && !constants {
             let scalar = gold.arena.is_scalar(g[0])
                 && gold.arena.is_scalar(g[1])
                 && pred.arena.is_scalar(p[0])
@@ -137,7 +156,7 @@ impl Comparison<'_> {
             let unit = |n: &Node| matches!(n, Node::Unit(_));
             r.arena.any(a, unit) || r.arena.any(b, unit)
         };
-        let ignore_units = !self.percent_counts() && !(has_unit(gold, g) && has_unit(pred, p));
+        let ignore_units = !(self.percent_counts() || has_unit(gold, g) && has_unit(pred, p));
         let mut first: Option<Ball> = None;
         let mut agreed = 0;
         for (i, &sampling) in POINTS.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Two values: exactly, then modulo primes, then in balls at several points.
 
 use super::super::Tolerance;
-use super::super::ast::{Func, Id, Node, Sym};
+use super::super::ast::{Func, Func2, Id, Node, Sym};
 use super::super::budget::Stop;
 use super::super::eval::ball::{Ball, Balls, ONE, Sampling, UNITS, mix};
 use super::super::eval::{Field, eval, modular::Modular, precise::Precise};
@@ -295,7 +295,17 @@ impl Comparison<'_> {
         let mut agreed = 0;
         let mut outside = 0;
         let mut stop = Stop::Undefined;
-        for (i, &sampling) in POINTS.iter().enumerate() {
+        // Functions with steps agree on whole stretches: they have to agree everywhere.
+        let steps = |r: &Reading, id: Id| {
+            r.arena.any(id, |n| {
+                matches!(n, Node::Call(Func::Floor | Func::Ceil | Func::Sign, _))
+                    || matches!(n, Node::Call2(Func2::Mod | Func2::Gcd | Func2::Lcm | Func2::Max | Func2::Min, ..))
+            })
+        };
+        let stepped = symbols && (steps(gold, g.id) || steps(pred, p.id));
+        let further = if stepped { 24 } else { 0 };
+        let samplings = POINTS.into_iter().chain(std::iter::repeat_n(Sampling::Wide, further));
+        for (i, sampling) in samplings.enumerate() {
             let seed = i as u64 + 1;
             let a = self.ball(gold, g, sampling, seed, ignore_units, &[]);
             let b = self.ball(pred, p, sampling, seed, ignore_units, &alias);
@@ -322,7 +332,7 @@ impl Comparison<'_> {
                 (Err(Stop::Undefined), Ok(_)) | (Ok(_), Err(Stop::Undefined)) if !symbols => stop = Stop::Undefined,
                 (Err(e), _) | (_, Err(e)) => stop = e,
             }
-            if agreed >= NEEDED || (!symbols && agreed == 1) {
+            if (agreed >= NEEDED && !stepped) || (!symbols && agreed == 1) {
                 return Equal("numeric");
             }
             if !symbols {

@@ -227,6 +227,12 @@ impl Comparison<'_> {
             }
             return Different("different_kind");
         }
+        // "x = 1, 2" says nothing of y.
+        if let (Some(x), Some(y)) = (form::unknown(gold, g), form::unknown(pred, p))
+            && !x.eq_ignore_ascii_case(y)
+        {
+            return Different("names");
+        }
         let (a, b) = (form::values(gold, g), form::values(pred, p));
         if let ([x], [y]) = (&a[..], &b[..])
             && x.id == g

@@ -21,6 +21,10 @@ impl Comparison<'_> {
     /// Compares a relation that is not solved for its variable with intervals; `None` where it is
     /// no inequality in one real variable.
     pub(super) fn solutions(&mut self, r: &Reading, relation: Id, pieces: &[Piece]) -> Option<Finding> {
+        let relation = match *r.node(relation) {
+            Node::SetOf(what, condition) if matches!(r.node(what), Node::Sym(_)) => condition,
+            _ => relation,
+        };
         let Node::Chain { operands, rels } = *r.node(relation) else { return None };
         let ids = r.arena.list(operands);
         let kinds = r.arena.chain_rels(rels, ids.len());

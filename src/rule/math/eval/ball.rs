@@ -58,6 +58,8 @@ pub enum Sampling {
     Integers,
     Unit,
     Large,
+    /// Whole numbers up to a thousand, where steps and remainders show.
+    Wide,
     /// Every symbol has this value.
     At(f64),
 }
@@ -105,6 +107,7 @@ impl Balls<'_> {
             Sampling::Integers => 2.0 + (u * 11.0).floor(),
             Sampling::Unit => 0.05 + 0.9 * u,
             Sampling::Large => 3.0 + 37.0 * u,
+            Sampling::Wide => (u * 1000.0).floor(),
             Sampling::At(value) => value,
         }
     }

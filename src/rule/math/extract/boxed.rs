@@ -128,9 +128,8 @@ fn last_before(text: &str, mut until: usize) -> Option<Found<'_>> {
 
 fn last_mark(text: &str) -> Option<(usize, &'static str)> {
     // Backslashes are rare: step over them from the end.
-    let bytes = text.as_bytes();
-    let mut end = bytes.len();
-    while let Some(at) = bytes[..end].iter().rposition(|&b| b == b'\\') {
+    let mut end = text.len();
+    while let Some(at) = text[..end].rfind('\\') {
         for mark in MARKS {
             if text[at..].starts_with(mark) {
                 return Some((at, mark));

@@ -136,6 +136,10 @@ pub fn denies_itself(text: &str) -> bool {
 /// A sentence that goes on to announce an answer and does not mean it: "I don't think that …".
 pub fn doubted(before: &str) -> bool {
     let near = &before[before.ceil_char_boundary(before.len().saturating_sub(2 * NEAR))..];
+    // A number alone doubts nothing.
+    if !near.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return false;
+    }
     // A full stop inside "0.25" ends no sentence.
     let ends = |at: usize, c: char| match c {
         '.' => near[at + 1..].chars().next().is_none_or(char::is_whitespace),
@@ -157,7 +161,7 @@ pub fn doubted(before: &str) -> bool {
 /// The text begins with words that deny what came before, in the same sentence.
 fn denied_behind(text: &str) -> bool {
     let near = &text[..text.floor_char_boundary(NEAR)];
-    let near = near.trim_start_matches(|c: char| matches!(c, ' ' | '$' | ')' | ']' | '\\' | '*' | '}' | '~'));
+    let near = near.trim_start_matches([' ', '$', ')', ']', '\\', '*', '}', '~']);
     let near = &near[..near.find(['.', ',', ';', '\n', '。', '，']).unwrap_or(near.len())];
     for word in near.split_whitespace() {
         let word = word.trim_matches(|c: char| matches!(c, '(' | ')' | '!' | '$' | '\\' | '}')).to_lowercase();

@@ -7,10 +7,11 @@ const ENVIRONMENTS: [&str; 5] = ["align", "align*", "equation", "equation*", "ga
 
 /// The last formula between delimiters; formulas joined by commas, "and" or "or" come together.
 pub fn last(text: &str) -> Option<String> {
-    let (mut start, mut end, mut inside) = last_before(text, text.len())?;
+    let marks = Marks::of(text);
+    let (mut start, mut end, mut inside) = last_before(text, text.len(), &marks)?;
     // "$f(x) = 2x$ for all $x$": what it holds for is not the answer.
     if inside.trim().chars().count() == 1
-        && let Some(before) = last_before(text, start)
+        && let Some(before) = last_before(text, start, &marks)
         && [" for all", " for any", " for every", " for each", " where"]
             .iter()
             .any(|w| text[before.1..start].trim_end().ends_with(w.trim_start()))
@@ -23,7 +24,7 @@ pub fn last(text: &str) -> Option<String> {
     let mut parts = vec![inside];
     let mut until = start;
     for _ in 0..64 {
-        let Some((start, end, inside)) = last_before(text, until) else { break };
+        let Some((start, end, inside)) = last_before(text, until, &marks) else { break };
         let between = text[end..until].trim();
         if !matches!(between, "," | "and" | "or" | ", and" | ", or" | "、" | "和" | "或" | ";" | "und" | "et" | "ou")
         {
@@ -37,10 +38,23 @@ pub fn last(text: &str) -> Option<String> {
     (!joined.trim().is_empty()).then(|| joined.trim().to_string())
 }
 
-fn last_before(text: &str, until: usize) -> Option<(usize, usize, &str)> {
+/// Which delimiters a text has: what it lacks is not looked for again before each formula.
+struct Marks {
+    delimiters: [bool; DELIMITERS.len()],
+    environments: bool,
+}
+
+impl Marks {
+    fn of(text: &str) -> Marks {
+        Marks { delimiters: DELIMITERS.map(|(_, close)| text.contains(close)), environments: text.contains(r"\end{") }
+    }
+}
+
+fn last_before<'t>(text: &'t str, until: usize, marks: &Marks) -> Option<(usize, usize, &'t str)> {
     let text = &text[..until];
     let mut best: Option<(usize, usize, &str)> = None;
-    for (open, close) in DELIMITERS {
+    let present = DELIMITERS.iter().zip(marks.delimiters).filter(|(_, present)| *present);
+    for (&(open, close), _) in present {
         let Some(end) = text.rfind(close) else { continue };
         if open == "$" && (text[..end].ends_with('\\') || text[..end].ends_with('$') || text[end..].starts_with("$$")) {
             continue;
@@ -54,7 +68,7 @@ fn last_before(text: &str, until: usize) -> Option<(usize, usize, &str)> {
             best = Some(found);
         }
     }
-    for name in ENVIRONMENTS {
+    for name in ENVIRONMENTS.iter().filter(|_| marks.environments) {
         let close = format!(r"\end{{{name}}}");
         let Some(end) = text.rfind(&close) else { continue };
         let open = format!(r"\begin{{{name}}}");

@@ -51,6 +51,17 @@ impl<'a> Lexer<'a, '_> {
         if !in_text && len == 2 && rest.as_bytes().get(2) == Some(&b'/') && self.plain_derivative() {
             return;
         }
+        // (1, 2) U (3, 4), and 7.5 x 10^4 typed with letters.
+        let behind = rest[len..].trim_start();
+        let bracket = matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Close(Delim::Paren | Delim::Bracket)));
+        if run == "U" && bracket && behind.starts_with(['(', '[']) {
+            self.at += len;
+            return self.push(Tok::Cup);
+        }
+        if run == "x" && after_number && behind.starts_with("10^") {
+            self.at += len;
+            return self.push(Tok::Times);
+        }
         if let Some(tok) = keyword(run) {
             self.at += len;
             return self.push(tok);
@@ -109,6 +120,12 @@ impl<'a> Lexer<'a, '_> {
         );
         if head && let Some(len) = definition(self.rest()) {
             name.push_str(&self.rest()[..len].replace(' ', ""));
+            self.at += len;
+        }
+        if matches!(base, "f" | "g" | "h" | "F" | "G" | "I")
+            && let Some(len) = numeral_argument(self.rest())
+        {
+            name.push_str(&self.rest()[..len]);
             self.at += len;
         }
         let sym = self.arena.symbol(&name);
@@ -211,6 +228,14 @@ fn script(rest: &str, mark: char) -> Option<(&str, &str)> {
     }
     let c = rest.chars().next()?;
     Some((&rest[..c.len_utf8()], &rest[c.len_utf8()..]))
+}
+
+/// Length of `(0)` or `(-2)`: what a function is taken at, and no factor.
+fn numeral_argument(rest: &str) -> Option<usize> {
+    let inner = rest.strip_prefix('(')?;
+    let sign = usize::from(inner.starts_with('-'));
+    let digits = inner[sign..].bytes().take(7).take_while(u8::is_ascii_digit).count();
+    ((1..7).contains(&digits) && inner[sign + digits..].starts_with(')')).then_some(sign + digits + 2)
 }
 
 /// Length of `(x)` or `(x, y)` when an equals sign follows: the head of a definition.

@@ -9,7 +9,18 @@ use super::{Delim, Lexer, Rel, Tok};
 const MAX_ARGUMENT: usize = 48;
 
 /// How the names of derivatives begin.
-pub const DERIVATIVE: &str = "der:";
+const DERIVATIVE: &str = "der:";
+
+/// The name of an operator that is not worked out: `\int`, `\lim`, `\nabla`, `d/dx`.
+pub fn is_operator(name: &str) -> bool {
+    const OPERATORS: [&str; 10] =
+        ["int", "iint", "iiint", "oint", "lim", "limsup", "liminf", "nabla", "sup", "partial"];
+    let derivative = |name: &str| {
+        let order = name.trim_start_matches(['d', '∂']);
+        order.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('/')
+    };
+    OPERATORS.contains(&name.split('_').next().unwrap_or(name)) || name.strip_prefix(DERIVATIVE).is_some_and(derivative)
+}
 
 impl Lexer<'_, '_> {
     /// `\bar{x}`, `\dot x`, `\vec{AB}`: another name than the letter without its mark. False where the

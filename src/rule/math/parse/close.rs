@@ -61,6 +61,13 @@ impl Parser<'_, '_> {
         if self.top().kind == Kind::Delim(Delim::Set) && !self.expecting() && self.seps.len() == self.top().seps {
             return self.separator(Sep::SuchThat);
         }
+        // {x | x > 1}, with braces that LaTeX would not show.
+        let letter = self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Sym(_)));
+        let bare = self.top().kind == Kind::Delim(Delim::Group) && self.top().arg.is_none() && self.frames.len() == 2;
+        if bare && letter && !self.expecting() && self.top_op().is_none() && self.seps.len() == self.top().seps {
+            self.top_mut().kind = Kind::Delim(Delim::Set);
+            return self.separator(Sep::SuchThat);
+        }
         self.juxtapose()?;
         self.open(Kind::Bar, None);
         Ok(())
@@ -105,7 +112,9 @@ impl Parser<'_, '_> {
         let matches = match (frame.kind, closer) {
             (_, None) => true,
             (Kind::Delim(a), Some(Kind::Delim(b))) => {
-                a == b || matches!((a, b), (Delim::Paren, Delim::Bracket) | (Delim::Bracket, Delim::Paren))
+                let mixed =
+                    [(Delim::Paren, Delim::Bracket), (Delim::Bracket, Delim::Paren), (Delim::Set, Delim::Group)];
+                a == b || mixed.contains(&(a, b))
             }
             (Kind::Reversed, Some(Kind::Reversed | Kind::Delim(Delim::Bracket | Delim::Paren))) => true,
             (Kind::Delim(Delim::Bracket | Delim::Paren), Some(Kind::Reversed)) => true,

@@ -163,7 +163,7 @@ impl<'a> Parser<'a, '_> {
         let angle = self.arena.any(left, |n| matches!(n, Node::Degree(_)));
         let feet = units::find("ft").map(Node::Unit);
         let length = self.arena.any(left, |n| Some(n) == feet.as_ref());
-        if !angle && !(length && seconds) {
+        if !(angle || length && seconds) {
             return Ok(false);
         }
         self.at += 1 + usize::from(seconds);

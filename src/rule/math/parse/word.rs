@@ -42,7 +42,8 @@ impl<'a> Parser<'a, '_> {
             self.juxtapose()?;
             return self.atom(Node::Unit(unit));
         }
-        if run.len() > 3 || is_word(run) {
+        let power = matches!(run, "sq" | "cu") && !self.expecting() && self.measurable();
+        if run.len() > 3 || is_word(run) || power {
             return self.word(run);
         }
         // Three points or letters of options: their order counts. Two are a segment, or a product.

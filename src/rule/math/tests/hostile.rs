@@ -104,6 +104,66 @@ fn wide_input() {
     bounded("large matrix", &format!(r"\begin{{pmatrix}}{}\end{{pmatrix}}", "1&".repeat(20_000)), "1", false);
 }
 
+#[test]
+fn one_shape_repeated() {
+    for shape in [
+        "|",
+        "|x",
+        "$",
+        "$1$,",
+        "=",
+        "1=",
+        "x=",
+        ",",
+        "1,",
+        "[1,",
+        r"\{1,",
+        "1:",
+        "1;",
+        "word ",
+        "5 word ",
+        "ABC ",
+        "5 km ",
+        r"1^\circ 2'",
+        "x'",
+        "f(",
+        "=f(",
+        r"\begin{",
+        r"\begin{cases}1&x>1\\",
+        r"\\[",
+        r"\bar{",
+        r"\angle ABC",
+        r"p\lor ",
+        r"\frac{dy}{",
+        "x_{",
+        "1.234.",
+        "1 000 ",
+        r"x\ne 1,",
+        r"k\pi, ",
+        r"1\mu ",
+        "the answer is not ",
+        "** ",
+    ] {
+        let text = shape.repeat(100_000 / shape.len());
+        bounded(shape, "7", &text, false);
+        bounded(shape, &text, "7", false);
+    }
+}
+
+#[test]
+fn sets_in_sets() {
+    fn set(depth: usize, width: usize, number: usize) -> String {
+        if depth == 0 {
+            return number.to_string();
+        }
+        let inner: Vec<String> = (0..width).map(|i| set(depth - 1, width, number * width + i)).collect();
+        format!(r"\{{{}\}}", inner.join(","))
+    }
+    for (depth, width) in [(2, 60), (3, 24), (4, 12), (5, 7)] {
+        bounded("sets in sets", &set(depth, width, 1), &set(depth, width, 2), false);
+    }
+}
+
 trait RevVec {
     fn rev_vec(self) -> Vec<String>;
 }
@@ -137,6 +197,11 @@ fn completions_made_of_markers() {
         "<think>".repeat(20_000),
         "\\".repeat(100_000),
         "\u{200b}".repeat(30_000),
+        r"\boxed{1} is wrong. ".repeat(5_000),
+        r"\(1\),".repeat(16_000),
+        "$1$,".repeat(25_000),
+        "the answer is not ".repeat(5_000),
+        "答案不是".repeat(8_000),
     ] {
         let start = thread_time();
         let verdict = rule.check_prepared(&text, &gold, FinishReason::Stop);
