@@ -43,7 +43,7 @@ impl<'a> Parser<'a, '_> {
             return self.atom(Node::Unit(unit));
         }
         let power = matches!(run, "sq" | "cu") && !self.expecting() && self.measurable();
-        if run.len() > 3 || is_word(run) || power {
+        if run.len() > 3 || is_word(run) || power || self.is_persons_name(run) {
             return self.word(run);
         }
         // Three points or letters of options: their order counts. Two are a segment, or a product.
@@ -62,6 +62,18 @@ impl<'a> Parser<'a, '_> {
             self.atom(node)?;
         }
         Ok(())
+    }
+
+    /// "Cid" as the whole of an item is a name like the longer ones, and no product that "diC" would equal.
+    fn is_persons_name(&self, run: &str) -> bool {
+        let [capital, small @ ..] = run.as_bytes() else { return false };
+        run.len() == 3
+            && capital.is_ascii_uppercase()
+            && small.iter().all(u8::is_ascii_lowercase)
+            && run.bytes().any(|b| b"aeiouyAEIOU".contains(&b))
+            && self.expecting()
+            && self.values.len() == self.top().values
+            && matches!(self.peek(), None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or))
     }
 
     /// A unit may follow: the item ends with a number, a constant or another unit.
