@@ -156,7 +156,11 @@ fn map(c: char, out: &mut String) {
         '…' | '⋯' => r"\dots ",
         '，' | '、' | '﹐' => ", ",
         '。' | '．' | '｡' => ".",
-        '；' => ";",
+        '،' => ", ",
+        '٫' => ".",
+        '٬' => ",",
+        '٪' => "%",
+        '；' | '؛' => ";",
         '：' | '∶' => ":",
         '（' => "(",
         '）' => ")",
@@ -202,12 +206,24 @@ fn map(c: char, out: &mut String) {
             return;
         }
         other => {
+            if let Some(digit) = digit(other) {
+                return out.push(digit);
+            }
             // Full-width letters and digits, styled letters, ligatures.
             out.extend(std::iter::once(other).nfkc());
             return;
         }
     };
     out.push_str(to);
+}
+
+/// The decimal digit that a digit of another script is: Arabic, Persian, Devanagari, Bengali, Tamil, Thai and their like.
+fn digit(c: char) -> Option<char> {
+    const ZEROS: [u32; 14] = [
+        0x0660, 0x06f0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66, 0x0e50, 0x0ed0, 0x0f20,
+    ];
+    let value = ZEROS.iter().find_map(|zero| u32::from(c).checked_sub(*zero).filter(|value| *value < 10))?;
+    char::from_digit(value, 10)
 }
 
 fn fraction(c: char, out: &mut String) {
