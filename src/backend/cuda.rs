@@ -648,7 +648,7 @@ impl Backend for Cuda {
     }
 
     fn add_f32(&self, sum: &mut Buffer<f32>, term: &Buffer<f32>) {
-        self.issue("add_f32", |ops| ops.add_columns(sum.part_mut(0), term.part(0), 1, term.len()));
+        self.issue("add_f32", |ops| ops.add(sum.part_mut(0), term.part(0), term.len()));
     }
 
     fn square_sum(&self, x: &Buffer<f32>) -> f64 {

@@ -141,8 +141,8 @@ const SEEDED: &[Seeded] = &[
     ),
     (
         "reduce.cu",
-        "for (int c = 0; c < chunks; c++) sum += partial[(u64)c",
-        "for (int c = 1; c < chunks; c++) sum += partial[(u64)c",
+        "for (int c = warp; c < chunks; c += WARP)",
+        "for (int c = warp + 1; c < chunks; c += WARP)",
         &[backend::linear_layers_and_their_three_gradients],
     ),
     ("rms_norm.cu", "h[j] * r * mean", "h[j] * mean", &[backend::rms_norm_alone_fused_and_backward]),

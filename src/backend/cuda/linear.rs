@@ -82,6 +82,22 @@ impl Ops<'_> {
         let partial = self.scratch.take::<f32>(chunks * width);
         let args = [partial.write(chunks * width), x.read(rows * width), int(rows), int(width)];
         self.launch_grid("column_sum", [width.div_ceil(256), chunks, 1], 32, 0, &args)?;
-        self.add_columns(out.part_mut(0), partial, chunks, width)
+        self.add_columns(out.part_mut(0), partial, chunks, width, width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_few_rows_of_long_sums_are_cut() {
+        assert_eq!(parts(256, (896, 4864)), 4, "down of Qwen2.5-0.5B");
+        assert_eq!(parts(1, (896, 4864)), parts(512, (896, 4864)), "by the weight's shape alone");
+        assert_eq!(parts(513, (896, 4864)), 1);
+        assert_eq!([(1536, 8960), (3584, 18944)].map(|shape| parts(64, shape)), [4, 4], "1.5B and 7B");
+        for shape in [(896, 896), (9728, 896), (1152, 896), (151_936, 896), (896, 4864 + 64), (64, 256)] {
+            assert_eq!(parts(256, shape), 1, "{shape:?}");
+        }
     }
 }

@@ -123,9 +123,26 @@ impl Ops<'_> {
         self.launch("publish", count.div_ceil(2048), 256, &args)
     }
 
-    /// `out[j] += Σ_c partial[c, j]`, c upwards.
-    pub fn add_columns(&self, out: Span<f32>, partial: Span<f32>, chunks: usize, width: usize) -> Result<()> {
-        let args = [out.write(width), partial.read(chunks * width), int(chunks), int(width)];
-        self.launch("add_columns", width.div_ceil(128), 128, &args)
+    /// `out[i] += term[i]`.
+    pub fn add(&self, out: Span<f32>, term: Span<f32>, len: usize) -> Result<()> {
+        let args = [out.write(len), term.read(len), Arg::U64(len as u64)];
+        self.launch("add", len.div_ceil(2048), 256, &args)
+    }
+
+    /// `out[j] += Σ_c partial[c, j]` in a fixed order; a row of `partial` has `stride` columns.
+    pub fn add_columns(
+        &self,
+        out: Span<f32>,
+        partial: Span<f32>,
+        chunks: usize,
+        width: usize,
+        stride: usize,
+    ) -> Result<()> {
+        if chunks == 0 {
+            return Ok(());
+        }
+        let reach = (chunks - 1) * stride + width;
+        let args = [out.write(width), partial.read(reach), int(chunks), int(width), int(stride)];
+        self.launch("add_columns", width.div_ceil(32), 1024, &args)
     }
 }
