@@ -470,6 +470,9 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// A pool of `pages` pages in each layer. Who uses which is its user's to know.
     fn kv_cache(&self, layers: usize, heads: Heads, pages: usize) -> Self::KvCache;
+    /// Hands a step over: new beginnings of the buffers of its tokens, positions and slots, and the pages that the table
+    /// has anew, by place. Together, since a copy to a device costs what it costs however short it is.
+    fn put_rows(&self, rows: [(&mut Self::U32, &[u32]); 3], table: &mut Self::U32, pages: &[(u32, u32)]);
     /// Stores the keys and values of each row at its place.
     fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, at: &Paged<'_, Self>);
     /// Copies the beginnings of pages, one after the other, in every layer.

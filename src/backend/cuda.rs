@@ -618,6 +618,10 @@ impl Backend for Cuda {
             .unwrap_or_else(|| KvCache::absent(&self.driver, layers, heads))
     }
 
+    fn put_rows(&self, rows: [(&mut Buffer<u32>, &[u32]); 3], table: &mut Buffer<u32>, pages: &[(u32, u32)]) {
+        self.issue("put_rows", |ops| ops.put_rows(rows, table, pages));
+    }
+
     fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Buffer<bf16>, at: &Paged<'_, Self>) {
         self.issue("kv_append", |ops| ops.kv_append(cache, layer, qkv, at));
     }

@@ -33,7 +33,9 @@ pub struct Decoder<B: Backend> {
     step: Step<B>,
     recordings: B::Recordings,
     copies: Vec<PageCopy>,
-    host: Vec<u32>,
+    changes: Vec<(u32, u32)>,
+    /// Tokens, positions and slots of a step.
+    host: [Vec<u32>; 3],
 }
 
 /// Buffers of a step.
@@ -76,10 +78,12 @@ impl<B: Backend> Decoder<B> {
             // Where the rows are that fill a step up.
             table.write(slots, 0);
         }
-        table.changed();
         let step = Step::new(&backend, &model.config, slots, rows.max(slots), &table);
-        let (recordings, copies, host) = Default::default();
-        Decoder { backend, pages: table, slots, step, recordings, copies, host }
+        let (recordings, copies, mut changes, host) = Default::default();
+        // The step has the table as it is.
+        table.changes(&mut changes);
+        changes.clear();
+        Decoder { backend, pages: table, slots, step, recordings, copies, changes, host }
     }
 
     /// Recorded steps, by their rows.
@@ -146,19 +150,20 @@ impl<B: Backend> Decoder<B> {
             self.copies.extend(self.pages.write(slot as usize, position as usize));
         }
         b.kv_copy(&mut step.cache, &self.copies);
-        if self.pages.changed() {
+        if !self.pages.changes(&mut self.changes) {
             b.put_u32(&mut step.table, self.pages.table());
         }
-        for (buffer, of, filler) in [
-            (&mut step.tokens, (|row| row.token) as fn(&Row) -> u32, 0),
-            (&mut step.positions, |row| row.position, 0),
-            (&mut step.row_slots, |row| row.slot, self.slots as u32),
-        ] {
-            self.host.clear();
-            self.host.extend(rows.iter().map(of));
-            self.host.resize(count, filler);
-            b.put_u32(buffer, &self.host);
+        let values: [(fn(&Row) -> u32, u32); 3] =
+            [(|row| row.token, 0), (|row| row.position, 0), (|row| row.slot, self.slots as u32)];
+        for (host, (of, filler)) in self.host.iter_mut().zip(values) {
+            host.clear();
+            host.extend(rows.iter().map(of));
+            host.resize(count, filler);
         }
+        let [tokens, positions, slots] = &self.host;
+        let rows =
+            [(&mut step.tokens, &tokens[..]), (&mut step.positions, &positions[..]), (&mut step.row_slots, &slots[..])];
+        b.put_rows(rows, &mut step.table, &self.changes);
     }
 }
 

@@ -52,6 +52,10 @@ pub struct Host {
     /// Allocations that a GPU would find in the host's memory.
     pinned: Mutex<BTreeSet<u64>>,
     launches: AtomicUsize,
+    /// Copies from the host.
+    writes: AtomicUsize,
+    /// Times that somebody has waited for it.
+    waits: AtomicUsize,
     /// Whether its library has no algorithm for any product; how many it refused.
     without_algorithms: bool,
     refused: AtomicUsize,
@@ -104,6 +108,8 @@ impl Default for Host {
             memory: Mutex::default(),
             pinned: Mutex::default(),
             launches: AtomicUsize::default(),
+            writes: AtomicUsize::default(),
+            waits: AtomicUsize::default(),
             without_algorithms: false,
             refused: AtomicUsize::default(),
             recorded: Mutex::default(),
@@ -128,6 +134,16 @@ impl Host {
     /// Products that its library had no algorithm for.
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Copies from the host, and launches, so far.
+    pub fn issued(&self) -> (usize, usize) {
+        (self.writes.load(Ordering::Relaxed), self.launches.load(Ordering::Relaxed))
+    }
+
+    /// How often it was waited for.
+    pub fn waits(&self) -> usize {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Plans a fault.
@@ -237,6 +253,7 @@ impl Driver for Host {
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
         self.idle("a copy");
         self.holding(to, bytes.len())?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the range is of a live allocation.
         unsafe { self.slice::<u8>(to, bytes.len()) }.copy_from_slice(bytes);
         Ok(())
@@ -312,7 +329,8 @@ impl Driver for Host {
             b = flip(&b, k, n);
         }
         let sum = |at: usize| -> f32 {
-            let (row, column) = (&a[at / n * k..][..k], &b[at % n * k..][..k]);
+            let (part, at) = (at / (m * n), at % (m * n));
+            let (row, column) = (&a[at / n * k + part * each..][..each], &b[at % n * k + part * each..][..each]);
             row.iter().zip(column).map(|(x, y)| x * y).sum()
         };
         match out {
