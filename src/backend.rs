@@ -232,11 +232,20 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// small steps are cheaper on a core each.
     fn workers(&self, weights: usize) -> Vec<Self>;
 
-    /// Waits for everything issued.
+    /// Waits for everything issued, here and on the [`Backend::peers`].
     ///
     /// # Errors
     /// The first failure since the backend was made.
     fn finish(&self) -> Result<()>;
+
+    /// Waits for everything issued on this device and not for its peers: what a pass over one copy of a model ends with,
+    /// while other threads issue the others'.
+    ///
+    /// # Errors
+    /// The first failure of this device, or of what the group has done together.
+    fn finish_here(&self) -> Result<()> {
+        self.finish()
+    }
 
     /// Issues `work`, whose operations and buffers are the same at every call with this key: a device that can records
     /// them and replays what it recorded. `work` issues operations and nothing else: it reads no results, hands over

@@ -168,6 +168,16 @@ impl Cuda {
             .ok()
     }
 
+    /// Waits for what was issued on this GPU.
+    fn wait(&self) {
+        if !self.has_failed() {
+            let turn = self.turn();
+            let ended = self.driver.synchronize();
+            drop(turn);
+            self.keep("work", ended);
+        }
+    }
+
     /// Waits for this thread's turn: another's operation, or all that it records.
     fn turn(&self) -> MutexGuard<'_, Turn> {
         let turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -335,16 +345,16 @@ impl Backend for Cuda {
     }
 
     fn finish(&self) -> Result<()> {
-        if !self.has_failed() {
-            let turn = self.turn();
-            let ended = self.driver.synchronize();
-            drop(turn);
-            self.keep("work", ended);
-        }
+        self.wait();
         for (i, other) in self.others().iter().enumerate() {
             let ended = other.finish();
             self.keep(&format!("GPU {} of the group", i + 1), ended);
         }
+        self.failure()
+    }
+
+    fn finish_here(&self) -> Result<()> {
+        self.wait();
         self.failure()
     }
 

@@ -231,7 +231,7 @@ impl<B: Backend> Model<B> {
             });
             backend.sample(&step.logits, self.config.vocab_size, draws, drawn);
         });
-        backend.finish()
+        backend.finish_here()
     }
 
     /// The layers, over rows that are placed; leaves the last norm's output.

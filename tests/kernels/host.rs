@@ -388,6 +388,7 @@ impl Driver for Host {
 
     fn synchronize(&self) -> Result<()> {
         self.idle("waiting");
+        self.waits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
