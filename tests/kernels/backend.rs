@@ -158,6 +158,27 @@ pub fn linear_layers_and_their_three_gradients() {
 }
 
 #[test]
+pub fn linear_layers_whose_sums_are_cut_into_parts() {
+    let Some(p) = Pair::new() else { return };
+    let mut pairs = vec![p];
+    if on_host() {
+        // A library that has no algorithm for the parts, nor for the whole.
+        pairs.push(Pair { cpu: Cpu::new(), gpu: Cuda::on(Arc::new(Host::without_algorithms())) });
+    }
+    let (out, input) = (24, 3072);
+    for p in pairs {
+        let ((w, wg), (bias, biasg)) = (p.param(out, input, true, 1), p.param(1, out, false, 2));
+        for (rows, with_bias) in [(1, false), (5, true), (513, true)] {
+            let (x, xg) = p.act(rows * input, 3);
+            let (mut y, mut yg) = (vec![0.0; rows * out], p.gpu.act(rows * out));
+            p.cpu.linear(&x, &w, with_bias.then_some(&bias), rows, &mut y);
+            p.gpu.linear(&xg, &wg, with_bias.then_some(&biasg), rows, &mut yg);
+            p.acts(&format!("{rows} rows"), &yg, &y, 2.0 * ROUNDED);
+        }
+    }
+}
+
+#[test]
 pub fn query_key_norm_and_rotation() {
     let Some(p) = Pair::new() else { return };
     for (dim, rows) in [(12, 5), (40, 17), (128, 33)] {

@@ -134,6 +134,12 @@ const SEEDED: &[Seeded] = &[
         &[r1_mini::and_where_cublaslt_has_no_algorithm_for_any_of_their_shapes],
     ),
     (
+        "product.cu",
+        "load8(sums + p * part + at",
+        "load8(sums + at",
+        &[backend::linear_layers_whose_sums_are_cut_into_parts],
+    ),
+    (
         "qk_norm.cu",
         "head < query ? query_weight",
         "head <= query ? query_weight",

@@ -313,7 +313,7 @@ impl Driver for Host {
             return Ok(false);
         }
         let Some(_) = self.keep(Command::Multiply(*product, [a, b, c])) else { return Ok(true) };
-        let Product { m, n, k, a_transposed, b_transposed, out, accumulate } = *product;
+        let Product { m, n, k, a_transposed, b_transposed, out, accumulate, parts } = *product;
         // SAFETY: the ranges are of live allocations; c is not a or b.
         let (a, b) = unsafe { (self.slice::<bf16>(a, m * k), self.slice::<bf16>(b, k * n)) };
         let floats = |x: &[bf16]| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
@@ -328,6 +328,7 @@ impl Driver for Host {
         if !b_transposed {
             b = flip(&b, k, n);
         }
+        let each = k / parts;
         let sum = |at: usize| -> f32 {
             let (part, at) = (at / (m * n), at % (m * n));
             let (row, column) = (&a[at / n * k + part * each..][..each], &b[at % n * k + part * each..][..each]);
@@ -336,12 +337,12 @@ impl Driver for Host {
         match out {
             Out::F32 => {
                 // SAFETY: as above.
-                let c = unsafe { self.slice::<f32>(c, m * n) };
+                let c = unsafe { self.slice::<f32>(c, parts * m * n) };
                 c.iter_mut().enumerate().for_each(|(i, c)| *c = sum(i) + if accumulate { *c } else { 0.0 });
             }
             Out::Bf16 => {
                 // SAFETY: as above.
-                let c = unsafe { self.slice::<bf16>(c, m * n) };
+                let c = unsafe { self.slice::<bf16>(c, parts * m * n) };
                 let before = |c: bf16| if accumulate { c.to_f32() } else { 0.0 };
                 c.iter_mut().enumerate().for_each(|(i, c)| *c = bf16::from_f32(sum(i) + before(*c)));
             }

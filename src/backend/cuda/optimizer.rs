@@ -141,7 +141,7 @@ impl Ops<'_> {
 
 /// A product of matrices as they are stored.
 fn plain(out: Out) -> Product {
-    Product { m: 0, n: 0, k: 0, a_transposed: false, b_transposed: false, out, accumulate: false }
+    Product { m: 0, n: 0, k: 0, a_transposed: false, b_transposed: false, out, accumulate: false, parts: 1 }
 }
 
 /// x xᵀ, or xᵀ x where that is smaller.
