@@ -484,6 +484,35 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     fn put_rows(&self, rows: [(&mut Self::U32, &[u32]); 3], table: &mut Self::U32, pages: &[(u32, u32)]);
     /// Stores the keys and values of each row at its place.
     fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, at: &Paged<'_, Self>);
+    /// [`Backend::rope`] and [`Backend::kv_append`] of the rows.
+    fn rope_append(
+        &self,
+        qkv: &mut Self::Act,
+        angles: &Self::F32,
+        heads: Heads,
+        cache: &mut Self::KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.rope(qkv, at.positions, angles, heads, at.rows, false);
+        self.kv_append(cache, layer, qkv, at);
+    }
+    /// [`Backend::linear`] and [`Backend::rope_append`] of the rows; the values in `qkv` may lack the bias afterwards.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_rope_append(
+        &self,
+        x: &Self::Act,
+        (w, bias): (&Param<Self>, Option<&Param<Self>>),
+        qkv: &mut Self::Act,
+        angles: &Self::F32,
+        heads: Heads,
+        cache: &mut Self::KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.linear(x, w, bias, at.rows, qkv);
+        self.rope_append(qkv, angles, heads, cache, layer, at);
+    }
     /// Copies the beginnings of pages, one after the other, in every layer.
     fn kv_copy(&self, cache: &mut Self::KvCache, copies: &[PageCopy]);
     /// Attention of each row over positions `0..=positions[row]` of its sequence.

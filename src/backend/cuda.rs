@@ -636,6 +636,35 @@ impl Backend for Cuda {
         self.issue("kv_append", |ops| ops.kv_append(cache, layer, qkv, at));
     }
 
+    fn rope_append(
+        &self,
+        qkv: &mut Buffer<bf16>,
+        angles: &Buffer<f32>,
+        _heads: Heads,
+        cache: &mut KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.issue("rope_append", |ops| ops.rope_append(qkv, None, angles, cache, layer, at));
+    }
+
+    fn linear_rope_append(
+        &self,
+        x: &Buffer<bf16>,
+        (w, bias): (&Param<Self>, Option<&Param<Self>>),
+        qkv: &mut Buffer<bf16>,
+        angles: &Buffer<f32>,
+        _heads: Heads,
+        cache: &mut KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.issue("linear_rope_append", |ops| {
+            ops.linear(x, &w.ready, shape(w), None, at.rows, qkv)?;
+            ops.rope_append(qkv, bias.map(|bias| &bias.value), angles, cache, layer, at)
+        });
+    }
+
     fn kv_copy(&self, cache: &mut KvCache, copies: &[PageCopy]) {
         if !copies.is_empty() {
             self.issue("kv_copy", |ops| ops.kv_copy(cache, copies));

@@ -249,13 +249,18 @@ impl<B: Backend> Model<B> {
                 b.add_rms_norm(middle, &d.branch, norm, n, eps, residual, &mut d.normed, &mut d.rstd);
             }
             let bias = index.qkv_bias.map(|bias| &params[bias]);
-            b.linear(&d.normed, &params[index.qkv], bias, n, &mut d.qkv);
-            if let Some((q, k)) = index.qk_norm {
-                let weights = (&params[q], &params[k]);
-                b.qk_norm(&mut d.qkv, &mut d.before, weights, heads, n, eps, &mut d.qk_rstd);
+            let (qkv, w) = (&mut d.qkv, &params[index.qkv]);
+            match index.qk_norm {
+                None => {
+                    b.linear_rope_append(&d.normed, (w, bias), qkv, &self.rope, heads, &mut d.cache, layer, &at);
+                }
+                Some((q, k)) => {
+                    b.linear(&d.normed, w, bias, n, qkv);
+                    let weights = (&params[q], &params[k]);
+                    b.qk_norm(qkv, &mut d.before, weights, heads, n, eps, &mut d.qk_rstd);
+                    b.rope_append(qkv, &self.rope, heads, &mut d.cache, layer, &at);
+                }
             }
-            b.rope(&mut d.qkv, &d.positions, &self.rope, heads, n, false);
-            b.kv_append(&mut d.cache, layer, &d.qkv, &at);
             b.attention_cached(&d.cache, layer, &d.qkv, &at, &mut d.attended);
             let bias = index.out_bias.map(|bias| &params[bias]);
             b.linear(&d.attended, &params[index.out], bias, n, &mut d.branch);

@@ -323,13 +323,15 @@ pub fn logits_and_draws_from_them() {
 }
 
 #[test]
-pub fn a_cache_that_is_filled_lent_and_written_in_two_layers() {
+pub fn a_cache_that_is_filled_lent_and_written_in_three_layers() {
     let Some(p) = Pair::new() else { return };
     for dim in [12, 16, 40, 104, 256] {
         let (heads, layers, prompt) = (Heads { query: 4, kv: 2, dim }, 3, 37u32);
         let mut pages = KvPages::new(3, 80, 15);
         let (mut cache, mut cacheg) =
             (p.cpu.kv_cache(layers, heads, pages.pages()), p.gpu.kv_cache(layers, heads, pages.pages()));
+        // As long as cosine and sine are.
+        let (angles, anglesg) = p.f32(random(80 * dim, 77).into_iter().map(|x| 0.7 * x).collect());
         let mut seed = 0;
         // (slot, position) of each row of a step; slot 1 is a sequence of its own, 2 shares the prompt of 0.
         let prefill: Vec<(u32, u32)> = (0..prompt).map(|i| (0, i)).chain((0..5).map(|i| (1, i))).collect();
@@ -346,14 +348,32 @@ pub fn a_cache_that_is_filled_lent_and_written_in_two_layers() {
             let (slots, positions): (Vec<u32>, Vec<u32>) = step.iter().copied().unzip();
             let ((table, tableg), (slots, slotsg), (positions, positionsg)) =
                 (p.u32(pages.table()), p.u32(&slots), p.u32(&positions));
-            let (width, rows) = (pages.width(), step.len());
-            let at = Paged::<Cpu> { table: &table, width, slots: &slots, positions: &positions, rows };
-            let atg = Paged::<Cuda> { table: &tableg, width, slots: &slotsg, positions: &positionsg, rows };
+            let (pages, width, rows) = (pages.width(), heads.qkv_width(), step.len());
+            let at = Paged::<Cpu> { table: &table, width: pages, slots: &slots, positions: &positions, rows };
+            let atg = Paged::<Cuda> { table: &tableg, width: pages, slots: &slotsg, positions: &positionsg, rows };
             for layer in 0..layers {
                 seed += 1;
-                let (qkv, qkvg) = p.act(rows * heads.qkv_width(), seed);
-                p.cpu.kv_append(&mut cache, layer, &qkv, &at);
-                p.gpu.kv_append(&mut cacheg, layer, &qkvg, &atg);
+                let (mut qkv, mut qkvg) = p.act(rows * heads.qkv_width(), seed);
+                match layer {
+                    0 => {
+                        p.cpu.kv_append(&mut cache, layer, &qkv, &at);
+                        p.gpu.kv_append(&mut cacheg, layer, &qkvg, &atg);
+                    }
+                    1 => {
+                        p.cpu.rope_append(&mut qkv, &angles, heads, &mut cache, layer, &at);
+                        p.gpu.rope_append(&mut qkvg, &anglesg, heads, &mut cacheg, layer, &atg);
+                        p.acts(&format!("step {i}, turned"), &qkvg, &qkv, ROUNDED);
+                    }
+                    _ => {
+                        let ((w, wg), (bias, biasg)) = (p.param(width, 8, true, 5), p.param(1, width, false, 6));
+                        // Small, so that scores stay near 1.
+                        let x: Vec<f32> = Act::Bf16.random(rows * 8, seed).into_iter().map(|x| x / 4.0).collect();
+                        let xg = p.gpu.put_act(&x);
+                        let (with, withg) = ((&w, Some(&bias)), (&wg, Some(&biasg)));
+                        p.cpu.linear_rope_append(&x, with, &mut qkv, &angles, heads, &mut cache, layer, &at);
+                        p.gpu.linear_rope_append(&xg, withg, &mut qkvg, &anglesg, heads, &mut cacheg, layer, &atg);
+                    }
+                }
                 let mut out = vec![0.0; rows * heads.out_width()];
                 let mut outg = p.gpu.act(out.len());
                 p.cpu.attention_cached(&cache, layer, &qkv, &at, &mut out);

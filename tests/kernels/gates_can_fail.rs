@@ -162,7 +162,7 @@ const SEEDED: &[Seeded] = &[
     ("swiglu.cu", "fmaf(g[j], 1.0f - sigma, 1.0f)", "fmaf(g[j], 1.0f - sigma, 0.5f)", &[backend::swiglu_both_ways]),
 ];
 
-const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_two_layers;
+const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_three_layers;
 
 #[test]
 fn a_slip_in_any_file_of_kernels_fails_the_comparison_with_the_cpu() {

@@ -91,7 +91,35 @@ impl Ops<'_> {
         self.launch("kv_append", at.rows, 128, &args)
     }
 
-    /// Copies the beginnings of pages, in every layer.
+    /// Adds a bias, turns queries and keys of each row, and stores keys and values.
+    pub fn rope_append(
+        &mut self,
+        qkv: &mut Buffer<bf16>,
+        bias: Option<&Buffer<f32>>,
+        angles: &Buffer<f32>,
+        cache: &mut KvCache,
+        layer: usize,
+        at: &Paged<'_, Cuda>,
+    ) -> Result<()> {
+        let Heads { query, kv, dim } = cache.heads;
+        let args = [
+            qkv.write(at.rows * cache.heads.qkv_width()),
+            bias.map_or(Arg::null(Kind::F32), |bias| bias.read(cache.heads.qkv_width())),
+            angles.read(angles.len()),
+            cache.pages.part_mut(layer * cache.layer_len).write(cache.layer_len),
+            at.table.read(at.table.len()),
+            at.slots.read(at.rows),
+            at.positions.read(at.rows),
+            int(query),
+            int(kv),
+            int(dim),
+            int(KV_PAGE),
+            int(at.width),
+        ];
+        self.launch("rope_append", at.rows, 128, &args)
+    }
+
+    /// Copies the beginnings of pages, in every layer; as if one after the other.
     pub fn kv_copy(&mut self, cache: &mut KvCache, copies: &[PageCopy]) -> Result<()> {
         let words: Vec<u32> = copies.iter().flat_map(|copy| [copy.from, copy.to, copy.len as u32]).collect();
         self.begin(&[4 * words.len()])?;
