@@ -13,7 +13,7 @@
 // join_parts <<<(⌈width/1024⌉, rows), 128>>>, which moves (4 · parts + 2) · width bytes a row.
 // Plain arithmetic: a model whose speed matters has widths of multiples of 8 and never comes here.
 // CPU twin: src/backend/cpu/gemm.rs.
-#include "device.cuh"
+#include "parts.cuh"
 
 #define SIDE 32
 #define ROWS 4  // of a thread, eight apart
@@ -79,19 +79,8 @@ extern "C" __global__ void __launch_bounds__(128) join_parts(act* __restrict__ y
                                                              const float* __restrict__ bias, int parts, int width) {
   const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
   if (i >= width) return;
-  const u64 at = (u64)blockIdx.y * width + i, part = (u64)gridDim.y * width;
-  float sum[8], v[8];
-  load8(sums + at, width - i, sum);
-#pragma unroll 3
-  for (int p = 1; p < parts; p++) {
-    load8(sums + p * part + at, width - i, v);
-#pragma unroll
-    for (int j = 0; j < 8; j++) sum[j] += v[j];
-  }
-  if (bias) {
-    load8(bias + i, width - i, v);
-#pragma unroll
-    for (int j = 0; j < 8; j++) sum[j] += v[j];
-  }
+  const u64 at = (u64)blockIdx.y * width + i;
+  float sum[8];
+  load_parts(sums + at, (u64)gridDim.y * width, parts, bias ? bias + i : nullptr, width - i, sum);
   store8(y + at, width - i, sum);
 }

@@ -4,20 +4,23 @@
 //   with g = dy · w:  dx += rstd (g − x̂ · mean(g x̂)),  dw += Σ_rows dy x̂
 //
 // x, delta, sum, y, dy, dx [rows, width]; w, dw [width] f32; rstd [rows] f32.
-// add_rms_norm writes sum = x + delta as it will be read back, and normalises that.
+// add_rms_norm writes sum = x + delta as it will be read back, and normalises that; add_parts_rms_norm does so with a
+// delta that is a linear layer's result in parts (parts.cuh), rounded as join_parts (product.cu) would.
+// Bytes that have to move, a row: rms_norm 4 · width, add_rms_norm 8 · width, add_parts_rms_norm (4 · parts + 6) · width.
 // dw is summed without atomics: each block sums CHUNK rows into partial [⌈rows/CHUNK⌉, width],
 // and add_columns (reduce.cu) adds the chunks in a fixed order.
 //
 // Launch: forward <<<⌈rows/4⌉, 128>>>, a warp for each row, no barrier;
 // backward <<<⌈rows/32⌉, 128, 4·width bytes>>>, a block for each chunk of 32 rows, one barrier a row.
 // CPU twin: src/backend/cpu/rms_norm.rs.
-#include "device.cuh"
+#include "parts.cuh"
 
 #define CHUNK 32
 
-template <bool Add>
-__device__ __forceinline__ void norm_row(const act* x, const act* delta, const float* weight, int width, float eps,
-                                         act* sum, act* y, float* rstd) {
+// delta(i, d): eight values of what is added first.
+template <bool Add, class Delta>
+__device__ __forceinline__ void norm_row(const act* x, Delta delta, const float* weight, int width, float eps, act* sum,
+                                         act* y, float* rstd) {
   const int lane = threadIdx.x % WARP;
   float squares = 0.0f;
   for (int i = lane * 8; i < width; i += WARP * 8) {
@@ -25,7 +28,7 @@ __device__ __forceinline__ void norm_row(const act* x, const act* delta, const f
     load8(x + i, width - i, v);
     if (Add) {
       float d[8];
-      load8(delta + i, width - i, d);
+      delta(i, d);
 #pragma unroll
       for (int j = 0; j < 8; j++) v[j] = rounded(sum, v[j] + d[j]);
       store8(sum + i, width - i, v);
@@ -51,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(128) rms_norm(const act* x, const f
   const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
   if (row >= rows) return;
   const u64 at = (u64)row * width;
-  norm_row<false>(x + at, nullptr, weight, width, eps, nullptr, y + at, rstd + row);
+  norm_row<false>(x + at, [](int, float (&)[8]) {}, weight, width, eps, nullptr, y + at, rstd + row);
 }
 
 extern "C" __global__ void __launch_bounds__(128) add_rms_norm(const act* x, const act* delta, const float* weight,
@@ -60,7 +63,22 @@ extern "C" __global__ void __launch_bounds__(128) add_rms_norm(const act* x, con
   const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
   if (row >= rows) return;
   const u64 at = (u64)row * width;
-  norm_row<true>(x + at, delta + at, weight, width, eps, sum + at, y + at, rstd + row);
+  const auto load = [&](int i, float (&d)[8]) { load8(delta + at + i, width - i, d); };
+  norm_row<true>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+    add_parts_rms_norm(const act* x, const float* sums, const float* bias, int parts, const float* weight, int rows,
+                       int width, float eps, act* sum, act* y, float* rstd) {
+  const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+  if (row >= rows) return;
+  const u64 at = (u64)row * width;
+  const auto load = [&](int i, float (&d)[8]) {
+    load_parts(sums + at + i, (u64)rows * width, parts, bias ? bias + i : nullptr, width - i, d);
+#pragma unroll
+    for (int j = 0; j < 8; j++) d[j] = rounded(x, d[j]);
+  };
+  norm_row<true>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
 }
 
 extern "C" __global__ void __launch_bounds__(128) rms_norm_backward(const act* __restrict__ dy,

@@ -327,6 +327,25 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         y: &mut Self::Act,
         rstd: &mut Self::F32,
     );
+    /// [`Backend::linear`] of `input` into `delta`, and [`Backend::add_rms_norm`] with that. What `delta` is afterwards is
+    /// no matter.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_add_rms_norm(
+        &self,
+        input: &Self::Act,
+        (w, bias): (&Param<Self>, Option<&Param<Self>>),
+        delta: &mut Self::Act,
+        x: &Self::Act,
+        weight: &Param<Self>,
+        rows: usize,
+        eps: f32,
+        sum: &mut Self::Act,
+        y: &mut Self::Act,
+        rstd: &mut Self::F32,
+    ) {
+        self.linear(input, w, bias, rows, delta);
+        self.add_rms_norm(x, delta, weight, rows, eps, sum, y, rstd);
+    }
     /// `dx += ∂/∂x`, `dweight += ∂/∂w`; `dx` holds the residual stream's gradient.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(

@@ -464,6 +464,29 @@ impl Backend for Cuda {
         self.issue("add_rms_norm", |ops| ops.add_rms_norm(x, delta, &weight.value, rows, eps, sum, y, rstd));
     }
 
+    fn linear_add_rms_norm(
+        &self,
+        input: &Buffer<bf16>,
+        (w, bias): (&Param<Self>, Option<&Param<Self>>),
+        delta: &mut Buffer<bf16>,
+        x: &Buffer<bf16>,
+        weight: &Param<Self>,
+        rows: usize,
+        eps: f32,
+        sum: &mut Buffer<bf16>,
+        y: &mut Buffer<bf16>,
+        rstd: &mut Buffer<f32>,
+    ) {
+        let (bias, weight) = (bias.map(|bias| &bias.value), &weight.value);
+        self.issue("linear_add_rms_norm", |ops| match ops.in_parts(input, &w.ready, shape(w), rows)? {
+            Some(parts) => ops.add_parts_rms_norm(x, &parts, bias, weight, rows, eps, sum, y, rstd),
+            None => {
+                ops.linear(input, &w.ready, shape(w), bias, rows, delta)?;
+                ops.add_rms_norm(x, delta, weight, rows, eps, sum, y, rstd)
+            }
+        });
+    }
+
     fn rms_norm_backward(
         &self,
         dy: &Buffer<bf16>,

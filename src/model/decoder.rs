@@ -241,12 +241,9 @@ impl<B: Backend> Model<B> {
         let at = Paged { table: &d.table, width: d.width, slots: &d.row_slots, positions: &d.positions, rows: n };
         let [residual, middle] = &mut d.residual;
         for (layer, index) in self.layout.layers.iter().enumerate() {
-            let norm = &params[index.input_norm];
             if layer == 0 {
                 b.embed(&params[self.layout.embedding], &d.tokens, n, residual);
-                b.rms_norm(residual, norm, n, eps, &mut d.normed, &mut d.rstd);
-            } else {
-                b.add_rms_norm(middle, &d.branch, norm, n, eps, residual, &mut d.normed, &mut d.rstd);
+                b.rms_norm(residual, &params[index.input_norm], n, eps, &mut d.normed, &mut d.rstd);
             }
             let bias = index.qkv_bias.map(|bias| &params[bias]);
             let (qkv, w) = (&mut d.qkv, &params[index.qkv]);
@@ -263,13 +260,14 @@ impl<B: Backend> Model<B> {
             }
             b.attention_cached(&d.cache, layer, &d.qkv, &at, &mut d.attended);
             let bias = index.out_bias.map(|bias| &params[bias]);
-            b.linear(&d.attended, &params[index.out], bias, n, &mut d.branch);
-            let norm = &params[index.post_norm];
-            b.add_rms_norm(residual, &d.branch, norm, n, eps, middle, &mut d.normed, &mut d.rstd);
-            b.linear(&d.normed, &params[index.gate_up], None, n, &mut d.gate_up);
+            let (w, norm) = ((&params[index.out], bias), &params[index.post_norm]);
+            let (branch, normed, rstd) = (&mut d.branch, &mut d.normed, &mut d.rstd);
+            b.linear_add_rms_norm(&d.attended, w, branch, residual, norm, n, eps, middle, normed, rstd);
+            b.linear(normed, &params[index.gate_up], None, n, &mut d.gate_up);
             b.swiglu(&d.gate_up, config.intermediate_size, n, &mut d.gated);
-            b.linear(&d.gated, &params[index.down], None, n, &mut d.branch);
+            let next = self.layout.layers.get(layer + 1).map(|next| &params[next.input_norm]);
+            let (w, norm) = ((&params[index.down], None), next.unwrap_or_else(|| self.last_norm()));
+            b.linear_add_rms_norm(&d.gated, w, branch, middle, norm, n, eps, residual, normed, rstd);
         }
-        b.add_rms_norm(middle, &d.branch, self.last_norm(), n, eps, residual, &mut d.normed, &mut d.rstd);
     }
 }

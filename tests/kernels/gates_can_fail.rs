@@ -135,8 +135,8 @@ const SEEDED: &[Seeded] = &[
     ),
     (
         "product.cu",
-        "load8(sums + p * part + at",
-        "load8(sums + at",
+        "(u64)gridDim.y * width, parts",
+        "0, parts",
         &[backend::linear_layers_whose_sums_are_cut_into_parts],
     ),
     (
@@ -152,6 +152,7 @@ const SEEDED: &[Seeded] = &[
         &[backend::linear_layers_and_their_three_gradients],
     ),
     ("rms_norm.cu", "h[j] * r * mean", "h[j] * mean", &[backend::rms_norm_alone_fused_and_backward]),
+    ("rms_norm.cu", "(u64)rows * width, parts", "0, parts", &[backend::linear_layers_whose_sums_are_cut_into_parts]),
     ("rope.cu", "x * c[j] - y * sine", "x * c[j] + y * sine", &[backend::query_key_norm_and_rotation]),
     (
         "sample.cu",

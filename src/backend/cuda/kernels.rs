@@ -4,6 +4,7 @@
 pub const HEADERS: &[(&str, &str)] = &[
     ("attention.cuh", include_str!("../../../kernels/attention.cuh")),
     ("device.cuh", include_str!("../../../kernels/device.cuh")),
+    ("parts.cuh", include_str!("../../../kernels/parts.cuh")),
 ];
 
 /// File name and text of every file of kernels.

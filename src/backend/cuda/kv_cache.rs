@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use half::bf16;
 
 use super::buffer::Buffer;
-use super::driver::{Arg, Driver, Kind};
+use super::driver::{Arg, Driver};
+use super::linear::optional;
 use super::ops::{MOST_BLOCKS, Ops, int};
 use crate::backend::{Cuda, Heads, KV_PAGE, PageCopy, Paged};
 use crate::error::{Error, Result};
@@ -104,7 +105,7 @@ impl Ops<'_> {
         let Heads { query, kv, dim } = cache.heads;
         let args = [
             qkv.write(at.rows * cache.heads.qkv_width()),
-            bias.map_or(Arg::null(Kind::F32), |bias| bias.read(cache.heads.qkv_width())),
+            optional(bias, cache.heads.qkv_width()),
             angles.read(angles.len()),
             cache.pages.part_mut(layer * cache.layer_len).write(cache.layer_len),
             at.table.read(at.table.len()),

@@ -42,6 +42,25 @@ fn parts(rows: usize, (out, input): (usize, usize)) -> usize {
     if (1..=FEW_ROWS).contains(&rows) && out <= 4096 && input >= 2 * out && fits { PARTS } else { 1 }
 }
 
+/// A linear layer's result in parts, in scratch memory.
+pub(super) struct Parts {
+    sums: Span<f32>,
+    pub count: usize,
+    len: usize,
+}
+
+impl Parts {
+    /// All of them, to be read.
+    pub fn read(&self) -> Arg {
+        self.sums.read(self.len)
+    }
+}
+
+/// A bias, or none.
+pub(super) fn optional(bias: Option<&Buffer<f32>>, width: usize) -> Arg {
+    bias.map_or(Arg::null(Kind::F32), |bias| bias.read(width))
+}
+
 impl Ops<'_> {
     /// `y = x wᵀ + b`.
     pub fn linear(
@@ -53,8 +72,9 @@ impl Ops<'_> {
         rows: usize,
         y: &mut Buffer<bf16>,
     ) -> Result<()> {
-        if self.linear_in_parts(x, w, shape, bias, rows, y)? {
-            return Ok(());
+        if let Some(parts) = self.in_parts(x, w, shape, rows)? {
+            let args = [y.write(rows * shape.0), parts.read(), optional(bias, shape.0), int(parts.count), int(shape.0)];
+            return self.launch_grid("join_parts", [shape.0.div_ceil(1024), rows, 1], 128, 0, &args);
         }
         self.multiply(&forward(rows, shape, Out::Bf16), x.part(0), w.part(0), y.part_mut(0))?;
         let Some(bias) = bias else { return Ok(()) };
@@ -67,31 +87,24 @@ impl Ops<'_> {
         Ok(())
     }
 
-    /// As [`Ops::linear`], k cut into parts whose results a kernel adds; `false`, and nothing done, where it is not.
-    fn linear_in_parts(
+    /// `x wᵀ` with k cut into parts, which a kernel adds later; `None`, and nothing done, where it is not.
+    pub fn in_parts(
         &mut self,
         x: &Buffer<bf16>,
         w: &Buffer<bf16>,
         shape: (usize, usize),
-        bias: Option<&Buffer<f32>>,
         rows: usize,
-        y: &mut Buffer<bf16>,
-    ) -> Result<bool> {
-        let (parts, width) = (parts(rows, shape), shape.0);
-        if parts == 1 {
-            return Ok(false);
+    ) -> Result<Option<Parts>> {
+        let count = parts(rows, shape);
+        if count == 1 {
+            return Ok(None);
         }
-        let len = rows * width;
-        self.begin(&[4 * parts * len])?;
-        let sums = self.scratch.take::<f32>(parts * len);
-        let product = Product { parts, ..forward(rows, shape, Out::F32) };
-        if !self.try_multiply(&product, x.part(0), w.part(0), sums)? {
-            return Ok(false);
-        }
-        let bias = bias.map_or(Arg::null(Kind::F32), |bias| bias.read(width));
-        let args = [y.write(len), sums.read(parts * len), bias, int(parts), int(width)];
-        self.launch_grid("join_parts", [width.div_ceil(1024), rows, 1], 128, 0, &args)?;
-        Ok(true)
+        let len = count * rows * shape.0;
+        self.begin(&[4 * len])?;
+        let sums = self.scratch.take::<f32>(len);
+        let product = Product { parts: count, ..forward(rows, shape, Out::F32) };
+        let found = self.try_multiply(&product, x.part(0), w.part(0), sums)?;
+        Ok(found.then_some(Parts { sums, count, len }))
     }
 
     /// `dx = dy w`.

@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::buffer::Buffer;
 use super::driver::Arg;
+use super::linear::{Parts, optional};
 use super::ops::{Ops, int};
 use crate::error::Result;
 
@@ -59,6 +60,38 @@ impl Ops<'_> {
             rstd.write(rows),
         ];
         self.launch("add_rms_norm", rows.div_ceil(4), 128, &args)
+    }
+
+    /// As [`Ops::add_rms_norm`] with a linear layer's result in parts, and its bias.
+    #[allow(clippy::too_many_arguments)]
+    pub fn add_parts_rms_norm(
+        &self,
+        x: &Buffer<bf16>,
+        parts: &Parts,
+        bias: Option<&Buffer<f32>>,
+        weight: &Buffer<f32>,
+        rows: usize,
+        eps: f32,
+        sum: &mut Buffer<bf16>,
+        y: &mut Buffer<bf16>,
+        rstd: &mut Buffer<f32>,
+    ) -> Result<()> {
+        let width = weight.len();
+        let all = rows * width;
+        let args = [
+            x.read(all),
+            parts.read(),
+            optional(bias, width),
+            int(parts.count),
+            weight.read(width),
+            int(rows),
+            int(width),
+            Arg::Float(eps),
+            sum.write(all),
+            y.write(all),
+            rstd.write(rows),
+        ];
+        self.launch("add_parts_rms_norm", rows.div_ceil(4), 128, &args)
     }
 
     /// `dx += ∂/∂x`, `dweight += ∂/∂w`, the latter by chunks of rows that are then added in a fixed order.
