@@ -32,6 +32,8 @@ pub struct Decoder<B: Backend> {
     slots: usize,
     step: Step<B>,
     recordings: B::Recordings,
+    /// Of the model, when they were recorded.
+    temperature: f32,
     copies: Vec<PageCopy>,
     host: Vec<u32>,
 }
@@ -79,7 +81,7 @@ impl<B: Backend> Decoder<B> {
         table.changed();
         let step = Step::new(&backend, &model.config, slots, rows.max(slots), &table);
         let (recordings, copies, host) = Default::default();
-        Decoder { backend, pages: table, slots, step, recordings, copies, host }
+        Decoder { backend, pages: table, slots, step, recordings, temperature: model.temperature(), copies, host }
     }
 
     /// Recorded steps, by their rows.
@@ -216,6 +218,10 @@ impl<B: Backend> Model<B> {
         assert_eq!(rows.len(), draws.len(), "one draw a row");
         assert!(rows.len() <= decoder.slots, "one row a sequence");
         let backend = decoder.backend.clone();
+        // A recorded step reads the last norm that it was recorded with, and each temperature has its own.
+        if std::mem::replace(&mut decoder.temperature, self.temperature()) != self.temperature() {
+            decoder.recordings = B::Recordings::default();
+        }
         let count = if B::REPLAYS { replayed_rows(rows.len()).min(decoder.slots) } else { rows.len() };
         backend.run(|| {
             decoder.place(rows, count);
