@@ -149,6 +149,11 @@ impl Host {
         (recorded.made, recorded.replayed)
     }
 
+    /// Recordings that were not forgotten.
+    pub fn kept(&self) -> usize {
+        self.recorded.lock().unwrap().kept.len()
+    }
+
     /// Keeps a command if work is being recorded; else gives it back.
     fn keep(&self, command: Command) -> Option<Command> {
         match &mut self.recorded.lock().unwrap().open {
@@ -365,6 +370,7 @@ impl Driver for Host {
     }
 
     fn forget(&self, id: u64) {
+        self.idle("forgetting a recording");
         self.recorded.lock().unwrap().kept.remove(&id).expect("forgotten once");
     }
 
