@@ -318,6 +318,12 @@ struct Call<Kernel> {
     Kernel(*static_cast<std::remove_cv_t<Args>*>(args[I])...);
   }
   static void run(void** args) { with(args, std::index_sequence_for<Args...>()); }
+  // Bytes of each parameter, the top bit set where it is a pointer; returns how many there are.
+  static int parameters(unsigned char* sizes) {
+    int count = 0;
+    ((sizes[count++] = sizeof(Args) | (std::is_pointer<Args>::value ? 0x80 : 0)), ...);
+    return count;
+  }
 };
 
 inline int launch(void (*kernel)(void**), const unsigned* grid, const unsigned* block, unsigned shared, void** args,
