@@ -7,6 +7,7 @@
 
 mod attention;
 mod backend;
+mod bench;
 mod broken_gpus;
 mod decode;
 mod faults;
@@ -27,3 +28,9 @@ mod recording;
 mod sample;
 mod shim;
 mod stand_in;
+
+/// The bench's own modules.
+#[path = "../../benches/gpu"]
+mod benches {
+    pub mod suite;
+}
