@@ -141,6 +141,12 @@ const SEEDED: &[Seeded] = &[
         &[r1_mini::and_where_cublaslt_has_no_algorithm_for_any_of_their_shapes],
     ),
     (
+        "product.cu",
+        "load8(sums + p * part + at",
+        "load8(sums + at",
+        &[backend::linear_layers_whose_sums_are_cut_into_parts],
+    ),
+    (
         "qk_norm.cu",
         "head < query ? query_weight",
         "head <= query ? query_weight",
@@ -148,8 +154,8 @@ const SEEDED: &[Seeded] = &[
     ),
     (
         "reduce.cu",
-        "for (int c = 0; c < chunks; c++) sum += partial[(u64)c",
-        "for (int c = 1; c < chunks; c++) sum += partial[(u64)c",
+        "for (int c = warp; c < chunks; c += WARP)",
+        "for (int c = warp + 1; c < chunks; c += WARP)",
         &[backend::linear_layers_and_their_three_gradients],
     ),
     ("rms_norm.cu", "h[j] * r * mean", "h[j] * mean", &[backend::rms_norm_alone_fused_and_backward]),
@@ -163,7 +169,7 @@ const SEEDED: &[Seeded] = &[
     ("swiglu.cu", "fmaf(g[j], 1.0f - sigma, 1.0f)", "fmaf(g[j], 1.0f - sigma, 0.5f)", &[backend::swiglu_both_ways]),
 ];
 
-const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_two_layers;
+const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_three_layers;
 
 #[test]
 fn a_slip_in_any_file_of_kernels_fails_the_comparison_with_the_cpu() {
