@@ -1,7 +1,8 @@
 //! The rule room of gristmill and what it stands on, without Arrow, engines and models, and the
-//! watch that the targets keep on it. `rule`, `error` and `seed` are links to the files in `src/`.
+//! watch that the targets keep on it. `rule`, `language`, `error` and `seed` are links to the files in `src/`.
 
 pub mod error;
+pub mod language;
 pub mod rule;
 pub mod schema;
 pub mod seed;
