@@ -42,7 +42,7 @@ use self::compare::{Comparison, Finding};
 pub use self::extract::{Extracted, Place};
 use self::extract::{Region, region};
 use self::lex::Commas;
-use self::reading::{Reading, Unread, plain_integer};
+use self::reading::{Reading, Unread, breaks_off, plain_integer};
 use super::{Rule, Sample, Verdict};
 use crate::schema::FinishReason;
 
@@ -411,6 +411,9 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
                     _ => Finding::Different("answer_unparsed"),
                 };
                 best.get_or_insert((finding, None));
+                if breaks_off(text) {
+                    break;
+                }
                 continue;
             }
         };
@@ -433,7 +436,8 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
                 return (parts, Some(show(&pred)));
             }
         }
-        if finding.is_equal() || !prose {
+        // What breaks off is no sentence that a number could be read out of.
+        if finding.is_equal() || !prose || breaks_off(text) {
             return (finding, Some(show(&pred)));
         }
         best.get_or_insert((finding, Some(show(&pred))));

@@ -10,7 +10,7 @@ mod words;
 pub use self::command::balanced;
 pub use self::named::is_operator;
 pub use self::token::{Commas, Delim, Env, Lexed, Lit, Tok, Token};
-pub use self::words::is_command;
+pub use self::words::{is_command, wants_more};
 use super::ast::{Arena, Node, Rel};
 use super::budget::{Budget, Stop};
 use super::units;
