@@ -89,6 +89,9 @@ impl Comparison<'_> {
         if !found.is_equal() && gold.source.len() > 1 && !digits() && text::same_formula(&gold.source, &pred.source) {
             return Equal("same_text");
         }
+        if !found.is_equal() && !digits() && self.same_words() {
+            return Equal("same_text");
+        }
         // "C. x = 42" is option C.
         if !found.is_equal() && self.same_choice() {
             return Equal("same_text");
@@ -115,6 +118,22 @@ impl Comparison<'_> {
         };
         let gold = self.gold.arena.subtree(g).iter().any(|n| matches!(n, Node::Text(_)));
         negative(self.pred, first) && !gold || (form::denies(self.pred, first) && form::is_sentence(self.pred, first))
+    }
+
+    /// "Red and blue" is "red and blue", though a short word may read as a product of its letters.
+    fn same_words(&self) -> bool {
+        let (gold, pred) = (self.gold, self.pred);
+        let letters = |r: &Reading| {
+            let short = |word: &&str| word.chars().count() < 3;
+            r.source.split(|c: char| !c.is_alphabetic()).filter(short).collect::<Vec<_>>().join(" ")
+        };
+        gold.text == pred.text
+            && gold.has_words()
+            && pred.has_words()
+            && text::is_words(&gold.source)
+            && text::is_words(&pred.source)
+            // A letter alone is a variable, and A is not a.
+            && letters(gold) == letters(pred)
     }
 
     /// Both name the same option: `(B)` and `B. 12`.

@@ -226,6 +226,16 @@ fn no_number_is_read_out_of_a_formula_that_breaks_off() {
 }
 
 #[test]
+fn rupees_end_no_sentence() {
+    for completion in ["The answer is Rs. 500.", "**Answer:** Rs. 500", "#### Rs. 500", "Answer: Rs.500/-"] {
+        accepts(completion, "500");
+        accepts(completion, "₹500");
+        rejects(completion, "5", "not_equal");
+    }
+    accepts("The answer is 7 hrs. 500 people came.", "7");
+}
+
+#[test]
 fn listing_candidates_earns_nothing() {
     rejects(r"\boxed{1, 2, 3, 4, 5}", "3", "not_equal");
     rejects(r"\boxed{1} \boxed{2} \boxed{3}", "3", "not_equal");
