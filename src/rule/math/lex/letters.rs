@@ -196,7 +196,6 @@ impl<'a> Lexer<'a, '_> {
         // Without scripts and commands of their own: what is read here holds no third reading.
         let plain = |text: &str| {
             !text.trim().is_empty()
-                && text.len() <= 24
                 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'+' | b'-'))
         };
         if !plain(n) || !plain(k) {
@@ -296,11 +295,15 @@ fn integer(value: i64) -> Lit<'static> {
     Lit { value: Q::int(value), places: None, digits: 1, raw: "", plain: false }
 }
 
+/// Longest script that is read as one of a combination's two numbers, in bytes.
+const MAX_SCRIPT: usize = 32;
+
 /// `_{…}` or `^{…}` or with one character: the inside and what follows.
 fn script(rest: &str, mark: char) -> Option<(&str, &str)> {
     let rest = rest.strip_prefix(mark)?;
     if rest.starts_with('{') {
-        let end = balanced(rest)?;
+        // What never closes would be looked through to the end by each one that opens.
+        let end = balanced(&rest[..rest.floor_char_boundary(MAX_SCRIPT)])?;
         return Some((&rest[1..end - 1], &rest[end..]));
     }
     let c = rest.chars().next()?;

@@ -107,6 +107,16 @@ fn wide_input() {
 #[test]
 fn one_shape_repeated() {
     for shape in [
+        // Scripts that never close, in front of a letter and behind one.
+        "{}_{",
+        "^{",
+        "_{",
+        "C_{",
+        r"\mathrm{C}_{",
+        "{}_5C_",
+        "Rs. ",
+        "₹1,",
+        r"\begin{pmatrix}1&2\end{pmatrix}^T",
         "|",
         "|x",
         "$",
