@@ -417,7 +417,7 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
                 continue;
             }
         };
-        let mut comparison = Comparison { gold: gold_reading, pred: &pred, config, budget };
+        let mut comparison = Comparison::new(gold_reading, &pred, config, budget);
         let mut finding = comparison.run();
         budget = comparison.budget;
         if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
@@ -430,7 +430,7 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
             && gold_reading.parts() == *count
             && let Ok(pred) = Reading::new(all, commas, &mut budget)
         {
-            let mut comparison = Comparison { gold: gold_reading, pred: &pred, config, budget: budget.clone() };
+            let mut comparison = Comparison::new(gold_reading, &pred, config, budget.clone());
             let parts = comparison.run();
             if parts.is_equal() {
                 return (parts, Some(show(&pred)));
@@ -475,7 +475,7 @@ fn other_commas(
             if pred.commas == Commas::Decimal && gold.ambiguous_comma && gold.commas != Commas::Decimal {
                 continue;
             }
-            let mut comparison = Comparison { gold, pred, config, budget: budget.clone() };
+            let mut comparison = Comparison::new(gold, pred, config, budget.clone());
             let finding = comparison.run();
             *budget = comparison.budget;
             if finding.is_equal() {
