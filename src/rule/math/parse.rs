@@ -55,10 +55,12 @@ pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget)
         matches!(t.tok, Tok::Sym(_)) && !below && !name
     });
     let worded = tokens.iter().any(|t| matches!(t.tok, Tok::Word(word) | Tok::Run(word) if word.len() > 3));
+    let matrices = tokens.iter().any(|t| t.tok == Tok::Begin(Env::Matrix));
     let mut parser = Parser {
         tokens,
         variables,
         worded,
+        matrices,
         at: 0,
         arena,
         budget,
@@ -220,6 +222,8 @@ struct Parser<'a, 'b> {
     variables: bool,
     /// There are words of more than three letters.
     worded: bool,
+    /// There are matrices.
+    matrices: bool,
 }
 
 impl<'a> Parser<'a, '_> {

@@ -22,8 +22,11 @@ impl Parser<'_, '_> {
     pub(super) fn matrices(&mut self, op: Op, left: Id, right: Id) -> Result<Option<Id>, Fault> {
         let is_matrix = |id: Id| self.arena.any(id, |n| matches!(n, Node::Matrix { .. }));
         let works = match op {
-            // The left side of a long sum is long; what is added to it is not.
-            Op::Add | Op::Sub | Op::Mul => is_matrix(right) && is_matrix(left),
+            // Both sides are looked through, once for each bracket around them: not where no matrix is.
+            Op::Add | Op::Sub | Op::Mul if self.matrices => {
+                self.budget.charge(u64::from(right - self.arena.first(left)))?;
+                is_matrix(right) && is_matrix(left)
+            }
             Op::Pow if self.says_transposed(right) => return self.transposed(left, Some(right)),
             Op::Pow => matches!(self.arena.node(left), Node::Matrix { .. }),
             _ => false,

@@ -87,6 +87,9 @@ fn deep_nesting() {
         bounded(name, &gold, &deep(open, r"\mathbb{R}", close, 4_999), false);
         bounded(name, &gold, &format!("{gold}1"), false);
     }
+    bounded("products inside each other", &deep("(x", "7", ")", 20_000), "1", false);
+    bounded("products that never close", &"(x".repeat(30_000), "1", false);
+    bounded("matrices inside each other", &deep(r"\begin{pmatrix}1&2\end{pmatrix}+(", "7", ")", 3_000), "1", false);
     bounded("single-token arguments", &(r"\sqrt".repeat(20_000) + "1"), "1", true);
     bounded("fractions without braces", &(r"\frac1".repeat(20_000) + "1"), "1", true);
 }
