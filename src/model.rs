@@ -47,6 +47,8 @@ pub use workspace::Workspace;
 #[cfg(test)]
 mod tests;
 
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
 use crate::backend::{AdamW, Backend, Cpu, Muon, Param};
 use crate::error::{Error, Result};
 use crate::seed;
@@ -87,6 +89,9 @@ pub enum Update {
     Muon(Muon),
 }
 
+/// Fresh weights that lie on the host at a time, on their way to the device: a gigabyte of them.
+const DRAWN_AT_ONCE: usize = 1 << 28;
+
 impl Model<Cpu> {
     /// A fresh model on the CPU; the same config and seed give the same weights.
     pub fn init(config: Config, seed: u64) -> Self {
@@ -102,19 +107,30 @@ impl<B: Backend> Model<B> {
         let mut model = Model::empty(backend, config);
         let base = model.config.raw.get("initializer_range").and_then(serde_json::Value::as_f64).unwrap_or(0.02f64);
         let residual = base / (2.0 * model.config.layers as f64).sqrt();
-        for info in model.layout.infos.clone() {
-            let values: Vec<f32> = match info.kind {
-                ParamKind::Norm => vec![1.0; info.len()],
-                ParamKind::Bias => vec![0.0; info.len()],
-                ParamKind::Embedding | ParamKind::Head | ParamKind::Matrix => {
-                    let out = info.name.ends_with("o_proj.weight") || info.name.ends_with("down_proj.weight");
-                    let std = if out { residual } else { base };
-                    // One stream a tensor: its weights do not depend on the tensors before it.
-                    let mut rng = seed::stream(seed, &info.name, 0);
-                    (0..info.len()).map(|_| (rng.normal() * std) as f32).collect()
-                }
-            };
-            model.set(&info, &values);
+        let draw = |info: &ParamInfo| match info.kind {
+            ParamKind::Norm => vec![1.0; info.len()],
+            ParamKind::Bias => vec![0.0; info.len()],
+            ParamKind::Embedding | ParamKind::Head | ParamKind::Matrix => {
+                let out = info.name.ends_with("o_proj.weight") || info.name.ends_with("down_proj.weight");
+                let std = if out { residual } else { base };
+                // One stream a tensor: its weights do not depend on the tensors before it.
+                let mut rng = seed::stream(seed, &info.name, 0);
+                (0..info.len()).map(|_| (rng.normal() * std) as f32).collect::<Vec<f32>>()
+            }
+        };
+        let infos = model.layout.infos.clone();
+        let mut left = &infos[..];
+        while !left.is_empty() {
+            // Tensors that are drawn at once; a single one may be larger.
+            let mut weights = 0;
+            let fit = left.iter().take_while(|info| {
+                weights += info.len();
+                weights <= DRAWN_AT_ONCE
+            });
+            let (group, rest) = left.split_at(fit.count().max(1));
+            let drawn: Vec<Vec<f32>> = group.par_iter().map(draw).collect();
+            group.iter().zip(drawn).for_each(|(info, values)| model.set(info, &values));
+            left = rest;
         }
         model.publish();
         model

@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Speed: scoring, decoding and training on random weights, and the same training step in PyTorch where it is installed
-# (PYTHON names the interpreter). Writes bench.jsonl, a JSON object a line.
+# Speed, on random weights, what matters most first: training, every kernel by itself, scoring and decoding, GRPO's steps;
+# then the same training step in PyTorch and the same GRPO step in TRL, where they are installed (PYTHON names the
+# interpreter). Writes bench.jsonl, a JSON object a line, each as soon as it is known.
 source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
 begin bench.jsonl
-for size in 0.5B 1.5B; do
-  part "speed, $size" 90 bench.jsonl "$bench_binary" all "$size"
-  part "speed of PyTorch, $size" 100 bench.jsonl "${PYTHON:-python3}" benches/gpu/bench_torch.py "$size"
-done
+python=${PYTHON:-python3}
+part "speed: training, 0.5B" 70 bench.jsonl "$bench_binary" train 0.5B
+part "speed: kernels and products, 0.5B" 80 bench.jsonl "$bench_binary" kernels 0.5B
+part "speed: training, 1.5B" 80 bench.jsonl "$bench_binary" train 1.5B
+part "speed: scoring and decoding, 0.5B" 60 bench.jsonl "$bench_binary" scoring decode 0.5B
+part "speed: GRPO, 0.5B" 90 bench.jsonl "$bench_binary" grpo 0.5B
+part "speed: training in PyTorch, 0.5B" 90 bench.jsonl "$python" benches/gpu/bench_torch.py 0.5B
+part "speed: GRPO in TRL, 0.5B" 110 bench.jsonl "$python" benches/gpu/bench_trl.py 0.5B
+part "speed: training in PyTorch, 1.5B" 100 bench.jsonl "$python" benches/gpu/bench_torch.py 1.5B

@@ -9,4 +9,5 @@ tests "kernels" 150 op_parity.txt ops:: head:: sample:: decode:: attention:: pro
 tests "products of cuBLASLt" 60 op_parity.txt matmul::
 tests "operations" 120 op_parity.txt backend::
 tests "models" 150 op_parity.txt model:: r1_mini:: recording::
+tests "the benches, over a few tokens" 60 op_parity.txt bench::
 tests "several GPUs" 60 op_parity.txt peers::

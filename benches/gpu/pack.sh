@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Packs the executables and the scripts for a GPU machine with no Rust toolchain and no network: target/gpu-pack.tar.gz.
+# Its files are under 64 MiB together, executables compressed one by one: queue.sh unpacks them where they are run.
 # A run of r1_mini on the CPU (pack.sh RUN; by default target/gpu-runs/r1_mini_cpu, where there is one) goes along as the
 # figures that r1_mini.sh compares with.
 set -e
-rm -f benches/gpu/kernels-test benches/gpu/gpu-bench benches/gpu/gristmill
-source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+rm -f benches/gpu/{kernels-test,gpu-bench,gristmill}{,.gz}
+source benches/gpu/queue.sh
 pack=$(mktemp -d)
 trap 'rm -rf "$pack"' EXIT
 mkdir -p "$pack/benches/gpu" target
 cp benches/gpu/*.sh benches/gpu/*.py "$pack/benches/gpu/"
-strip -o "$pack/benches/gpu/kernels-test" "$test_binary"
-strip -o "$pack/benches/gpu/gpu-bench" "$bench_binary"
-strip -o "$pack/benches/gpu/gristmill" "$gristmill_binary"
+for one in "kernels-test $test_binary" "gpu-bench $bench_binary" "gristmill $gristmill_binary"; do
+  read -r name binary <<<"$one"
+  strip -o "$pack/benches/gpu/$name" "$binary"
+  gzip -9n "$pack/benches/gpu/$name"
+done
 run=${1:-target/gpu-runs/r1_mini_cpu}
 if [ -d "$run" ]; then
   for stage in "$run"/*_*/; do
@@ -28,4 +32,9 @@ else
   echo "no run of r1_mini on the CPU in $run: the GPU machine makes its own (gristmill run r1_mini --out $run)"
 fi
 tar -czf target/gpu-pack.tar.gz -C "$pack" .
-ls -l target/gpu-pack.tar.gz
+bytes=$(find "$pack" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+echo "target/gpu-pack.tar.gz: $(stat -c %s target/gpu-pack.tar.gz) bytes; its files: $bytes"
+if [ "$bytes" -gt $((64 << 20)) ]; then
+  echo "error: the pack's files are over 64 MiB" >&2
+  exit 1
+fi

@@ -20,6 +20,13 @@ built() {
   shift 2
   cargo "$@" --release --message-format json | grep "$of" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
+# The pack holds them compressed: its files are to be small enough to be carried (pack.sh).
+for name in kernels-test gpu-bench gristmill; do
+  packed=benches/gpu/$name
+  if [ -f "$packed.gz" ] && [ ! -x "$packed" ]; then
+    gzip -dc "$packed.gz" >"$packed.part" && chmod +x "$packed.part" && mv "$packed.part" "$packed"
+  fi
+done
 if [ -x benches/gpu/kernels-test ] && [ -x benches/gpu/gpu-bench ] && [ -x benches/gpu/gristmill ]; then
   test_binary=benches/gpu/kernels-test
   bench_binary=benches/gpu/gpu-bench

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Turns what the queue's scripts wrote into RESULTS.md beside it. What has no output says that it was not run.
-results=${GRISTMILL_RESULTS:-$(dirname "${BASH_SOURCE[0]}")/results}
+# Turns what the queue's scripts wrote into RESULTS.md beside it, which ends with the table of goals. What has no output
+# says that it was not run.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+results=${GRISTMILL_RESULTS:-$here/results}
 cd "$results" || exit 1
 last() { grep -ah "$1" "$2" 2>/dev/null | tail -n "${3:-1}"; }
 or_not_run() { local text; text=$(cat); if [ -n "$text" ]; then echo "$text"; else echo "not run yet"; fi; }
@@ -35,17 +37,5 @@ or_not_run() { local text; text=$(cat); if [ -n "$text" ]; then echo "$text"; el
   echo
   echo "## Speed"
   echo
-  if [ -s bench.jsonl ]; then
-    python3 - bench.jsonl <<'PY'
-import json, sys
-
-rows = [json.loads(line) for line in open(sys.argv[1]) if line.startswith("{")]
-print("| bench | size | by | tokens/s, best run | all runs | memory used |")
-print("| --- | --- | --- | --- | --- | --- |")
-for row in rows:
-    runs = ", ".join(f"{run:,.0f}" for run in row["runs"])
-    best, memory = f"{row['tokens_per_second']:,.0f}", f"{row['memory_used'] / 2**30:.1f} GiB"
-    print(f"| {row['bench']} | {row['size']} | {row.get('by', 'gristmill')} | {best} | {runs} | {memory} |")
-PY
-  fi | or_not_run
+  python3 "$here/results.py" bench.jsonl
 } >RESULTS.md

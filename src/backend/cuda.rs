@@ -299,7 +299,7 @@ impl Backend for Cuda {
     }
 
     fn covers(heads: Heads, vocab: usize) -> Result<()> {
-        attention::passes(heads.dim)?;
+        geometry::attention_passes(heads.dim)?;
         kv_cache::kernel(heads.dim)?;
         sample::check_vocab(vocab)
     }

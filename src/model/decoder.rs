@@ -32,6 +32,8 @@ pub struct Decoder<B: Backend> {
     slots: usize,
     step: Step<B>,
     recordings: B::Recordings,
+    /// Of the model, when they were recorded.
+    temperature: f32,
     copies: Vec<PageCopy>,
     changes: Vec<(u32, u32)>,
     /// Tokens, positions and slots of a step.
@@ -83,7 +85,8 @@ impl<B: Backend> Decoder<B> {
         // The step has the table as it is.
         table.changes(&mut changes);
         changes.clear();
-        Decoder { backend, pages: table, slots, step, recordings, copies, changes, host }
+        let temperature = model.temperature();
+        Decoder { backend, pages: table, slots, step, recordings, temperature, copies, changes, host }
     }
 
     /// Recorded steps, by their rows.
@@ -221,6 +224,10 @@ impl<B: Backend> Model<B> {
         assert_eq!(rows.len(), draws.len(), "one draw a row");
         assert!(rows.len() <= decoder.slots, "one row a sequence");
         let backend = decoder.backend.clone();
+        // A recorded step reads the last norm that it was recorded with, and each temperature has its own.
+        if std::mem::replace(&mut decoder.temperature, self.temperature()) != self.temperature() {
+            decoder.recordings = B::Recordings::default();
+        }
         let count = if B::REPLAYS { replayed_rows(rows.len()).min(decoder.slots) } else { rows.len() };
         backend.run(|| {
             decoder.place(rows, count);

@@ -241,9 +241,9 @@ pub fn query_key_norm_and_rotation() {
 pub fn attention_over_packed_sequences() {
     let Some(p) = Pair::new() else { return };
     // One token, less than a tile, none, one tile and a bit. All three families of kernels.
-    let cu_seqlens = [0, 1, 38, 38, 105];
+    let cu_seqlens = [0, 1, 38, 38, 168];
     for dim in [12, 16, 40, 64, 128] {
-        let (heads, rows) = (Heads { query: 4, kv: 2, dim }, 105);
+        let (heads, rows) = (Heads { query: 4, kv: 2, dim }, 168);
         let ((qkv, qkvg), (dout, doutg)) = (p.act(rows * heads.qkv_width(), 1), p.act(rows * heads.out_width(), 2));
         let (mut out, mut lse) = (vec![0.0; rows * heads.out_width()], vec![0.0; rows * heads.query]);
         let (mut outg, mut lseg) = (p.gpu.act(out.len()), p.gpu.f32(lse.len()));
@@ -254,7 +254,7 @@ pub fn attention_over_packed_sequences() {
         let (mut d, mut dg) = (vec![0.0; qkv.len()], p.gpu.act(qkv.len()));
         p.cpu.attention_backward(&dout, &qkv, &out, &lse, &cu_seqlens, heads, &mut d);
         p.gpu.attention_backward(&doutg, &qkvg, &outg, &lseg, &cu_seqlens, heads, &mut dg);
-        p.acts("dqkv", &dg, &d, 0.05);
+        p.acts("dqkv", &dg, &d, 0.06);
     }
 }
 

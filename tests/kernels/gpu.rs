@@ -77,7 +77,11 @@ pub fn launch(
 ) -> Result<(), String> {
     let function = match act {
         Act::Bf16 => device.function(file, kernel).map_err(|e| e.to_string())?,
-        Act::F32 => wide(device, file)?.load_function(kernel).map_err(|e| e.to_string())?,
+        Act::F32 => {
+            let module = wide(device, file)?;
+            device.context().bind_to_thread().map_err(|e| e.to_string())?;
+            module.load_function(kernel).map_err(|e| e.to_string())?
+        }
     };
     device.allow_shared(&function, grid.shared).map_err(|e| e.to_string())?;
     let mut results: Vec<Vec<Vec<u8>>> = Vec::new();

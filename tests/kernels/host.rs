@@ -165,6 +165,11 @@ impl Host {
         (recorded.made, recorded.replayed)
     }
 
+    /// Recordings that were not forgotten.
+    pub fn kept(&self) -> usize {
+        self.recorded.lock().unwrap().kept.len()
+    }
+
     /// Keeps a command if work is being recorded; else gives it back.
     fn keep(&self, command: Command) -> Option<Command> {
         match &mut self.recorded.lock().unwrap().open {
@@ -384,6 +389,7 @@ impl Driver for Host {
     }
 
     fn forget(&self, id: u64) {
+        self.idle("forgetting a recording");
         self.recorded.lock().unwrap().kept.remove(&id).expect("forgotten once");
     }
 

@@ -2,10 +2,12 @@
 //!
 //! `shim` compiles each kernel's own source with the host compiler and runs it,
 //! threads as fibers, against the CPU backend; `nvrtc` compiles every kernel to
-//! device code with NVIDIA's compiler. Both gates are themselves tested to fail.
+//! device code with NVIDIA's compiler. Both gates are themselves tested to fail. `stand_in` puts this host in the place of
+//! NVIDIA's libraries, so that the code that calls them runs whole.
 
 mod attention;
 mod backend;
+mod bench;
 mod broken_gpus;
 mod decode;
 mod faults;
@@ -25,3 +27,10 @@ mod r1_mini;
 mod recording;
 mod sample;
 mod shim;
+mod stand_in;
+
+/// The bench's own modules.
+#[path = "../../benches/gpu"]
+mod benches {
+    pub mod suite;
+}

@@ -19,7 +19,7 @@ const ARCHS: [i32; 2] = [80, 90];
 /// The compiler, installed if need be; `None`, said aloud, where that is not possible.
 fn compiler() -> Option<Compiler> {
     static FOUND: OnceLock<Option<Compiler>> = OnceLock::new();
-    *FOUND.get_or_init(|| {
+    let find = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/nvrtc.sh");
         let output = match Command::new("bash").arg(script).output() {
             Ok(output) if output.status.success() => output,
@@ -36,7 +36,8 @@ fn compiler() -> Option<Compiler> {
         // Where the loader has another, that one compiles; the snapshot is this one's.
         NVRTC.load_from(&[PathBuf::from(dir.trim())], None).unwrap();
         Some(Compiler::load().unwrap())
-    })
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 /// What ptxas says of one kernel.
@@ -182,7 +183,7 @@ fn processes_that_compile_at_once_never_read_half_a_file() {
     let want = compiler.compile("cast.cu", kernels::source("cast.cu").unwrap(), 90).unwrap().image;
     std::thread::scope(|scope| {
         for writes in [true, true, false, false] {
-            let (dir, want) = (dir.path(), &want);
+            let (dir, want, compiler) = (dir.path(), &want, &compiler);
             scope.spawn(move || {
                 for _ in 0..6 {
                     let found = match writes {

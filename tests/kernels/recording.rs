@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gristmill::backend::{Backend, Cuda, Draw, Drawn};
-use gristmill::model::{Decoder, Row};
+use gristmill::model::{Decoder, Model, Row};
 
 use crate::host::{Host, cuda};
 use crate::model::{configs, decode, model};
@@ -25,27 +25,70 @@ fn recorded_steps_draw_what_single_launches_draw() {
     }
 }
 
+/// Twelve steps of two sequences.
+fn twelve(model: &Model<Cuda>, decoder: &mut Decoder<Cuda>) -> Vec<Drawn> {
+    let mut all = Vec::new();
+    for position in 0..12 {
+        let rows = [0, 1].map(|slot| Row { token: 3 + 5 * slot + position, slot, position });
+        let draw =
+            |slot| Draw { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: slot, index: position.into() };
+        let mut drawn = [Drawn::default(); 2];
+        model.decode(decoder, &rows, &[draw(0), draw(1)], &mut drawn).unwrap();
+        all.extend(drawn);
+    }
+    all
+}
+
 #[test]
 fn the_device_records_decoding_steps_and_stays_true_to_them() {
     let Some(gpu) = cuda() else { return };
     let model = model(gpu, &configs()[0]);
     let mut decoder = Decoder::new(model.backend().clone(), &model, 2, 64, 8);
-    let mut run = || {
-        let mut all = Vec::new();
-        for position in 0..12 {
-            let rows = [0, 1].map(|slot| Row { token: 3 + 5 * slot + position, slot, position });
-            let draw =
-                |slot| Draw { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: slot, index: position.into() };
-            let mut drawn = [Drawn::default(); 2];
-            model.decode(&mut decoder, &rows, &[draw(0), draw(1)], &mut drawn).unwrap();
-            all.extend(drawn);
-        }
-        all
-    };
     // The second time every step is a replay; the first time the first was not.
-    let first = run();
-    assert_eq!(run(), first);
+    let first = twelve(&model, &mut decoder);
+    assert_eq!(twelve(&model, &mut decoder), first);
     assert_eq!(decoder.recordings().state(), (1, None));
+}
+
+#[test]
+fn a_step_recorded_at_one_temperature_is_not_replayed_at_another() {
+    let Some(gpu) = cuda() else { return };
+    let mut model = model(gpu, &configs()[0]);
+    let new = |model: &Model<Cuda>| Decoder::new(model.backend().clone(), model, 2, 64, 8);
+    let mut decoder = new(&model);
+    let cold = twelve(&model, &mut decoder);
+    model.set_temperature(0.5).unwrap();
+    let warm = twelve(&model, &mut decoder);
+    assert_ne!(warm, cold);
+    assert_eq!(twelve(&model, &mut new(&model)), warm);
+    model.set_temperature(1.0).unwrap();
+    assert_eq!(twelve(&model, &mut decoder), cold);
+}
+
+#[test]
+fn a_recording_dropped_while_another_thread_records_is_forgotten_afterwards() {
+    if !on_host() {
+        return;
+    }
+    let host = Arc::new(Host::default());
+    let gpu = Cuda::on(host.clone());
+    let mut x = gpu.f32(4);
+    let mut old = Default::default();
+    for _ in 0..2 {
+        gpu.replay(&mut old, 1, &mut || gpu.zero_f32(&mut x));
+    }
+    let (mut old, mut new) = (Some(old), Default::default());
+    for round in 0..2 {
+        gpu.replay(&mut new, 1, &mut || {
+            if round == 1 {
+                let old = old.take();
+                std::thread::scope(|scope| drop(scope.spawn(move || drop(old)).join()));
+            }
+            gpu.zero_f32(&mut x);
+        });
+    }
+    gpu.finish().unwrap();
+    assert_eq!((new.state(), host.kept()), ((1, None), 1), "one was made, the other is gone");
 }
 
 /// Draws of one, then three, then two sequences at a time; the cache is widened on the way.

@@ -101,10 +101,7 @@ fn compile(name: &str, text: &str, act: Act) -> Library {
     std::fs::write(&cpp, source).unwrap();
     let mut command = Command::new(compiler().expect("callers ask for a compiler first"));
     command.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"]);
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("fma") {
-        command.arg("-mfma");
-    }
+    command.args(Some(fma()).filter(|option| !option.is_empty()));
     if act == Act::F32 {
         command.arg("-DACT_F32");
     }
@@ -127,15 +124,38 @@ pub fn build_library(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let source = path.with_extension("cpp");
     std::fs::write(&source, text).unwrap();
+    link(path, &source, &[]);
+}
+
+/// Builds a library of NVIDIA's that this host plays, of `kernels/shim/libraries`; `define` names a variant of it.
+pub fn build_stand_in(source: &str, path: &Path, define: Option<&str>) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let include = format!("-DSHIM_INCLUDE=\"{}\"", include_dir().display());
+    let fma = format!("-DFMA=\"{} \"", fma());
+    let define = format!("-D{}", define.unwrap_or("WHOLE"));
+    let options = ["-std=c++17", "-O2", "-fvisibility=hidden", &include, &fma, &define];
+    link(path, &include_dir().join("shim/libraries").join(source), &options);
+}
+
+fn link(path: &Path, source: &Path, options: &[&str]) {
     let name = path.file_name().unwrap().to_str().unwrap();
     let mut command = Command::new(compiler().expect("callers ask for a compiler first"));
-    command.args(["-shared", "-fPIC"]).arg(format!("-Wl,-soname,{name}"));
-    let output = command.arg("-o").arg(path).arg(&source).output().unwrap();
+    command.args(["-shared", "-fPIC"]).arg(format!("-Wl,-soname,{name}")).args(options);
+    let output = command.arg("-o").arg(path).arg(source).output().unwrap();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The host compiler's option for fused multiply-add in one instruction, where this machine has it.
+fn fma() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("fma") {
+        return "-mfma";
+    }
+    ""
+}
+
 /// The C++ compiler, if there is one.
-fn compiler() -> Option<&'static str> {
+pub fn compiler() -> Option<&'static str> {
     static FOUND: OnceLock<Option<String>> = OnceLock::new();
     let find = || {
         let named = std::env::var("CXX").ok();

@@ -40,19 +40,11 @@ pub struct Cached {
 }
 
 /// NVRTC, once it is known to be there.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug)]
 pub struct Compiler {
     version: (i32, i32),
-    /// The newest architecture it knows, as `80` or `90`.
-    newest: i32,
-    /// Whether a card's own architecture is among those it knows.
-    known: fn(i32) -> bool,
-}
-
-impl std::fmt::Debug for Compiler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compiler").field("version", &self.version).field("newest", &self.newest).finish()
-    }
+    /// The architectures it knows, as `80` or `90`.
+    archs: Vec<i32>,
 }
 
 /// Architectures that NVRTC compiles for, ascending.
@@ -81,11 +73,11 @@ impl Compiler {
         // SAFETY: the library is present; both pointers are valid for the call.
         check(unsafe { sys::nvrtcVersion(&mut version.0, &mut version.1) }, "asking NVRTC for its version")?;
         let archs = supported();
-        let newest = archs.iter().copied().max().ok_or_else(|| {
-            Error::new(format!("NVRTC {}.{} does not say which GPUs it knows", version.0, version.1))
-                .hint("CUDA 12 or later is needed")
-        })?;
-        Ok(Compiler { version, newest, known: |arch| supported().contains(&arch) })
+        if archs.is_empty() {
+            return Err(Error::new(format!("NVRTC {}.{} does not say which GPUs it knows", version.0, version.1))
+                .hint("CUDA 12 or later is needed"));
+        }
+        Ok(Compiler { version, archs })
     }
 
     /// Major and minor version.
@@ -93,12 +85,23 @@ impl Compiler {
         self.version
     }
 
-    /// The target that code for a card of this compute capability (as `90`) is compiled for.
-    fn target(&self, arch: i32) -> (String, bool) {
-        if (self.known)(arch) {
-            (format!("sm_{arch}"), true)
-        } else {
-            (format!("compute_{}", self.newest.min(arch)), false)
+    /// The target that code for a card of this compute capability (as `90`) is compiled for, and whether it is the card's
+    /// own. A card that NVRTC does not know runs PTX of the newest architecture before it.
+    ///
+    /// # Errors
+    /// Where it knows none before the card's.
+    fn target(&self, arch: i32) -> Result<(String, bool)> {
+        match self.archs.iter().copied().filter(|known| *known <= arch).max() {
+            Some(known) if known == arch => Ok((format!("sm_{arch}"), true)),
+            Some(known) => Ok((format!("compute_{known}"), false)),
+            None => Err(Error::new(format!(
+                "NVRTC {}.{} does not compile for compute capability {}.{}",
+                self.version.0,
+                self.version.1,
+                arch / 10,
+                arch % 10
+            ))
+            .hint("install an NVRTC of the GPU's time; `gristmill doctor` shows which is in use")),
         }
     }
 
@@ -107,7 +110,7 @@ impl Compiler {
     /// # Errors
     /// With the compiler's own log, where the source is wrong.
     pub fn compile(&self, file: &str, text: &str, arch: i32) -> Result<Code> {
-        let (target, is_cubin) = self.target(arch);
+        let (target, is_cubin) = self.target(arch)?;
         let program = Program::new(file, text)?;
         let mut options = vec![format!("--gpu-architecture={target}"), "--std=c++17".to_owned()];
         if is_cubin {
@@ -136,7 +139,7 @@ impl Compiler {
     /// Where there is no such source, or it does not compile.
     pub fn cached(&self, file: &str, arch: i32, cache: &Path) -> Result<Cached> {
         let text = kernels::source(file).ok_or_else(|| Error::new(format!("there is no kernels/{file}")))?;
-        let (target, is_cubin) = self.target(arch);
+        let (target, is_cubin) = self.target(arch)?;
         let path = cache.join(self.name(file, text, &target));
         let damage = match fs::read(&path) {
             Ok(bytes) => match unsealed(bytes) {
@@ -159,7 +162,7 @@ impl Compiler {
     /// As [`Compiler::cached`].
     pub fn recompiled(&self, file: &str, arch: i32, cache: &Path) -> Result<Cached> {
         let text = kernels::source(file).ok_or_else(|| Error::new(format!("there is no kernels/{file}")))?;
-        let (target, _) = self.target(arch);
+        let (target, _) = self.target(arch)?;
         self.renew(file, text, arch, &cache.join(self.name(file, text, &target)))
     }
 
@@ -293,5 +296,27 @@ impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: the program is live and is not used again.
         unsafe { sys::nvrtcDestroyProgram(&mut self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_gets_its_own_code_or_that_of_the_newest_architecture_before_it() {
+        // As NVRTC 12.8 knows them: 100 and 120, and nothing between.
+        let compiler = Compiler { version: (12, 8), archs: vec![80, 86, 89, 90, 100, 101, 120] };
+        for (arch, target, is_cubin) in [
+            (80, "sm_80", true),
+            (90, "sm_90", true),
+            (88, "compute_86", false),
+            (103, "compute_101", false),
+            (121, "compute_120", false),
+        ] {
+            assert_eq!(compiler.target(arch).unwrap(), (target.to_owned(), is_cubin));
+        }
+        let said = compiler.target(75).unwrap_err().to_string();
+        assert!(said.contains("NVRTC 12.8 does not compile for compute capability 7.5"), "{said}");
     }
 }

@@ -21,8 +21,8 @@ use super::staging::Staging;
 use crate::backend::notice;
 use crate::error::{Context, Error, Result};
 
-/// Dynamic shared memory that a kernel gets without asking, in bytes.
-const SHARED_UNASKED: u32 = 48 << 10;
+/// Dynamic shared memory that a kernel gets without asking, in bytes: of the 48 KiB, what its static memory leaves.
+const SHARED_UNASKED: u32 = 40 << 10;
 
 /// A GPU that the kernels run on.
 pub struct Device {
@@ -235,6 +235,8 @@ impl Device {
             Some(module) => module,
             None => self.keep_module(file, self.compiler.cached(file, self.arch, &self.cache)?)?,
         };
+        // cudarc leaves this to the caller, and the driver may load a kernel only now.
+        self.context.bind_to_thread().or_fail(|| "the GPU cannot be used".to_owned())?;
         module.load_function(kernel).or_fail(|| format!("kernels/{file} has no kernel {kernel}"))
     }
 
@@ -310,6 +312,22 @@ impl Device {
             *staging = Pinned::new(self.stream.clone()).ok().map(Staging::new);
         }
         staging
+    }
+
+    /// Ends a recording that is still open: cudarc's `end_capture` first returns an error that an earlier drop left, and
+    /// does not come to the stream.
+    fn leave_capture(&self) {
+        let open = |status| status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+        if self.stream.capture_status().is_ok_and(open) {
+            let mut graph = std::ptr::null_mut();
+            // SAFETY: the stream is live; a graph that comes of it is nobody else's.
+            unsafe {
+                let ended = sys::cuStreamEndCapture(self.stream.cu_stream(), &mut graph).result();
+                if ended.is_ok() && !graph.is_null() {
+                    let _ = result::graph::destroy(graph);
+                }
+            }
+        }
     }
 
     fn is_pinned(&self, address: u64) -> bool {
@@ -508,7 +526,11 @@ impl Driver for Device {
 
     fn end_recording(&self) -> Result<u64> {
         let what = || "the GPU cannot record this".to_owned();
-        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(|e| self.failed(what, e))?;
+        let ended = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        if ended.is_err() {
+            self.leave_capture();
+        }
+        let graph = ended.map_err(|error| self.failed(what, error))?;
         let graph = graph.ok_or_else(|| Error::new("the GPU recorded nothing"))?;
         let mut graphs = self.graphs.lock().unwrap_or_else(PoisonError::into_inner);
         graphs.made += 1;
@@ -545,6 +567,8 @@ impl Driver for Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        // cuBLASLt waits for the device that is current, whichever thread drops this.
+        let _ = self.context.bind_to_thread();
         let matmul = self.matmul.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((matmul, workspace)) = matmul {
             drop(matmul);

@@ -230,8 +230,8 @@ fn folders(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let paths = |key: &str| var(key).map(|list| std::env::split_paths(&list).collect::<Vec<_>>()).unwrap_or_default();
     let named = |keys: &[&str]| keys.iter().filter_map(|key| var(key)).map(PathBuf::from).collect::<Vec<_>>();
     let prefixes = named(&["VIRTUAL_ENV", "CONDA_PREFIX"]);
-    let pythons = paths("PATH").into_iter().filter(|bin| bin.join("python3").exists());
-    let pythons = pythons.filter_map(|bin| Some(bin.parent()?.to_owned()));
+    let pythons = paths("PATH").into_iter().map(|bin| bin.join("python3")).filter(|python| python.exists());
+    let pythons = pythons.flat_map(links).filter_map(|python| Some(python.parent()?.parent()?.to_owned()));
     let home = named(&["HOME"]).into_iter().map(|home| home.join(".local"));
     let all = prefixes.iter().cloned().chain(pythons).chain(home).chain(["/usr/local", "/usr"].map(PathBuf::from));
     let mut found = Vec::new();
@@ -253,6 +253,19 @@ fn folders(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let mut seen = std::collections::HashSet::new();
     found.retain(|folder| seen.insert(folder.clone()));
     found
+}
+
+/// A path, and what it links to, one link after the other: an environment's Python is a link to another's, and may be
+/// linked to itself.
+fn links(path: PathBuf) -> Vec<PathBuf> {
+    let mut all = vec![path];
+    while let Some(target) = all.last().and_then(|path| path.read_link().ok())
+        && all.len() < 8
+    {
+        let beside = all.last().and_then(|path| path.parent()).unwrap_or(Path::new("/"));
+        all.push(beside.join(target));
+    }
+    all
 }
 
 /// Folders of Python packages under a prefix, the newest Python's first.

@@ -30,8 +30,9 @@ struct State {
     /// Allocations freed so far.
     freed: u64,
     recording: Option<Named>,
-    /// What was dropped meanwhile: a device cannot wait for its work while it records.
+    /// Allocations and recordings that were dropped meanwhile: a device cannot wait for its work while it records.
     dropped: Vec<u64>,
+    forgotten: Vec<u64>,
 }
 
 /// Allocations by address and number.
@@ -39,7 +40,7 @@ type Named = BTreeSet<(u64, u64)>;
 
 /// Recorded work, and the allocations it was recorded with.
 pub(super) struct Recording {
-    device: Arc<dyn Driver>,
+    recorder: Arc<Recorder>,
     id: u64,
     named: Named,
     /// Allocations freed when these were last found to be live.
@@ -60,8 +61,10 @@ impl Recorder {
     /// # Errors
     /// Where the device cannot.
     pub fn begin(&self) -> Result<()> {
+        // Held: nothing is freed between the two, which would wait for the device.
+        let mut state = self.state();
         self.device.begin_recording()?;
-        self.state().recording = Some(Named::new());
+        state.recording = Some(Named::new());
         Ok(())
     }
 
@@ -69,17 +72,27 @@ impl Recorder {
     ///
     /// # Errors
     /// Where what was issued cannot be recorded.
-    pub fn end(&self) -> Result<Recording> {
-        let recorded = self.device.end_recording();
+    pub fn end(self: &Arc<Self>) -> Result<Recording> {
         let mut state = self.state();
+        let recorded = self.device.end_recording();
         let named = state.recording.take().unwrap_or_default();
-        let (dropped, freed) = (std::mem::take(&mut state.dropped), state.freed);
-        drop(state);
-        for address in dropped {
+        let freed = state.freed;
+        for address in std::mem::take(&mut state.dropped) {
             // SAFETY: its owner was dropped while work was recorded.
-            unsafe { self.free(address) };
+            unsafe { self.give_back(&mut state, address) };
         }
-        Ok(Recording { device: self.device.clone(), id: recorded?, named, freed })
+        std::mem::take(&mut state.forgotten).into_iter().for_each(|id| self.device.forget(id));
+        drop(state);
+        Ok(Recording { recorder: Arc::clone(self), id: recorded?, named, freed })
+    }
+
+    /// # Safety
+    /// As [`Driver::free`].
+    unsafe fn give_back(&self, state: &mut State, address: u64) {
+        state.live.remove(&address);
+        state.freed += 1;
+        // SAFETY: the caller's address.
+        unsafe { self.device.free(address) };
     }
 
     /// Issues recorded work, if every allocation it names is the one it was; says whether it was.
@@ -128,7 +141,11 @@ impl Recorder {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.device.forget(self.id);
+        let mut state = self.recorder.state();
+        match state.recording {
+            Some(_) => state.forgotten.push(self.id),
+            None => self.recorder.device.forget(self.id),
+        }
     }
 }
 
@@ -148,11 +165,8 @@ impl Driver for Recorder {
         if state.recording.is_some() {
             return state.dropped.push(address);
         }
-        state.live.remove(&address);
-        state.freed += 1;
-        drop(state);
         // SAFETY: the caller's address.
-        unsafe { self.device.free(address) };
+        unsafe { self.give_back(&mut state, address) };
     }
 
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
