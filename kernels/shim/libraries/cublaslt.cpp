@@ -19,6 +19,9 @@ struct Layout {
   int type;
   uint64_t rows, cols;
   int64_t ld;
+  // How many such matrices, and elements from one to the next.
+  int32_t count = 1;
+  int64_t stride = 0;
 };
 struct Preference {
   size_t workspace = 0;
@@ -27,7 +30,7 @@ struct Preference {
 // In the 64 bytes of cublasLtMatmulAlgo_t.
 struct Algorithm {
   uint64_t mark, shape[3];
-  int32_t transposed[2], out, split;
+  int32_t transposed[2], out, split, count;
 };
 static_assert(sizeof(Algorithm) <= 64, "");
 struct Found {
@@ -68,6 +71,11 @@ CALL cublasLtMatrixLayoutCreate(Layout** made, int type, uint64_t rows, uint64_t
   *made = new Layout{type, rows, cols, ld};
   return kSuccess;
 }
+CALL cublasLtMatrixLayoutSetAttribute(Layout* layout, int which, const void* value, size_t bytes) {
+  if (which == 5 && bytes == 4) return memcpy(&layout->count, value, 4), layout->count < 1 ? kInvalidValue : kSuccess;
+  if (which == 6 && bytes == 8) return memcpy(&layout->stride, value, 8), int(kSuccess);
+  return kInvalidValue;
+}
 CALL cublasLtMatrixLayoutDestroy(Layout* layout) {
   delete layout;
   return kSuccess;
@@ -101,7 +109,8 @@ static bool shape_of(const Operation* operation, const Layout* a, const Layout* 
   of(a, operation->transposed[0], &m, &k);
   of(b, operation->transposed[1], &k_of_b, &n);
   *shape = {m, n, k};
-  return k == k_of_b && d->rows == m && d->cols == n && c->rows == m && c->cols == n && c->type == d->type &&
+  return a->count == d->count && b->count == d->count && c->count == d->count && c->stride == d->stride &&
+         k == k_of_b && d->rows == m && d->cols == n && c->rows == m && c->cols == n && c->type == d->type &&
          a->type == kBf16 && b->type == kBf16;
 }
 
@@ -112,7 +121,7 @@ CALL cublasLtMatmulAlgoGetHeuristic(void*, const Operation* operation, const Lay
   if (wanted < 1 || !shape_of(operation, a, b, c, d, &shape)) return kInvalidValue;
   if (a->ld % 2 || b->ld % 2 || d->ld % 2) return kNotSupported;
   Algorithm algorithm = {kMark, {shape.m, shape.n, shape.k}, {operation->transposed[0], operation->transposed[1]},
-                         d->type, preference->reductions != 0};
+                         d->type, preference->reductions != 0, d->count};
   memset(found, 0, sizeof *found);
   memcpy(found->algorithm, &algorithm, sizeof algorithm);
   found->workspace = preference->workspace;
@@ -160,7 +169,8 @@ static int run(void* data) {
   const Work& work = *static_cast<Work*>(data);
   const auto [m, n, k] = work.shape;
   const auto bytes = [](const Layout& layout) {
-    return ((layout.cols - 1) * layout.ld + layout.rows) * (layout.type == kF32 ? 4 : 2);
+    const uint64_t all = (layout.cols - 1) * layout.ld + layout.rows + (layout.count - 1) * layout.stride;
+    return all * (layout.type == kF32 ? 4 : 2);
   };
   const bool live = work.live(work.stream, work.at_a, bytes(work.a)) && work.live(work.stream, work.at_b, bytes(work.b)) &&
                     work.live(work.stream, work.at_d, bytes(work.d)) &&
@@ -170,21 +180,24 @@ static int run(void* data) {
             (unsigned long long)m, (unsigned long long)n, (unsigned long long)k);
     return 700;
   }
-  const std::vector<float> left = rows(work.at_a, work.a, work.operation.transposed[0], m, k);
-  const std::vector<float> right = rows(work.at_b, work.b, !work.operation.transposed[1], n, k);
-  for (uint64_t j = 0; j < n; j++) {
-    for (uint64_t i = 0; i < m; i++) {
-      const float *x = &left[i * k], *y = &right[j * k];
-      float sum = 0;
-      for (uint64_t l = 0; l < k; l++) sum += x[l] * y[l];
-      const uint64_t at = j * work.d.ld + i;
-      // With a beta of zero, what was there is not read: it may be NaN.
-      if (work.d.type == kF32) {
-        float* d = reinterpret_cast<float*>(work.at_d) + at;
-        *d = work.alpha * sum + (work.beta != 0 ? work.beta * *d : 0);
-      } else {
-        uint16_t* d = reinterpret_cast<uint16_t*>(work.at_d) + at;
-        *d = to_bf16(work.alpha * sum + (work.beta != 0 ? work.beta * of_bf16(d) : 0));
+  for (int each = 0; each < work.d.count; each++) {
+    const Address at_a = work.at_a + each * work.a.stride * 2, at_b = work.at_b + each * work.b.stride * 2;
+    const std::vector<float> left = rows(at_a, work.a, work.operation.transposed[0], m, k);
+    const std::vector<float> right = rows(at_b, work.b, !work.operation.transposed[1], n, k);
+    for (uint64_t j = 0; j < n; j++) {
+      for (uint64_t i = 0; i < m; i++) {
+        const float *x = &left[i * k], *y = &right[j * k];
+        float sum = 0;
+        for (uint64_t l = 0; l < k; l++) sum += x[l] * y[l];
+        const uint64_t at = each * work.d.stride + j * work.d.ld + i;
+        // With a beta of zero, what was there is not read: it may be NaN.
+        if (work.d.type == kF32) {
+          float* d = reinterpret_cast<float*>(work.at_d) + at;
+          *d = work.alpha * sum + (work.beta != 0 ? work.beta * *d : 0);
+        } else {
+          uint16_t* d = reinterpret_cast<uint16_t*>(work.at_d) + at;
+          *d = to_bf16(work.alpha * sum + (work.beta != 0 ? work.beta * of_bf16(d) : 0));
+        }
       }
     }
   }
@@ -201,7 +214,7 @@ CALL cublasLtMatmul(void*, const Operation* operation, const float* alpha, Addre
     fprintf(stderr, "stand-in: an operand of a product is not aligned to 256 bytes\n");
     return kInvalidValue;
   }
-  const bool fits = algorithm->mark == kMark && algorithm->out == of_d->type &&
+  const bool fits = algorithm->mark == kMark && algorithm->out == of_d->type && algorithm->count == of_d->count &&
                     !memcmp(algorithm->transposed, operation->transposed, sizeof operation->transposed);
   if (!fits) return kInvalidValue;
   const uint64_t sizes[] = {shape.m, shape.n, shape.k};
