@@ -221,8 +221,12 @@ impl Device {
     fn prepare(&self) -> Result<()> {
         let compile =
             |&(file, _): &(&'static str, &str)| Ok((file, self.compiler.cached(file, self.arch, &self.cache)?));
-        let all: Vec<(&str, Cached)> = kernels::SOURCES.par_iter().map(compile).collect::<Result<_>>()?;
-        all.into_iter().try_for_each(|(file, cached)| self.keep_module(file, cached).map(drop))
+        let all: Vec<Result<(&str, Cached)>> = kernels::SOURCES.par_iter().map(compile).collect();
+        // In the files' order, so that of several faults the same is told at every try.
+        all.into_iter().try_for_each(|compiled| {
+            let (file, cached) = compiled?;
+            self.keep_module(file, cached).map(drop)
+        })
     }
 
     /// A kernel of an embedded file: compiled, or read from the cache, the first time its file is asked for.
