@@ -156,14 +156,14 @@ impl<B: Backend> Decoder<B> {
         if !self.pages.changes(&mut self.changes) {
             b.put_u32(&mut step.table, self.pages.table());
         }
-        let values: [(fn(&Row) -> u32, u32); 3] =
-            [(|row| row.token, 0), (|row| row.position, 0), (|row| row.slot, self.slots as u32)];
-        for (host, (of, filler)) in self.host.iter_mut().zip(values) {
+        let [tokens, positions, slots] = &mut self.host;
+        for (host, filler) in [(&mut *tokens, 0), (&mut *positions, 0), (&mut *slots, self.slots as u32)] {
             host.clear();
-            host.extend(rows.iter().map(of));
             host.resize(count, filler);
         }
-        let [tokens, positions, slots] = &self.host;
+        for (i, row) in rows.iter().enumerate() {
+            (tokens[i], positions[i], slots[i]) = (row.token, row.position, row.slot);
+        }
         let rows =
             [(&mut step.tokens, &tokens[..]), (&mut step.positions, &positions[..]), (&mut step.row_slots, &slots[..])];
         b.put_rows(rows, &mut step.table, &self.changes);
