@@ -3,7 +3,8 @@
 //
 // A block takes one row, one key/value head and up to 8 of the query heads that share it. Its four warps take
 // tiles of 32 keys in turn, each with its own online softmax; the four are joined in the warps' order, so a
-// row's bits do not depend on its batch. Scores have a lane for each key; sums have a lane for each dimension.
+// row's bits do not depend on its batch. Scores have a lane for each key, which alone looks its page up; sums have a lane
+// for each dimension, and take a key's place from that lane, four values in flight.
 // attention_cached_2 takes dims up to 64, _4 up to 128, _8 up to 256 (2, 4 or 8 a lane); a multiple of 8 is loaded
 // 16 bytes at a time, any other one by one. wide is dim rounded up to a multiple of 8; queries are zero from dim on.
 //
@@ -24,7 +25,7 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
   const int group = query / kv, first = key_head * group + blockIdx.z * HEADS;
   const int heads = min(HEADS, (key_head + 1) * group - first), wide = (dim + 7) / 8 * 8;
   float* const queries = reinterpret_cast<float*>(memory);               // [HEADS, wide]
-  float* const weights = queries + HEADS * wide + warp * HEADS * WARP;   // [HEADS, 32], this warp's
+  float* const weights = queries + HEADS * wide + warp * HEADS * WARP;   // [32, HEADS], this warp's
   float* const partial = queries + HEADS * wide + 4 * HEADS * WARP;      // [4, HEADS, dim + 2]
   const u32* const pages = table + (u64)slots[row] * most;
   const int keys = positions[row] + 1;
@@ -43,12 +44,14 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
     for (int e = 0; e < EACH; e++) acc[h][e] = 0.0f;
   }
   for (int base = warp * WARP; base < keys; base += 4 * WARP) {
-    const int key = base + lane;
+    // Row of the layer that holds this lane's key; its value lies kv pages further.
+    const int key = base + lane, known = min(key, keys - 1);
+    const u32 at = (pages[known / page] * 2 * kv + key_head) * page + known % page;
     float s[HEADS];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) s[h] = 0.0f;
     if (key < keys) {
-      const act* const k = layer + (((u64)pages[key / page] * 2 * kv + key_head) * page + key % page) * dim;
+      const act* const k = layer + (u64)at * dim;
       for (int d = 0; d < dim; d += 8) {
         float v[8];
         load8(k + d, dim - d, v);
@@ -68,21 +71,26 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
         const float high = fmaxf(top[h], warp_max(score)), fade = expf(top[h] - high), p = expf(score - high);
         top[h] = high;
         total[h] = fmaf(total[h], fade, warp_sum(p));
-        weights[h * WARP + lane] = p;
+        weights[lane * HEADS + h] = p;
 #pragma unroll
         for (int e = 0; e < EACH; e++) acc[h][e] *= fade;
       }
     }
     __syncwarp();
-    for (int j = 0; j < min(WARP, keys - base); j++) {
-      const act* const v = layer + (((u64)pages[(base + j) / page] * 2 * kv + kv + key_head) * page + (base + j) % page) * dim;
+    const int here = min(WARP, keys - base);
+#pragma unroll 4
+    for (int j = 0; j < here; j++) {
+      const act* const v = layer + (u64)(__shfl_sync(ALL_LANES, at, j) + kv * page) * dim;
+      const float4 low = *reinterpret_cast<const float4*>(weights + j * HEADS);
+      const float4 high = *reinterpret_cast<const float4*>(weights + j * HEADS + 4);
+      const float p[HEADS] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
       for (int e = 0; e < EACH; e++) {
         const int d = lane + e * WARP;
         const float value = d < dim ? to_float(v[d]) : 0.0f;
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
-          if (h < heads) acc[h][e] = fmaf(weights[h * WARP + j], value, acc[h][e]);
+          if (h < heads) acc[h][e] = fmaf(p[h], value, acc[h][e]);
         }
       }
     }
