@@ -4,134 +4,169 @@
 //
 // qkv [rows, (query + 2 kv) · dim]: query heads, key heads, value heads; out [rows, query · dim];
 // lse [rows, query] f32. tiles [n, 3] u32: a sequence's first row, the row after its last, and the first
-// query of the tile counted from the sequence's first row (a multiple of 64; the longest tiles first).
+// query of the tile counted from the sequence's first row (a multiple of a tile's rows; the longest tiles first).
 // Softmax is online over tiles of 64 keys: no T × T matrix. A row's result does not depend on its batch.
 //
-// attention_64, attention_128: bf16 tensor cores (mma.m16n8k16), f32 accumulators.
-//   Launch <<<(n, query), 128, 512 · dim bytes>>>: four warps of 16 queries; keys and values come in
-//   by cp.async, two stages. Scores are kept in units of log 2.
+// attention_64, attention_128: bf16 tensor cores (mma.m16n8k16), f32 accumulators, tiles of 128 queries.
+//   Launch <<<(n, query), 128, 640 · dim bytes>>>: four warps of 32 queries. Queries lie in shared memory; keys and values
+//   come in by cp.async, in three buffers that they take in turn. Only tiles on the diagonal are masked, and a warp leaves
+//   out the keys after its last query. Maxima are of the scores as they are; 1/√dim and log₂ e are in the exponential's fma.
+//   Limits, computed from the SASS for sm_90 and not measured: clocks of an SM for a block's step of 64 keys, with mma at 1.5
+//   clocks, 128 bytes of shared memory, 4 instructions and 16 exponentials a clock. 1,536 clocks at 128 are 632 TFLOP/s of an
+//   H100 (132 SMs, 1.755 GHz), as are 768 at 64.
+//                    mma   shared memory   issue   exponentials   registers   blocks on an SM
+//     attention_128  1,536       1,536     1,037        544       255         2 (80 KiB each)
+//     attention_64     768         768       674        544       233         2 (40 KiB each)
+//   Before it, a warp of 16 queries with its fragments in registers, two products for each ldmatrix: at 128 768 clocks of
+//   mma to 1,280 of shared memory and about 1,380 of issue for half of the work.
 // attention_plain: any dim up to 256, any element type, a warp for each query: the twin that the tensor-core
-//   kernels are compared with. Launch <<<(n, query), 128>>>, the same tiles.
+//   kernels are compared with. Launch <<<(n, query), 128>>>, tiles of 64 queries.
 // CPU twin: src/backend/cpu/attention.rs.
 #include "attention.cuh"
+
+// Keys of a step.
+#define KEYS 64
 
 template <int DIM>
 __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const u32* __restrict__ tiles, int query,
                                              int kv, bf16* __restrict__ out, float* __restrict__ lse,
-                                             bf16* memory) {
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head = blockIdx.y, key_head = head / (query / kv);
+                                             const void* memory) {
+  const int lane = threadIdx.x % WARP, warp = of_warp(threadIdx.x / WARP);
+  const int head = blockIdx.y, key_head = head / (query / kv);
   const auto [start, len, first] = tile_of(tiles, blockIdx.x);
   const u64 stride = (u64)(query + 2 * kv) * DIM;
   const bf16* const q = qkv + start * stride + head * DIM;
-  const bf16* const k = qkv + start * stride + (query + key_head) * DIM;
-  const bf16* const v = k + kv * DIM;
-  // Stage i of the keys at 64 · i rows, of the values 128 rows further.
-  const auto keys = [&](int stage) { return memory + (stage & 1) * 64 * DIM; };
-  const auto values = [&](int stage) { return memory + (128 + (stage & 1) * 64) * DIM; };
-  const int row = first + warp * 16;
-  const int steps = (min(len, first + 64) + 63) / 64;
+  const bf16* k = qkv + start * stride + (query + key_head) * DIM;
+  // The queries, then three tiles that keys and values take in turn: what is copied to the third is the next step's.
+  const Shared query_tile = shared_address(memory), query_at = query_tile + warp * 32 * 2 * DIM + lane_rows<DIM>();
+  Shared key_tile = query_tile + TILE * 2 * DIM, value_tile = key_tile + KEYS * 2 * DIM;
+  Shared next_tile = value_tile + KEYS * 2 * DIM;
+  const int row = first + warp * 32, steps = (min(len, first + TILE) + KEYS - 1) / KEYS;
+  const int by_rows = lane_rows<DIM>(), by_columns = lane_columns<DIM>();
   const float scale = LOG2E / sqrtf((float)DIM);
 
-  load_tile<DIM, 64, 128>(keys(0), k, stride, 0, len);
-  load_tile<DIM, 64, 128>(values(0), v, stride, 0, len);
+  load_tile<DIM, TILE, 128>(query_tile, q, stride, first, len);
+  load_tile<DIM, KEYS, 128>(key_tile, k, stride, 0, len);
   cp_async_commit();
-  u32 queries[DIM / 16][4];
-#pragma unroll
-  for (int i = 0; i < DIM / 16; i++) load_a_global(queries[i], q, stride, row, len, i * 16);
 
-  float acc[DIM / 8][4];
-  set_zero(acc);
-  float top[2] = {NEG_INF, NEG_INF}, total[2] = {0.0f, 0.0f};
+  // A warp's 32 queries are two blocks of 16 rows: each fragment of keys or values serves both.
+  float acc[2][DIM / 8][4], top[2][2], total[2][2];
+#pragma unroll
+  for (int m = 0; m < 2; m++) {
+    set_zero(acc[m]);
+    top[m][0] = top[m][1] = NEG_INF;
+    total[m][0] = total[m][1] = 0.0f;
+  }
 
   for (int step = 0; step < steps; step++) {
-    if (step + 1 < steps) {
-      load_tile<DIM, 64, 128>(keys(step + 1), k, stride, (step + 1) * 64, len);
-      load_tile<DIM, 64, 128>(values(step + 1), v, stride, (step + 1) * 64, len);
-    }
+    const int at = step * KEYS;
+    // Keys after a warp's last query are none of its business; it only helps to copy them.
+    const bool live = at <= row + 31;
+    float s[2][KEYS / 8][4];
+    cp_async_wait<0>();
+    __syncthreads();  // these keys are there, and everyone is done with the last step's tiles
+    load_tile<DIM, KEYS, 128>(value_tile, k + kv * DIM, stride, 0, len - at);
     cp_async_commit();
+    k += KEYS * stride;
+    if (step + 1 < steps) load_tile<DIM, KEYS, 128>(next_tile, k, stride, 0, len - at - KEYS);
+    cp_async_commit();
+    if (live) {
+      set_zero(s[0]);
+      set_zero(s[1]);
+#pragma unroll 4  // more would be spilled at 128
+      for (int i = 0; i < DIM; i += 16) {
+        u32 a[2][4];
+        load_a<DIM>(a[0], query_at, 0, i);
+        load_a<DIM>(a[1], query_at, 16, i);
+#pragma unroll
+        for (int n = 0; n < KEYS / 8; n += 2) {
+          u32 b[4];
+          load_b_rows<DIM>(b, key_tile + by_columns, n * 8, i);
+          mma_two(s[0][n], s[0][n + 1], a[0], b);
+          mma_two(s[1][n], s[1][n + 1], a[1], b);
+        }
+      }
+    }
     cp_async_wait<1>();
-    __syncthreads();
-    bf16* const key_tile = keys(step);
-    bf16* const value_tile = values(step);
-    float s[8][4];
-    set_zero(s);
+    __syncthreads();  // these values are there
+    if (live) {
 #pragma unroll
-    for (int i = 0; i < DIM / 16; i++) {
+      for (int m = 0; m < 2; m++) {
+        if (at + KEYS - 1 > row + 16 * m) hide_later<KEYS>(s[m], at, row + 16 * m);
 #pragma unroll
-      for (int n = 0; n < 8; n += 2) {
-        u32 b[4];
-        load_b_rows<DIM>(b, key_tile, n * 8, i * 16);
-        mma_two(s[n], s[n + 1], queries[i], b);
+        for (int half = 0; half < 2; half++) {
+          float high = top[m][half];
+#pragma unroll
+          for (int n = 0; n < KEYS / 8; n++) high = fmaxf(high, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+          high = row_max(high);
+          // A live step has a key that the query sees, so `high` is finite; e^(−∞) = 0 starts the first one.
+          const float fade = exp2_fast((top[m][half] - high) * scale), shift = high * scale;
+          top[m][half] = high;
+          float sum = 0.0f;
+#pragma unroll
+          for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; i++) {
+              s[m][n][i] = exp2_fast(fmaf(s[m][n][i], scale, -shift));
+              sum += s[m][n][i];
+            }
+          }
+          total[m][half] = fmaf(total[m][half], fade, sum);
+#pragma unroll
+          for (int n = 0; n < DIM / 8; n++) {
+            acc[m][n][2 * half] *= fade;
+            acc[m][n][2 * half + 1] *= fade;
+          }
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < KEYS / 16; j++) {
+        u32 p[2][4];
+        as_a(p[0], s[0][2 * j], s[0][2 * j + 1]);
+        as_a(p[1], s[1][2 * j], s[1][2 * j + 1]);
+#pragma unroll
+        for (int n = 0; n < DIM / 8; n += 2) {
+          u32 b[4];
+          load_b_columns<DIM>(b, value_tile + by_rows, j * 16, n * 8);
+          mma_two(acc[0][n], acc[0][n + 1], p[0], b);
+          mma_two(acc[1][n], acc[1][n + 1], p[1], b);
+        }
       }
     }
-    const bool diagonal = step == steps - 1;
-    float high[2] = {top[0], top[1]};
-#pragma unroll
-    for (int n = 0; n < 8; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int key = step * 64 + n * 8 + 2 * (lane % 4) + (i & 1), at = row + lane / 4 + 8 * (i >> 1);
-        s[n][i] = diagonal && key > at ? NEG_INF : s[n][i] * scale;
-        high[i >> 1] = fmaxf(high[i >> 1], s[n][i]);
-      }
-    }
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      high[half] = row_max(high[half]);
-      // Every query sees its tile's first key, so `high` is finite; e^(−∞) = 0 starts the first tile.
-      const float fade = exp2_fast(top[half] - high[half]);
-      top[half] = high[half];
-      total[half] *= fade;
-#pragma unroll
-      for (int n = 0; n < DIM / 8; n++) {
-        acc[n][2 * half] *= fade;
-        acc[n][2 * half + 1] *= fade;
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < 8; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        s[n][i] = exp2_fast(s[n][i] - top[i >> 1]);
-        total[i >> 1] += s[n][i];
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      u32 p[4];
-      as_a(p, s[2 * j], s[2 * j + 1]);
-#pragma unroll
-      for (int n = 0; n < DIM / 8; n += 2) {
-        u32 b[4];
-        load_b_columns<DIM>(b, value_tile, j * 16, n * 8);
-        mma_two(acc[n], acc[n + 1], p, b);
-      }
-    }
-    __syncthreads();  // the next step's copies overwrite the tiles of this one
+    const Shared spent = value_tile;
+    value_tile = key_tile;
+    key_tile = next_tile;
+    next_tile = spent;
   }
   cp_async_wait<0>();
-  float inverse[2];
 #pragma unroll
-  for (int half = 0; half < 2; half++) {
-    total[half] = row_sum(total[half]);
-    inverse[half] = 1.0f / total[half];
-    const int at = row + lane / 4 + 8 * half;
-    if (lane % 4 == 0 && at < len) lse[(u64)(start + at) * query + head] = (top[half] + log2f(total[half])) * LN2;
+  for (int m = 0; m < 2; m++) {
+    const int base = row + 16 * m;
+    float inverse[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const float sum = row_sum(total[m][half]);
+      inverse[half] = 1.0f / sum;
+      const int at = base + lane / 4 + 8 * half;
+      if (lane % 4 == 0 && at < len) {
+        lse[(u64)(start + at) * query + head] = fmaf(top[m][half], scale, log2f(sum)) * LN2;
+      }
+    }
+    store_rows<DIM>(out + (u64)start * query * DIM + head * DIM, (u64)query * DIM, base, len, acc[m], inverse);
   }
-  store_rows<DIM>(out + (u64)start * query * DIM + head * DIM, (u64)query * DIM, row, len, acc, inverse);
 }
 
 #ifndef ACT_F32
 extern "C" __global__ void __launch_bounds__(128) attention_64(const act* qkv, const u32* tiles, int query, int kv,
                                                                act* out, float* lse) {
   DYNAMIC_SHARED(memory);
-  forward_tile<64>(qkv, tiles, query, kv, out, lse, reinterpret_cast<bf16*>(memory));
+  forward_tile<64>(qkv, tiles, query, kv, out, lse, memory);
 }
 
 extern "C" __global__ void __launch_bounds__(128) attention_128(const act* qkv, const u32* tiles, int query, int kv,
                                                                 act* out, float* lse) {
   DYNAMIC_SHARED(memory);
-  forward_tile<128>(qkv, tiles, query, kv, out, lse, reinterpret_cast<bf16*>(memory));
+  forward_tile<128>(qkv, tiles, query, kv, out, lse, memory);
 }
 #endif
 
@@ -141,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(128) attention_plain(const act* __r
                                                                   float* __restrict__ lse) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, head = blockIdx.y, key_head = head / (query / kv);
   const auto [start, len, first] = tile_of(tiles, blockIdx.x);
-  const int last = min(len, first + 64);
+  const int last = min(len, first + PLAIN_TILE);
   const u64 stride = (u64)(query + 2 * kv) * dim;
   const float scale = 1.0f / sqrtf((float)dim);
   for (int row = first + warp; row < last; row += 4) {

@@ -7,21 +7,22 @@
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
 
-// Chunk `chunk` of row `row`.
-template <int DIM>
-__device__ __forceinline__ bf16* chunk_at(bf16* tile, int row, int chunk) {
-  return tile + row * DIM + ((chunk ^ (row & 7)) << 3);
-}
+// Rows of a block: queries, or keys in the pass over keys. Of a plain twin's block.
+#define TILE 128
+#define PLAIN_TILE 64
 
-// Starts copying rows [first, first + ROWS) of a matrix to a tile; rows from `end` on become zeroes.
+// Starts copying rows [first, first + ROWS) of a matrix to a tile; rows from `end` on become zeroes. The rows that
+// one thread copies are multiples of 8 apart, so its place in the swizzle is the same in all of them.
 template <int DIM, int ROWS, int THREADS>
-__device__ __forceinline__ void load_tile(bf16* tile, const bf16* rows, u64 stride, int first, int end) {
+__device__ __forceinline__ void load_tile(Shared tile, const bf16* rows, u64 stride, int first, int end) {
+  constexpr int APART = THREADS / (DIM / 8);
+  static_assert(APART % 8 == 0 && ROWS % APART == 0, "whole rounds, and one place in the swizzle");
+  const u32 thread = thread_here();
+  const int row = thread / (DIM / 8), chunk = thread % (DIM / 8), left = end - first - row;
+  const Shared to = tile + 2 * (row * DIM + ((chunk ^ (row & 7)) << 3));
+  const bf16* from = rows + (first + row) * stride + chunk * 8;
 #pragma unroll
-  for (int i = threadIdx.x; i < ROWS * (DIM / 8); i += THREADS) {
-    const int row = i / (DIM / 8), chunk = i % (DIM / 8);
-    const bool valid = first + row < end;
-    cp_async16(chunk_at<DIM>(tile, row, chunk), rows + (valid ? first + row : 0) * stride + chunk * 8, valid);
-  }
+  for (int r = 0; r < ROWS; r += APART, from += APART * stride) cp_async16(to + 2 * r * DIM, from, r < left);
 }
 
 // A tile of packed sequences: its sequence's first row and length, its own first row in the sequence.
@@ -30,7 +31,7 @@ struct Tile {
 };
 __device__ __forceinline__ Tile tile_of(const u32* tiles, int i) {
   const u32* const tile = tiles + i * 3;
-  return {(int)tile[0], (int)(tile[1] - tile[0]), (int)tile[2]};
+  return {of_warp(tile[0]), of_warp(tile[1] - tile[0]), of_warp(tile[2])};
 }
 
 template <int N>
@@ -39,26 +40,39 @@ __device__ __forceinline__ void set_zero(float (&acc)[N][4]) {
   for (int n = 0; n < N; n++) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
 }
 
+// Where a lane's row of an ldmatrix lies in a tile, in bytes: for A fragments, and B fragments whose rows are the tile's;
+// and for B fragments whose columns are the tile's rows. A tile's address is a multiple of its rows' 2 · DIM bytes and
+// a row's chunks are permuted by an exclusive or, so column k is at ^ 2 k, and r rows further (a multiple of 8) at
+// + 2 r DIM: an address costs one instruction or none.
+template <int DIM>
+__device__ __forceinline__ int lane_rows() {
+  const int lane = threadIdx.x % WARP, matrix = lane / 8;
+  return 2 * (((matrix & 1) * 8 + lane % 8) * DIM + (((matrix >> 1) ^ (lane & 7)) << 3));
+}
+template <int DIM>
+__device__ __forceinline__ int lane_columns() {
+  const int lane = threadIdx.x % WARP, matrix = lane / 8;
+  return 2 * (((matrix >> 1) * 8 + lane % 8) * DIM + (((matrix & 1) ^ (lane & 7)) << 3));
+}
+
 // B fragments of two 8-column tiles from a tile whose rows are B's columns (scores: keys against queries):
-// rows n … n + 15, values k … k + 15.
+// rows n … n + 15, values k … k + 15. `at` is the tile's address and lane_columns.
 template <int DIM>
-__device__ __forceinline__ void load_b_rows(u32 (&b)[4], bf16* tile, int n, int k) {
-  const int lane = threadIdx.x % WARP, matrix = lane / 8;
-  ldmatrix_x4(b, chunk_at<DIM>(tile, n + (matrix >> 1) * 8 + lane % 8, k / 8 + (matrix & 1)), false);
+__device__ __forceinline__ void load_b_rows(u32 (&b)[4], Shared at, int n, int k) {
+  ldmatrix_x4(b, (at ^ 2 * k) + 2 * n * DIM, false);
 }
 
-// B fragments of two 8-column tiles from a tile whose rows are B's rows (sums over rows): rows k … k + 15, columns n … n + 15.
+// B fragments of two 8-column tiles from a tile whose rows are B's rows (sums over rows): rows k … k + 15,
+// columns n … n + 15. `at` is the tile's address and lane_rows.
 template <int DIM>
-__device__ __forceinline__ void load_b_columns(u32 (&b)[4], bf16* tile, int k, int n) {
-  const int lane = threadIdx.x % WARP, matrix = lane / 8;
-  ldmatrix_x4(b, chunk_at<DIM>(tile, k + (matrix & 1) * 8 + lane % 8, n / 8 + (matrix >> 1)), true);
+__device__ __forceinline__ void load_b_columns(u32 (&b)[4], Shared at, int k, int n) {
+  ldmatrix_x4(b, (at ^ 2 * n) + 2 * k * DIM, true);
 }
 
-// A fragment of rows row … row + 15, values k … k + 15 of a tile.
+// A fragment of rows row … row + 15, values k … k + 15 of a tile. `at` is the tile's address and lane_rows.
 template <int DIM>
-__device__ __forceinline__ void load_a(u32 (&a)[4], bf16* tile, int row, int k) {
-  const int lane = threadIdx.x % WARP, matrix = lane / 8;
-  ldmatrix_x4(a, chunk_at<DIM>(tile, row + (matrix & 1) * 8 + lane % 8, k / 8 + (matrix >> 1)), false);
+__device__ __forceinline__ void load_a(u32 (&a)[4], Shared at, int row, int k) {
+  ldmatrix_x4(a, (at ^ 2 * k) + 2 * row * DIM, false);
 }
 
 // A fragment straight from global memory; rows from `end` on are zeroes.
@@ -68,6 +82,32 @@ __device__ __forceinline__ void load_a_global(u32 (&a)[4], const bf16* rows, u64
   for (int r = 0; r < 4; r++) {
     const int at = row + lane / 4 + 8 * (r & 1);
     a[r] = at < end ? *reinterpret_cast<const u32*>(rows + at * stride + k + 8 * (r >> 1) + 2 * (lane % 4)) : 0;
+  }
+}
+
+// Scores of queries row … row + 15 against keys from `key` on: −∞ where the key comes after the query.
+template <int KEYS>
+__device__ __forceinline__ void hide_later(float (&s)[KEYS / 8][4], int key, int row) {
+  const int lane = threadIdx.x % WARP, ahead = row - key + lane / 4 - 2 * (lane % 4);
+#pragma unroll
+  for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      if (n * 8 + (i & 1) > ahead + 8 * (i >> 1)) s[n][i] = NEG_INF;
+    }
+  }
+}
+
+// Scores of keys key … key + 15 against queries from `query` on: −∞ where the query comes before the key.
+template <int QUERIES>
+__device__ __forceinline__ void hide_earlier(float (&s)[QUERIES / 8][4], int key, int query) {
+  const int lane = threadIdx.x % WARP, behind = key - query + lane / 4 - 2 * (lane % 4);
+#pragma unroll
+  for (int n = 0; n < QUERIES / 8; n++) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      if (n * 8 + (i & 1) < behind + 8 * (i >> 1)) s[n][i] = NEG_INF;
+    }
   }
 }
 

@@ -16,7 +16,7 @@ typedef unsigned long long u64;
 
 #ifndef GRISTMILL_SHIM
 #define DYNAMIC_SHARED(name)                                  \
-  extern __shared__ __align__(128) unsigned char name##_raw[]; \
+  extern __shared__ __align__(256) unsigned char name##_raw[]; \
   unsigned char* const name = name##_raw
 
 __device__ __forceinline__ u16 bf16_bits(float x) {
@@ -46,11 +46,19 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const u32 (&a)[4], c
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+// threadIdx.x, read anew: what is computed from it is not kept in registers over a loop.
+__device__ __forceinline__ u32 thread_here() {
+  u32 x;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+  return x;
+}
 
-// Four 8 × 8 matrices of 16-bit values, rows named by the lanes; `transposed` is a constant.
-__device__ __forceinline__ void ldmatrix_x4(u32 (&r)[4], const void* row, bool transposed) {
-  const u32 at = shared_address(row);
+// An address in shared memory, in bytes.
+typedef u32 Shared;
+__device__ __forceinline__ Shared shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// Four 8 × 8 matrices of 16-bit values, rows at the lanes' addresses; `transposed` is a constant.
+__device__ __forceinline__ void ldmatrix_x4(u32 (&r)[4], Shared at, bool transposed) {
   if (transposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -65,10 +73,13 @@ __device__ __forceinline__ void ldmatrix_x4(u32 (&r)[4], const void* row, bool t
 }
 
 // 16 bytes from global to shared memory, zeroes where `valid` is false.
-__device__ __forceinline__ void cp_async16(void* shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
-               "r"(valid ? 16 : 0)
+__device__ __forceinline__ void cp_async16(Shared to, const void* global, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(valid ? 16 : 0)
                : "memory");
+}
+// The same for 4 bytes.
+__device__ __forceinline__ void cp_async4(Shared to, const void* global, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(valid ? 4 : 0) : "memory");
 }
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int Pending>
@@ -150,6 +161,10 @@ __device__ __forceinline__ void store8(float* p, int left, const float (&v)[8]) 
     }
   }
 }
+
+// The first lane's value, in a form that the compiler knows to be the same in all lanes: what depends on it is computed
+// once for the warp, and branches on it need no care for divergence.
+__device__ __forceinline__ int of_warp(int x) { return __shfl_sync(ALL_LANES, x, 0); }
 
 // Sums and maxima over a warp, in one order; every lane gets the result.
 __device__ __forceinline__ float warp_sum(float x) {

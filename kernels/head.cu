@@ -10,6 +10,7 @@
 //   head_finish  logprob, entropy, lse [rows] f32 of the states
 //   head_seed    dz [rows, count] (activations: the GEMMs after it are bf16) of logits
 //
+// Bytes that have to move: head_join 4 · rows · count, head_seed 6 · rows · count.
 // state [rows, 4] f32; it needs no initial value: the tile with first = 0 starts it. targets [rows].
 // Launch: head_join, head_seed <<<⌈rows/4⌉, 128>>>, a warp for each row; head_finish <<<⌈rows/128⌉, 128>>>.
 // CPU twin: src/backend/cpu/head.rs (tiles of 2,048 there).
@@ -22,29 +23,32 @@ extern "C" __global__ void __launch_bounds__(128) head_join(float* __restrict__ 
   if (row >= rows) return;
   const float* const z = logits + (u64)row * count;
   float* const now = state + (u64)row * 4;
-  float high = NEG_INF;
+  // Each lane against the largest that it has met so far, so that logits are read once.
+  float own = NEG_INF, sum = 0.0f, weighted = 0.0f;
+#pragma unroll 2
   for (int i = lane * 8; i < count; i += WARP * 8) {
-    float v[8];
+    float v[8], largest = own;
     load8(z + i, count - i, v);
 #pragma unroll
-    for (int j = 0; j < 8; j++) high = i + j < count ? fmaxf(high, v[j]) : high;
-  }
-  high = warp_max(high);
-  const float before = first == 0 ? NEG_INF : now[0];
-  high = fmaxf(high, before);
-  float sum = 0.0f, weighted = 0.0f;
-  for (int i = lane * 8; i < count; i += WARP * 8) {
-    float v[8];
-    load8(z + i, count - i, v);
+    for (int j = 0; j < 8; j++) largest = i + j < count ? fmaxf(largest, v[j]) : largest;
+    if (largest > own) {
+      const float fade = expf(own - largest);
+      sum *= fade;
+      weighted *= fade;
+      own = largest;
+    }
+    const float from = own == NEG_INF ? 0.0f : own;
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-      const float e = i + j < count ? expf(v[j] - high) : 0.0f;
+      const float e = i + j < count ? expf(v[j] - from) : 0.0f;
       sum += e;
       weighted = fmaf(e, v[j], weighted);
     }
   }
-  sum = warp_sum(sum);
-  weighted = warp_sum(weighted);
+  const float before = first == 0 ? NEG_INF : now[0], high = fmaxf(warp_max(own), before);
+  const float fall = own == NEG_INF ? 0.0f : expf(own - high);
+  sum = warp_sum(sum * fall);
+  weighted = warp_sum(weighted * fall);
   __syncwarp();
   if (lane == 0) {
     const float fade = first == 0 ? 0.0f : expf(before - high);

@@ -3,10 +3,14 @@
 //
 //   c [m, n] = op(a) op(b), or +=     a [m, k], or [k, m] where a_transposed is not 0; b [k, n], or [n, k]
 //
+//   join_parts   y [rows, width] = Σ_p sums [parts, rows, width] + bias, p upwards, rounded once; bias may be null. For
+//                products that cuBLASLt made in parts of k, because a decoding step has few rows (linear.rs)
+//
 // Sums run over k upwards in f32, so a row's bits do not depend on its batch. product_f32 writes f32, product_act
 // activations, rounded once.
 //
-// Launch: <<<(⌈n/32⌉, ⌈m/32⌉), 256>>>: a block takes 32 × 32 of c, a thread four rows of one column.
+// Launch: <<<(⌈n/32⌉, ⌈m/32⌉), 256>>>: a block takes 32 × 32 of c, a thread four rows of one column;
+// join_parts <<<(⌈width/1024⌉, rows), 128>>>, which moves (4 · parts + 2) · width bytes a row.
 // Plain arithmetic: a model whose speed matters has widths of multiples of 8 and never comes here.
 // CPU twin: src/backend/cpu/gemm.rs.
 #include "device.cuh"
@@ -69,4 +73,25 @@ extern "C" __global__ void __launch_bounds__(256)
                 int a_transposed, int b_transposed, int accumulate) {
   __shared__ float left[SIDE][SIDE + 1], right[SIDE][SIDE + 1];
   multiply(a, b, c, m, n, k, a_transposed != 0, b_transposed != 0, accumulate != 0, left, right);
+}
+
+extern "C" __global__ void __launch_bounds__(128) join_parts(act* __restrict__ y, const float* __restrict__ sums,
+                                                             const float* __restrict__ bias, int parts, int width) {
+  const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
+  if (i >= width) return;
+  const u64 at = (u64)blockIdx.y * width + i, part = (u64)gridDim.y * width;
+  float sum[8], v[8];
+  load8(sums + at, width - i, sum);
+#pragma unroll 3
+  for (int p = 1; p < parts; p++) {
+    load8(sums + p * part + at, width - i, v);
+#pragma unroll
+    for (int j = 0; j < 8; j++) sum[j] += v[j];
+  }
+  if (bias) {
+    load8(bias + i, width - i, v);
+#pragma unroll
+    for (int j = 0; j < 8; j++) sum[j] += v[j];
+  }
+  store8(y + at, width - i, sum);
 }

@@ -20,10 +20,10 @@ extern "C" __global__ void __launch_bounds__(128) qk_norm(act* __restrict__ qkv,
                                                           const float* __restrict__ key_weight, int query, int kv,
                                                           int dim, int rows, float eps, float* __restrict__ rstd) {
   const int lane = threadIdx.x % WARP, all = query + 2 * kv;
-  const u64 item = (u64)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
-  if (item >= (u64)rows * all) return;
+  const u32 item = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;  // 2^32 heads would not fit into memory
+  if (item >= (u32)rows * all) return;
   const int head = item % all;
-  const u64 row = item / all, at = item * dim;
+  const u64 row = item / all, at = (u64)item * dim;
   float v[EACH], squares = 0.0f;
 #pragma unroll
   for (int e = 0; e < EACH; e++) {

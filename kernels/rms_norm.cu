@@ -6,7 +6,7 @@
 // x, delta, sum, y, dy, dx [rows, width]; w, dw [width] f32; rstd [rows] f32.
 // add_rms_norm writes sum = x + delta as it will be read back, and normalises that.
 // dw is summed without atomics: each block sums CHUNK rows into partial [⌈rows/CHUNK⌉, width],
-// and add_columns (reduce.cu) adds the chunks in their order.
+// and add_columns (reduce.cu) adds the chunks in a fixed order.
 //
 // Launch: forward <<<⌈rows/4⌉, 128>>>, a warp for each row, no barrier;
 // backward <<<⌈rows/32⌉, 128, 4·width bytes>>>, a block for each chunk of 32 rows, one barrier a row.

@@ -232,11 +232,20 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// small steps are cheaper on a core each.
     fn workers(&self, weights: usize) -> Vec<Self>;
 
-    /// Waits for everything issued.
+    /// Waits for everything issued, here and on the [`Backend::peers`].
     ///
     /// # Errors
     /// The first failure since the backend was made.
     fn finish(&self) -> Result<()>;
+
+    /// Waits for everything issued on this device and not for its peers: what a pass over one copy of a model ends with,
+    /// while other threads issue the others'.
+    ///
+    /// # Errors
+    /// The first failure of this device, or of what the group has done together.
+    fn finish_here(&self) -> Result<()> {
+        self.finish()
+    }
 
     /// Issues `work`, whose operations and buffers are the same at every call with this key: a device that can records
     /// them and replays what it recorded. `work` issues operations and nothing else: it reads no results, hands over
@@ -470,8 +479,40 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// A pool of `pages` pages in each layer. Who uses which is its user's to know.
     fn kv_cache(&self, layers: usize, heads: Heads, pages: usize) -> Self::KvCache;
+    /// Hands a step over: new beginnings of the buffers of its tokens, positions and slots, and the pages that the table
+    /// has anew, by place. Together, since a copy to a device costs what it costs however short it is.
+    fn put_rows(&self, rows: [(&mut Self::U32, &[u32]); 3], table: &mut Self::U32, pages: &[(u32, u32)]);
     /// Stores the keys and values of each row at its place.
     fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, at: &Paged<'_, Self>);
+    /// [`Backend::rope`] and [`Backend::kv_append`] of the rows.
+    fn rope_append(
+        &self,
+        qkv: &mut Self::Act,
+        angles: &Self::F32,
+        heads: Heads,
+        cache: &mut Self::KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.rope(qkv, at.positions, angles, heads, at.rows, false);
+        self.kv_append(cache, layer, qkv, at);
+    }
+    /// [`Backend::linear`] and [`Backend::rope_append`] of the rows; the values in `qkv` may lack the bias afterwards.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_rope_append(
+        &self,
+        x: &Self::Act,
+        (w, bias): (&Param<Self>, Option<&Param<Self>>),
+        qkv: &mut Self::Act,
+        angles: &Self::F32,
+        heads: Heads,
+        cache: &mut Self::KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.linear(x, w, bias, at.rows, qkv);
+        self.rope_append(qkv, angles, heads, cache, layer, at);
+    }
     /// Copies the beginnings of pages, one after the other, in every layer.
     fn kv_copy(&self, cache: &mut Self::KvCache, copies: &[PageCopy]);
     /// Attention of each row over positions `0..=positions[row]` of its sequence.

@@ -11,6 +11,7 @@ mod bad_input;
 mod chat;
 mod corpus_readers;
 mod foreign;
+mod fuzz_package;
 mod gsm8k;
 mod inspect;
 mod kill;

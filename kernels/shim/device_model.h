@@ -12,6 +12,11 @@ inline unsigned bf16_pair(float low, float high) { return bf16_bits(low) | unsig
 
 inline float exp2_fast(float x) { return exp2f(x); }
 
+typedef uintptr_t Shared;
+inline Shared shared_address(const void* p) { return reinterpret_cast<Shared>(p); }
+
+inline unsigned thread_here() { return shim::current->thread.x; }
+
 // mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 (PTX ISA 9.7.14): with g = lane / 4 and t = lane % 4,
 //   A  register r holds row g + 8 (r & 1), columns 2t + 8 (r >> 1) and the next;
 //   B  register r holds rows 2t + 8 r and the next, column g;
@@ -36,8 +41,8 @@ inline void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], const unsigned (
 
 // ldmatrix.x4[.trans]: lane i names row i % 8 of 8 × 8 matrix i / 8; matrix m goes to register m,
 // lane l receiving row l / 4, columns 2 (l % 4) and the next — of the transpose where asked.
-inline void ldmatrix_x4(unsigned (&r)[4], const void* row, bool transposed) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) shim::fail("ldmatrix of an address that is not 16-byte aligned");
+inline void ldmatrix_x4(unsigned (&r)[4], Shared row, bool transposed) {
+  if (row % 16 != 0) shim::fail("ldmatrix of an address that is not 16-byte aligned");
   shim::warp_exchange(__LINE__, 0xffffffffu, &row, sizeof row);
   const unsigned lane = shim::current->lane;
   for (unsigned m = 0; m < 4; m++) {
@@ -45,23 +50,26 @@ inline void ldmatrix_x4(unsigned (&r)[4], const void* row, bool transposed) {
     for (unsigned j = 0; j < 2; j++) {
       const unsigned at_row = transposed ? 2 * (lane % 4) + j : lane / 4;
       const unsigned at_column = transposed ? lane / 4 : 2 * (lane % 4) + j;
-      const auto* source = shim::lane_value<const unsigned short*>(__LINE__, 0xffffffffu, m * 8 + at_row);
-      value[j] = source[at_column];
+      const Shared source = shim::lane_value<Shared>(__LINE__, 0xffffffffu, m * 8 + at_row);
+      value[j] = reinterpret_cast<const unsigned short*>(source)[at_column];
     }
     r[m] = value[0] | unsigned(value[1]) << 16;
   }
 }
 
-// cp.async: 16 bytes to shared memory, zeroes where `valid` is false; they land at the wait.
-inline void cp_async16(void* shared, const void* global, bool valid) {
-  if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {
-    shim::fail("cp.async of an address that is not 16-byte aligned");
+// cp.async: 16 or 4 bytes to shared memory, zeroes where `valid` is false; they land at the wait.
+template <unsigned Size>
+inline void cp_async(Shared to, const void* global, bool valid) {
+  if (to % Size != 0 || (valid && reinterpret_cast<uintptr_t>(global) % Size != 0)) {
+    shim::fail("cp.async of an address that is not %u-byte aligned", Size);
     return;
   }
-  shim::Copy copy = {shared, {}, shim::current->group};
-  if (valid) memcpy(copy.bytes, global, 16);
+  shim::Copy copy = {reinterpret_cast<void*>(to), {}, Size, shim::current->group};
+  if (valid) memcpy(copy.bytes, global, Size);
   shim::current->copies.push_back(copy);
 }
+inline void cp_async16(Shared to, const void* global, bool valid) { cp_async<16>(to, global, valid); }
+inline void cp_async4(Shared to, const void* global, bool valid) { cp_async<4>(to, global, valid); }
 inline void cp_async_commit() { shim::current->group++; }
 template <int Pending>
 inline void cp_async_wait() {

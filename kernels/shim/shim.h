@@ -67,7 +67,7 @@ enum class State { Ready, Block, Warp, Done };
 struct Copy {
   void* to;
   unsigned char bytes[16];
-  unsigned group;
+  unsigned size, group;
 };
 
 struct Fiber {
@@ -148,7 +148,7 @@ inline void land(Fiber& fiber, unsigned newest_pending) {
   std::vector<Copy> later;
   for (Copy& copy : fiber.copies) {
     if (copy.group + newest_pending < fiber.group) {
-      memcpy(copy.to, copy.bytes, 16);
+      memcpy(copy.to, copy.bytes, copy.size);
     } else {
       later.push_back(copy);
     }
@@ -346,9 +346,9 @@ inline int launch(void (*kernel)(void**), const unsigned* grid, const unsigned* 
   arguments = args;
   grid_size = {grid[0], grid[1], grid[2]};
   block_size = {block[0], block[1], block[2]};
-  std::vector<unsigned char> offers((threads + 31) / 32 * 32 * kSlot), memory(shared + 128);
+  std::vector<unsigned char> offers((threads + 31) / 32 * 32 * kSlot), memory(shared + 256);
   offered = reinterpret_cast<unsigned char(*)[kSlot]>(offers.data());
-  dynamic_shared = memory.data() + (128 - reinterpret_cast<uintptr_t>(memory.data()) % 128) % 128;
+  dynamic_shared = memory.data() + (256 - reinterpret_cast<uintptr_t>(memory.data()) % 256) % 256;
   for (unsigned i = 0; i < threads && !error[0]; i++) {
     fibers[i].thread = {i % block[0], i / block[0] % block[1], i / (block[0] * block[1])};
     fibers[i].lane = i % 32;

@@ -414,6 +414,11 @@ impl Backend for Cpu {
         KvCache::new(layers, heads, pages)
     }
 
+    fn put_rows(&self, rows: [(&mut Vec<u32>, &[u32]); 3], table: &mut Vec<u32>, pages: &[(u32, u32)]) {
+        rows.into_iter().for_each(|(buffer, values)| self.put_u32(buffer, values));
+        pages.iter().for_each(|&(place, page)| table[place as usize] = page);
+    }
+
     fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Vec<f32>, at: &Paged<'_, Self>) {
         cache.append(layer, qkv, (at.table, at.width), &at.slots[..at.rows], &at.positions[..at.rows]);
     }

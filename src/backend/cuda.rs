@@ -168,6 +168,16 @@ impl Cuda {
             .ok()
     }
 
+    /// Waits for what was issued on this GPU.
+    fn wait(&self) {
+        if !self.has_failed() {
+            let turn = self.turn();
+            let ended = self.driver.synchronize();
+            drop(turn);
+            self.keep("work", ended);
+        }
+    }
+
     /// Waits for this thread's turn: another's operation, or all that it records.
     fn turn(&self) -> MutexGuard<'_, Turn> {
         let turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -289,7 +299,7 @@ impl Backend for Cuda {
     }
 
     fn covers(heads: Heads, vocab: usize) -> Result<()> {
-        attention::passes(heads.dim)?;
+        geometry::attention_passes(heads.dim)?;
         kv_cache::kernel(heads.dim)?;
         sample::check_vocab(vocab)
     }
@@ -335,16 +345,16 @@ impl Backend for Cuda {
     }
 
     fn finish(&self) -> Result<()> {
-        if !self.has_failed() {
-            let turn = self.turn();
-            let ended = self.driver.synchronize();
-            drop(turn);
-            self.keep("work", ended);
-        }
+        self.wait();
         for (i, other) in self.others().iter().enumerate() {
             let ended = other.finish();
             self.keep(&format!("GPU {} of the group", i + 1), ended);
         }
+        self.failure()
+    }
+
+    fn finish_here(&self) -> Result<()> {
+        self.wait();
         self.failure()
     }
 
@@ -618,8 +628,41 @@ impl Backend for Cuda {
             .unwrap_or_else(|| KvCache::absent(&self.driver, layers, heads))
     }
 
+    fn put_rows(&self, rows: [(&mut Buffer<u32>, &[u32]); 3], table: &mut Buffer<u32>, pages: &[(u32, u32)]) {
+        self.issue("put_rows", |ops| ops.put_rows(rows, table, pages));
+    }
+
     fn kv_append(&self, cache: &mut KvCache, layer: usize, qkv: &Buffer<bf16>, at: &Paged<'_, Self>) {
         self.issue("kv_append", |ops| ops.kv_append(cache, layer, qkv, at));
+    }
+
+    fn rope_append(
+        &self,
+        qkv: &mut Buffer<bf16>,
+        angles: &Buffer<f32>,
+        _heads: Heads,
+        cache: &mut KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.issue("rope_append", |ops| ops.rope_append(qkv, None, angles, cache, layer, at));
+    }
+
+    fn linear_rope_append(
+        &self,
+        x: &Buffer<bf16>,
+        (w, bias): (&Param<Self>, Option<&Param<Self>>),
+        qkv: &mut Buffer<bf16>,
+        angles: &Buffer<f32>,
+        _heads: Heads,
+        cache: &mut KvCache,
+        layer: usize,
+        at: &Paged<'_, Self>,
+    ) {
+        self.issue("linear_rope_append", |ops| {
+            ops.linear(x, &w.ready, shape(w), None, at.rows, qkv)?;
+            ops.rope_append(qkv, bias.map(|bias| &bias.value), angles, cache, layer, at)
+        });
     }
 
     fn kv_copy(&self, cache: &mut KvCache, copies: &[PageCopy]) {
@@ -648,7 +691,7 @@ impl Backend for Cuda {
     }
 
     fn add_f32(&self, sum: &mut Buffer<f32>, term: &Buffer<f32>) {
-        self.issue("add_f32", |ops| ops.add_columns(sum.part_mut(0), term.part(0), 1, term.len()));
+        self.issue("add_f32", |ops| ops.add(sum.part_mut(0), term.part(0), term.len()));
     }
 
     fn square_sum(&self, x: &Buffer<f32>) -> f64 {

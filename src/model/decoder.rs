@@ -35,7 +35,9 @@ pub struct Decoder<B: Backend> {
     /// Of the model, when they were recorded.
     temperature: f32,
     copies: Vec<PageCopy>,
-    host: Vec<u32>,
+    changes: Vec<(u32, u32)>,
+    /// Tokens, positions and slots of a step.
+    host: [Vec<u32>; 3],
 }
 
 /// Buffers of a step.
@@ -78,10 +80,13 @@ impl<B: Backend> Decoder<B> {
             // Where the rows are that fill a step up.
             table.write(slots, 0);
         }
-        table.changed();
         let step = Step::new(&backend, &model.config, slots, rows.max(slots), &table);
-        let (recordings, copies, host) = Default::default();
-        Decoder { backend, pages: table, slots, step, recordings, temperature: model.temperature(), copies, host }
+        let (recordings, copies, mut changes, host) = Default::default();
+        // The step has the table as it is.
+        table.changes(&mut changes);
+        changes.clear();
+        let temperature = model.temperature();
+        Decoder { backend, pages: table, slots, step, recordings, temperature, copies, changes, host }
     }
 
     /// Recorded steps, by their rows.
@@ -148,19 +153,20 @@ impl<B: Backend> Decoder<B> {
             self.copies.extend(self.pages.write(slot as usize, position as usize));
         }
         b.kv_copy(&mut step.cache, &self.copies);
-        if self.pages.changed() {
+        if !self.pages.changes(&mut self.changes) {
             b.put_u32(&mut step.table, self.pages.table());
         }
-        for (buffer, of, filler) in [
-            (&mut step.tokens, (|row| row.token) as fn(&Row) -> u32, 0),
-            (&mut step.positions, |row| row.position, 0),
-            (&mut step.row_slots, |row| row.slot, self.slots as u32),
-        ] {
-            self.host.clear();
-            self.host.extend(rows.iter().map(of));
-            self.host.resize(count, filler);
-            b.put_u32(buffer, &self.host);
+        let values: [(fn(&Row) -> u32, u32); 3] =
+            [(|row| row.token, 0), (|row| row.position, 0), (|row| row.slot, self.slots as u32)];
+        for (host, (of, filler)) in self.host.iter_mut().zip(values) {
+            host.clear();
+            host.extend(rows.iter().map(of));
+            host.resize(count, filler);
         }
+        let [tokens, positions, slots] = &self.host;
+        let rows =
+            [(&mut step.tokens, &tokens[..]), (&mut step.positions, &positions[..]), (&mut step.row_slots, &slots[..])];
+        b.put_rows(rows, &mut step.table, &self.changes);
     }
 }
 
@@ -232,7 +238,7 @@ impl<B: Backend> Model<B> {
             });
             backend.sample(&step.logits, self.config.vocab_size, draws, drawn);
         });
-        backend.finish()
+        backend.finish_here()
     }
 
     /// The layers, over rows that are placed; leaves the last norm's output.
@@ -250,13 +256,18 @@ impl<B: Backend> Model<B> {
                 b.add_rms_norm(middle, &d.branch, norm, n, eps, residual, &mut d.normed, &mut d.rstd);
             }
             let bias = index.qkv_bias.map(|bias| &params[bias]);
-            b.linear(&d.normed, &params[index.qkv], bias, n, &mut d.qkv);
-            if let Some((q, k)) = index.qk_norm {
-                let weights = (&params[q], &params[k]);
-                b.qk_norm(&mut d.qkv, &mut d.before, weights, heads, n, eps, &mut d.qk_rstd);
+            let (qkv, w) = (&mut d.qkv, &params[index.qkv]);
+            match index.qk_norm {
+                None => {
+                    b.linear_rope_append(&d.normed, (w, bias), qkv, &self.rope, heads, &mut d.cache, layer, &at);
+                }
+                Some((q, k)) => {
+                    b.linear(&d.normed, w, bias, n, qkv);
+                    let weights = (&params[q], &params[k]);
+                    b.qk_norm(qkv, &mut d.before, weights, heads, n, eps, &mut d.qk_rstd);
+                    b.rope_append(qkv, &self.rope, heads, &mut d.cache, layer, &at);
+                }
             }
-            b.rope(&mut d.qkv, &d.positions, &self.rope, heads, n, false);
-            b.kv_append(&mut d.cache, layer, &d.qkv, &at);
             b.attention_cached(&d.cache, layer, &d.qkv, &at, &mut d.attended);
             let bias = index.out_bias.map(|bias| &params[bias]);
             b.linear(&d.attended, &params[index.out], bias, n, &mut d.branch);

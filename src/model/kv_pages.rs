@@ -18,8 +18,10 @@ pub struct KvPages {
     /// Pages nobody uses, the next to be taken last: in the same order in every run.
     free: Vec<u32>,
     width: usize,
-    /// Whether the table has changed since [`KvPages::changed`] was asked.
-    changed: bool,
+    /// Places whose page has changed since [`KvPages::changes`] was asked.
+    changed: Vec<u32>,
+    /// Whether there is a new table since then.
+    anew: bool,
 }
 
 impl KvPages {
@@ -31,7 +33,8 @@ impl KvPages {
             users: vec![0; pages],
             free: (0..pages as u32).rev().collect(),
             width,
-            changed: true,
+            changed: Vec::new(),
+            anew: true,
         }
     }
 
@@ -55,9 +58,23 @@ impl KvPages {
         &self.table
     }
 
-    /// Whether the table has changed since this was last asked.
-    pub fn changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// Puts into `changes` what has changed since this was last asked, as place in the table and page there. False, and
+    /// nothing, where the table is another or so much of it has changed that it is better taken whole.
+    pub fn changes(&mut self, changes: &mut Vec<(u32, u32)>) -> bool {
+        changes.clear();
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        let whole = std::mem::take(&mut self.anew) || 2 * self.changed.len() > self.table.len();
+        if !whole {
+            changes.extend(self.changed.iter().map(|&place| (place, self.table[place as usize])));
+        }
+        self.changed.clear();
+        !whole
+    }
+
+    fn set(&mut self, place: usize, page: u32) {
+        self.table[place] = page;
+        self.changed.push(place as u32);
     }
 
     /// Lets sequences have up to `capacity` tokens; what is stored stays.
@@ -71,7 +88,8 @@ impl KvPages {
         for (wide, narrow) in table.chunks_exact_mut(width).zip(self.table.chunks_exact(self.width)) {
             wide[..self.width].copy_from_slice(narrow);
         }
-        (self.table, self.width, self.changed) = (table, width, true);
+        (self.table, self.width, self.anew) = (table, width, true);
+        self.changed.clear();
     }
 
     fn take(&mut self) -> u32 {
@@ -81,9 +99,9 @@ impl KvPages {
     }
 
     fn leave(&mut self, place: usize) {
-        let page = std::mem::replace(&mut self.table[place], NONE);
+        let page = self.table[place];
         if page != NONE {
-            self.changed = true;
+            self.set(place, NONE);
             self.users[page as usize] -= 1;
             if self.users[page as usize] == 0 {
                 self.free.push(page);
@@ -111,8 +129,8 @@ impl KvPages {
         let place = slot * self.width + position / KV_PAGE;
         let page = self.table[place];
         if page == NONE {
-            self.table[place] = self.take();
-            self.changed = true;
+            let fresh = self.take();
+            self.set(place, fresh);
             return None;
         }
         if self.users[page as usize] == 1 {
@@ -120,8 +138,7 @@ impl KvPages {
         }
         self.users[page as usize] -= 1;
         let to = self.take();
-        self.table[place] = to;
-        self.changed = true;
+        self.set(place, to);
         Some(PageCopy { from: page, to, len: position % KV_PAGE }).filter(|copy| copy.len > 0)
     }
 
@@ -135,9 +152,8 @@ impl KvPages {
             let page = self.table[from * self.width + i];
             assert!(page != NONE, "a shared prefix has been written");
             self.users[page as usize] += 1;
-            self.table[to * self.width + i] = page;
+            self.set(to * self.width + i, page);
         }
-        self.changed = true;
     }
 
     /// Gives back the pages of a slot; those it shares stay with the others.
@@ -185,12 +201,14 @@ mod tests {
     #[test]
     fn a_wider_table_holds_what_the_narrow_one_did() {
         let mut pages = KvPages::new(2, 32, 8);
-        assert!(pages.changed() && !pages.changed());
+        let mut changes = vec![(7, 7)];
+        assert!(!pages.changes(&mut changes), "a table nobody has seen is taken whole");
+        assert!(pages.changes(&mut changes) && changes.is_empty());
         (0..32).for_each(|p| assert_eq!(pages.write(1, p), None));
         let held = pages.table[2..].to_vec();
         pages.widen(50);
         assert_eq!((pages.width(), &pages.table[4..6]), (4, &held[..]));
-        assert!(pages.changed());
+        assert!(!pages.changes(&mut changes) && changes.is_empty());
         pages.widen(10);
         assert_eq!(pages.width(), 4, "it never narrows");
         assert_eq!(pages.needed(1, 32..50), 2);
@@ -201,7 +219,18 @@ mod tests {
     fn any_order_of_sharing_and_writing_loses_and_doubles_no_page() {
         let (mut pages, mut rng) = (KvPages::new(4, 96, 12), Rng::new(1));
         let mut lens = [0usize; 4];
+        // A copy of the table that is told of changes only, sometimes of several at once.
+        let (mut copy, mut changes, mut told) = (pages.table().to_vec(), Vec::new(), [0; 2]);
+        pages.changes(&mut changes);
         for _ in 0..3000 {
+            if rng.below(3) > 0 {
+                match pages.changes(&mut changes) {
+                    true => changes.iter().for_each(|&(place, page)| copy[place as usize] = page),
+                    false => copy.copy_from_slice(pages.table()),
+                }
+                told[usize::from(changes.is_empty())] += 1;
+                assert_eq!(copy, pages.table());
+            }
             let (slot, other) = (rng.below(4) as usize, rng.below(4) as usize);
             match rng.below(8) {
                 0 => {
@@ -228,5 +257,6 @@ mod tests {
             }
             consistent(&pages);
         }
+        assert!(told.iter().all(|&times| times > 100), "{told:?}");
     }
 }

@@ -35,7 +35,7 @@ impl<B: Backend> Model<B> {
         work.plan(&self.config, batch.rows(), batch.scored());
         let backend = work.backend.clone();
         backend.run(|| Pass { backend: &backend, model: self }.forward(work, batch));
-        backend.finish()?;
+        backend.finish_here()?;
         let scores = Scores {
             logprobs: backend.get_f32(&work.logprob, 0..batch.scored()),
             entropies: backend.get_f32(&work.entropy, 0..batch.scored()),
@@ -61,7 +61,7 @@ impl<B: Backend> Model<B> {
         let len = batch.scored() * self.config.vocab_size;
         let mut logits = self.backend.f32(len);
         self.backend.logits(&work.picked, &self.params[self.layout.head], batch.scored(), &mut logits);
-        self.backend.finish()?;
+        self.backend.finish_here()?;
         Ok(self.backend.get_f32(&logits, 0..len))
     }
 
@@ -74,7 +74,7 @@ impl<B: Backend> Model<B> {
         work.last = None;
         work.plan(&self.config, rows, rows);
         work.plan_backward(&self.config);
-        self.backend.finish()
+        self.backend.finish_here()
     }
 
     /// Adds to `grads` the gradient of a loss whose derivatives by each scored
@@ -112,7 +112,7 @@ impl<B: Backend> Model<B> {
         let backend = work.backend.clone();
         let seeds = (grad_logprob, grad_entropy);
         backend.run(|| Pass { backend: &backend, model: self }.backward(work, batch, seeds, grads));
-        backend.finish()
+        backend.finish_here()
     }
 }
 

@@ -42,7 +42,7 @@ use self::compare::{Comparison, Finding};
 pub use self::extract::{Extracted, Place};
 use self::extract::{Region, region};
 use self::lex::Commas;
-use self::reading::{Reading, Unread, plain_integer};
+use self::reading::{Reading, Unread, breaks_off, plain_integer};
 use super::{Rule, Sample, Verdict};
 use crate::schema::FinishReason;
 
@@ -411,10 +411,13 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
                     _ => Finding::Different("answer_unparsed"),
                 };
                 best.get_or_insert((finding, None));
+                if breaks_off(text) {
+                    break;
+                }
                 continue;
             }
         };
-        let mut comparison = Comparison { gold: gold_reading, pred: &pred, config, budget };
+        let mut comparison = Comparison::new(gold_reading, &pred, config, budget);
         let mut finding = comparison.run();
         budget = comparison.budget;
         if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
@@ -427,13 +430,14 @@ fn judge(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: boo
             && gold_reading.parts() == *count
             && let Ok(pred) = Reading::new(all, commas, &mut budget)
         {
-            let mut comparison = Comparison { gold: gold_reading, pred: &pred, config, budget: budget.clone() };
+            let mut comparison = Comparison::new(gold_reading, &pred, config, budget.clone());
             let parts = comparison.run();
             if parts.is_equal() {
                 return (parts, Some(show(&pred)));
             }
         }
-        if finding.is_equal() || !prose {
+        // What breaks off is no sentence that a number could be read out of.
+        if finding.is_equal() || !prose || breaks_off(text) {
             return (finding, Some(show(&pred)));
         }
         best.get_or_insert((finding, Some(show(&pred))));
@@ -471,7 +475,7 @@ fn other_commas(
             if pred.commas == Commas::Decimal && gold.ambiguous_comma && gold.commas != Commas::Decimal {
                 continue;
             }
-            let mut comparison = Comparison { gold, pred, config, budget: budget.clone() };
+            let mut comparison = Comparison::new(gold, pred, config, budget.clone());
             let finding = comparison.run();
             *budget = comparison.budget;
             if finding.is_equal() {

@@ -33,8 +33,8 @@ fn decode(act: Act, heads: Heads, prompt: usize, more: usize) {
         let qkv = act.random(2 * heads.qkv_width(), 2 + step as u64);
         for slot in [2, 0] {
             if let Some(copy) = pages.write(slot, prompt + step) {
-                let (from, to) = (copy.from as usize, copy.to as usize);
-                d.launch("kv_copy", [2 * heads.kv, 1, 1], 128, 0, args![layer, from, to, copy.len, heads.dim, PAGE]);
+                let copies = d.u32(&[copy.from, copy.to, copy.len as u32]);
+                d.launch("kv_copy", [2 * heads.kv, 1, 1], 128, 0, args![layer, copies, 0u64, heads.dim, PAGE]);
                 cpu.kv_copy(&mut cache, &[copy]);
             }
         }

@@ -63,7 +63,7 @@ fn an_asynchronous_copy_that_nobody_waits_for() {
     if on_host() {
         let said = fault(
             "__shared__ __attribute__((aligned(16))) float s[256]; \
-             cp_async16(s + 4 * threadIdx.x, x, true); cp_async_commit();",
+             cp_async16(shared_address(s + 4 * threadIdx.x), x, true); cp_async_commit();",
         );
         assert!(said.contains("never waited"), "{said}");
     }
@@ -90,7 +90,7 @@ fn a_wrong_sign_in_a_real_kernel() {
 
 #[test]
 fn a_wrong_lane_in_the_tensor_core_path() {
-    use gristmill::backend::cuda::geometry::attention_tiles;
+    use gristmill::backend::cuda::geometry::{attention_passes, attention_tiles};
     if !on_host() {
         return;
     }
@@ -98,13 +98,14 @@ fn a_wrong_lane_in_the_tensor_core_path() {
     let wrong = header.replace("a[1] = bf16_pair(left[2], left[3]);", "a[1] = bf16_pair(left[3], left[2]);");
     assert_ne!(wrong, header, "the seeded fault is in the header");
     let source = kernels::source("attention.cu").unwrap();
+    let shared = attention_passes(64).unwrap().forward.shared;
     let attend = |header: &str| {
         let act = Act::Bf16;
         let text = source.replace("#include \"attention.cuh\"", &header.replace("#pragma once", ""));
         let mut d = Device::of_text("attention.cu", &text, act);
-        let (qkv, tiles) = (d.act(&act.random(20 * 3 * 64, 1)), d.u32(&attention_tiles(&[0, 20])));
+        let (qkv, tiles) = (d.act(&act.random(20 * 3 * 64, 1)), d.u32(&attention_tiles(&[0, 20], 128)));
         let (out, lse) = (d.act_out(20 * 64), d.f32_out(20));
-        d.launch("attention_64", [1, 1, 1], 128, 512 * 64, args![qkv, tiles, 1usize, 1usize, out, lse]);
+        d.launch("attention_64", [1, 1, 1], 128, shared, args![qkv, tiles, 1usize, 1usize, out, lse]);
         d.read_act(out)
     };
     let worst = attend(header).iter().zip(attend(&wrong)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -116,9 +117,15 @@ type Seeded = (&'static str, &'static str, &'static str, &'static [fn()]);
 
 /// A slip of the kind that is easily made, in every file.
 const SEEDED: &[Seeded] = &[
-    ("attention.cu", "diagonal && key > at", "diagonal && key >= at", &[backend::attention_over_packed_sequences]),
+    ("attention.cu", "at + KEYS - 1 > row + 16 * m", "at > row + 16 * m", &[backend::attention_over_packed_sequences]),
     ("attention.cu", "key <= row; key++", "key < row + 2; key++", &[backend::attention_over_packed_sequences]),
-    ("attention_backward.cu", "key > at ? 0.0f", "key >= at ? 0.0f", &[backend::attention_over_packed_sequences]),
+    (
+        "attention_backward.cu",
+        "from < own + 16 * m + 15",
+        "from < own + 16 * m",
+        &[backend::attention_over_packed_sequences],
+    ),
+    ("attention_backward.cu", "[0] *= p.x", "[0] *= p.y", &[backend::attention_over_packed_sequences]),
     ("attention_backward.cu", "dv[e] = fmaf(p,", "dv[e] = fmaf(ds,", &[backend::attention_over_packed_sequences]),
     ("attention_cached.cu", "min(WARP, keys - base)", "min(WARP - 1, keys - base)", &[CACHE]),
     ("attention_cached.cu", "load8(k + d, dim - d, v)", "load8(k + d, 8 < dim ? 4 : 8, v)", &[CACHE]),
@@ -134,6 +141,12 @@ const SEEDED: &[Seeded] = &[
         &[r1_mini::and_where_cublaslt_has_no_algorithm_for_any_of_their_shapes],
     ),
     (
+        "product.cu",
+        "load8(sums + p * part + at",
+        "load8(sums + at",
+        &[backend::linear_layers_whose_sums_are_cut_into_parts],
+    ),
+    (
         "qk_norm.cu",
         "head < query ? query_weight",
         "head <= query ? query_weight",
@@ -141,8 +154,8 @@ const SEEDED: &[Seeded] = &[
     ),
     (
         "reduce.cu",
-        "for (int c = 0; c < chunks; c++) sum += partial[(u64)c",
-        "for (int c = 1; c < chunks; c++) sum += partial[(u64)c",
+        "for (int c = warp; c < chunks; c += WARP)",
+        "for (int c = warp + 1; c < chunks; c += WARP)",
         &[backend::linear_layers_and_their_three_gradients],
     ),
     ("rms_norm.cu", "h[j] * r * mean", "h[j] * mean", &[backend::rms_norm_alone_fused_and_backward]),
@@ -156,7 +169,7 @@ const SEEDED: &[Seeded] = &[
     ("swiglu.cu", "fmaf(g[j], 1.0f - sigma, 1.0f)", "fmaf(g[j], 1.0f - sigma, 0.5f)", &[backend::swiglu_both_ways]),
 ];
 
-const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_two_layers;
+const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_three_layers;
 
 #[test]
 fn a_slip_in_any_file_of_kernels_fails_the_comparison_with_the_cpu() {

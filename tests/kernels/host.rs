@@ -52,6 +52,10 @@ pub struct Host {
     /// Allocations that a GPU would find in the host's memory.
     pinned: Mutex<BTreeSet<u64>>,
     launches: AtomicUsize,
+    /// Copies from the host.
+    writes: AtomicUsize,
+    /// Times that somebody has waited for it.
+    waits: AtomicUsize,
     /// Whether its library has no algorithm for any product; how many it refused.
     without_algorithms: bool,
     refused: AtomicUsize,
@@ -104,6 +108,8 @@ impl Default for Host {
             memory: Mutex::default(),
             pinned: Mutex::default(),
             launches: AtomicUsize::default(),
+            writes: AtomicUsize::default(),
+            waits: AtomicUsize::default(),
             without_algorithms: false,
             refused: AtomicUsize::default(),
             recorded: Mutex::default(),
@@ -128,6 +134,16 @@ impl Host {
     /// Products that its library had no algorithm for.
     pub fn refused(&self) -> usize {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Copies from the host, and launches, so far.
+    pub fn issued(&self) -> (usize, usize) {
+        (self.writes.load(Ordering::Relaxed), self.launches.load(Ordering::Relaxed))
+    }
+
+    /// How often it was waited for.
+    pub fn waits(&self) -> usize {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Plans a fault.
@@ -242,6 +258,7 @@ impl Driver for Host {
     unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
         self.idle("a copy");
         self.holding(to, bytes.len())?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the range is of a live allocation.
         unsafe { self.slice::<u8>(to, bytes.len()) }.copy_from_slice(bytes);
         Ok(())
@@ -301,7 +318,7 @@ impl Driver for Host {
             return Ok(false);
         }
         let Some(_) = self.keep(Command::Multiply(*product, [a, b, c])) else { return Ok(true) };
-        let Product { m, n, k, a_transposed, b_transposed, out, accumulate } = *product;
+        let Product { m, n, k, a_transposed, b_transposed, out, accumulate, parts } = *product;
         // SAFETY: the ranges are of live allocations; c is not a or b.
         let (a, b) = unsafe { (self.slice::<bf16>(a, m * k), self.slice::<bf16>(b, k * n)) };
         let floats = |x: &[bf16]| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>();
@@ -316,19 +333,21 @@ impl Driver for Host {
         if !b_transposed {
             b = flip(&b, k, n);
         }
+        let each = k / parts;
         let sum = |at: usize| -> f32 {
-            let (row, column) = (&a[at / n * k..][..k], &b[at % n * k..][..k]);
+            let (part, at) = (at / (m * n), at % (m * n));
+            let (row, column) = (&a[at / n * k + part * each..][..each], &b[at % n * k + part * each..][..each]);
             row.iter().zip(column).map(|(x, y)| x * y).sum()
         };
         match out {
             Out::F32 => {
                 // SAFETY: as above.
-                let c = unsafe { self.slice::<f32>(c, m * n) };
+                let c = unsafe { self.slice::<f32>(c, parts * m * n) };
                 c.iter_mut().enumerate().for_each(|(i, c)| *c = sum(i) + if accumulate { *c } else { 0.0 });
             }
             Out::Bf16 => {
                 // SAFETY: as above.
-                let c = unsafe { self.slice::<bf16>(c, m * n) };
+                let c = unsafe { self.slice::<bf16>(c, parts * m * n) };
                 let before = |c: bf16| if accumulate { c.to_f32() } else { 0.0 };
                 c.iter_mut().enumerate().for_each(|(i, c)| *c = bf16::from_f32(sum(i) + before(*c)));
             }
@@ -376,6 +395,7 @@ impl Driver for Host {
 
     fn synchronize(&self) -> Result<()> {
         self.idle("waiting");
+        self.waits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -53,6 +53,7 @@ fn libraries_of_both_majors_are_found_where_pip_puts_them() {
         "ncclGetErrorString",
         "ncclCommInitAll",
         "ncclCommDestroy",
+        "ncclCommAbort",
         "ncclGroupStart",
         "ncclGroupEnd",
         "ncclSend",

@@ -3,7 +3,7 @@
 use gristmill::backend::{AdamW, Backend, Cpu, Heads, Param};
 
 use crate::args;
-use crate::shim::{ACTS, Act, Arg, Device, available, close, random};
+use crate::shim::{ACTS, Act, Arg, Device, available, close, collect, random};
 
 /// A vector parameter.
 pub fn vector(value: Vec<f32>) -> Param<Cpu> {
@@ -80,7 +80,7 @@ fn rms_norm_backward_adds_to_dx_and_sums_dweight_over_chunks() {
 pub fn add_columns(out: &[f32], partial: &[f32], chunks: usize, width: usize) -> Vec<f32> {
     let mut d = Device::new("reduce.cu", Act::F32);
     let (ob, pb) = (d.f32(out), d.f32(partial));
-    d.launch("add_columns", [width.div_ceil(128), 1, 1], 128, 0, args![ob, pb, chunks, width]);
+    d.launch("add_columns", [width.div_ceil(32), 1, 1], 1024, 0, args![ob, pb, chunks, width, width]);
     d.read_f32(ob)
 }
 
@@ -286,10 +286,59 @@ fn square_sums_are_taken_in_chunks() {
     let mut d = Device::new("reduce.cu", Act::F32);
     let (xb, partial, total) = (d.f32(&x), d.f32_out(3), d.bytes(&[0xff; 8]));
     d.launch("square_sum", [3, 1, 1], 256, 0, args![partial, xb, x.len() as u64]);
-    d.launch("square_sum_total", [1, 1, 1], 1, 0, args![total, partial, 3usize]);
+    d.launch("square_sum_total", [1, 1, 1], 256, 0, args![total, partial, Arg::Null, 3usize]);
     let found = f64::from_ne_bytes(d.read_bytes(total).try_into().unwrap());
     let want = Cpu::new().square_sum(&x);
     assert!((found - want).abs() < 1e-6 * want, "{found} for {want}");
+}
+
+#[test]
+fn the_chunks_of_several_buffers_are_added_each_buffers_alone() {
+    if !available() {
+        return;
+    }
+    // More chunks than threads, one, none, and a few.
+    let starts = [0, 700, 701, 701, 733];
+    let chunks = random(733, 2);
+    let mut d = Device::new("reduce.cu", Act::F32);
+    let (partial, sb, totals) = (d.f32(&chunks), d.u32(&starts), d.bytes(&[0xff; 8 * 4]));
+    d.launch("square_sum_total", [4, 1, 1], 256, 0, args![totals, partial, sb, 733usize]);
+    let found: Vec<f64> = collect(d.read_bytes(totals));
+    for (pair, found) in starts.windows(2).zip(found) {
+        let want: f64 = chunks[pair[0] as usize..pair[1] as usize].iter().map(|&x| f64::from(x)).sum();
+        assert!((found - want).abs() < 1e-12 * 700.0, "{pair:?}: {found} for {want}");
+    }
+}
+
+#[test]
+fn columns_of_many_and_few_chunks_are_added_to_what_is_there() {
+    if !available() {
+        return;
+    }
+    for (chunks, width, stride) in [(1, 5, 5), (31, 64, 70), (100, 33, 66)] {
+        let (out, partial) = (random(width, 1), random((chunks - 1) * stride + width, 2));
+        let mut d = Device::new("reduce.cu", Act::F32);
+        let (ob, pb) = (d.f32(&out), d.f32(&partial));
+        d.launch("add_columns", [width.div_ceil(32), 1, 1], 1024, 0, args![ob, pb, chunks, width, stride]);
+        let sum = |j: usize| -> f64 { (0..chunks).map(|c| f64::from(partial[c * stride + j])).sum() };
+        let want: Vec<f32> = (0..width).map(|j| (f64::from(out[j]) + sum(j)) as f32).collect();
+        close("out", &d.read_f32(ob), &want, 1e-5);
+    }
+}
+
+#[test]
+fn a_buffer_is_added_to_another() {
+    if !available() {
+        return;
+    }
+    for len in [3, 2048, 2051] {
+        let (out, term) = (random(len, 1), random(len, 2));
+        let mut d = Device::new("reduce.cu", Act::F32);
+        let (ob, tb) = (d.f32(&out), d.f32(&term));
+        d.launch("add", [len.div_ceil(2048), 1, 1], 256, 0, args![ob, tb, len as u64]);
+        let want: Vec<f32> = out.iter().zip(&term).map(|(a, b)| a + b).collect();
+        assert_eq!(d.read_f32(ob), want);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use gristmill::backend::cuda::driver::Driver;
 use gristmill::backend::cuda::nccl::Nccl;
 use gristmill::backend::cuda::peers::{Link, Place, Transfer};
 use gristmill::backend::{Backend, Cuda, Replicated};
-use gristmill::model::Scores;
+use gristmill::model::{Batch, Scores};
 use gristmill::train::objective::LossOutputs;
 use gristmill::train::{Learner, OptimizerConfig, OptimizerKind, Sequence};
 use gristmill::{Error, Result};
@@ -150,6 +150,30 @@ fn sums_are_taken_in_the_order_of_the_devices_whoever_owns_them() {
         }
     }
     cuda.finish().unwrap();
+}
+
+#[test]
+fn a_pass_waits_for_its_own_device_alone() {
+    if gpu::device().is_some() || !on_host() {
+        return;
+    }
+    let (hosts, cuda) = hosts(2);
+    let model = model(cuda, &configs()[0]);
+    let mut batch = Batch::new();
+    batch.push_completion(&[1, 2, 3], &[4, 5]);
+    let waits = || [hosts[0].waits(), hosts[1].waits()];
+    for device in [0, 1] {
+        let copy = model.on(device);
+        let (mut work, mut grads, before) = (copy.workspace(), copy.grads(), waits());
+        copy.forward(&mut work, &batch).unwrap();
+        copy.backward(&mut work, &batch, &[-1.0; 2], None, &mut grads).unwrap();
+        let after = waits();
+        assert_eq!(after[1 - device], before[1 - device], "device {device}");
+        assert!(after[device] > before[device]);
+    }
+    let before = waits();
+    model.backend().finish().unwrap();
+    assert_eq!(waits(), before.map(|waits| waits + 1), "who asks for the group waits for all of it");
 }
 
 #[test]

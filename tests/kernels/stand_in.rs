@@ -241,6 +241,17 @@ fn a_recipe_runs_on_several_gpus() {
     }
 }
 
+#[test]
+fn a_gpu_that_fails_ends_what_the_others_wait_for() {
+    let Some(libraries) = libraries() else { return };
+    let run = Run::new();
+    let vars = [("STANDIN_GPUS", "2"), ("STANDIN_FAULT", "adamw:20:700")];
+    let output = run.go(libraries, &["device=cuda:all"], &vars);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("illegal memory access"), "{said}");
+    run.succeeds(libraries, &["device=cuda:all"], &vars[..1]);
+}
+
 // What follows runs in processes of the tests above, on stand-ins.
 
 /// The stand-in's GPU; `None`, said aloud, elsewhere.

@@ -45,6 +45,7 @@ enum : Result {
   kEcc = 214,
   kInvalidHandle = 400,
   kNotFound = 500,
+  kNotReady = 600,
   kIllegalAddress = 700,
   kLaunchFailed = 719,
   kCaptureUnsupported = 900,
@@ -222,6 +223,11 @@ static Result drain(Stream* stream, uint64_t until) {
     Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
     const Result result = work.run();
+    if (result == kNotReady) {
+      // It waits for something that does not come.
+      stream->queue.push_front(std::move(work));
+      return kNotReady;
+    }
     stream->done++;
     if (result && !stream->context->dead) stream->context->dead = result;
   }
@@ -237,6 +243,18 @@ static Result wait(Stream* stream, uint64_t until) {
     return kCaptureUnsupported;
   }
   return drain(stream, until);
+}
+
+// Waits as a call does that only returns when its work is done, and lets others call meanwhile.
+static Result until_ready(const std::function<Result()>& call) {
+  for (;;) {
+    {
+      Turn turn_(turn);
+      const Result result = call();
+      if (result != kNotReady) return result;
+    }
+    usleep(1000);
+  }
 }
 
 #define CALL extern "C" __attribute__((visibility("default"))) Result
@@ -318,12 +336,13 @@ CALL cuCtxSetCurrent(void* context) {
   return current && !current->holders ? kInvalidContext : kSuccess;
 }
 CALL cuCtxSynchronize() {
-  LOCKED;
-  CHECK(may_block());
-  for (Stream* stream : streams) {
-    if (stream->context == current) CHECK(wait(stream, stream->issued));
-  }
-  return kSuccess;
+  return until_ready([] {
+    CHECK(may_block());
+    for (Stream* stream : streams) {
+      if (stream->context == current) CHECK(wait(stream, stream->issued));
+    }
+    return Result(kSuccess);
+  });
 }
 
 // --- streams and events
@@ -349,10 +368,11 @@ CALL cuStreamDestroy_v2(void* of) {
   return kSuccess;
 }
 CALL cuStreamSynchronize(void* of) {
-  LOCKED;
-  Stream* stream = static_cast<Stream*>(of);
-  if (!known(streams, stream)) return ready() ? ready() : kInvalidHandle;
-  return wait(stream, stream->issued);
+  return until_ready([of] {
+    Stream* stream = static_cast<Stream*>(of);
+    if (!known(streams, stream)) return ready() ? ready() : Result(kInvalidHandle);
+    return wait(stream, stream->issued);
+  });
 }
 CALL cuEventCreate(void** event, unsigned) {
   LOCKED;
@@ -378,11 +398,19 @@ CALL cuEventRecord(void* of, void* on) {
   return kSuccess;
 }
 CALL cuEventSynchronize(void* of) {
+  return until_ready([of] {
+    CHECK(ready());
+    Event* event = static_cast<Event*>(of);
+    if (!known(events, event)) return Result(kInvalidHandle);
+    return event->stream ? wait(event->stream, event->number) : Result(kSuccess);
+  });
+}
+CALL cuEventQuery(void* of) {
   LOCKED;
   CHECK(ready());
   Event* event = static_cast<Event*>(of);
   if (!known(events, event)) return kInvalidHandle;
-  return event->stream ? wait(event->stream, event->number) : kSuccess;
+  return !event->stream || event->stream->done >= event->number ? kSuccess : kNotReady;
 }
 CALL cuStreamWaitEvent(void* on, void* of, unsigned) {
   LOCKED;

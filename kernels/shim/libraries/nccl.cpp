@@ -1,9 +1,11 @@
 // NCCL between GPUs that are this host: libnccl.so.2, sends and receives of one process in groups.
 //
 // A group is one piece of work on each stream that takes part, as it is one kernel on each GPU: whichever stream comes to
-// it first does the others' earlier work, and then every copy of the group. A send without its receive would wait for ever
-// on real GPUs; here it ends the group with an error.
+// it first does the others' earlier work, and then every copy of the group. Where another GPU has failed it never comes to
+// the group, and those that have wait for it until their communicators are aborted. A send without its receive would wait
+// for ever too; here it ends the group with an error.
 #include "work.h"
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -12,9 +14,11 @@
 typedef unsigned long long Address;
 enum { kSuccess = 0, kUnhandledCudaError = 1, kInvalidArgument = 4, kInvalidUsage = 5 };
 constexpr int kBytes = 1;
+constexpr int kNotReady = 600;  // of the driver's results
 
 struct Communicator {
   int rank, count;
+  std::shared_ptr<std::atomic<bool>> aborted;
 };
 
 struct Half {
@@ -22,6 +26,7 @@ struct Half {
   Address address;
   size_t bytes;
   void* stream;
+  std::shared_ptr<std::atomic<bool>> aborted;
 };
 
 struct Group {
@@ -47,11 +52,16 @@ CALL ncclCommInitAll(Communicator** made, int count, const int* devices) {
     for (int j = 0; j < i; j++) {
       if (devices[i] == devices[j]) return kInvalidUsage;
     }
-    made[i] = new Communicator{i, count};
+    made[i] = new Communicator{i, count, std::make_shared<std::atomic<bool>>(false)};
   }
   return kSuccess;
 }
 CALL ncclCommDestroy(Communicator* communicator) {
+  delete communicator;
+  return kSuccess;
+}
+CALL ncclCommAbort(Communicator* communicator) {
+  *communicator->aborted = true;
   delete communicator;
   return kSuccess;
 }
@@ -64,7 +74,7 @@ static int add(std::vector<Half>* halves, Address address, size_t bytes, int typ
                void* stream, bool is_send) {
   if (type != kBytes || peer < 0 || peer >= communicator->count || depth == 0) return kInvalidArgument;
   const int from = is_send ? communicator->rank : peer, to = is_send ? peer : communicator->rank;
-  halves->push_back({from, to, address, bytes, stream});
+  halves->push_back({from, to, address, bytes, stream, communicator->aborted});
   return kSuccess;
 }
 CALL ncclSend(Address from, size_t bytes, int type, int peer, Communicator* communicator, void* stream) {
@@ -77,12 +87,15 @@ CALL ncclRecv(Address to, size_t bytes, int type, int peer, Communicator* commun
 static int run(void* data) {
   Group& group = **static_cast<std::shared_ptr<Group>*>(data);
   if (group.done) return 0;
-  group.done = true;
+  for (const auto& [send, receive] : group.copies) {
+    if (*send.aborted || *receive.aborted) return 0;  // it ends, and has moved nothing that can be relied on
+  }
   auto* const drain = of_driver<GmDrain>("gm_drain");
   auto* const live = of_driver<GmLive>("gm_live");
   for (const auto& [stream, before] : group.streams) {
-    if (const int result = drain(stream, before)) return result;
+    if (drain(stream, before)) return kNotReady;
   }
+  group.done = true;
   for (const auto& [send, receive] : group.copies) {
     if (!live(send.stream, send.address, send.bytes) || !live(receive.stream, receive.address, receive.bytes)) {
       fprintf(stderr, "stand-in: a transfer of %zu bytes lies outside of its allocations\n", send.bytes);

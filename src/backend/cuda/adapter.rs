@@ -16,7 +16,7 @@ pub(super) fn scratch_bytes(((out, input), rank): ((usize, usize), usize)) -> us
 }
 
 fn product(m: usize, n: usize, k: usize) -> Product {
-    Product { m, n, k, a_transposed: false, b_transposed: false, out: Out::F32, accumulate: true }
+    Product { m, n, k, a_transposed: false, b_transposed: false, out: Out::F32, accumulate: true, parts: 1 }
 }
 
 impl Ops<'_> {

@@ -3,36 +3,15 @@
 use half::bf16;
 
 use super::buffer::{Buffer, Span};
-use super::geometry::attention_tiles;
+use super::geometry::{attention_passes, attention_tiles};
 use super::ops::{Ops, int};
 use crate::backend::Heads;
-use crate::error::{Error, Result};
-
-/// The kernels for one size of head, and their dynamic shared memory in bytes.
-pub(super) struct Passes {
-    forward: &'static str,
-    dq: &'static str,
-    dkv: &'static str,
-    shared: usize,
-    /// The plain kernels take the dimension as an argument.
-    plain: bool,
-}
-
-/// The kernels for heads of `dim` dimensions.
-pub(super) fn passes(dim: usize) -> Result<Passes> {
-    let (forward, dq, dkv, plain) = match dim {
-        64 => ("attention_64", "attention_dq_64", "attention_dkv_64", false),
-        128 => ("attention_128", "attention_dq_128", "attention_dkv_128", false),
-        1..=256 => ("attention_plain", "attention_dq_plain", "attention_dkv_plain", true),
-        _ => return Err(Error::new(format!("attention covers heads of up to 256 dimensions, not {dim}"))),
-    };
-    Ok(Passes { forward, dq, dkv, shared: if plain { 0 } else { 512 * dim }, plain })
-}
+use crate::error::Result;
 
 impl Ops<'_> {
     /// The tiles of these sequences on the device, how many, and how many rows the sequences have.
-    fn tiles(&mut self, cu_seqlens: &[u32]) -> Result<(Span<u32>, usize, usize)> {
-        let tiles = attention_tiles(cu_seqlens);
+    fn tiles(&mut self, cu_seqlens: &[u32], tile: u32) -> Result<(Span<u32>, usize, usize)> {
+        let tiles = attention_tiles(cu_seqlens, tile);
         let rows = cu_seqlens.last().map_or(0, |&rows| rows as usize);
         Ok((self.scratch.tiles.load(self.driver, &tiles)?, tiles.len() / 3, rows))
     }
@@ -46,12 +25,13 @@ impl Ops<'_> {
         lse: &mut Buffer<f32>,
     ) -> Result<()> {
         let Heads { query, kv, dim } = heads;
-        let passes = passes(dim)?;
-        let (tiles, count, rows) = self.tiles(cu_seqlens)?;
+        let passes = attention_passes(dim)?;
+        let (tiles, count, rows) = self.tiles(cu_seqlens, passes.tile)?;
         let mut args = vec![qkv.read(rows * heads.qkv_width()), tiles.read(3 * count), int(query), int(kv)];
         args.extend(passes.plain.then(|| int(dim)));
         args.extend([out.write(rows * heads.out_width()), lse.write(rows * query)]);
-        self.launch_grid(passes.forward, [count, query, 1], 128, passes.shared, &args)
+        let pass = passes.forward;
+        self.launch_grid(pass.kernel, [count * pass.blocks, query, 1], 128, pass.shared, &args)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -66,8 +46,8 @@ impl Ops<'_> {
         dqkv: &mut Buffer<bf16>,
     ) -> Result<()> {
         let Heads { query, kv, dim } = heads;
-        let passes = passes(dim)?;
-        let (tiles, count, rows) = self.tiles(cu_seqlens)?;
+        let passes = attention_passes(dim)?;
+        let (tiles, count, rows) = self.tiles(cu_seqlens, passes.tile)?;
         let items = rows * query;
         self.begin(&[4 * items])?;
         let delta = self.scratch.take::<f32>(items);
@@ -84,7 +64,9 @@ impl Ops<'_> {
         ];
         args.extend(passes.plain.then(|| int(dim)));
         args.push(dqkv.write(rows * heads.qkv_width()));
-        self.launch_grid(passes.dq, [count, query, 1], 128, passes.shared, &args)?;
-        self.launch_grid(passes.dkv, [count, kv, 1], 128, passes.shared, &args)
+        for (pass, heads) in [(passes.dq, query), (passes.dkv, kv)] {
+            self.launch_grid(pass.kernel, [count * pass.blocks, heads, 1], 128, pass.shared, &args)?;
+        }
+        Ok(())
     }
 }

@@ -1,15 +1,73 @@
 //! What the host computes for launches.
 
-/// Queries and keys of one block of attention.
-pub const ATTENTION_TILE: u32 = 64;
+use crate::error::{Error, Result};
+
+/// A kernel of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Its name.
+    pub kernel: &'static str,
+    /// Blocks for each tile.
+    pub blocks: usize,
+    /// Dynamic shared memory of a block, in bytes.
+    pub shared: usize,
+}
+
+/// The kernels for one size of head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passes {
+    /// Outputs and log-sum-exps.
+    pub forward: Pass,
+    /// The queries' gradients.
+    pub dq: Pass,
+    /// The keys' and values' gradients.
+    pub dkv: Pass,
+    /// Rows of a tile.
+    pub tile: u32,
+    /// The plain kernels take the dimension as an argument.
+    pub plain: bool,
+}
+
+/// The kernels for heads of `dim` dimensions. A block's shared memory is what the kernels' files lay out in it, at most
+/// 99 KiB: the least that a card with tensor cores for bf16 has.
+///
+/// # Errors
+/// Where heads are larger than the kernels cover.
+pub fn attention_passes(dim: usize) -> Result<Passes> {
+    let pass = |kernel, blocks, shared| Pass { kernel, blocks, shared };
+    Ok(match dim {
+        64 => Passes {
+            forward: pass("attention_64", 1, 40 << 10),
+            dq: pass("attention_dq_64", 1, 32 << 10),
+            dkv: pass("attention_dkv_64", 2, 41 << 10),
+            tile: 128,
+            plain: false,
+        },
+        128 => Passes {
+            forward: pass("attention_128", 1, 80 << 10),
+            dq: pass("attention_dq_128", 1, 96 << 10),
+            dkv: pass("attention_dkv_128", 2, 65 << 10),
+            tile: 128,
+            plain: false,
+        },
+        1..=256 => Passes {
+            forward: pass("attention_plain", 1, 0),
+            dq: pass("attention_dq_plain", 1, 0),
+            dkv: pass("attention_dkv_plain", 1, 0),
+            tile: 64,
+            plain: true,
+        },
+        _ => return Err(Error::new(format!("attention covers heads of up to 256 dimensions, not {dim}"))),
+    })
+}
 
 /// The tiles of packed sequences, three numbers each: the sequence's first row, the row after its last,
-/// and the tile's first row counted from the sequence's first. Longest work first, so that the blocks
-/// that finish last are short; ties in order, so that the list is always the same.
-pub fn attention_tiles(cu_seqlens: &[u32]) -> Vec<u32> {
+/// and the tile's first row, a multiple of `tile`, counted from the sequence's first. Those with the most keys first, so
+/// that the blocks that finish last are short; ties in order, so that the list is always the same.
+pub fn attention_tiles(cu_seqlens: &[u32], tile: u32) -> Vec<u32> {
     let mut tiles: Vec<[u32; 3]> = Vec::new();
     for pair in cu_seqlens.windows(2) {
-        let firsts = (0..pair[1] - pair[0]).step_by(ATTENTION_TILE as usize);
+        let firsts = (0..pair[1] - pair[0]).step_by(tile as usize);
         tiles.extend(firsts.map(|first| [pair[0], pair[1], first]));
     }
     tiles.sort_by_key(|tile| std::cmp::Reverse(tile[2]));
@@ -22,8 +80,9 @@ mod tests {
 
     #[test]
     fn tiles_cover_every_row_once_and_the_longest_come_first() {
-        let tiles = attention_tiles(&[0, 1, 1, 130]);
+        let tiles = attention_tiles(&[0, 1, 1, 130], 64);
         assert_eq!(tiles, [1, 130, 128, 1, 130, 64, 0, 1, 0, 1, 130, 0]);
-        assert!(attention_tiles(&[0]).is_empty());
+        assert!(attention_tiles(&[0], 64).is_empty());
+        assert_eq!(attention_tiles(&[0, 129], 128), [0, 129, 128, 0, 129, 0]);
     }
 }

@@ -4,7 +4,11 @@
 //! product does, and asking again could answer differently. Batches come in every
 //! length, so it is asked for the length's power of two, and serves all below that.
 //! Where a row of the result belongs to a row of the batch, algorithms that split k
-//! are left out: how they split depends on the length.
+//! are left out: how they split depends on the length, and a sequence's company in a
+//! decoding step is no function of the recipe. A stage that was killed goes on with
+//! other sequences beside it, one that gave its pages up comes back in a step of
+//! another length, and several GPUs take requests as they get to them. Where decoding
+//! needs k cut for want of rows, it is cut by the weight's shape alone ([`Product::parts`]).
 //! cuBLASLt is column-major; a row-major matrix is its own transpose there, so
 //! C = A B is computed as Cᵀ = Bᵀ Aᵀ and nothing is moved. What it has no
 //! algorithm for is `kernels/product.cu`'s.
@@ -44,6 +48,9 @@ pub struct Product {
     pub out: Out,
     /// Adds to c instead of overwriting it.
     pub accumulate: bool,
+    /// k is cut into so many equal parts, each with a result of its own: c is `[parts, m, n]`. More than 1 only where
+    /// a is not transposed, b is, and nothing is accumulated.
+    pub parts: usize,
 }
 
 /// A column-major matrix as cuBLASLt wants it told.
@@ -57,13 +64,26 @@ struct Layout {
 }
 
 impl Product {
-    /// cuBLASLt's first operand (our b), its second (our a) and its result (our c).
+    /// cuBLASLt's first operand (our b), its second (our a) and its result (our c); of the first part.
     fn layouts(&self) -> [Layout; 3] {
         let of = |rows: usize, cols: usize, transposed| match transposed {
             false => Layout { rows: cols, cols: rows, ld: cols, transposed },
             true => Layout { rows, cols, ld: rows, transposed },
         };
-        [of(self.k, self.n, self.b_transposed), of(self.m, self.k, self.a_transposed), of(self.m, self.n, false)]
+        let all =
+            [of(self.k, self.n, self.b_transposed), of(self.m, self.k, self.a_transposed), of(self.m, self.n, false)];
+        if self.parts == 1 {
+            return all;
+        }
+        assert!(!self.a_transposed && self.b_transposed && !self.accumulate && self.k.is_multiple_of(self.parts));
+        let [first, second, result] = all;
+        let rows = self.k / self.parts;
+        [Layout { rows, ..first }, Layout { rows, ..second }, result]
+    }
+
+    /// Elements from a part to the next, of each layout.
+    fn strides(&self) -> [usize; 3] {
+        [self.k / self.parts, self.k / self.parts, self.m * self.n]
     }
 }
 
@@ -106,7 +126,27 @@ impl Described {
         for ((place, layout), kind) in described.layouts.iter_mut().zip(layouts).zip(kinds) {
             *place = result::create_matrix_layout(kind, layout.rows as u64, layout.cols as u64, layout.ld as i64)?;
         }
+        if product.parts > 1 {
+            described.repeat(product.parts, product.strides())?;
+        }
         Ok(described)
+    }
+
+    /// So many products, from operands and to results that are so many elements apart.
+    fn repeat(&self, count: usize, strides: [usize; 3]) -> Result<(), result::CublasError> {
+        use sys::cublasLtMatrixLayoutAttribute_t::{
+            CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+        };
+        for (layout, stride) in self.layouts.into_iter().zip(strides) {
+            let (count, stride) = (count as i32, stride as i64);
+            // SAFETY: the layout is live; the attributes are four and eight bytes, copied by the calls.
+            unsafe {
+                let (count, stride) = ((&raw const count).cast(), (&raw const stride).cast());
+                result::set_matrix_layout_attribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, count, 4)?;
+                result::set_matrix_layout_attribute(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride, 8)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -293,7 +333,8 @@ mod tests {
     #[test]
     fn batches_of_like_length_share_an_algorithm() {
         let of = |m, k, a_transposed| {
-            let product = Product { m, n: 9, k, a_transposed, b_transposed: false, out: Out::F32, accumulate: false };
+            let (out, accumulate) = (Out::F32, false);
+            let product = Product { m, n: 9, k, a_transposed, b_transposed: false, out, accumulate, parts: 1 };
             let class = product.class();
             assert_eq!(class.class(), class);
             (class.m, class.n, class.k)
@@ -304,12 +345,31 @@ mod tests {
     }
 
     #[test]
+    fn the_parts_of_a_product_are_those_of_its_sums() {
+        let (m, n, k, parts) = (3, 4, 10, 5);
+        let a: Vec<f32> = (0..m * k).map(|i| i as f32).collect();
+        let b: Vec<f32> = (0..n * k).map(|i| (i * i % 17) as f32).collect();
+        let (out, accumulate) = (Out::F32, false);
+        let product = Product { m, n, k, a_transposed: false, b_transposed: true, out, accumulate, parts };
+        let [first, second, result] = product.strides();
+        assert_eq!(result, m * n);
+        for part in 0..parts {
+            let found = column_major(product.layouts(), &b[part * first..], &a[part * second..]);
+            for (at, found) in found.iter().enumerate() {
+                let want: f32 = (2 * part..2 * part + 2).map(|x| a[at / n * k + x] * b[at % n * k + x]).sum();
+                assert_eq!(*found, want, "part {part} of element {at}");
+            }
+        }
+    }
+
+    #[test]
     fn a_row_major_product_is_told_to_a_column_major_library() {
         let (m, n, k) = (3, 4, 5);
         let (a, b): (Vec<f32>, Vec<f32>) =
             ((0..15).map(|i| i as f32).collect(), (0..20).map(|i| (i * i) as f32).collect());
         for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
-            let product = Product { m, n, k, a_transposed, b_transposed, out: Out::F32, accumulate: false };
+            let (out, accumulate) = (Out::F32, false);
+            let product = Product { m, n, k, a_transposed, b_transposed, out, accumulate, parts: 1 };
             let found = column_major(product.layouts(), &b, &a);
             for i in 0..m {
                 for j in 0..n {

@@ -1,14 +1,23 @@
 //! NCCL moves memory between the GPUs of one machine: over NVLink where there is any.
 //!
 //! Its few functions are looked up here: cudarc asks for `libnccl.so`, and packages have `libnccl.so.2` alone.
+//!
+//! A GPU that fails never comes to what the others exchange with it, and they would wait for it for ever, and whoever waits
+//! for them. So a thread looks at all of them now and then, and once one has failed it ends the exchange on every GPU: the
+//! failure is then what its own backend reports.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use cudarc::driver::CudaEvent;
 
 use super::device::Device;
 use super::library::NCCL;
 use super::peers::{Link, Transfer};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// `ncclComm_t`.
 type Communicator = *mut c_void;
@@ -24,6 +33,7 @@ struct Functions {
     error_string: unsafe extern "C" fn(Status) -> *const c_char,
     comm_init_all: unsafe extern "C" fn(*mut Communicator, c_int, *const c_int) -> Status,
     comm_destroy: unsafe extern "C" fn(Communicator) -> Status,
+    comm_abort: unsafe extern "C" fn(Communicator) -> Status,
     group_start: unsafe extern "C" fn() -> Status,
     group_end: unsafe extern "C" fn() -> Status,
     send: unsafe extern "C" fn(*const c_void, usize, c_int, c_int, Communicator, *mut c_void) -> Status,
@@ -40,6 +50,7 @@ impl Functions {
                 error_string: library.function(c"ncclGetErrorString")?,
                 comm_init_all: library.function(c"ncclCommInitAll")?,
                 comm_destroy: library.function(c"ncclCommDestroy")?,
+                comm_abort: library.function(c"ncclCommAbort")?,
                 group_start: library.function(c"ncclGroupStart")?,
                 group_end: library.function(c"ncclGroupEnd")?,
                 send: library.function(c"ncclSend")?,
@@ -73,17 +84,33 @@ pub fn version() -> Result<i32> {
     Ok(version)
 }
 
+/// How often the GPUs are looked at.
+const INTERVAL: Duration = Duration::from_millis(50);
+
 /// One communicator for each GPU of a group, all in this process.
 pub struct Nccl {
-    functions: Functions,
-    devices: Vec<Arc<Device>>,
-    communicators: Vec<Communicator>,
+    connected: Arc<Connected>,
+    /// The thread that looks after them, until this is dropped.
+    watch: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-// SAFETY: communicators are used by one thread at a time: the group's backends hold their turns meanwhile.
-unsafe impl Send for Nccl {}
-// SAFETY: as above.
-unsafe impl Sync for Nccl {}
+struct Connected {
+    functions: Functions,
+    devices: Vec<Arc<Device>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// None once the exchange has been ended.
+    communicators: Vec<Communicator>,
+    /// Behind the last exchange on each device.
+    issued: Vec<CudaEvent>,
+    /// Why it has been ended.
+    broken: Option<String>,
+}
+
+// SAFETY: communicators are used by one thread at a time, behind a lock.
+unsafe impl Send for State {}
 
 impl Nccl {
     /// Connects these GPUs, in this order.
@@ -93,26 +120,66 @@ impl Nccl {
     pub fn connect(devices: Vec<Arc<Device>>) -> Result<Self> {
         let functions = Functions::load()?;
         let ordinals: Vec<c_int> = devices.iter().map(|device| device.context().ordinal() as c_int).collect();
+        let what = || format!("the GPUs {ordinals:?} cannot be connected");
+        let event = |device: &Arc<Device>| device.context().new_event(None).or_fail(what);
+        let issued = devices.iter().map(event).collect::<Result<_>>()?;
         let mut communicators = vec![std::ptr::null_mut(); devices.len()];
         // SAFETY: both lists are as long as is said, and live past the call.
         let status = unsafe {
             (functions.comm_init_all)(communicators.as_mut_ptr(), ordinals.len() as c_int, ordinals.as_ptr())
         };
-        functions.check(status, || format!("the GPUs {ordinals:?} cannot be connected"))?;
-        Ok(Nccl { functions, devices, communicators })
+        functions.check(status, what)?;
+        let state = Mutex::new(State { communicators, issued, broken: None });
+        let connected = Arc::new(Connected { functions, devices, state });
+        let (stop, stopped) = channel();
+        let watched = Arc::clone(&connected);
+        let watch = std::thread::Builder::new().name("gpus".to_owned()).spawn(move || watched.watch(&stopped));
+        let watch = watch.or_fail(|| "no thread can be started to look after the GPUs".to_owned())?;
+        Ok(Nccl { connected, watch: Some((stop, watch)) })
+    }
+}
+
+impl Connected {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the GPUs until one has failed or its owner is gone.
+    fn watch(&self, stopped: &Receiver<()>) {
+        while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            if self.end_if_one_failed() {
+                return;
+            }
+        }
+    }
+
+    /// Ends what the GPUs exchange if one of them has failed; says whether it has.
+    fn end_if_one_failed(&self) -> bool {
+        let mut state = self.state();
+        let fault = state.issued.iter().zip(&self.devices).find_map(|(event, device)| {
+            let looked = event.context().bind_to_thread().and_then(|()| event.try_is_complete());
+            looked.err().map(|error| format!("GPU {} failed: {error}", device.context().ordinal()))
+        });
+        let Some(fault) = fault else { return false };
+        state.broken = Some(fault);
+        for communicator in std::mem::take(&mut state.communicators) {
+            // SAFETY: made by `connect`, and used by nothing any more. A failure here is of a GPU that has failed.
+            unsafe { (self.functions.comm_abort)(communicator) };
+        }
+        true
     }
 
     /// # Safety
     /// As [`Link::copy`].
-    unsafe fn issue(&self, transfer: &Transfer) -> Result<()> {
+    unsafe fn issue(&self, communicators: &[Communicator], transfer: &Transfer) -> Result<()> {
         let Transfer { from, to, bytes } = *transfer;
         let stream = |device: usize| self.devices[device].stream().cu_stream().cast::<c_void>();
         // SAFETY: communicators and streams are live; the caller answers for the memory.
         unsafe {
-            let (comm, peer) = (self.communicators[from.device], to.device as c_int);
+            let (comm, peer) = (communicators[from.device], to.device as c_int);
             let status = (self.functions.send)(from.address as *const _, bytes, BYTES, peer, comm, stream(from.device));
             self.functions.check(status, || MOVING.to_owned())?;
-            let (comm, peer) = (self.communicators[to.device], from.device as c_int);
+            let (comm, peer) = (communicators[to.device], from.device as c_int);
             let status = (self.functions.recv)(to.address as *mut _, bytes, BYTES, peer, comm, stream(to.device));
             self.functions.check(status, || MOVING.to_owned())
         }
@@ -123,24 +190,41 @@ const MOVING: &str = "memory cannot be moved between the GPUs";
 
 impl Link for Nccl {
     unsafe fn copy(&self, transfers: &[Transfer]) -> Result<()> {
+        let Connected { functions, devices, .. } = &*self.connected;
+        let state = self.connected.state();
+        if let Some(why) = &state.broken {
+            return Err(Error::new(format!("{MOVING}: {why}")).hint("the last checkpoint is whole"));
+        }
         // SAFETY: has no arguments.
-        self.functions.check(unsafe { (self.functions.group_start)() }, || MOVING.to_owned())?;
-        // SAFETY: the caller's transfers.
-        let issued = transfers.iter().try_for_each(|transfer| unsafe { self.issue(transfer) });
+        functions.check(unsafe { (functions.group_start)() }, || MOVING.to_owned())?;
+        let mut issued = transfers.iter().try_for_each(|transfer| {
+            // SAFETY: the caller's transfers.
+            unsafe { self.connected.issue(&state.communicators, transfer) }
+        });
         // A group that was begun is ended, whatever came of it.
         // SAFETY: has no arguments.
-        let ended = self.functions.check(unsafe { (self.functions.group_end)() }, || MOVING.to_owned());
+        let ended = functions.check(unsafe { (functions.group_end)() }, || MOVING.to_owned());
+        for (event, device) in state.issued.iter().zip(devices) {
+            issued = issued.and(event.record(device.stream()).or_fail(|| MOVING.to_owned()));
+        }
         issued.and(ended)
     }
 }
 
 impl Drop for Nccl {
     fn drop(&mut self) {
-        for (device, communicator) in self.devices.iter().zip(&self.communicators) {
-            // A failure here is an earlier one that was reported, or leaks a communicator: nothing to do about it.
+        // Failures here are earlier ones that were reported, or leak a communicator: nothing to do about them.
+        for device in &self.connected.devices {
             let _ = device.stream().synchronize();
+        }
+        if let Some((stop, watch)) = self.watch.take() {
+            drop(stop);
+            let _ = watch.join();
+        }
+        let communicators = std::mem::take(&mut self.connected.state().communicators);
+        for communicator in communicators {
             // SAFETY: made by `connect`, and used by nothing any more.
-            let _ = unsafe { (self.functions.comm_destroy)(*communicator) };
+            unsafe { (self.connected.functions.comm_destroy)(communicator) };
         }
     }
 }

@@ -69,21 +69,32 @@ impl Ops<'_> {
         b: Span<half::bf16>,
         c: Span<C>,
     ) -> Result<()> {
-        let Product { m, n, k, a_transposed, b_transposed, out, accumulate } = *product;
-        assert_eq!(size_of::<C>(), if out == Out::F32 { 4 } else { 2 }, "{product:?} writes elements of this size");
-        if m == 0 || n == 0 || k == 0 {
+        let Product { m, n, k, a_transposed, b_transposed, out, accumulate, .. } = *product;
+        if m == 0 || n == 0 || k == 0 || self.try_multiply(product, a, b, c)? {
             return Ok(());
         }
-        // Each panics where the buffer is shorter than the product.
+        assert_eq!(product.parts, 1, "who cuts k asks whether there is an algorithm");
         let [left, right, result] = [a.read(m * k), b.read(k * n), c.write(m * n)];
-        // SAFETY: the lengths were checked above; c is another buffer than a and b, since its owner lent it alone.
-        if unsafe { self.driver.multiply(product, a.address(), b.address(), c.address())? } {
-            return Ok(());
-        }
         let kernel = if out == Out::F32 { "product_f32" } else { "product_act" };
         let flags = [a_transposed, b_transposed, accumulate].map(|flag| Arg::Int(i32::from(flag)));
         let args = [&[left, right, result, int(m), int(n), int(k)][..], &flags].concat();
         self.launch_grid(kernel, [n.div_ceil(PRODUCT_SIDE), m.div_ceil(PRODUCT_SIDE), 1], 256, 0, &args)
+    }
+
+    /// Issues cuBLASLt's product, if it has one: else `false`.
+    pub fn try_multiply<C: Element>(
+        &self,
+        product: &Product,
+        a: Span<half::bf16>,
+        b: Span<half::bf16>,
+        c: Span<C>,
+    ) -> Result<bool> {
+        let Product { m, n, k, out, parts, .. } = *product;
+        assert_eq!(size_of::<C>(), if out == Out::F32 { 4 } else { 2 }, "{product:?} writes elements of this size");
+        // Each panics where the buffer is shorter than the product.
+        let _ = (a.read(m * k), b.read(k * n), c.write(parts * m * n));
+        // SAFETY: the lengths were checked above; c is another buffer than a and b, since its owner lent it alone.
+        unsafe { self.driver.multiply(product, a.address(), b.address(), c.address()) }
     }
 
     /// Sets the first `count` elements to 0.
@@ -123,9 +134,26 @@ impl Ops<'_> {
         self.launch("publish", count.div_ceil(2048), 256, &args)
     }
 
-    /// `out[j] += Σ_c partial[c, j]`, c upwards.
-    pub fn add_columns(&self, out: Span<f32>, partial: Span<f32>, chunks: usize, width: usize) -> Result<()> {
-        let args = [out.write(width), partial.read(chunks * width), int(chunks), int(width)];
-        self.launch("add_columns", width.div_ceil(128), 128, &args)
+    /// `out[i] += term[i]`.
+    pub fn add(&self, out: Span<f32>, term: Span<f32>, len: usize) -> Result<()> {
+        let args = [out.write(len), term.read(len), Arg::U64(len as u64)];
+        self.launch("add", len.div_ceil(2048), 256, &args)
+    }
+
+    /// `out[j] += Σ_c partial[c, j]` in a fixed order; a row of `partial` has `stride` columns.
+    pub fn add_columns(
+        &self,
+        out: Span<f32>,
+        partial: Span<f32>,
+        chunks: usize,
+        width: usize,
+        stride: usize,
+    ) -> Result<()> {
+        if chunks == 0 {
+            return Ok(());
+        }
+        let reach = (chunks - 1) * stride + width;
+        let args = [out.write(width), partial.read(reach), int(chunks), int(width), int(stride)];
+        self.launch("add_columns", width.div_ceil(32), 1024, &args)
     }
 }

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::buffer::{Buffer, Span};
-use super::driver::Arg;
+use super::driver::{Arg, Kind};
 use super::matmul::{Out, Product};
 use super::ops::{Ops, int};
 use crate::backend::{AdamW, Muon};
@@ -26,22 +26,29 @@ pub(super) fn muon_scratch_bytes((rows, cols): (usize, usize)) -> usize {
 }
 
 impl Ops<'_> {
-    /// Σ x² of several buffers, one after the other; waits for them once.
+    /// Σ x² of several buffers; waits for them once.
     pub fn square_sums(&mut self, buffers: &[&Buffer<f32>]) -> Result<Vec<f64>> {
-        let chunks = buffers.iter().map(|b| b.len().div_ceil(SQUARE_CHUNK)).max().unwrap_or(0);
-        self.begin(&[8 * buffers.len(), 4 * chunks])?;
-        let (totals, partial) = (self.scratch.take::<f64>(buffers.len()), self.scratch.take::<f32>(chunks));
-        for (i, buffer) in buffers.iter().enumerate() {
-            self.square_sum(buffer.part(0), buffer.len(), partial, totals.from(i))?;
+        let count = buffers.len();
+        let mut starts = vec![0u32];
+        for buffer in buffers {
+            starts.push(starts[starts.len() - 1] + buffer.len().div_ceil(SQUARE_CHUNK) as u32);
         }
-        self.read(totals, buffers.len())
+        let chunks = starts[count] as usize;
+        self.begin(&[8 * count, 4 * chunks])?;
+        let (totals, partial) = (self.scratch.take::<f64>(count), self.scratch.take::<f32>(chunks));
+        for (buffer, &start) in buffers.iter().zip(&starts) {
+            self.square_sum(buffer.part(0), buffer.len(), partial.from(start as usize))?;
+        }
+        let starts = self.scratch.starts.load(self.driver, &starts)?;
+        let args = [totals.write(count), partial.read(chunks), starts.read(count + 1), int(chunks)];
+        self.launch("square_sum_total", count, 256, &args)?;
+        self.read(totals, count)
     }
 
-    /// Σ x² of `len` elements; `partial` has room for each chunk's.
-    fn square_sum(&self, x: Span<f32>, len: usize, partial: Span<f32>, total: Span<f64>) -> Result<()> {
+    /// Σ x² of each chunk of `len` elements.
+    fn square_sum(&self, x: Span<f32>, len: usize, partial: Span<f32>) -> Result<()> {
         let chunks = len.div_ceil(SQUARE_CHUNK);
-        self.launch("square_sum", chunks, 256, &[partial.write(chunks), x.read(len), Arg::U64(len as u64)])?;
-        self.launch("square_sum_total", 1, 1, &[total.write(1), partial.read(chunks), int(chunks)])
+        self.launch("square_sum", chunks, 256, &[partial.write(chunks), x.read(len), Arg::U64(len as u64)])
     }
 
     /// Updates `len` elements from `at` on, with the constants that the CPU computes.
@@ -103,7 +110,9 @@ impl Ops<'_> {
             Arg::Int(i32::from(rule.nesterov)),
         ];
         self.launch("muon_momentum", len.div_ceil(EACH), 256, &args)?;
-        self.square_sum(x, len, partial, squares)?;
+        self.square_sum(x, len, partial)?;
+        let args = [squares.write(1), partial.read(chunks), Arg::null(Kind::U32), int(chunks)];
+        self.launch("square_sum_total", 1, 256, &args)?;
         self.launch("muon_scale", len.div_ceil(EACH), 256, &[x.write(len), squares.read(1), size])?;
         let [a, b, c] = QUINTIC;
         for _ in 0..rule.iterations {
@@ -132,7 +141,7 @@ impl Ops<'_> {
 
 /// A product of matrices as they are stored.
 fn plain(out: Out) -> Product {
-    Product { m: 0, n: 0, k: 0, a_transposed: false, b_transposed: false, out, accumulate: false }
+    Product { m: 0, n: 0, k: 0, a_transposed: false, b_transposed: false, out, accumulate: false, parts: 1 }
 }
 
 /// x xᵀ, or xᵀ x where that is smaller.

@@ -136,13 +136,13 @@ impl Cuda {
                     // ((g₀ + g₁) + g₂) + …: those before the owner are added up where they came in.
                     let before = taken.part_mut(0);
                     for from in 1..owner {
-                        ops.add_columns(before, taken.part(slot(from, owner)), 1, len)?;
+                        ops.add(before, taken.part(slot(from, owner)), len)?;
                     }
                     if owner > 0 {
-                        ops.add_columns(sum, before, 1, len)?;
+                        ops.add(sum, before, len)?;
                     }
                     for from in owner + 1..devices {
-                        ops.add_columns(sum, taken.part(slot(from, owner)), 1, len)?;
+                        ops.add(sum, taken.part(slot(from, owner)), len)?;
                     }
                     Ok(())
                 });

@@ -68,8 +68,8 @@ impl Ops<'_> {
         check(heads)?;
         let Heads { query, kv, dim } = heads;
         let (all, chunks) = (rows * heads.qkv_width(), rows.div_ceil(CHUNK));
-        self.begin(&[4 * chunks * 2 * dim, 4 * 2 * dim])?;
-        let (partial, sums) = (self.scratch.take::<f32>(chunks * 2 * dim), self.scratch.take::<f32>(2 * dim));
+        self.begin(&[4 * chunks * 2 * dim])?;
+        let partial = self.scratch.take::<f32>(chunks * 2 * dim);
         let args = [
             dqkv.write(all),
             before.read(all),
@@ -83,10 +83,8 @@ impl Ops<'_> {
             partial.write(chunks * 2 * dim),
         ];
         self.launch("qk_norm_backward", chunks, 128, &args)?;
-        self.zero(sums, 2 * dim)?;
-        self.add_columns(sums, partial, chunks, 2 * dim)?;
-        self.add_columns(dweights.0.part_mut(0), sums, 1, dim)?;
-        self.add_columns(dweights.1.part_mut(0), sums.from(dim), 1, dim)
+        self.add_columns(dweights.0.part_mut(0), partial, chunks, dim, 2 * dim)?;
+        self.add_columns(dweights.1.part_mut(0), partial.from(dim), chunks, dim, 2 * dim)
     }
 
     /// Rotates query and key heads in place; back where `inverse`.

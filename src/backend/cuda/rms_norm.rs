@@ -61,7 +61,7 @@ impl Ops<'_> {
         self.launch("add_rms_norm", rows.div_ceil(4), 128, &args)
     }
 
-    /// `dx += ∂/∂x`, `dweight += ∂/∂w`, the latter by chunks of rows that are then added in their order.
+    /// `dx += ∂/∂x`, `dweight += ∂/∂w`, the latter by chunks of rows that are then added in a fixed order.
     #[allow(clippy::too_many_arguments)]
     pub fn rms_norm_backward(
         &mut self,
@@ -88,6 +88,6 @@ impl Ops<'_> {
             partial.write(chunks * width),
         ];
         self.launch_grid("rms_norm_backward", [chunks, 1, 1], 128, 4 * width, &args)?;
-        self.add_columns(dweight.part_mut(0), partial, chunks, width)
+        self.add_columns(dweight.part_mut(0), partial, chunks, width, width)
     }
 }

@@ -9,6 +9,11 @@ use crate::error::{Error, Result};
 const WORDS: usize = 8;
 /// Tokens of the vocabulary that the kernel's fixed-point masses have room for.
 const MOST_TOKENS: usize = 1 << 18;
+/// Logits that a warp of the first pass takes (SEGMENT in sample.cu), and numbers that it leaves.
+const SEGMENT: usize = 512;
+const SEGMENT_WORDS: usize = 4;
+/// Segments of a block.
+const BLOCK_SEGMENTS: usize = 8;
 
 fn words(draw: &Draw) -> [u32; WORDS] {
     let [seed, index] = [draw.seed, draw.index].map(|x| [x as u32, (x >> 32) as u32]);
@@ -32,12 +37,17 @@ impl Ops<'_> {
     pub fn sample(&mut self, logits: &Buffer<f32>, vocab: usize, draws: &[Draw], out: &mut [Drawn]) -> Result<()> {
         check_vocab(vocab)?;
         let rows = draws.len();
-        self.begin(&[4 * WORDS * rows, 4 * 2 * rows])?;
+        let count = vocab.div_ceil(SEGMENT);
+        let parts = rows * count * SEGMENT_WORDS;
+        self.begin(&[4 * WORDS * rows, 4 * 2 * rows, 4 * parts])?;
         let (rules, drawn) = (self.scratch.take::<u32>(WORDS * rows), self.scratch.take::<u32>(2 * rows));
+        let segments = self.scratch.take::<u32>(parts);
         let values: Vec<u32> = draws.iter().flat_map(words).collect();
         self.write(rules, &values)?;
-        let args = [logits.read(rows * vocab), rules.read(WORDS * rows), int(vocab), drawn.write(2 * rows)];
-        self.launch("sample", rows, 256, &args)?;
+        let [logits, rules] = [logits.read(rows * vocab), rules.read(WORDS * rows)];
+        let args = [logits, rules, int(vocab), segments.write(parts)];
+        self.launch_grid("sample_segments", [count.div_ceil(BLOCK_SEGMENTS), rows, 1], 256, 0, &args)?;
+        self.launch("sample", rows, 512, &[logits, rules, segments.read(parts), int(vocab), drawn.write(2 * rows)])?;
         let found = self.read(drawn, 2 * rows)?;
         for (out, found) in out.iter_mut().zip(found.chunks_exact(2)) {
             *out = Drawn { token: found[0], logprob: f32::from_bits(found[1]) };

@@ -50,12 +50,15 @@ pub(super) struct Scratch {
     pub index: Kept,
     /// Tokens whose logprob is asked for.
     pub targets: Kept,
+    /// Where the sums of each buffer begin.
+    pub starts: Kept,
 }
 
 impl Scratch {
     pub fn new(driver: &Arc<dyn Driver>) -> Self {
         let kept = || Kept::new(driver);
-        Scratch { memory: Buffer::absent(driver.clone(), 0), taken: 0, tiles: kept(), index: kept(), targets: kept() }
+        let memory = Buffer::absent(driver.clone(), 0);
+        Scratch { memory, taken: 0, tiles: kept(), index: kept(), targets: kept(), starts: kept() }
     }
 
     /// Begins an operation that takes places of these many bytes in all: what earlier ones took is free again.

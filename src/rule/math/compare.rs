@@ -22,6 +22,8 @@ pub const INCONSISTENT: &str = "inconsistent_chain";
 
 /// Steps that looking at one pair of subtrees costs, besides their evaluation.
 const VISIT: u64 = 32;
+/// How deep sums and products of sets, rows and the like are followed: each level is one of the stack's.
+const MAX_DEPTH: u32 = 100;
 
 /// What a comparison found, and by which step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Comparison<'a> {
     pub pred: &'a Reading,
     pub config: &'a MathConfig,
     pub budget: Budget,
+    /// How many comparisons of parts are open inside each other.
+    depth: u32,
 }
 
 /// A value and which sign ± has in it.
@@ -60,7 +64,12 @@ impl Val {
     }
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
+    /// A comparison that has yet to run.
+    pub fn new(gold: &'a Reading, pred: &'a Reading, config: &'a MathConfig, budget: Budget) -> Self {
+        Comparison { gold, pred, config, budget, depth: 0 }
+    }
+
     /// Percent signs of the answer count as a hundredth even where gold has none.
     fn percent_counts(&self) -> bool {
         let percent = |r: &Reading| r.arena.any(r.root, |n| matches!(n, Node::Percent(_)));
@@ -89,6 +98,9 @@ impl Comparison<'_> {
         if !found.is_equal() && gold.source.len() > 1 && !digits() && text::same_formula(&gold.source, &pred.source) {
             return Equal("same_text");
         }
+        if !found.is_equal() && !digits() && self.same_words() {
+            return Equal("same_text");
+        }
         // "C. x = 42" is option C.
         if !found.is_equal() && self.same_choice() {
             return Equal("same_text");
@@ -115,6 +127,22 @@ impl Comparison<'_> {
         };
         let gold = self.gold.arena.subtree(g).iter().any(|n| matches!(n, Node::Text(_)));
         negative(self.pred, first) && !gold || (form::denies(self.pred, first) && form::is_sentence(self.pred, first))
+    }
+
+    /// "Red and blue" is "red and blue", though a short word may read as a product of its letters.
+    fn same_words(&self) -> bool {
+        let (gold, pred) = (self.gold, self.pred);
+        let letters = |r: &Reading| {
+            let short = |word: &&str| word.chars().count() < 3;
+            r.source.split(|c: char| !c.is_alphabetic()).filter(short).collect::<Vec<_>>().join(" ")
+        };
+        gold.text == pred.text
+            && gold.has_words()
+            && pred.has_words()
+            && text::is_words(&gold.source)
+            && text::is_words(&pred.source)
+            // A letter alone is a variable, and A is not a.
+            && letters(gold) == letters(pred)
     }
 
     /// Both name the same option: `(B)` and `B. 12`.
@@ -189,11 +217,19 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares two subtrees. Recursion is bounded by `ast::MAX_STRUCTURE`.
+    /// Compares two subtrees. Structures nest no deeper than `ast::MAX_STRUCTURE`; the operations between them are
+    /// bounded here.
     fn compare(&mut self, g: Id, p: Id) -> Finding {
-        if self.budget.spent() || self.budget.charge(VISIT).is_err() {
+        if self.depth >= MAX_DEPTH || self.budget.spent() || self.budget.charge(VISIT).is_err() {
             return Unknown("budget");
         }
+        self.depth += 1;
+        let found = self.compare_nodes(g, p);
+        self.depth -= 1;
+        found
+    }
+
+    fn compare_nodes(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
         let (gn, pn) = (gold.node(g), pred.node(p));
         // Words inside a structure.

@@ -10,7 +10,7 @@ mod words;
 pub use self::command::balanced;
 pub use self::named::is_operator;
 pub use self::token::{Commas, Delim, Env, Lexed, Lit, Tok, Token};
-pub use self::words::is_command;
+pub use self::words::{is_command, wants_more};
 use super::ast::{Arena, Node, Rel};
 use super::budget::{Budget, Stop};
 use super::units;
@@ -100,6 +100,8 @@ impl<'a> Lexer<'a, '_> {
                     self.at += 3;
                     self.push(Tok::Colon);
                 }
+                b'{' if self.rest().starts_with("{}") && self.prescript(2)? => {}
+                b'_' | b'^' if self.begins() && self.prescript(0)? => {}
                 b'{' => {
                     self.at += 1;
                     match self.text_depth.last_mut() {
@@ -153,6 +155,7 @@ impl<'a> Lexer<'a, '_> {
                     }
                 }
                 b'*' => self.single(Tok::Times),
+                b'/' if self.closes_rupees() => self.at += 2,
                 b'/' => self.single(Tok::Div),
                 b'^' => self.caret(),
                 b'_' => self.single(Tok::Under),
@@ -202,6 +205,23 @@ impl<'a> Lexer<'a, '_> {
         Ok(())
     }
 
+    /// No operand stands before: what comes is the first of an item, an argument or a side.
+    fn begins(&self) -> bool {
+        use Tok::*;
+        let operand = |tok: &Tok<'_>| {
+            matches!(tok, Num(_) | Sym(_) | Run(_) | Word(_) | Atom(_) | Func(_) | Log | Func2(_) | Close(_) | Bar)
+                || matches!(tok, Bang | Percent | Degree | Prime | End | Frac | Sqrt | Binom | Series(_) | Dots)
+                || matches!(tok, Under | Caret | Transparent | Not | Choose | Over)
+        };
+        self.out.tokens.last().is_none_or(|last| !operand(&last.tok))
+    }
+
+    /// "Rs. 500/-": the stroke says that no paise follow.
+    fn closes_rupees(&self) -> bool {
+        let rupees = |t: &Token<'_>| matches!(t.tok, Tok::Atom(Node::Unit(unit)) if units::is_named(unit, "₹"));
+        self.ahead(1) == b'-' && self.rest()[2..].trim().is_empty() && self.out.tokens.first().is_some_and(rupees)
+    }
+
     fn unit(&mut self, name: &str) {
         if let Some(unit) = units::find(name) {
             self.push(Tok::Atom(Node::Unit(unit)));
@@ -233,6 +253,23 @@ impl<'a> Lexer<'a, '_> {
                 self.at += skipped + mark.len();
                 self.push(Tok::Prime);
                 return self.push(Tok::Prime);
+            }
+        }
+        // The T of a transpose, upright.
+        for mark in [
+            r"{\mathsf{T}}",
+            r"{\mathrm{T}}",
+            r"{\text{T}}",
+            r"{\mathsf T}",
+            r"{\mathrm T}",
+            r"{\rm T}",
+            r"\mathsf{T}",
+            r"\mathrm{T}",
+        ] {
+            if rest.starts_with(mark) {
+                self.at += skipped + mark.len();
+                self.push(Tok::Caret);
+                return self.named("T");
             }
         }
         for (mark, tok) in [

@@ -54,9 +54,13 @@ pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget)
         let name = i == 0 && matches!(tokens.get(1).map(|t| &t.tok), Some(Tok::Rel(Rel::Eq | Rel::Approx)));
         matches!(t.tok, Tok::Sym(_)) && !below && !name
     });
+    let worded = tokens.iter().any(|t| matches!(t.tok, Tok::Word(word) | Tok::Run(word) if word.len() > 3));
+    let matrices = tokens.iter().any(|t| t.tok == Tok::Begin(Env::Matrix));
     let mut parser = Parser {
         tokens,
         variables,
+        worded,
+        matrices,
         at: 0,
         arena,
         budget,
@@ -216,6 +220,10 @@ struct Parser<'a, 'b> {
     prose: bool,
     /// Letters stand for variables somewhere: `nm` is then n times m, not a unit.
     variables: bool,
+    /// There are words of more than three letters.
+    worded: bool,
+    /// There are matrices.
+    matrices: bool,
 }
 
 impl<'a> Parser<'a, '_> {

@@ -4,7 +4,7 @@ use super::ast::{Arena, Id, Node, Numbers};
 use super::budget::{Budget, Stop};
 use super::clean::{clean, repair};
 use super::eval::exact;
-use super::lex::{Commas, is_operator};
+use super::lex::{Commas, is_operator, wants_more};
 use super::number::Q;
 use super::parse::{self, Fault};
 use super::spelled;
@@ -172,6 +172,21 @@ fn whole_formula(text: &str) -> bool {
         previous = c;
     }
     depth == 0 && commands > 0 && !matches!(previous, '+' | '-' | '=' | '^' | '_' | '/' | ',')
+}
+
+/// The text ends where more must follow: behind an operator, behind a command that wants an argument, inside
+/// an environment. A number in it is no answer.
+pub fn breaks_off(text: &str) -> bool {
+    let text = strip(text);
+    if text.matches(r"\begin{").count() > text.matches(r"\end{").count() {
+        return true;
+    }
+    let end = text.trim_end_matches(['{', '(', '[', ' ']);
+    let name = end.rfind('\\').map_or("", |at| &end[at + 1..]);
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()) {
+        return wants_more(name);
+    }
+    !wordy(text) && end.ends_with(['+', '-', '−', '×', '÷', '/', '^', '=', '<', '>'])
 }
 
 /// At least one word of two letters, so that stray symbols are no answer in words.

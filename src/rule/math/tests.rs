@@ -45,7 +45,7 @@ macro_rules! tables {
     };
 }
 
-tables!(numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders, distinct, written);
+tables!(numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders, distinct, written, notation);
 
 #[test]
 fn strict_units_must_be_there_and_agree() {

@@ -6,36 +6,37 @@ use std::sync::LazyLock;
 use super::ast::Unit;
 
 /// Base quantities, in the order of [`Entry::dims`].
-pub const BASES: usize = 11;
+pub const BASES: usize = 12;
 
-/// Exponents of: metre, kilogram, second, ampere, kelvin, mole, dollar, euro, yuan, bit, pound sterling.
+/// Exponents of: metre, kilogram, second, ampere, kelvin, mole, dollar, euro, yuan, bit, pound sterling, rupee.
 type Dims = [i8; BASES];
 
-const L: Dims = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const L2: Dims = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const L3: Dims = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const M: Dims = [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const T: Dims = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
-const PER_T: Dims = [0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-const SPEED: Dims = [1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-const A: Dims = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-const K: Dims = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-const MOL: Dims = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
-const USD: Dims = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
-const EUR: Dims = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
-const CNY: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
-const GBP: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-const BIT: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-const RAD: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const FORCE: Dims = [1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
-const ENERGY: Dims = [2, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
-const POWER: Dims = [2, 1, -3, 0, 0, 0, 0, 0, 0, 0, 0];
-const PRESSURE: Dims = [-1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0];
-const VOLT: Dims = [2, 1, -3, -1, 0, 0, 0, 0, 0, 0, 0];
-const OHM: Dims = [2, 1, -3, -2, 0, 0, 0, 0, 0, 0, 0];
-const COULOMB: Dims = [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0];
-const FARAD: Dims = [-2, -1, 4, 2, 0, 0, 0, 0, 0, 0, 0];
-const TESLA: Dims = [0, 1, -2, -1, 0, 0, 0, 0, 0, 0, 0];
+const L: Dims = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const L2: Dims = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const L3: Dims = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const M: Dims = [0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const T: Dims = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const PER_T: Dims = [0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const SPEED: Dims = [1, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const A: Dims = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+const K: Dims = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+const MOL: Dims = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+const USD: Dims = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0];
+const EUR: Dims = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+const CNY: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+const GBP: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+const INR: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+const BIT: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+const RAD: Dims = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const FORCE: Dims = [1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const ENERGY: Dims = [2, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const POWER: Dims = [2, 1, -3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const PRESSURE: Dims = [-1, 1, -2, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const VOLT: Dims = [2, 1, -3, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+const OHM: Dims = [2, 1, -3, -2, 0, 0, 0, 0, 0, 0, 0, 0];
+const COULOMB: Dims = [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+const FARAD: Dims = [-2, -1, 4, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+const TESLA: Dims = [0, 1, -2, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// One unit: `scale.0 / scale.1` times the base units raised to `dims`.
 pub struct Entry {
@@ -76,7 +77,9 @@ pub static TABLE: &[Entry] = &[
     unit("g gram grams 克", (1, 1000), M),
     unit("mg milligram milligrams", (1, 1_000_000), M),
     unit("t ton tons tonne tonnes 吨", (1000, 1), M),
-    unit("lb lbs pound pounds", (45_359_237, 100_000_000), M),
+    unit("lb lbs", (45_359_237, 100_000_000), M),
+    // Beside a price it is money: an entry of its own.
+    unit("pound pounds", (45_359_237, 100_000_000), M),
     unit("oz ounce ounces", (45_359_237, 1_600_000_000), M),
     // Time
     unit("s sec secs second seconds 秒", (1, 1), T),
@@ -120,6 +123,9 @@ pub static TABLE: &[Entry] = &[
     unit("¢ cent cents", (1, 100), USD),
     unit("€ euro euros eur EUR 欧元", (1, 1), EUR),
     unit("£ GBP gbp", (1, 1), GBP),
+    unit("pence", (1, 100), GBP),
+    unit("₹ INR Rs rupee rupees", (1, 1), INR),
+    unit("paise", (1, 100), INR),
     unit("¥ yuan rmb RMB CNY 元 块", (1, 1), CNY),
     unit("角", (1, 10), CNY),
     unit("分", (1, 100), CNY),

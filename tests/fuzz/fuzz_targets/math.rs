@@ -2,9 +2,14 @@
 #![no_main]
 
 use gristmill_fuzz::rule::Rule;
-use gristmill_fuzz::rule::math::{Equivalence, MathConfig, MathRule, Think, Tolerance, equivalent};
+use gristmill_fuzz::rule::math::{
+    Equivalence, MathConfig, MathRule, Place, Think, Tolerance, equivalent, extract_answer,
+};
 use gristmill_fuzz::{assert_sound, sample, text, watched};
 use libfuzzer_sys::fuzz_target;
+
+/// A gold of more bytes may be a solution in words.
+const LONGEST_ANSWER: usize = 160;
 
 fuzz_target!(|data: &[u8]| {
     let text = text(data);
@@ -22,7 +27,15 @@ fuzz_target!(|data: &[u8]| {
     let found = watched("equivalent", || equivalent(gold, completion, &config));
     assert_eq!(found, equivalent(gold, completion, &config), "two verdicts on {gold:?} and {completion:?}");
     // A gold solution stands for what its box holds or its words announce; an answer stands for itself.
-    let solution = [r"\boxed", r"\fbox", "####", "answer", "答案"].iter().any(|mark| gold.contains(mark));
+    let announces = || {
+        extract_answer(
+            gold,
+            &MathConfig { extract: vec![Place::FinalAnswer], think: Think::Ignore, ..MathConfig::default() },
+        )
+        .is_some()
+    };
+    let boxed = [r"\boxed", r"\fbox", "####"].iter().any(|mark| gold.contains(mark));
+    let solution = boxed || (gold.len() > LONGEST_ANSWER && announces());
     let own = watched("against itself", || equivalent(gold, gold, &config));
     assert!(solution || own != Equivalence::Different, "{gold:?} differs from itself");
 });

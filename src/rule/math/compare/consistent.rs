@@ -82,7 +82,7 @@ impl Comparison<'_> {
             (Some(x), Some(y)) => x != y,
             _ => {
                 // The answer against itself, under the same settings.
-                let mut own = Comparison { gold: pred, pred, config: self.config, budget: self.budget.clone() };
+                let mut own = Comparison::new(pred, pred, self.config, self.budget.clone());
                 let found = own.compare(a, b);
                 self.budget = own.budget;
                 matches!(found, Different(_))

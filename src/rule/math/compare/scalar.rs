@@ -99,6 +99,9 @@ impl Comparison<'_> {
             return Equal("base_left_out");
         }
         let (gm, pm) = (marks(gold, g.id), marks(pred, p.id));
+        if gm.unit && pm.unit && self.sterling(g.id, p.id) {
+            return self.values(g, p, true);
+        }
         if !self.config.bare_percent && pm.percent && !gm.percent {
             return self.values(g, p, false);
         }
@@ -130,6 +133,15 @@ impl Comparison<'_> {
             return found;
         }
         self.values(g, p, false)
+    }
+
+    /// `£7` and "7 pounds": beside a price, pounds are money.
+    fn sterling(&self, g: Id, p: Id) -> bool {
+        let all = |r: &Reading, id: Id, name: &str| {
+            r.arena.subtree(id).iter().all(|n| !matches!(n, Node::Unit(unit) if !units::is_named(*unit, name)))
+        };
+        (all(self.gold, g, "£") && all(self.pred, p, "pounds"))
+            || (all(self.gold, g, "pounds") && all(self.pred, p, "£"))
     }
 
     /// `5000 m` and `10 m/s` typed as mathematics beside units: all letters of the one side are units.

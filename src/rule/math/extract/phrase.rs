@@ -212,6 +212,12 @@ pub fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or("").trim_end()
 }
 
+/// "Rs. 500": this full stop ends a short form, and no sentence.
+fn is_rupees(before: &str, after: &str) -> bool {
+    let short = before.strip_suffix("Rs").is_some_and(|head| !head.ends_with(|c: char| c.is_alphanumeric()));
+    short && after.trim_start_matches([' ', '$', '*']).starts_with(|c: char| c.is_ascii_digit())
+}
+
 /// Without the sentence's end and what follows it, Markdown, and words such as "about".
 pub fn trim_prose(line: &str) -> &str {
     let mut text = line.trim().trim_start_matches(['*', '_', ' ', ':', '：']);
@@ -240,6 +246,7 @@ pub fn trim_prose(line: &str) -> &str {
             b'.' if depth <= 0
                 && bytes.get(i + 1).is_some_and(|b| b.is_ascii_whitespace() || *b == b'*')
                 && !(i > 0 && bytes[i - 1] == b'.')
+                && !is_rupees(&text[..i], &text[i + 1..])
                 && !(i > 1 && bytes[i - 1].is_ascii_alphabetic() && bytes[i - 2] == b'.') =>
             {
                 text = &text[..i];

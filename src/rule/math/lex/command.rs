@@ -50,6 +50,16 @@ impl<'a> Lexer<'a, '_> {
             }
         }
         if is_text_command(name) {
+            // `\mathrm{C}_5^2`: an upright letter is the letter.
+            for (mark, letter) in [("{C}", "C"), ("{A}", "A"), ("{P}", "P")] {
+                if self.rest().starts_with(mark) && self.text_depth.is_empty() {
+                    self.at += mark.len();
+                    if self.combination(letter) {
+                        return;
+                    }
+                    self.at -= mark.len();
+                }
+            }
             while self.peek() == b' ' {
                 self.at += 1;
             }

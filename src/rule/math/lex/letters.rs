@@ -1,6 +1,7 @@
 //! Letters: words, symbols with their subscripts, keywords, other scripts.
 
 use super::super::ast::{Func2, Node};
+use super::super::budget::Stop;
 use super::super::number::Q;
 use super::command::balanced;
 use super::words::{is_text_command, keyword};
@@ -40,11 +41,8 @@ impl<'a> Lexer<'a, '_> {
             self.at += len;
             return self.push(Tok::Percent);
         }
-        // "USD 12.50"
-        if matches!(run, "USD" | "EUR" | "GBP" | "CNY" | "RMB")
-            && self.out.tokens.is_empty()
-            && rest[len..].trim_start().starts_with(|c: char| c.is_ascii_digit())
-        {
+        // "USD 12.50", "Rs. 500"
+        if let Some(len) = self.currency(run) {
             self.at += len;
             return self.unit(run);
         }
@@ -132,11 +130,38 @@ impl<'a> Lexer<'a, '_> {
         self.push(Tok::Sym(sym));
     }
 
-    /// `C_{n}^{k}`, `A_{n}^{k}` with numerals: combinations and permutations, as written in China and France.
-    fn combination(&mut self, base: &str) -> bool {
-        let Some((n, rest)) = script(self.rest(), '_') else { return false };
-        let Some((k, rest)) = script(rest, '^') else { return false };
+    /// How long the name of a currency is that stands in front of an amount, with its dot.
+    fn currency(&self, name: &str) -> Option<usize> {
+        let begins = matches!(
+            self.out.tokens.last().map(|t| &t.tok),
+            None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Rel(_) | Tok::Open(_) | Tok::Minus)
+        );
+        if !begins || !matches!(name, "USD" | "EUR" | "GBP" | "CNY" | "RMB" | "INR" | "Rs") {
+            return None;
+        }
+        let rest = &self.rest()[name.len()..];
+        let after = if name == "Rs" { rest.strip_prefix('.').unwrap_or(rest) } else { rest };
+        let mut amount = after;
+        let gaps = [" ", "~", "}", "{", "$", r"\ ", r"\,", r"\;", r"\:"];
+        while let Some(next) = gaps.iter().find_map(|gap| amount.strip_prefix(gap)) {
+            amount = next;
+        }
+        amount.starts_with(|c: char| c.is_ascii_digit()).then(|| name.len() + rest.len() - after.len())
+    }
+
+    /// `C_{n}^{k}`, `C^{k}_{n}`, `A_{n}^{k}` with numerals: combinations and permutations, as written in China
+    /// and France.
+    pub(super) fn combination(&mut self, base: &str) -> bool {
+        let lower_first = self.peek() == b'_';
+        let (first, second) = if lower_first { ('_', '^') } else { ('^', '_') };
+        let Some((a, rest)) = script(self.rest(), first) else { return false };
+        let Some((b, rest)) = script(rest, second) else { return false };
+        let (n, k) = if lower_first { (a, b) } else { (b, a) };
         let (Ok(n), Ok(k)) = (n.trim().parse::<i64>(), k.trim().parse::<i64>()) else { return false };
+        // C_1^2 is a constant squared.
+        if k > n {
+            return false;
+        }
         self.at = self.text.len() - rest.len();
         let func = if base == "C" { Func2::Binomial } else { Func2::Permutations };
         for tok in [
@@ -150,6 +175,57 @@ impl<'a> Lexer<'a, '_> {
             self.push(tok);
         }
         true
+    }
+
+    /// `{}_{n}C_{k}`, `{}^{n}P_{k}`: combinations and permutations with the set's size in front. True if they
+    /// stand behind the next `skip` bytes.
+    pub(super) fn prescript(&mut self, skip: usize) -> Result<bool, Stop> {
+        let rest = &self.rest()[skip..];
+        let Some((n, rest)) = script(rest, '_').or_else(|| script(rest, '^')) else { return Ok(false) };
+        let rest = rest.trim_start_matches(' ');
+        let letters = [("C", Func2::Binomial), ("P", Func2::Permutations)];
+        let dressings = [("", ""), ("{", "}"), (r"\mathrm{", "}"), (r"\text{", "}"), (r"\mathrm ", ""), (r"\rm ", "")];
+        let letter = letters.iter().find_map(|(letter, func)| {
+            let after = dressings
+                .iter()
+                .find_map(|(open, close)| rest.strip_prefix(open)?.strip_prefix(letter)?.strip_prefix(close))?;
+            Some((*func, after))
+        });
+        let Some((func, rest)) = letter else { return Ok(false) };
+        let Some((k, rest)) = script(rest, '_') else { return Ok(false) };
+        // Without scripts and commands of their own: what is read here holds no third reading.
+        let plain = |text: &str| {
+            !text.trim().is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'+' | b'-'))
+        };
+        if !plain(n) || !plain(k) {
+            return Ok(false);
+        }
+        let end = self.text.len() - rest.len();
+        let (open, shut) = (Tok::Open(Delim::Group), Tok::Close(Delim::Group));
+        // As `\binom{n}{k}` is read; the permutations are a function of two.
+        let (begin, between, close) = match func {
+            Func2::Binomial => (vec![Tok::Binom, open.clone()], vec![shut.clone(), open], shut),
+            _ => (vec![Tok::Func2(func), Tok::Open(Delim::Paren)], vec![Tok::Comma], Tok::Close(Delim::Paren)),
+        };
+        begin.into_iter().for_each(|tok| self.push(tok));
+        self.inside(n)?;
+        between.into_iter().for_each(|tok| self.push(tok));
+        self.inside(k)?;
+        self.push(close);
+        self.at = end;
+        Ok(true)
+    }
+
+    /// The tokens of a short part of the text, out of its order.
+    fn inside(&mut self, part: &'a str) -> Result<(), Stop> {
+        let whole = self.text;
+        (self.text, self.bytes, self.at) = (part, part.as_bytes(), 0);
+        self.nesting += 1;
+        let done = self.run();
+        self.nesting -= 1;
+        (self.text, self.bytes) = (whole, whole.as_bytes());
+        done
     }
 
     /// Reads what follows `_` as a name: letters and digits only.
@@ -219,11 +295,15 @@ fn integer(value: i64) -> Lit<'static> {
     Lit { value: Q::int(value), places: None, digits: 1, raw: "", plain: false }
 }
 
+/// Longest script that is read as one of a combination's two numbers, in bytes.
+const MAX_SCRIPT: usize = 32;
+
 /// `_{…}` or `^{…}` or with one character: the inside and what follows.
 fn script(rest: &str, mark: char) -> Option<(&str, &str)> {
     let rest = rest.strip_prefix(mark)?;
     if rest.starts_with('{') {
-        let end = balanced(rest)?;
+        // What never closes would be looked through to the end by each one that opens.
+        let end = balanced(&rest[..rest.floor_char_boundary(MAX_SCRIPT)])?;
         return Some((&rest[1..end - 1], &rest[end..]));
     }
     let c = rest.chars().next()?;

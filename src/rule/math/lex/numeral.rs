@@ -3,9 +3,11 @@
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
+use super::super::ast::Node;
 use super::super::budget::Stop;
 use super::super::number::Q;
-use super::{Commas, Lexer, Lit, MAX_DIGITS, Tok};
+use super::super::units;
+use super::{Commas, Lexer, Lit, MAX_DIGITS, Tok, Token};
 
 impl<'a> Lexer<'a, '_> {
     /// Where the separator between groups of three digits ends, if one starts at `at`.
@@ -63,6 +65,22 @@ impl<'a> Lexer<'a, '_> {
         (groups > 1 || (groups == 1 && decimals)).then(|| (self.text[start..end].replace('.', ""), end))
     }
 
+    /// `1,25,000` behind the sign of the rupee: groups of two, then one of three. The digits, and where they end.
+    fn lakhs(&self, start: usize) -> Option<(String, usize)> {
+        let rupees = |t: &Token<'_>| matches!(t.tok, Tok::Atom(Node::Unit(unit)) if units::is_named(unit, "₹"));
+        if !self.out.tokens.last().is_some_and(rupees) || self.commas != Commas::Thousands {
+            return None;
+        }
+        let rest = &self.text[start..];
+        let end = rest.bytes().take(32).take_while(|b| b.is_ascii_digit() || *b == b',').count();
+        let mut groups = rest[..end].rsplit(',');
+        let (last, mut twos) = (groups.next()?, groups.collect::<Vec<_>>());
+        let first = twos.pop()?;
+        let fits = last.len() == 3 && (1..=2).contains(&first.len()) && !first.starts_with('0');
+        (fits && !twos.is_empty() && twos.iter().all(|two| two.len() == 2))
+            .then(|| (rest[..end].replace(',', ""), start + end))
+    }
+
     pub(super) fn number(&mut self) -> Result<(), Stop> {
         let start = self.at;
         let digits_from = |bytes: &[u8], at: usize| bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
@@ -85,9 +103,7 @@ impl<'a> Lexer<'a, '_> {
                 plain = false;
             }
         }
-        if separated.is_none()
-            && let Some((digits, end)) = self.dotted(start)
-        {
+        if let Some((digits, end)) = self.lakhs(start).or_else(|| self.dotted(start).filter(|_| separated.is_none())) {
             (separated, self.at, plain) = (Some(digits), end, false);
         }
         let whole_end = self.at;

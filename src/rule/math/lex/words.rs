@@ -30,6 +30,17 @@ pub fn is_command(name: &str) -> bool {
     matches!(name, "left" | "right" | "begin" | "end" | "mathbb") || is_text_command(name) || token()
 }
 
+/// True for a command that an operand or an argument must follow.
+pub fn wants_more(name: &str) -> bool {
+    use Tok::*;
+    if matches!(name, "left" | "begin") || is_text_command(name) {
+        return true;
+    }
+    let Command::Token(tok) = command_token(name) else { return false };
+    matches!(tok, Times | Div | PlusMinus(_) | Rel(_) | Cup | Cap | SetMinus | Frac | Sqrt | Binom | Choose | Over)
+        || matches!(tok, Series(_) | Tok::Func(_) | Tok::Func2(_) | Log | Logic(_) | Not | Transparent | Open(_))
+}
+
 pub(super) fn keyword<'a>(run: &str) -> Option<Tok<'a>> {
     use Func::*;
     Some(match run {

@@ -455,6 +455,14 @@ impl Parser<'_, '_> {
             self.values.push(length);
             return Ok(());
         }
+        // The dash of a matrix is its transpose.
+        if let Node::Matrix { .. } = self.arena.node(id) {
+            let id = self.pop_value()?;
+            if let Some(turned) = self.transposed(id, None)? {
+                self.values.push(turned);
+            }
+            return Ok(());
+        }
         if let Node::Sym(sym) = *self.arena.node(id) {
             let name = format!("{}'", self.arena.name(sym));
             let sym = self.arena.symbol(&name);

@@ -1,6 +1,6 @@
 //! Arithmetic of matrices of numbers, done while parsing: a sum or product of matrices is a matrix.
 
-use super::super::ast::{Id, Node};
+use super::super::ast::{Id, Node, hash_name};
 use super::super::eval::exact;
 use super::super::number::Q;
 use super::{Fault, Op, Parser};
@@ -22,8 +22,12 @@ impl Parser<'_, '_> {
     pub(super) fn matrices(&mut self, op: Op, left: Id, right: Id) -> Result<Option<Id>, Fault> {
         let is_matrix = |id: Id| self.arena.any(id, |n| matches!(n, Node::Matrix { .. }));
         let works = match op {
-            // The left side of a long sum is long; what is added to it is not.
-            Op::Add | Op::Sub | Op::Mul => is_matrix(right) && is_matrix(left),
+            // Both sides are looked through, once for each bracket around them: not where no matrix is.
+            Op::Add | Op::Sub | Op::Mul if self.matrices => {
+                self.budget.charge(u64::from(right - self.arena.first(left)))?;
+                is_matrix(right) && is_matrix(left)
+            }
+            Op::Pow if self.says_transposed(right) => return self.transposed(left, Some(right)),
             Op::Pow => matches!(self.arena.node(left), Node::Matrix { .. }),
             _ => false,
         };
@@ -63,6 +67,35 @@ impl Parser<'_, '_> {
         let entries = self.arena.make_list(&entries);
         let (rows, cols) = (result.rows as u16, result.cols as u16);
         Ok(Some(self.arena.push(Node::Matrix { rows, cols, entries })?))
+    }
+
+    /// `T`; the lexer reads `\top` and an upright T as the same letter.
+    fn says_transposed(&self, power: Id) -> bool {
+        *self.arena.node(power) == Node::Sym(hash_name("T"))
+    }
+
+    /// A matrix with its rows as columns; a row typed in brackets is a vector either way. `None` for anything
+    /// else. `mark` is the node that said so.
+    pub(super) fn transposed(&mut self, id: Id, mark: Option<Id>) -> Result<Option<Id>, Fault> {
+        let node = match *self.arena.node(id) {
+            Node::Matrix { rows, cols, entries } => {
+                let ids = self.arena.list(entries).to_vec();
+                self.budget.charge(ids.len() as u64)?;
+                let (height, width) = (usize::from(rows), usize::from(cols));
+                let turned: Vec<Id> = (0..width)
+                    .flat_map(|col| (0..height).map(move |row| row * width + col))
+                    .map(|at| ids[at])
+                    .collect();
+                Node::Matrix { rows: cols, cols: rows, entries: self.arena.make_list(&turned) }
+            }
+            Node::Tuple(list) => Node::Tuple(list),
+            Node::Interval { lo, hi, closed: (true, true) } => Node::Tuple(self.arena.make_list(&[lo, hi])),
+            _ => return Ok(None),
+        };
+        for gone in [Some(id), mark].into_iter().flatten() {
+            self.arena.retire(gone);
+        }
+        Ok(Some(self.arena.push(node)?))
     }
 
     /// The numbers of `M`, `−M`, `c M` and `M / c`.

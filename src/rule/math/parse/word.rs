@@ -37,6 +37,8 @@ impl<'a> Parser<'a, '_> {
             && let Some(unit) = units::find(run)
             // "5 mV" is a unit, "5mV" and "kT" are products.
             && (unit.ten == 0 || (space && run != "kT"))
+            // "5Rs" in a formula is a product.
+            && run != "Rs"
             && self.measurable()
         {
             self.juxtapose()?;
@@ -64,11 +66,12 @@ impl<'a> Parser<'a, '_> {
         Ok(())
     }
 
-    /// "Cid" as the whole of an item is a name like the longer ones, and no product that "diC" would equal.
+    /// "Cid" as the whole of an item is a name like the longer ones, and no product that "diC" would equal; so
+    /// is "red" beside "blue".
     fn is_persons_name(&self, run: &str) -> bool {
         let [capital, small @ ..] = run.as_bytes() else { return false };
         run.len() == 3
-            && capital.is_ascii_uppercase()
+            && (capital.is_ascii_uppercase() || self.worded)
             && small.iter().all(u8::is_ascii_lowercase)
             && run.bytes().any(|b| b"aeiouyAEIOU".contains(&b))
             && self.expecting()

@@ -200,6 +200,42 @@ fn a_number_in_prose_is_no_answer_unless_asked_for() {
 }
 
 #[test]
+fn no_number_is_read_out_of_a_formula_that_breaks_off() {
+    let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() });
+    for broken in [
+        r"34\choose",
+        r"A: 34\choose",
+        r"The answer is 34\choose.",
+        r"Answer: 34 \begin{pmatrix}",
+        r"(A)34−\begin{pmatrix}",
+        "A: 34 +",
+        "A: 34^",
+        r"A: 34 \cdot",
+        r"A: 34 \frac{",
+        r"\boxed{34\over}",
+    ] {
+        assert_ne!(verdict(broken, "34").outcome, Outcome::Correct, "{broken}");
+        let found = lenient.check_prepared(broken, &lenient.prepare("34"), FinishReason::Stop);
+        assert_ne!(found.outcome, Outcome::Correct, "last number of {broken}: {found:?}");
+    }
+    for whole in
+        ["A: 34", "A: 34.", r"The answer is 34 \%", "A: 34 **", r"Answer: 34 \text{ cm}", "The answer is 34 - all"]
+    {
+        accepts(whole, "34");
+    }
+}
+
+#[test]
+fn rupees_end_no_sentence() {
+    for completion in ["The answer is Rs. 500.", "**Answer:** Rs. 500", "#### Rs. 500", "Answer: Rs.500/-"] {
+        accepts(completion, "500");
+        accepts(completion, "₹500");
+        rejects(completion, "5", "not_equal");
+    }
+    accepts("The answer is 7 hrs. 500 people came.", "7");
+}
+
+#[test]
 fn listing_candidates_earns_nothing() {
     rejects(r"\boxed{1, 2, 3, 4, 5}", "3", "not_equal");
     rejects(r"\boxed{1} \boxed{2} \boxed{3}", "3", "not_equal");

@@ -71,6 +71,25 @@ fn deep_nesting() {
     bounded("sets of sets", &deep(r"\{", "1", r"\}", 3_000), "1", false);
     bounded("tuples", &deep("(1,", "1", ")", 3_000), "1", false);
     bounded("functions", &(r"\sin ".repeat(20_000) + "x"), "1", false);
+    for (name, open, close) in [
+        ("products of sets", r"\mathbb{R}", ""),
+        ("sums of sets", r"\mathbb{R}+", ""),
+        ("sums of sets to the right", r"\mathbb{R}-(", ")"),
+        ("negated sets", "-(", ")"),
+        ("functions of sets", r"\sin(", ")"),
+        ("quotients of sets", r"\frac{\mathbb{R}}{", "}"),
+        ("powers of sets", r"\mathbb{R}^{", "}"),
+        ("unions of rows", r"(1,2)\cup(", ")"),
+        ("words", r"\text{word}+(", ")"),
+    ] {
+        let gold = deep(open, r"\mathbb{R}", close, 5_000);
+        bounded(name, &gold, &deep(open, r"\mathbb{Z}", close, 5_000), false);
+        bounded(name, &gold, &deep(open, r"\mathbb{R}", close, 4_999), false);
+        bounded(name, &gold, &format!("{gold}1"), false);
+    }
+    bounded("products inside each other", &deep("(x", "7", ")", 20_000), "1", false);
+    bounded("products that never close", &"(x".repeat(30_000), "1", false);
+    bounded("matrices inside each other", &deep(r"\begin{pmatrix}1&2\end{pmatrix}+(", "7", ")", 3_000), "1", false);
     bounded("single-token arguments", &(r"\sqrt".repeat(20_000) + "1"), "1", true);
     bounded("fractions without braces", &(r"\frac1".repeat(20_000) + "1"), "1", true);
 }
@@ -107,6 +126,16 @@ fn wide_input() {
 #[test]
 fn one_shape_repeated() {
     for shape in [
+        // Scripts that never close, in front of a letter and behind one.
+        "{}_{",
+        "^{",
+        "_{",
+        "C_{",
+        r"\mathrm{C}_{",
+        "{}_5C_",
+        "Rs. ",
+        "₹1,",
+        r"\begin{pmatrix}1&2\end{pmatrix}^T",
         "|",
         "|x",
         "$",
