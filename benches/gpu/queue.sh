@@ -59,11 +59,17 @@ part() {
   printf '%s: %s (%d s)\n' "$name" "$said" $(($(date +%s) - started)) | tee -a "$results/queue.txt"
 }
 
-# tests NAME SECONDS FILE FILTER…: tests of the kernels on the card.
+# tests NAME SECONDS FILE FILTER…: tests of the kernels on the card. A fault of the card lasts as long as its process, so
+# those that failed are run again, each in a process of its own: what fails there too has failed by itself.
 tests() {
-  local name=$1 limit=$2 file=$3
+  local name=$1 limit=$2 file=$3 failed
   shift 3
-  part "$name" "$limit" "$file" env GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture "$@"
+  local run=(env GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture)
+  part "$name" "$limit" "$file" "${run[@]}" "$@"
+  tail -n 1 "$results/queue.txt" | grep -q ': FAILED' || return 0
+  for failed in $(sed -n "/^== $name (/,\$p" "$results/$file" | sed -n '/^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/\1/p' | sort -u); do
+    part "$name, alone: $failed" 40 "$file" "${run[@]}" --exact "$failed"
+  done
 }
 
 # Begins a script: its results are written anew.
