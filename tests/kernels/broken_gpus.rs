@@ -6,32 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::shim::build_stand_in;
-use crate::stand_in::{command, libraries};
-
-/// A model of a few hundred weights, trained for a step or two.
-const RECIPE: &str = r#"
-name = "tiny"
-device = "auto"
-
-[stages.text]
-kind = "base_text"
-documents = 24
-text = { tasks = [{ family = "mix", level = 1 }] }
-
-[stages.base]
-kind = "sft"
-init = { tokenizer = "mini", hidden = 8, layers = 1, heads = 2, context = 128 }
-corpus = "text"
-format = "text"
-training = { epochs = 1, batch_size = 12 }
-
-[stages.more]
-kind = "sft"
-model = "base"
-corpus = "text"
-format = "text"
-training = { epochs = 1, batch_size = 24 }
-"#;
+use crate::stand_in::{RECIPE, command, libraries};
 
 /// The folder of the libraries, variables that make them fail, and what is said.
 type Case<'a> = (&'a Path, &'a [(&'a str, &'a str)], &'a str);

@@ -22,19 +22,44 @@ pub fn libraries() -> Option<&'static Path> {
         println!("skipped: the stand-ins are for Linux");
         return None;
     }
+    // Kept between runs, with the kernels that were compiled for them: by what all of it is made of.
     let build = || {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stand-in-{}", std::process::id()));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = target.join(format!("stand-in-{}", shim_digest()));
+        if folder.is_dir() {
+            return folder;
+        }
+        let new = tempfile::tempdir_in(target).unwrap();
         for (source, name) in [
             ("cuda.cpp", "libcuda.so.1"),
             ("nvrtc.cpp", "libnvrtc.so.13"),
             ("cublaslt.cpp", "libcublasLt.so.13"),
             ("nccl.cpp", "libnccl.so.2"),
         ] {
-            build_stand_in(source, &folder.join(name), None);
+            build_stand_in(source, &new.path().join(name), None);
         }
+        // Another process may have been first.
+        let renamed = std::fs::rename(new.path(), &folder);
+        assert!(renamed.is_ok() || folder.is_dir(), "{renamed:?}");
         folder
     };
     Some(BUILT.get_or_init(build))
+}
+
+/// Of every file of the shim, and the compiler's name.
+fn shim_digest() -> String {
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+    let mut all = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/shim"));
+    all.sort();
+    let mut hash = blake3::Hasher::new();
+    hash.update(crate::shim::compiler().unwrap_or_default().as_bytes());
+    for path in all {
+        hash.update(path.to_string_lossy().as_bytes()).update(&std::fs::read(path).unwrap());
+    }
+    hash.finalize().to_hex()[..16].to_owned()
 }
 
 /// A command that finds the stand-ins and no other library of NVIDIA's, with a cache of kernels of its own.
@@ -144,7 +169,7 @@ fn a_failure_lasts_and_says_what_it_was() {
 }
 
 /// A base model of a few hundred weights, reinforcement learning on it, and its evaluation.
-const RECIPE: &str = r#"
+pub const RECIPE: &str = r#"
 name = "tiny"
 device = "cuda"
 
