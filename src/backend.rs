@@ -170,7 +170,11 @@ pub struct StepShape {
     pub rows: usize,
     pub vocab: usize,
     pub hidden: usize,
+    /// Width of the feed-forward layers.
+    pub intermediate: usize,
     pub heads: Heads,
+    /// Most sequences and most rows of a decoding step, if it decodes.
+    pub decoding: Option<(usize, usize)>,
     /// Shape of the largest matrix that Muon updates, if one is.
     pub muon: Option<(usize, usize)>,
     /// Shape of the largest matrix with an adapter, and the adapter's rank.

@@ -33,6 +33,7 @@ pub mod peers;
 mod pinned;
 mod qk_norm;
 mod recorder;
+mod recordings;
 mod rms_norm;
 mod sample;
 mod scratch;
@@ -40,10 +41,8 @@ pub mod signature;
 mod staging;
 mod swiglu;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 
 use half::bf16;
 
@@ -55,7 +54,9 @@ use head::{Head, Seeds};
 pub use kv_cache::KvCache;
 use ops::Ops;
 use peers::Peers;
-use recorder::{Recorder, Recording};
+use recorder::Recorder;
+use recordings::Attempt;
+pub use recordings::Recordings;
 use scratch::Scratch;
 
 /// A GPU as a backend. Clones share the device and its one stream of work, as all of a process do ([`opened`]).
@@ -82,29 +83,6 @@ struct Turn {
     scratch: Scratch,
     /// Work that one thread records; others wait until it has ended.
     recording: Option<Attempt>,
-}
-
-/// A recording being made.
-struct Attempt {
-    by: ThreadId,
-    /// The first thing that cannot be recorded.
-    fault: Option<Error>,
-}
-
-/// Recorded work by key.
-#[derive(Default)]
-pub struct Recordings {
-    /// `None` once it has been issued as it is.
-    kept: HashMap<usize, Option<Recording>>,
-    /// Why nothing is recorded any more: work is issued as it is.
-    refused: Option<String>,
-}
-
-impl Recordings {
-    /// How many keys have recorded work, and why there will be no more if there will not.
-    pub fn state(&self) -> (usize, Option<&str>) {
-        (self.kept.values().flatten().count(), self.refused.as_deref())
-    }
 }
 
 struct Failure {
@@ -204,17 +182,6 @@ impl Cuda {
         }
     }
 
-    /// Records what `work` issues.
-    fn record(&self, work: &mut dyn FnMut()) -> Result<Recording> {
-        let mut turn = self.turn();
-        self.recorder.begin()?;
-        turn.recording = Some(Attempt { by: std::thread::current().id(), fault: None });
-        drop(turn);
-        let open = Open { cuda: self, ended: false };
-        work();
-        open.end()
-    }
-
     fn buffer<T: Element>(&self, len: usize) -> Buffer<T> {
         self.issue("allocation", |ops| Buffer::new(ops.driver.clone(), len))
             .unwrap_or_else(|| Buffer::absent(self.driver.clone(), len))
@@ -235,38 +202,6 @@ fn head_of(param: &Param<Cuda>) -> Head {
     Head { weight: param.ready.part(0), vocab: param.rows, hidden: param.cols }
 }
 
-/// A recording that ends with its owner: if the work panics, the others go on.
-struct Open<'a> {
-    cuda: &'a Cuda,
-    ended: bool,
-}
-
-impl Open<'_> {
-    fn end(mut self) -> Result<Recording> {
-        self.ended = true;
-        self.close()
-    }
-
-    fn close(&self) -> Result<Recording> {
-        let Cuda { recorder, shared, .. } = self.cuda;
-        let mut turn = shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let recording = recorder.end();
-        let fault = turn.recording.take().and_then(|attempt| attempt.fault);
-        drop(turn);
-        shared.recorded.notify_all();
-        fault.map_or(recording, Err)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            // What was recorded so far is nothing.
-            let _ = self.close();
-        }
-    }
-}
-
 impl Backend for Cuda {
     type F32 = Buffer<f32>;
     type Act = Buffer<bf16>;
@@ -285,8 +220,11 @@ impl Backend for Cuda {
     }
 
     fn scratch_bytes(shape: &StepShape) -> usize {
-        let StepShape { rows, vocab, hidden, heads, muon, adapter } = *shape;
+        let StepShape { rows, vocab, hidden, intermediate, heads, decoding, muon, adapter } = *shape;
+        let down = |rows: usize| linear::scratch_bytes(rows, (hidden, intermediate));
         let largest = [
+            down(rows),
+            decoding.map_or(0, |(slots, rows)| sample::scratch_bytes(slots, vocab).max(down(rows))),
             head::scratch_bytes(rows, vocab, hidden),
             4 * rows * heads.query,
             rms_norm::scratch_bytes(rows, hidden),
@@ -317,31 +255,7 @@ impl Backend for Cuda {
     }
 
     fn replay(&self, recordings: &mut Recordings, key: usize, work: &mut dyn FnMut()) {
-        if recordings.refused.is_some() {
-            return work();
-        }
-        let Some(kept) = recordings.kept.get_mut(&key) else {
-            work();
-            recordings.kept.insert(key, None);
-            return;
-        };
-        if let Some(recording) = kept
-            && self.issue("replay", |_| self.recorder.replay(recording)) != Some(false)
-        {
-            return;
-        }
-        // The old one goes first.
-        *kept = None;
-        match self.record(work) {
-            Ok(mut recording) => {
-                self.issue("replay", |_| self.recorder.replay(&mut recording));
-                *kept = Some(recording);
-            }
-            Err(error) => {
-                recordings.refused = Some(error.to_string());
-                work();
-            }
-        }
+        self.replay_or_record(recordings, key, work);
     }
 
     fn finish(&self) -> Result<()> {

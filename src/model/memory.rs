@@ -147,7 +147,9 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
         rows: load.rows,
         vocab: config.vocab_size,
         hidden: config.hidden_size,
+        intermediate: config.intermediate_size,
         heads: config.heads,
+        decoding: load.decoding.map(|decoding| (decoding.slots, decoding.rows.max(decoding.slots))),
         muon: largest.filter(|_| load.muon && load.lora.is_none()),
         adapter: load.lora.map(|rank| (widest, rank)),
     };

@@ -42,6 +42,15 @@ fn parts(rows: usize, (out, input): (usize, usize)) -> usize {
     if (1..=FEW_ROWS).contains(&rows) && out <= 4096 && input >= 2 * out && fits { PARTS } else { 1 }
 }
 
+/// Scratch memory of [`Ops::in_parts`] with so many rows or fewer, in bytes.
+pub(super) fn scratch_bytes(rows: usize, shape: (usize, usize)) -> usize {
+    let rows = rows.min(FEW_ROWS);
+    match parts(rows, shape) {
+        1 => 0,
+        count => 4 * count * rows * shape.0,
+    }
+}
+
 /// A linear layer's result in parts, in scratch memory.
 pub(super) struct Parts {
     sums: Span<f32>,
@@ -156,6 +165,7 @@ mod tests {
         assert_eq!(parts(1, (896, 4864)), parts(512, (896, 4864)), "by the weight's shape alone");
         assert_eq!(parts(513, (896, 4864)), 1);
         assert_eq!([(1536, 8960), (3584, 18944)].map(|shape| parts(64, shape)), [4, 4], "1.5B and 7B");
+        assert_eq!(scratch_bytes(1 << 20, (896, 4864)), 4 * 4 * 512 * 896, "however many rows a step may have");
         for shape in [(896, 896), (9728, 896), (1152, 896), (151_936, 896), (896, 4864 + 64), (64, 256)] {
             assert_eq!(parts(256, shape), 1, "{shape:?}");
         }

@@ -15,6 +15,11 @@ const SEGMENT_WORDS: usize = 4;
 /// Segments of a block.
 const BLOCK_SEGMENTS: usize = 8;
 
+/// Scratch memory of [`Ops::sample`], in bytes.
+pub(super) fn scratch_bytes(rows: usize, vocab: usize) -> usize {
+    4 * rows * (WORDS + 2 + vocab.div_ceil(SEGMENT) * SEGMENT_WORDS)
+}
+
 fn words(draw: &Draw) -> [u32; WORDS] {
     let [seed, index] = [draw.seed, draw.index].map(|x| [x as u32, (x >> 32) as u32]);
     let Draw { temperature, top_k, top_p, min_p, .. } = *draw;
