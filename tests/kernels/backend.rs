@@ -11,7 +11,7 @@ use gristmill::model::KvPages;
 use half::bf16;
 
 use crate::host::{Host, cuda};
-use crate::shim::{Act, close, on_host, random};
+use crate::shim::{Act, close, close_together, on_host, random};
 
 /// To the rounding of a bf16 result.
 const ROUNDED: f32 = 1.0 / 128.0;
@@ -255,6 +255,7 @@ pub fn attention_over_packed_sequences() {
         p.cpu.attention_backward(&dout, &qkv, &out, &lse, &cu_seqlens, heads, &mut d);
         p.gpu.attention_backward(&doutg, &qkvg, &outg, &lseg, &cu_seqlens, heads, &mut dg);
         p.acts("dqkv", &dg, &d, 0.06);
+        close_together("dqkv", &p.gpu.get_act(&dg, d.len()), &d, 0.005);
     }
 }
 
@@ -405,6 +406,7 @@ pub fn a_cache_that_is_filled_lent_and_written_in_three_layers() {
                 // Turned keys are rounded once more on their way into the cache.
                 let tolerance = [1.0, 4.0, 4.0][layer] * ROUNDED;
                 p.acts(&format!("step {i}, layer {layer}"), &outg, &out, tolerance);
+                close_together("attended", &p.gpu.get_act(&outg, out.len()), &out, 0.008);
             }
         }
     }

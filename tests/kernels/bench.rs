@@ -240,7 +240,6 @@ fn figures_become_rows_with_what_they_are_measured_against() {
     insta::assert_snapshot!(text);
 }
 
-/// The bench itself, on a machine without a GPU.
 #[test]
 fn scripts_in_python_say_that_they_cannot_run() {
     for (script, size) in [("bench_torch.py", "1.5B"), ("bench_trl.py", "0.5B")] {

@@ -59,6 +59,16 @@ pub fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
+/// The error as a whole, relative to the whole: what rounding leaves shrinks among many elements, and a slip in some does not.
+#[track_caller]
+pub fn close_together(what: &str, found: &[f32], expected: &[f32], tolerance: f64) {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let error = norm(&mut found.iter().zip(expected).map(|(f, e)| f - e));
+    let size = norm(&mut expected.iter().copied());
+    println!("{what}: error {:.5} of the whole", error / size);
+    assert!(error <= tolerance * size, "{what}: an error of {error} in {size}");
+}
+
 type Entry = unsafe extern "C" fn(
     *const c_char,
     *const u32,

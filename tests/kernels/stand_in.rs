@@ -91,14 +91,11 @@ fn pass(output: &Output, at_least: usize) {
     assert!(output.status.success() && passed.is_some_and(|passed| passed >= at_least), "{said}\n{error}");
 }
 
-/// Filters of the tests that this script of the queue runs on a card.
-fn queued(script: &str, part: &str) -> Vec<&'static str> {
-    let text: &'static str = match script {
-        "op_parity" => include_str!("../../benches/gpu/op_parity.sh"),
-        other => panic!("no script {other}"),
-    };
-    let line = text.lines().find(|line| line.starts_with("tests ") && line.contains(part));
-    let line = line.unwrap_or_else(|| panic!("{script}.sh has no part {part}"));
+/// Filters of the tests that the queue's first script runs on a card.
+fn queued(part: &str) -> Vec<&'static str> {
+    let script = include_str!("../../benches/gpu/op_parity.sh");
+    let line = script.lines().find(|line| line.starts_with("tests ") && line.contains(part));
+    let line = line.unwrap_or_else(|| panic!("op_parity.sh has no part {part}"));
     line.split_whitespace().filter(|word| word.ends_with("::")).collect()
 }
 
@@ -123,7 +120,7 @@ fn a_machine_with_the_stand_ins_has_a_gpu_by_gristmills_own_word() {
 fn what_a_card_is_asked_first_is_answered() {
     let Some(libraries) = libraries() else { return };
     for (part, count) in [("opening the device", 6), ("products", 2)] {
-        pass(&tests(libraries, &queued("op_parity", part), &[]), count);
+        pass(&tests(libraries, &queued(part), &[]), count);
     }
     pass(&tests(libraries, &["recording::"], &[]), 6);
 }
@@ -131,7 +128,7 @@ fn what_a_card_is_asked_first_is_answered() {
 #[test]
 fn several_gpus_exchange_by_nccl() {
     let Some(libraries) = libraries() else { return };
-    pass(&tests(libraries, &queued("op_parity", "several GPUs"), &[("STANDIN_GPUS", "3")]), 4);
+    pass(&tests(libraries, &queued("several GPUs"), &[("STANDIN_GPUS", "3")]), 4);
 }
 
 #[test]
@@ -142,7 +139,7 @@ fn the_rest_of_the_queues_first_script_passes() {
     }
     let Some(libraries) = libraries() else { return };
     for (part, count) in [("\"kernels\"", 20), ("operations", 15), ("models", 10), ("the benches", 8)] {
-        pass(&tests(libraries, &queued("op_parity", part), &[]), count);
+        pass(&tests(libraries, &queued(part), &[]), count);
     }
 }
 
