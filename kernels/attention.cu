@@ -1,4 +1,4 @@
-// Causal grouped-query attention over packed sequences, forward (Dao 2023, alg. 1).
+// Causal grouped-query attention, forward (Dao 2023, alg. 1): over packed sequences, and of prompts over the KV cache.
 //
 //   s = q kᵀ / √dim (keys up to the query's own), p = softmax(s), out = p v, lse = log Σ e^s
 //
@@ -19,24 +19,72 @@
 //     attention_64     768         768       674        544       233         2 (40 KiB each)
 //   Before it, a warp of 16 queries with its fragments in registers, two products for each ldmatrix: at 128 768 clocks of
 //   mma to 1,280 of shared memory and about 1,380 of issue for half of the work.
+// attention_prefill_64, attention_prefill_128: the same for prompts that go into the paged cache (kv_cache.cu), in as many
+//   steps as it takes: queries are rows of the step, keys and values lie in the cache's layer, and there is no lse. Positions
+//   are the sequence's: of a run of rows whose first has position p, tiles are (first row − p, that and the position after the
+//   last, the tile's first position), modulo 2³². slots [rows], table [slots, most] as in kv_cache.cu. A row's bits do not
+//   depend on how the prompt was cut; they are attention_64's, not attention_cached's, which keeps its weights in f32.
+//   Launch as above.
 // attention_plain: any dim up to 256, any element type, a warp for each query: the twin that the tensor-core
 //   kernels are compared with. Launch <<<(n, query), 128>>>, tiles of 64 queries.
 // CPU twin: src/backend/cpu/attention.rs.
 #include "attention.cuh"
 
-// Keys of a step.
+// Keys of a step, and of a page of the cache.
 #define KEYS 64
+#define PAGE 16
 
+// Keys and values in the rows that the queries lie in: KEYS of them, or as many as are `left` of the sequence.
 template <int DIM>
-__device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const u32* __restrict__ tiles, int query,
-                                             int kv, bf16* __restrict__ out, float* __restrict__ lse,
-                                             const void* memory) {
-  const int lane = threadIdx.x % WARP, warp = of_warp(threadIdx.x / WARP);
-  const int head = blockIdx.y, key_head = head / (query / kv);
-  const auto [start, len, first] = tile_of(tiles, blockIdx.x);
+struct InRows {
+  const bf16* key;
+  u64 stride;
+  int kv;
+
+  __device__ __forceinline__ void load_keys(Shared tile, int, int left) const {
+    load_tile<DIM, KEYS, 128>(tile, key, stride, 0, left);
+  }
+  __device__ __forceinline__ void load_values(Shared tile, int, int left) const {
+    load_tile<DIM, KEYS, 128>(tile, key + kv * DIM, stride, 0, left);
+  }
+  __device__ __forceinline__ void advance() { key += KEYS * stride; }
+};
+
+// Keys and values in the pages of a sequence, from position `at` on. What lives through the loop is one number: the rest are
+// parameters, and registers are few.
+template <int DIM>
+struct InPages {
+  const bf16* layer;
+  const u32* table;
+  u32 first;  // of the sequence's pages in the table
+  int query, kv;
+
+  __device__ __forceinline__ void load(Shared tile, int value, int at, int left) const {
+    constexpr int APART = 128 / (DIM / 8);
+    static_assert(PAGE % APART == 0 && KEYS % PAGE == 0, "one page for all that the threads copy at a time");
+    const u32 thread = thread_here(), *const pages = table + first + at / PAGE;
+    const int row = thread / (DIM / 8), chunk = thread % (DIM / 8), head = value * kv + blockIdx.y / (query / kv);
+    const Shared to = tile + 2 * (row * DIM + ((chunk ^ (row & 7)) << 3));
+#pragma unroll 4  // more would be spilled at 128
+    for (int r = 0; r < KEYS; r += APART) {
+      // Behind the sequence's last page the table names none.
+      const u32 page = pages[r < left ? r / PAGE : 0];
+      const u32 from = (page * 2 * kv + head) * PAGE + row + r % PAGE;  // a layer has fewer than 2³² rows
+      cp_async16(to + 2 * r * DIM, layer + (u64)from * DIM + chunk * 8, r + row < left);
+    }
+  }
+  __device__ __forceinline__ void load_keys(Shared tile, int at, int left) const { load(tile, 0, at, left); }
+  __device__ __forceinline__ void load_values(Shared tile, int at, int left) const { load(tile, 1, at, left); }
+  __device__ __forceinline__ void advance() {}
+};
+
+// The queries of a tile against the keys up to theirs; log-sum-exps are written where there is an lse.
+template <int DIM, class Keys>
+__device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const Tile& tile, Keys keys, int query, int kv,
+                                             bf16* __restrict__ out, float* __restrict__ lse, const void* memory) {
+  const int lane = threadIdx.x % WARP, warp = of_warp(threadIdx.x / WARP), head = blockIdx.y;
+  const auto [start, len, first] = tile;
   const u64 stride = (u64)(query + 2 * kv) * DIM;
-  const bf16* const q = qkv + start * stride + head * DIM;
-  const bf16* k = qkv + start * stride + (query + key_head) * DIM;
   // The queries, then three tiles that keys and values take in turn: what is copied to the third is the next step's.
   const Shared query_tile = shared_address(memory), query_at = query_tile + warp * 32 * 2 * DIM + lane_rows<DIM>();
   Shared key_tile = query_tile + TILE * 2 * DIM, value_tile = key_tile + KEYS * 2 * DIM;
@@ -45,8 +93,8 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
   const int by_rows = lane_rows<DIM>(), by_columns = lane_columns<DIM>();
   const float scale = LOG2E / sqrtf((float)DIM);
 
-  load_tile<DIM, TILE, 128>(query_tile, q, stride, first, len);
-  load_tile<DIM, KEYS, 128>(key_tile, k, stride, 0, len);
+  load_tile<DIM, TILE, 128>(query_tile, qkv + start * stride + head * DIM, stride, first, len);
+  keys.load_keys(key_tile, 0, len);
   cp_async_commit();
 
   // A warp's 32 queries are two blocks of 16 rows: each fragment of keys or values serves both.
@@ -65,10 +113,10 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
     float s[2][KEYS / 8][4];
     cp_async_wait<0>();
     __syncthreads();  // these keys are there, and everyone is done with the last step's tiles
-    load_tile<DIM, KEYS, 128>(value_tile, k + kv * DIM, stride, 0, len - at);
+    keys.load_values(value_tile, at, len - at);
     cp_async_commit();
-    k += KEYS * stride;
-    if (step + 1 < steps) load_tile<DIM, KEYS, 128>(next_tile, k, stride, 0, len - at - KEYS);
+    keys.advance();
+    if (step + 1 < steps) keys.load_keys(next_tile, at + KEYS, len - at - KEYS);
     cp_async_commit();
     if (live) {
       set_zero(s[0]);
@@ -148,7 +196,7 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
       const float sum = row_sum(total[m][half]);
       inverse[half] = 1.0f / sum;
       const int at = base + lane / 4 + 8 * half;
-      if (lane % 4 == 0 && at < len) {
+      if (lse && lane % 4 == 0 && at < len) {
         lse[(u64)(start + at) * query + head] = fmaf(top[m][half], scale, log2f(sum)) * LN2;
       }
     }
@@ -157,17 +205,40 @@ __device__ __forceinline__ void forward_tile(const bf16* __restrict__ qkv, const
 }
 
 #ifndef ACT_F32
-extern "C" __global__ void __launch_bounds__(128) attention_64(const act* qkv, const u32* tiles, int query, int kv,
-                                                               act* out, float* lse) {
-  DYNAMIC_SHARED(memory);
-  forward_tile<64>(qkv, tiles, query, kv, out, lse, memory);
+template <int DIM>
+__device__ __forceinline__ void packed(const act* qkv, const u32* tiles, int query, int kv, act* out, float* lse,
+                                       const void* memory) {
+  const Tile tile = tile_of(tiles, blockIdx.x);
+  const u64 stride = (u64)(query + 2 * kv) * DIM;
+  const int key_head = blockIdx.y / (query / kv);
+  const InRows<DIM> keys{qkv + tile.start * stride + (query + key_head) * DIM, stride, kv};
+  forward_tile<DIM>(qkv, tile, keys, query, kv, out, lse, memory);
 }
 
-extern "C" __global__ void __launch_bounds__(128) attention_128(const act* qkv, const u32* tiles, int query, int kv,
-                                                                act* out, float* lse) {
-  DYNAMIC_SHARED(memory);
-  forward_tile<128>(qkv, tiles, query, kv, out, lse, memory);
+template <int DIM>
+__device__ __forceinline__ void prefill(const act* qkv, const act* layer, const u32* table, const u32* slots,
+                                        const u32* tiles, int query, int kv, int most, act* out, const void* memory) {
+  const Tile tile = tile_of(tiles, blockIdx.x);
+  const u32 slot = of_warp(slots[tile.start + tile.first]);
+  const InPages<DIM> keys{layer, table, slot * most, query, kv};
+  forward_tile<DIM>(qkv, tile, keys, query, kv, out, nullptr, memory);
 }
+
+#define PACKED(name, dim)                                                                                          \
+  name(const act* qkv, const u32* tiles, int query, int kv, act* out, float* lse) {                                \
+    DYNAMIC_SHARED(memory);                                                                                        \
+    packed<dim>(qkv, tiles, query, kv, out, lse, memory);                                                          \
+  }
+#define PREFILL(name, dim)                                                                                         \
+  name(const act* qkv, const act* layer, const u32* table, const u32* slots, const u32* tiles, int query, int kv,  \
+       int most, act* out) {                                                                                       \
+    DYNAMIC_SHARED(memory);                                                                                        \
+    prefill<dim>(qkv, layer, table, slots, tiles, query, kv, most, out, memory);                                   \
+  }
+extern "C" __global__ void __launch_bounds__(128) PACKED(attention_64, 64)
+extern "C" __global__ void __launch_bounds__(128) PACKED(attention_128, 128)
+extern "C" __global__ void __launch_bounds__(128) PREFILL(attention_prefill_64, 64)
+extern "C" __global__ void __launch_bounds__(128) PREFILL(attention_prefill_128, 128)
 #endif
 
 extern "C" __global__ void __launch_bounds__(128) attention_plain(const act* __restrict__ qkv,

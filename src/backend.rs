@@ -84,6 +84,16 @@ pub struct Paged<'a, B: Backend> {
     pub rows: usize,
 }
 
+/// Rows of a step that are tokens of one sequence, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first row of the step.
+    pub row: u32,
+    pub rows: u32,
+    /// The first token's position; those before it are in the cache.
+    pub position: u32,
+}
+
 /// A parameter: its f32 master and the form the kernels read.
 pub struct Param<B: Backend> {
     /// `[rows, cols]`, row-major: a linear layer's `[out, in]`; a vector has one row.
@@ -547,6 +557,20 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         at: &Paged<'_, Self>,
         out: &mut Self::Act,
     );
+    /// [`Backend::attention_cached`] of rows that come in runs, which together are all of them, in order: for prompts. A
+    /// row's bits depend neither on where its sequence was cut into runs nor on the other runs; on a GPU they are those of
+    /// another rounding.
+    fn attention_prefill(
+        &self,
+        cache: &Self::KvCache,
+        layer: usize,
+        qkv: &Self::Act,
+        at: &Paged<'_, Self>,
+        _runs: &[Run],
+        out: &mut Self::Act,
+    ) {
+        self.attention_cached(cache, layer, qkv, at, out);
+    }
 
     // --- adapters ---
 

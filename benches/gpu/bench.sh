@@ -8,7 +8,7 @@ python=${PYTHON:-python3}
 part "speed: training, 0.5B" 70 bench.jsonl "$bench_binary" train 0.5B
 part "speed: kernels and products, 0.5B" 80 bench.jsonl "$bench_binary" kernels 0.5B
 part "speed: training, 1.5B" 80 bench.jsonl "$bench_binary" train 1.5B
-part "speed: scoring and decoding, 0.5B" 60 bench.jsonl "$bench_binary" scoring decode 0.5B
+part "speed: scoring, decoding and prompts, 0.5B" 70 bench.jsonl "$bench_binary" scoring decode prefill 0.5B
 part "speed: GRPO, 0.5B" 90 bench.jsonl "$bench_binary" grpo 0.5B
 part "speed: training in PyTorch, 0.5B" 90 bench.jsonl "$python" benches/gpu/bench_torch.py 0.5B
 part "speed: GRPO in TRL, 0.5B" 110 bench.jsonl "$python" benches/gpu/bench_trl.py 0.5B

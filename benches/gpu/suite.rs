@@ -25,7 +25,7 @@ use gristmill::model::Model;
 use gristmill::{Error, Result};
 
 /// Every work by name, in the order in which they are done: what scoring takes is counted before others have taken memory.
-pub const WORKS: [&str; 5] = ["scoring", "kernels", "train", "decode", "grpo"];
+pub const WORKS: [&str; 6] = ["scoring", "kernels", "train", "decode", "prefill", "grpo"];
 
 /// Refuses a name that is none of [`WORKS`].
 pub fn check(works: &[&str]) -> Result<()> {
@@ -53,6 +53,7 @@ pub fn run(card: &Card, works: &[&str], shape: &Shape, scale: &Scale, print: &mu
             "train" => model::train(card, &mut write(model), shape, scale, print)?,
             "scoring" => scoring::scoring(card, &read(model), shape, scale, print)?,
             "decode" => model::decode(card, &read(model), shape, scale, print)?,
+            "prefill" => model::prefill(card, &read(model), shape, scale, print)?,
             _ => grpo::grpo(card, model, shape, scale, print)?,
         }
     }

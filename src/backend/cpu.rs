@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub use kv_cache::KvCache;
 use parallel::{SendPtr, Shared, scratch};
 
-use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, StepShape};
+use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, Run, StepShape};
 use crate::error::{Context, Error, Result};
 
 /// Weights below which decoding runs a worker on each core: such a model stays in
@@ -436,6 +436,18 @@ impl Backend for Cpu {
         out: &mut Vec<f32>,
     ) {
         attention::cached(self, cache, layer, qkv, at, out);
+    }
+
+    fn attention_prefill(
+        &self,
+        cache: &KvCache,
+        layer: usize,
+        qkv: &Vec<f32>,
+        at: &Paged<'_, Self>,
+        runs: &[Run],
+        out: &mut Vec<f32>,
+    ) {
+        attention::prefill(self, cache, layer, qkv, at, runs, out);
     }
 
     fn adapter_fold(&self, value: &mut Vec<f32>, adapter: &Adapter<Self>, sign: f32) {

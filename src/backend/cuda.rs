@@ -46,7 +46,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use half::bf16;
 
-use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, StepShape};
+use super::{AdamW, Adapter, Backend, Draw, Drawn, Heads, Muon, PageCopy, Paged, Param, Replicated, Run, StepShape};
 use crate::error::{Error, Result};
 pub use buffer::Buffer;
 use driver::{Driver, Element};
@@ -617,6 +617,18 @@ impl Backend for Cuda {
         out: &mut Buffer<bf16>,
     ) {
         self.issue("attention_cached", |ops| ops.attention_cached(cache, layer, qkv, at, out));
+    }
+
+    fn attention_prefill(
+        &self,
+        cache: &KvCache,
+        layer: usize,
+        qkv: &Buffer<bf16>,
+        at: &Paged<'_, Self>,
+        runs: &[Run],
+        out: &mut Buffer<bf16>,
+    ) {
+        self.issue("attention_prefill", |ops| ops.attention_prefill(cache, layer, qkv, at, runs, out));
     }
 
     fn adapter_fold(&self, value: &mut Buffer<f32>, adapter: &Adapter<Self>, sign: f32) {

@@ -1,9 +1,9 @@
 //! Decoding: the forward pass of single tokens over a KV cache.
 //!
 //! A step takes rows of (token, slot, position) in any mixture: the tokens of a
-//! prompt, the next token of many sequences, or both. Every operation gives a row
-//! the bits it gets in [`Model::forward`], so sampled log-probabilities are the
-//! trainer's.
+//! prompt, the next token of many sequences, or both. On the reference backend every
+//! operation gives a row the bits it gets in [`Model::forward`], so sampled
+//! log-probabilities are the trainer's.
 //!
 //! Where the backend replays work, a decoding step is rounded up to one of few numbers of rows and recorded for each;
 //! the rows that fill it up write to a page of their own.
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::kv_pages::KvPages;
 use super::{Config, Model};
-use crate::backend::{Backend, Draw, Drawn, KV_PAGE, PageCopy, Paged};
+use crate::backend::{Backend, Draw, Drawn, KV_PAGE, PageCopy, Paged, Run};
 use crate::error::Result;
 
 /// One token to run through the model.
@@ -204,14 +204,37 @@ fn replayed_rows(rows: usize) -> usize {
     if rows <= 16 { rows.next_power_of_two() } else { rows.next_multiple_of(16) }
 }
 
+/// Rows that follow each other in a sequence, taken together.
+fn runs(rows: &[Row]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let follows = i > 0 && rows[i - 1].slot == row.slot && rows[i - 1].position + 1 == row.position;
+        match runs.last_mut() {
+            Some(run) if follows => run.rows += 1,
+            _ => runs.push(Run { row: i as u32, rows: 1, position: row.position }),
+        }
+    }
+    runs
+}
+
 impl<B: Backend> Model<B> {
-    /// Runs `rows` and stores their keys and values; logits are not computed.
+    /// Runs the rows of prompts and stores their keys and values; logits are not computed. Rows of one sequence that
+    /// follow each other are taken together.
     pub fn prefill(&self, decoder: &mut Decoder<B>, rows: &[Row]) {
+        self.store(decoder, rows, |rows| Some(runs(rows)));
+    }
+
+    /// As [`Model::prefill`], for tokens that were decoded before: their keys and values get the bits they had.
+    pub fn recompute(&self, decoder: &mut Decoder<B>, rows: &[Row]) {
+        self.store(decoder, rows, |_| None);
+    }
+
+    fn store(&self, decoder: &mut Decoder<B>, rows: &[Row], runs: impl Fn(&[Row]) -> Option<Vec<Run>> + Sync) {
         let backend = decoder.backend.clone();
         for rows in rows.chunks(decoder.step.rows) {
             backend.run(|| {
                 decoder.place(rows, rows.len());
-                self.step(&backend, &mut decoder.step, rows.len());
+                self.step(&backend, &mut decoder.step, rows.len(), runs(rows).as_deref());
             });
         }
     }
@@ -233,7 +256,7 @@ impl<B: Backend> Model<B> {
             decoder.place(rows, count);
             let (step, head) = (&mut decoder.step, &self.params[self.layout.head]);
             backend.replay(&mut decoder.recordings, count, &mut || {
-                self.step(&backend, step, count);
+                self.step(&backend, step, count, None);
                 backend.logits(&step.normed, head, count, &mut step.logits);
             });
             backend.sample(&step.logits, self.config.vocab_size, draws, drawn);
@@ -241,8 +264,8 @@ impl<B: Backend> Model<B> {
         backend.finish_here()
     }
 
-    /// The layers, over rows that are placed; leaves the last norm's output.
-    fn step(&self, b: &B, d: &mut Step<B>, n: usize) {
+    /// The layers, over rows that are placed, in runs if they are a prompt's; leaves the last norm's output.
+    fn step(&self, b: &B, d: &mut Step<B>, n: usize, runs: Option<&[Run]>) {
         let (config, params) = (&self.config, &self.params);
         let (eps, heads) = (config.norm_eps, config.heads);
         let at = Paged { table: &d.table, width: d.width, slots: &d.row_slots, positions: &d.positions, rows: n };
@@ -265,7 +288,10 @@ impl<B: Backend> Model<B> {
                     b.rope_append(qkv, &self.rope, heads, &mut d.cache, layer, &at);
                 }
             }
-            b.attention_cached(&d.cache, layer, &d.qkv, &at, &mut d.attended);
+            match runs {
+                None => b.attention_cached(&d.cache, layer, &d.qkv, &at, &mut d.attended),
+                Some(runs) => b.attention_prefill(&d.cache, layer, &d.qkv, &at, runs, &mut d.attended),
+            }
             let bias = index.out_bias.map(|bias| &params[bias]);
             let (w, norm) = ((&params[index.out], bias), &params[index.post_norm]);
             let (branch, normed, rstd) = (&mut d.branch, &mut d.normed, &mut d.rstd);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gristmill::backend::cuda::Buffer;
 use gristmill::backend::{
-    AdamW, Adapter, Backend, Cpu, Cuda, Draw, Drawn, Heads, KV_PAGE, Muon, PageCopy, Paged, Param,
+    AdamW, Adapter, Backend, Cpu, Cuda, Draw, Drawn, Heads, KV_PAGE, Muon, PageCopy, Paged, Param, Run,
 };
 use gristmill::model::KvPages;
 use half::bf16;
@@ -408,6 +408,68 @@ pub fn a_cache_that_is_filled_lent_and_written_in_three_layers() {
                 p.acts(&format!("step {i}, layer {layer}"), &outg, &out, tolerance);
                 close_together("attended", &p.gpu.get_act(&outg, out.len()), &out, 0.008);
             }
+        }
+    }
+}
+
+/// Prompts in the slots of one step, cut at some rows into steps of their own: every row's attention.
+fn prefilled(p: &Pair, heads: Heads, lens: &[u32], cuts: &[usize]) -> (Vec<f32>, Vec<f32>) {
+    let rows: Vec<(u32, u32)> =
+        (0u32..).zip(lens).flat_map(|(slot, &len)| (0..len).map(move |position| (slot, position))).collect();
+    let mut pages = KvPages::new(lens.len(), 320, 40);
+    let (mut cache, mut cacheg) = (p.cpu.kv_cache(2, heads, pages.pages()), p.gpu.kv_cache(2, heads, pages.pages()));
+    let (mut all, mut allg) = (Vec::new(), Vec::new());
+    let (mut ends, mut first) = (cuts.to_vec(), 0);
+    ends.push(rows.len());
+    for end in ends {
+        let step = &rows[first..end];
+        for &(slot, position) in step {
+            assert_eq!(pages.write(slot as usize, position as usize), None, "nothing is shared");
+        }
+        let mut runs: Vec<Run> = Vec::new();
+        for (row, &(slot, position)) in (0u32..).zip(step) {
+            match runs.last_mut() {
+                Some(run) if row > 0 && step[row as usize - 1].0 == slot => run.rows += 1,
+                _ => runs.push(Run { row, rows: 1, position }),
+            }
+        }
+        let (slots, positions): (Vec<u32>, Vec<u32>) = step.iter().copied().unzip();
+        let ((table, tableg), (slots, slotsg), (positions, positionsg)) =
+            (p.u32(pages.table()), p.u32(&slots), p.u32(&positions));
+        let (width, rows) = (pages.width(), step.len());
+        let at = Paged::<Cpu> { table: &table, width, slots: &slots, positions: &positions, rows };
+        let atg = Paged::<Cuda> { table: &tableg, width, slots: &slotsg, positions: &positionsg, rows };
+        // A row's values do not depend on the step.
+        let width = heads.qkv_width();
+        let qkv = Act::Bf16.random(lens.iter().sum::<u32>() as usize * width, 3)[first * width..end * width].to_vec();
+        let qkvg = p.gpu.put_act(&qkv);
+        p.cpu.kv_append(&mut cache, 1, &qkv, &at);
+        p.gpu.kv_append(&mut cacheg, 1, &qkvg, &atg);
+        let (mut out, mut outg) = (vec![0.0; rows * heads.out_width()], p.gpu.act(rows * heads.out_width()));
+        p.cpu.attention_prefill(&cache, 1, &qkv, &at, &runs, &mut out);
+        p.gpu.attention_prefill(&cacheg, 1, &qkvg, &atg, &runs, &mut outg);
+        p.gpu.finish().unwrap();
+        allg.extend(p.gpu.get_act(&outg, out.len()));
+        all.extend(out);
+        first = end;
+    }
+    (all, allg)
+}
+
+#[test]
+pub fn prompts_that_go_into_the_cache_in_pieces() {
+    let Some(p) = Pair::new() else { return };
+    // One token, less than a page, pages, more than a tile; cut within pages, at their ends, and within tiles of keys.
+    let lens = [1, 13, 200, 48, 70];
+    for (query, kv, dim) in [(4, 2, 64), (3, 1, 128), (2, 1, 12)] {
+        let heads = Heads { query, kv, dim };
+        let (want, found) = prefilled(&p, heads, &lens, &[]);
+        close("whole", &found, &want, 0.02);
+        close_together("whole", &found, &want, 0.008);
+        for cuts in [&[7, 14 + 64, 14 + 129][..], &[14 + 199, 230, 262]] {
+            let (again, cut) = prefilled(&p, heads, &lens, cuts);
+            assert!(again == want, "the reference's bits, {heads:?} cut at {cuts:?}");
+            assert!(cut == found, "{heads:?} cut at {cuts:?}");
         }
     }
 }

@@ -37,6 +37,7 @@ fn scale() -> Scale {
         tile: (10, 24),
         attended: 32,
         square: 16,
+        prompts: (2, 20),
         decode: Decoding { sequences: 3, prompt: 5, tokens: 4 },
         grpo: Grpo { prompts: 2, group: 4, prompt: 5, tokens: 6, batch: 8, cache: 1 << 16, steps: 1 },
     }
@@ -146,6 +147,7 @@ fn models_train_score_decode_and_do_whole_steps() {
     let cached = 3 * (6 + 7 + 8 + 9) * 2 * 2 * 64 * 2;
     assert_eq!(figures["decode"]["bytes"], json!(4 * (2 * matrices + 4 * vectors) + cached));
     assert_eq!(figures["decode"]["amount"], json!(12.0));
+    assert_eq!(figures["prefill"]["amount"], json!(40.0));
 
     let taken = |bench: &str| figures[bench]["allocated_bytes"].as_u64().unwrap();
     let head = taken("scoring, head alone");

@@ -119,6 +119,7 @@ type Seeded = (&'static str, &'static str, &'static str, &'static [fn()]);
 const SEEDED: &[Seeded] = &[
     ("attention.cu", "at + KEYS - 1 > row + 16 * m", "at > row + 16 * m", &[backend::attention_over_packed_sequences]),
     ("attention.cu", "key <= row; key++", "key < row + 2; key++", &[backend::attention_over_packed_sequences]),
+    ("attention.cu", "+ row + r % PAGE", "+ row + r", &[backend::prompts_that_go_into_the_cache_in_pieces]),
     (
         "attention_backward.cu",
         "from < own + 16 * m + 15",

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use gristmill::Result;
 use gristmill::backend::{AdamW, Backend, Cuda, Draw, Drawn};
+use gristmill::engine::local::Options;
 use gristmill::model::memory::token_bytes;
 use gristmill::model::{Decoder, Model, ParamKind, Row, Update};
 
@@ -63,6 +64,44 @@ pub fn decoded_bytes(model: &Model<Cuda>, decoding: &Decoding) -> u64 {
     (tokens * weights + sequences * cached * token_bytes::<Cuda>(model.config())) as u64
 }
 
+/// The rows of `sequences` prompts.
+fn prompt_rows(sequences: usize, prompt: &[u32]) -> Vec<Row> {
+    let of = |slot| {
+        let row = move |(position, &token): (usize, &u32)| Row { token, slot, position: position as u32 };
+        prompt.iter().enumerate().map(row)
+    };
+    (0..sequences as u32).flat_map(of).collect()
+}
+
+/// Tokens of long prompts, as the engine takes them: in steps of its size. A figure after each run.
+pub fn prefill(
+    card: &Card,
+    model: &Model<Cuda>,
+    shape: &Shape,
+    scale: &Scale,
+    print: &mut dyn FnMut(Figure),
+) -> Result<()> {
+    let gpu = card.gpu();
+    let (sequences, len) = scale.prompts;
+    let step = Options::default().prefill;
+    let mut decoder = Decoder::new(gpu.clone(), model, sequences, len, step);
+    let rows = prompt_rows(sequences, &tokens(len, shape.vocab));
+    let mut run = || -> Result<f64> {
+        let start = Instant::now();
+        model.prefill(&mut decoder, &rows);
+        gpu.finish()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    run()?;
+    let mut seconds = Vec::new();
+    for _ in 0..scale.runs {
+        seconds.push(run()?);
+        let figure = Figure::new("prefill", &shape.name, Unit::Tokens, rows.len() as f64, seconds.clone());
+        print(figure.with("sequences", sequences).with("step", step));
+    }
+    Ok(())
+}
+
 /// Tokens of many sequences at once, their prompts not counted. A figure after each run.
 pub fn decode(
     card: &Card,
@@ -78,11 +117,7 @@ pub fn decode(
     let mut last = vec![0; sequences];
     let mut drawn = vec![Drawn::default(); sequences];
     let mut run = || -> Result<f64> {
-        let rows = (0..sequences as u32).flat_map(|slot| {
-            let row = move |(position, &token): (usize, &u32)| Row { token, slot, position: position as u32 };
-            prompt.iter().enumerate().map(row)
-        });
-        model.prefill(&mut decoder, &rows.collect::<Vec<_>>());
+        model.prefill(&mut decoder, &prompt_rows(sequences, &prompt));
         gpu.finish()?;
         last.fill(7);
         let start = Instant::now();

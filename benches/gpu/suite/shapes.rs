@@ -73,6 +73,8 @@ pub struct Scale {
     pub attended: usize,
     /// Side of the square product that says what the card multiplies at most.
     pub square: usize,
+    /// Long prompts that go into the cache together, and tokens of each.
+    pub prompts: (usize, usize),
     pub decode: Decoding,
     pub grpo: Grpo,
 }
@@ -116,6 +118,7 @@ impl Scale {
             tile: (4096, 8192),
             attended: 4096,
             square: 8192,
+            prompts: (4, 4000),
             decode: Decoding { sequences: 256, prompt: 64, tokens: 192 },
             grpo: Grpo { prompts: 64, group: 16, prompt: 64, tokens: 512, batch: 1024, cache: 12 << 30, steps: 2 },
         }

@@ -8,12 +8,14 @@
 
 use super::simd::{LANES, Simd, kernel, steps};
 use super::{Cpu, Heads, KvCache, Shared, scratch};
-use crate::backend::{KV_PAGE, Paged};
+use crate::backend::{KV_PAGE, Paged, Run};
 
 /// Tiles of keys whose softmax is taken together.
 const BLOCK_TILES: usize = 4;
 /// Queries that share the keys they load.
 const QUERIES: usize = 4;
+/// Tokens of a prompt that one task takes.
+const PIECE: usize = 32;
 /// Widest head the row kernel keeps in registers, in vectors.
 pub const MAX_HEAD_VECTORS: usize = 16;
 
@@ -115,6 +117,40 @@ pub fn cached(cpu: &Cpu, cache: &KvCache, layer: usize, qkv: &[f32], at: &Paged<
                 unsafe { Job { keys, values, queries, heads, tokens: 1, seen, out: &out, lse: None, place }.run() };
             }
         }
+    });
+}
+
+/// As [`cached`] of runs of rows: neighbours share the keys they load.
+pub fn prefill(
+    cpu: &Cpu,
+    cache: &KvCache,
+    layer: usize,
+    qkv: &[f32],
+    at: &Paged<'_, Cpu>,
+    runs: &[Run],
+    out: &mut [f32],
+) {
+    let heads = cache.heads();
+    let (width, dim, group) = (heads.qkv_width(), heads.dim, heads.group());
+    // Of a length that keeps cores busy with one prompt.
+    let pieces: Vec<(usize, usize, usize)> = runs
+        .iter()
+        .flat_map(|run| {
+            let (first, rows, position) = (run.row as usize, run.rows as usize, run.position as usize);
+            (0..rows).step_by(PIECE).map(move |i| (first + i, PIECE.min(rows - i), position + i))
+        })
+        .collect();
+    let keys = |&(_, tokens, position): &(usize, usize, usize)| tokens * (position + tokens);
+    let work = pieces.iter().map(keys).sum::<usize>() * heads.out_width() / 4;
+    let out = Shared::new(out);
+    cpu.tasks(pieces.len() * heads.kv, work, |task| {
+        let ((row, tokens, position), kv) = (pieces[task / heads.kv], task % heads.kv);
+        let pages = &at.table[at.slots[row] as usize * at.width..][..at.width];
+        let (keys, values) = cache.head(layer, pages, kv);
+        let queries = Rows { data: &qkv[row * width + kv * group * dim..], width };
+        let (seen, place) = (position + 1, row * heads.query + kv * group);
+        // SAFETY: tasks have different rows or different heads.
+        unsafe { Job { keys, values, queries, heads, tokens, seen, out: &out, lse: None, place }.run() };
     });
 }
 

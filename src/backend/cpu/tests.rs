@@ -361,6 +361,10 @@ fn a_cached_row_has_the_bits_of_the_packed_row() {
         let at = Paged::<Cpu> { table: &table, width, slots: &slots, positions: &positions, rows: 70 };
         cpu.kv_append(&mut cache, 0, &qkv, &at);
         cpu.attention_cached(&cache, 0, &qkv, &at, &mut cached);
+        let runs = [(0, 1), (1, 36), (37, 33)].map(|(row, rows)| Run { row, rows, position: row });
+        let mut prefilled = vec![0.0; packed.len()];
+        cpu.attention_prefill(&cache, 0, &qkv, &at, &runs, &mut prefilled);
+        assert_eq!(prefilled, cached, "a run has the bits of its rows");
         for page in 0..4 {
             table[page] = table[width + page];
         }

@@ -1,5 +1,6 @@
 //! What the host computes for launches.
 
+use crate::backend::Run;
 use crate::error::{Error, Result};
 
 /// A kernel of attention.
@@ -22,6 +23,8 @@ pub struct Passes {
     pub dq: Pass,
     /// The keys' and values' gradients.
     pub dkv: Pass,
+    /// Outputs of prompts over the KV cache, where there is a kernel of its own for them.
+    pub prefill: Option<Pass>,
     /// Rows of a tile.
     pub tile: u32,
     /// The plain kernels take the dimension as an argument.
@@ -40,6 +43,7 @@ pub fn attention_passes(dim: usize) -> Result<Passes> {
             forward: pass("attention_64", 1, 40 << 10),
             dq: pass("attention_dq_64", 1, 32 << 10),
             dkv: pass("attention_dkv_64", 2, 41 << 10),
+            prefill: Some(pass("attention_prefill_64", 1, 40 << 10)),
             tile: 128,
             plain: false,
         },
@@ -47,6 +51,7 @@ pub fn attention_passes(dim: usize) -> Result<Passes> {
             forward: pass("attention_128", 1, 80 << 10),
             dq: pass("attention_dq_128", 1, 96 << 10),
             dkv: pass("attention_dkv_128", 2, 65 << 10),
+            prefill: Some(pass("attention_prefill_128", 1, 80 << 10)),
             tile: 128,
             plain: false,
         },
@@ -54,6 +59,7 @@ pub fn attention_passes(dim: usize) -> Result<Passes> {
             forward: pass("attention_plain", 1, 0),
             dq: pass("attention_dq_plain", 1, 0),
             dkv: pass("attention_dkv_plain", 1, 0),
+            prefill: None,
             tile: 64,
             plain: true,
         },
@@ -70,6 +76,21 @@ pub fn attention_tiles(cu_seqlens: &[u32], tile: u32) -> Vec<u32> {
         let firsts = (0..pair[1] - pair[0]).step_by(tile as usize);
         tiles.extend(firsts.map(|first| [pair[0], pair[1], first]));
     }
+    longest_first(tiles)
+}
+
+/// The tiles of runs, as [`attention_tiles`] with rows and positions of a sequence counted from its beginning, which may
+/// lie before the step's first row: modulo 2³².
+pub fn prefill_tiles(runs: &[Run], tile: u32) -> Vec<u32> {
+    let mut tiles = Vec::new();
+    for &Run { row, rows, position } in runs {
+        let (start, end) = (row.wrapping_sub(position), row + rows);
+        tiles.extend((0..rows).step_by(tile as usize).map(|first| [start, end, position + first]));
+    }
+    longest_first(tiles)
+}
+
+fn longest_first(mut tiles: Vec<[u32; 3]>) -> Vec<u32> {
     tiles.sort_by_key(|tile| std::cmp::Reverse(tile[2]));
     tiles.concat()
 }
@@ -84,5 +105,8 @@ mod tests {
         assert_eq!(tiles, [1, 130, 128, 1, 130, 64, 0, 1, 0, 1, 130, 0]);
         assert!(attention_tiles(&[0], 64).is_empty());
         assert_eq!(attention_tiles(&[0, 129], 128), [0, 129, 128, 0, 129, 0]);
+        let runs = [Run { row: 0, rows: 3, position: 512 }, Run { row: 3, rows: 130, position: 0 }];
+        let before = 0u32.wrapping_sub(512);
+        assert_eq!(prefill_tiles(&runs, 128), [before, 3, 512, 3, 133, 128, 3, 133, 0]);
     }
 }

@@ -38,10 +38,10 @@ pub fn entry_points(text: &str) -> impl Iterator<Item = &str> {
             Some(bounds) => bounds.split_once(')')?.1,
             None => rest,
         };
-        // Attention's files write kernels that differ in a constant with a macro that takes the name first.
-        let rest = rest.trim_start();
-        let rest = ["PASS(", "DECODE("].iter().find_map(|name| rest.strip_prefix(name)).unwrap_or(rest);
-        Some(rest.split(['(', ',']).next()?.trim())
+        // Attention's files write kernels that differ in a constant with a macro, which takes the name first.
+        let (name, arguments) = rest.trim_start().split_once('(')?;
+        let of_macro = name.bytes().all(|byte| byte.is_ascii_uppercase());
+        Some(if of_macro { arguments.split(',').next()?.trim() } else { name.trim() })
     })
 }
 

@@ -6,13 +6,17 @@ use half::bf16;
 
 use super::buffer::Buffer;
 use super::driver::{Arg, Driver};
+use super::geometry::{attention_passes, prefill_tiles};
 use super::linear::optional;
 use super::ops::{MOST_BLOCKS, Ops, int};
-use crate::backend::{Cuda, Heads, KV_PAGE, PageCopy, Paged};
+use crate::backend::{Cuda, Heads, KV_PAGE, PageCopy, Paged, Run};
 use crate::error::{Error, Result};
 
 /// Query heads that a block of decode attention takes (HEADS in attention_cached.cu).
 const BLOCK_HEADS: usize = 8;
+
+// PAGE in attention.cu.
+const _: () = assert!(KV_PAGE == 16);
 
 /// Keys and values by layer and page.
 pub struct KvCache {
@@ -162,6 +166,38 @@ impl Ops<'_> {
         ];
         let shared = 4 * (BLOCK_HEADS * dim.next_multiple_of(8) + 4 * BLOCK_HEADS * 32 + 4 * BLOCK_HEADS * (dim + 2));
         self.launch_grid(kernel, [at.rows, kv, heads.group().div_ceil(BLOCK_HEADS)], 128, shared, &args)
+    }
+
+    /// Attention of runs of rows over what their sequences have in the cache.
+    pub fn attention_prefill(
+        &mut self,
+        cache: &KvCache,
+        layer: usize,
+        qkv: &Buffer<bf16>,
+        at: &Paged<'_, Cuda>,
+        runs: &[Run],
+        out: &mut Buffer<bf16>,
+    ) -> Result<()> {
+        let heads = cache.heads;
+        let passes = attention_passes(heads.dim)?;
+        let Some(pass) = passes.prefill else {
+            return self.attention_cached(cache, layer, qkv, at, out);
+        };
+        let tiles = prefill_tiles(runs, passes.tile);
+        let count = tiles.len() / 3;
+        let tiles = self.scratch.tiles.load(self.driver, &tiles)?;
+        let args = [
+            qkv.read(at.rows * heads.qkv_width()),
+            cache.pages.part(layer * cache.layer_len).read(cache.layer_len),
+            at.table.read(at.table.len()),
+            at.slots.read(at.rows),
+            tiles.read(3 * count),
+            int(heads.query),
+            int(heads.kv),
+            int(at.width),
+            out.write(at.rows * heads.out_width()),
+        ];
+        self.launch_grid(pass.kernel, [count * pass.blocks, heads.query, 1], 128, pass.shared, &args)
     }
 }
 

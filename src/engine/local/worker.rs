@@ -208,7 +208,7 @@ impl<B: Backend> Worker<B> {
             for (from, to, len) in entrance.shares {
                 decoder.share(from, to, len);
             }
-            model.prefill(decoder, &entrance.written);
+            model.recompute(decoder, &entrance.written);
         }
         true
     }
