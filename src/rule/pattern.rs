@@ -78,13 +78,19 @@ pub(crate) fn compile(pattern: &str, field: &'static str) -> Result<Regex, Param
 
 impl RegexRule {
     /// # Errors
-    /// An empty or faulty pattern; bounds that exclude everything; `forbid` with a capture group.
+    /// An empty or faulty pattern; groups of which none is named `answer`; bounds that exclude everything;
+    /// `forbid` with a capture group.
     pub fn new(config: RegexConfig) -> Result<Self, ParamError> {
         if config.pattern.is_empty() {
             return Err(ParamError::new("pattern", "a regex rule needs a `pattern`"));
         }
         let pattern = compile(&config.pattern, "pattern")?;
         let captures = pattern.capture_names().flatten().any(|name| name == "answer");
+        if pattern.captures_len() > 1 && !captures && !config.forbid {
+            // Whoever writes it has a comparison with gold in mind, and every match would be right.
+            return Err(ParamError::new("pattern", "only a group named `answer` is compared with gold")
+                .hint("write (?P<answer>…) for the answer, or (?:…) for a group that only groups"));
+        }
         if config.forbid && captures {
             return Err(ParamError::new("forbid", "a forbidden pattern cannot capture an answer"));
         }
@@ -174,7 +180,12 @@ mod tests {
     fn faulty_parameters_are_errors() {
         assert!(RegexRule::new(rule("(")).is_err());
         assert!(RegexRule::new(rule("")).is_err());
-        assert!(RegexRule::new(rule(&"(a{999}){999}".repeat(3))).is_err());
+        assert!(RegexRule::new(rule(&"(?:a{999}){999}".repeat(3))).is_err());
+        for unread in [r"answer: (\d+)", r"answer: (?P<value>\d+)"] {
+            assert!(RegexRule::new(rule(unread)).is_err(), "every match of {unread} would be right");
+            assert!(RegexRule::new(RegexConfig { forbid: true, ..rule(unread) }).is_ok());
+        }
+        assert!(RegexRule::new(rule(r"answer(?:s|ed)? (is|=) (?P<answer>\d+)")).is_ok());
         assert!(RegexRule::new(RegexConfig { forbid: true, ..rule("(?P<answer>a)") }).is_err());
     }
 }
