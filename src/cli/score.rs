@@ -62,6 +62,10 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         errln!("{}", parquet::score(&rules, &args.input, &args.output, args.bad_rows)?);
         return Ok(());
     }
+    if args.output.ends_with(".parquet") {
+        return Err(Error::usage(format!("{} is to be Parquet, but the rows come as JSON lines", args.output))
+            .hint("give Parquet rows in a file that ends in .parquet, or write to a .jsonl file"));
+    }
     let source = rows::open(&args.input)?;
     let mut target = Output::open(&args.output)?;
     let tally = score(&rules, source, &args.input, &mut target, args.bad_rows)?;
@@ -130,9 +134,14 @@ impl Tally {
             return Ok(None);
         }
         self.rows += 1;
-        Ok(Some(json!({"row": {"score": null, "outcome": Outcome::CannotTell, "reason": bad.reason,
-            "extracted": null, "evidence": {"error": bad.error.to_string()}}})))
+        Ok(Some(bad_verdicts(bad.reason, &bad.error.to_string())))
     }
+}
+
+/// What stands in the place of the verdicts of a row that cannot be judged.
+pub(super) fn bad_verdicts(reason: &str, error: &str) -> Value {
+    json!({"row": {"score": null, "outcome": Outcome::CannotTell, "reason": reason,
+        "extracted": null, "evidence": {"error": error}}})
 }
 
 /// Scores JSONL rows; order and all other columns are kept, numbers as they are written.

@@ -1,29 +1,6 @@
 //! `gristmill serve-rewards`: the rules over HTTP, for trainers that call a reward function.
 //!
-//! TRL's `GRPOTrainer` takes functions; this one asks the server:
-//!
-//! ```python
-//! import requests
-//! def gristmill(prompts, completions, gold, **_):
-//!     text = lambda x: x if isinstance(x, str) else x[-1]["content"]
-//!     rows = [{"prompt": text(p), "completion": text(c), "gold": g}
-//!             for p, c, g in zip(prompts, completions, gold)]
-//!     reply = requests.post("http://127.0.0.1:8090/score", json={"rows": rows}, timeout=600)
-//!     reply.raise_for_status()
-//!     return reply.json()["rewards"]        # None where the rules cannot tell
-//! GRPOTrainer(..., reward_funcs=[gristmill])
-//! ```
-//!
-//! verl calls a `compute_score` of a file named by `custom_reward_function.path`:
-//!
-//! ```python
-//! import requests
-//! def compute_score(data_source, solution_str, ground_truth, extra_info=None):
-//!     row = {"completion": solution_str, "gold": ground_truth, **(extra_info or {})}
-//!     reply = requests.post("http://127.0.0.1:8090/score", json={"rows": [row]}, timeout=600)
-//!     reply.raise_for_status()
-//!     return reply.json()["rewards"][0] or 0.0
-//! ```
+//! `README.md` has the functions that TRL and verl call.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -39,7 +17,8 @@ use tokio::sync::Semaphore;
 
 use super::rows::{Fields, Row};
 use crate::error::{Context, Error, Result};
-use crate::rule::RuleSet;
+use crate::rule::{Judgement, RuleSet};
+use crate::schema::Outcome;
 
 /// Serve a rule file to trainers over HTTP.
 #[derive(clap::Args, Debug)]
@@ -53,8 +32,8 @@ pub struct ServeRewardsArgs {
     /// Largest request body, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub max_body: usize,
-    /// Requests judged or waiting at once; more are answered 503
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    /// Requests judged or waiting at once; more are answered 503, to be sent again
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     pub queue: usize,
 }
 
@@ -121,21 +100,26 @@ fn refused(status: StatusCode, message: impl Into<String>) -> Response {
 /// `{"rows": [{"completion": …, "gold": …}]}` to `{"rewards": […], "results": […]}`, in order.
 async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json<Value>, JsonRejection>) -> Response {
     let Ok(place) = server.places.clone().try_acquire_owned() else {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "the queue is full, try again");
+        let reply = refused(StatusCode::SERVICE_UNAVAILABLE, "the queue is full, try again");
+        return ([(RETRY_AFTER, "1")], reply).into_response();
     };
     let Json(mut body) = match body {
         Ok(body) => body,
         Err(rejection) => return refused(rejection.status(), rejection.body_text()),
     };
-    let rows: Vec<Row> = match body.get_mut("rows").map(Value::take).map(serde_json::from_value) {
+    let rows: Vec<Value> = match body.get_mut("rows").map(Value::take).map(serde_json::from_value) {
         Some(Ok(rows)) => rows,
         _ => return refused(StatusCode::BAD_REQUEST, "the body is {\"rows\": [{\"completion\": …, \"gold\": …}, …]}"),
     };
-    let mut fields = Vec::with_capacity(rows.len());
+    // A row that cannot be judged is no reason to leave its batch without rewards.
+    let (mut fields, mut results) = (Vec::new(), Vec::with_capacity(rows.len()));
     for (index, row) in rows.iter().enumerate() {
-        match Fields::of(row) {
-            Some(row) => fields.push(row),
-            None => return refused(StatusCode::BAD_REQUEST, format!("row {index} has no completion")),
+        match row.as_object().and_then(Fields::of) {
+            Some(row) => {
+                fields.push(row);
+                results.push(Value::Null);
+            }
+            None => results.push(bad_row(index, row)),
         }
     }
     let judged = tokio::task::spawn_blocking(move || {
@@ -147,19 +131,30 @@ async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json
     let Ok(judged) = judged.await else {
         return refused(StatusCode::INTERNAL_SERVER_ERROR, "the rules failed on these rows");
     };
-    let rewards: Vec<Option<f64>> = judged.iter().map(|judgement| judgement.reward).collect();
-    let results: Vec<Value> = judged
-        .into_iter()
-        .map(|judgement| {
-            let (outcome, reason) = (judgement.outcome, judgement.reason.clone());
-            let mut row = Row::new();
-            super::score::add(&mut row, judgement);
-            row.insert("outcome".into(), json!(outcome));
-            row.insert("reason".into(), reason.into());
-            Value::Object(row)
-        })
-        .collect();
+    for (result, judgement) in results.iter_mut().filter(|result| result.is_null()).zip(judged) {
+        *result = judged_row(judgement);
+    }
+    let rewards: Vec<&Value> = results.iter().map(|result| &result["reward"]).collect();
     Json(json!({"rewards": rewards, "results": results})).into_response()
+}
+
+fn judged_row(judgement: Judgement) -> Value {
+    let (outcome, reason) = (judgement.outcome, judgement.reason.clone());
+    let mut row = Row::new();
+    super::score::add(&mut row, judgement);
+    row.insert("outcome".into(), json!(outcome));
+    row.insert("reason".into(), reason.into());
+    Value::Object(row)
+}
+
+/// As `score --bad-rows mark` writes such a row.
+fn bad_row(index: usize, row: &Value) -> Value {
+    let (reason, what) = match row {
+        Value::Object(_) => ("no_completion", "has no completion"),
+        _ => ("not_json", "is no JSON object"),
+    };
+    let verdicts = super::score::bad_verdicts(reason, &format!("row {index} {what}"));
+    json!({"reward": null, "verdicts": verdicts, "outcome": Outcome::CannotTell, "reason": reason})
 }
 
 #[cfg(test)]
@@ -192,15 +187,26 @@ mod tests {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(async move { axum::serve(listener, router(rules, 4, 4096)).await });
-        let rows = r#"{"rows": [{"completion": "4", "gold": "4"}, {"completion": [{"role": "assistant", "content": "5"}], "gold": "4"}, {"completion": "4"}]}"#;
+        let rows = r#"{"rows": [{"completion": "4", "gold": "4"}, {"completion": [{"role": "assistant", "content": "5"}], "gold": "4"}, {"completion": "4"}, {"completion": null, "gold": "4"}, 7, {"completion": "4", "gold": "4"}]}"#;
         let (status, reply) = call(address, "POST", "/score", rows);
-        assert_eq!((status, &reply["rewards"]), (200, &json!([1.0, 0.0, null])));
-        assert_eq!(reply["results"][2]["reason"], "gold_missing");
+        assert_eq!((status, &reply["rewards"]), (200, &json!([1.0, 0.0, null, null, null, 1.0])));
+        let results = &reply["results"];
+        assert_eq!(results[2]["reason"], "gold_missing");
+        assert_eq!((&results[3]["reason"], &results[4]["reason"]), (&json!("no_completion"), &json!("not_json")));
+        assert_eq!(results[3]["verdicts"]["row"]["evidence"]["error"], "row 3 has no completion");
         assert_eq!(call(address, "GET", "/health", "").0, 200);
         assert_eq!(call(address, "GET", "/rules", "").1["rules"][0]["kind"], "exact");
-        for (body, wanted) in [("{", 400), ("{}", 400), ("{\"rows\": [{}]}", 400), (&"x".repeat(9000), 413)] {
+        for (body, wanted) in [("{", 400), ("{}", 400), ("{\"rows\": 7}", 400), (&"x".repeat(9000), 413)] {
             let (status, reply) = call(address, "POST", "/score", body);
             assert_eq!(status, wanted, "{reply}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_says_when_to_ask_again() {
+        let rules = RuleSet::parse("[rules.a]\nkind = \"exact\"\n", "r").unwrap();
+        let server = Arc::new(Server { rules, places: Arc::new(Semaphore::new(0)) });
+        let reply = score(State(server), Ok(Json(json!({"rows": []})))).await;
+        assert_eq!((reply.status().as_u16(), reply.headers()["retry-after"].to_str().unwrap()), (503, "1"));
     }
 }
