@@ -38,6 +38,7 @@ impl Served {
             let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
             settings += &serde_json::json!([config.reasoning, continued]).to_string();
         }
+        settings.extend(config.other_keys().map(|keys| keys.to_string()));
         // What a server says of itself is the model it was started with.
         let model_digest = content_id([digest(folder)?.as_bytes(), settings.as_bytes()]);
         if config.launch {

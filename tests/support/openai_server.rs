@@ -94,6 +94,8 @@ pub struct Behaviour {
     pub close_token: Option<u32>,
     /// A server of another make: no list of models, and keys it does not know are refused.
     pub foreign: bool,
+    /// Status and text that `/v1/models` answers instead of a list.
+    pub no_list: Option<(u16, &'static str)>,
     /// Answers every completion with these bytes at once, unread: for measuring clients.
     pub canned: Option<Bytes>,
     /// What canned answers meet instead, by the request's number.
@@ -118,6 +120,7 @@ impl Default for Behaviour {
             reasoning_key: None,
             close_token: None,
             foreign: false,
+            no_list: None,
             canned: None,
             canned_script: |_| Fault::None,
             weights: None,
@@ -251,6 +254,9 @@ async fn models(State(inner): State<Arc<Inner>>, headers: HeaderMap) -> Response
     let b = &inner.behaviour;
     if inner.seen.probes[0].fetch_add(1, SeqCst) < b.flaky_probes {
         return error(503, "scripted");
+    }
+    if let Some((status, text)) = b.no_list {
+        return (StatusCode::from_u16(status).unwrap(), text).into_response();
     }
     if b.foreign {
         return axum::Json(json!({"object": "list", "data": []})).into_response();

@@ -28,6 +28,10 @@ pub struct VllmConfig {
     /// Keys added to every request body (`guided_json`, `chat_template_kwargs` …); they win over the
     /// sampling settings. The keys the engine itself writes are refused.
     pub extra_body: Map<String, Value>,
+    /// Keys that a server knows by another name: `{ max_tokens = "max_completion_tokens" }`.
+    pub rename: BTreeMap<String, String>,
+    /// Keys that a server refuses and that are left out: `["seed", "top_p"]`.
+    pub omit: Vec<String>,
     /// Samples asked in one request. 1 sends each sample with its own seed, so that seeds reproduce;
     /// more sends the first sample's seed with `n` and lets the server derive the others.
     pub n_per_request: u32,
@@ -96,6 +100,8 @@ impl Default for VllmConfig {
             api_key_env: None,
             ca_file: None,
             extra_body: Map::new(),
+            rename: BTreeMap::new(),
+            omit: Vec::new(),
             n_per_request: 1,
             logprobs: false,
             token_ids: TokenIds::Auto,
@@ -221,12 +227,29 @@ impl Default for ServerConfig {
 /// Keys of a request body that the engine writes itself.
 const RESERVED: [&str; 8] = ["model", "prompt", "messages", "n", "seed", "stream", "logprobs", "return_token_ids"];
 
+/// Keys that may have another name or be left out.
+const SAMPLING: [&str; 8] = ["max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "stop_token_ids", "seed"];
+
 impl VllmConfig {
+    /// What the servers call a key of requests; `None` where it is left out.
+    pub(super) fn key<'a>(&'a self, key: &'a str) -> Option<&'a str> {
+        match self.omit.iter().any(|omitted| omitted == key) {
+            true => None,
+            false => Some(self.rename.get(key).map_or(key, String::as_str)),
+        }
+    }
+
+    /// `rename` and `omit` where they are set, for what a model is known by.
+    pub fn other_keys(&self) -> Option<Value> {
+        let set = !self.rename.is_empty() || !self.omit.is_empty();
+        set.then(|| serde_json::json!([self.rename, self.omit]))
+    }
+
     /// Checks what can be checked without a server.
     ///
     /// # Errors
     /// A usage error that names the key: no endpoint, an address that is no URL, a template the API
-    /// cannot use, a reserved key in `extra_body`, a time that is no positive number.
+    /// cannot use, a reserved key in `extra_body`, a key that cannot be renamed or left out, a time that is no positive number.
     pub fn validate(&self) -> Result<()> {
         let wrong = |key: &str, what: String| Err(Error::usage(what).in_field(format!("engine.{key}")));
         if self.launch {
@@ -260,6 +283,16 @@ impl VllmConfig {
         }
         if let Some(key) = RESERVED.iter().find(|key| self.extra_body.contains_key(**key)) {
             return wrong("extra_body", format!("`{key}` is written by the engine itself"));
+        }
+        for (name, key) in
+            self.rename.keys().map(|key| ("rename", key)).chain(self.omit.iter().map(|key| ("omit", key)))
+        {
+            if !SAMPLING.contains(&key.as_str()) {
+                return wrong(name, format!("`{key}` is none of the keys it is for: {}", SAMPLING.join(", ")));
+            }
+        }
+        if let Some(key) = self.rename.values().find(|key| key.is_empty() || RESERVED.contains(&key.as_str())) {
+            return wrong("rename", format!("`{key}` is no name for another key"));
         }
         for (key, seconds) in [
             ("request_timeout_s", self.request_timeout_s),

@@ -40,7 +40,9 @@ impl Identity {
     pub fn digest_under(&self, config: &VllmConfig) -> String {
         let settings = |c: &VllmConfig| {
             let continued = (c.continue_rounds, if c.continue_rounds > 0 { c.continue_tokens } else { 0 });
-            serde_json::json!([c.api, c.template, c.extra_body, c.n_per_request, c.reasoning, continued]).to_string()
+            let settings =
+                serde_json::json!([c.api, c.template, c.extra_body, c.n_per_request, c.reasoning, continued]);
+            settings.to_string() + &c.other_keys().map_or(String::new(), |keys| keys.to_string())
         };
         let (ours, plain) = (settings(config), settings(&VllmConfig::default()));
         // Under any path the same model, says the user: then it may move between two runs as well.
@@ -121,11 +123,18 @@ pub(super) async fn probe(endpoint: &Endpoint, wanted: &str, tags: &Reasoning) -
         Err(fault) if fault.kind == FaultKind::WrongAddress => {}
         Err(fault) => return Err(classify(fault, endpoint)),
     }
-    let body = endpoint.get("v1/models", PROBE_DEADLINE).await.map_err(|fault| classify(fault, endpoint))?;
-    let mut models: Models = serde_json::from_slice(&body).map_err(|e| {
-        let what = format!("/v1/models of {at} is not a list of models: {e}");
-        ProbeError::NotYet(endpoint.redact(Fault::new(FaultKind::Malformed, what)))
-    })?;
+    let mut models: Models = match endpoint.get("v1/models", PROBE_DEADLINE).await {
+        Ok(body) => serde_json::from_slice(&body).map_err(|e| {
+            let what = format!("/v1/models is not a list of models: {e}");
+            // A page for people is nothing that a server answers while it starts.
+            let kind =
+                if body.trim_ascii_start().starts_with(b"<") { FaultKind::WrongAddress } else { FaultKind::Malformed };
+            classify(endpoint.redact(Fault::new(kind, what)), endpoint)
+        })?,
+        // Whoever names the model need not be told what there is.
+        Err(fault) if fault.kind == FaultKind::WrongAddress && !wanted.is_empty() => Models { data: Vec::new() },
+        Err(fault) => return Err(classify(fault, endpoint)),
+    };
     if wanted.is_empty() {
         models.data.retain(|model| model.parent.is_none());
     }
@@ -237,9 +246,13 @@ mod tests {
         assert_eq!(model.digest_under(&plain), model.digest());
         assert_eq!(model.digest_under(&VllmConfig { threads: 3, continue_tokens: 9, ..plain.clone() }), model.digest());
         let longer = VllmConfig { continue_rounds: 1, ..plain.clone() };
-        let guided =
-            VllmConfig { extra_body: serde_json::Map::from_iter([("guided_regex".into(), "a+".into())]), ..plain };
+        let guided = VllmConfig {
+            extra_body: serde_json::Map::from_iter([("guided_regex".into(), "a+".into())]),
+            ..plain.clone()
+        };
         assert_ne!(model.digest_under(&longer), model.digest());
+        let uncut = VllmConfig { omit: vec!["top_p".into()], ..plain };
+        assert_ne!(model.digest_under(&uncut), model.digest());
         assert_ne!(model.digest_under(&longer), model.digest_under(&guided));
     }
 

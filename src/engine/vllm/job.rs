@@ -174,7 +174,7 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                             "{} refused the first {refused} requests: {}",
                             endpoint.address, fault.message
                         ))
-                        .hint("check the sampling settings and `extra_body` against what the server supports"));
+                        .hint("check the sampling settings and `extra_body` against what the server supports; `omit` and `rename` leave keys out or give them other names"));
                     }
                 }
                 shared.totals.failed_rows[fault.kind.index()].fetch_add(job.samples.len() as u64, Relaxed);

@@ -334,6 +334,20 @@ fn a_server_of_another_make_is_asked_for_nothing_it_does_not_know() {
 }
 
 #[test]
+fn a_model_that_is_named_needs_no_list_of_models() {
+    let without = |no_list| OpenAiServer::start(Behaviour { no_list: Some(no_list), ..Behaviour::default() });
+    let server = without((404, "{\"detail\": \"Not Found\"}"));
+    assert!(refusal(config(&[&server])).to_string().contains("404"));
+    let (rows, _engine) = run(VllmConfig { model: "tiny".into(), ..config(&[&server]) }, 3);
+    assert_right(&rows, 8);
+    // A page for people: nothing to wait for.
+    let start = Instant::now();
+    let error = refusal(VllmConfig { model: "tiny".into(), ..config(&[&without((200, "<html>hello</html>"))]) });
+    assert!(error.render(false).contains("root of an OpenAI-compatible server"), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(30), "no waiting for a server that starts");
+}
+
+#[test]
 fn a_server_that_comes_back_with_another_model_stops_the_run() {
     let mut server = OpenAiServer::start(Behaviour::default());
     let engine = VllmEngine::connect(config(&[&server]), None).unwrap();

@@ -43,6 +43,9 @@ pub(super) enum ApiPath {
 pub(super) struct SamplingHead {
     settings: Arc<Sampling>,
     keys: Map<String, Value>,
+    /// What the servers call these two, if they take them.
+    max_tokens: Option<String>,
+    seed: Option<String>,
 }
 
 /// Writes bodies for one run.
@@ -133,21 +136,26 @@ impl<'a> BodyWriter<'a> {
     fn sampling_head(&self, sampling: &Arc<Sampling>) -> SamplingHead {
         let mut keys = Map::new();
         keys.insert("model".into(), self.model.into());
-        keys.insert("max_tokens".into(), sampling.max_tokens.into());
-        keys.insert("temperature".into(), short(sampling.temperature));
-        keys.insert("top_p".into(), short(sampling.top_p));
+        let mut put = |key: &str, value: Value| {
+            if let Some(name) = self.config.key(key) {
+                keys.insert(name.to_owned(), value);
+            }
+        };
+        put("max_tokens", sampling.max_tokens.into());
+        put("temperature", short(sampling.temperature));
+        put("top_p", short(sampling.top_p));
         // What is off is left out: servers of another make may not know these keys.
         if sampling.top_k > 0 {
-            keys.insert("top_k".into(), sampling.top_k.into());
+            put("top_k", sampling.top_k.into());
         }
         if sampling.min_p > 0.0 {
-            keys.insert("min_p".into(), short(sampling.min_p));
+            put("min_p", short(sampling.min_p));
         }
         if !sampling.stop.is_empty() {
-            keys.insert("stop".into(), json!(sampling.stop));
+            put("stop", json!(sampling.stop));
         }
         if !sampling.stop_token_ids.is_empty() {
-            keys.insert("stop_token_ids".into(), json!(sampling.stop_token_ids));
+            put("stop_token_ids", json!(sampling.stop_token_ids));
         }
         if self.token_ids {
             keys.insert("return_token_ids".into(), true.into());
@@ -165,7 +173,8 @@ impl<'a> BodyWriter<'a> {
         for (key, value) in &self.config.extra_body {
             keys.insert(key.clone(), value.clone());
         }
-        SamplingHead { settings: sampling.clone(), keys }
+        let name = |key| self.config.key(key).map(str::to_owned);
+        SamplingHead { settings: sampling.clone(), keys, max_tokens: name("max_tokens"), seed: name("seed") }
     }
 }
 
@@ -174,7 +183,7 @@ impl Group {
     pub fn body(&self, n: usize, seed: u64) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.head.len() + 48);
         body.extend_from_slice(&self.head);
-        close_object(&mut body, n, seed);
+        self.sampling.close_object(&mut body, n, seed);
         body
     }
 
@@ -186,8 +195,7 @@ impl Group {
 
     /// A body that asks for one token of a prompt that nobody can dislike.
     pub fn trifle(&self) -> Vec<u8> {
-        let mut keys = self.sampling.keys.clone();
-        keys.insert("max_tokens".into(), 1.into());
+        let mut keys = self.sampling.keys_for(1);
         // The answer is not read, only whether there is one.
         keys.remove("stream");
         keys.remove("stream_options");
@@ -200,21 +208,20 @@ impl Group {
             }
             (ApiPath::Completions, None) => body.extend_from_slice(br#","prompt":"1""#),
         }
-        close_object(&mut body, 1, 0);
+        self.sampling.close_object(&mut body, 1, 0);
         body
     }
 
     /// The body that continues one sample: prompt and completion so far as token ids.
     pub fn continuation(&self, tokens: &[u32], max_tokens: u32, logprobs: bool, seed: u64) -> Vec<u8> {
-        let mut keys = self.sampling.keys.clone();
-        keys.insert("max_tokens".into(), max_tokens.into());
+        let mut keys = self.sampling.keys_for(max_tokens);
         if logprobs {
             keys.insert("logprobs".into(), 0.into());
         }
         let mut body = open_object(&keys);
         body.extend_from_slice(b",\"prompt\":");
         write_json(&mut body, tokens);
-        close_object(&mut body, 1, seed);
+        self.sampling.close_object(&mut body, 1, seed);
         body
     }
 }
@@ -226,12 +233,28 @@ fn open_object(keys: &Map<String, Value>) -> Vec<u8> {
     bytes
 }
 
-fn close_object(body: &mut Vec<u8>, n: usize, seed: u64) {
-    use std::io::Write;
-    if n > 1 {
-        write!(body, ",\"n\":{n}").expect("writing to memory does not fail");
+impl SamplingHead {
+    /// The keys, with another budget of tokens.
+    fn keys_for(&self, max_tokens: u32) -> Map<String, Value> {
+        let mut keys = self.keys.clone();
+        if let Some(name) = &self.max_tokens {
+            keys.insert(name.clone(), max_tokens.into());
+        }
+        keys
     }
-    write!(body, ",\"seed\":{seed}}}").expect("writing to memory does not fail");
+
+    fn close_object(&self, body: &mut Vec<u8>, n: usize, seed: u64) {
+        use std::io::Write;
+        if n > 1 {
+            write!(body, ",\"n\":{n}").expect("writing to memory does not fail");
+        }
+        if let Some(name) = &self.seed {
+            body.push(b',');
+            write_json(body, name);
+            write!(body, ":{seed}").expect("writing to memory does not fail");
+        }
+        body.push(b'}');
+    }
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -277,6 +300,23 @@ mod tests {
         assert_eq!((&body["logprobs"], &body["return_token_ids"]), (&json!(true), &json!(true)));
         for absent in ["top_k", "min_p", "n", "stop_token_ids", "stream"] {
             assert!(body.get(absent).is_none(), "{absent}");
+        }
+    }
+
+    #[test]
+    fn keys_go_by_the_names_that_servers_know_or_not_at_all() {
+        let config: VllmConfig =
+            toml::from_str("rename = { max_tokens = \"max_completion_tokens\" }\nomit = [\"seed\", \"top_p\"]")
+                .unwrap();
+        let group = BodyWriter::new(&config, "m", None, true).group(&request(&[(Role::User, "q")])).unwrap();
+        for (bytes, tokens) in
+            [(group.body(1, 7), 4096), (group.trifle(), 1), (group.continuation(&[1], 9, false, 7), 9)]
+        {
+            let body: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(body["max_completion_tokens"], tokens, "{body}");
+            for absent in ["max_tokens", "seed", "top_p"] {
+                assert!(body.get(absent).is_none(), "{absent}: {body}");
+            }
         }
     }
 

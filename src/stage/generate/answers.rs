@@ -179,7 +179,7 @@ fn same_model(cx: &StageContext<'_>, digest: &str, info: &EngineInfo) -> Result<
     Err(Error::new(format!("the stage `{}` was begun with another model than `{}` is now", cx.name, info.model))
         .in_file(cx.folder)
         .hint("a model is its name, where its server loaded it from, and its tokenizer: serve the first one again to go on")
-        .hint("so are settings that change what it answers: `api`, `template`, `extra_body`, `n_per_request`, `reasoning`, `continue_rounds`")
+        .hint("so are settings that change what it answers: `api`, `template`, `extra_body`, `rename`, `omit`, `n_per_request`, `reasoning`, `continue_rounds`")
         .hint(format!("or begin anew with this one: `--from {}`", cx.name)))
 }
 
