@@ -84,7 +84,7 @@ impl Replay {
             for item in read::open(path, Format::Auto)? {
                 let row = match item? {
                     Item::Row(row) => row,
-                    Item::Fault(fault) => return Err(fault.into_error(path)),
+                    Item::Fault(fault) => return Err(fault.into_error(path, "engine")),
                 };
                 let at = |error: Error| {
                     let error = error.in_file(path.display());

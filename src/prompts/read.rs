@@ -68,8 +68,8 @@ impl Fault {
         self
     }
 
-    /// The fault as an error that stops the stage.
-    pub fn into_error(self, file: &Path) -> Error {
+    /// The fault as an error that stops the stage; `reader` is the table of the recipe that names the file.
+    pub fn into_error(self, file: &Path, reader: &str) -> Error {
         let mut error = Error::new(self.message).in_file(file.display());
         error = match self.place.line {
             Some(line) => error.at_line(line, self.column),
@@ -81,7 +81,7 @@ impl Fault {
         if let Some(hint) = self.hint {
             error = error.hint(hint);
         }
-        error.hint("`on_error = \"skip\"` in the source leaves such rows out and counts them")
+        error.hint(format!("`on_error = \"skip\"` in the {reader} leaves such rows out and counts them"))
     }
 }
 
