@@ -339,6 +339,7 @@ impl Planned {
             return Ok(match manifest.fingerprint == fingerprint {
                 true => match damaged(&self.folder, &manifest.shards)?.len() {
                     0 if failed > 0 => State::Retry { failed },
+                    0 if !self.stage.has_its_lists(&manifest, &self.folder)? => State::Changed,
                     0 => State::Cached,
                     shards => State::Damaged { shards },
                 },

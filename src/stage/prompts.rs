@@ -168,6 +168,17 @@ impl Stage for PromptsConfig {
         }
     }
 
+    fn has_its_lists(&self, made: &Manifest, folder: &Location) -> Result<bool> {
+        let counted = |what: &str| made.counts.get(what).copied().unwrap_or(0);
+        let listed = [
+            (DROPS, made.drops.values().sum()),
+            (HITS, counted("contamination_hits")),
+            (CONFLICTS, counted("gold_conflicts")),
+        ];
+        let files = folder.list()?;
+        Ok(listed.iter().all(|(list, rows)| *rows == 0 || files.iter().any(|file| file.name == *list)))
+    }
+
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         // One shard's worth of journal: deduplication and sampling decide over all prompts.
         cx.each_shard(1, |_| self.make(cx))
