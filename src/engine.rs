@@ -8,6 +8,7 @@ pub mod local;
 pub mod replay;
 pub mod vllm;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -104,6 +105,11 @@ pub trait Engine: Send + Sync {
     /// How many samples it holds altogether; `None` if it makes them.
     fn holds(&self) -> Option<u64> {
         None
+    }
+
+    /// What it holds and cannot serve, by reason.
+    fn left_out(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
     }
 
     /// Answers every request; `sink` is called once for each sample, in any order.

@@ -10,7 +10,6 @@ mod show;
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde::Serialize;
 
 pub use column::ColumnReport;
@@ -19,7 +18,7 @@ pub(crate) use show::size;
 
 use crate::error::{Error, Result};
 use crate::schema::{DatasetKind, VERSION_KEY};
-use crate::store::{Dataset, Location, Manifest, RunFolder};
+use crate::store::{Dataset, Location, Manifest, RunFolder, cell_text};
 
 /// Rows shown.
 const SAMPLE_ROWS: usize = 3;
@@ -202,15 +201,9 @@ fn inspect_dataset(location: &Location) -> Result<DatasetReport> {
 }
 
 fn show_row(batch: &RecordBatch, row: usize) -> serde_json::Map<String, serde_json::Value> {
-    let options = FormatOptions::default().with_null("null").with_display_error(true);
-    let show = |column: &arrow::array::ArrayRef| {
-        if column.is_null(row) {
-            return serde_json::Value::Null;
-        }
-        match ArrayFormatter::try_new(column.as_ref(), &options) {
-            Ok(formatter) => formatter.value(row).to_string().into(),
-            Err(error) => format!("<{error}>").into(),
-        }
+    let show = |column: &arrow::array::ArrayRef| match column.is_null(row) {
+        true => serde_json::Value::Null,
+        false => cell_text(column, row).unwrap_or_else(|| "<cannot be shown>".to_owned()).into(),
     };
     let schema = batch.schema();
     schema.fields().iter().zip(batch.columns()).map(|(field, column)| (field.name().clone(), show(column))).collect()

@@ -36,7 +36,7 @@ pub use difficulty::{PassRates, PassWindow};
 pub use drops::{DropCounts, Dropped, GoldConflict};
 pub use filter::FilterConfig;
 pub use identity::{mint, prompt_id};
-pub use import::{ImportReport, Imported, Importer};
+pub use import::{FaultPlace, ImportReport, Imported, Importer, Step};
 pub use layout::Layout;
 pub use pipeline::{PipelineConfig, PromptPipeline, Summary};
 pub use sample::SampleConfig;

@@ -124,6 +124,14 @@ pub trait Stage: Send + Sync {
         Ok(())
     }
 
+    /// Whether what a finished stage has beside the shards that its manifest lists is still there.
+    ///
+    /// # Errors
+    /// The disk or store refuses to look.
+    fn has_its_lists(&self, _made: &Manifest, _folder: &Location) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Does the work. Called again with the same configuration after a kill, it continues.
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome>;
 }

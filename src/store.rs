@@ -6,6 +6,7 @@
 //! The calls block; those that reach an object store run on a small runtime of
 //! their own and may be made from any thread.
 
+mod cells;
 mod dataset;
 mod faults;
 mod fetch;
@@ -24,6 +25,7 @@ mod spool;
 mod unique;
 mod writer;
 
+pub(crate) use cells::cell_text;
 pub use dataset::{Dataset, Shard};
 pub(crate) use faults::io_error;
 pub(crate) use fetch::local_file;

@@ -4,7 +4,7 @@
 //! Recordings are found by their question's text. They wait in an unnamed temporary file;
 //! memory holds one small entry a recording.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
 use crate::prompts::read::{self, Item};
-use crate::prompts::source::{ColumnRef, Format};
+use crate::prompts::source::{ColumnRef, Format, OnError};
 use crate::schema::{FinishReason, Role};
 use crate::store::io_error;
 
@@ -42,6 +42,9 @@ pub struct ReplayConfig {
     pub finish_reasons: Vec<ColumnName>,
     /// What the completions say they are from; by default the first file's stem.
     pub model: Option<String>,
+    /// What a row that cannot be read, or lacks a column, does.
+    #[serde(default)]
+    pub on_error: OnError,
 }
 
 /// A column path in the recipe, such as `175b_verification.solution`.
@@ -58,6 +61,7 @@ pub struct Replay {
     by_question: HashMap<u128, Vec<Recording>>,
     /// Recordings of all questions.
     held: u64,
+    left_out: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -80,11 +84,18 @@ impl Replay {
         let mut out = Spool::create(folder)?;
         let mut by_question: HashMap<u128, Vec<Recording>> = HashMap::new();
         let mut held = 0;
+        let mut left_out: BTreeMap<String, u64> = BTreeMap::new();
+        let mut first_fault = None;
         for path in files {
             for item in read::open(path, Format::Auto)? {
                 let row = match item? {
                     Item::Row(row) => row,
-                    Item::Fault(fault) => return Err(fault.into_error(path)),
+                    Item::Fault(fault) if config.on_error == OnError::Skip => {
+                        *left_out.entry(format!("recording:{}", fault.reason)).or_default() += 1;
+                        first_fault = first_fault.or_else(|| Some(fault.into_error(path, "engine")));
+                        continue;
+                    }
+                    Item::Fault(fault) => return Err(fault.into_error(path, "engine")),
                 };
                 let at = |error: Error| {
                     let error = error.in_file(path.display());
@@ -93,14 +104,30 @@ impl Replay {
                         None => error.at_row(row.place.row),
                     }
                 };
-                let (question, recorded) = columns.read(&row.columns).map_err(at)?;
+                let (question, recorded) = match columns.read(&row.columns).map_err(at) {
+                    Ok(read) => read,
+                    Err(error) if config.on_error == OnError::Skip => {
+                        *left_out.entry("recording:unusable".to_owned()).or_default() += 1;
+                        first_fault = first_fault.or(Some(error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 let list = by_question.entry(question_key(question)).or_default();
-                held += recorded.len() as u64;
                 for recorded in recorded {
-                    let (offset, bytes) = out.push(recorded.text)?;
+                    let Some(text) = recorded.text else {
+                        *left_out.entry("recording_null".to_owned()).or_default() += 1;
+                        continue;
+                    };
+                    held += 1;
+                    let (offset, bytes) = out.push(text)?;
                     list.push(Recording { offset, bytes, finish: recorded.finish, label: recorded.label });
                 }
             }
+        }
+        // Where no row is of use it is not the rows that are at fault.
+        if let (0, Some(fault)) = (held, first_fault) {
+            return Err(fault);
         }
         let stem =
             files.first().and_then(|f| f.file_stem()).map_or("replay".into(), |s| s.to_string_lossy().into_owned());
@@ -110,7 +137,7 @@ impl Replay {
             model_digest: digest,
             deterministic: true,
         };
-        Ok(Replay { info, spool: out.finish()?, by_question, held })
+        Ok(Replay { info, spool: out.finish()?, by_question, held, left_out })
     }
 
     fn serve(&self, request: &Request, recording: Option<Recording>, sample_index: u32) -> Result<Generated> {
@@ -153,6 +180,10 @@ impl Engine for Replay {
 
     fn holds(&self) -> Option<u64> {
         Some(self.held)
+    }
+
+    fn left_out(&self) -> BTreeMap<String, u64> {
+        self.left_out.clone()
     }
 
     fn generate(
@@ -202,7 +233,8 @@ struct RecordedColumns {
 
 /// A completion as a row of the recordings has it.
 struct Recorded<'a> {
-    text: &'a str,
+    /// None of a sample that was not recorded.
+    text: Option<&'a str>,
     finish: FinishReason,
     label: Option<bool>,
 }
@@ -234,8 +266,12 @@ impl Columns {
             let labels = beside(columns.label.as_ref(), row, texts.len())?;
             let finishes = beside(columns.finish.as_ref(), row, texts.len())?;
             for (i, text) in texts.into_iter().enumerate() {
+                if text.is_null() {
+                    all.push(Recorded { text: None, finish: FinishReason::Unknown, label: None });
+                    continue;
+                }
                 all.push(Recorded {
-                    text: text.as_str().ok_or_else(|| unusable(&columns.texts, row))?,
+                    text: Some(text.as_str().ok_or_else(|| unusable(&columns.texts, row))?),
                     finish: finishes.get(i).map_or(Ok(FinishReason::Unknown), |value| finish_reason(value))?,
                     label: labels.get(i).map_or(Ok(None), |value| label(value))?,
                 });
@@ -372,6 +408,31 @@ mod tests {
         let slip = told(&config(""), "{\"question\": \"q\", \"c\": [\"x\"]}\n{\"question\": \"q\", \"text\": \"x\"}");
         assert!(slip.contains("no usable `c`") && slip.contains("r.jsonl:2"), "{slip}");
         assert_eq!(recordings(&config(""), r#"{"question": "q", "c": null}"#), []);
+    }
+
+    #[test]
+    fn a_sample_that_was_not_recorded_is_counted_and_costs_none_of_the_others() {
+        let both = config("labels = ['l']\nfinish_reasons = ['f']");
+        let line =
+            r#"{"question": "q", "c": ["a", null, "b"], "l": [true, null, false], "f": ["stop", "error", "length"]}"#;
+        let replay = open(&both, line).unwrap();
+        let read: Vec<_> = replay.by_question.values().flatten().map(|r| (r.finish, r.label)).collect();
+        assert_eq!(read, [(FinishReason::Stop, Some(true)), (FinishReason::Length, Some(false))]);
+        assert_eq!((replay.holds(), replay.left_out()), (Some(2), BTreeMap::from([("recording_null".to_owned(), 1)])));
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_stop_the_stage_or_are_counted_where_the_engine_says_so() {
+        let good = r#"{"question": "q", "c": ["a"]}"#;
+        let lines = format!("{good}\n{{\"question\": \"r\"}}\n{{\"question\": \"s\", \"c\"");
+        let torn = open(&config(""), &format!("{good}\n{{\"question\"")).err().unwrap().render(false);
+        assert!(torn.contains("`on_error = \"skip\"` in the engine"), "{torn}");
+        let skip = config("on_error = 'skip'");
+        let replay = open(&skip, &lines).unwrap();
+        let left_out = [("recording:bad_json".to_owned(), 1), ("recording:unusable".to_owned(), 1)];
+        assert_eq!((replay.holds(), replay.left_out()), (Some(1), BTreeMap::from(left_out)));
+        let slip = open(&skip, r#"{"question": "q", "text": "a"}"#).err().unwrap().to_string();
+        assert!(slip.contains("no usable `c`"), "where no row is of use: {slip}");
     }
 
     #[test]

@@ -28,16 +28,22 @@ pub(super) fn claim(recipe: &Recipe, plan: &Plan, out: &Location, is_part: bool)
     let stages: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     let owner = serde_json::json!({ "name": recipe.name, "gristmill": env!("CARGO_PKG_VERSION"), "stages": stages });
     let (marker, owner) = (out.join(MARKER), format!("{owner:#}\n"));
-    if marker.read_if_exists()?.as_deref() != Some(owner.as_bytes()) {
+    out.create_folder()?;
+    let (lock, is_alone) = lock(out, is_part)?;
+    // Another run may have made the folder its own before this one held the lock.
+    check_owner(recipe, out)?;
+    let written = marker.read_if_exists()?;
+    // Parts at work lock the marker ([`begin_alone`]), so it is not replaced under them.
+    if written.is_none() || is_alone && written.as_deref() != Some(owner.as_bytes()) {
         marker.write(owner)?;
     }
-    let claim = Claim { _lock: lock(out, is_part)? };
-    // Two runs that found the folder empty both wrote a marker; the later one stands.
-    check_owner(recipe, out)?;
+    if let (Some(file), true) = (&lock, is_part && is_alone) {
+        hold(out, || file.try_lock_shared())?;
+    }
     if !is_part {
         sweep_unfinished(out)?;
     }
-    Ok(claim)
+    Ok(Claim { _lock: lock })
 }
 
 /// Fails unless the folder is this run's, or may become it.
@@ -72,21 +78,35 @@ pub(super) fn check_owner(recipe: &Recipe, out: &Location) -> Result<()> {
     Ok(())
 }
 
-fn lock(out: &Location, is_part: bool) -> Result<Option<File>> {
-    let Some(folder) = out.as_local() else { return Ok(None) };
+/// Locks the run: its lock, if there are locks, and whether nobody else holds it. The first of several parts
+/// is alone until it shares what it holds.
+fn lock(out: &Location, is_part: bool) -> Result<(Option<File>, bool)> {
+    let Some(folder) = out.as_local() else { return Ok((None, true)) };
     let path = folder.join(LOCK);
-    let failed = |e| io_error("lock the run", path.display(), e);
     let file = match File::create(&path) {
         Ok(file) => file,
         // Where nothing can be written nobody else writes either: what is finished can still be found so.
-        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => return Ok(None),
-        Err(e) => return Err(failed(e)),
+        Err(e) if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+            return Ok((None, true));
+        }
+        Err(e) => return Err(io_error("lock the run", path.display(), e)),
     };
-    match lock_soon(|| if is_part { file.try_lock_shared() } else { file.try_lock() }) {
-        Ok(()) => Ok(Some(file)),
+    let mut is_alone = true;
+    let is_locked = hold(out, || {
+        let whole = file.try_lock();
+        is_alone = !matches!(whole, Err(TryLockError::WouldBlock));
+        if is_part && !is_alone { file.try_lock_shared() } else { whole }
+    })?;
+    Ok((is_locked.then_some(file), is_alone))
+}
+
+/// Takes a lock of the run; false where there are none.
+fn hold(out: &Location, lock: impl FnMut() -> std::result::Result<(), TryLockError>) -> Result<bool> {
+    match lock_soon(lock) {
+        Ok(()) => Ok(true),
         // Some network file systems know no locks; then whoever starts two runs must know.
-        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(None),
-        Err(TryLockError::Error(e)) => Err(failed(e)),
+        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(false),
+        Err(TryLockError::Error(e)) => Err(io_error("lock the run", out.join(LOCK), e)),
         Err(TryLockError::WouldBlock) => Err(Error::new("another process is running in this folder")
             .in_file(out)
             .hint("wait for it, or choose another folder with `--out`")),

@@ -90,8 +90,8 @@ pub(super) fn refuse_if_in_use(folder: &Location, part: Option<(usize, usize)>) 
 
 /// What each unit of a committed stage came to, by its journals; empty if it was one unit, which the
 /// manifest's own sums tell.
-pub(super) fn units(folder: &Location, fingerprint: &str, manifest: &Manifest) -> Result<Vec<Unit>> {
-    let done = read_journals(folder, fingerprint)?.unwrap_or_default();
+pub(super) fn units(folder: &Location, manifest: &Manifest) -> Result<Vec<Unit>> {
+    let done = read_journals(folder, &manifest.fingerprint)?.unwrap_or_default();
     let are_all = done.values().flat_map(|outcome| &outcome.shards).eq(&manifest.shards);
     if done.len() < 2 || !are_all {
         return Ok(Vec::new());

@@ -227,6 +227,10 @@ impl Run<'_> {
             State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
             State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
         };
+        if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(fingerprint)? == State::Cached {
+            // Where there are no locks another part may have committed between the two looks.
+            return Ok(());
+        }
         let is_stale = begun.is_none();
         // Whoever asks for a stage from its beginning does not want its old answers.
         let anew = state == State::Forced && self.options.from.as_ref() == Some(&planned.name);
@@ -271,6 +275,7 @@ impl Run<'_> {
             begin: &begin,
             journal: OnceLock::new(),
             done: begun.unwrap_or_default(),
+            retry: matches!(state, State::Retry { .. }),
         };
         // Other parts are held off until this one's journal says that it has begun.
         if part.is_some() || anew || !planned.stage.begins_late() {
@@ -292,10 +297,38 @@ impl Run<'_> {
         let mut manifest =
             Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
         (manifest.drops, manifest.counts, manifest.facts) = (outcome.drops, outcome.counts, outcome.facts);
-        manifest.units = units(folder, fingerprint, &manifest)?;
-        manifest.commit(folder)?;
-        delete_journals(folder)?;
+        let manifest = self.commit(folder, manifest)?;
         planned.stage.accept(&manifest, folder)
+    }
+
+    /// Commits a stage that is whole; answers with the manifest that stands.
+    ///
+    /// Parts that all find the last shard there all come here. The first one's manifest stands, since its
+    /// journals are gone when the others look for what its units came to.
+    fn commit(&self, folder: &Location, mut manifest: Manifest) -> Result<Manifest> {
+        let part = self.options.part;
+        let alone = part.and_then(|_| begin_alone(self.out));
+        manifest.units = units(folder, &manifest)?;
+        let stands = loop {
+            match part.map_or(Ok(None), |_| Manifest::load(folder))? {
+                Some(there) if there.fingerprint == manifest.fingerprint && there.shards == manifest.shards => {
+                    break there;
+                }
+                None if part.is_some() => {
+                    // Where there are no locks another part may be first even now.
+                    if manifest.commit_first(folder)? {
+                        break manifest;
+                    }
+                }
+                _ => {
+                    manifest.commit(folder)?;
+                    break manifest;
+                }
+            }
+        };
+        delete_journals(folder)?;
+        drop(alone);
+        Ok(stands)
     }
 }
 
@@ -306,6 +339,7 @@ impl Planned {
             return Ok(match manifest.fingerprint == fingerprint {
                 true => match damaged(&self.folder, &manifest.shards)?.len() {
                     0 if failed > 0 => State::Retry { failed },
+                    0 if !self.stage.has_its_lists(&manifest, &self.folder)? => State::Changed,
                     0 => State::Cached,
                     shards => State::Damaged { shards },
                 },

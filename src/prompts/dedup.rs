@@ -1,7 +1,7 @@
 //! Duplicates: exact ones by the hash of the normal form, near ones by MinHash and locality-sensitive hashing.
 //!
-//! The first prompt in order stays; every later duplicate names the kept prompt
-//! it duplicates. Where two golds differ, the prompts are not merged: similar questions with
+//! The first prompt in order stays, but one that can be graded takes the place of a duplicate that cannot;
+//! every other duplicate names the kept prompt it duplicates. Where two golds differ, the prompts are not merged: similar questions with
 //! different answers are different problems, and equal questions with different answers are a
 //! fault of the dataset with a name of its own. Near duplicates are found by banding (two texts of Jaccard
 //! similarity J share one of b bands of r lanes with probability 1 − (1 − J^r)^b)
@@ -133,6 +133,8 @@ pub struct Fingerprint {
     numbers: u64,
     /// [`gold::key`]; 0 if there is none.
     gold: u64,
+    /// Whether the prompt can be graded: it has a gold, or something else that a rule checks by.
+    pub(super) graded: bool,
 }
 
 /// What became of one prompt.
@@ -144,6 +146,9 @@ pub enum Admission {
         /// It was kept as a near duplicate of something because their golds differ.
         other_gold: bool,
     },
+    /// It takes the place of the kept prompt number `slot`, which it duplicates (`exact`: is equal to in normal
+    /// form), and which cannot be graded.
+    Better { slot: u32, exact: bool },
     /// Equal in normal form to this kept prompt.
     Exact { kept: String },
     /// The very text of this kept prompt, with another gold.
@@ -172,6 +177,7 @@ struct Kept {
     literal: u64,
     numbers: u64,
     gold: u64,
+    graded: bool,
     /// The prompt before with the same normal form and another gold.
     twin: u32,
 }
@@ -254,6 +260,7 @@ impl Deduplicator {
             signature,
             numbers,
             gold: gold.map_or(0, gold::key),
+            graded: gold.is_some(),
         }
     }
 
@@ -261,18 +268,20 @@ impl Deduplicator {
     pub fn admit(&mut self, id: &str, print: &Fingerprint) -> Admission {
         let twins = match self.equal(print) {
             Ok(twins) => twins,
-            Err(decided) => return decided,
+            Err((at, Admission::Exact { .. })) if self.is_better(print, at) => {
+                return self.replace(at, id, print, true);
+            }
+            Err((_, decided)) => return decided,
         };
         let search = match self.near_duplicate(print) {
-            Ok((index, similarity)) => return Admission::Near { kept: self.id(index), similarity },
+            Ok((at, _)) if self.is_better(print, at) => return self.replace(at, id, print, false),
+            Ok((at, similarity)) => return Admission::Near { kept: self.id(at), similarity },
             Err(search) => search,
         };
         let index = u32::try_from(self.kept.len()).expect("four thousand million prompts do not fit in memory");
-        let mut bytes = [b'0'; 32];
-        let length = id.len().min(32);
-        bytes[..length].copy_from_slice(&id.as_bytes()[..length]);
-        let Fingerprint { literal, numbers, gold, .. } = *print;
-        self.kept.push(Kept { id: bytes, literal, numbers, gold, twin: twins.first().copied().unwrap_or(NONE) });
+        let Fingerprint { literal, numbers, gold, graded, .. } = *print;
+        let twin = twins.first().copied().unwrap_or(NONE);
+        self.kept.push(Kept { id: id_bytes(id), literal, numbers, gold, graded, twin });
         if self.config.exact && twins.len() < TWINS {
             self.exact.insert(print.key, index);
         }
@@ -294,9 +303,24 @@ impl Deduplicator {
         Admission::Kept { conflicts_with: twins.first().map(|&twin| self.id(twin)), other_gold: search.other_gold }
     }
 
+    fn is_better(&self, print: &Fingerprint, at: u32) -> bool {
+        print.graded && !self.kept[at as usize].graded
+    }
+
+    /// Puts a prompt in the place of a kept one. What is similar to either is still found by the first one's
+    /// signature, as what it stands for.
+    fn replace(&mut self, slot: u32, id: &str, print: &Fingerprint, exact: bool) -> Admission {
+        let kept = &mut self.kept[slot as usize];
+        (kept.id, kept.literal, kept.gold, kept.graded) = (id_bytes(id), print.literal, print.gold, true);
+        if self.config.exact {
+            self.exact.entry(print.key).or_insert(slot);
+        }
+        Admission::Better { slot, exact }
+    }
+
     /// The kept prompts of the same normal form, the latest first, if the golds of all differ from this
-    /// one's and it is written otherwise; or else the decision.
-    fn equal(&self, print: &Fingerprint) -> Result<Vec<u32>, Admission> {
+    /// one's and it is written otherwise; or else the one that decides, and the decision.
+    fn equal(&self, print: &Fingerprint) -> Result<Vec<u32>, (u32, Admission)> {
         let mut twins = Vec::new();
         if !self.config.exact {
             return Ok(twins);
@@ -306,7 +330,7 @@ impl Deduplicator {
         while at != NONE {
             let kept = &self.kept[at as usize];
             if !differ(kept.gold, print.gold) {
-                return Err(Admission::Exact { kept: self.id(at) });
+                return Err((at, Admission::Exact { kept: self.id(at) }));
             }
             if kept.literal == print.literal {
                 conflict = Some(at);
@@ -315,7 +339,7 @@ impl Deduplicator {
             at = kept.twin;
         }
         match conflict {
-            Some(at) => Err(Admission::GoldConflict { kept: self.id(at) }),
+            Some(at) => Err((at, Admission::GoldConflict { kept: self.id(at) })),
             None => Ok(twins),
         }
     }
@@ -359,6 +383,14 @@ impl Deduplicator {
     fn id(&self, index: u32) -> String {
         String::from_utf8_lossy(&self.kept[index as usize].id).into_owned()
     }
+}
+
+/// An id as it is kept.
+fn id_bytes(id: &str) -> [u8; 32] {
+    let mut bytes = [b'0'; 32];
+    let length = id.len().min(32);
+    bytes[..length].copy_from_slice(&id.as_bytes()[..length]);
+    bytes
 }
 
 /// What a search found that no prompt is a near duplicate of.
@@ -469,6 +501,21 @@ mod tests {
         let rows: Vec<(&str, &str)> = rows.iter().map(|(text, gold)| (text.as_str(), gold.as_str())).collect();
         let kept = run_with_golds(exact, &rows).iter().filter(|a| matches!(a, Admission::Kept { .. })).count();
         assert_eq!(kept, 300);
+    }
+
+    #[test]
+    fn what_can_be_graded_takes_the_place_of_what_cannot() {
+        let near = STORY.replace("back to her", "back to him");
+        let rows = [(STORY, ""), (&*STORY.to_uppercase(), "72"), (STORY, "72"), (&*near, ""), (STORY, "71")];
+        let out = run_with_golds(DedupConfig::default(), &rows);
+        assert_eq!(out[..3], [KEPT, Admission::Better { slot: 0, exact: true }, Admission::Exact { kept: id(1) }]);
+        assert!(matches!(&out[3], Admission::Near { kept, .. } if *kept == id(1)), "{out:?}");
+        assert!(matches!(&out[4], Admission::Kept { conflicts_with: Some(kept), .. } if *kept == id(1)), "{out:?}");
+        let rows = [(STORY, ""), (&*near, "72"), (&*near, "71"), (&*near, "72"), (STORY, "")];
+        let out = run_with_golds(DedupConfig::default(), &rows);
+        assert_eq!(out[1], Admission::Better { slot: 0, exact: false });
+        assert_eq!(out[2], Admission::GoldConflict { kept: id(1) }, "the same to the letter");
+        assert_eq!(out[3..], [Admission::Exact { kept: id(1) }, Admission::Exact { kept: id(1) }]);
     }
 
     #[test]

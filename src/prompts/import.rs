@@ -33,6 +33,14 @@ pub struct Imported {
     pub place: Place,
 }
 
+/// What became of one row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Prompt(Box<Imported>),
+    /// It was left out under `on_error = "skip"`.
+    Skipped(FaultPlace),
+}
+
 /// What an import read, and what it could not use.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ImportReport {
@@ -70,7 +78,8 @@ pub struct FaultPlace {
     pub message: String,
 }
 
-/// Streams the prompts of one source. Memory: one row, and 8 bytes for each row that has an id.
+/// Streams the prompts of one source; [`Importer::next_step`] also tells the rows left out. Memory: one row, and
+/// 8 bytes for each row that has an id.
 pub struct Importer {
     config: SourceConfig,
     name: String,
@@ -89,7 +98,9 @@ struct Open {
     rows: Rows,
     /// [`Layout::Auto`] until the first good row.
     layout: Layout,
-    /// Which of the columns that the recipe names were seen.
+    /// How its rows are read: as the source says, and a dataset of prompts by its own columns.
+    config: SourceConfig,
+    /// Which of the columns that are named were seen.
     mapped: Mapped,
 }
 
@@ -132,7 +143,17 @@ impl Importer {
         &self.report
     }
 
-    fn step(&mut self) -> Result<Option<Imported>> {
+    /// What becomes of the next row; `None` once there are no more, and after an error.
+    pub fn next_step(&mut self) -> Option<Result<Step>> {
+        if self.done {
+            return None;
+        }
+        let step = self.step().transpose();
+        self.done = !matches!(step, Some(Ok(_)));
+        step
+    }
+
+    fn step(&mut self) -> Result<Option<Step>> {
         if self.config.limit.is_some_and(|limit| self.report.imported >= limit) {
             return match self.current.take() {
                 Some(open) => open.mapped.check(&open.location).map(|()| None),
@@ -154,8 +175,12 @@ impl Importer {
                     layout: self.config.layout,
                     rows: 0,
                 });
-                let mapped = Mapped::new(&self.config.columns);
-                self.current = Some(Open { location, file, rows, layout: self.config.layout, mapped });
+                let mut config = self.config.clone();
+                if rows.is_prompts {
+                    config.columns = config.columns.or_of_prompts();
+                }
+                let mapped = Mapped::new(&config.columns);
+                self.current = Some(Open { location, file, rows, layout: config.layout, config, mapped });
                 continue;
             };
             let Some(item) = open.rows.next() else {
@@ -175,24 +200,24 @@ impl Importer {
                         open.layout = Layout::detect(&row.columns);
                         entry.layout = open.layout;
                     }
-                    draft(&row, open.layout, &self.config).map(|draft| (row, draft))
+                    draft(&row, open.layout, &open.config).map(|draft| (row, draft))
                 }
             };
             match outcome {
                 Ok((row, draft)) => {
-                    let file = Arc::clone(&open.file);
-                    return Ok(Some(self.finish_row(row, draft, file)));
+                    let (file, is_prompts) = (Arc::clone(&open.file), open.rows.is_prompts);
+                    return Ok(Some(Step::Prompt(Box::new(self.finish_row(row, draft, file, is_prompts)))));
                 }
                 Err(fault) if self.config.on_error == OnError::Stop => {
-                    return Err(fault.into_error(Path::new(&open.location.to_string())));
+                    return Err(fault.into_error(Path::new(&open.location.to_string()), "source"));
                 }
-                Err(fault) => note(&mut self.report, &open.file, fault),
+                Err(fault) => return Ok(Some(Step::Skipped(note(&mut self.report, &open.file, fault)))),
             }
         }
     }
 
     /// Nothing read at all is a fault of the recipe, not an empty dataset.
-    fn finish(&self) -> Result<Option<Imported>> {
+    fn finish(&self) -> Result<Option<Step>> {
         if self.report.rows == 0 {
             let mut error = Error::new("the source has no rows").hint("is this the right file?");
             if let Some(entry) = self.report.files.first() {
@@ -203,7 +228,7 @@ impl Importer {
         Ok(None)
     }
 
-    fn finish_row(&mut self, row: Row, draft: Draft, file: Arc<str>) -> Imported {
+    fn finish_row(&mut self, mut row: Row, draft: Draft, file: Arc<str>, is_prompts: bool) -> Imported {
         self.report.imported += 1;
         if let Some(id) = &draft.id {
             self.report.duplicate_ids += u64::from(!self.ids.insert(super::hash::hash_bytes(id.as_bytes(), 0)));
@@ -215,6 +240,7 @@ impl Importer {
                 None
             }
         };
+        let earlier = if is_prompts { earlier_extra(&mut row.columns, &self.config.extra) } else { None };
         let mut prompt = Prompt {
             prompt_id: String::new(),
             messages: draft.messages,
@@ -226,7 +252,7 @@ impl Importer {
             difficulty: draft.difficulty,
             source: draft.source.unwrap_or_else(|| self.name.clone()),
             license: draft.license.or_else(|| self.config.license.clone()),
-            extra: extra(row.columns, &draft.used, &self.config.extra),
+            extra: extra(row.columns, &draft.used, &self.config.extra, earlier),
         };
         let told = draft.language.or_else(|| self.config.language.as_deref().and_then(language::normalise_tag));
         prompt.language = told.unwrap_or_else(|| {
@@ -242,36 +268,58 @@ impl Iterator for Importer {
     type Item = Result<Imported>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
+        loop {
+            match self.next_step()? {
+                Ok(Step::Prompt(imported)) => return Some(Ok(*imported)),
+                Ok(Step::Skipped(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
         }
-        let step = self.step().transpose();
-        self.done = !matches!(step, Some(Ok(_)));
-        step
     }
 }
 
-fn note(report: &mut ImportReport, file: &str, fault: Fault) {
+fn note(report: &mut ImportReport, file: &str, fault: Fault) -> FaultPlace {
     *report.skipped.entry(fault.reason.to_owned()).or_default() += 1;
+    let place = FaultPlace {
+        file: file.to_owned(),
+        row: fault.place.row,
+        line: fault.place.line,
+        reason: fault.reason.to_owned(),
+        message: fault.message,
+    };
     if report.places.len() < KEPT_PLACES {
-        report.places.push(FaultPlace {
-            file: file.to_owned(),
-            row: fault.place.row,
-            line: fault.place.line,
-            reason: fault.reason.to_owned(),
-            message: fault.message,
-        });
+        report.places.push(place.clone());
     }
+    place
 }
 
-fn extra(columns: Map<String, Value>, used: &[String], keep: &Extra) -> Option<String> {
-    let kept: Map<String, Value> = match keep {
-        Extra::All(false) => return None,
+/// What the import that made a dataset of prompts kept, taken out of its row; the id is made anew.
+fn earlier_extra(columns: &mut Map<String, Value>, keep: &Extra) -> Option<Map<String, Value>> {
+    columns.remove("prompt_id");
+    let text = columns.remove("extra")?;
+    let mut kept: Map<String, Value> = serde_json::from_str(text.as_str()?).ok()?;
+    kept.retain(|name, _| match keep {
+        Extra::All(all) => *all,
+        Extra::Only(names) => names.contains(name),
+    });
+    Some(kept)
+}
+
+/// The columns to keep, behind those that an earlier import kept.
+fn extra(
+    columns: Map<String, Value>,
+    used: &[String],
+    keep: &Extra,
+    earlier: Option<Map<String, Value>>,
+) -> Option<String> {
+    let mut kept = earlier.unwrap_or_default();
+    match keep {
+        Extra::All(false) => {}
         Extra::All(true) => {
-            columns.into_iter().filter(|(name, value)| !used.contains(name) && !value.is_null()).collect()
+            kept.extend(columns.into_iter().filter(|(name, value)| !used.contains(name) && !value.is_null()));
         }
-        Extra::Only(names) => columns.into_iter().filter(|(name, _)| names.contains(name)).collect(),
-    };
+        Extra::Only(names) => kept.extend(columns.into_iter().filter(|(name, _)| names.contains(name))),
+    }
     (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 

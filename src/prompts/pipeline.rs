@@ -4,9 +4,10 @@
 //! Rows stream in batches. Pure work (normal forms, signatures, scans) runs in
 //! parallel; decisions are taken in order, so the outcome depends on the input
 //! alone. Memory holds one batch and the keys of kept prompts; where sampling
-//! needs to see all prompts first, the rows wait in a temporary file.
+//! needs to see all prompts first, the rows wait in a temporary file. So they do from the first on that cannot be
+//! graded: a duplicate that can may take its place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,16 @@ struct Work {
     row: Imported,
     normal: Normal,
     print: Fingerprint,
+    seat: Seat,
+}
+
+/// A kept prompt among those kept.
+#[derive(Clone, Copy, Default)]
+struct Seat {
+    /// Its number for the deduplicator.
+    slot: u32,
+    /// The reason that is the drop's of the prompt whose place it takes, if it takes one's.
+    replaces: Option<&'static str>,
 }
 
 impl PromptPipeline {
@@ -122,10 +133,12 @@ impl PromptPipeline {
             summary: Summary { evaluation, ..Summary::default() },
             dedup: Deduplicator::new(self.config.dedup.clone())?,
             ids: HashSet::new(),
-            sampling: match &self.config.sample {
-                Some(sample) => Some((Sampler::new(sample.clone(), self.seed)?, Spill::new()?)),
-                None => None,
-            },
+            sampler: self.config.sample.clone().map(|sample| Sampler::new(sample, self.seed)).transpose()?,
+            waiting: if self.config.sample.is_some() { Some(Spill::new()?) } else { None },
+            waiting_rows: 0,
+            merges: self.config.dedup.exact || self.config.dedup.near.is_some(),
+            ungraded: HashMap::new(),
+            replaced: HashMap::new(),
             sink,
         };
         let mut rows = rows.into_iter();
@@ -155,9 +168,10 @@ impl PromptPipeline {
             .map(|row| {
                 let text = asked(&row.prompt.messages);
                 let normal = Normal::of(&text);
-                let print = state.dedup.fingerprint(&text, &normal, row.prompt.gold.as_deref());
+                let mut print = state.dedup.fingerprint(&text, &normal, row.prompt.gold.as_deref());
+                print.graded |= row.prompt.verification.is_some();
                 drop(text);
-                Work { row, normal, print }
+                Work { row, normal, print, seat: Seat::default() }
             })
             .collect();
         let mut distinct = Vec::with_capacity(work.len());
@@ -173,7 +187,7 @@ impl PromptPipeline {
             None => vec![Vec::new(); distinct.len()],
         };
         for (work, hits) in distinct.into_iter().zip(hits) {
-            let mut row = work.row;
+            let (mut row, graded, seat) = (work.row, work.print.graded, work.seat);
             if let Some(first) = hits.first() {
                 let detail = format!("{} row {}: {}", first.eval_set, first.eval_row, first.ngram);
                 state.summary.hits += hits.len() as u64;
@@ -191,7 +205,7 @@ impl PromptPipeline {
                     continue;
                 }
             }
-            state.keep(row)?;
+            state.keep(row, graded, seat)?;
         }
         Ok(())
     }
@@ -202,7 +216,16 @@ struct State<'a> {
     dedup: Deduplicator,
     /// Hashes of the ids let through: a dataset's ids are unique even where duplicates are wanted.
     ids: HashSet<u64>,
-    sampling: Option<(Sampler, Spill)>,
+    sampler: Option<Sampler>,
+    /// Prompts on which the last word is not spoken, and how many.
+    waiting: Option<Spill>,
+    waiting_rows: usize,
+    /// Whether duplicates are dropped at all.
+    merges: bool,
+    /// Waiting prompts that cannot be graded: the deduplicator's number to the place in the file.
+    ungraded: HashMap<u32, usize>,
+    /// Places of waiting prompts that do not stay: the reason, and the prompt that stays instead.
+    replaced: HashMap<usize, (&'static str, String)>,
     sink: &'a mut dyn Sink,
 }
 
@@ -213,7 +236,7 @@ impl State<'_> {
     }
 
     /// The row if it is no duplicate.
-    fn admit(&mut self, work: Work) -> Result<Option<Work>> {
+    fn admit(&mut self, mut work: Work) -> Result<Option<Work>> {
         let row = &work.row;
         let id = &row.prompt.prompt_id;
         let (reason, detail) = match self.dedup.admit(id, &work.print) {
@@ -223,9 +246,15 @@ impl State<'_> {
                         Some(kept) => self.conflict(row, kept, false)?,
                         None => self.summary.kept_other_gold += u64::from(other_gold),
                     }
+                    work.seat.slot = self.dedup.len() as u32 - 1;
                     return Ok(Some(work));
                 }
                 ("duplicate_id", format!("of {id}"))
+            }
+            Admission::Better { slot, exact } => {
+                self.ids.insert(hash_bytes(id.as_bytes(), 4));
+                work.seat = Seat { slot, replaces: Some(if exact { "exact_duplicate" } else { "near_duplicate" }) };
+                return Ok(Some(work));
             }
             Admission::Exact { kept } => ("exact_duplicate", format!("of {kept}")),
             Admission::GoldConflict { kept } => {
@@ -246,11 +275,24 @@ impl State<'_> {
         self.sink.conflict(GoldConflict::new(row, kept, dropped))
     }
 
-    fn keep(&mut self, row: Imported) -> Result<()> {
-        match &mut self.sampling {
-            Some((sampler, spill)) => {
-                sampler.note(&row.prompt);
-                spill.push(&row)
+    fn keep(&mut self, row: Imported, graded: bool, seat: Seat) -> Result<()> {
+        if let Some(reason) = seat.replaces
+            && let Some(place) = self.ungraded.remove(&seat.slot)
+        {
+            self.replaced.insert(place, (reason, row.prompt.prompt_id.clone()));
+            self.sampler.iter_mut().for_each(|sampler| sampler.forget(place));
+        }
+        if self.merges && !graded {
+            self.ungraded.insert(seat.slot, self.waiting_rows);
+            if self.waiting.is_none() {
+                self.waiting = Some(Spill::new()?);
+            }
+        }
+        match &mut self.waiting {
+            Some(waiting) => {
+                self.sampler.iter_mut().for_each(|sampler| sampler.note(&row.prompt));
+                self.waiting_rows += 1;
+                waiting.push(&row)
             }
             None => {
                 self.summary.kept += 1;
@@ -260,20 +302,22 @@ impl State<'_> {
     }
 
     fn finish(mut self) -> Result<Summary> {
-        if let Some((sampler, spill)) = self.sampling.take() {
-            // All decisions on duplicates are taken: their memory is for the second pass.
-            self.dedup = Deduplicator::new(DedupConfig { exact: true, near: None })?;
-            self.ids = HashSet::new();
-            let (keep, strata) = sampler.decide();
-            self.summary.strata = strata;
-            for (row, keep) in spill.into_rows()?.zip(keep) {
-                let row = row?;
-                if keep {
-                    self.summary.kept += 1;
-                    self.sink.keep(row.prompt)?;
-                } else {
-                    self.drop(&row, "sampled_out", "beyond the stratum's target")?;
-                }
+        let Some(waiting) = self.waiting.take() else { return Ok(self.summary) };
+        // All decisions on duplicates are taken: their memory is for the second pass.
+        self.dedup = Deduplicator::new(DedupConfig { exact: true, near: None })?;
+        (self.ids, self.ungraded) = (HashSet::new(), HashMap::new());
+        let sampled = self.sampler.take().map(Sampler::decide);
+        let (keep, strata) = sampled.map_or((None, Vec::new()), |(keep, strata)| (Some(keep), strata));
+        self.summary.strata = strata;
+        for (place, row) in waiting.into_rows()?.enumerate() {
+            let row = row?;
+            if let Some((reason, by)) = self.replaced.remove(&place) {
+                self.drop(&row, reason, format!("of {by}, which can be graded"))?;
+            } else if keep.as_ref().is_none_or(|keep| keep[place]) {
+                self.summary.kept += 1;
+                self.sink.keep(row.prompt)?;
+            } else {
+                self.drop(&row, "sampled_out", "beyond the stratum's target")?;
             }
         }
         Ok(self.summary)

@@ -68,8 +68,8 @@ impl Fault {
         self
     }
 
-    /// The fault as an error that stops the stage.
-    pub fn into_error(self, file: &Path) -> Error {
+    /// The fault as an error that stops the stage; `reader` is the table of the recipe that names the file.
+    pub fn into_error(self, file: &Path, reader: &str) -> Error {
         let mut error = Error::new(self.message).in_file(file.display());
         error = match self.place.line {
             Some(line) => error.at_line(line, self.column),
@@ -81,7 +81,7 @@ impl Fault {
         if let Some(hint) = self.hint {
             error = error.hint(hint);
         }
-        error.hint("`on_error = \"skip\"` in the source leaves such rows out and counts them")
+        error.hint(format!("`on_error = \"skip\"` in the {reader} leaves such rows out and counts them"))
     }
 }
 
@@ -97,6 +97,8 @@ pub struct Rows {
     items: Box<dyn Iterator<Item = Result<Item>> + Send>,
     /// What the file turned out to be.
     pub format: Format,
+    /// Whether the file says that it is of a dataset of `prompts`.
+    pub is_prompts: bool,
 }
 
 impl Iterator for Rows {
@@ -130,14 +132,12 @@ pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Resu
     let magic = peek(&mut file, path)?;
     let compression = Compression::of(&magic);
     if compression == Compression::None && is_parquet(&magic, path, format) {
-        let rows = parquet::rows(file, path)?;
-        return Ok(Rows { items: Box::new(rows), format: Format::Parquet });
+        return parquet::rows(file, path);
     }
     let mut reader = Source::new(compression.reader(file, path)?, path);
     let head = reader.head()?;
     if is_parquet(head, path, format) {
-        let rows = parquet::rows(spill(reader, path)?, path)?;
-        return Ok(Rows { items: Box::new(rows), format: Format::Parquet });
+        return parquet::rows(spill(reader, path)?, path);
     }
     let format = match format {
         Format::Auto => text_format(path, head)?,
@@ -150,7 +150,7 @@ pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Resu
         Format::Tsv => Box::new(delimited::Delimited::new(reader, b'\t')?),
         Format::Parquet | Format::Auto => unreachable!("Parquet left above, auto was told apart"),
     };
-    Ok(Rows { items, format })
+    Ok(Rows { items, format, is_prompts: false })
 }
 
 /// A decompressed byte stream that knows its file and has lost its byte-order mark.

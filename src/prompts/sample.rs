@@ -105,6 +105,9 @@ pub struct Sampler {
     members: Vec<(u32, u64)>,
 }
 
+/// In place of a stratum's number.
+const FORGOTTEN: u32 = u32::MAX;
+
 impl Sampler {
     /// # Errors
     /// As [`SampleConfig::check`].
@@ -123,6 +126,11 @@ impl Sampler {
         let hash = blake3::keyed_hash(&self.key, prompt.prompt_id.as_bytes());
         let rank = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a digest has 32 bytes"));
         self.members.push((stratum, rank));
+    }
+
+    /// Takes the note of the prompt `index` back: it does not stay, whatever is decided.
+    pub fn forget(&mut self, index: usize) {
+        self.members[index].0 = FORGOTTEN;
     }
 
     /// The stratum's name: values joined with `/`.
@@ -148,7 +156,7 @@ impl Sampler {
     /// Which of the noted prompts stay, in the order noted, and the account of every stratum by name.
     pub fn decide(self) -> (Vec<bool>, Vec<StratumReport>) {
         let mut ranks: Vec<Vec<(u64, usize)>> = vec![Vec::new(); self.names.len()];
-        for (index, (stratum, rank)) in self.members.iter().enumerate() {
+        for (index, (stratum, rank)) in self.members.iter().enumerate().filter(|(_, (of, _))| *of != FORGOTTEN) {
             ranks[*stratum as usize].push((*rank, index));
         }
         let names: Vec<(&String, usize)> = self.names.iter().map(|(name, id)| (name, *id as usize)).collect();

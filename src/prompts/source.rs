@@ -191,6 +191,26 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// These columns, and where they name none those of our own dataset of prompts.
+    pub fn or_of_prompts(&self) -> Mapping {
+        let or =
+            |column: &Option<ColumnRef>, name: &str| column.clone().or_else(|| Some(ColumnRef::Path(name.to_owned())));
+        Mapping {
+            prompt: self.prompt.clone(),
+            messages: if self.prompt.is_some() { self.messages.clone() } else { or(&self.messages, "messages") },
+            system: self.system.clone(),
+            gold: or(&self.gold, "gold"),
+            solution: or(&self.solution, "solution"),
+            verification: or(&self.verification, "verification"),
+            domain: or(&self.domain, "domain"),
+            language: or(&self.language, "language"),
+            difficulty: or(&self.difficulty, "difficulty"),
+            source: or(&self.source, "source"),
+            license: or(&self.license, "license"),
+            id: self.id.clone(),
+        }
+    }
+
     /// Each key and the column it names.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, &ColumnRef)> {
         let Mapping {

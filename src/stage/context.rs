@@ -50,6 +50,8 @@ pub struct StageContext<'a> {
     pub(crate) journal: OnceLock<Mutex<Journal>>,
     /// Shards that an earlier run (or another machine) finished.
     pub(crate) done: BTreeMap<usize, Outcome>,
+    /// The folder holds the stage as it was finished, and rows of it failed that are to be asked again.
+    pub(crate) retry: bool,
 }
 
 /// What a journal says of a finished shard.

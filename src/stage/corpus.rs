@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use arrow::array::Array;
 use serde::Deserialize;
 
+use self::card::CARD;
 use self::choose::{Candidates, Choice, choose};
 use self::questions::Questions;
 use super::buckets::Buckets;
@@ -22,7 +23,7 @@ use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::{Lookup, Naming, ShardWriter, WriterOptions};
+use crate::store::{Location, Lookup, Manifest, Naming, ShardWriter, WriterOptions};
 
 /// Decoded prompts that are kept while completions, mostly in their prompts' order, are joined to them.
 const PROMPT_CACHE: usize = 64 << 20;
@@ -142,6 +143,10 @@ impl Stage for CorpusStage {
 
     fn output(&self) -> Option<DatasetKind> {
         Some(DatasetKind::Corpus)
+    }
+
+    fn has_its_lists(&self, _made: &Manifest, folder: &Location) -> Result<bool> {
+        Ok(folder.join(CARD).size()?.is_some())
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

@@ -10,14 +10,17 @@
 //! | `preference` | groups, preferences | `{"prompt": [turns], "chosen": [turn], "rejected": [turn]}`: TRL's DPO |
 //! | `verl` | prompts | `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`: verl's RL rows |
 //!
-//! JSON Lines, `verl` apart, which is Parquet: nothing else is read there.
+//! JSON Lines, `verl` apart, which is Parquet: nothing else is read there. Files are called as the Hugging
+//! Face hub's are (`train-00000-of-00004.jsonl`), which is what tells data from the manifest beside it.
 
 mod verl;
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::grouped::{self, Batches, boundaries};
+use super::grouped::{self, Batches, best_and_worst, boundaries};
 use super::{Fault, Input, Outcome, Stage, StageContext, Surroundings, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
@@ -101,7 +104,7 @@ impl Stage for ExportConfig {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
@@ -123,12 +126,13 @@ impl Stage for ExportConfig {
         let input = cx.input("input")?;
         let kind = self.kind_of(input)?;
         cx.progress.start(input.rows()?, "rows");
+        let names = names(input, "train");
         match (kind, self.format) {
             (DatasetKind::Groups, _) => self.pairs(cx, input),
             (_, ExportFormat::Verl) => verl::write(cx, input, &self.split),
             _ => cx.each_shard(input.shards().len(), |shard| {
                 let source = &input.shards()[shard];
-                let mut out = Lines::create(cx, stem(source))?;
+                let mut out = Lines::create(cx, &names[shard])?;
                 match kind {
                     DatasetKind::Corpus => each::<CorpusRow>(source, |row| out.push(&self.corpus_row(row)?))?,
                     DatasetKind::Prompts => {
@@ -152,9 +156,29 @@ fn without_prompts() -> Error {
     Error::usage("groups hold no prompts").hint("add `prompts = …`: the prompts the groups answer")
 }
 
-/// What a shard is called, for files made of it.
-fn stem(shard: &Shard) -> &str {
-    shard.name().rsplit('/').next().unwrap_or_default().trim_end_matches(".parquet")
+/// What the files made of a dataset's shards are called: as the shards are where these name their splits, else
+/// as shards of `split`.
+fn names(input: &Dataset, split: &str) -> Vec<String> {
+    let shards = input.shards();
+    let stem =
+        |shard: &Shard| shard.name().rsplit('/').next().unwrap_or_default().trim_end_matches(".parquet").to_owned();
+    let own: Vec<String> = shards.iter().map(stem).collect();
+    let distinct = own.iter().collect::<BTreeSet<_>>().len() == own.len();
+    match distinct && own.iter().all(|name| names_split(name)) {
+        true => own,
+        false => (0..own.len()).map(|shard| numbered(split, (shard, own.len()))).collect(),
+    }
+}
+
+/// `train-00003-of-00010`: the Hugging Face hub's way.
+fn numbered(split: &str, (shard, of): (usize, usize)) -> String {
+    format!("{split}-{shard:05}-of-{of:05}")
+}
+
+fn names_split(name: &str) -> bool {
+    let is_number = |part: &str| part.len() == 5 && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = name.rsplitn(4, '-').collect();
+    matches!(parts[..], [of, "of", shard, _] if is_number(of) && is_number(shard))
 }
 
 fn each<R: Row>(source: &Shard, mut push: impl FnMut(R) -> Result<()>) -> Result<()> {
@@ -225,11 +249,12 @@ impl ExportConfig {
                 json!({ "prompt": messages, "completion": completion })
             }
             ExportFormat::Sharegpt => {
-                let system = messages.first().filter(|m| m.role == Role::System).map(|m| m.content.clone());
-                let turns = messages.iter().filter(|m| m.role != Role::System);
-                let turns: Vec<Value> =
-                    turns.map(|m| json!({ "from": sharegpt_name(m.role), "value": m.content })).collect();
-                json!({ "conversations": turns, "system": system.unwrap_or_default() })
+                // The column is one text; a system turn that comes later stays where it is.
+                let leading = messages.iter().take_while(|m| m.role == Role::System).count();
+                let system: Vec<&str> = messages[..leading].iter().map(|m| m.content.as_str()).collect();
+                let turn = |m: &Message| json!({ "from": sharegpt_name(m.role), "value": m.content });
+                let turns: Vec<Value> = messages[leading..].iter().map(turn).collect();
+                json!({ "conversations": turns, "system": system.join("\n\n") })
             }
             ExportFormat::Preference | ExportFormat::Verl => return Err(self.unfit(DatasetKind::Corpus)),
         })
@@ -246,34 +271,34 @@ impl ExportConfig {
             Ok(Box::new(groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?))
         };
         grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups| {
-            let mut out = Lines::create(cx, &format!("part-{shard:05}"))?;
+            let mut outcome = Outcome::default();
+            let mut out = Lines::create(cx, &numbered("train", shard))?;
             for batch in groups {
                 let batch = batch?;
                 let rows = GroupRow::from_batch(&batch)?;
                 for bounds in boundaries(&batch)?.windows(2) {
-                    self.pair(&rows[bounds[0]..bounds[1]], &prompts, &mut out)?;
+                    let group = &rows[bounds[0]..bounds[1]];
+                    match best_and_worst(group, self.min_margin) {
+                        Ok((best, worst)) => {
+                            let messages = asked(&prompts, &group[0].prompt_id)?;
+                            out.push(&preference(&messages, best.text, worst.text))?;
+                        }
+                        Err(reason) => outcome.drop_row(reason),
+                    }
                 }
                 cx.progress.advance(batch.num_rows() as u64);
             }
-            Ok(Outcome { shards: vec![out.finish()?], ..Outcome::default() })
+            outcome.shards.push(out.finish()?);
+            Ok(outcome)
         })
     }
+}
 
-    fn pair(&self, group: &[GroupRow], prompts: &Lookup, out: &mut Lines) -> Result<()> {
-        let scored = || group.iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?)));
-        // Of equals the first sampled wins on both sides.
-        let best = scored().reduce(|a, b| if b.0 > a.0 { b } else { a });
-        let worst = scored().reduce(|a, b| if b.0 < a.0 { b } else { a });
-        let (Some(best), Some(worst)) = (best, worst) else { return Ok(()) };
-        if best.0 - worst.0 < self.min_margin {
-            return Ok(());
-        }
-        let id = &group[0].prompt_id;
-        let (prompt, at) =
-            prompts.get(id)?.ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
-        let messages = super::messages_at(&prompt, "messages", at).map_err(|e| prompts.locate(id, e))?;
-        out.push(&preference(&messages, best.1, worst.1))
-    }
+/// The conversation of a prompt.
+fn asked(prompts: &Lookup, id: &str) -> Result<Vec<Message>> {
+    let (prompt, at) =
+        prompts.get(id)?.ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
+    super::messages_at(&prompt, "messages", at).map_err(|e| prompts.locate(id, e))
 }
 
 fn preference(messages: &[Message], chosen: &str, rejected: &str) -> Value {

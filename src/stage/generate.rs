@@ -221,6 +221,7 @@ impl Stage for GenerateStage {
             let unused = held.saturating_sub(served - failed);
             sum.drops.extend((unused > 0).then(|| ("recording_unused".to_owned(), unused)));
         }
+        sum.drops.extend(engine.left_out());
         sum.facts.insert("engine".to_owned(), info.engine.into());
         sum.facts.insert("model".to_owned(), info.model.clone().into());
         sum.facts.insert("model_digest".to_owned(), info.model_digest.clone().into());

@@ -97,7 +97,7 @@ impl Stage for GroupConfig {
             DatasetKind::Completions,
             |shard| self.joined(&completions.shards()[shard], &verdicts.shards()[shard]),
             |batch| group_rows(&batch, Vec::new()),
-            |shard, groups| {
+            |(shard, _), groups| {
                 let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
                 let mut outcome = Outcome::default();
                 for batch in groups {

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::grouped::{self, Batches, boundaries};
+use super::grouped::{self, Batches, best_and_worst, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
@@ -93,25 +93,19 @@ impl PreferencesStage {
         })
     }
 
-    /// The best against the worst of a group; `None` where rewards do not differ enough.
-    fn group_pair(&self, prompt: Prompt, rows: &[GroupRow]) -> Option<Preference> {
-        let scored = || rows.iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?, row)));
-        // Of equals the first: `fold` keeps what it has unless another is strictly better.
-        let pick = |better: fn(f64, f64) -> bool| scored().reduce(|a, b| if better(b.0, a.0) { b } else { a });
-        let (best, worst) = (pick(|b, a| b > a)?, pick(|b, a| b < a)?);
-        if best.0 - worst.0 < self.0.margin {
-            return None;
-        }
+    /// The best against the worst of a group.
+    fn group_pair(&self, prompt: Prompt, rows: &[GroupRow]) -> std::result::Result<Preference, &'static str> {
+        let (best, worst) = best_and_worst(rows, self.0.margin)?;
         let group = self.group(&prompt, None);
-        Some(Preference {
+        Ok(Preference {
             group,
-            chosen: best.1.to_owned(),
-            rejected: worst.1.to_owned(),
-            chosen_reward: Some(best.0),
-            rejected_reward: Some(worst.0),
-            chosen_completion_id: Some(best.2.completion_id.clone()),
-            rejected_completion_id: Some(worst.2.completion_id.clone()),
-            ranked_by: best.2.rules_digest.clone(),
+            chosen: best.text.to_owned(),
+            rejected: worst.text.to_owned(),
+            chosen_reward: Some(best.reward),
+            rejected_reward: Some(worst.reward),
+            chosen_completion_id: Some(best.row.completion_id.clone()),
+            rejected_completion_id: Some(worst.row.completion_id.clone()),
+            ranked_by: best.row.rules_digest.clone(),
             ..of_prompt(prompt)
         })
     }
@@ -164,6 +158,10 @@ impl Stage for PreferencesStage {
         Some(DatasetKind::Preferences)
     }
 
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let prompts = cx.input("prompts")?;
         if self.0.groups.is_none() {
@@ -179,7 +177,7 @@ impl Stage for PreferencesStage {
         let rows = |shard: usize| -> Result<Batches<'_>> {
             Ok(Box::new(groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?))
         };
-        grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups| {
+        grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |(shard, _), groups| {
             let mut pairs = Vec::new();
             for batch in groups {
                 let batch = batch?;
@@ -192,7 +190,7 @@ impl Stage for PreferencesStage {
                             .hint("give the prompts that the groups were made from")
                     })?;
                     let prompt = Prompt::from_batch(&batch.slice(at, 1))?.remove(0);
-                    pairs.push(Ok(self.group_pair(prompt, rows).ok_or("rewards_do_not_differ")));
+                    pairs.push(Ok(self.group_pair(prompt, rows)));
                 }
             }
             write(cx, shard, pairs.into_iter())

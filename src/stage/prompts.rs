@@ -1,8 +1,10 @@
 //! `prompts`: sources and generators become one clean prompt set.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{Input, Materials, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
@@ -10,12 +12,12 @@ use crate::procedural::ProceduralConfig;
 use crate::prompts::pipeline::Sink;
 use crate::prompts::read::Place;
 use crate::prompts::{
-    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FilterConfig, GoldConflict, Hit, Imported, Importer,
-    PassRates, PassWindow, PipelineConfig, PromptPipeline, SampleConfig, SourceConfig,
+    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FaultPlace, FilterConfig, GoldConflict, Hit, ImportReport,
+    Imported, Importer, PassRates, PassWindow, PipelineConfig, PromptPipeline, SampleConfig, SourceConfig, Step,
 };
 use crate::recipe::{Node, StageTable, Value};
 use crate::schema::{BatchExt, DatasetKind, Prompt};
-use crate::store::{FileWriter, Location, ShardInfo, ShardWriter, WriterOptions};
+use crate::store::{FileWriter, Location, Manifest, ShardInfo, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -129,6 +131,10 @@ impl Stage for PromptsConfig {
         Some(DatasetKind::Prompts)
     }
 
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         if self.sources.is_empty() && self.procedural.is_empty() {
             return Err(Error::usage("there is nothing to take prompts from")
@@ -162,6 +168,17 @@ impl Stage for PromptsConfig {
         }
     }
 
+    fn has_its_lists(&self, made: &Manifest, folder: &Location) -> Result<bool> {
+        let counted = |what: &str| made.counts.get(what).copied().unwrap_or(0);
+        let listed = [
+            (DROPS, made.drops.values().sum()),
+            (HITS, counted("contamination_hits")),
+            (CONFLICTS, counted("gold_conflicts")),
+        ];
+        let files = folder.list()?;
+        Ok(listed.iter().all(|(list, rows)| *rows == 0 || files.iter().any(|file| file.name == *list)))
+    }
+
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         // One shard's worth of journal: deduplication and sampling decide over all prompts.
         cx.each_shard(1, |_| self.make(cx))
@@ -178,6 +195,10 @@ impl PromptsConfig {
             generated.push(config.prompts(cx.seed)?);
         }
         let evals = self.evaluation.iter().map(|source| eval_set(source, base)).collect::<Result<Vec<_>>>()?;
+        let (evals, evals_read): (Vec<EvalSet>, Vec<ImportReport>) = evals.into_iter().unzip();
+        for (set, report) in evals.iter().zip(&evals_read).filter(|(_, report)| !report.skipped.is_empty()) {
+            cx.progress.say(&not_searched_for(cx.name, set, report));
+        }
         let config = PipelineConfig {
             filter: self.filter.clone(),
             dedup: self.dedup.clone(),
@@ -190,7 +211,24 @@ impl PromptsConfig {
             pipeline = pipeline.with_pass_rates(measured(cx)?);
         }
         cx.progress.start(0, "prompts");
-        let imported = importers.iter_mut().flatten();
+        let drops = RefCell::new(Lines::new(cx.folder.join(DROPS)));
+        let imported = importers.iter_mut().flat_map(|importer| {
+            let source = importer.name().to_owned();
+            let drops = &drops;
+            std::iter::from_fn(move || {
+                loop {
+                    match importer.next_step()? {
+                        Ok(Step::Prompt(prompt)) => return Some(Ok(*prompt)),
+                        Ok(Step::Skipped(place)) => {
+                            if let Err(error) = drops.borrow_mut().push(&left_out(&source, &place)) {
+                                return Some(Err(error));
+                            }
+                        }
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
+            })
+        });
         let made = generated.into_iter().zip(&self.procedural).flat_map(|(prompts, config)| {
             let file: std::sync::Arc<str> = config.source.as_str().into();
             prompts.enumerate().map(move |(row, prompt)| {
@@ -199,20 +237,22 @@ impl PromptsConfig {
             })
         });
         let rows = imported.chain(made).inspect(|_| cx.progress.advance(1));
-        let mut sink = Shards::new(cx);
+        let mut sink = Shards::new(cx, &drops);
         let summary = pipeline.run(StopOn { rows, cx }, &mut sink)?;
         let mut outcome = sink.finish()?;
+        drops.into_inner().finish()?;
         outcome.drops = summary.drops.clone();
+        outcome.count("read", summary.rows);
         for importer in &importers {
             for (reason, n) in &importer.report().skipped {
                 *outcome.drops.entry(format!("import:{reason}")).or_default() += n;
+                outcome.count("read", *n);
             }
             for (reason, n) in &importer.report().gold_missing {
                 outcome.count(&format!("gold_missing:{reason}"), *n);
             }
             outcome.count("duplicate_ids", importer.report().duplicate_ids);
         }
-        outcome.count("read", summary.rows);
         outcome.count("kept", summary.kept);
         outcome.count("contamination_hits", summary.hits);
         outcome.count("gold_conflicts", summary.gold_conflicts);
@@ -222,9 +262,14 @@ impl PromptsConfig {
             outcome.facts.insert("strata".to_owned(), serde_json::to_value(&summary.strata).expect("plain data"));
         }
         if !summary.evaluation.is_empty() {
-            outcome
-                .facts
-                .insert("evaluation".to_owned(), serde_json::to_value(&summary.evaluation).expect("plain data"));
+            let sets = summary.evaluation.iter().zip(&evals_read).map(|(set, read)| {
+                let mut set = serde_json::to_value(set).expect("plain data");
+                if !read.skipped.is_empty() {
+                    (set["skipped"], set["places"]) = (json!(read.skipped), json!(read.places));
+                }
+                set
+            });
+            outcome.facts.insert("evaluation".to_owned(), sets.collect());
         }
         let reports: Vec<_> = importers.iter().map(|i| serde_json::to_value(i.report()).expect("plain data")).collect();
         if !reports.is_empty() {
@@ -251,11 +296,38 @@ impl<I: Iterator<Item = Result<Imported>>> Iterator for StopOn<'_, I> {
     }
 }
 
-fn eval_set(source: &SourceConfig, base: &Path) -> Result<EvalSet> {
-    let importer = Importer::open(source, base)?;
-    let name = importer.name().to_owned();
-    let rows = importer.map(|row| row.map(|r| EvalRow { row: r.place.row, question: r.prompt.question().to_owned() }));
-    Ok(EvalSet { name, rows: rows.collect::<Result<_>>()? })
+/// A row that was left out, as the list of drops has it.
+fn left_out(source: &str, place: &FaultPlace) -> serde_json::Value {
+    json!({
+        "prompt_id": null,
+        "source": source,
+        "file": place.file,
+        "row": place.row,
+        "line": place.line,
+        "reason": format!("import:{}", place.reason),
+        "detail": place.message,
+    })
+}
+
+fn eval_set(source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
+    let mut importer = Importer::open(source, base)?;
+    let row = |row: Imported| EvalRow { row: row.place.row, question: row.prompt.question().to_owned() };
+    let rows = importer.by_ref().map(|imported| imported.map(row)).collect::<Result<_>>()?;
+    Ok((EvalSet { name: importer.name().to_owned(), rows }, importer.report().clone()))
+}
+
+/// What prompts are not compared with.
+fn not_searched_for(stage: &str, set: &EvalSet, report: &ImportReport) -> String {
+    let reasons: Vec<String> = report.skipped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    let first = report.places.first().map_or_else(String::new, |place| match place.line {
+        Some(line) => format!("; the first is {}:{line}", place.file),
+        None => format!("; the first is {}, row {}", place.file, place.row),
+    });
+    format!(
+        "{stage}: rows of the evaluation set `{}` that cannot be read are not searched for: {}{first}",
+        set.name,
+        reasons.join(", ")
+    )
 }
 
 /// Correct and decided completions of each prompt.
@@ -278,15 +350,16 @@ struct Shards<'a> {
     cx: &'a StageContext<'a>,
     pending: Vec<Prompt>,
     shards: Vec<ShardInfo>,
-    drops: Lines,
+    /// Rows that cannot be read are in this list too.
+    drops: &'a RefCell<Lines>,
     hits: Lines,
     conflicts: Lines,
 }
 
 impl<'a> Shards<'a> {
-    fn new(cx: &'a StageContext<'a>) -> Self {
+    fn new(cx: &'a StageContext<'a>, drops: &'a RefCell<Lines>) -> Self {
         let lines = |name| Lines::new(cx.folder.join(name));
-        let (drops, hits, conflicts) = (lines(DROPS), lines(HITS), lines(CONFLICTS));
+        let (hits, conflicts) = (lines(HITS), lines(CONFLICTS));
         Shards { cx, pending: Vec::new(), shards: Vec::new(), drops, hits, conflicts }
     }
 
@@ -303,7 +376,7 @@ impl<'a> Shards<'a> {
         if !self.pending.is_empty() || self.shards.is_empty() {
             self.flush()?;
         }
-        for lines in [self.drops, self.hits, self.conflicts] {
+        for lines in [self.hits, self.conflicts] {
             lines.finish()?;
         }
         Ok(Outcome { shards: self.shards, ..Outcome::default() })
@@ -317,7 +390,7 @@ impl Sink for Shards<'_> {
     }
 
     fn drop(&mut self, drop: Dropped) -> Result<()> {
-        self.drops.push(&drop)
+        self.drops.borrow_mut().push(&drop)
     }
 
     fn hit(&mut self, hit: Hit) -> Result<()> {

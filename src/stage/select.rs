@@ -92,20 +92,21 @@ impl Stage for SelectConfig {
             let shard = &groups.shards()[shard];
             Ok(Box::new(shard.batches(Some(DatasetKind::Groups), None)?))
         };
-        let mut outcome = grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups_of_shard| {
-            let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
-            let mut outcome = Outcome::default();
-            for batch in groups_of_shard {
-                let batch = batch?;
-                let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(groups.location()))?;
-                cx.progress.advance(batch.num_rows() as u64);
-                let kept = filter_record_batch(&batch, &keep)
-                    .map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
-                writer.push(&kept)?;
-            }
-            outcome.shards.push(writer.finish()?);
-            Ok(outcome)
-        })?;
+        let mut outcome =
+            grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |(shard, _), groups_of_shard| {
+                let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
+                let mut outcome = Outcome::default();
+                for batch in groups_of_shard {
+                    let batch = batch?;
+                    let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(groups.location()))?;
+                    cx.progress.advance(batch.num_rows() as u64);
+                    let kept = filter_record_batch(&batch, &keep)
+                        .map_err(|e| Error::new("rows cannot be filtered").caused_by(e))?;
+                    writer.push(&kept)?;
+                }
+                outcome.shards.push(writer.finish()?);
+                Ok(outcome)
+            })?;
         self.check_required(&mut outcome)?;
         // A biased selection should not be news: the pass rates of what came in and what went out.
         for side in ["before", "after"] {

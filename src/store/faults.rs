@@ -48,10 +48,25 @@ pub(super) fn parquet_error(file: impl Display, error: ParquetError) -> Error {
             "this is not a Parquet file, or it was cut short",
             "write or download it again; a Parquet file begins and ends with `PAR1`",
         )
+    } else if let Some(what) = unsupported(&text) {
+        return Error::new(format!("the Parquet file is intact, but {what} is not supported"))
+            .in_file(file)
+            .hint("write it again with zstd, snappy or gzip compression, or none");
     } else {
         ("the Parquet file is damaged", "write or download it again")
     };
     Error::new(message).in_file(file).caused_by(error).hint(hint)
+}
+
+/// What a file is made with that this build does not read, by the reader's words.
+fn unsupported(text: &str) -> Option<String> {
+    const LEFT_OUT: &str = "Disabled feature at compile time: ";
+    const UNKNOWN: &str = "The codec type ";
+    if let Some((_, codec)) = text.split_once(LEFT_OUT) {
+        return Some(format!("{} compression", codec.trim()));
+    }
+    let (_, rest) = text.split_once(UNKNOWN)?;
+    Some(format!("{} compression", rest.split_whitespace().next()?.to_lowercase()))
 }
 
 /// A Parquet error while writing: nearly always the disk's.
@@ -62,5 +77,23 @@ pub(super) fn write_error(file: impl Display, error: ParquetError) -> Error {
             Err(source) => Error::new(format!("cannot write: {source}")).in_file(file),
         },
         other => Error::new("cannot write").in_file(file).caused_by(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intact_file_in_another_compression_is_not_called_damaged() {
+        for (said, codec) in [
+            ("Disabled feature at compile time: brotli", "brotli"),
+            ("Disabled feature at compile time: lz4", "lz4"),
+            ("The codec type LZO is not supported yet", "lzo"),
+        ] {
+            let error = parquet_error("a.parquet", ParquetError::General(said.to_owned())).render(false);
+            assert!(error.contains(&format!("{codec} compression is not supported\n")), "{error}");
+            assert!(!error.contains("damaged") && error.contains("write it again with zstd"), "{error}");
+        }
     }
 }

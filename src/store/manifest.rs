@@ -105,6 +105,20 @@ impl Manifest {
         folder.join(MANIFEST_FILE).write(pretty(self))
     }
 
+    /// Commits the stage unless it is committed already; whether it did. Of several that try at once in an
+    /// object store one does; on a disk the caller holds others off.
+    ///
+    /// # Errors
+    /// The disk or store refuses.
+    pub fn commit_first(&self, folder: &Location) -> Result<bool> {
+        let file = folder.join(MANIFEST_FILE);
+        match file.as_local() {
+            None => file.write_new(pretty(self)),
+            Some(_) if file.size()?.is_some() => Ok(false),
+            Some(_) => file.write(pretty(self)).map(|()| true),
+        }
+    }
+
     /// Fails if a shard that it lists is gone or was cut.
     ///
     /// # Errors

@@ -98,8 +98,15 @@ fn groups_whose_rows_lie_anywhere_are_the_same_groups() {
         let args =
             ["export", "-s", &input, "-s", "format=preference", "-s", "prompts=out/1_prompts", "--output", output];
         gristmill(folder.path(), args).succeeded();
-        let file = folder.path().join(output).join("1_export/part-00000.jsonl");
-        let mut lines: Vec<String> = std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect();
+        let stage = folder.path().join(output).join("1_export");
+        let shards = files(&stage).into_iter().filter(|file| file.ends_with(".jsonl")).enumerate();
+        let texts: Vec<String> = shards
+            .map(|(shard, file)| {
+                assert!(file.starts_with(&format!("train-{shard:05}-of-")), "{file}");
+                std::fs::read_to_string(stage.join(file)).unwrap()
+            })
+            .collect();
+        let mut lines: Vec<String> = texts.iter().flat_map(|text| text.lines().map(str::to_owned)).collect();
         lines.sort();
         lines
     };

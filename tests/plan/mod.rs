@@ -1,5 +1,7 @@
 //! What runs and what does not: `--dry-run`, `--only`, `--from`, `--shard`, and changes by `--set`.
 
+mod parts;
+
 use std::path::Path;
 
 use crate::support::{Finished, STAGES, digests, files, gristmill, manifest, repository, write_recordings};

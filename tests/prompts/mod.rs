@@ -107,6 +107,70 @@ fn conflicts_of_golds_are_listed_and_other_problems_stay() {
     assert_eq!(reasons, ["gold_conflict", "contaminated"], "in the order of the rows");
 }
 
+#[test]
+fn rows_that_cannot_be_read_add_up_and_are_all_listed() {
+    let folder = folder(
+        "[stages.prompts]\nsources = [{ path = \"q.jsonl\", on_error = \"skip\" }]\n\
+         evaluation = [{ path = \"e.jsonl\", name = \"e\", on_error = \"skip\" }]\n",
+    );
+    let mut text = String::new();
+    for i in 0..150 {
+        text += &format!("{{\"question\": \"What is {i} + {i}?\", \"answer\": \"{}\"}}\n{{\"question\": \n", 2 * i);
+    }
+    std::fs::write(folder.path().join("q.jsonl"), text).unwrap();
+    let evaluation = "{\"question\": \"What is the capital of Peru?\"}\n{\"question\": tru}\n{\"answer\": \"3\"}\n";
+    std::fs::write(folder.path().join("e.jsonl"), evaluation).unwrap();
+    let run = gristmill(folder.path(), RUN).succeeded();
+    let out = folder.path().join("out/1_prompts");
+    let manifest = manifest(&out);
+    assert_eq!(manifest["drops"], serde_json::json!({ "import:bad_json": 150 }));
+    assert_eq!((&manifest["counts"]["read"], &manifest["counts"]["kept"]), (&300.into(), &150.into()));
+    let drops = std::fs::read_to_string(out.join("_drops.jsonl")).unwrap();
+    assert_eq!(drops.lines().count(), 150);
+    let last: serde_json::Value = serde_json::from_str(drops.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["file"], &last["line"], &last["reason"]),
+        (&"q.jsonl".into(), &300.into(), &"import:bad_json".into())
+    );
+    // What the prompts are not compared with is told too.
+    let set = &manifest["facts"]["evaluation"][0];
+    assert_eq!(
+        (&set["rows"], &set["skipped"]),
+        (&1.into(), &serde_json::json!({ "bad_json": 1, "missing_prompt": 1 }))
+    );
+    assert_eq!(set["places"][0]["line"], 2);
+    let told = "of the evaluation set `e` that cannot be read are not searched for: 1 bad_json, 1 missing_prompt";
+    assert!(run.stderr.contains(told) && run.stderr.contains("the first is e.jsonl:2"), "{}", run.stderr);
+}
+
+#[test]
+fn a_dataset_of_prompts_that_is_read_again_is_the_same_dataset() {
+    let recipe = |path: &str| {
+        format!(
+            "[stages.prompts]\nsources = [{{ path = \"{path}\", domain = \"talk\" }}]\ndedup = {{ near = false }}\n"
+        )
+    };
+    let folder = folder(&recipe("pairs.jsonl"));
+    let rows = [
+        r#"{"prompt": "Name a prime number, please.", "chosen": "Seven.", "rejected": "Eight.", "score": 0.1}"#,
+        r#"{"prompt": "What is 3 + 4?", "answer": "7", "difficulty": 0.25, "license": "MIT", "solution": "Count on."}"#,
+        r#"{"prompt": "Which of these is red?", "answer": "A", "choices": ["blood", "grass"], "lang": "en"}"#,
+        r#"{"prompt": "Sum a list.", "verification_info": {"tests": ["assert f([1]) == 1"]}, "domain": "code"}"#,
+    ];
+    std::fs::write(folder.path().join("pairs.jsonl"), rows.join("\n")).unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    std::fs::write(folder.path().join("again.toml"), recipe("out/1_prompts")).unwrap();
+    gristmill(folder.path(), ["run", "again.toml", "--out", "again"]).succeeded();
+    let prompts = |out: &str| {
+        let dataset = Dataset::open(&Location::from(folder.path().join(out).join("1_prompts"))).unwrap();
+        dataset.rows_of::<Prompt>().map(|prompt| prompt.unwrap()).collect::<Vec<_>>()
+    };
+    let (first, again) = (prompts("out"), prompts("again"));
+    assert!(first[0].extra.as_deref().is_some_and(|extra| extra.contains("rejected")), "{first:#?}");
+    assert!(first[2].verification.is_some(), "{first:#?}");
+    assert_eq!(again, first);
+}
+
 fn questions(folder: &Path) -> Vec<String> {
     let prompts = Dataset::open(&Location::from(folder.join("out/1_prompts"))).unwrap();
     prompts.rows_of::<Prompt>().map(|prompt| prompt.unwrap().question().to_owned()).collect()

@@ -50,6 +50,25 @@ fn shards_that_are_gone_or_were_cut_are_made_again_and_no_others() {
 }
 
 #[test]
+fn lists_for_people_and_the_card_are_made_again_too() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    let questions = folder.path().join("questions.jsonl");
+    let text = std::fs::read_to_string(&questions).unwrap();
+    std::fs::write(&questions, format!("{text}{}\n", text.lines().next().unwrap())).unwrap();
+    run(folder.path(), &[]).succeeded();
+    let out = folder.path().join("out");
+    let whole = digests(&out);
+    for (stage, list) in [("prompts", "1_prompts/_drops.jsonl"), ("corpus", "6_corpus/README.md")] {
+        std::fs::remove_file(out.join(list)).unwrap();
+        let again = run(folder.path(), &[]).succeeded();
+        assert!(!again.state_of(stage).starts_with("cached"), "{}", again.story());
+        assert!(again.state_of("verify").starts_with("cached"), "{}", again.story());
+        assert_eq!(digests(&out), whole, "{stage}");
+    }
+}
+
+#[test]
 fn of_answers_that_are_lost_only_those_are_asked_again() {
     let server = OpenAiServer::start(Behaviour::default());
     let folder = tempfile::tempdir().unwrap();

@@ -150,6 +150,69 @@ fn every_export_format_is_what_its_reader_expects() {
     let preference = first("preference", "4_group", &["--set", "prompts=out/1_prompts"]);
     let (chosen, rejected) = (&preference["chosen"][0]["content"], &preference["rejected"][0]["content"]);
     assert!(chosen.as_str().unwrap().contains("####") && chosen != rejected, "{preference:#}");
+    // What tells data from the manifest beside it is the split in a file's name.
+    for (format, expected) in [("messages", "train-00000-of-00001.jsonl"), ("preference", "train-00000-of-00001.jsonl")]
+    {
+        let made = files(&folder.path().join(format).join("1_export"));
+        assert!(made.contains(&expected.to_owned()), "{format}: {made:?}");
+    }
+}
+
+#[test]
+fn groups_that_give_no_pair_are_counted_by_both_ways_to_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 30);
+    // Of the first ten questions every completion is the same; of the next five there is one only.
+    let text = std::fs::read_to_string(folder.path().join("completions.jsonl")).unwrap();
+    let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (i, line) in lines.iter_mut().take(15).enumerate() {
+        let same = line["completions"][0].clone();
+        let n = if i < 10 { 4 } else { 1 };
+        line["completions"] = vec![same; n].into();
+        line["correct"] = vec![true; n].into();
+        line["finish_reasons"] = vec!["stop"; n].into();
+    }
+    let text: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    std::fs::write(folder.path().join("completions.jsonl"), text.join("\n")).unwrap();
+    let recipe = std::fs::read_to_string(folder.path().join("recipe.toml")).unwrap();
+    let recipe = recipe[..recipe.find("[stages.select]").unwrap()].to_owned()
+        + "[stages.pairs]\nkind = \"preferences\"\nprompts = \"prompts\"\ngroups = \"group\"\n\n\
+           [stages.export]\ninput = \"group\"\nformat = \"preference\"\nprompts = \"prompts\"\n";
+    std::fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    for stage in ["5_pairs", "6_export"] {
+        let manifest = manifest(&folder.path().join("out").join(stage));
+        let drops = serde_json::json!({ "no_scored_pair": 5, "rewards_do_not_differ": 10 });
+        assert_eq!((&manifest["rows"], &manifest["drops"]), (&15.into(), &drops), "{stage}");
+    }
+}
+
+#[test]
+fn no_turn_of_a_conversation_is_lost_on_its_way_to_sharegpt() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 1);
+    let question = "What is 2 + 3?";
+    let turns = [
+        ("system", "Be brief."),
+        ("system", "Be kind."),
+        ("user", "Hello!"),
+        ("assistant", "Hello."),
+        ("system", "The user is a child."),
+        ("user", question),
+    ];
+    let turns: Vec<_> = turns.iter().map(|(role, text)| serde_json::json!({ "role": role, "content": text })).collect();
+    let asked = serde_json::json!({ "messages": turns, "answer": "5" });
+    std::fs::write(folder.path().join("questions.jsonl"), asked.to_string()).unwrap();
+    let answered = serde_json::json!({ "question": question, "completions": ["#### 5"], "correct": [true], "finish_reasons": ["stop"] });
+    std::fs::write(folder.path().join("completions.jsonl"), answered.to_string()).unwrap();
+    let more = ["--set", "export.format=sharegpt", "--set", "generate.samples=1", "--set", "corpus.validation=0.0"];
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"].iter().chain(&more)).succeeded();
+    let text = std::fs::read_to_string(folder.path().join("out/7_export/train-00000-of-00001.jsonl")).unwrap();
+    let row: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(row["system"], "Be brief.\n\nBe kind.");
+    let from: Vec<_> =
+        row["conversations"].as_array().unwrap().iter().map(|turn| turn["from"].as_str().unwrap()).collect();
+    assert_eq!(from, ["human", "gpt", "system", "human", "gpt"], "{row:#}");
 }
 
 #[test]
@@ -169,7 +232,7 @@ fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
     gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
     let stage = folder.path().join("out/2_export");
     assert_eq!(manifest(&stage)["drops"], serde_json::json!({ "no_gold": 1 }));
-    let file = std::fs::File::open(stage.join("part-00000.parquet")).unwrap();
+    let file = std::fs::File::open(stage.join("test-00000-of-00001.parquet")).unwrap();
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let batch = reader.build().unwrap().next().unwrap().unwrap();
     let text = |array: &arrow::array::ArrayRef, row: usize| array.as_string::<i32>().value(row).to_owned();

@@ -9,21 +9,35 @@ pub(super) fn section(kind: &str) -> Option<String> {
     let section = stages.split("\n### ").skip(1).find(is_of)?;
     let mut text = String::from("The stage's keys (⇐ an input: a dataset's path or URL), from the README:\n");
     let mut lines = section.lines().skip(1).peekable();
-    let mut in_code = false;
+    let (mut in_code, mut in_paragraph) = (false, false);
     while let Some(line) = lines.next() {
         let is_header = lines.peek().is_some_and(|next| is_rule(next));
         let table_row = line.trim_start();
+        let goes_on = std::mem::take(&mut in_paragraph) && !begins_block(table_row);
         if table_row.starts_with("```") {
             in_code = !in_code;
         } else if in_code {
             text += &format!("    {line}\n");
         } else if !table_row.starts_with('|') {
-            text += &format!("{}\n", plain(line.trim_start_matches(['#', ' '])));
+            // Where a line ends in the README is its own affair: the help is wrapped to the terminal.
+            if goes_on {
+                text.pop();
+                text.push(' ');
+            }
+            in_paragraph = !table_row.is_empty() && !table_row.starts_with('#');
+            let line = if goes_on { table_row } else { line.trim_start_matches(['#', ' ']) };
+            text += &format!("{}\n", plain(line));
         } else if !is_header && !is_rule(line) {
             text += &row(table_row);
         }
     }
     Some(text.trim_end().to_owned())
+}
+
+/// Whether a line of the README does not go on with the paragraph before it.
+fn begins_block(line: &str) -> bool {
+    let is_numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
+    line.is_empty() || is_numbered || line.starts_with(['#', '|']) || line.starts_with("- ") || line.starts_with("```")
 }
 
 /// The line below a table's header: `|---|---|`.
@@ -59,7 +73,12 @@ fn plain(line: &str) -> String {
             }
         }
     }
-    (text + rest).replace("**", "").replace("*required*", "required").replace('`', "")
+    // What stands between backticks is code, and means its stars.
+    let without = |(i, part): (usize, &str)| match i % 2 {
+        0 => part.replace("**", "").replace("*required*", "required"),
+        _ => part.to_owned(),
+    };
+    (text + rest).split('`').enumerate().map(without).collect()
 }
 
 #[cfg(test)]
@@ -70,9 +89,21 @@ mod tests {
     fn every_stage_has_its_keys_in_the_readme() {
         for (kind, ..) in crate::stage::KINDS {
             let text = section(kind).unwrap_or_else(|| panic!("the README has no section of `{kind}`"));
-            assert!(text.lines().count() > 3, "{kind}: {text}");
+            assert!(text.lines().count() > 2, "{kind}: {text}");
             assert!(!text.contains("](#") && !text.contains("|--"), "{kind}: {text}");
         }
+    }
+
+    #[test]
+    fn a_paragraph_is_one_line_however_it_is_broken_in_the_readme() {
+        let text = section("prompts").unwrap();
+        assert!(text.contains("\nDrops, each listed in _drops.jsonl"), "{text}");
+        let drops = text.lines().find(|line| line.starts_with("Drops, each listed")).unwrap();
+        assert!(drops.contains("too_short, too_long, language") && drops.contains("sampled_out"), "{drops}");
+        let text = section("generate").unwrap();
+        let item = text.lines().find(|line| line.contains("Adaptive n:")).unwrap();
+        assert!(item.contains("each round judged as soon as it is whole"), "{text}");
+        assert!(text.lines().any(|line| line.contains("Best of n:")) && !item.contains("Best of n"), "{text}");
     }
 
     #[test]
@@ -81,6 +112,7 @@ mod tests {
         assert!(text.contains("\n  per_prompt\n        at most so many of a prompt; over_limit\n"), "{text}");
         assert!(section("generate").unwrap().contains("until = { rules = \"r1\""));
         assert!(section("verify").unwrap().contains("_disagreements-*.jsonl"));
+        assert_eq!(plain("*required*: a pattern with `*`, `?` and `**`"), "required: a pattern with *, ? and **");
         assert_eq!(plain("[0, 1] of [sources](#sources) **all** `x`"), "[0, 1] of sources all x");
     }
 }

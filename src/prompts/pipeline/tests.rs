@@ -104,6 +104,36 @@ fn conflicting_golds_are_told_and_only_equal_texts_are_dropped() {
 }
 
 #[test]
+fn a_copy_with_a_gold_takes_the_place_of_one_without_whatever_samples_or_comes_between() {
+    let questions = ["One question, it is?", "A question of its own", "one question it is", "One Question, it is"];
+    let graded = |golds: [Option<&str>; 4]| {
+        let mut rows = rows(&questions.map(str::to_owned));
+        rows.iter_mut().zip(golds).for_each(|(row, gold)| row.as_mut().unwrap().prompt.gold = gold.map(str::to_owned));
+        rows
+    };
+    let sample = Some(SampleConfig { total: Some(2), ..Default::default() });
+    for sample in [None, sample] {
+        let run = |rows: Vec<Result<Imported>>| {
+            let mut sink = Collect::default();
+            let config = PipelineConfig { sample: sample.clone(), ..Default::default() };
+            let summary = PromptPipeline::new(config, 0, &[]).unwrap().run(rows, &mut sink).unwrap();
+            assert_eq!(summary.rows, summary.kept + sink.drops.len() as u64);
+            sink
+        };
+        let asked = |sink: &Collect| sink.kept.iter().map(|p| p.question().to_owned()).collect::<Vec<_>>();
+        let sink = run(graded([None, None, Some("7"), Some("7")]));
+        assert_eq!(asked(&sink), [questions[1], questions[2]], "each where it was read");
+        let told: Vec<(u64, &str)> = sink.drops.iter().map(|drop| (drop.row, drop.reason)).collect();
+        assert_eq!(told, [(3, "exact_duplicate"), (0, "exact_duplicate")]);
+        assert_eq!(sink.drops[1].detail, format!("of {}, which can be graded", sink.kept[1].prompt_id));
+        // Unit tests are as good as a gold.
+        let mut rows = graded([None, None, Some("7"), None]);
+        rows[0].as_mut().unwrap().prompt.verification = Some("{}".to_owned());
+        assert_eq!(asked(&run(rows)), questions[..2]);
+    }
+}
+
+#[test]
 fn similar_questions_with_other_golds_stay_and_are_counted() {
     let questions = questions();
     let mut rows = rows(&[questions[0].clone(), questions[4].clone()]);

@@ -6,26 +6,28 @@ use std::path::Path;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use arrow::datatypes::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use serde_json::{Map, Number, Value};
 
-use super::{Item, Place, Row};
+use super::{Format, Item, Place, Row, Rows};
 use crate::Result;
-use crate::error::Context;
-use crate::store::guarded;
+use crate::schema::{DatasetKind, SCHEMA_KEY};
+use crate::store::{cell_text, guarded};
 
 /// Rows held at once. Small: rows of reasoning data reach hundreds of kilobytes.
 const BATCH_ROWS: usize = 256;
 
 /// The rows of an open Parquet file.
-pub(super) fn rows(file: File, path: &Path) -> Result<impl Iterator<Item = Result<Item>> + Send + use<>> {
+pub(super) fn rows(file: File, path: &Path) -> Result<Rows> {
     let path = path.display().to_string();
-    let reader = guarded(&path, || {
-        ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
+    let (reader, dataset) = guarded(&path, || {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let dataset = builder.schema().metadata().get(SCHEMA_KEY).cloned();
+        Ok((builder.with_batch_size(BATCH_ROWS).build()?, dataset))
     })?;
-    Ok(Batches { reader, path, ready: Vec::new().into_iter(), row: 0, done: false })
+    let items = Box::new(Batches { reader, path, ready: Vec::new().into_iter(), row: 0, done: false });
+    Ok(Rows { items, format: Format::Parquet, is_prompts: dataset.as_deref() == Some(DatasetKind::Prompts.as_str()) })
 }
 
 struct Batches {
@@ -38,12 +40,11 @@ struct Batches {
 
 impl Batches {
     fn objects(&mut self) -> Result<Option<Vec<Map<String, Value>>>> {
-        let read = guarded(&self.path, || {
+        guarded(&self.path, || {
             let batch = self.reader.next().transpose().map_err(ParquetError::from)?;
             // A damaged batch may show only where its cells are read.
             Ok(batch.map(|batch| objects(&batch)))
-        });
-        read?.transpose()
+        })
     }
 }
 
@@ -72,22 +73,22 @@ impl Iterator for Batches {
     }
 }
 
-fn objects(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
+fn objects(batch: &RecordBatch) -> Vec<Map<String, Value>> {
     let schema = batch.schema();
     let mut rows = vec![Map::with_capacity(batch.num_columns()); batch.num_rows()];
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
         for (index, row) in rows.iter_mut().enumerate() {
-            let value = value(column.as_ref(), index).map_err(|error| error.in_field(field.name()))?;
-            row.insert(field.name().clone(), value);
+            row.insert(field.name().clone(), value(column.as_ref(), index));
         }
     }
-    Ok(rows)
+    rows
 }
 
-/// One cell as JSON. Types without a JSON form (dates, decimals) become text; bytes must be UTF-8 or are left out.
-fn value(array: &dyn Array, index: usize) -> Result<Value> {
+/// One cell as JSON. Types without a JSON form (dates, decimals) become text; what has none either, such as bytes that are
+/// not UTF-8, is null.
+fn value(array: &dyn Array, index: usize) -> Value {
     if array.is_null(index) {
-        return Ok(Value::Null);
+        return Value::Null;
     }
     macro_rules! number {
         ($kind:ty) => {
@@ -95,7 +96,7 @@ fn value(array: &dyn Array, index: usize) -> Result<Value> {
         };
     }
     let float = |x: f64| Number::from_f64(x).map_or(Value::Null, Value::Number);
-    Ok(match array.data_type() {
+    match array.data_type() {
         DataType::Null => Value::Null,
         DataType::Boolean => Value::Bool(array.as_boolean().value(index)),
         DataType::Int8 => number!(Int8Type),
@@ -106,8 +107,8 @@ fn value(array: &dyn Array, index: usize) -> Result<Value> {
         DataType::UInt16 => number!(UInt16Type),
         DataType::UInt32 => number!(UInt32Type),
         DataType::UInt64 => number!(UInt64Type),
-        DataType::Float16 => float(array.as_primitive::<Float16Type>().value(index).to_f64()),
-        DataType::Float32 => float(f64::from(array.as_primitive::<Float32Type>().value(index))),
+        DataType::Float16 => float(shortest_f16(array.as_primitive::<Float16Type>().value(index))),
+        DataType::Float32 => float(shortest_f32(array.as_primitive::<Float32Type>().value(index))),
         DataType::Float64 => float(array.as_primitive::<Float64Type>().value(index)),
         DataType::Utf8 => Value::String(array.as_string::<i32>().value(index).to_owned()),
         DataType::LargeUtf8 => Value::String(array.as_string::<i64>().value(index).to_owned()),
@@ -115,14 +116,14 @@ fn value(array: &dyn Array, index: usize) -> Result<Value> {
         DataType::Binary => bytes(array.as_binary::<i32>().value(index)),
         DataType::LargeBinary => bytes(array.as_binary::<i64>().value(index)),
         DataType::BinaryView => bytes(array.as_binary_view().value(index)),
-        DataType::List(_) => list(array.as_list::<i32>().value(index).as_ref())?,
-        DataType::LargeList(_) => list(array.as_list::<i64>().value(index).as_ref())?,
-        DataType::FixedSizeList(_, _) => list(array.as_fixed_size_list().value(index).as_ref())?,
+        DataType::List(_) => list(array.as_list::<i32>().value(index).as_ref()),
+        DataType::LargeList(_) => list(array.as_list::<i64>().value(index).as_ref()),
+        DataType::FixedSizeList(_, _) => list(array.as_fixed_size_list().value(index).as_ref()),
         DataType::Struct(fields) => {
             let array = array.as_struct();
             let mut object = Map::with_capacity(fields.len());
             for (field, column) in fields.iter().zip(array.columns()) {
-                object.insert(field.name().clone(), value(column.as_ref(), index)?);
+                object.insert(field.name().clone(), value(column.as_ref(), index));
             }
             Value::Object(object)
         }
@@ -130,31 +131,76 @@ fn value(array: &dyn Array, index: usize) -> Result<Value> {
             let entries = array.as_map().value(index);
             let mut object = Map::with_capacity(entries.len());
             for entry in 0..entries.len() {
-                let key = match value(entries.column(0).as_ref(), entry)? {
+                let key = match value(entries.column(0).as_ref(), entry) {
                     Value::String(key) => key,
                     other => other.to_string(),
                 };
-                object.insert(key, value(entries.column(1).as_ref(), entry)?);
+                object.insert(key, value(entries.column(1).as_ref(), entry));
             }
             Value::Object(object)
         }
         DataType::Dictionary(_, _) => {
             let array = array.as_any_dictionary();
             let key = array.normalized_keys()[index];
-            value(array.values().as_ref(), key)?
+            value(array.values().as_ref(), key)
         }
-        _ => {
-            let formatter = ArrayFormatter::try_new(array, &FormatOptions::default())
-                .or_fail(|| format!("a column of type {} cannot be read", array.data_type()))?;
-            Value::String(formatter.value(index).to_string())
-        }
-    })
+        _ => cell_text(array, index).map_or(Value::Null, Value::String),
+    }
 }
 
-fn list(array: &dyn Array) -> Result<Value> {
-    (0..array.len()).map(|index| value(array, index)).collect::<Result<_>>().map(Value::Array)
+/// The number that its shortest decimal form says: 0.1 where it is stored as 0.100000001490116, since a gold
+/// answer is what was written and not how it was kept.
+fn shortest_f32(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::NAN)
+}
+
+/// As [`shortest_f32`]: the fewest digits that lead back to the stored number, all of them of a whole one.
+fn shortest_f16(x: half::f16) -> f64 {
+    let exact = x.to_f64();
+    if exact.fract() == 0.0 {
+        return exact;
+    }
+    let rounded = (0..5).filter_map(|digits| format!("{exact:.digits$e}").parse::<f64>().ok());
+    let mut same = rounded.filter(|rounded| half::f16::from_f64(*rounded) == x);
+    same.next().unwrap_or(exact)
+}
+
+fn list(array: &dyn Array) -> Value {
+    (0..array.len()).map(|index| value(array, index)).collect()
 }
 
 fn bytes(bytes: &[u8]) -> Value {
     std::str::from_utf8(bytes).map_or(Value::Null, |text| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float16Array, Float32Array, TimestampMicrosecondArray, TimestampSecondArray};
+
+    use super::*;
+
+    fn cells(column: ArrayRef) -> Vec<Value> {
+        (0..column.len()).map(|row| value(column.as_ref(), row)).collect()
+    }
+
+    #[test]
+    fn a_short_float_is_the_number_that_was_written() {
+        let written = [0.1, 72.0, 9.81, -1e-3, 1e30, 16777216.0];
+        let column = Float32Array::from_iter_values(written.map(|x| x as f32));
+        assert_eq!(cells(Arc::new(column)), written.map(Value::from));
+        let written = [0.1, 72.0, 9.81, 0.333, 65504.0];
+        let column = Float16Array::from_iter_values(written.map(half::f16::from_f64));
+        assert_eq!(cells(Arc::new(column)), written.map(Value::from));
+        let nothing = Float32Array::from_iter_values([f32::NAN, f32::INFINITY]);
+        assert_eq!(cells(Arc::new(nothing)), [Value::Null, Value::Null]);
+    }
+
+    #[test]
+    fn instants_are_read_in_utc_and_one_out_of_range_costs_no_row() {
+        let zoned = TimestampMicrosecondArray::from(vec![Some(1_700_000_000_000_000), None]).with_timezone("UTC");
+        assert_eq!(cells(Arc::new(zoned)), [Value::from("2023-11-14T22:13:20Z"), Value::Null]);
+        assert_eq!(cells(Arc::new(TimestampSecondArray::from(vec![i64::MAX]))), [Value::Null]);
+    }
 }

@@ -82,7 +82,10 @@ impl Statistics {
     }
 }
 
-/// Writes `README.md` into the stage's folder.
+/// The card's file.
+pub(super) const CARD: &str = "README.md";
+
+/// Writes the card into the stage's folder.
 pub fn write(
     cx: &StageContext<'_>,
     config: &CorpusConfig,
@@ -91,7 +94,7 @@ pub fn write(
     outcome: &Outcome,
 ) -> Result<()> {
     let text = render(cx.name, cx.seed, config, choice, statistics, outcome);
-    cx.folder.join("README.md").write(text.into_bytes())
+    cx.folder.join(CARD).write(text.into_bytes())
 }
 
 fn render(

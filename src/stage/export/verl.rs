@@ -11,7 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
-use super::stem;
+use super::names;
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
 use crate::stage::{Outcome, StageContext};
@@ -30,10 +30,13 @@ pub fn write(cx: &StageContext<'_>, prompts: &Dataset, split: &str) -> Result<Ou
     for shard in prompts.shards() {
         first_rows.push(first_rows[first_rows.len() - 1] + shard.rows()? as i64);
     }
+    // Whatever rows may say, a file's name has no other signs.
+    let is_word = !split.is_empty() && split.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let names = names(prompts, if is_word { split } else { "train" });
     cx.each_shard(prompts.shards().len(), |index| {
         let source = &prompts.shards()[index];
         let mut outcome = Outcome::default();
-        let mut out = File::create(cx, &format!("{}.parquet", stem(source)))?;
+        let mut out = File::create(cx, &format!("{}.parquet", names[index]))?;
         let mut first = first_rows[index];
         for batch in source.batches(Some(DatasetKind::Prompts), Some(COLUMNS))? {
             let batch = batch?;

@@ -61,8 +61,8 @@ impl Answers {
             }
         }
         cx.begin()?;
-        // A finished run is still there only if its failed rows are to be asked again.
-        let manifest = Manifest::load(cx.folder)?;
+        // Else a manifest is another part's, which found all shards there and committed them meanwhile.
+        let manifest = if cx.retry { Manifest::load(cx.folder)? } else { None };
         if let Some(serde_json::Value::String(digest)) = manifest.as_ref().and_then(|m| m.facts.get("model_digest")) {
             same_model(cx, digest, info)?;
         }

@@ -23,7 +23,7 @@ pub type Batches<'a> = Box<dyn Iterator<Item = Result<RecordBatch>> + 'a>;
 /// Makes shards out of whole groups, wherever their rows lie.
 ///
 /// `rows` streams a shard of `dataset`, whose kind has `prompt_id`, `policy_step` and `sample_index`, in the
-/// order of its rows. `make` makes an output shard of whole groups, numbered from 0. Where groups lie
+/// order of its rows. `make` makes an output shard of whole groups, which has a number from 0 of so many. Where groups lie
 /// together there is one for each shard of the dataset; else `widen` turns a batch into rows of groups, which
 /// can wait on the disk.
 ///
@@ -35,10 +35,11 @@ pub fn each_shard<'a>(
     kind: DatasetKind,
     rows: impl Fn(usize) -> Result<Batches<'a>> + Sync,
     widen: impl Fn(RecordBatch) -> Result<RecordBatch> + Sync,
-    make: impl Fn(usize, &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Outcome> + Sync,
+    make: impl Fn((usize, usize), &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Outcome> + Sync,
 ) -> Result<Outcome> {
     if are_neighbours(dataset, kind)? {
-        return cx.each_shard(dataset.shards().len(), |shard| make(shard, &mut WholeGroups::new(rows(shard)?)));
+        let of = dataset.shards().len();
+        return cx.each_shard(of, |shard| make((shard, of), &mut WholeGroups::new(rows(shard)?)));
     }
     cx.progress.say(&format!("{}: groups of {} lie scattered; they are brought together", cx.name, dataset.location()));
     // One unit of work: where rows end up is decided over all of them.
@@ -56,7 +57,8 @@ pub fn each_shard<'a>(
             }
         }
         let shards = shards_of(&groups, cx.shard_rows);
-        let made = buckets.drain(cx, &shards, |shard, rows| make(shard, &mut WholeGroups::new(rows)))?;
+        let made =
+            buckets.drain(cx, &shards, |shard, rows| make((shard, shards.len()), &mut WholeGroups::new(rows)))?;
         let mut sum = Outcome::default();
         made.into_iter().for_each(|outcome| sum.absorb(outcome));
         Ok(sum)
