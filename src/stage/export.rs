@@ -17,7 +17,7 @@ mod verl;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::grouped::{self, Batches, boundaries};
+use super::grouped::{self, Batches, best_and_worst, boundaries};
 use super::{Fault, Input, Outcome, Stage, StageContext, Surroundings, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
@@ -35,6 +35,9 @@ pub struct ExportConfig {
     /// For `preference` from groups: the least difference in reward that makes a pair.
     #[serde(default = "half")]
     pub min_margin: f64,
+    /// For `preference` from groups: whether a completion that was cut at its token limit may be the better answer.
+    #[serde(default)]
+    pub truncated: bool,
     /// For `verl`: what `extra_info.split` says.
     #[serde(default = "train")]
     pub split: String,
@@ -101,7 +104,7 @@ impl Stage for ExportConfig {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
@@ -247,33 +250,32 @@ impl ExportConfig {
         };
         grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups| {
             let mut out = Lines::create(cx, &format!("part-{shard:05}"))?;
+            let mut outcome = Outcome::default();
             for batch in groups {
                 let batch = batch?;
                 let rows = GroupRow::from_batch(&batch)?;
                 for bounds in boundaries(&batch)?.windows(2) {
-                    self.pair(&rows[bounds[0]..bounds[1]], &prompts, &mut out)?;
+                    let group = &rows[bounds[0]..bounds[1]];
+                    match best_and_worst(group, self.min_margin, self.truncated) {
+                        Ok(pair) => push_pair(pair, &prompts, &mut out)?,
+                        Err(reason) => outcome.drop_row(reason),
+                    }
                 }
                 cx.progress.advance(batch.num_rows() as u64);
             }
-            Ok(Outcome { shards: vec![out.finish()?], ..Outcome::default() })
+            outcome.shards.push(out.finish()?);
+            Ok(outcome)
         })
     }
+}
 
-    fn pair(&self, group: &[GroupRow], prompts: &Lookup, out: &mut Lines) -> Result<()> {
-        let scored = || group.iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?)));
-        // Of equals the first sampled wins on both sides.
-        let best = scored().reduce(|a, b| if b.0 > a.0 { b } else { a });
-        let worst = scored().reduce(|a, b| if b.0 < a.0 { b } else { a });
-        let (Some(best), Some(worst)) = (best, worst) else { return Ok(()) };
-        if best.0 - worst.0 < self.min_margin {
-            return Ok(());
-        }
-        let id = &group[0].prompt_id;
-        let (prompt, at) =
-            prompts.get(id)?.ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
-        let messages = super::messages_at(&prompt, "messages", at).map_err(|e| prompts.locate(id, e))?;
-        out.push(&preference(&messages, best.1, worst.1))
-    }
+fn push_pair((best, worst): (&GroupRow, &GroupRow), prompts: &Lookup, out: &mut Lines) -> Result<()> {
+    let id = &best.prompt_id;
+    let (prompt, at) =
+        prompts.get(id)?.ok_or_else(|| Error::new(format!("a group answers a prompt that is not there: {id}")))?;
+    let messages = super::messages_at(&prompt, "messages", at).map_err(|e| prompts.locate(id, e))?;
+    let text = |row: &GroupRow| row.text.clone().unwrap_or_default();
+    out.push(&preference(&messages, &text(best), &text(worst)))
 }
 
 fn preference(messages: &[Message], chosen: &str, rejected: &str) -> Value {

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::grouped::{self, Batches, boundaries};
+use super::grouped::{self, Batches, best_and_worst, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
@@ -27,6 +27,9 @@ struct PreferencesTable {
     /// From groups: least difference in reward between the two.
     #[serde(default = "default_margin")]
     margin: f64,
+    /// From groups: whether a completion that was cut at its token limit may be the better answer.
+    #[serde(default)]
+    truncated: bool,
 }
 
 fn default_margin() -> f64 {
@@ -84,34 +87,27 @@ impl PreferencesStage {
             group,
             chosen: chosen.to_owned(),
             rejected: rejected.to_owned(),
-            chosen_reward: None,
-            rejected_reward: None,
-            chosen_completion_id: None,
-            rejected_completion_id: None,
             ranked_by: prompt.source.clone(),
             ..of_prompt(prompt)
         })
     }
 
-    /// The best against the worst of a group; `None` where rewards do not differ enough.
-    fn group_pair(&self, prompt: Prompt, rows: &[GroupRow]) -> Option<Preference> {
-        let scored = || rows.iter().filter_map(|row| Some((row.reward?, row.text.as_deref()?, row)));
-        // Of equals the first: `fold` keeps what it has unless another is strictly better.
-        let pick = |better: fn(f64, f64) -> bool| scored().reduce(|a, b| if better(b.0, a.0) { b } else { a });
-        let (best, worst) = (pick(|b, a| b > a)?, pick(|b, a| b < a)?);
-        if best.0 - worst.0 < self.0.margin {
-            return None;
-        }
+    /// The best against the worst of a group.
+    fn group_pair(&self, prompt: Prompt, rows: &[GroupRow]) -> std::result::Result<Preference, &'static str> {
+        let (best, worst) = best_and_worst(rows, self.0.margin, self.0.truncated)?;
+        let text = |row: &GroupRow| row.text.clone().unwrap_or_default();
         let group = self.group(&prompt, None);
-        Some(Preference {
+        Ok(Preference {
             group,
-            chosen: best.1.to_owned(),
-            rejected: worst.1.to_owned(),
-            chosen_reward: Some(best.0),
-            rejected_reward: Some(worst.0),
-            chosen_completion_id: Some(best.2.completion_id.clone()),
-            rejected_completion_id: Some(worst.2.completion_id.clone()),
-            ranked_by: best.2.rules_digest.clone(),
+            chosen: text(best),
+            rejected: text(worst),
+            chosen_reward: best.reward,
+            rejected_reward: worst.reward,
+            chosen_completion_id: Some(best.completion_id.clone()),
+            rejected_completion_id: Some(worst.completion_id.clone()),
+            chosen_finish_reason: Some(best.finish_reason.as_str().to_owned()),
+            rejected_finish_reason: Some(worst.finish_reason.as_str().to_owned()),
+            ranked_by: best.rules_digest.clone(),
             ..of_prompt(prompt)
         })
     }
@@ -149,6 +145,8 @@ fn of_prompt(prompt: Prompt) -> Preference {
         source: prompt.source,
         chosen_completion_id: None,
         rejected_completion_id: None,
+        chosen_finish_reason: None,
+        rejected_finish_reason: None,
         ranked_by: String::new(),
     }
 }
@@ -162,6 +160,11 @@ impl Stage for PreferencesStage {
 
     fn output(&self) -> Option<DatasetKind> {
         Some(DatasetKind::Preferences)
+    }
+
+    /// 2: of groups, what was cut is not the better answer.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
@@ -192,7 +195,7 @@ impl Stage for PreferencesStage {
                             .hint("give the prompts that the groups were made from")
                     })?;
                     let prompt = Prompt::from_batch(&batch.slice(at, 1))?.remove(0);
-                    pairs.push(Ok(self.group_pair(prompt, rows).ok_or("rewards_do_not_differ")));
+                    pairs.push(Ok(self.group_pair(prompt, rows)));
                 }
             }
             write(cx, shard, pairs.into_iter())
