@@ -114,20 +114,7 @@ impl Replay {
     }
 
     fn serve(&self, request: &Request, recording: Option<Recording>, sample_index: u32) -> Result<Generated> {
-        let mut generated = Generated {
-            prompt_id: request.prompt_id.clone(),
-            sample_index,
-            text: None,
-            token_ids: None,
-            logprobs: None,
-            prompt_token_ids: None,
-            finish_reason: FinishReason::Error,
-            stop_reason: None,
-            prompt_tokens: None,
-            completion_tokens: None,
-            label: None,
-            error: Some("no recording".to_owned()),
-        };
+        let mut generated = Generated::failed(request.prompt_id.clone(), sample_index, "no recording");
         if let Some(recording) = recording {
             let mut bytes = vec![0; recording.bytes as usize];
             self.spool
