@@ -134,8 +134,8 @@ async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json
     let mut fields = Vec::with_capacity(rows.len());
     for (index, row) in rows.iter().enumerate() {
         match Fields::of(row) {
-            Some(row) => fields.push(row),
-            None => return refused(StatusCode::BAD_REQUEST, format!("row {index} has no completion")),
+            Ok(row) => fields.push(row),
+            Err(unfit) => return refused(StatusCode::BAD_REQUEST, format!("row {index}: {}", unfit.message)),
         }
     }
     let judged = tokio::task::spawn_blocking(move || {

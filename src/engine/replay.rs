@@ -286,15 +286,15 @@ fn label(value: &Value) -> Result<Option<bool>> {
 fn finish_reason(value: &Value) -> Result<FinishReason> {
     let word = match value {
         Value::Null => return Ok(FinishReason::Unknown),
-        Value::String(word) => word.trim().to_lowercase(),
+        Value::String(word) => word.clone(),
         other => other.to_string(),
     };
-    match word.as_str() {
-        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Ok(FinishReason::Stop),
-        "length" | "max_tokens" => Ok(FinishReason::Length),
-        "unknown" | "" => Ok(FinishReason::Unknown),
-        "error" => Err(Error::new("a request that failed is no recording").hint("leave such rows out of the file")),
-        _ => Err(Error::new(format!("`{word}` is no finish reason")).hint("one of stop, length, unknown; or null")),
+    match FinishReason::from_server(&word) {
+        Some(FinishReason::Error) => {
+            Err(Error::new("a request that failed is no recording").hint("leave such rows out of the file"))
+        }
+        Some(reason) => Ok(reason),
+        None => Err(Error::new(format!("`{word}` is no finish reason")).hint("one of stop, length, unknown; or null")),
     }
 }
 

@@ -16,6 +16,22 @@ pub enum FinishReason {
     Unknown,
 }
 
+impl FinishReason {
+    /// The value of a word that a server or another program has for it, ours among them, whatever its case; `None` of a
+    /// word that nobody is known to use.
+    pub fn from_server(word: &str) -> Option<FinishReason> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Some(FinishReason::Stop),
+            // Ended by the server before the limit: nothing was cut at it.
+            "tool_calls" | "tool_use" | "function_call" | "content_filter" => Some(FinishReason::Stop),
+            "length" | "max_tokens" | "max_length" | "model_length" => Some(FinishReason::Length),
+            "error" | "abort" => Some(FinishReason::Error),
+            "unknown" | "" => Some(FinishReason::Unknown),
+            _ => None,
+        }
+    }
+}
+
 dataset! {
     Completions;
 
