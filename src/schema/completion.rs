@@ -47,8 +47,9 @@ dataset! {
         pub text: Option<String>,
         /// Token ids of `text`; null where the engine does not tell.
         pub token_ids: Option<Vec<u32>>,
-        /// Natural-log probability of each token under the sampler's policy (temperature applied as the
-        /// engine reports it), same length as `token_ids`; null where the engine does not tell.
+        /// Natural-log probability of each token under the sampler's policy, nothing cut off, same length as `token_ids`:
+        /// `local` at its temperature, servers as they report it (vLLM before temperature, unless it runs with
+        /// `--logprobs-mode processed_logprobs`); null where the engine does not tell.
         pub logprobs: Option<Vec<f32>>,
         /// Token ids of the prompt as the engine saw it, template included; null where not told.
         pub prompt_token_ids: Option<Vec<u32>>,
