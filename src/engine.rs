@@ -81,6 +81,26 @@ pub struct Generated {
     pub label: Option<bool>,
 }
 
+impl Generated {
+    /// What comes of a sample whose request failed, and why it did.
+    pub fn failed(prompt_id: Arc<str>, sample_index: u32, error: impl Into<String>) -> Self {
+        Generated {
+            prompt_id,
+            sample_index,
+            text: None,
+            token_ids: None,
+            logprobs: None,
+            prompt_token_ids: None,
+            finish_reason: FinishReason::Error,
+            stop_reason: None,
+            prompt_tokens: None,
+            completion_tokens: None,
+            error: Some(error.into()),
+            label: None,
+        }
+    }
+}
+
 /// What a completion records of who made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {

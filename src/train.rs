@@ -48,6 +48,9 @@ pub use schedule::{Decay, Schedule};
 pub use sft::{SftConfig, SftTrainer};
 pub use trainer::{Cadence, Observer, Trainer, resume, run};
 
+#[cfg(test)]
+mod readme;
+
 use crate::error::{Error, Result};
 
 /// Refuses counts of 0, by name.

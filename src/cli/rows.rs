@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 pub mod raw;
 
 use crate::error::{Context, Error, Result};
+use crate::prompts::layout::{self, find};
+use crate::prompts::source::json_text;
 use crate::rule::Sample;
 use crate::schema::FinishReason;
 
@@ -17,10 +19,17 @@ pub type Row = Map<String, Value>;
 const MAX_LINE: usize = 64 << 20;
 
 const COMPLETION: &[&str] = &["completion", "response", "output", "generation", "solution_str", "text"];
-const GOLD: &[&str] = &["gold", "answer", "ground_truth", "gold_answer", "final_answer", "reference", "target"];
 const PROMPT: &[&str] = &["prompt", "question", "problem", "instruction", "messages", "query"];
 const VERIFICATION: &[&str] = &["verification", "verification_info"];
+const REWARD_MODEL: &str = "reward_model";
 const DOMAIN: &[&str] = &["domain", "ability"];
+
+/// Columns of the gold answer: ours, and those that imported prompts have it in. A `label` beside a completion says how
+/// good that is.
+pub fn gold_columns() -> impl Iterator<Item = &'static str> {
+    let imported = layout::GOLD.iter().copied().filter(|name| !matches!(*name, "gold" | "label"));
+    ["gold"].into_iter().chain(imported).chain(["reference"])
+}
 
 /// What the rules read of a row, owned.
 #[derive(Clone, Debug)]
@@ -36,22 +45,48 @@ pub struct Fields {
     pub tokens: Option<u32>,
 }
 
+/// Why a row cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// A snake_case code.
+    pub reason: &'static str,
+    pub column: &'static str,
+    pub message: String,
+}
+
+impl Unfit {
+    /// As an error, without its place.
+    pub fn error(self) -> Error {
+        Error::new(self.message).in_field(self.column)
+    }
+}
+
 impl Fields {
-    /// Reads a row; `None` without a completion. Without a domain the row is `math`, without a
-    /// language `und`.
-    pub fn of(row: &Row) -> Option<Self> {
-        let find = |names: &[&str]| names.iter().find_map(|name| row.get(*name).filter(|value| !value.is_null()));
-        let completion = last_text(find(COMPLETION)?, "assistant")?;
-        let gold =
-            find(GOLD).or_else(|| row.get("reward_model").and_then(|model| model.get("ground_truth"))).and_then(plain);
+    /// Reads a row. Without a domain it is `math`, without a language `und`.
+    ///
+    /// # Errors
+    /// A row without a completion, or with a finish reason that nobody is known to use: it may be one more word for a
+    /// completion that was cut.
+    pub fn of(row: &Row) -> std::result::Result<Self, Unfit> {
+        let find = |names: &[&str]| find(row, names).map(|(_, value)| value);
+        let completion = find(COMPLETION).and_then(|value| last_text(value, "assistant")).ok_or_else(|| Unfit {
+            reason: "no_completion",
+            column: "completion",
+            message: "a row has no completion".to_owned(),
+        })?;
+        let gold = gold_columns().find_map(|name| find(&[name])).and_then(plain);
+        let gold = gold.or_else(|| find(&[REWARD_MODEL]).and_then(ground_truth));
         let word = |names: &[&str]| find(names).and_then(Value::as_str).map(str::to_owned);
-        let finish_reason = match word(&["finish_reason"]).as_deref() {
-            Some("stop") => FinishReason::Stop,
-            Some("length") => FinishReason::Length,
-            Some("error") => FinishReason::Error,
-            _ => FinishReason::Unknown,
+        let said = find(&["finish_reason"]).map(|value| plain(value).unwrap_or_else(|| value.to_string()));
+        let finish_reason = match said {
+            None => FinishReason::Unknown,
+            Some(word) => FinishReason::from_server(&word).ok_or_else(|| Unfit {
+                reason: "unknown_finish_reason",
+                column: "finish_reason",
+                message: format!("`{word}` is no finish reason; one is `stop`, `length`, `error`, `unknown` or null"),
+            })?,
         };
-        Some(Fields {
+        Ok(Fields {
             prompt: find(PROMPT).and_then(|value| last_text(value, "user")).unwrap_or_default(),
             completion,
             gold,
@@ -90,6 +125,14 @@ fn plain(value: &Value) -> Option<String> {
         Value::Bool(value) => Some(value.to_string()),
         Value::Array(items) if items.len() == 1 => plain(&items[0]),
         _ => None,
+    }
+}
+
+/// The gold of verl's `reward_model`: an object, also where it stands as text.
+fn ground_truth(model: &Value) -> Option<String> {
+    match model {
+        Value::String(text) => plain(json_text(text)?.get("ground_truth")?),
+        model => plain(model.get("ground_truth")?),
     }
 }
 
@@ -137,10 +180,11 @@ impl Line {
         let members = std::str::from_utf8(&self.text).ok().and_then(raw::members).unwrap_or_default();
         for (key, written) in members {
             let name = raw::name(key);
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
             match row.get_mut(name.as_ref()) {
-                Some(value @ Value::Number(_)) if GOLD.contains(&name.as_ref()) => *value = written.into(),
-                Some(value @ Value::Object(_)) if VERIFICATION.contains(&name.as_ref()) => *value = written.into(),
-                Some(Value::Object(model)) if name == "reward_model" => {
+                Some(value @ Value::Number(_)) if gold_columns().any(is) => *value = written.into(),
+                Some(value @ Value::Object(_)) if VERIFICATION.iter().any(|other| is(other)) => *value = written.into(),
+                Some(Value::Object(model)) if is(REWARD_MODEL) => {
                     let inner = raw::members(written).unwrap_or_default();
                     let truth = inner.iter().find(|(key, _)| raw::name(key) == "ground_truth");
                     if let (Some((_, written)), Some(value @ Value::Number(_))) = (truth, model.get_mut("ground_truth"))
@@ -244,7 +288,30 @@ mod tests {
             (verl.prompt.as_str(), verl.gold.as_deref(), verl.completion.as_str(), verl.domain.as_str()),
             ("q", Some("g"), "a", "code")
         );
-        assert!(Fields::of(json!({"gold": "1"}).as_object().unwrap()).is_none());
+        let unfit = |value: Value| Fields::of(value.as_object().unwrap()).unwrap_err().reason;
+        assert_eq!(unfit(json!({"gold": "1"})), "no_completion");
+        assert_eq!(unfit(json!({"completion": "1", "finish_reason": "because"})), "unknown_finish_reason");
+    }
+
+    #[test]
+    fn gold_is_found_wherever_prompts_are_imported_from() {
+        for name in layout::GOLD.iter().filter(|name| **name != "label") {
+            assert_eq!(fields(json!({"completion": "x", *name: "7"})).gold.as_deref(), Some("7"), "{name}");
+        }
+        assert_eq!(fields(json!({"completion": "x", "answerKey": "B", "label": true})).gold.as_deref(), Some("B"));
+        assert_eq!(fields(json!({"completion": "x", "answer": "work #### 7", "gold": "7"})).gold.as_deref(), Some("7"));
+        assert_eq!(fields(json!({"completion": "x", "label": 1})).gold, None);
+        let text = json!({"completion": "x", "reward_model": "{\"style\": \"rule\", \"ground_truth\": \"7\"}"});
+        assert_eq!(fields(text).gold.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn ends_are_told_in_the_words_of_servers() {
+        let end = |word: Value| fields(json!({"completion": "x", "finish_reason": word})).finish_reason;
+        assert_eq!(end(json!("max_tokens")), FinishReason::Length);
+        assert_eq!(end(json!("MAX_TOKENS")), FinishReason::Length);
+        assert_eq!(end(json!("end_turn")), FinishReason::Stop);
+        assert_eq!(end(Value::Null), FinishReason::Unknown);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct ScoreArgs {
     /// Where the rows go, with `reward` and `verdicts` added; `-` is standard output
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     pub output: String,
-    /// What to do with a row that is no JSON object or has no completion
+    /// What to do with a row that is no JSON object, has no completion, or ends for a reason nobody knows
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub bad_rows: BadRows,
 }
@@ -75,7 +75,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
 }
 
 /// What a run of `score` counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub rows: u64,
     pub correct: u64,
@@ -84,11 +84,16 @@ pub struct Tally {
     pub untold: u64,
     /// Rows that could not be judged at all; they are in no other count but, where they are marked, `rows`.
     pub bad: u64,
+    /// Rows without a reward that have no gold answer either.
+    pub without_gold: u64,
+    /// The columns of the first row.
+    pub columns: Vec<String>,
 }
 
 impl Tally {
-    fn count(&mut self, judgement: &Judgement) {
+    fn count(&mut self, fields: &Fields, judgement: &Judgement) {
         self.rows += 1;
+        self.without_gold += u64::from(fields.gold.is_none() && judgement.reward.is_none());
         self.untold += u64::from(judgement.reward.is_none());
         self.correct += u64::from(judgement.outcome == Outcome::Correct);
         self.wrong += u64::from(judgement.outcome == Outcome::Wrong);
@@ -102,7 +107,14 @@ impl std::fmt::Display for Tally {
             "{} rows: {} correct, {} wrong, {} without a reward",
             self.rows, self.correct, self.wrong, self.untold
         )?;
-        if self.bad > 0 { write!(f, "; {} bad rows", self.bad) } else { Ok(()) }
+        if self.bad > 0 {
+            write!(f, "; {} bad rows", self.bad)?;
+        }
+        if self.rows > 0 && self.without_gold == self.rows {
+            let (found, read) = (self.columns.join(", "), rows::gold_columns().collect::<Vec<_>>().join(", "));
+            write!(f, "\nno row has a gold answer: the columns are {found}; gold is read from one of {read}")?;
+        }
+        Ok(())
     }
 }
 
@@ -157,6 +169,10 @@ pub fn score(
 ) -> Result<Tally> {
     let mut tally = Tally::default();
     rows::read_lines(source, name, CHUNK, |lines| {
+        if tally.columns.is_empty() {
+            let first = lines.first().and_then(|line| line.row().ok());
+            tally.columns = first.into_iter().flatten().map(|(name, _)| name).collect();
+        }
         let read: Vec<std::result::Result<Fields, Bad>> = lines.par_iter().map(|line| fields(line, name)).collect();
         let (mut good, mut verdicts) = (Vec::new(), Vec::with_capacity(lines.len()));
         for read in read {
@@ -168,14 +184,14 @@ pub fn score(
                 Err(bad) => verdicts.push(Some(tally.bad(bad, handling)?)),
             }
         }
-        let mut judged = judge(rules, &good).into_iter();
+        let mut judged = good.iter().zip(judge(rules, &good));
         for (line, bad) in lines.iter().zip(verdicts) {
             let (reward, verdicts) = match bad {
                 Some(None) => continue,
                 Some(Some(verdict)) => (Value::Null, verdict),
                 None => {
-                    let Some(judgement) = judged.next() else { break };
-                    tally.count(&judgement);
+                    let Some((fields, judgement)) = judged.next() else { break };
+                    tally.count(fields, &judgement);
                     parts(judgement)
                 }
             };
@@ -189,10 +205,8 @@ pub fn score(
 
 fn fields(line: &Line, name: &str) -> std::result::Result<Fields, Bad> {
     let row = line.row().map_err(|fault| Bad { reason: "not_json", error: line.fault(name, fault) })?;
-    Fields::of(&row).ok_or_else(|| Bad {
-        reason: "no_completion",
-        error: Error::new("a row has no completion").in_file(name).at_line(line.number, None).in_field("completion"),
-    })
+    Fields::of(&row)
+        .map_err(|unfit| Bad { reason: unfit.reason, error: unfit.error().in_file(name).at_line(line.number, None) })
 }
 
 /// Writes a row as it was read, with its own `reward` and `verdicts` replaced.
@@ -271,6 +285,18 @@ mod tests {
         let input = "\n\n{\"gold\":\"1\"}\n";
         let error = score(&rules, input.as_bytes(), "in", &mut out, BadRows::Fail).unwrap_err();
         assert!(error.to_string().contains("in:3"), "{error}");
+    }
+
+    #[test]
+    fn where_no_row_has_gold_the_columns_are_told() {
+        let rules = RuleSet::parse(RULES, "r").unwrap();
+        let told = |input: &str| score(&rules, input.as_bytes(), "in", Vec::new(), BadRows::Fail).unwrap().to_string();
+        let story = told("{\"completion\":\"<think>x</think>1\",\"solution_number\":\"1\"}\n");
+        assert!(
+            story.contains("the columns are completion, solution_number; gold is read from one of gold, "),
+            "{story}"
+        );
+        assert!(!told("{\"completion\":\"<think>x</think>1\",\"expected_answer\":\"1\"}\n").contains("columns"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::rows::{Fields, Row};
+use super::rows::{Fields, Row, Unfit};
 use crate::error::{Context, Error, Result};
 use crate::rule::{Judgement, RuleSet};
 use crate::schema::Outcome;
@@ -114,12 +114,13 @@ async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json
     // A row that cannot be judged is no reason to leave its batch without rewards.
     let (mut fields, mut results) = (Vec::new(), Vec::with_capacity(rows.len()));
     for (index, row) in rows.iter().enumerate() {
-        match row.as_object().and_then(Fields::of) {
-            Some(row) => {
+        let not_json = || Unfit { reason: "not_json", column: "", message: "a row is no JSON object".to_owned() };
+        match row.as_object().ok_or_else(not_json).and_then(Fields::of) {
+            Ok(row) => {
                 fields.push(row);
                 results.push(Value::Null);
             }
-            None => results.push(bad_row(index, row)),
+            Err(unfit) => results.push(bad_row(index, &unfit)),
         }
     }
     let judged = tokio::task::spawn_blocking(move || {
@@ -148,13 +149,9 @@ fn judged_row(judgement: Judgement) -> Value {
 }
 
 /// As `score --bad-rows mark` writes such a row.
-fn bad_row(index: usize, row: &Value) -> Value {
-    let (reason, what) = match row {
-        Value::Object(_) => ("no_completion", "has no completion"),
-        _ => ("not_json", "is no JSON object"),
-    };
-    let verdicts = super::score::bad_verdicts(reason, &format!("row {index} {what}"));
-    json!({"reward": null, "verdicts": verdicts, "outcome": Outcome::CannotTell, "reason": reason})
+fn bad_row(index: usize, unfit: &Unfit) -> Value {
+    let verdicts = super::score::bad_verdicts(unfit.reason, &format!("{} (row {index})", unfit.message));
+    json!({"reward": null, "verdicts": verdicts, "outcome": Outcome::CannotTell, "reason": unfit.reason})
 }
 
 #[cfg(test)]
@@ -193,7 +190,7 @@ mod tests {
         let results = &reply["results"];
         assert_eq!(results[2]["reason"], "gold_missing");
         assert_eq!((&results[3]["reason"], &results[4]["reason"]), (&json!("no_completion"), &json!("not_json")));
-        assert_eq!(results[3]["verdicts"]["row"]["evidence"]["error"], "row 3 has no completion");
+        assert_eq!(results[3]["verdicts"]["row"]["evidence"]["error"], "a row has no completion (row 3)");
         assert_eq!(call(address, "GET", "/health", "").0, 200);
         assert_eq!(call(address, "GET", "/rules", "").1["rules"][0]["kind"], "exact");
         for (body, wanted) in [("{", 400), ("{}", 400), ("{\"rows\": 7}", 400), (&"x".repeat(9000), 413)] {

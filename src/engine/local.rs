@@ -13,6 +13,7 @@
 mod text;
 mod worker;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
@@ -62,6 +63,20 @@ pub struct LocalEngine<B: Backend = Cpu> {
 }
 
 impl<B: Backend> LocalEngine<B> {
+    /// The model in a folder, to be asked at one temperature: it is π_T, so that the logprobs of what it writes are those
+    /// of the policy that drew it ([`Model::set_temperature`]). Greedy, they are the model's own.
+    ///
+    /// # Errors
+    /// A model or tokenizer that cannot be read, or that do not belong together.
+    pub fn load(backend: B, folder: &Path, name: impl Into<String>, temperature: f32) -> Result<Self> {
+        let mut model = Model::load_on(backend, folder)?;
+        if temperature > 0.0 {
+            model.set_temperature(temperature)?;
+        }
+        let tokenizer = Arc::new(Tokenizer::load(folder)?);
+        LocalEngine::new(Arc::new(RwLock::new(model)), tokenizer, name, Options::default())
+    }
+
     /// `name` is what completions call the model.
     ///
     /// # Errors

@@ -141,20 +141,7 @@ impl Replay {
     }
 
     fn serve(&self, request: &Request, recording: Option<Recording>, sample_index: u32) -> Result<Generated> {
-        let mut generated = Generated {
-            prompt_id: request.prompt_id.clone(),
-            sample_index,
-            text: None,
-            token_ids: None,
-            logprobs: None,
-            prompt_token_ids: None,
-            finish_reason: FinishReason::Error,
-            stop_reason: None,
-            prompt_tokens: None,
-            completion_tokens: None,
-            label: None,
-            error: Some("no recording".to_owned()),
-        };
+        let mut generated = Generated::failed(request.prompt_id.clone(), sample_index, "no recording");
         if let Some(recording) = recording {
             let mut bytes = vec![0; recording.bytes as usize];
             self.spool
@@ -335,15 +322,15 @@ fn label(value: &Value) -> Result<Option<bool>> {
 fn finish_reason(value: &Value) -> Result<FinishReason> {
     let word = match value {
         Value::Null => return Ok(FinishReason::Unknown),
-        Value::String(word) => word.trim().to_lowercase(),
+        Value::String(word) => word.clone(),
         other => other.to_string(),
     };
-    match word.as_str() {
-        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Ok(FinishReason::Stop),
-        "length" | "max_tokens" => Ok(FinishReason::Length),
-        "unknown" | "" => Ok(FinishReason::Unknown),
-        "error" => Err(Error::new("a request that failed is no recording").hint("leave such rows out of the file")),
-        _ => Err(Error::new(format!("`{word}` is no finish reason")).hint("one of stop, length, unknown; or null")),
+    match FinishReason::from_server(&word) {
+        Some(FinishReason::Error) => {
+            Err(Error::new("a request that failed is no recording").hint("leave such rows out of the file"))
+        }
+        Some(reason) => Ok(reason),
+        None => Err(Error::new(format!("`{word}` is no finish reason")).hint("one of stop, length, unknown; or null")),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Summaries over prompts, whole and by domain or difficulty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{Interval, PromptResult, bootstrap_mean, majority, pass_at_k, pass_rate};
+use super::{Interval, PromptResult, SampleResult, bootstrap_mean, majority, pass_at_k, pass_rate};
 
 /// How to summarise.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,9 +37,12 @@ pub struct Summary {
     pub pass_at_1: Option<Interval>,
     /// (k, prompts with at least k decided samples, mean of the unbiased estimate over them).
     pub pass_at_k: Vec<(u64, u64, Option<Interval>)>,
-    /// Share of prompts whose majority answer is correct. A prompt whose samples have no
-    /// answer at all counts as wrong; one whose winner is undecided is left out.
+    /// Share of prompts whose majority answer is correct. A prompt whose samples have no answer at all
+    /// counts as wrong; one whose winner is undecided is left out, and so is one of `without_vote`.
     pub majority: Option<Interval>,
+    /// Judged prompts whose samples have no answer, in a domain where a sample without one was judged correct: its rules
+    /// (running a program, a test of the text) extract nothing that could be voted on.
+    pub without_vote: u64,
     /// By how much the vote beats one sample: the mean over prompts of the two figures' difference. The interval is of
     /// pairs, so a gain that is above 0 on most prompts shows where two intervals side by side would overlap.
     pub vote_gain: Option<Interval>,
@@ -54,6 +57,9 @@ pub fn summarise<'a>(
     options: &Options,
     mut equal: impl FnMut(&str, &str) -> bool,
 ) -> Summary {
+    let results: Vec<&PromptResult> = results.into_iter().collect();
+    let unvoted: HashSet<&str> =
+        results.iter().filter(|r| r.samples.iter().any(is_right_unnamed)).map(|r| r.domain.as_str()).collect();
     let mut summary = Summary {
         prompts: 0,
         undecided_prompts: 0,
@@ -63,6 +69,7 @@ pub fn summarise<'a>(
         pass_at_1: None,
         pass_at_k: Vec::new(),
         majority: None,
+        without_vote: 0,
         vote_gain: None,
     };
     let (mut rates, mut elected, mut gains) = (Vec::new(), Vec::new(), Vec::new());
@@ -82,7 +89,9 @@ pub fn summarise<'a>(
         for (k, estimates) in options.ks.iter().zip(&mut estimates) {
             estimates.extend(pass_at_k(n, c, *k));
         }
-        if let Some(correct) = elected_is_correct(result, &mut equal) {
+        if unvoted.contains(result.domain.as_str()) && ballots(result).all(|answer| answer.is_none()) {
+            summary.without_vote += 1;
+        } else if let Some(correct) = elected_is_correct(result, &mut equal) {
             let correct = f64::from(u8::from(correct));
             elected.push(correct);
             gains.push(correct - rate);
@@ -101,11 +110,19 @@ pub fn summarise<'a>(
     summary
 }
 
+/// Whether a sample is correct by rules that name no answer.
+fn is_right_unnamed(sample: &SampleResult) -> bool {
+    !sample.truncated && sample.correct == Some(true) && sample.answer.is_none()
+}
+
+/// What each sample votes for. A truncated one has no final answer and does not vote.
+fn ballots(result: &PromptResult) -> impl Iterator<Item = Option<&str>> {
+    result.samples.iter().map(|s| if s.truncated { None } else { s.answer.as_deref() })
+}
+
 /// Whether the majority answer is correct; `None` where the rules cannot tell of it.
-/// A truncated sample has no final answer and does not vote.
 fn elected_is_correct(result: &PromptResult, equal: impl FnMut(&str, &str) -> bool) -> Option<bool> {
-    let answers = result.samples.iter().map(|s| if s.truncated { None } else { s.answer.as_deref() });
-    match majority(answers, equal) {
+    match majority(ballots(result), equal) {
         None => Some(false),
         Some(vote) => result.samples[vote.winner].correct,
     }
@@ -142,7 +159,6 @@ pub fn difficulty_band(difficulty: Option<f64>, bands: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::SampleResult;
 
     fn sample(answer: &str, correct: Option<bool>) -> SampleResult {
         SampleResult { answer: Some(answer.to_owned()), correct, truncated: false }
@@ -185,6 +201,24 @@ mod tests {
         let silent = SampleResult { answer: None, correct: Some(false), truncated: false };
         let summary = summarise(&[prompt("math", 0.0, vec![silent])], &Options::default(), |_, _| false);
         assert_eq!(summary.majority.unwrap().mean, 0.0);
+    }
+
+    #[test]
+    fn where_rules_name_no_answers_there_is_no_vote() {
+        let silent = |correct| SampleResult { answer: None, correct: Some(correct), truncated: false };
+        let programs = vec![
+            prompt("code", 0.0, vec![silent(true), silent(true)]),
+            prompt("code", 0.0, vec![silent(false), silent(false)]),
+        ];
+        let summary = summarise(&programs, &Options::default(), |_, _| false);
+        assert_eq!((summary.pass_at_1.unwrap().mean, summary.majority, summary.vote_gain), (0.5, None, None));
+        assert_eq!(summary.without_vote, 2);
+        // Where answers are what is judged, none is a wrong one.
+        let mut both = programs;
+        both.push(prompt("math", 0.0, vec![sample("1", Some(true)), silent(false)]));
+        both.push(prompt("math", 0.0, vec![silent(false), silent(false)]));
+        let summary = summarise(&both, &Options::default(), |_, _| false);
+        assert_eq!((summary.majority.unwrap().mean, summary.without_vote), (0.5, 2));
     }
 
     #[test]

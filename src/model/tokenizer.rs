@@ -11,6 +11,8 @@ use crate::schema::Message;
 
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Where special tokens were before `tokenizer_config.json` had them too.
+const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const TEMPLATE: &str = "chat_template.jinja";
 
 /// A model's tokenizer with its chat template.
@@ -26,7 +28,7 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, and `tokenizer_config.json` and
+    /// Reads `tokenizer.json`, and `tokenizer_config.json`, `special_tokens_map.json` and
     /// `chat_template.jinja` where there are any.
     ///
     /// # Errors
@@ -36,11 +38,17 @@ impl Tokenizer {
         let bytes = std::fs::read(&path)
             .or_fail(|| "the model has no readable tokenizer.json".into())
             .map_err(|e| e.in_file(path.display()))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|e| Error::new(format!("not a tokenizer the `tokenizers` library reads: {e}")))
-            .map_err(|e| e.in_file(path.display()))?;
+        let inner = parse(&bytes).map_err(|e| e.in_file(path.display()))?;
         let path = dir.join(TOKENIZER_CONFIG);
-        let config = if path.exists() { read_object(&path)? } else { Map::new() };
+        let mut config = if path.exists() { read_object(&path)? } else { Map::new() };
+        let path = dir.join(SPECIAL_TOKENS);
+        let elsewhere = if path.exists() { read_object(&path)? } else { Map::new() };
+        for (name, token) in elsewhere {
+            let own = config.entry(name).or_insert(Value::Null);
+            if own.is_null() {
+                *own = token;
+            }
+        }
         let path = dir.join(TEMPLATE);
         let file = match path.exists() {
             true => Some(std::fs::read_to_string(&path).or_fail(|| format!("cannot read {}", path.display()))?),
@@ -58,8 +66,7 @@ impl Tokenizer {
     /// # Errors
     /// A text that is no tokenizer, a template that does not parse.
     pub fn from_json(tokenizer: &str, config: Map<String, Value>) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(tokenizer)
-            .map_err(|e| Error::new(format!("not a tokenizer the `tokenizers` library reads: {e}")))?;
+        let inner = parse(tokenizer)?;
         let template = template_of(&config).map(|source| ChatTemplate::new(&source)).transpose()?;
         Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file: false })
     }
@@ -95,8 +102,7 @@ impl Tokenizer {
             "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
             "model": {"type": "WordLevel", "vocab": vocab, "unk_token": unknown},
         });
-        let inner = tokenizers::Tokenizer::from_bytes(file.to_string())
-            .map_err(|e| Error::new(format!("the words make no tokenizer: {e}")))?;
+        let inner = parse(file.to_string())?;
         let config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end, "pad_token": end, "unk_token": unknown,
             "clean_up_tokenization_spaces": false, "chat_template": chat_template,
@@ -166,6 +172,36 @@ impl Tokenizer {
         self.id(token)
     }
 
+    /// The tokenizer, with the first of these ids (a model's `eos_token_id`) as `eos_token` where it names none itself.
+    ///
+    /// # Errors
+    /// Neither names a token that ends a turn: what is trained without one never ends.
+    pub fn ending_with(mut self, ids: &[u32]) -> Result<Self> {
+        if self.end_of_turn().is_some() {
+            return Ok(self);
+        }
+        let token = ids.iter().find_map(|&id| self.token(id)).ok_or_else(|| {
+            Error::new("neither the tokenizer nor the model names a token that ends a turn")
+                .in_field("eos_token")
+                .hint("add `eos_token` to tokenizer_config.json, or `eos_token_id` to config.json")
+        })?;
+        self.config.insert("eos_token".to_owned(), token.into());
+        self.special = special_tokens(&self.config);
+        Ok(self)
+    }
+
+    /// Tokens of a text that stands for itself, as base models read documents: with what the tokenizer puts around one,
+    /// such as Llama's `bos_token`, unless the text begins with that already.
+    ///
+    /// # Errors
+    /// What the library reports.
+    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>> {
+        let plain = self.encode(text)?;
+        let failed = |e| Error::new(format!("cannot tokenize: {e}"));
+        let whole = self.inner.encode_fast(text, true).map_err(failed)?.get_ids().to_vec();
+        Ok(if whole.first() == plain.first() { plain } else { whole })
+    }
+
     /// Tokens of a text, special tokens in it recognised and none added.
     ///
     /// # Errors
@@ -224,6 +260,15 @@ impl Tokenizer {
     }
 }
 
+/// Reads a `tokenizer.json`. The truncation and padding that may be stored there are what a program last asked for, no
+/// part of the tokenizer: `transformers` switches both off at every call, and a text has all its tokens and no others.
+fn parse(json: impl AsRef<[u8]>) -> Result<tokenizers::Tokenizer> {
+    let unread = |e| Error::new(format!("not a tokenizer the `tokenizers` library reads: {e}"));
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(json).map_err(unread)?;
+    tokenizer.with_padding(None).with_truncation(None).map_err(unread)?;
+    Ok(tokenizer)
+}
+
 /// The template in `tokenizer_config.json`: a string, or the one named `default` of a list.
 fn template_of(config: &Map<String, Value>) -> Option<String> {
     match config.get("chat_template")? {
@@ -267,6 +312,56 @@ mod tests {
         assert_eq!(tokenizer.end_of_turn(), Some(1));
         let message = Message { role: Role::User, content: "one".into() };
         assert_eq!(tokenizer.encode_chat(&[message]).unwrap(), [4, 2]);
+    }
+
+    #[test]
+    fn stored_truncation_and_padding_are_no_part_of_a_tokenizer() {
+        let mut file: Value = serde_json::from_str(&words().inner.to_string(false).unwrap()).unwrap();
+        file["truncation"] = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
+        file["padding"] = json!({"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 1, "pad_type_id": 0, "pad_token": "<end>"});
+        let tokenizer = Tokenizer::from_json(&file.to_string(), Map::new()).unwrap();
+        assert_eq!(tokenizer.encode("one two one two").unwrap(), [2, 3, 2, 3]);
+        let dir = tempfile::tempdir().unwrap();
+        words().save(dir.path()).unwrap();
+        std::fs::write(dir.path().join(TOKENIZER), file.to_string()).unwrap();
+        assert_eq!(Tokenizer::load(dir.path()).unwrap().encode("one two one").unwrap(), [2, 3, 2]);
+    }
+
+    #[test]
+    fn the_end_of_a_turn_is_found_wherever_a_model_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        words().save(dir.path()).unwrap();
+        let load = |file: &str, text: &str| {
+            std::fs::write(dir.path().join(file), text).unwrap();
+            Tokenizer::load(dir.path()).unwrap()
+        };
+        let nameless = load(TOKENIZER_CONFIG, "{\"eos_token\": null}");
+        assert_eq!(nameless.end_of_turn(), None);
+        let error = nameless.ending_with(&[]).unwrap_err();
+        assert!(error.render(false).contains("eos_token_id"), "{error}");
+        let by_model = Tokenizer::load(dir.path()).unwrap().ending_with(&[77, 3]).unwrap();
+        let by_map = load(SPECIAL_TOKENS, "{\"eos_token\": {\"content\": \"<end>\"}}").ending_with(&[3]).unwrap();
+        for (tokenizer, end) in [(by_model, 3), (by_map, 1)] {
+            let saved = tempfile::tempdir().unwrap();
+            tokenizer.save(saved.path()).unwrap();
+            let ends = [tokenizer.end_of_turn(), Tokenizer::load(saved.path()).unwrap().end_of_turn()];
+            assert_eq!(ends, [Some(end); 2]);
+        }
+    }
+
+    #[test]
+    fn a_document_begins_as_the_tokenizer_begins_one_and_once() {
+        let mut file: Value = serde_json::from_str(&words().inner.to_string(false).unwrap()).unwrap();
+        file["post_processor"] = json!({"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<end>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<end>": {"id": "<end>", "ids": [1], "tokens": ["<end>"]}}});
+        let begun = Tokenizer::from_json(&file.to_string(), Map::new()).unwrap();
+        assert_eq!(begun.encode_document("one two").unwrap(), [1, 2, 3]);
+        assert_eq!(begun.encode_document("<end> one two").unwrap(), [1, 2, 3], "it has its beginning");
+        assert_eq!(begun.encode("one two").unwrap(), [2, 3], "a chat template writes its own");
+        assert_eq!(words().encode_document("one two").unwrap(), [2, 3]);
     }
 
     #[test]

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::about::{difficulty, domain, language, source};
-use self::answer::{GOLD, SOLUTION, add_choices, gold, response};
-use self::cells::{Cells, find, plain, text_list};
+pub use self::answer::GOLD;
+use self::answer::{SOLUTION, add_choices, gold, response};
+pub use self::cells::find;
+use self::cells::{Cells, plain, text_list};
 use super::gold::Gold;
 use super::messages;
 use super::read::{Fault, Row, kind};

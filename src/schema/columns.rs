@@ -37,6 +37,9 @@ pub enum ColumnType {
     Scores,
 }
 
+/// Columns that a later version than the first added. They may be null, and are in files that do not have them.
+const LATER: &[&str] = &["chosen_finish_reason", "rejected_finish_reason"];
+
 /// One column of a dataset.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
@@ -49,6 +52,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// Whether files of an earlier version lack it, where it reads as null.
+    pub(super) fn came_later(&self) -> bool {
+        self.nullable && LATER.contains(&self.name)
+    }
+
     /// The documentation on one line.
     pub fn doc(&self) -> String {
         self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -110,9 +118,12 @@ impl DatasetKind {
         self.columns().iter().find(|column| column.name == name)
     }
 
-    /// The contract's version, raised when a column changes its meaning or type.
+    /// The contract's version, raised when a column changes its meaning or type, or is added or removed.
     pub fn version(self) -> u32 {
-        1
+        match self {
+            DatasetKind::Preferences => 2,
+            _ => 1,
+        }
     }
 
     /// The Arrow schema, with `gristmill.schema` and `gristmill.version` as metadata.

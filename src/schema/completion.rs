@@ -16,6 +16,22 @@ pub enum FinishReason {
     Unknown,
 }
 
+impl FinishReason {
+    /// The value of a word that a server or another program has for it, ours among them, whatever its case; `None` of a
+    /// word that nobody is known to use.
+    pub fn from_server(word: &str) -> Option<FinishReason> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Some(FinishReason::Stop),
+            // Ended by the server before the limit: nothing was cut at it.
+            "tool_calls" | "tool_use" | "function_call" | "content_filter" => Some(FinishReason::Stop),
+            "length" | "max_tokens" | "max_length" | "model_length" => Some(FinishReason::Length),
+            "error" | "abort" => Some(FinishReason::Error),
+            "unknown" | "" => Some(FinishReason::Unknown),
+            _ => None,
+        }
+    }
+}
+
 dataset! {
     Completions;
 
@@ -31,8 +47,9 @@ dataset! {
         pub text: Option<String>,
         /// Token ids of `text`; null where the engine does not tell.
         pub token_ids: Option<Vec<u32>>,
-        /// Natural-log probability of each token under the sampler's policy (temperature applied as the
-        /// engine reports it), same length as `token_ids`; null where the engine does not tell.
+        /// Natural-log probability of each token under the sampler's policy, nothing cut off, same length as `token_ids`:
+        /// `local` at its temperature, servers as they report it (vLLM before temperature, unless it runs with
+        /// `--logprobs-mode processed_logprobs`); null where the engine does not tell.
         pub logprobs: Option<Vec<f32>>,
         /// Token ids of the prompt as the engine saw it, template included; null where not told.
         pub prompt_token_ids: Option<Vec<u32>>,

@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 /// What [`DatasetKind::check`] found: which file columns to read, and the schema batches will have.
 #[derive(Clone, Debug)]
 pub struct Projection {
-    /// Positions of the wanted columns in the file, in the order they were asked for.
+    /// Positions of the wanted columns in the file, in the order they were asked for; without those that came with a
+    /// later version than the file's.
     pub indices: Vec<usize>,
     /// The contract's schema, projected.
     pub schema: SchemaRef,
@@ -66,7 +67,11 @@ impl DatasetKind {
         };
         let mut indices = Vec::with_capacity(columns.len());
         for column in &columns {
-            let Ok(index) = schema.index_of(column.name) else {
+            let index = schema.index_of(column.name);
+            if index.is_err() && column.came_later() {
+                continue;
+            }
+            let Ok(index) = index else {
                 let message = format!("column `{}` ({}) of {self} is missing", column.name, column.column_type);
                 // A column that is itself part of the contract was not renamed.
                 let others = schema.fields().iter().map(|field| field.name().as_str());
@@ -114,9 +119,14 @@ impl Projection {
     pub fn conform(&self, file: &str, first_row: u64, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut arrays = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
-            let array = batch.column_by_name(column.name).ok_or_else(|| {
-                Error::new(format!("column `{}` is missing", column.name)).in_file(file).in_field(column.name)
-            })?;
+            let Some(array) = batch.column_by_name(column.name) else {
+                if column.came_later() {
+                    arrays.push(new_null_array(&column.column_type.arrow(), batch.num_rows()));
+                    continue;
+                }
+                let missing = Error::new(format!("column `{}` is missing", column.name));
+                return Err(missing.in_file(file).in_field(column.name));
+            };
             let fault = |fault: Fault| fault.into_error(file, column.name, first_row);
             let mut array = conform_array(array, column.column_type).map_err(fault)?;
             match (column.nullable, column.column_type) {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::store::{Dataset, Naming, ShardWriter, WriterOptions};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/golden/v1")
+fn folder(version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("datasets/golden/v{version}"))
 }
 
 fn messages(answer: bool) -> Vec<Message> {
@@ -154,13 +154,15 @@ fn preferences() -> Vec<Preference> {
         source: "golden".into(),
         chosen_completion_id: full.then(|| "a".into()),
         rejected_completion_id: full.then(|| "b".into()),
+        chosen_finish_reason: full.then(|| "stop".into()),
+        rejected_finish_reason: full.then(|| "length".into()),
         ranked_by: "r".into(),
     };
     vec![row(true), row(false)]
 }
 
-fn reads_as<R: Row + Send + PartialEq + std::fmt::Debug + 'static>(expected: &[R]) {
-    let file = folder().join(format!("{}.parquet", R::KIND));
+fn reads_as<R: Row + Send + PartialEq + std::fmt::Debug + 'static>(version: u32, expected: &[R]) {
+    let file = folder(version).join(format!("{}.parquet", R::KIND));
     let dataset = Dataset::open(&file.into()).unwrap();
     assert_eq!(dataset.kind().unwrap(), Some(R::KIND));
     let rows: Vec<R> = dataset.rows_of().collect::<crate::Result<_>>().unwrap();
@@ -169,12 +171,18 @@ fn reads_as<R: Row + Send + PartialEq + std::fmt::Debug + 'static>(expected: &[R
 
 #[test]
 fn version_1_of_every_dataset_reads_as_it_was_written() {
-    reads_as(&prompts());
-    reads_as(&completions());
-    reads_as(&verdicts());
-    reads_as(&groups());
-    reads_as(&corpus());
-    reads_as(&preferences());
+    reads_as(1, &prompts());
+    reads_as(1, &completions());
+    reads_as(1, &verdicts());
+    reads_as(1, &groups());
+    reads_as(1, &corpus());
+    let unsaid = |row| Preference { chosen_finish_reason: None, rejected_finish_reason: None, ..row };
+    reads_as(1, &preferences().into_iter().map(unsaid).collect::<Vec<_>>());
+}
+
+#[test]
+fn version_2_of_preferences_says_why_answers_ended() {
+    reads_as(2, &preferences());
 }
 
 fn write<R: Row>(rows: &[R]) {
@@ -183,8 +191,9 @@ fn write<R: Row>(rows: &[R]) {
     let mut writer = ShardWriter::create(&scratch.path().into(), 0, R::KIND, options).unwrap();
     writer.push_rows(rows).unwrap();
     let info = writer.finish().unwrap();
-    std::fs::create_dir_all(folder()).unwrap();
-    std::fs::copy(scratch.path().join(info.file), folder().join(format!("{}.parquet", R::KIND))).unwrap();
+    let folder = folder(R::KIND.version());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(scratch.path().join(info.file), folder.join(format!("{}.parquet", R::KIND))).unwrap();
 }
 
 #[test]

@@ -32,6 +32,12 @@ dataset! {
         pub chosen_completion_id: Option<String>,
         /// The completion that was rejected; null for preferences that were imported.
         pub rejected_completion_id: Option<String>,
+        /// Why the chosen answer ended, as in the completions dataset; null where that is not known. One that was cut
+        /// (`length`) is trained on without an end of turn.
+        pub chosen_finish_reason: Option<String>,
+        /// Why the rejected answer ended, as in the completions dataset; null where that is not known. One that was cut
+        /// (`length`) is trained on without an end of turn.
+        pub rejected_finish_reason: Option<String>,
         /// Who or what said which is better: a rules digest, a judge, a person.
         pub ranked_by: String,
     }

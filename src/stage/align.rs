@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::StageTable;
-use crate::schema::{DatasetKind, Preference as PreferenceRow};
+use crate::schema::{DatasetKind, FinishReason, Preference as PreferenceRow};
 use crate::store::Dataset;
 use crate::train::objective::{LossInputs, Preference};
 use crate::train::{Group, Pair, PreferenceTrainer, PreferenceTrainerConfig, Sequence, pack};
@@ -94,6 +94,11 @@ impl Stage for AlignStage {
         true
     }
 
+    /// 2: one key of `schedule` leaves the others; what was cut has no end of turn.
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         super::training_materials(cx, &self.policy, None)
     }
@@ -157,8 +162,12 @@ impl Pairs {
             let at = |e: Error| e.at_row(index as u64).in_file(dataset.location());
             let shown = tokenizer.render(&row.messages, true).map_err(at)?;
             let prompt = tokenizer.encode(&shown).map_err(at)?;
-            let chosen = reply_tokens(tokenizer, &shown, &row.chosen).map_err(at)?;
-            let rejected = reply_tokens(tokenizer, &shown, &row.rejected).map_err(at)?;
+            let side = |reply: &str, finish_reason: Option<&str>| {
+                let ends = finish_reason != Some(FinishReason::Length.as_str());
+                reply_tokens(tokenizer, &shown, reply, ends).map_err(at)
+            };
+            let chosen = side(&row.chosen, row.chosen_finish_reason.as_deref())?;
+            let rejected = side(&row.rejected, row.rejected_finish_reason.as_deref())?;
             named.push((row.group, Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 }));
         }
         let mut sizes: BTreeMap<String, u64> = BTreeMap::new();

@@ -5,8 +5,8 @@
 
 mod table;
 
-use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -14,14 +14,14 @@ use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
 use super::served::Served;
 use super::stoppable::Stoppable;
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
-use crate::backend::{Backend, Opened};
+use crate::backend::Opened;
 use crate::engine::local::{LocalEngine, Options as EngineOptions};
 use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::eval::{Options, PromptResult, SampleResult, difficulty_band, summarise};
+use crate::model::Config;
 use crate::model::memory::Load;
-use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::rule::math::{Equivalence, MathConfig, equivalent};
@@ -43,7 +43,7 @@ struct EvalTable {
     /// Samples of each prompt.
     #[serde(default = "default_samples")]
     samples: u32,
-    /// The ks of pass@k.
+    /// The ks of pass@k, each from 1 to `samples`; pass@1 is always there.
     #[serde(default)]
     ks: Vec<u64>,
     #[serde(default)]
@@ -130,11 +130,11 @@ impl EvalStage {
     /// Reads the stage's table.
     ///
     /// # Errors
-    /// No model, two of one name, no samples, an unknown key, with its place.
+    /// No model, two of one name, no samples, a k beyond them, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let mut node = table.config.clone();
         let servers = node.remove("engine").map(|engine| servers(table, engine)).transpose()?.flatten();
-        let read: EvalTable = node.read()?;
+        let mut read: EvalTable = node.read()?;
         let at = |e: Error| Err(table.origin.locate(e));
         if read.models.is_empty() {
             return at(Error::usage("`models` is empty").hint("name the stages that train, or folders of models"));
@@ -142,6 +142,15 @@ impl EvalStage {
         if read.samples == 0 {
             return at(Error::usage("`samples` must be at least 1"));
         }
+        let samples = u64::from(read.samples);
+        if let Some(k) = read.ks.iter().find(|k| !(1..=samples).contains(k)) {
+            let error = Error::usage(format!("pass@{k} cannot be told from {samples} samples of each prompt"));
+            let origin = node.get("ks").map_or(&table.origin, |ks| &ks.origin);
+            return Err(origin.locate(error).hint("`ks` are from 1 to `samples`: raise `samples`, or leave it out"));
+        }
+        // A column each, beside that of pass@1.
+        let mut columns = HashSet::from([1]);
+        read.ks.retain(|&k| columns.insert(k));
         let mut names: Vec<String> = read.models.iter().map(Entry::name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -158,12 +167,12 @@ impl EvalStage {
     /// The engine that samples from one model.
     fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Box<dyn Engine>> {
         let folder = cx.input_folder(&Self::key(index))?;
-        let name = self.table.models[index].name();
+        let (name, temperature) = (self.table.models[index].name(), self.table.sampling.temperature);
         match &self.servers {
             Some(config) => Ok(Box::new(Served::open(config, cx, folder)?)),
             None => match cx.device.open()? {
-                Opened::Cpu(backend) => local(backend, folder, &name),
-                Opened::Cuda(backend) => local(backend, folder, &name),
+                Opened::Cpu(backend) => Ok(Box::new(LocalEngine::load(backend, folder, name, temperature)?)),
+                Opened::Cuda(backend) => Ok(Box::new(LocalEngine::load(backend, folder, name, temperature)?)),
             },
         }
     }
@@ -214,12 +223,9 @@ impl EvalStage {
             outcome.count("failed", failed as u64);
             cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
         }
-        cx.progress.say(&format!(
-            "{name}: pass@1 {:.3}, majority of {} {:.3}",
-            all.pass_at_1.unwrap_or(f64::NAN),
-            self.table.samples,
-            all.majority.unwrap_or(f64::NAN)
-        ));
+        let share = |share: Option<f64>| share.map_or("not known".to_owned(), |share| format!("{share:.3}"));
+        let (pass, majority) = (share(all.pass_at_1), share(all.majority));
+        cx.progress.say(&format!("{name}: pass@1 {pass}, majority of {} {majority}", self.table.samples));
         Ok(outcome)
     }
 
@@ -276,6 +282,7 @@ impl EvalStage {
                 vote_gain: summary.vote_gain.map(|i| i.mean),
                 vote_gain_low: summary.vote_gain.map(|i| i.low),
                 vote_gain_high: summary.vote_gain.map(|i| i.high),
+                without_vote: summary.without_vote as f64 / summary.prompts.max(1) as f64,
                 truncated: summary.truncated as f64 / summary.samples.max(1) as f64,
                 undecided: summary.undecided as f64 / summary.samples.max(1) as f64,
                 failed: failed as f64 / samples().count().max(1) as f64,
@@ -298,12 +305,6 @@ fn servers(table: &StageTable, mut engine: Node) -> Result<Option<Box<VllmConfig
         Some("vllm") => Ok(Some(Box::new(engine.read()?))),
         _ => Err(kind.origin.locate(Error::usage("no such engine serves models of a run")).hint(ENGINES)),
     }
-}
-
-fn local<B: Backend>(backend: B, folder: &Path, name: &str) -> Result<Box<dyn Engine>> {
-    let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
-    let tokenizer = Arc::new(Tokenizer::load(folder)?);
-    Ok(Box::new(LocalEngine::new(model, tokenizer, name, EngineOptions::default())?))
 }
 
 fn mean(values: &[f64]) -> Option<f64> {
@@ -351,6 +352,11 @@ impl Stage for EvalStage {
 
     fn output(&self) -> Option<DatasetKind> {
         None
+    }
+
+    /// 2: prompts that have nothing to vote with are left out of the vote; samples have the logprobs of their temperature.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
@@ -416,7 +422,29 @@ impl Stage for EvalStage {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::recipe::Recipe;
+
+    fn stage(keys: &str) -> Result<EvalStage> {
+        let recipe = Recipe::parse(
+            "recipe.toml",
+            &format!("name = \"t\"\n[stages.eval]\nmodels = [\"m\"]\n{keys}"),
+            Path::new(""),
+            &[],
+        )?;
+        EvalStage::read(&recipe.stages[0])
+    }
+
+    #[test]
+    fn every_k_has_one_column_and_none_that_samples_cannot_tell() {
+        assert_eq!(stage("samples = 8\nks = [4, 1, 8, 4, 1]").unwrap().table.ks, [4, 8]);
+        for ks in ["[2, 16]", "[0]"] {
+            let error = stage(&format!("samples = 8\nks = {ks}")).err().unwrap().render(false);
+            assert!(error.contains("from 8 samples") && error.contains("recipe.toml:5:6"), "{error}");
+        }
+    }
 
     #[test]
     fn votes_compare_answers_as_the_rule_file_does() {

@@ -38,6 +38,9 @@ pub struct ExportConfig {
     /// For `preference` from groups: the least difference in reward that makes a pair.
     #[serde(default = "half")]
     pub min_margin: f64,
+    /// For `preference` from groups: whether a completion that was cut at its token limit may be the better answer.
+    #[serde(default)]
+    pub truncated: bool,
     /// For `verl`: what `extra_info.split` says.
     #[serde(default = "train")]
     pub split: String,
@@ -278,10 +281,11 @@ impl ExportConfig {
                 let rows = GroupRow::from_batch(&batch)?;
                 for bounds in boundaries(&batch)?.windows(2) {
                     let group = &rows[bounds[0]..bounds[1]];
-                    match best_and_worst(group, self.min_margin) {
+                    match best_and_worst(group, self.min_margin, self.truncated) {
                         Ok((best, worst)) => {
-                            let messages = asked(&prompts, &group[0].prompt_id)?;
-                            out.push(&preference(&messages, best.text, worst.text))?;
+                            let messages = asked(&prompts, &best.prompt_id)?;
+                            let text = |row: &GroupRow| row.text.clone().unwrap_or_default();
+                            out.push(&preference(&messages, &text(best), &text(worst)))?;
                         }
                         Err(reason) => outcome.drop_row(reason),
                     }

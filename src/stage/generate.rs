@@ -104,6 +104,11 @@ impl Stage for GenerateStage {
         Some(DatasetKind::Completions)
     }
 
+    /// 2 in this process: logprobs are those of the temperature, and no `tokenizer.json` cuts prompts.
+    fn version(&self) -> u32 {
+        if matches!(self.engine, EngineConfig::Local(_)) { 2 } else { 1 }
+    }
+
     fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
         self.config.until.as_ref().map_or(Ok(()), |until| check_rules("until.rules", &until.rules, cx))
     }
@@ -158,7 +163,7 @@ impl Stage for GenerateStage {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let opening = self.engine.open(cx)?;
+        let opening = self.engine.open(cx, &self.config.sampling)?;
         let (engine, servers) = (opening.engine(), opening.servers());
         let info = engine.info();
         let order = self.config.order.unwrap_or(if servers.is_some() { Order::Longest } else { Order::Given });

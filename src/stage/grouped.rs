@@ -1,8 +1,10 @@
 //! Streams of batches cut so that no group is split, and the best and the worst of a group.
 
 mod arrange;
+mod pair;
 
 pub use arrange::{Batches, each_shard};
+pub use pair::best_and_worst;
 
 use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::compute::concat_batches;

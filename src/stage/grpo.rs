@@ -27,7 +27,7 @@ use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::schema::DatasetKind;
 use crate::store::{Manifest, sweep_unfinished};
-use crate::train::objective::{Grpo, Objective};
+use crate::train::objective::{Grpo, Objective, Surrogate};
 use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
 use on_policy::OnPolicy;
 use rollouts::Rollouts;
@@ -70,6 +70,7 @@ fn default_rules() -> String {
 fn default_group_size() -> u32 {
     16
 }
+
 /// `sampling` over the paper's: temperature 1, nothing cut off, so that the sampler's distribution is the policy's.
 ///
 /// # Errors
@@ -87,11 +88,52 @@ fn rollout_sampling(table: &StageTable, own: Option<Node>) -> Result<Sampling> {
             .locate(error)
             .hint("the trainer scores the whole distribution: leave it out; `temperature` it follows"));
     }
-    if !(read.temperature.is_finite() && read.temperature > 0.0) {
-        let error = Error::usage(format!("rollouts at temperature {}", read.temperature));
-        return Err(origin.locate(error).hint("greedy completions are all the same: it must be above 0"));
-    }
+    check_temperature(read.temperature).map_err(|e| origin.locate(e))?;
     Ok(read)
+}
+
+/// Refuses a temperature that no group can be drawn at.
+fn check_temperature(temperature: f32) -> Result<()> {
+    match temperature.is_finite() && temperature > 0.0 {
+        true => Ok(()),
+        false => Err(Error::usage(format!("rollouts at temperature {temperature}"))
+            .hint("greedy completions are all the same: it must be above 0")),
+    }
+}
+
+/// Refuses a lower clip that CISPO has no place for: it bounds the weight of a token from above alone.
+fn check_cispo(table: &StageTable, surrogate: Surrogate) -> Result<()> {
+    let written = || table.config.get("training")?.get("objective")?.get("clip_low");
+    match written().filter(|_| surrogate == Surrogate::Cispo) {
+        Some(node) => Err(node
+            .origin
+            .locate(Error::usage("CISPO has no lower clip: its weight is bounded by `clip_high` alone"))
+            .hint("leave `clip_low` out, or `surrogate = \"cispo\"`")),
+        None => Ok(()),
+    }
+}
+
+/// `sampling` beside `groups`: the temperature they were drawn at, if the recipe says it.
+///
+/// # Errors
+/// Keys that would decide nothing, since the groups are sampled and judged already; with their place.
+fn stored_temperature(table: &StageTable, own: Option<Node>) -> Result<Option<f32>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Stored {
+        temperature: f32,
+    }
+    if let Some((key, node)) =
+        ["rules", "group_size", "engine"].iter().find_map(|&key| Some((key, table.config.get(key)?)))
+    {
+        let error = Error::usage(format!("`{key}` decides nothing beside `groups`"));
+        return Err(node.origin.locate(error).hint("stored groups are sampled and judged already: leave it out"));
+    }
+    let Some(own) = own else { return Ok(None) };
+    let Stored { temperature } =
+        own.read().map_err(|e| e.hint("beside `groups`, `sampling` is their temperature alone"))?;
+    check_temperature(temperature).map_err(|e| own.origin.locate(e))?;
+    Ok(Some(temperature))
 }
 
 /// Folder of the rollouts within the stage's own.
@@ -103,6 +145,8 @@ pub struct GrpoStage {
     table: GrpoTable,
     /// How rollouts are drawn.
     sampling: Sampling,
+    /// What the recipe says of how stored groups were drawn.
+    stored_at: Option<f32>,
     policy: PolicyConfig,
     sampler: SamplerConfig,
 }
@@ -115,7 +159,7 @@ impl GrpoStage {
     pub fn read(table: &StageTable) -> Result<Self> {
         let mut node = table.config.clone();
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
-        let sampling = rollout_sampling(table, node.remove("sampling"))?;
+        let own_sampling = node.remove("sampling");
         let read: GrpoTable = node.read()?;
         let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
         let at = |e: Error| table.origin.locate(e);
@@ -124,10 +168,15 @@ impl GrpoStage {
             let error = Error::usage(format!("the stage `{}` needs either `prompts` or `groups`", table.name));
             return Err(at(error.hint("`prompts` trains on policy, `groups` on what was sampled and scored before")));
         }
+        let (sampling, stored_at) = match read.groups {
+            None => (rollout_sampling(table, own_sampling)?, None),
+            Some(_) => (rollout_sampling(table, None)?, stored_temperature(table, own_sampling)?),
+        };
         if read.group_size < 2 {
             return Err(at(Error::usage("`group_size` must be at least 2: an advantage compares completions")));
         }
         super::in_training(table, read.training.validate())?;
+        check_cispo(table, read.training.objective.surrogate)?;
         if read.training.rollouts_ahead > 0 && (matches!(sampler, SamplerConfig::Local) || read.groups.is_some()) {
             let error = Error::usage(
                 "rollouts are made ahead by servers only: the policy's own engine samples from the \
@@ -143,7 +192,7 @@ impl GrpoStage {
                 "the temperature goes out in the last norm's weights: use `send = \"checkpoint\"`, or temperature 1",
             )));
         }
-        Ok(GrpoStage { table: read, sampling, policy, sampler })
+        Ok(GrpoStage { table: read, sampling, stored_at, policy, sampler })
     }
 
     fn reference<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Option<Model<B>>> {
@@ -162,11 +211,23 @@ impl GrpoStage {
         let held_out = held_out.transpose()?;
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
-        let reference = self.reference(cx, backend)?;
+        let mut reference = self.reference(cx, backend)?;
+        // Trainer and sampler are of one distribution, whatever its temperature.
+        let mut at_temperature = |temperature: f32| {
+            policy.model.write().unwrap_or_else(PoisonError::into_inner).set_temperature(temperature)?;
+            reference.iter_mut().try_for_each(|reference| reference.set_temperature(temperature))
+        };
         if self.table.prompts.is_some() {
+            at_temperature(self.sampling.temperature)?;
             return self.train_on_policy(cx, &policy, reference, config, held_out);
         }
-        let groups = offline::read(cx.input("groups")?, &policy.tokenizer)?;
+        let (groups, drawn) = offline::read(cx.input("groups")?, &policy.tokenizer)?;
+        let temperature = self.stored_at.map_or_else(|| drawn.temperature(), Ok)?;
+        at_temperature(temperature)?;
+        if temperature != 1.0 {
+            cx.progress.say(&format!("the groups were drawn at temperature {temperature}: so is the policy trained"));
+        }
+        drawn.cut().into_iter().for_each(|warning| cx.progress.say(&warning));
         let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, Offline(groups), config)?;
         Ok(Session::new(cx, &policy, self.table.checkpoints, held_out).train(&mut trainer)?.outcome)
     }
@@ -182,16 +243,6 @@ impl GrpoStage {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
-        // Trainer and sampler are of one distribution, whatever its temperature.
-        let temperature = self.sampling.temperature;
-        policy.model.write().unwrap_or_else(PoisonError::into_inner).set_temperature(temperature)?;
-        let reference = match reference {
-            Some(mut reference) => {
-                reference.set_temperature(temperature)?;
-                Some(reference)
-            }
-            None => None,
-        };
         let folder = cx.folder.join(ROLLOUTS);
         // What a killed run left; the pipeline sweeps the stage's own folder only.
         sweep_unfinished(&folder)?;
@@ -228,6 +279,11 @@ impl Stage for GrpoStage {
 
     fn writes_model(&self) -> bool {
         true
+    }
+
+    /// 2: stored groups are trained on at the temperature they were drawn at; one key of `schedule` leaves the others.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {

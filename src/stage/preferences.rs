@@ -27,6 +27,9 @@ struct PreferencesTable {
     /// From groups: least difference in reward between the two.
     #[serde(default = "default_margin")]
     margin: f64,
+    /// From groups: whether a completion that was cut at its token limit may be the better answer.
+    #[serde(default)]
+    truncated: bool,
 }
 
 fn default_margin() -> f64 {
@@ -84,10 +87,6 @@ impl PreferencesStage {
             group,
             chosen: chosen.to_owned(),
             rejected: rejected.to_owned(),
-            chosen_reward: None,
-            rejected_reward: None,
-            chosen_completion_id: None,
-            rejected_completion_id: None,
             ranked_by: prompt.source.clone(),
             ..of_prompt(prompt)
         })
@@ -95,17 +94,20 @@ impl PreferencesStage {
 
     /// The best against the worst of a group.
     fn group_pair(&self, prompt: Prompt, rows: &[GroupRow]) -> std::result::Result<Preference, &'static str> {
-        let (best, worst) = best_and_worst(rows, self.0.margin)?;
+        let (best, worst) = best_and_worst(rows, self.0.margin, self.0.truncated)?;
+        let text = |row: &GroupRow| row.text.clone().unwrap_or_default();
         let group = self.group(&prompt, None);
         Ok(Preference {
             group,
-            chosen: best.text.to_owned(),
-            rejected: worst.text.to_owned(),
-            chosen_reward: Some(best.reward),
-            rejected_reward: Some(worst.reward),
-            chosen_completion_id: Some(best.row.completion_id.clone()),
-            rejected_completion_id: Some(worst.row.completion_id.clone()),
-            ranked_by: best.row.rules_digest.clone(),
+            chosen: text(best),
+            rejected: text(worst),
+            chosen_reward: best.reward,
+            rejected_reward: worst.reward,
+            chosen_completion_id: Some(best.completion_id.clone()),
+            rejected_completion_id: Some(worst.completion_id.clone()),
+            chosen_finish_reason: Some(best.finish_reason.as_str().to_owned()),
+            rejected_finish_reason: Some(worst.finish_reason.as_str().to_owned()),
+            ranked_by: best.rules_digest.clone(),
             ..of_prompt(prompt)
         })
     }
@@ -143,6 +145,8 @@ fn of_prompt(prompt: Prompt) -> Preference {
         source: prompt.source,
         chosen_completion_id: None,
         rejected_completion_id: None,
+        chosen_finish_reason: None,
+        rejected_finish_reason: None,
         ranked_by: String::new(),
     }
 }
@@ -158,6 +162,7 @@ impl Stage for PreferencesStage {
         Some(DatasetKind::Preferences)
     }
 
+    /// 2: of groups, what was cut is not the better answer, and fewer than two rewards have a reason of their own.
     fn version(&self) -> u32 {
         2
     }

@@ -107,8 +107,9 @@ impl Format {
             }
             Format::Text => {
                 let text: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
-                let mut tokens = tokenizer.encode(&text.join(" "))?;
-                tokens.extend(tokenizer.end_of_turn());
+                let mut tokens = tokenizer.encode_document(&text.join(" "))?;
+                let end = tokenizer.end_of_turn().filter(|end| tokens.last() != Some(end));
+                tokens.extend(end);
                 let all = 0..tokens.len();
                 Ok((tokens, all))
             }
@@ -130,6 +131,11 @@ impl Stage for SftStage {
 
     fn writes_model(&self) -> bool {
         true
+    }
+
+    /// 2: documents begin as the tokenizer begins them.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {

@@ -167,12 +167,21 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         Ok(())
     }
 
-    /// Stops a run that cannot teach anything: no group of a whole epoch could be compared.
-    fn check_barren(&mut self, comparable: usize) -> Result<()> {
+    /// Stops a run that cannot teach anything: no group of a whole epoch could be compared. `truncated` is the share of
+    /// this batch's completions that were cut at their limit.
+    fn check_barren(&mut self, comparable: usize, truncated: Option<f64>) -> Result<()> {
         self.barren = if comparable == 0 { self.barren + 1 } else { 0 };
         let prompts = self.rollouts.prompts();
         if self.barren < prompts.div_ceil(self.config.prompts_per_rollout) as u64 {
             return Ok(());
+        }
+        if let Some(share) = truncated.filter(|&share| self.config.mask_truncated && share > 0.0) {
+            return Err(Error::new(format!(
+                "there is nothing to learn from in {prompts} groups, which is all: `mask_truncated` leaves out what was \
+                 cut at the token limit, which is {:.0} % of the completions",
+                100.0 * share
+            ))
+            .hint("raise the `max_tokens` that completions are sampled with, or leave `mask_truncated` out"));
         }
         let context = self.learner.context();
         Err(Error::new(format!(
@@ -343,7 +352,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         let Prepared { trainees, comparable, metrics: measured } =
             prepare(&groups, &self.config, self.learner.context());
         drop(groups);
-        self.check_barren(comparable)?;
+        self.check_barren(comparable, measured.truncated)?;
         let mut steps = Vec::new();
         if trainees.is_empty() {
             steps.push(self.skip());

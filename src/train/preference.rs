@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::batch::{MicroBatch, Sequence, Source};
 use super::learner::{Learner, SharedModel, read};
@@ -35,6 +35,7 @@ pub struct PreferenceTrainerConfig {
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
+    #[serde(deserialize_with = "over_default")]
     pub schedule: Schedule,
     pub optimizer: OptimizerConfig,
     /// Visit pairs in a new order every epoch.
@@ -58,6 +59,10 @@ impl Default for PreferenceTrainerConfig {
             seed: 0,
         }
     }
+}
+
+fn over_default<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Schedule, D::Error> {
+    PreferenceTrainerConfig::default().schedule.read_over(from)
 }
 
 impl PreferenceTrainerConfig {

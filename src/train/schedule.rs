@@ -1,6 +1,6 @@
 //! Learning-rate schedules: warm-up, then constant, linear or cosine decay.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -42,6 +42,21 @@ impl Schedule {
         Schedule { learning_rate, decay: Decay::Constant, ..Schedule::default() }
     }
 
+    /// Reads a schedule of which some keys may be left out: those are this one's. A trainer whose schedule is not
+    /// [`Schedule::default`] reads its own so, else a recipe that names one key would get the rest of SFT's.
+    ///
+    /// # Errors
+    /// As `Schedule`'s own `Deserialize`.
+    pub(super) fn read_over<'de, D: Deserializer<'de>>(self, from: D) -> std::result::Result<Self, D::Error> {
+        let keys = Keys::deserialize(from)?;
+        Ok(Schedule {
+            learning_rate: keys.learning_rate.unwrap_or(self.learning_rate),
+            decay: keys.decay.unwrap_or(self.decay),
+            final_fraction: keys.final_fraction.unwrap_or(self.final_fraction),
+            warmup_steps: keys.warmup_steps.unwrap_or(self.warmup_steps),
+        })
+    }
+
     /// # Errors
     /// A usage error that names the field out of range.
     pub fn validate(&self) -> Result<()> {
@@ -73,6 +88,16 @@ impl Schedule {
         };
         self.learning_rate * (self.final_fraction + (1.0 - self.final_fraction) * above_floor)
     }
+}
+
+/// The keys of a [`Schedule`] that are written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Keys {
+    learning_rate: Option<f64>,
+    decay: Option<Decay>,
+    final_fraction: Option<f64>,
+    warmup_steps: Option<u64>,
 }
 
 #[cfg(test)]

@@ -137,6 +137,10 @@ fn a_recipe_trains_measures_and_says_which_claims_hold() {
     let facts = &manifest(&stage("robust"))["facts"]["figures"];
     assert!(facts["worst_group_loss"].as_f64() >= facts["mean_group_loss"].as_f64(), "{facts:#}");
     assert_eq!(manifest(&stage("rl"))["counts"]["rollouts"], 6 * 8 * 4);
+    // What was drawn at the evaluation's temperature is scored at it: the policy that drew it has ratios of 1.
+    let stored = stage("stored").join("metrics.parquet");
+    assert_eq!((column(&stored, "rollout_gap_max")[0], column(&stored, "ratio_max")[0]), (Some(0.0), Some(1.0)));
+    assert!(run.stderr.contains("the groups were drawn with `top_p` 0.95"), "{}", run.story());
 
     let again = gristmill(folder.path(), RUN).succeeded();
     assert_eq!(again.stderr.matches("cached: nothing it depends on has changed").count(), 16, "{}", again.stderr);
@@ -349,6 +353,10 @@ fn mistakes_in_training_stages_are_told_where_they_are() {
         refusal("minibatches = 1, old", "minibatches = 1, optimizer = { beta2 = 1.5 }, old"),
         refusal("temperature = 1.0, top_p = 1.0, max_tokens = 40", "top_p = 0.9, max_tokens = 40"),
         refusal("[stages.eval]\n", &format!("{WIDE}[stages.eval]\n")),
+        refusal("groups = \"group\"\n", "groups = \"group\"\nrules = \"r1_mini\"\n"),
+        refusal("groups = \"group\"\n", "groups = \"group\"\nsampling = { temperature = 0.6, top_p = 0.8 }\n"),
+        refusal("ks = [2]", "ks = [2, 8]"),
+        refusal("objective = { kl_coefficient = 0.001 }", "objective = { surrogate = \"cispo\", clip_low = 0.1 }"),
     ];
     assert_told!(stories.join("\n"));
 }

@@ -37,7 +37,7 @@ fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
         for mut row in chunk {
             // Prompts have no completion; the probes are the completions.
             row.insert("completion".into(), "".into());
-            let fields = Fields::of(&row).ok_or_else(|| Error::new("a row is not a prompt").in_file(path))?;
+            let fields = Fields::of(&row).map_err(|unfit| unfit.error().in_file(path))?;
             if let Some(gold) = fields.gold.filter(|gold| !gold.trim().is_empty())
                 && cases.len() < limit
             {

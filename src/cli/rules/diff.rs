@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::DiffArgs;
 use crate::cli::rows::{self, Fields};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rule::{Judgement, RuleSet};
 
 const CHUNK: usize = 1024;
@@ -22,10 +22,7 @@ pub(super) fn run(args: &DiffArgs) -> Result<()> {
         let fields: Vec<Fields> = chunk
             .iter()
             .enumerate()
-            .map(|(i, r)| {
-                Fields::of(r)
-                    .ok_or_else(|| Error::new("a row has no completion").in_file(&args.on).at_row(row + i as u64))
-            })
+            .map(|(i, r)| Fields::of(r).map_err(|unfit| unfit.error().in_file(&args.on).at_row(row + i as u64)))
             .collect::<Result<_>>()?;
         let judged: Vec<(Judgement, Judgement)> =
             fields.par_iter().map(|f| (before.judge(&f.sample()), after.judge(&f.sample()))).collect();

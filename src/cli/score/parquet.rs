@@ -47,28 +47,30 @@ pub(super) fn score(rules: &RuleSet, input: &str, output: &str, handling: BadRow
         ArrowWriter::try_new(target, schema.clone(), Some(properties)).or_fail(|| format!("cannot write {output}"))?;
     let size = batch_size(builder.metadata());
     let reader = builder.with_batch_size(size).build().or_fail(|| format!("cannot read {input}"))?;
-    let (mut tally, mut read) = (Tally::default(), 0);
+    let columns = schema.fields().iter().map(|field| field.name().clone());
+    let columns = columns.filter(|name| !matches!(name.as_str(), "reward" | "verdicts")).collect();
+    let (mut tally, mut read) = (Tally { columns, ..Tally::default() }, 0);
     for batch in reader {
         let batch = batch.or_fail(|| format!("cannot read {input}"))?;
         let plain = plain(&batch).or_fail(|| format!("cannot read {input}"))?;
         let (mut good, mut verdicts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..batch.num_rows() {
             let bad = match Fields::of(&row(&plain, i)) {
-                Some(fields) => {
+                Ok(fields) => {
                     good.push(fields);
                     None
                 }
-                None => {
-                    let error =
-                        Error::new("a row has no completion").in_file(input).at_row(read).in_field("completion");
-                    Some(tally.bad(Bad { reason: "no_completion", error }, handling)?)
+                Err(unfit) => {
+                    let reason = unfit.reason;
+                    let error = unfit.error().in_file(input).at_row(read);
+                    Some(tally.bad(Bad { reason, error }, handling)?)
                 }
             };
             read += 1;
             kept.push(bad != Some(None));
             verdicts.push(bad.flatten());
         }
-        let mut judged = judge(rules, &good).into_iter();
+        let mut judged = good.iter().zip(judge(rules, &good));
         let (mut rewards, mut texts) = (Float64Builder::new(), StringBuilder::new());
         for verdict in kept.iter().zip(verdicts).filter_map(|(kept, verdict)| kept.then_some(verdict)) {
             match verdict {
@@ -77,8 +79,8 @@ pub(super) fn score(rules: &RuleSet, input: &str, output: &str, handling: BadRow
                     texts.append_value(verdict.to_string());
                 }
                 None => {
-                    let Some(judgement) = judged.next() else { break };
-                    tally.count(&judgement);
+                    let Some((fields, judgement)) = judged.next() else { break };
+                    tally.count(fields, &judgement);
                     rewards.append_option(judgement.reward);
                     texts.append_value(parts(judgement).1.to_string());
                 }

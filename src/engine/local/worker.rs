@@ -306,21 +306,7 @@ fn prepare<B: Backend>(
     });
     let failed = |error: String| -> Vec<Generated> {
         let all = request.samples.iter();
-        all.map(|&(sample_index, _)| Generated {
-            label: None,
-            prompt_id: request.prompt_id.clone(),
-            sample_index,
-            text: None,
-            token_ids: None,
-            logprobs: None,
-            prompt_token_ids: None,
-            finish_reason: FinishReason::Error,
-            stop_reason: None,
-            prompt_tokens: None,
-            completion_tokens: None,
-            error: Some(error.clone()),
-        })
-        .collect()
+        all.map(|&(sample, _)| Generated::failed(request.prompt_id.clone(), sample, error.as_str())).collect()
     };
     let tokens = tokens.map_err(failed)?;
     let limit = (request.sampling.max_tokens as usize).min(context - tokens.len());

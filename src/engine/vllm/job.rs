@@ -337,20 +337,7 @@ pub(super) fn failed(group: &Group, sample_index: u32, fault: &Fault) -> Generat
 }
 
 pub(super) fn failed_row(prompt_id: Arc<str>, sample_index: u32, fault: &Fault) -> Generated {
-    Generated {
-        label: None,
-        prompt_id,
-        sample_index,
-        text: None,
-        token_ids: None,
-        logprobs: None,
-        prompt_token_ids: None,
-        finish_reason: FinishReason::Error,
-        stop_reason: None,
-        prompt_tokens: None,
-        completion_tokens: None,
-        error: Some(fault.row_error()),
-    }
+    Generated::failed(prompt_id, sample_index, fault.row_error())
 }
 
 /// Counts an exchange as under way while it lives.

@@ -166,14 +166,11 @@ pub(super) struct Parts {
 impl Parts {
     /// Checks what came against what was asked.
     pub fn check(self, index: usize, tokens: Option<u32>, config: &VllmConfig) -> Result<Completed, Fault> {
-        let finish_reason = match self.finish_reason.as_deref() {
-            Some("length") => FinishReason::Length,
-            Some("stop" | "eos" | "tool_calls" | "content_filter") => FinishReason::Stop,
-            Some(reason @ ("abort" | "error")) => {
-                return Err(Fault::new(FaultKind::Aborted, format!("the server ended the completion: `{reason}`")));
-            }
-            Some(_) | None => FinishReason::Unknown,
-        };
+        let said = self.finish_reason.unwrap_or_default();
+        let finish_reason = FinishReason::from_server(&said).unwrap_or(FinishReason::Unknown);
+        if finish_reason == FinishReason::Error {
+            return Err(Fault::new(FaultKind::Aborted, format!("the server ended the completion: `{said}`")));
+        }
         if config.token_ids == TokenIds::Require && self.token_ids.is_none() {
             return Err(Fault::new(FaultKind::MissingTokenIds, "token ids were asked and did not come"));
         }

@@ -10,7 +10,8 @@ use crate::prompts::read::Fault;
 use crate::prompts::source::{SourceConfig, json_text};
 use crate::schema::{Message, Role};
 
-pub(super) const GOLD: &[&str] = &[
+/// Columns of the gold answer, the likeliest first.
+pub const GOLD: &[&str] = &[
     "answer",
     "final_answer",
     "expected_answer",

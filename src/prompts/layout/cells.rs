@@ -48,7 +48,7 @@ impl<'a> Cells<'a> {
 }
 
 /// Looks names up in order of preference, case aside; null counts as absent.
-pub(super) fn find<'a>(row: &'a Map<String, Value>, names: &[&str]) -> Option<(&'a str, &'a Value)> {
+pub fn find<'a>(row: &'a Map<String, Value>, names: &[&str]) -> Option<(&'a str, &'a Value)> {
     names.iter().find_map(|name| {
         let found = row.get_key_value(*name).or_else(|| row.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
         found.filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.as_str(), value))

@@ -32,6 +32,8 @@ pub struct EvalRow {
     pub vote_gain: Option<f64>,
     pub vote_gain_low: Option<f64>,
     pub vote_gain_high: Option<f64>,
+    /// Share of prompts that are in no vote, since the rules find no answer in what they judge correct.
+    pub without_vote: f64,
     /// Shares of the answered samples: cut at the token limit; not to be judged by the rules.
     pub truncated: f64,
     pub undecided: f64,
@@ -70,6 +72,7 @@ pub fn write(folder: &Path, rows: &[EvalRow]) -> Result<()> {
         ("vote_gain".to_owned(), each(|r| r.vote_gain)),
         ("vote_gain_low".to_owned(), each(|r| r.vote_gain_low)),
         ("vote_gain_high".to_owned(), each(|r| r.vote_gain_high)),
+        ("without_vote".to_owned(), each(|r| Some(r.without_vote))),
         ("truncated".to_owned(), each(|r| Some(r.truncated))),
         ("undecided".to_owned(), each(|r| Some(r.undecided))),
         ("failed".to_owned(), each(|r| Some(r.failed))),

@@ -1,18 +1,18 @@
 //! Who answers: the engine's table of a `generate` stage, what it reads, and how it opens.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::backend::{Backend, Opened};
-use crate::engine::Engine;
+use crate::backend::Opened;
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
+use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
-use crate::model::{Config, Model, Tokenizer};
+use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::stage::served::Served;
 use crate::stage::{Input, Models, StageContext, model_name, name_server_log};
@@ -206,7 +206,7 @@ impl EngineConfig {
 
     /// # Errors
     /// A recording or a model that cannot be read; no server, or one that cannot be used.
-    pub fn open(&self, cx: &StageContext<'_>) -> Result<Opening> {
+    pub fn open(&self, cx: &StageContext<'_>, sampling: &Sampling) -> Result<Opening> {
         let files = self.files(&|path| cx.resolve(path))?;
         let engine: Box<dyn Engine> = match self {
             EngineConfig::Replay(config) => {
@@ -221,9 +221,10 @@ impl EngineConfig {
             }
             EngineConfig::Local(_) => {
                 let folder = cx.input_folder(MODEL)?;
+                let (name, temperature) = (model_name(folder), sampling.temperature);
                 match cx.device.open()? {
-                    Opened::Cpu(backend) => local(backend, folder)?,
-                    Opened::Cuda(backend) => local(backend, folder)?,
+                    Opened::Cpu(backend) => Box::new(LocalEngine::load(backend, folder, name, temperature)?),
+                    Opened::Cuda(backend) => Box::new(LocalEngine::load(backend, folder, name, temperature)?),
                 }
             }
             EngineConfig::Vllm { config, policy: Some(_) } => {
@@ -239,11 +240,4 @@ impl EngineConfig {
         };
         Ok(Opening::Here(engine))
     }
-}
-
-/// The model in a folder as an engine.
-fn local<B: Backend>(backend: B, folder: &Path) -> Result<Box<dyn Engine>> {
-    let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
-    let tokenizer = Arc::new(Tokenizer::load(folder)?);
-    Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
 }

@@ -127,6 +127,7 @@ impl PolicyConfig {
             }
         };
         tokenizer.check(model.config().vocab_size)?;
+        let tokenizer = tokenizer.ending_with(&model.config().eos_token_ids)?;
         let model = match self.lora {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,

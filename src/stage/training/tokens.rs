@@ -94,20 +94,21 @@ pub fn completion_tokens(tokenizer: &Tokenizer, messages: &[Message]) -> Result<
         return Err(Error::new("the conversation does not end with the assistant's turn").in_field("messages"));
     };
     let shown = tokenizer.render(before, true)?;
-    Ok((tokenizer.encode(&shown)?, reply_tokens(tokenizer, &shown, &last.content)?))
+    Ok((tokenizer.encode(&shown)?, reply_tokens(tokenizer, &shown, &last.content, true)?))
 }
 
-/// Tokens of the reply that follows a rendered prompt.
+/// Tokens of the reply that follows a rendered prompt, and of the end of the turn if it `ends` there: what was cut at
+/// its token limit does not.
 ///
 /// # Errors
 /// What the tokenizer reports.
-pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str) -> Result<Vec<u32>> {
+pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str, ends: bool) -> Result<Vec<u32>> {
     // Templates of reasoning models open the reasoning themselves: it must not be opened twice.
     let opened = shown.trim_end().ends_with("<think>");
     let reply = if opened { reply.trim_start().strip_prefix("<think>").unwrap_or(reply) } else { reply };
     let reply = if opened { reply.trim_start_matches('\n') } else { reply };
     let mut completion = tokenizer.encode(reply)?;
-    completion.extend(tokenizer.end_of_turn());
+    completion.extend(tokenizer.end_of_turn().filter(|_| ends));
     Ok(completion)
 }
 
@@ -141,8 +142,9 @@ mod tests {
     fn reasoning_that_the_template_opens_is_not_opened_twice() {
         let words = ["<eos>", "<unk>", "<think>", "ask", "why", "</think>"].map(str::to_owned);
         let tokenizer = Tokenizer::words(&words, "<unk>", "<eos>", "").unwrap();
-        let completion = |shown: &str, reply: &str| reply_tokens(&tokenizer, shown, reply).unwrap();
+        let completion = |shown: &str, reply: &str| reply_tokens(&tokenizer, shown, reply, true).unwrap();
         assert_eq!(completion("ask <think>\n", "<think>\nwhy </think>"), vec![4, 5, 0]);
         assert_eq!(completion("ask", "<think> why </think>"), vec![2, 4, 5, 0]);
+        assert_eq!(reply_tokens(&tokenizer, "ask", "<think> why", false).unwrap(), vec![2, 4], "cut, so no end");
     }
 }

@@ -1,6 +1,6 @@
 //! The settings of GRPO training.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::advantage::{AdvantageKind, OverlongPenalty};
 use super::super::objective::GrpoConfig;
@@ -24,6 +24,7 @@ pub struct GrpoTrainerConfig {
     pub epochs: usize,
     pub objective: GrpoConfig,
     pub advantage: AdvantageKind,
+    #[serde(deserialize_with = "over_default")]
     pub schedule: Schedule,
     pub optimizer: OptimizerConfig,
     /// Where log π_old comes from.
@@ -95,6 +96,10 @@ impl Default for GrpoTrainerConfig {
             seed: 0,
         }
     }
+}
+
+fn over_default<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Schedule, D::Error> {
+    GrpoTrainerConfig::default().schedule.read_over(from)
 }
 
 impl GrpoTrainerConfig {
@@ -186,6 +191,20 @@ mod tests {
         assert_eq!((correction.kind, correction.floor), (CorrectionKind::Masked, 0.5));
         assert_eq!(config.overlong.unwrap().factor, 1.0);
         assert_eq!(config.minibatches, 16, "what is not written is the paper's");
+    }
+
+    #[test]
+    fn one_key_of_a_table_leaves_the_others_as_they_are() {
+        let read = |text: &str| serde_json::from_str::<GrpoTrainerConfig>(text).unwrap();
+        let own = GrpoTrainerConfig::default();
+        let warm = read(r#"{"schedule": {"warmup_steps": 10}}"#).schedule;
+        assert_eq!(warm, Schedule { warmup_steps: 10, ..own.schedule.clone() });
+        assert_eq!(read(r#"{"schedule": {"learning_rate": 1e-5}}"#).schedule, Schedule::constant(1e-5));
+        for table in ["schedule", "optimizer", "objective"] {
+            assert_eq!(read(&format!(r#"{{"{table}": {{}}}}"#)), own, "an empty `{table}` changes nothing");
+        }
+        let misspelt = serde_json::from_str::<GrpoTrainerConfig>(r#"{"schedule": {"warmup": 1}}"#).unwrap_err();
+        assert!(misspelt.to_string().contains("warmup_steps"), "{misspelt}");
     }
 
     #[test]

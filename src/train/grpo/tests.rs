@@ -299,6 +299,11 @@ fn a_run_of_which_no_group_can_be_compared_stops_after_an_epoch() {
     // Rewards that do not differ may differ tomorrow.
     let flat = config(|c| c.prompts_per_rollout = 2);
     assert!(train(&mut stored(vec![group(&[Some(1.0), Some(1.0)]); 5], flat)).iter().all(|m| m.skipped == Some(1.0)));
+    let mut cut = group(&[Some(1.0), Some(0.0)]);
+    cut.completions.iter_mut().for_each(|completion| completion.truncated = true);
+    let masked = config(|c| (c.prompts_per_rollout, c.mask_truncated) = (1, true));
+    let error = stored(vec![cut], masked).advance().unwrap_err().to_string();
+    assert!(error.contains("`mask_truncated`") && error.contains("100 %"), "{error}");
     let long = GrpoTrainerConfig { prompts_per_rollout: 1, ..config(|_| {}) };
     let too_long = ScoredGroup { prompt: vec![1; 40], ..group(&[Some(1.0), Some(0.0)]) };
     let error = stored(vec![too_long], long).advance().unwrap_err().to_string();

@@ -146,3 +146,14 @@ fn a_reference_of_another_shape_and_settings_out_of_range_are_refused() {
     assert!(refused(tiny_model(2), |c| c.groups.step_size = -1.0).contains("`step_size` is -1"));
     assert!(refused(tiny_model(2), |c| c.schedule.learning_rate = -1.0).contains("`learning_rate` is -1"));
 }
+
+#[test]
+fn one_key_of_a_table_leaves_the_others_as_they_are() {
+    let read = |text: &str| serde_json::from_str::<PreferenceTrainerConfig>(text).unwrap();
+    let own = PreferenceTrainerConfig::default();
+    let warm = Schedule { warmup_steps: 10, ..own.schedule.clone() };
+    assert_eq!(read(r#"{"schedule": {"warmup_steps": 10}}"#).schedule, warm);
+    for table in ["schedule", "optimizer", "objective", "groups"] {
+        assert_eq!(read(&format!(r#"{{"{table}": {{}}}}"#)), own, "an empty `{table}` changes nothing");
+    }
+}

@@ -111,6 +111,11 @@ impl GrpoConfig {
         non_negative("clip_high", self.clip_high)?;
         non_negative("kl_coefficient", self.kl_coefficient)?;
         check(self.entropy_coefficient.is_finite(), "entropy_coefficient", self.entropy_coefficient, "a number")?;
+        if self.dual_clip.is_some() && self.surrogate == Surrogate::Cispo {
+            return Err(Error::usage("CISPO has no dual clip: its weight is bounded by `clip_high` alone")
+                .in_field("dual_clip")
+                .hint("leave `dual_clip` out, or `surrogate = \"cispo\"`"));
+        }
         if let Some(c) = self.dual_clip {
             check(c.is_finite() && c > 1.0, "dual_clip", c, "above 1")?;
         }

@@ -169,5 +169,6 @@ fn settings_out_of_range_are_refused_by_name() {
     assert!(bad(|c| c.clip_low = -0.1).contains("clip_low"));
     assert!(bad(|c| c.clip_high = f64::NAN).contains("clip_high"));
     assert!(bad(|c| c.dual_clip = Some(1.0)).contains("dual_clip"));
+    assert!(bad(|c| (c.dual_clip, c.surrogate) = (Some(3.0), Surrogate::Cispo)).contains("no dual clip"));
     assert!(bad(|c| c.correction = Some(Correction { cap: 0.5, ..Default::default() })).contains("correction.cap"));
 }
