@@ -10,7 +10,7 @@ use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::compute::concat_batches;
 
 use crate::error::{Error, Result};
-use crate::schema::{BatchExt, GroupRow};
+use crate::schema::BatchExt;
 
 /// Yields the rows of a stream in order, in batches that hold whole groups.
 ///
@@ -114,27 +114,6 @@ pub fn require_distinct(batch: &RecordBatch, bounds: &[usize]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A completion that has a reward.
-#[derive(Clone, Copy)]
-pub struct Scored<'a> {
-    pub reward: f64,
-    pub text: &'a str,
-    pub row: &'a GroupRow,
-}
-
-/// The best and the worst completion of a group, by reward; of equals the first sampled on both sides. Or
-/// why they are no pair: fewer than two have a reward, or these are less than `margin` apart.
-pub fn best_and_worst(group: &[GroupRow], margin: f64) -> Result<(Scored<'_>, Scored<'_>), &'static str> {
-    let scored =
-        || group.iter().filter_map(|row| Some(Scored { reward: row.reward?, text: row.text.as_deref()?, row }));
-    if scored().count() < 2 {
-        return Err("no_scored_pair");
-    }
-    let best = scored().reduce(|a, b| if b.reward > a.reward { b } else { a });
-    let worst = scored().reduce(|a, b| if b.reward < a.reward { b } else { a });
-    best.zip(worst).filter(|(best, worst)| best.reward - worst.reward >= margin).ok_or("rewards_do_not_differ")
 }
 
 struct Keys<'a> {

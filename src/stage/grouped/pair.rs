@@ -15,6 +15,9 @@ pub fn best_and_worst(
     truncated: bool,
 ) -> Result<(&GroupRow, &GroupRow), &'static str> {
     let scored = || group.iter().filter(|row| row.text.is_some()).filter_map(|row| Some((row.reward?, row)));
+    if scored().count() < 2 {
+        return Err("no_scored_pair");
+    }
     let better = |a: (f64, _), b: (f64, _)| if b.0 > a.0 { b } else { a };
     let worst = scored().reduce(|a, b| if b.0 < a.0 { b } else { a });
     let apart = |best: Option<(f64, _)>| Some((best?, worst?)).filter(|(best, worst)| best.0 - worst.0 >= margin);
@@ -75,6 +78,6 @@ mod tests {
         assert_eq!(pair(&group, true), Ok((0, 1)));
         assert_eq!(pair(&[(1.0, Length), (0.0, Stop)], false), Err("chosen_truncated"));
         assert_eq!(pair(&[(0.4, Length), (0.0, Stop)], false), Err("rewards_do_not_differ"));
-        assert_eq!(pair(&[(f64::NAN, Stop)], false), Err("rewards_do_not_differ"));
+        assert_eq!(pair(&[(f64::NAN, Stop)], false), Err("no_scored_pair"));
     }
 }
