@@ -40,11 +40,12 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use self::compare::Finding;
-pub use self::config::{MathConfig, Tags, Think, Tolerance};
+pub use self::config::{DOC, MathConfig, Tags, Think, Tolerance};
 pub use self::extract::{Extracted, Place};
 use self::extract::{Region, region};
 use self::judge::{clip, judge, prepare, show};
 use self::reading::{Reading, Unread};
+use super::params::ParamError;
 use super::{Rule, Sample, Verdict};
 use crate::schema::FinishReason;
 
@@ -91,8 +92,12 @@ pub struct MathRule {
 
 impl MathRule {
     /// A rule with these settings.
-    pub fn new(config: MathConfig) -> Self {
-        MathRule { config }
+    ///
+    /// # Errors
+    /// Settings under which no answer could be found or compared: see [`MathConfig`].
+    pub fn new(config: MathConfig) -> Result<Self, ParamError> {
+        config.check()?;
+        Ok(MathRule { config })
     }
 
     pub fn config(&self) -> &MathConfig {

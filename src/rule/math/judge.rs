@@ -82,7 +82,9 @@ pub(super) fn judge(
     config: &MathConfig,
     decimal_comma: bool,
 ) -> (Finding, Option<String>) {
-    if let (Some(a), Some(b)) = (gold.integer, plain_integer(found.text.trim())) {
+    if let (Some(a), Some(b)) = (gold.integer, plain_integer(found.text.trim()))
+        && (a == b || !config.tolerance.spans_integers())
+    {
         let finding = if a == b { Finding::Equal("exact") } else { Finding::Different("exact") };
         return (finding, Some(b.to_string()));
     }
