@@ -177,6 +177,12 @@ impl Error {
         }
     }
 
+    /// As `Display`, and what caused it.
+    pub fn with_cause(&self) -> String {
+        let cause = self.0.source.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{self}{cause}")
+    }
+
     /// The report for people: message, place, snippet, causes, hints.
     pub fn render(&self, colour: bool) -> String {
         let inner = &*self.0;

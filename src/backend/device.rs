@@ -84,7 +84,7 @@ impl Device {
             Device::Cpu => Ok(Opened::Cpu(Cpu::new())),
             Device::Cuda(gpus) => Ok(Opened::Cuda(Cuda::open_all(&gpus.here()?)?)),
             Device::Auto => {
-                let gpus = if cuda::device::has_driver() { cuda::device::Device::count() } else { Ok(0) };
+                let gpus = if cuda::requirements::has_driver() { cuda::device::Device::count() } else { Ok(0) };
                 let (opened, why) = or_cpu(gpus, || Cuda::open(0));
                 why.iter().for_each(|line| notice::once(line));
                 Ok(opened)
@@ -99,9 +99,8 @@ fn or_cpu(gpus: Result<usize>, open: impl FnOnce() -> Result<Cuda>) -> (Opened, 
         Ok(Some(gpu)) => (Opened::Cuda(gpu), None),
         Ok(None) => (Opened::Cpu(Cpu::new()), None),
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            let said = format!("{error}{cause}");
-            let why = said.lines().next().unwrap_or_default();
+            let why = error.with_cause();
+            let why = why.lines().next().unwrap_or_default();
             let line = format!("device = \"auto\" takes the CPU: {why} (`gristmill doctor` shows what was found)");
             (Opened::Cpu(Cpu::new()), Some(line))
         }
