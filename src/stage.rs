@@ -38,6 +38,9 @@ pub mod verify;
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
 
+/// The folder of the model in the folder of the stage that trained it.
+pub(crate) const MODEL: &str = "model";
+
 /// One stage, configured.
 pub trait Stage: Send + Sync {
     /// The datasets it reads.
@@ -358,9 +361,7 @@ pub(crate) fn model_name(folder: &std::path::Path) -> String {
     let own = name(folder).unwrap_or_else(|| folder.display().to_string());
     match folder.parent().and_then(name) {
         // `5_r1_zero/model` is the model of the stage `r1_zero`.
-        Some(stage) if own == crate::pipeline::MODEL => {
-            stage.split_once('_').map_or(stage.clone(), |(_, name)| name.to_owned())
-        }
+        Some(stage) if own == MODEL => stage.split_once('_').map_or(stage.clone(), |(_, name)| name.to_owned()),
         _ => own,
     }
 }

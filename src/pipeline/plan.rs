@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::digests::Digests;
-use crate::backend::Device;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
 use crate::schema::DatasetKind;
-use crate::stage::{self, Input, Materials, Stage, Surroundings, Wants};
+use crate::stage::{self, Input, MODEL, Materials, Stage, Surroundings, Wants};
 use crate::store::{Dataset, Location, Manifest};
 
 /// The stages of a recipe in running order.
@@ -35,9 +35,6 @@ pub struct Opened {
     /// What names the content of a folder that a stage made.
     digests: BTreeMap<String, String>,
 }
-
-/// Folder of the model within the folder of the stage that trained it.
-pub const MODEL: &str = "model";
 
 /// Why a stage will, or will not, run.
 #[derive(Clone, Debug, PartialEq)]
