@@ -5,6 +5,7 @@
 //! on: a row that fails is data and never becomes an `Error`.
 
 mod mask;
+mod nearest;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 pub(crate) use mask::names_a_secret;
+pub(crate) use nearest::nearest;
 
 /// The result of anything that can fail for good.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::model::Config;
 use crate::model::memory::Load;
 use crate::recipe::StageTable;
@@ -319,10 +319,9 @@ fn check_rules(key: &str, rules: &str, cx: &Surroundings<'_>) -> Result<(), Faul
     if path.contains("://") || std::path::Path::new(&path).exists() || names().any(|name| name == rules) {
         return Ok(());
     }
-    let near = names().min_by_key(|name| strsim::damerau_levenshtein(name, rules)).expect("there are built-in ones");
-    let hint = match strsim::damerau_levenshtein(near, rules) <= 2 {
-        true => format!("did you mean `{near}`?"),
-        false => format!("built-in rule files: {}", names().collect::<Vec<_>>().join(", ")),
+    let hint = match nearest(rules, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("built-in rule files: {}", names().collect::<Vec<_>>().join(", ")),
     };
     Err(Fault::new(key, Error::usage(format!("there is no rule file `{path}`")).hint(hint)))
 }
@@ -417,15 +416,11 @@ pub fn build(table: &StageTable) -> Result<Box<dyn Stage>> {
         Some((_, _, read)) => read(table),
         None => {
             let names: Vec<&str> = KINDS.iter().map(|(kind, ..)| *kind).collect();
-            let near =
-                names.iter().min_by_key(|k| strsim::damerau_levenshtein(k, &table.kind)).expect("there are kinds");
             let origin = table.config.get("kind").map_or(&table.origin, |node| &node.origin);
             let error = Error::usage(format!("there is no stage of the kind `{}`", table.kind));
-            let close = strsim::damerau_levenshtein(near, &table.kind) <= 2;
-            let hint = if close {
-                format!("did you mean `{near}`?")
-            } else {
-                format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", "))
+            let hint = match nearest(&table.kind, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", ")),
             };
             Err(origin.locate(error).hint(hint))
         }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ListArgs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::rule::registry::{self, Kind};
 use crate::rule::{expression, file};
 
@@ -16,7 +16,7 @@ pub(super) fn run(args: &ListArgs) -> Result<()> {
         let Some(kind) = registry::kind(name) else {
             let names = || registry::kinds().iter().map(|kind| kind.name);
             let error = Error::usage(format!("there is no kind of rule `{name}`"));
-            return Err(match expression::nearest(name, names()) {
+            return Err(match nearest(name, names()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("kinds: {}", names().collect::<Vec<_>>().join(", "))),
             });
