@@ -72,14 +72,14 @@ pub trait Stage: Send + Sync {
         Ok(())
     }
 
-    /// Raised when the same table and inputs give other bytes than they did, so that what was made before
-    /// is made again.
+    /// Version of what the stage computes. Raise it when the same table and inputs would produce other bytes: what
+    /// earlier versions made is then made again.
     fn version(&self) -> u32 {
         1
     }
 
-    /// Whether it calls [`StageContext::begin`] itself, once it knows that it can go on with what is
-    /// there. Until then nothing of what an earlier run left is removed.
+    /// Whether the stage itself says, by [`StageContext::begin`], when results of an earlier run may be removed. If not,
+    /// they are removed before [`Stage::run`].
     fn begins_late(&self) -> bool {
         false
     }
