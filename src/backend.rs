@@ -273,8 +273,8 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     fn peers(&self) -> Vec<Self> {
         Vec::new()
     }
-    /// Of each buffer, the owner's becomes the sum of all, added in the order of the devices; the others hold nothing
-    /// that is of use. Only for backends with peers.
+    /// Adds up each buffer over the devices, in their order, into the part of its owner. The contents of the other
+    /// parts are undefined afterwards. Only for backends with peers.
     fn reduce(&self, parts: &mut [Replicated<'_, Self>]);
     /// Of each buffer, all become the owner's. Only for backends with peers.
     fn spread(&self, parts: &mut [Replicated<'_, Self>]);
@@ -341,8 +341,8 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
         y: &mut Self::Act,
         rstd: &mut Self::F32,
     );
-    /// [`Backend::linear`] of `input` into `delta`, and [`Backend::add_rms_norm`] with that. What `delta` is afterwards is
-    /// no matter.
+    /// [`Backend::linear`] of `input` into `delta`, then [`Backend::add_rms_norm`] with it. `delta` is scratch: its
+    /// contents are undefined afterwards.
     #[allow(clippy::too_many_arguments)]
     fn linear_add_rms_norm(
         &self,
@@ -512,8 +512,8 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     /// A pool of `pages` pages in each layer. Who uses which is its user's to know.
     fn kv_cache(&self, layers: usize, heads: Heads, pages: usize) -> Self::KvCache;
-    /// Hands a step over: new beginnings of the buffers of its tokens, positions and slots, and the pages that the table
-    /// has anew, by place. Together, since a copy to a device costs what it costs however short it is.
+    /// Writes the inputs of a decoding step: the first elements of the buffers of tokens, positions and slots, and the
+    /// changed entries of the page table as (index, page). All at once, since every copy to a device has a fixed cost.
     fn put_rows(&self, rows: [(&mut Self::U32, &[u32]); 3], table: &mut Self::U32, pages: &[(u32, u32)]);
     /// Stores the keys and values of each row at its place.
     fn kv_append(&self, cache: &mut Self::KvCache, layer: usize, qkv: &Self::Act, at: &Paged<'_, Self>);

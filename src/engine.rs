@@ -104,7 +104,7 @@ impl Generated {
 /// What a completion records of who made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// `local`, `vllm`, `replay`, `scripted`.
+    /// `local`, `vllm` or `replay`.
     pub engine: &'static str,
     pub model: String,
     /// BLAKE3 of the weights, or what identifies a remote model.

@@ -5,6 +5,7 @@
 //! on: a row that fails is data and never becomes an `Error`.
 
 mod mask;
+mod nearest;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 pub(crate) use mask::names_a_secret;
+pub(crate) use nearest::nearest;
 
 /// The result of anything that can fail for good.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -175,6 +177,12 @@ impl Error {
             ErrorKind::Interrupted => 130,
             ErrorKind::Waiting => 0,
         }
+    }
+
+    /// As `Display`, and what caused it.
+    pub fn with_cause(&self) -> String {
+        let cause = self.0.source.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{self}{cause}")
     }
 
     /// The report for people: message, place, snippet, causes, hints.

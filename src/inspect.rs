@@ -6,6 +6,7 @@
 
 mod column;
 mod show;
+mod verify;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use serde::Serialize;
 pub use column::ColumnReport;
 use column::ColumnStatistics;
 pub(crate) use show::size;
+pub use verify::{Verified, verify};
 
 use crate::error::{Error, Result};
 use crate::schema::{DatasetKind, VERSION_KEY};

@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod device;
 pub mod doctor;
 pub mod engine;
 pub mod error;

@@ -15,6 +15,6 @@ mod plan;
 mod preview;
 mod run;
 
-pub use plan::{MODEL, Plan, Planned, State};
+pub use plan::{Plan, Planned, State};
 pub use preview::Preview;
 pub use run::{Options, Reporter, RunSummary, StageSummary, run};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::model::Config;
 use crate::model::memory::Load;
 use crate::recipe::StageTable;
@@ -38,6 +38,9 @@ pub mod verify;
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
 
+/// The folder of the model in the folder of the stage that trained it.
+pub(crate) const MODEL: &str = "model";
+
 /// One stage, configured.
 pub trait Stage: Send + Sync {
     /// The datasets it reads.
@@ -69,14 +72,14 @@ pub trait Stage: Send + Sync {
         Ok(())
     }
 
-    /// Raised when the same table and inputs give other bytes than they did, so that what was made before
-    /// is made again.
+    /// Version of what the stage computes. Raise it when the same table and inputs would produce other bytes: what
+    /// earlier versions made is then made again.
     fn version(&self) -> u32 {
         1
     }
 
-    /// Whether it calls [`StageContext::begin`] itself, once it knows that it can go on with what is
-    /// there. Until then nothing of what an earlier run left is removed.
+    /// Whether the stage itself says, by [`StageContext::begin`], when results of an earlier run may be removed. If not,
+    /// they are removed before [`Stage::run`].
     fn begins_late(&self) -> bool {
         false
     }
@@ -324,10 +327,9 @@ fn check_rules(key: &str, rules: &str, cx: &Surroundings<'_>) -> Result<(), Faul
     if path.contains("://") || std::path::Path::new(&path).exists() || names().any(|name| name == rules) {
         return Ok(());
     }
-    let near = names().min_by_key(|name| strsim::damerau_levenshtein(name, rules)).expect("there are built-in ones");
-    let hint = match strsim::damerau_levenshtein(near, rules) <= 2 {
-        true => format!("did you mean `{near}`?"),
-        false => format!("built-in rule files: {}", names().collect::<Vec<_>>().join(", ")),
+    let hint = match nearest(rules, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("built-in rule files: {}", names().collect::<Vec<_>>().join(", ")),
     };
     Err(Fault::new(key, Error::usage(format!("there is no rule file `{path}`")).hint(hint)))
 }
@@ -366,9 +368,7 @@ pub(crate) fn model_name(folder: &std::path::Path) -> String {
     let own = name(folder).unwrap_or_else(|| folder.display().to_string());
     match folder.parent().and_then(name) {
         // `5_r1_zero/model` is the model of the stage `r1_zero`.
-        Some(stage) if own == crate::pipeline::MODEL => {
-            stage.split_once('_').map_or(stage.clone(), |(_, name)| name.to_owned())
-        }
+        Some(stage) if own == MODEL => stage.split_once('_').map_or(stage.clone(), |(_, name)| name.to_owned()),
         _ => own,
     }
 }
@@ -424,15 +424,11 @@ pub fn build(table: &StageTable) -> Result<Box<dyn Stage>> {
         Some((_, _, read)) => read(table),
         None => {
             let names: Vec<&str> = KINDS.iter().map(|(kind, ..)| *kind).collect();
-            let near =
-                names.iter().min_by_key(|k| strsim::damerau_levenshtein(k, &table.kind)).expect("there are kinds");
             let origin = table.config.get("kind").map_or(&table.origin, |node| &node.origin);
             let error = Error::usage(format!("there is no stage of the kind `{}`", table.kind));
-            let close = strsim::damerau_levenshtein(near, &table.kind) <= 2;
-            let hint = if close {
-                format!("did you mean `{near}`?")
-            } else {
-                format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", "))
+            let hint = match nearest(&table.kind, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", ")),
             };
             Err(origin.locate(error).hint(hint))
         }

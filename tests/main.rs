@@ -23,6 +23,7 @@ mod quickstart;
 mod repair;
 mod report;
 mod retry;
+mod rooms;
 mod s3;
 mod served;
 mod servers;

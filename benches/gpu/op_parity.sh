@@ -3,7 +3,7 @@
 # training curves, decoding, graphs, the same bits twice. Writes op_parity.txt.
 source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
 begin op_parity.txt
-part "the machine" 60 op_parity.txt bash -c 'nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; '"$gristmill_binary"' doctor'
+part "the machine" 120 op_parity.txt bash -c 'nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; '"$gristmill_binary"' doctor'
 tests "opening the device" 120 op_parity.txt opened::
 tests "kernels" 150 op_parity.txt ops:: head:: sample:: decode:: attention:: product::
 tests "products of cuBLASLt" 60 op_parity.txt matmul::

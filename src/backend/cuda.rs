@@ -34,6 +34,7 @@ mod pinned;
 mod qk_norm;
 mod recorder;
 mod recordings;
+pub mod requirements;
 mod rms_norm;
 mod sample;
 mod scratch;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::digests::Digests;
-use crate::backend::Device;
-use crate::error::{Error, Result};
+use crate::device::Device;
+use crate::error::{Error, Result, nearest};
 use crate::recipe::{Recipe, StageTable};
 use crate::schema::DatasetKind;
-use crate::stage::{self, Input, Materials, Stage, Surroundings, Wants};
+use crate::stage::{self, Input, MODEL, Materials, Stage, Surroundings, Wants};
 use crate::store::{Dataset, Location, Manifest};
 
 /// The stages of a recipe in running order.
@@ -35,9 +35,6 @@ pub struct Opened {
     /// What names the content of a folder that a stage made.
     digests: BTreeMap<String, String>,
 }
-
-/// Folder of the model within the folder of the stage that trained it.
-pub const MODEL: &str = "model";
 
 /// Why a stage will, or will not, run.
 #[derive(Clone, Debug, PartialEq)]
@@ -309,10 +306,9 @@ fn check_input<'s>(
                 input.key, table.name, input.of
             );
             let names: Vec<&str> = recipe.stages.iter().map(|s| s.name.as_str()).collect();
-            let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &input.of));
-            let hint = match near {
-                Some(name) if strsim::damerau_levenshtein(name, &input.of) <= 2 => format!("did you mean `{name}`?"),
-                _ => format!("the stages are: {}; no file or folder `{path}` exists", names.join(", ")),
+            let hint = match nearest(&input.of, names.iter().copied()) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("the stages are: {}; no file or folder `{path}` exists", names.join(", ")),
             };
             Err(locate(table, &input.key, Error::usage(message)).hint(hint))
         }

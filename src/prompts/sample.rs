@@ -90,13 +90,6 @@ pub struct StratumReport {
     pub kept: u64,
 }
 
-impl StratumReport {
-    /// Prompts that the target asks for and the stratum does not have.
-    pub fn shortfall(&self) -> u64 {
-        self.target.map_or(0, |target| target.saturating_sub(self.available))
-    }
-}
-
 /// Collects keys in a first pass (12 bytes a prompt), then says which prompts stay.
 pub struct Sampler {
     config: SampleConfig,
@@ -263,13 +256,16 @@ mod tests {
         let config = SampleConfig { by: vec![Key::Domain, Key::Language], targets, ..SampleConfig::default() };
         let (ids, report) = sample(config, &prompts);
         assert_eq!(ids.len(), 10 + 20 + 5);
-        let told: Vec<String> = report
-            .iter()
-            .map(|r| format!("{} {}/{} short {}", r.stratum, r.kept, r.available, r.shortfall()))
-            .collect();
+        let told: Vec<String> =
+            report.iter().map(|r| format!("{} {} of {} for {:?}", r.stratum, r.kept, r.available, r.target)).collect();
         assert_eq!(
             told,
-            ["code/en 0/0 short 3", "logic/en 5/5 short 3", "math/en 10/50 short 0", "math/zh 20/20 short 0"]
+            [
+                "code/en 0 of 0 for Some(3)",
+                "logic/en 5 of 5 for Some(8)",
+                "math/en 10 of 50 for Some(10)",
+                "math/zh 20 of 20 for None"
+            ]
         );
     }
 

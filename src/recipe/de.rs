@@ -3,7 +3,7 @@
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use super::node::{Key, Node, Origin, Value};
-use crate::error::Error;
+use crate::error::{Error, nearest};
 
 /// Reads the tree; see [`Node::read`].
 pub fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Error> {
@@ -93,11 +93,10 @@ fn wanted(expected: &dyn de::Expected) -> String {
 
 /// "did you mean …?" for a near miss, else the list of what is known.
 pub(crate) fn suggest(word: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k)).min();
-    match best {
-        Some((distance, near)) if distance <= (word.chars().count() / 3).max(1) => format!("did you mean `{near}`?"),
-        Some(_) => format!("known here: {}", known.join(", ")),
-        None => "no key is known here".to_owned(),
+    match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "no key is known here".to_owned(),
+        None => format!("known here: {}", known.join(", ")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::de::suggest;
 use super::node::{Key, Node, Origin, Value};
-use crate::backend::Device;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::store::Location;
 

@@ -13,6 +13,8 @@ use std::ops::Range;
 
 use meval::tokenizer::{Operation, Token};
 
+use crate::error::nearest;
+
 /// Longest expression in bytes.
 pub const MAX_TEXT: usize = 4096;
 /// Deepest nesting of parentheses.
@@ -359,15 +361,6 @@ fn find_name(text: &str, name: &str) -> Range<usize> {
         .map(|(at, _)| at..at + name.len())
         .find(|span| !word(span.start.checked_sub(1).and_then(|i| bytes.get(i))) && !word(bytes.get(span.end)))
         .unwrap_or(0..text.len())
-}
-
-/// The closest of `known` to what was written, if close enough to be meant.
-pub(crate) fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|name| (strsim::damerau_levenshtein(written, name), name))
-        .filter(|&(distance, name)| distance <= 1 + name.len().min(written.len()) / 4)
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
 use super::{
-    Rule, choice, code, constraint, exact, format, json_schema, judge, language, length, overlap, pattern, readability,
-    repetition,
+    Rule, choice, code, constraint, exact, format, json_schema, judge, language, length, math, overlap, pattern,
+    readability, repetition,
 };
 
 /// One kind of rule.
@@ -17,7 +17,7 @@ pub struct Kind {
     pub summary: &'static str,
     /// What, why and an example, as Markdown.
     pub doc: &'static str,
-    /// The parameters; empty for a kind that documents them elsewhere.
+    /// The parameters.
     pub fields: fn() -> Vec<Field>,
     build: Build,
 }
@@ -45,22 +45,18 @@ impl Kind {
 
 /// A kind whose parameters are a serde struct `$config` and whose rule is `$make(config)`.
 macro_rules! kind {
-    ($name:literal, $config:ty, $make:expr, $fields:expr, $doc:expr) => {
+    ($name:literal, $config:ty, $make:expr, $doc:expr) => {
         Kind {
             name: $name,
             summary: first_line($doc),
             doc: $doc,
-            fields: $fields,
+            fields: <$config as Params>::fields,
             build: |table| {
                 let config = <$config as serde::Deserialize>::deserialize(ValueDeserializer::from(table))
                     .map_err(BuildError::Form)?;
-                let made: Result<_, ParamError> = $make(config);
-                Ok(Box::new(made.map_err(BuildError::Value)?))
+                Ok(Box::new($make(config).map_err(BuildError::Value)?))
             },
         }
-    };
-    ($name:literal, $config:ty, $make:expr, $doc:expr) => {
-        kind!($name, $config, $make, <$config as Params>::fields, $doc)
     };
 }
 
@@ -73,21 +69,8 @@ const fn first_line(doc: &'static str) -> &'static str {
     doc.split_at(end).0
 }
 
-const MATH_DOC: &str = r#"Whether the final answer equals gold as mathematics
-# What
-Extracts the answer (a box, `####`, "the final answer is" in ten languages …),
-parses it and gold to exact expressions and compares: exactly where possible,
-then symbolically, then at many random points. A step budget bounds the work;
-gold that does not parse is reported, never scored.
-# Why
-The accuracy reward of R1-Zero and R1.
-# Example
-    [rules.accuracy]
-    kind = "math"
-    domains = ["math"]"#;
-
 static KINDS: &[Kind] = &[
-    kind!("math", super::math::MathConfig, |c| Ok(super::math::MathRule::new(c)), Vec::new, MATH_DOC),
+    kind!("math", math::MathConfig, math::MathRule::new, math::DOC),
     kind!("format", format::FormatConfig, format::FormatRule::new, format::DOC),
     kind!("language", language::LanguageConfig, language::LanguageRule::new, language::DOC),
     kind!("choice", choice::ChoiceConfig, choice::ChoiceRule::new, choice::DOC),

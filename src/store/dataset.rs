@@ -31,7 +31,6 @@ struct ShardInner {
     name: String,
     bytes: u64,
     mark: Option<String>,
-    blake3: Option<String>,
     footer: OnceLock<ArrowReaderMetadata>,
 }
 
@@ -44,7 +43,7 @@ impl Dataset {
     /// There is nothing, or nothing in Parquet; a shard of the manifest is missing or has another size.
     pub fn open(location: &Location) -> Result<Dataset> {
         if let Some(entry) = location.look()? {
-            let shard = Shard::new(location.clone(), entry.name, entry.bytes, entry.mark, None);
+            let shard = Shard::new(location.clone(), entry.name, entry.bytes, entry.mark);
             return Ok(Dataset { location: location.clone(), shards: vec![shard], manifest: None });
         }
         if let Some(manifest) = Manifest::load(location)? {
@@ -63,7 +62,7 @@ impl Dataset {
             };
             shards.extend(entries.into_iter().filter(is_data).map(|entry| {
                 let name = format!("{prefix}{}", entry.name);
-                Shard::new(folder.join(&entry.name), name, entry.bytes, entry.mark, None)
+                Shard::new(folder.join(&entry.name), name, entry.bytes, entry.mark)
             }));
         }
         if shards.is_empty() {
@@ -85,9 +84,10 @@ impl Dataset {
 
     fn of_manifest(location: &Location, manifest: Manifest) -> Result<Dataset> {
         manifest.check_shards(location)?;
-        let shards = manifest.shards.iter().map(|info| {
-            Shard::new(location.join(&info.file), info.file.clone(), info.bytes, None, Some(info.blake3.clone()))
-        });
+        let shards = manifest
+            .shards
+            .iter()
+            .map(|info| Shard::new(location.join(&info.file), info.file.clone(), info.bytes, None));
         let shards = shards.collect();
         Ok(Dataset { location: location.clone(), shards, manifest: Some(Arc::new(manifest)) })
     }
@@ -141,19 +141,6 @@ impl Dataset {
         Ok(shard.schema()?.metadata().get(SCHEMA_KEY).and_then(|name| DatasetKind::parse(name)))
     }
 
-    /// Fails on a dataset without rows, for stages that need some.
-    ///
-    /// # Errors
-    /// There are no rows, or a footer cannot be read.
-    pub fn require_rows(&self) -> Result<u64> {
-        match self.rows()? {
-            0 => Err(Error::new("the dataset has no rows")
-                .in_file(&self.location)
-                .hint("if a stage of this run wrote it, its manifest counts what was dropped and why")),
-            rows => Ok(rows),
-        }
-    }
-
     /// Checks every shard's columns against the contract, reading footers only.
     ///
     /// # Errors
@@ -188,8 +175,8 @@ impl Dataset {
 }
 
 impl Shard {
-    fn new(location: Location, name: String, bytes: u64, mark: Option<String>, blake3: Option<String>) -> Shard {
-        Shard(Arc::new(ShardInner { location, name, bytes, mark, blake3, footer: OnceLock::new() }))
+    fn new(location: Location, name: String, bytes: u64, mark: Option<String>) -> Shard {
+        Shard(Arc::new(ShardInner { location, name, bytes, mark, footer: OnceLock::new() }))
     }
 
     /// Where it lies.
@@ -287,18 +274,6 @@ impl Shard {
     /// As [`Shard::batches`].
     pub fn rows_of<R: Row>(&self) -> Result<Rows<R>> {
         Ok(Rows::new(self.batches(Some(R::KIND), None)?))
-    }
-
-    /// Reads the whole file and compares it with the manifest's digest; true where there is none to compare.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn verify_digest(&self) -> Result<bool> {
-        let Some(wanted) = &self.0.blake3 else { return Ok(true) };
-        let mut hasher = blake3::Hasher::new();
-        let mut source = reader::Source::open(&self.0.location, self.0.bytes)?.sequential()?;
-        hasher.update_reader(&mut source).map_err(|e| super::faults::io_error("read", self, e))?;
-        Ok(hasher.finalize().to_hex().as_str() == wanted)
     }
 }
 

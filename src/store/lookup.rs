@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, RecordBatch, StringArray, UInt32Array};
@@ -33,7 +32,8 @@ pub struct Lookup {
     columns: Vec<String>,
     cache: Mutex<VecDeque<(usize, RecordBatch)>>,
     cache_bytes: usize,
-    decoded: AtomicU64,
+    #[cfg(test)]
+    decoded: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +103,8 @@ impl Lookup {
             columns,
             cache: Mutex::new(VecDeque::new()),
             cache_bytes: CACHE_BYTES,
-            decoded: AtomicU64::new(0),
+            #[cfg(test)]
+            decoded: Default::default(),
         };
         lookup.refuse_duplicates(key_column)?;
         Ok(lookup)
@@ -238,7 +239,8 @@ impl Lookup {
     }
 
     fn decode(&self, block: &Block) -> Result<RecordBatch> {
-        self.decoded.fetch_add(1, Ordering::Relaxed);
+        #[cfg(test)]
+        self.decoded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let shard = &self.dataset.shards()[block.shard];
         let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
         let groups = Some(block.group..block.group + 1);
@@ -257,14 +259,10 @@ impl Lookup {
         Ok(joined)
     }
 
-    /// How many blocks were decoded so far.
-    pub fn blocks_decoded(&self) -> u64 {
-        self.decoded.load(Ordering::Relaxed)
-    }
-
-    /// How many blocks the dataset has.
-    pub fn blocks(&self) -> usize {
-        self.blocks.len()
+    /// How many blocks were decoded so far, and how many the dataset has.
+    #[cfg(test)]
+    pub(super) fn decoded_blocks(&self) -> (u64, u64) {
+        (self.decoded.load(std::sync::atomic::Ordering::Relaxed), self.blocks.len() as u64)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Location, ShardInfo};
+use super::{Location, ShardInfo, reader};
 use crate::error::{Error, Result};
 use crate::schema::DatasetKind;
 
@@ -63,6 +63,15 @@ pub struct Unit {
     pub counts: BTreeMap<String, u64>,
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub facts: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A file that is not as its stage wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Altered {
+    /// Its path within the stage's folder.
+    pub file: String,
+    /// What is wrong: it is gone, has fewer or more bytes, or others.
+    pub what: String,
 }
 
 impl Manifest {
@@ -131,6 +140,25 @@ impl Manifest {
         };
         let hint = "run the recipe that made it again: it makes what is missing, and nothing else";
         Err(Error::new(message).in_file(folder.join(&shard.file)).hint(hint))
+    }
+
+    /// Those of its files that are not as they were written, in its order. Reads all of them.
+    ///
+    /// # Errors
+    /// The disk or store refuses.
+    pub fn altered(&self, folder: &Location) -> Result<Vec<Altered>> {
+        let damaged = damaged(folder, &self.shards)?;
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let what = match damaged.iter().find(|(other, _)| std::ptr::eq(*other, shard)) {
+                Some((_, None)) => "is gone".to_owned(),
+                Some((_, Some(bytes))) => format!("has {bytes} bytes of {}", shard.bytes),
+                None if reader::digest(&folder.join(&shard.file), shard.bytes)? == shard.blake3 => continue,
+                None => "has other bytes than were written".to_owned(),
+            };
+            found.push(Altered { file: shard.file.clone(), what });
+        }
+        Ok(found)
     }
 
     /// The manifest of a folder; `None` if it has none, that is, if nothing was committed there.

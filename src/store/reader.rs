@@ -213,6 +213,17 @@ pub(super) enum Source {
     Remote(RemoteFile),
 }
 
+/// BLAKE3 of a file of so many bytes, in hex.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn digest(location: &Location, bytes: u64) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut source = Source::open(location, bytes)?.sequential()?;
+    hasher.update_reader(&mut source).map_err(|e| io_error("read", location, e))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 impl Source {
     pub fn open(location: &Location, bytes: u64) -> Result<Source> {
         match location.place() {

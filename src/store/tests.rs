@@ -53,14 +53,39 @@ fn shards_read_back_as_written_and_the_digest_is_the_files() {
     let bytes = fs::read(folder.path().join("part-00000.parquet")).unwrap();
     assert_eq!(infos[0].blake3, blake3::hash(&bytes).to_hex().to_string());
     assert_eq!((infos[0].rows, infos[0].bytes), (5000, bytes.len() as u64));
-    Manifest::new("v", "verify", Some(DatasetKind::Verdicts), "f", infos).commit(&folder.path().into()).unwrap();
+    let manifest = Manifest::new("v", "verify", Some(DatasetKind::Verdicts), "f", infos);
+    manifest.commit(&folder.path().into()).unwrap();
+    assert!(manifest.altered(&folder.path().into()).unwrap().is_empty());
 
     let dataset = Dataset::open(&folder.path().into()).unwrap();
     assert_eq!(dataset.kind().unwrap(), Some(DatasetKind::Verdicts));
-    assert_eq!(dataset.require_rows().unwrap(), 5003);
+    assert_eq!(dataset.rows().unwrap(), 5003);
     assert_eq!(dataset.shards()[0].parquet_metadata().unwrap().num_row_groups(), 3);
-    assert!(dataset.shards().iter().all(|shard| shard.verify_digest().unwrap()));
     assert_eq!(read_all(folder.path()).unwrap(), [a, b].concat());
+}
+
+#[test]
+fn a_file_that_is_not_as_it_was_written_is_told_with_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let infos: Vec<ShardInfo> = (0..4).map(|i| write(folder.path(), i, &rows(0..10), small_groups())).collect();
+    let manifest = Manifest::new("v", "verify", Some(DatasetKind::Verdicts), "f", infos);
+    let file = |index: usize| folder.path().join(&manifest.shards[index].file);
+    let mut bytes = fs::read(file(1)).unwrap();
+    bytes[5] ^= 1;
+    fs::write(file(1), &bytes).unwrap();
+    fs::write(file(2), &bytes[..7]).unwrap();
+    fs::remove_file(file(3)).unwrap();
+    let told = manifest.altered(&folder.path().into()).unwrap();
+    let told: Vec<String> = told.iter().map(|altered| format!("{} {}", altered.file, altered.what)).collect();
+    let size = bytes.len();
+    assert_eq!(
+        told,
+        [
+            "part-00001.parquet has other bytes than were written".to_owned(),
+            format!("part-00002.parquet has 7 bytes of {size}"),
+            "part-00003.parquet is gone".to_owned()
+        ]
+    );
 }
 
 #[test]
@@ -309,7 +334,8 @@ fn a_lookup_finds_every_row_and_decodes_each_block_once_in_file_order() {
         let (batch, at) = lookup.get(&row.completion_id).unwrap().unwrap();
         assert_eq!(VerdictRow::from_batch(&batch.slice(at, 1)).unwrap(), [row]);
     }
-    assert_eq!(lookup.blocks_decoded(), lookup.blocks() as u64);
+    let (decoded, blocks) = lookup.decoded_blocks();
+    assert_eq!(decoded, blocks);
     assert!(lookup.get("nobody").unwrap().is_none());
     let error = Lookup::build(&dataset, kind, "prompt_id", None).err().unwrap().to_string();
     assert!(error.contains("twice: also in the same file, row 0") && error.contains("row 1"), "{error}");
@@ -345,7 +371,8 @@ fn a_lookup_gathers_rows_in_the_order_asked_from_scattered_blocks() {
     let ids: StringArray = wanted.iter().map(|row| Some(row.completion_id.as_str())).collect();
     let got = VerdictRow::from_batch(&lookup.gather(&ids).unwrap()).unwrap();
     assert!(got == wanted, "rows come in another order");
-    assert_eq!(lookup.blocks_decoded(), lookup.blocks() as u64);
+    let (decoded, blocks) = lookup.decoded_blocks();
+    assert_eq!(decoded, blocks);
     assert_eq!(lookup.gather(&StringArray::from(Vec::<&str>::new())).unwrap().num_rows(), 0);
     let error = lookup.gather(&StringArray::from(vec!["nobody"])).unwrap_err().to_string();
     assert!(error.contains("no row with the id `nobody`"), "{error}");

@@ -150,11 +150,6 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
         })
     }
 
-    /// α, the groups' weights as they are now.
-    pub fn group_weights(&self) -> Vec<f64> {
-        self.weigher.weights()
-    }
-
     fn steps_per_epoch(&self) -> u64 {
         self.data.len().div_ceil(self.config.batch_size) as u64
     }

@@ -45,6 +45,29 @@ fn a_stage_and_a_run_show_what_was_made_and_dropped() {
 }
 
 #[test]
+fn a_run_that_was_tampered_with_does_not_verify() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let verify = |of: &str| gristmill(folder.path(), ["inspect", "--verify", of]);
+    let said = verify("out").succeeded().stdout;
+    assert!(said.contains("all as they were written"), "{said}");
+    let shard = folder.path().join("out/5_select/part-00000.parquet");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    bytes[5] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    for (of, file) in [("out", "5_select/part-00000.parquet"), ("out/5_select", "part-00000.parquet")] {
+        let said = verify(of);
+        assert_eq!(said.code, Some(1), "{}", said.story());
+        assert!(said.stdout.starts_with(&format!("{file} has other bytes")), "{}", said.story());
+        assert!(said.stderr.contains("--from STAGE"), "{}", said.story());
+    }
+    verify("out/4_group").succeeded();
+    let none = verify("out/5_select/part-00000.parquet");
+    assert!(none.code == Some(1) && none.stderr.contains("no manifest"), "{}", none.story());
+}
+
+#[test]
 fn a_stage_that_was_not_finished_is_listed_as_such() {
     let folder = tempfile::tempdir().unwrap();
     write_recordings(folder.path(), 50);

@@ -1,9 +1,10 @@
 //! Machines whose GPU does not work, each in its own way: of the driver and the libraries there are stand-ins
 //! (`stand_in`), some of which are missing, too old or at fault.
-//! `device = "auto"` takes the CPU and says why in a line; `device = "cuda"` is an error with the same words.
+//! `device = "auto"` takes the CPU and says why in a line; `device = "cuda"` is an error with the same words, and so is
+//! what `gristmill doctor` says of the device.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use crate::shim::build_stand_in;
 use crate::stand_in::{RECIPE, command, libraries};
@@ -33,13 +34,27 @@ impl Machine {
     }
 
     fn run(&self, device: &str, libraries: &Path, vars: &[(&str, &str)]) -> Output {
+        let out = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let mut command = self.command(libraries, vars);
+        command.args(["run", "tiny.toml", "--set", &format!("device={device}"), "--out"]).arg(out.path().join("run"));
+        command.output().unwrap()
+    }
+
+    /// What `gristmill doctor` says of the device.
+    fn device(&self, libraries: &Path, vars: &[(&str, &str)]) -> String {
+        let output = self.command(libraries, vars).arg("doctor").output().unwrap();
+        let (said, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !error.contains("panicked"), "{said}{error}");
+        let device = said.split("\ndevice     ").nth(1).unwrap_or_else(|| panic!("no device in {said}"));
+        device.trim_end().to_owned()
+    }
+
+    fn command(&self, libraries: &Path, vars: &[(&str, &str)]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_gristmill"), libraries);
         // No Python of an environment's, which may have NVIDIA's wheels; the stand-in of NVRTC needs a compiler.
         command.env("PATH", "/usr/bin:/bin").env("GRISTMILL_CACHE", self.dir.path().join("cache"));
-        let out = tempfile::tempdir_in(self.dir.path()).unwrap();
-        command.args(["run", "tiny.toml", "--set", &format!("device={device}"), "--out"]).arg(out.path().join("run"));
-        command.current_dir(self.dir.path()).env("HOME", self.dir.path());
-        command.envs(vars.iter().copied()).output().unwrap()
+        command.current_dir(self.dir.path()).env("HOME", self.dir.path()).envs(vars.iter().copied());
+        command
     }
 }
 
@@ -74,6 +89,8 @@ fn auto_takes_the_cpu_and_says_why_in_a_line_and_cuda_is_an_error() {
         let said = String::from_utf8_lossy(&cuda.stderr);
         assert!(cuda.status.code() == Some(1) && said.contains(words) && said.contains("hint:"), "{words}: {said}");
         assert!(!said.contains("panicked"), "{said}");
+        let device = machine.device(libraries, vars);
+        assert!(device.starts_with("cpu: ") && device.contains(words), "{words}: {device}");
     }
     // No GPU is nothing to speak of.
     for (libraries, vars) in [(&none, &[][..]), (&alone, &[("STANDIN_INIT", "100")])] {
@@ -82,6 +99,9 @@ fn auto_takes_the_cpu_and_says_why_in_a_line_and_cuda_is_an_error() {
         assert!(auto.status.success() && !said.contains("takes the CPU"), "{said}");
         let said = machine.run("cuda", libraries, vars).stderr;
         let said = String::from_utf8_lossy(&said);
-        assert!(said.contains("no NVIDIA driver") || said.contains("the NVIDIA driver lists 0"), "{said}");
+        let told = |said: &str| said.contains("no NVIDIA driver") || said.contains("the NVIDIA driver lists 0");
+        assert!(told(&said), "{said}");
+        let device = machine.device(libraries, vars);
+        assert!(device.starts_with("cpu: ") && told(&device), "{device}");
     }
 }

@@ -111,6 +111,7 @@ fn a_machine_with_the_stand_ins_has_a_gpu_by_gristmills_own_word() {
         "nvrtc      13.0",
         "cublasLt   found",
         "nccl       found",
+        "device     cuda",
     ] {
         assert!(said.lines().any(|found| found == line), "{line}: {said}");
     }

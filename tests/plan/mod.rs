@@ -344,6 +344,7 @@ fn the_same_command_right_after_a_kill_waits_for_the_lock() {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| run(folder.path(), "out", &["--only", "prompts"]));
         std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!waiting.is_finished(), "it ran in a folder that another process holds");
         drop(lock);
         waiting.join().unwrap().succeeded();
     });

@@ -1,10 +1,9 @@
 //! One GPU: its context, one stream of work, and its kernels.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
@@ -17,6 +16,7 @@ use super::kernels;
 use super::library::CUBLASLT;
 use super::matmul::{Matmul, Product, WORKSPACE};
 use super::pinned::Pinned;
+use super::requirements::{check_driver, check_nvrtc, driver_version, no_panic, suits};
 use super::staging::Staging;
 use crate::backend::notice;
 use crate::error::{Context, Error, Result};
@@ -52,71 +52,6 @@ struct Graphs {
 
 // SAFETY: a graph may be used from any thread, one at a time; all of them are behind one lock.
 unsafe impl Send for Graphs {}
-
-/// The oldest CUDA that a driver may support: graphs, lazy loading and the machine code that NVRTC 12 makes.
-const OLDEST_DRIVER: i32 = 12_000;
-
-/// Refuses a driver that would fail later, at a call it does not have.
-fn check_driver(version: i32) -> Result<()> {
-    let number = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
-    match version >= OLDEST_DRIVER {
-        true => Ok(()),
-        false => Err(Error::new(format!(
-            "the NVIDIA driver is too old: it supports CUDA {}, the kernels need {}",
-            number(version),
-            number(OLDEST_DRIVER)
-        ))
-        .hint("update the driver to 525 or later; device = \"cpu\" works everywhere")),
-    }
-}
-
-/// Whether there is a driver of NVIDIA's on this machine.
-pub fn has_driver() -> bool {
-    // SAFETY: tries to load a shared library by its well-known names. cudarc panics where it is missing, so this comes first.
-    unsafe { sys::is_culib_present() }
-}
-
-/// The newest CUDA version that the driver supports, as 12040.
-///
-/// # Errors
-/// Where there is no driver.
-pub fn driver_version() -> Result<i32> {
-    if !has_driver() {
-        return Err(Error::new("device = \"cuda\" was asked for, but this machine has no NVIDIA driver")
-            .hint("`gristmill doctor` shows what was found; device = \"cpu\" works everywhere"));
-    }
-    let mut version = 0;
-    // SAFETY: the library is loaded and the pointer valid for the call, which works before anything is initialised.
-    let told = unsafe { sys::cuDriverGetVersion(&mut version) }.result();
-    told.or_fail(|| "the NVIDIA driver does not tell its version".to_owned())?;
-    Ok(version)
-}
-
-thread_local! {
-    /// Whether what panics in this thread is caught and told as an error.
-    static CAUGHT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Where a library lacks a function that is called, cudarc panics: a driver or library older than it says.
-fn no_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !CAUGHT.get() {
-                before(panic);
-            }
-        }));
-    });
-    CAUGHT.set(true);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    CAUGHT.set(false);
-    result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let first = text.and_then(|text| text.lines().next()).unwrap_or("a library of NVIDIA's lacks a function");
-        Err(Error::new(format!("{what}: {first}")).hint("update the driver; `gristmill doctor` shows what was found"))
-    })
-}
 
 /// Bytes from which on a copy passes through pinned memory; the driver takes shorter ones by itself at once.
 const STAGED: usize = 64 << 10;
@@ -163,23 +98,15 @@ impl Device {
         let context = CudaContext::new(ordinal).or_fail(|| format!("GPU {ordinal} cannot be used"))?;
         let (major, minor) =
             context.compute_capability().or_fail(|| format!("GPU {ordinal} does not tell what it is"))?;
-        if major < 8 {
+        let arch = major * 10 + minor;
+        if !suits(arch) {
             let name = context.name().unwrap_or_else(|_| "it".to_owned());
             return Err(Error::new(format!("GPU {ordinal} ({name}) has compute capability {major}.{minor}"))
                 .hint("the kernels need 8.0 (Ampere) or later; device = \"cpu\" works everywhere"));
         }
         let compiler = Compiler::load()?;
-        let (has, newest) = (compiler.version(), driver_version()?);
-        if has.0 > newest / 1000 {
-            let newest = format!("{}.{}", newest / 1000, newest % 1000 / 10);
-            return Err(Error::new(format!(
-                "NVRTC {}.{} needs a newer driver: this one supports CUDA {newest}",
-                has.0, has.1
-            ))
-            .hint(format!("update the driver, or install the Python package nvidia-cuda-nvrtc-cu{}", &newest[..2])));
-        }
+        check_nvrtc(compiler.version(), driver_version()?)?;
         CUBLASLT.load()?;
-        let arch = major * 10 + minor;
         // cudarc's tracking of buffers across streams is for its own slices; these buffers know one stream.
         let stream = context.new_stream().or_fail(|| format!("GPU {ordinal} cannot be used"))?;
         Ok(Device {
@@ -585,13 +512,6 @@ impl Drop for Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_driver_too_old_is_told_what_it_is_and_what_is_needed() {
-        assert!(check_driver(12_000).is_ok() && check_driver(13_010).is_ok());
-        let said = format!("{:?}", check_driver(11_080).unwrap_err());
-        assert!(said.contains("supports CUDA 11.8, the kernels need 12.0") && said.contains("525"), "{said}");
-    }
 
     #[test]
     fn a_machine_without_a_gpu_says_so_and_does_not_panic() {

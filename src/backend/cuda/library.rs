@@ -102,7 +102,7 @@ impl Library {
     /// # Errors
     /// Where it is nowhere, or only in versions that the driver is too old for.
     pub fn load(&self) -> Result<()> {
-        self.load_from(&folders(|key| std::env::var_os(key)), super::device::driver_version().ok())
+        self.load_from(&folders(|key| std::env::var_os(key)), super::requirements::driver_version().ok())
     }
 
     /// Loads it, to call its functions.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ListArgs;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::rule::registry::{self, Kind};
 use crate::rule::{expression, file};
 
@@ -16,7 +16,7 @@ pub(super) fn run(args: &ListArgs) -> Result<()> {
         let Some(kind) = registry::kind(name) else {
             let names = || registry::kinds().iter().map(|kind| kind.name);
             let error = Error::usage(format!("there is no kind of rule `{name}`"));
-            return Err(match expression::nearest(name, names()) {
+            return Err(match nearest(name, names()) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
                 None => error.hint(format!("kinds: {}", names().collect::<Vec<_>>().join(", "))),
             });
@@ -59,18 +59,38 @@ fn kind_in_full(kind: &Kind) -> String {
         out += "\n## Parameters\n\n";
     }
     for field in fields {
-        let default = match &field.default {
-            Value::Null => "not set".to_owned(),
-            Value::String(text) if text.contains('\n') || text.len() > 60 => "see the source".to_owned(),
-            value => format!("{value}"),
+        let (default, below) = match &field.default {
+            Value::Null => ("not set".to_owned(), None),
+            Value::String(text) if text.contains('\n') => ("below".to_owned(), Some(text)),
+            value => (in_toml(value), None),
         };
-        out += &format!("- `{}` (default {default}): {}\n", field.name, field.doc);
-        for variant in field.schema.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
-            let text = |key: &str| variant.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            out += &format!("    - `{}`: {}\n", text("const"), text("description"));
+        out += &format!("- `{}` (default {default}): {}\n", field.name, in_a_line(field.doc));
+        let values = field.schema.get("oneOf").or_else(|| field.schema.pointer("/items/oneOf"));
+        for value in values.and_then(Value::as_array).into_iter().flatten() {
+            let text = |key: &str| value.get(key).and_then(Value::as_str);
+            let name = text("const").or(text("title")).unwrap_or_default();
+            out += &format!("    - `{name}`: {}\n", in_a_line(text("description").unwrap_or_default()));
+        }
+        if let Some(text) = below {
+            out += &format!("\n{}\n", indented(text));
         }
     }
     out
+}
+
+/// A comment of several lines.
+fn in_a_line(doc: &str) -> String {
+    doc.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+/// A default as a rule file would say it.
+fn in_toml(value: &Value) -> String {
+    toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string())
+}
+
+/// A text of several lines as a block of a list's item.
+fn indented(text: &str) -> String {
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("        {line}\n") }).collect()
 }
 
 /// The JSON Schema of a rule file.
@@ -85,19 +105,17 @@ pub(super) fn schema() -> Value {
             properties.insert("domains".into(), strings.clone());
             properties.insert("languages".into(), strings.clone());
             properties.insert("fallback_for".into(), strings.clone());
-            let fields = (kind.fields)();
-            let closed = !fields.is_empty();
-            for field in fields {
+            for field in (kind.fields)() {
                 let mut schema = field.schema;
                 if let Some(object) = schema.as_object_mut() {
-                    object.insert("description".into(), field.doc.into());
+                    object.insert("description".into(), in_a_line(field.doc).into());
                     if !field.default.is_null() {
                         object.insert("default".into(), field.default);
                     }
                 }
                 properties.insert(field.name.into(), schema);
             }
-            json!({"type": "object", "title": kind.name, "properties": properties, "required": ["kind"], "additionalProperties": !closed})
+            json!({"type": "object", "title": kind.name, "properties": properties, "required": ["kind"], "additionalProperties": false})
         })
         .collect();
     // A rule that changes one of the extended file needs no kind.
@@ -132,13 +150,21 @@ mod tests {
         for (name, text) in file::BUILTIN {
             let value: toml::Value = toml::from_str(text).unwrap();
             let value = serde_json::to_value(value).unwrap();
-            // Kinds that this build does not have cannot be in its schema.
-            let known = |rule: &Value| {
-                rule.get("kind").and_then(Value::as_str).is_none_or(|kind| registry::kind(kind).is_some())
-            };
-            if value["rules"].as_object().is_some_and(|rules| rules.values().all(known)) {
-                assert!(validator.is_valid(&value), "{name}: {:?}", validator.iter_errors(&value).next());
-            }
+            assert!(validator.is_valid(&value), "{name}: {:?}", validator.iter_errors(&value).next());
+        }
+        for settings in [
+            json!({"tolerance": "exact", "extract": ["boxed", "hash"]}),
+            json!({"tolerance": {"relative": 0.01}, "think_tags": [{"open": "<r>", "close": "</r>"}]}),
+        ] {
+            let mut rule = settings.clone();
+            rule["kind"] = "math".into();
+            assert!(validator.is_valid(&json!({"rules": {"m": rule}})), "{settings}");
+        }
+        for settings in [json!({"tolerence": "exact"}), json!({"tolerance": {"relativ": 1}}), json!({"think": "never"})]
+        {
+            let mut rule = settings.clone();
+            rule["kind"] = "math".into();
+            assert!(!validator.is_valid(&json!({"rules": {"m": rule}})), "{settings}");
         }
         assert!(!validator.is_valid(&json!({"rules": {"f": {"kind": "format", "stile": "think"}}})));
         assert!(!validator.is_valid(&json!({"rewrd": "f"})));
@@ -152,10 +178,32 @@ mod tests {
                 "{}",
                 kind.name
             );
-            for field in (kind.fields)() {
+            let (fields, printed) = ((kind.fields)(), kind_in_full(kind));
+            assert!(!fields.is_empty(), "{} has no reference of its parameters", kind.name);
+            for field in fields {
                 assert!(field.doc.len() > 10, "{}.{}", kind.name, field.name);
+                assert!(printed.contains(&format!("\n- `{}` (default ", field.name)), "{printed}");
             }
+            assert!(!printed.contains("``"), "a value without a name: {printed}");
         }
+    }
+
+    #[test]
+    fn the_reference_of_a_kind_tells_every_value_and_default() {
+        let math = kind_in_full(registry::kind("math").unwrap());
+        for line in [
+            "- `extract` (default [\"boxed\", \"hash\", \"final_answer\", \"last_math\", \"last_line\"]): Places ",
+            "    - `last_number`: The last number anywhere.",
+            "- `tolerance` (default \"gold_precision\"): Which ",
+            "    - `{ relative = limit }`: |answer - gold| <= limit * |gold|.",
+            "    - `required`: The closing tag must be there.",
+            "- `think_tags` (default [{ close = \"</think>\", open = \"<think>\" }]): ",
+        ] {
+            assert!(math.lines().any(|found| found.starts_with(line)), "{line}: {math}");
+        }
+        let judge = kind_in_full(registry::kind("judge").unwrap());
+        assert!(judge.contains("- `template` (default below): "), "{judge}");
+        assert!(judge.contains("\n        VERDICT: incorrect\n"), "{judge}");
     }
 
     #[test]

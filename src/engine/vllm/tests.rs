@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::openai_server::{Behaviour, Fault, OpenAiServer, expected, special};
-use super::{Api, CancelToken, EncodedPrompt, PromptEncoder, Template, TokenIds, VllmConfig, VllmEngine};
+use super::{
+    Api, CancelToken, EncodedPrompt, PolicyWeights, PromptEncoder, Template, TokenIds, VllmConfig, VllmEngine,
+};
 use crate::engine::{Engine, Generated, Request, Sampling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{FinishReason, Message, Role};
@@ -556,7 +558,8 @@ fn new_weights_go_to_every_server_and_to_one_that_comes_back() {
     }
     assert_eq!(calls(&back), order, "a server that comes back loads the weights before it is used");
 
-    engine.load_lora("policy", dir.path()).unwrap();
+    let adapter = PolicyWeights::Lora { name: "policy".to_owned(), path: dir.path().to_owned() };
+    engine.load_policy(&adapter, None).unwrap();
     let (path, body) = one.seen.control.lock().unwrap().last().unwrap().clone();
     assert_eq!(path, "/v1/load_lora_adapter");
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["load_inplace"], true);

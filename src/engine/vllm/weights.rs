@@ -42,15 +42,6 @@ impl VllmEngine {
         self.load_policy(&PolicyWeights::Checkpoint(dir.to_owned()), None).map(drop)
     }
 
-    /// Makes every server load the LoRA adapter in `dir` as `name`, over the one it has under that
-    /// name, and sends the requests that follow to it.
-    ///
-    /// # Errors
-    /// As [`VllmEngine::reload_weights`].
-    pub fn load_lora(&self, name: &str, dir: &Path) -> Result<()> {
-        self.load_policy(&PolicyWeights::Lora { name: name.to_owned(), path: dir.to_owned() }, None).map(drop)
-    }
-
     /// Makes every server load these weights; with a probe, each must then read its text as it says.
     /// Answers with the greatest mean difference among the servers, in nats a token.
     ///

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::example::{Example, RawExample};
 use super::source::{self, Sources};
 use super::{Entry, FACTS, Reward, RuleSet, print};
-use crate::error::{Error, Result};
-use crate::rule::expression::{Expression, is_reserved, nearest};
+use crate::error::{Error, Result, nearest};
+use crate::rule::expression::{Expression, is_reserved};
 use crate::rule::registry::{self, BuildError, Kind};
 
 type Value<'a> = Spanned<DeValue<'a>>;

@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::error::{Context, Error, Result};
-use crate::rule::expression::nearest;
+use crate::error::{Context, Error, Result, nearest};
 
 /// Largest rule file in bytes.
 const MAX_BYTES: usize = 1 << 20;

@@ -5,11 +5,13 @@ mod colons;
 mod consistent;
 mod families;
 mod form;
+mod names;
 mod ranges;
 mod relation;
 mod scalar;
 mod sets;
 mod solved;
+mod units;
 
 use super::MathConfig;
 use super::ast::{Func2, Id, Node, Rel};

@@ -6,23 +6,24 @@ mod phrase;
 mod span;
 
 use super::MathConfig;
+use crate::rule::params::choices;
 
-/// A place an answer can stand, in the names that rule files use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// The last balanced `\boxed` or `\fbox`, joined with its neighbours.
-    Boxed,
-    /// After the last `####`.
-    Hash,
-    /// After "the final answer is", "答案是", "Antwort:" and the like.
-    FinalAnswer,
-    /// The last `$…$`, `\(…\)`, `\[…\]` or display environment.
-    LastMath,
-    /// The last line, when it is an expression or an equation.
-    LastLine,
-    /// The last number anywhere. A reward hack unless the prompt asks for a bare number: opt in.
-    LastNumber,
+choices! {
+    /// A place an answer can stand, in the names that rule files use.
+    pub enum Place {
+        /// The last balanced `\boxed` or `\fbox`, joined with its neighbours.
+        Boxed = "boxed",
+        /// After the last `####`.
+        Hash = "hash",
+        /// After "the final answer is", "答案是", "Antwort:" and the like.
+        FinalAnswer = "final_answer",
+        /// The last `$…$`, `\(…\)`, `\[…\]` or display environment.
+        LastMath = "last_math",
+        /// The last line, when it is an expression or an equation.
+        LastLine = "last_line",
+        /// The last number anywhere. A reward hack unless the prompt asks for a bare number: opt in.
+        LastNumber = "last_number",
+    }
 }
 
 impl Place {

@@ -6,14 +6,17 @@
 
 mod cases;
 mod close;
+mod frame;
 mod matrix;
 mod operand;
+mod relation;
 mod word;
 
 pub use self::cases::OTHERWISE;
-use super::ast::{Arena, Func, Func2, Id, Node, Rel, Sym};
+use self::frame::{Arg, Callee, Frame, Kind, Op, Sep};
+use super::ast::{Arena, Func, Func2, Id, Node, Rel};
 use super::budget::{Budget, Stop};
-use super::lex::{self, Commas, Delim, Env, Lexed, Tok, Token};
+use super::lex::{self, Commas, Env, Lexed, Tok, Token};
 use super::number::Q;
 
 /// Why a text is not read as mathematics.
@@ -80,126 +83,6 @@ pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget)
         return Err(Fault::Prose);
     }
     Ok(Parsed { root, ambiguous_comma })
-}
-
-/// What closes a frame, and so what it becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Root,
-    Delim(Delim),
-    /// `|…|` opened by a plain bar.
-    Bar,
-    /// `]a, b[`.
-    Reversed,
-    Env(Env),
-    /// One operand without braces, as in `\sqrt\frac12`.
-    Single,
-}
-
-/// What an argument, once read, is for.
-#[derive(Clone, Copy, Debug)]
-enum Arg {
-    FracTop,
-    FracBottom(Id),
-    SqrtIndex,
-    Sqrt(Option<Id>),
-    BinomTop,
-    BinomBottom(Id),
-    FuncPower(Callee),
-    LogBase,
-    FuncArgs(Func2),
-    SeriesLower(bool),
-    SeriesUpper { product: bool, var: Sym, lo: Id },
-    Transparent,
-    Base(Id),
-}
-
-/// A function whose argument is still to come.
-#[derive(Clone, Copy, Debug)]
-enum Callee {
-    Func(Func),
-    Log(Option<Id>),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    /// `∨` (true) and `∧` between statements.
-    Logic(bool),
-    Not,
-    Colon,
-    Union,
-    Intersection,
-    Difference,
-    Add,
-    Sub,
-    /// `n \choose k`.
-    Choose,
-    /// `a \over b`.
-    Over,
-    PlusMinus(bool),
-    Mul,
-    /// Juxtaposition inside a function's argument: binds tighter than the function.
-    TightMul,
-    Div,
-    Mod,
-    Neg,
-    PrefixPlusMinus(bool),
-    /// A function, the power it is raised to, and whether its argument was bracketed.
-    Call {
-        callee: Callee,
-        power: Option<Id>,
-        closed: bool,
-    },
-    Series {
-        product: bool,
-        var: Sym,
-        lo: Id,
-        hi: Id,
-    },
-    Pow,
-}
-
-impl Op {
-    fn precedence(self) -> u8 {
-        match self {
-            Op::Logic(or) => 5 - u8::from(or),
-            Op::Colon => 8,
-            Op::Union | Op::Intersection | Op::Difference => 10,
-            Op::Choose | Op::Over => 15,
-            Op::Add | Op::Sub | Op::PlusMinus(_) => 20,
-            Op::Series { .. } => 25,
-            Op::Mul | Op::Div | Op::Mod => 30,
-            Op::Neg | Op::Not | Op::PrefixPlusMinus(_) => 35,
-            Op::Call { .. } => 40,
-            Op::TightMul => 45,
-            Op::Pow => 50,
-        }
-    }
-}
-
-/// What separates items in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sep {
-    Comma,
-    Semi,
-    And,
-    Or,
-    SuchThat,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    kind: Kind,
-    arg: Option<Arg>,
-    ops: usize,
-    values: usize,
-    items: usize,
-    seps: usize,
-    chain: usize,
-    rels: usize,
-    rows: usize,
-    /// An operand must come next.
-    expect: bool,
 }
 
 struct Parser<'a, 'b> {
@@ -434,22 +317,6 @@ impl<'a> Parser<'a, '_> {
         Ok(())
     }
 
-    /// A value with a letter in it, as statements are written.
-    fn speaks_of_names(&self, id: Id) -> bool {
-        self.arena.is_scalar(id) && self.arena.any(id, |n| matches!(n, Node::Sym(_)))
-    }
-
-    /// `p ∨ q` between statements; `x = 1 ∨ x = 2` and `1 ∨ 2` are values side by side.
-    fn logic(&mut self, or: bool) -> Result<(), Fault> {
-        let statement = self.chain.len() == self.top().chain
-            && !self.expecting()
-            && self.last_value().is_some_and(|id| self.speaks_of_names(id));
-        if statement {
-            return self.binary(Op::Logic(or));
-        }
-        self.separator(if or { Sep::Or } else { Sep::And })
-    }
-
     fn is_set(&self, id: Id) -> bool {
         matches!(self.arena.node(id), Node::Numbers(_) | Node::Interval { .. } | Node::Set(_) | Node::Union(..))
     }
@@ -466,109 +333,6 @@ impl<'a> Parser<'a, '_> {
             Callee::Log(Some(base)) => Node::Call2(Func2::Log, base, arg),
         };
         Ok(self.arena.push(node)?)
-    }
-
-    fn join_colon(&mut self, left: Id, right: Id) -> Result<(), Fault> {
-        let parts = match *self.arena.node(left) {
-            Node::Colon { parts, .. } => {
-                let mut ids = self.arena.list(parts).to_vec();
-                self.budget.charge(ids.len() as u64)?;
-                self.arena.retire(left);
-                ids.push(right);
-                ids
-            }
-            _ => vec![left, right],
-        };
-        let parts = self.arena.make_list(&parts);
-        let id = self.arena.push(Node::Colon { parts, meridiem: None })?;
-        self.values.push(id);
-        Ok(())
-    }
-
-    fn colon(&mut self) -> Result<(), Fault> {
-        if self.expecting() {
-            return Ok(());
-        }
-        if self.top().kind == Kind::Delim(Delim::Set) && self.seps.len() == self.top().seps {
-            return self.separator(Sep::SuchThat);
-        }
-        if self.last_value().is_some_and(|id| self.is_words(id)) {
-            return self.relation(Rel::Eq);
-        }
-        self.binary(Op::Colon)
-    }
-
-    fn relation(&mut self, rel: Rel) -> Result<(), Fault> {
-        if self.expecting() && self.continues_row() {
-            return self.continue_row(rel);
-        }
-        if self.expecting() {
-            let fresh = self.top_op().is_none() && self.chain.len() == self.top().chain;
-            return match rel {
-                // "= 5": the left side was left out.
-                Rel::Eq | Rel::Approx if fresh => Ok(()),
-                // "<1, 2>" is a vector.
-                Rel::Lt if fresh => {
-                    self.open(Kind::Delim(Delim::Angle), None);
-                    Ok(())
-                }
-                _ => Err(Fault::Syntax),
-            };
-        }
-        if rel == Rel::Gt && self.top().kind == Kind::Delim(Delim::Angle) {
-            return self.close_delim(Delim::Angle);
-        }
-        self.reduce_to(0, false)?;
-        let left = self.pop_value()?;
-        self.chain.push(left);
-        self.chain_rels.push(rel);
-        self.top_mut().expect = true;
-        Ok(())
-    }
-
-    /// In `align`, a row that starts with a relation goes on with the row above.
-    fn continues_row(&self) -> bool {
-        let frame = self.top();
-        matches!(frame.kind, Kind::Env(Env::Rows | Env::Cases))
-            && self.items.len() > frame.items
-            && self.ops.len() == frame.ops
-            && self.chain.len() == frame.chain
-    }
-
-    fn continue_row(&mut self, rel: Rel) -> Result<(), Fault> {
-        let Some(above) = self.items.pop() else { return Err(Fault::Syntax) };
-        match *self.arena.node(above) {
-            Node::Chain { operands, rels } => {
-                let ids = self.arena.list(operands).to_vec();
-                let kinds = self.arena.chain_rels(rels, ids.len()).to_vec();
-                self.budget.charge(ids.len() as u64)?;
-                self.arena.retire(above);
-                self.chain.extend(ids);
-                self.chain_rels.extend(kinds);
-            }
-            _ => self.chain.push(above),
-        }
-        self.chain_rels.push(rel);
-        Ok(())
-    }
-
-    /// Ends the item being read and notes what separates it from the next.
-    fn separator(&mut self, sep: Sep) -> Result<(), Fault> {
-        if sep == Sep::SuchThat && self.top().kind != Kind::Delim(Delim::Set) {
-            return if self.top().kind == Kind::Root { self.bar() } else { Err(Fault::Syntax) };
-        }
-        let before = self.items.len();
-        self.end_item()?;
-        if self.items.len() == before {
-            // ", and": the second separator names the first.
-            let seps = self.top().seps;
-            if let Some(last) = self.seps[seps..].last_mut() {
-                *last = sep;
-            }
-            return Ok(());
-        }
-        self.seps.push(sep);
-        Ok(())
     }
 
     /// Reduces the current item to one node and puts it among the frame's items.

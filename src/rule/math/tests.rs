@@ -5,6 +5,7 @@ mod hostile;
 mod properties;
 
 use super::*;
+use crate::rule::RuleSet;
 
 /// Checks every case of a table: `gold ;; = accepted ;; ! rejected`, one gold a line.
 fn table(name: &str, text: &str) {
@@ -88,7 +89,7 @@ fn a_percent_sign_counts_where_bare_percent_is_off() {
 
 #[test]
 fn what_the_audit_was_paid_for_is_wrong() {
-    let rule = MathRule::new(MathConfig { bare_percent: false, ..MathConfig::default() });
+    let rule = MathRule::new(MathConfig { bare_percent: false, ..MathConfig::default() }).unwrap();
     let mut cases = vec![
         ("72", "79 = 72".to_string()),
         ("72", r"72\%".into()),
@@ -124,6 +125,43 @@ fn tolerance_is_what_the_rule_file_says() {
     assert_eq!(equivalent("100", "101.1", &with(Tolerance::Relative(0.01))), Equivalence::Different);
     assert_eq!(equivalent("5", "5.0001", &with(Tolerance::Absolute(0.001))), Equivalence::Equal);
     assert_eq!(equivalent("5", "5.01", &with(Tolerance::Absolute(0.001))), Equivalence::Different);
+    // Whole numbers are numbers.
+    for (answer, relative, absolute) in [
+        ("100", Equivalence::Equal, Equivalence::Equal),
+        ("102", Equivalence::Equal, Equivalence::Equal),
+        ("105", Equivalence::Equal, Equivalence::Different),
+        ("111", Equivalence::Different, Equivalence::Different),
+    ] {
+        assert_eq!(equivalent("100", answer, &with(Tolerance::Relative(0.1))), relative, "{answer}");
+        assert_eq!(equivalent("100", answer, &with(Tolerance::Absolute(2.0))), absolute, "{answer}");
+        let same = if answer == "100" { Equivalence::Equal } else { Equivalence::Different };
+        for tolerance in [Tolerance::Exact, Tolerance::GoldPrecision] {
+            assert_eq!(equivalent("100", answer, &with(tolerance)), same, "{answer}");
+        }
+    }
+}
+
+#[test]
+fn settings_that_would_never_pay_are_refused() {
+    let faulty = |settings: &str| {
+        let text = format!("reward = \"math\"\n[rules.math]\nkind = \"math\"\n{settings}\n");
+        RuleSet::parse(&text, "rules.toml").err().unwrap_or_else(|| panic!("{settings} passes")).render(false)
+    };
+    for (settings, key) in [
+        ("extract = []", "extract"),
+        ("extract = ['box']", "extract"),
+        ("think_tags = [{ open = '', close = '' }]", "think_tags"),
+        ("think_tags = [{ open = '<think>', close = '' }]", "think_tags"),
+        ("tolerance = { relative = nan }", "tolerance"),
+        ("tolerance = { relative = -1 }", "tolerance"),
+        ("tolerance = { absolute = inf }", "tolerance"),
+        ("steps = 0", "steps"),
+    ] {
+        let said = faulty(settings);
+        assert!(said.contains(key) && said.contains("rules.toml:4"), "{settings}: {said}");
+    }
+    let fine = "extract = ['boxed']\nthink_tags = []\ntolerance = { absolute = 0 }\nsteps = 1";
+    RuleSet::parse(&format!("[rules.math]\nkind = 'math'\n{fine}\n"), "rules.toml").unwrap();
 }
 
 #[test]

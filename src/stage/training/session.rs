@@ -10,8 +10,7 @@ use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 use crate::model::Dtype;
-use crate::pipeline::MODEL;
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{MODEL, Outcome, StageContext};
 use crate::store::{ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 

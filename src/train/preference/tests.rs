@@ -79,7 +79,7 @@ fn cutting_the_batch_changes_neither_group_weights_nor_gradient() {
         });
         trainer.advance().unwrap();
         let metrics = trainer.advance().unwrap().remove(0);
-        (metrics.loss.unwrap(), metrics.grad_norm.unwrap(), trainer.group_weights()[0])
+        (metrics.loss.unwrap(), metrics.grad_norm.unwrap(), metrics.groups[0].weight)
     };
     let (whole, cut) = (first(10_000), first(25));
     for (a, b) in [(whole.0, cut.0), (whole.1, cut.1), (whole.2, cut.2)] {

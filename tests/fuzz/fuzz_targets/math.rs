@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         2 => MathConfig { last_number: true, bare_percent: false, strict_units: true, ..MathConfig::default() },
         _ => MathConfig { think: Think::Ignore, tolerance: Tolerance::Relative(1e-3), ..MathConfig::default() },
     };
-    let rule = MathRule::new(config.clone());
+    let rule = MathRule::new(config.clone()).expect("settings that make sense");
     let verdict = watched("check", || rule.check(&sample(completion, Some(gold))));
     assert_sound(&verdict);
     let boxed = format!(r"\boxed{{{completion}}}");

@@ -8,7 +8,7 @@ use super::super::eval::ball::{Balls, Sampling};
 use super::super::eval::eval;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
-use super::scalar::free_symbols;
+use super::names::free_symbols;
 use super::{Comparison, Val, form};
 
 /// Most steps after which a member repeats itself, most residues, and the relative size of what is no difference.

@@ -3,13 +3,13 @@
 use super::super::Tolerance;
 use super::super::ast::{Func, Func2, Id, Node, Sym};
 use super::super::budget::Stop;
-use super::super::eval::ball::{Ball, Balls, ONE, Sampling, UNITS, mix};
+use super::super::eval::ball::{Ball, Balls, Sampling, mix};
 use super::super::eval::{Field, eval, modular::Modular, precise::Precise};
 use super::super::number::Q;
 use super::super::reading::Reading;
-use super::super::units;
 use super::Finding::{self, Different, Equal, Unknown};
 use super::form::{self, Factor};
+use super::units::{Marks, marks};
 use super::{Comparison, Val};
 
 /// Points tried, in order; three that both sides are defined at decide.
@@ -42,27 +42,6 @@ const PRINTED: u16 = 14;
 /// How many roots and functions a value is made of.
 fn irrational(r: &Reading, id: Id) -> usize {
     r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
-}
-
-/// Which marks of unit a value carries.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-struct Marks {
-    unit: bool,
-    percent: bool,
-    degree: bool,
-}
-
-fn marks(r: &Reading, id: Id) -> Marks {
-    let mut m = Marks::default();
-    for n in r.arena.subtree(id) {
-        match n {
-            Node::Unit(_) => m.unit = true,
-            Node::Percent(_) => m.percent = true,
-            Node::Degree(_) => m.degree = true,
-            _ => {}
-        }
-    }
-    m
 }
 
 /// `Some(true)` for ∞, `Some(false)` for −∞.
@@ -133,65 +112,6 @@ impl Comparison<'_> {
             return found;
         }
         self.values(g, p, false)
-    }
-
-    /// `£7` and "7 pounds": beside a price, pounds are money.
-    fn sterling(&self, g: Id, p: Id) -> bool {
-        let all = |r: &Reading, id: Id, name: &str| {
-            r.arena.subtree(id).iter().all(|n| !matches!(n, Node::Unit(unit) if !units::is_named(*unit, name)))
-        };
-        (all(self.gold, g, "£") && all(self.pred, p, "pounds"))
-            || (all(self.gold, g, "pounds") && all(self.pred, p, "£"))
-    }
-
-    /// `5000 m` and `10 m/s` typed as mathematics beside units: all letters of the one side are units.
-    fn lettered_units(&mut self, g: Val, p: Val, gm: Marks, pm: Marks) -> Option<Finding> {
-        let (gold, pred) = (self.gold, self.pred);
-        let (r, id) = match (gm.unit, pm.unit) {
-            (true, false) => (pred, p.id),
-            (false, true) => (gold, g.id),
-            _ => return None,
-        };
-        let letters = free_symbols(r, id);
-        let other = if gm.unit { (gold, g.id) } else { (pred, p.id) };
-        if letters.is_empty() || other.0.arena.any(other.1, |n| matches!(n, Node::Sym(_))) {
-            return None;
-        }
-        let number =
-            r.arena.any(id, |n| matches!(n, Node::Num(q) if *q != Q::ONE) || matches!(n, Node::Decimal { .. }));
-        if !number {
-            return None;
-        }
-        let mut alias = Vec::with_capacity(letters.len());
-        for sym in letters {
-            let name = r.arena.name(sym);
-            let unit = units::find(name).filter(|_| name.len() == 1 && name.is_ascii())?;
-            alias.push((sym, UNITS + Sym::from(unit.index)));
-        }
-        let x = self.ball(gold, g, Sampling::Positive, 1, false, &alias).ok()?;
-        let y = self.ball(pred, p, Sampling::Positive, 1, false, &alias).ok()?;
-        Some(if x.apart(&y) { Different("unit") } else { Equal("numeric") })
-    }
-
-    /// `17 m` typed as mathematics: a lone letter that is a unit where the other side has one,
-    /// or has none to be taken for a variable.
-    fn letter_units(&mut self, g: Val, p: Val, gm: Marks, pm: Marks) -> Option<Finding> {
-        let (gold, pred) = (self.gold, self.pred);
-        let sym = |n: &Node| matches!(n, Node::Sym(_));
-        let (a, b) = (form::letter_unit(gold, g.id), form::letter_unit(pred, p.id));
-        let letter = match (a, b) {
-            (Some((letter, power)), None) if !pred.arena.any(p.id, sym) && (power > 1 || pm.unit) => letter,
-            (None, Some((letter, _))) if !gold.arena.any(g.id, sym) => letter,
-            _ => return None,
-        };
-        let other = if a.is_some() { (pred, p.id, pm) } else { (gold, g.id, gm) };
-        if other.2.unit && !other.0.arena.any(other.1, |n| matches!(n, Node::Unit(u) if units::is_named(*u, letter))) {
-            return None;
-        }
-        let alias = [(super::super::ast::hash_name(letter), ONE)];
-        let x = self.ball(gold, g, Sampling::Positive, 1, true, &alias).ok()?;
-        let y = self.ball(pred, p, Sampling::Positive, 1, true, &alias).ok()?;
-        Some(if x.apart(&y) { Different("numeric") } else { Equal("numeric") })
     }
 
     fn values(&mut self, g: Val, p: Val, ignore_units: bool) -> Finding {
@@ -279,7 +199,7 @@ impl Comparison<'_> {
         None
     }
 
-    fn ball(
+    pub(super) fn ball(
         &mut self,
         r: &Reading,
         v: Val,
@@ -405,86 +325,6 @@ impl Comparison<'_> {
         }
         None
     }
-
-    /// Arbitrary constants and parameters that only differ in name: the `C` of an integral and `c`, the
-    /// `k` of `k\pi` and `n`. Any other letter means what it says.
-    fn aliases(&self, g: Val, p: Val) -> Vec<(Sym, Sym)> {
-        let (gold, pred) = (self.gold, self.pred);
-        let (a, b) = (free_symbols(gold, g.id), free_symbols(pred, p.id));
-        let only_gold: Vec<Sym> = a.iter().filter(|s| !b.contains(s)).copied().collect();
-        let only_pred: Vec<Sym> = b.iter().filter(|s| !a.contains(s)).copied().collect();
-        if only_gold.len() != only_pred.len() || only_gold.is_empty() {
-            return Vec::new();
-        }
-        // Multiples of π: solutions, one for each value of the only letter.
-        let pi = |r: &Reading, id: Id| r.arena.any(id, |n| *n == Node::Pi);
-        let family = a.len() == 1 && b.len() == 1 && pi(gold, g.id) && pi(pred, p.id);
-        let mut pairs = Vec::new();
-        for &s in &only_pred {
-            let name = pred.arena.name(s);
-            let twin = only_gold.iter().copied().find(|&t| {
-                let other = gold.arena.name(t);
-                same_letter(other, name)
-                    || (family && is_parameter(other) && is_parameter(name))
-                    || (a.len() > 1 && arbitrary((gold, g.id, t, other), (pred, p.id, s, name)))
-            });
-            match twin {
-                Some(t) => pairs.push((s, t)),
-                None => return Vec::new(),
-            }
-        }
-        pairs
-    }
-}
-
-/// The symbols of a subtree, few at most.
-pub(super) fn free_symbols(r: &Reading, id: Id) -> Vec<Sym> {
-    let mut syms: Vec<Sym> = Vec::new();
-    for n in r.arena.subtree(id) {
-        if let Node::Sym(s) = n
-            && !syms.contains(s)
-            && syms.len() < 32
-        {
-            syms.push(*s);
-        }
-    }
-    syms
-}
-
-/// `\varphi` and `\phi`, `x_1` and `x1`.
-fn same_letter(a: &str, b: &str) -> bool {
-    let plain = |name: &str| name.trim_start_matches("var").replace('_', "");
-    plain(a) == plain(b)
-}
-
-/// Constants of integration under two names: numbered alike, added on their own, or `C` before an exponential.
-fn arbitrary(gold: (&Reading, Id, Sym, &str), pred: (&Reading, Id, Sym, &str)) -> bool {
-    let index = |name: &str| name.strip_prefix(['C', 'c', 'K', 'k']).map(|rest| rest.replace('_', ""));
-    let (Some(i), Some(j)) = (index(gold.3), index(pred.3)) else { return false };
-    if i != j {
-        return false;
-    }
-    let exponential = |r: &Reading, id: Id| r.arena.any(id, |n| matches!(n, Node::Euler | Node::Call(Func::Exp, _)));
-    let c = |name: &str| name.starts_with(['C', 'c']);
-    !i.is_empty()
-        || (is_term(gold.0, gold.1, gold.2) && is_term(pred.0, pred.1, pred.2))
-        || (c(gold.3) && c(pred.3) && exponential(gold.0, gold.1))
-}
-
-/// The symbol is a term of its own in a sum.
-fn is_term(r: &Reading, mut id: Id, sym: Sym) -> bool {
-    let is = |id: Id| *r.node(id) == Node::Sym(sym);
-    loop {
-        match *r.node(id) {
-            Node::Add(a, b) | Node::Sub(a, b) if is(a) || is(b) => return true,
-            Node::Add(a, _) | Node::Sub(a, _) => id = a,
-            _ => return false,
-        }
-    }
-}
-
-fn is_parameter(name: &str) -> bool {
-    matches!(name, "k" | "n" | "m" | "l")
 }
 
 /// The decimal literal that a value is, apart from sign, unit and percent: value, places, digits.

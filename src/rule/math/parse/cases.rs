@@ -2,7 +2,8 @@
 
 use super::super::ast::{Id, Node, Rel};
 use super::super::lex::{Env, Tok};
-use super::{Fault, Kind, Parser};
+use super::frame::Kind;
+use super::{Fault, Parser};
 
 /// What a row holds where no other does.
 pub const OTHERWISE: &str = "otherwise";

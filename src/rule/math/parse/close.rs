@@ -5,7 +5,8 @@ use super::super::eval::exact;
 use super::super::lex::{Delim, Env, Tok};
 use super::super::number::Q;
 use super::super::units;
-use super::{Arg, Fault, Frame, Kind, Op, Parser, Sep};
+use super::frame::{Arg, Frame, Kind, Op, Sep};
+use super::{Fault, Parser};
 
 impl Parser<'_, '_> {
     pub(super) fn open_delim(&mut self, delim: Delim) -> Result<(), Fault> {

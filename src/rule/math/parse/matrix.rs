@@ -3,7 +3,8 @@
 use super::super::ast::{Id, Node, hash_name};
 use super::super::eval::exact;
 use super::super::number::Q;
-use super::{Fault, Op, Parser};
+use super::frame::Op;
+use super::{Fault, Parser};
 
 /// Most rows and columns, and the highest power, that are worked out.
 const LARGEST: usize = 8;

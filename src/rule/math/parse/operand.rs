@@ -4,7 +4,8 @@ use super::super::ast::{Func, Func2, Id, Node};
 use super::super::lex::{Delim, Lit, Tok, Token};
 use super::super::number::Q;
 use super::super::units;
-use super::{Arg, Callee, Fault, Kind, Op, Parser, Sep};
+use super::frame::{Arg, Callee, Kind, Op, Sep};
+use super::{Fault, Parser};
 
 impl<'a> Parser<'a, '_> {
     /// Inserts the product between an operand and the one about to come.

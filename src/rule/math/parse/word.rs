@@ -4,7 +4,8 @@ use super::super::ast::Node;
 use super::super::lex::{Delim, Tok};
 use super::super::number::Q;
 use super::super::units;
-use super::{Arg, Fault, Kind, Op, Parser};
+use super::frame::{Arg, Kind, Op, Sep};
+use super::{Fault, Parser};
 
 impl<'a> Parser<'a, '_> {
     /// "5 feet 6 inches": a number with a unit right behind a quantity adds to it.
@@ -181,7 +182,7 @@ impl<'a> Parser<'a, '_> {
         if !self.tokens[self.at..].iter().take(8).any(|t| names(&t.tok)) {
             return Ok(false);
         }
-        self.separator(super::Sep::Comma)?;
+        self.separator(Sep::Comma)?;
         let goes_on = |tok: &Tok<'_>| !matches!(tok, Tok::Comma | Tok::Semi | Tok::And | Tok::Or);
         self.at += self.tokens[self.at..].iter().take_while(|t| goes_on(&t.tok)).count();
         let id = self.arena.text("integer".to_string())?;

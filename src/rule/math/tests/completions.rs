@@ -95,7 +95,7 @@ fn a_dash_that_touches_a_formula_is_its_sign() {
 
 #[test]
 fn the_last_number_stands_alone_and_behind_everything() {
-    let rule = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() });
+    let rule = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() }).unwrap();
     let reward = |text: &str, gold: &str| rule.check_prepared(text, &rule.prepare(gold), FinishReason::Stop).score;
     assert_eq!(reward("no, it is not 10, so it's 1,250.75m²", "1250.75"), Some(1.0));
     assert_eq!(reward("room AB7C", "7"), Some(0.0));
@@ -130,7 +130,7 @@ fn the_answer_stands_behind_the_reasoning() {
     let rule = MathRule::default();
     let cut = rule.check_prepared(r"<think>it is \boxed{4}", &rule.prepare("4"), FinishReason::Length);
     assert_eq!((cut.outcome, cut.reason), (Outcome::Wrong, "truncated"));
-    let required = MathRule::new(MathConfig { think: Think::Required, ..MathConfig::default() });
+    let required = MathRule::new(MathConfig { think: Think::Required, ..MathConfig::default() }).unwrap();
     assert_eq!(required.check_prepared(r"\boxed{4}", &required.prepare("4"), FinishReason::Stop).reason, "no_answer");
 }
 
@@ -193,7 +193,7 @@ fn formulas_and_last_lines() {
 fn a_number_in_prose_is_no_answer_unless_asked_for() {
     let text = "There were 12 ducks and then 42 ducks came along to the pond with the others";
     assert_eq!(verdict(text, "42").outcome, Outcome::Wrong);
-    let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() });
+    let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() }).unwrap();
     let found = lenient.check_prepared(text, &lenient.prepare("42"), FinishReason::Stop);
     assert_eq!(found.outcome, Outcome::Correct);
     assert!(found.evidence.contains(&("where", "last_number".to_string())));
@@ -201,7 +201,7 @@ fn a_number_in_prose_is_no_answer_unless_asked_for() {
 
 #[test]
 fn no_number_is_read_out_of_a_formula_that_breaks_off() {
-    let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() });
+    let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() }).unwrap();
     for broken in [
         r"34\choose",
         r"A: 34\choose",

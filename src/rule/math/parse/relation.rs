@@ -1,0 +1,127 @@
+//! What stands between values and is no operation: relations, colons, separators, and the words of logic.
+
+use super::super::ast::{Id, Node, Rel};
+use super::super::lex::{Delim, Env};
+use super::frame::{Kind, Op, Sep};
+use super::{Fault, Parser};
+
+impl Parser<'_, '_> {
+    /// A value with a letter in it, as statements are written.
+    pub(super) fn speaks_of_names(&self, id: Id) -> bool {
+        self.arena.is_scalar(id) && self.arena.any(id, |n| matches!(n, Node::Sym(_)))
+    }
+
+    /// `p ∨ q` between statements; `x = 1 ∨ x = 2` and `1 ∨ 2` are values side by side.
+    pub(super) fn logic(&mut self, or: bool) -> Result<(), Fault> {
+        let statement = self.chain.len() == self.top().chain
+            && !self.expecting()
+            && self.last_value().is_some_and(|id| self.speaks_of_names(id));
+        if statement {
+            return self.binary(Op::Logic(or));
+        }
+        self.separator(if or { Sep::Or } else { Sep::And })
+    }
+
+    pub(super) fn join_colon(&mut self, left: Id, right: Id) -> Result<(), Fault> {
+        let parts = match *self.arena.node(left) {
+            Node::Colon { parts, .. } => {
+                let mut ids = self.arena.list(parts).to_vec();
+                self.budget.charge(ids.len() as u64)?;
+                self.arena.retire(left);
+                ids.push(right);
+                ids
+            }
+            _ => vec![left, right],
+        };
+        let parts = self.arena.make_list(&parts);
+        let id = self.arena.push(Node::Colon { parts, meridiem: None })?;
+        self.values.push(id);
+        Ok(())
+    }
+
+    pub(super) fn colon(&mut self) -> Result<(), Fault> {
+        if self.expecting() {
+            return Ok(());
+        }
+        if self.top().kind == Kind::Delim(Delim::Set) && self.seps.len() == self.top().seps {
+            return self.separator(Sep::SuchThat);
+        }
+        if self.last_value().is_some_and(|id| self.is_words(id)) {
+            return self.relation(Rel::Eq);
+        }
+        self.binary(Op::Colon)
+    }
+
+    pub(super) fn relation(&mut self, rel: Rel) -> Result<(), Fault> {
+        if self.expecting() && self.continues_row() {
+            return self.continue_row(rel);
+        }
+        if self.expecting() {
+            let fresh = self.top_op().is_none() && self.chain.len() == self.top().chain;
+            return match rel {
+                // "= 5": the left side was left out.
+                Rel::Eq | Rel::Approx if fresh => Ok(()),
+                // "<1, 2>" is a vector.
+                Rel::Lt if fresh => {
+                    self.open(Kind::Delim(Delim::Angle), None);
+                    Ok(())
+                }
+                _ => Err(Fault::Syntax),
+            };
+        }
+        if rel == Rel::Gt && self.top().kind == Kind::Delim(Delim::Angle) {
+            return self.close_delim(Delim::Angle);
+        }
+        self.reduce_to(0, false)?;
+        let left = self.pop_value()?;
+        self.chain.push(left);
+        self.chain_rels.push(rel);
+        self.top_mut().expect = true;
+        Ok(())
+    }
+
+    /// In `align`, a row that starts with a relation goes on with the row above.
+    fn continues_row(&self) -> bool {
+        let frame = self.top();
+        matches!(frame.kind, Kind::Env(Env::Rows | Env::Cases))
+            && self.items.len() > frame.items
+            && self.ops.len() == frame.ops
+            && self.chain.len() == frame.chain
+    }
+
+    fn continue_row(&mut self, rel: Rel) -> Result<(), Fault> {
+        let Some(above) = self.items.pop() else { return Err(Fault::Syntax) };
+        match *self.arena.node(above) {
+            Node::Chain { operands, rels } => {
+                let ids = self.arena.list(operands).to_vec();
+                let kinds = self.arena.chain_rels(rels, ids.len()).to_vec();
+                self.budget.charge(ids.len() as u64)?;
+                self.arena.retire(above);
+                self.chain.extend(ids);
+                self.chain_rels.extend(kinds);
+            }
+            _ => self.chain.push(above),
+        }
+        self.chain_rels.push(rel);
+        Ok(())
+    }
+
+    /// Ends the item being read and notes what separates it from the next.
+    pub(super) fn separator(&mut self, sep: Sep) -> Result<(), Fault> {
+        if sep == Sep::SuchThat && self.top().kind != Kind::Delim(Delim::Set) {
+            return if self.top().kind == Kind::Root { self.bar() } else { Err(Fault::Syntax) };
+        }
+        let before = self.items.len();
+        self.end_item()?;
+        if self.items.len() == before {
+            // ", and": the second separator names the first.
+            let seps = self.top().seps;
+            if let Some(last) = self.seps[seps..].last_mut() {
+                *last = sep;
+            }
+            return Ok(());
+        }
+        self.seps.push(sep);
+        Ok(())
+    }
+}
