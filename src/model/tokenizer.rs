@@ -26,6 +26,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Files of a model's folder that decide what the tokenizer does; the last two need not be there.
+    pub const FILES: [&str; 3] = [TOKENIZER, TOKENIZER_CONFIG, TEMPLATE];
+
     /// Reads `tokenizer.json`, and `tokenizer_config.json` and
     /// `chat_template.jinja` where there are any.
     ///

@@ -98,6 +98,10 @@ impl Stage for AlignStage {
         super::training_materials(cx, &self.policy, None)
     }
 
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        super::TRAINING_KEYS.to_vec()
+    }
+
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
         self.policy.config(models).map(Some)
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
+use super::served::{HOW_SERVED, WHERE_SERVED};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
 use super::{Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
@@ -239,6 +240,12 @@ impl Stage for GrpoStage {
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
         Ok(materials)
+    }
+
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        // Servers are sent the policy, so it does not matter which ones they are.
+        let own = ["rules", "evaluate.rules", "engine.tolerance", WHERE_SERVED];
+        [&own, HOW_SERVED, super::TRAINING_KEYS].concat()
     }
 
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {

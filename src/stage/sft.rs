@@ -140,6 +140,10 @@ impl Stage for SftStage {
         )
     }
 
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        [&["evaluate.rules"], super::TRAINING_KEYS].concat()
+    }
+
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
         self.policy.config(models).map(Some)
     }

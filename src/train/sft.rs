@@ -27,7 +27,8 @@ pub struct SftConfig {
     pub steps: u64,
     /// Sequences an optimizer step.
     pub batch_size: usize,
-    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Most tokens of a micro-batch: bounds memory, and decides nothing but the order in which gradients are added. A
+    /// sequence that is longer has one of its own.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,

@@ -188,6 +188,58 @@ fn a_dry_run_says_what_stages_hold_and_a_gpu_that_is_not_there_stops_a_run_befor
     assert!(!folder.path().join("out/1_base_text").exists(), "nothing has started");
 }
 
+/// A base model in eight steps, with a checkpoint after every fourth.
+const BASE: &str = r#"name = "base"
+
+[stages.base_text]
+documents = 64
+text = { tasks = [{ family = "mix", level = 1 }] }
+
+[stages.base]
+kind = "sft"
+init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
+corpus = "base_text"
+format = "text"
+training = { steps = 8, batch_size = 8 }
+checkpoints = { every = 4, keep = 2 }
+"#;
+
+#[test]
+fn what_was_trained_outlives_a_change_of_how_and_is_not_lost_to_one_of_what() {
+    let folder = folder_with(BASE);
+    let run = |more: &[&str]| gristmill(folder.path(), [&RUN[..], more].concat());
+    run(&["--only", "base_text"]).succeeded();
+    // A file in the model's place: the steps are done, and the stage fails before it is committed.
+    let stage = folder.path().join("out/2_base");
+    std::fs::create_dir_all(&stage).unwrap();
+    std::fs::write(stage.join("model"), "").unwrap();
+    assert_eq!(run(&[]).code, Some(1));
+    std::fs::remove_file(stage.join("model")).unwrap();
+    let checkpoint = stage.join("checkpoints/step-00000008/checkpoint.json");
+    let trained = std::fs::read(&checkpoint).unwrap();
+
+    let how = ["--set", "base.training.tokens_per_microbatch=50", "--set", "base.training.recompute=true"];
+    let plan = run(&[&how[..], &["--dry-run"]].concat()).succeeded();
+    assert_eq!(plan.state_of("base"), "will continue: from the checkpoint of step 8");
+
+    let what = ["--set", "base.training.batch_size=4"];
+    let plan = run(&[&what[..], &["--dry-run"]].concat()).succeeded();
+    assert!(plan.state_of("base").ends_with("has changed, and 8 steps would be lost"), "{}", plan.story());
+    let refused = run(&what);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("8 steps were trained here") && refused.stderr.contains("`--from base`"));
+    assert_eq!(std::fs::read(&checkpoint).unwrap(), trained, "nothing is lost");
+
+    let done = run(&how).succeeded();
+    assert!(done.state_of("base").starts_with("will continue"), "{}", done.story());
+    assert_eq!(manifest(&stage)["counts"]["steps"], 8);
+    for again in [&[][..], &how, &["--set", "base.checkpoints.keep=3"]] {
+        assert!(run(again).succeeded().state_of("base").starts_with("cached"), "{again:?}");
+    }
+    run(&[&what[..], &["--from", "base"]].concat()).succeeded();
+    assert_ne!(std::fs::read(&checkpoint).unwrap(), trained, "trained anew, as asked for");
+}
+
 #[test]
 fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
     let points = if slow_tests() { 12 } else { 3 };

@@ -1,6 +1,6 @@
 //! The model a training stage starts from: another stage's, the user's, or a fresh one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use serde::Deserialize;
@@ -78,10 +78,12 @@ impl PolicyConfig {
         self.model.iter().map(|of| Input::model(MODEL, of))
     }
 
-    /// The files beside the inputs that decide the start.
-    pub fn tokenizer_file(&self, resolve: &dyn Fn(&str) -> String) -> Option<String> {
-        let tokenizer = &self.init.as_ref()?.tokenizer;
-        (tokenizer != MINI).then(|| Path::new(&resolve(tokenizer)).join("tokenizer.json").display().to_string())
+    /// The files beside the inputs that decide the start: of a tokenizer that is not the mini world's, with its chat
+    /// template.
+    pub fn tokenizer_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<PathBuf> {
+        let Some(new) = self.init.as_ref().filter(|new| new.tokenizer != MINI) else { return Vec::new() };
+        let folder = PathBuf::from(resolve(&new.tokenizer));
+        Tokenizer::FILES.map(|name| folder.join(name)).into_iter().filter(|file| file.exists()).collect()
     }
 
     /// The shape of the model, which need not be there yet.

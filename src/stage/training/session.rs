@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::Dtype;
 use crate::pipeline::MODEL;
 use crate::stage::{Outcome, StageContext};
-use crate::store::{ShardInfo, sync_files};
+use crate::store::{Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
 /// `checkpoints = { every = …, keep = … }`.
@@ -77,6 +77,16 @@ struct Stored {
 }
 
 const STORED: &str = "session.json";
+/// Folder of the checkpoints within the stage's own.
+const CHECKPOINTS: &str = "checkpoints";
+
+/// Steps that a training stage would go on from; `None` if it has no checkpoint.
+///
+/// # Errors
+/// The folder cannot be read, or is of another version of this program.
+pub(crate) fn trained_steps(folder: &Location) -> Result<Option<u64>> {
+    folder.join(CHECKPOINTS).as_local().map_or(Ok(None), Checkpoints::newest_step)
+}
 
 impl<'a, B: Backend> Session<'a, B> {
     pub fn new(
@@ -103,7 +113,7 @@ impl<'a, B: Backend> Session<'a, B> {
     pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
         let folder = self.cx.local_folder()?;
         std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
-        let checkpoints = Checkpoints::open(folder.join("checkpoints"), self.checkpoints.keep)?;
+        let checkpoints = Checkpoints::open(folder.join(CHECKPOINTS), self.checkpoints.keep)?;
         if let Some(checkpoint) = train::resume(trainer, &checkpoints)? {
             self.restore(&checkpoint.path)?;
         }
