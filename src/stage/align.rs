@@ -108,14 +108,15 @@ impl Stage for AlignStage {
 
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         self.policy.check_reference(self.table.reference.as_deref(), models)?;
-        let training = &self.table.training;
+        let (config, training) = (self.policy.config(models)?, &self.table.training);
         let load = Load {
             rows: training.tokens_per_microbatch,
+            longest_possible: 2 * config.context,
             recompute: training.recompute,
             reference: true,
             ..self.policy.load(&training.optimizer)
         };
-        Ok(vec![(self.policy.config(models)?, load)])
+        Ok(vec![(config, load)])
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

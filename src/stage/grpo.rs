@@ -259,6 +259,9 @@ impl Stage for GrpoStage {
         let engines = usize::from(samples) + usize::from(table.held_out.is_some());
         let load = Load {
             rows: table.training.tokens_per_microbatch,
+            // What is sampled may be as long; how long stored groups are is known when they are read.
+            longest: if table.prompts.is_some() { config.context.min(self.sampling.max_tokens as usize) } else { 0 },
+            longest_possible: config.context,
             recompute: table.training.recompute,
             reference: Grpo::new(table.training.objective.clone())?.needs_reference(),
             decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),

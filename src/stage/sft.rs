@@ -153,6 +153,7 @@ impl Stage for SftStage {
         let engines = usize::from(self.table.held_out.is_some());
         let load = Load {
             rows: training.tokens_per_microbatch,
+            longest_possible: config.context,
             recompute: training.recompute,
             decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),
             ..self.policy.load(&training.optimizer)

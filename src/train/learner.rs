@@ -73,12 +73,13 @@ impl<B: Backend> Learner<B> {
         Ok(Learner { model, devices, grads, moments, config, cached_rows, updates: 0, bad_steps: 0, poisoned: false })
     }
 
-    /// Plans memory for micro-batches of up to `rows` tokens, before the first step where the device wants that;
+    /// Plans memory for micro-batches of up to `rows` tokens, or of the `longest` row of data, which is not cut, before
+    /// the first step where the device wants that;
     /// `recompute` makes activations again in the backward pass instead of keeping them.
     ///
     /// # Errors
     /// Where the device does not have as much, with the micro-batch that would fit.
-    pub fn with_memory(mut self, rows: usize, recompute: bool) -> Result<Self> {
+    pub fn with_memory(mut self, rows: usize, longest: usize, recompute: bool) -> Result<Self> {
         let model = read(&self.model);
         if recompute {
             self.devices = Devices::new(&model, true);
@@ -88,10 +89,10 @@ impl<B: Backend> Learner<B> {
             model.backend().finish()?;
             let free = (0..model.devices()).filter_map(|device| model.on(device).backend().free_bytes()).min();
             if let Some(free) = free {
-                let load = Load { rows, recompute, trains: true, lora: model.rank(), ..Load::default() };
+                let load = Load { rows, longest, recompute, trains: true, lora: model.rank(), ..Load::default() };
                 memory::check_batch::<B>(model.config(), &load, free)?;
             }
-            self.devices.reserve(&model, rows)?;
+            self.devices.reserve(&model, rows.max(longest))?;
         }
         drop(model);
         Ok(self)

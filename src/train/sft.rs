@@ -94,8 +94,9 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the corpus has no rows"));
         }
-        let learner = Learner::new(model, config.optimizer.clone())?
-            .with_memory(config.tokens_per_microbatch, config.recompute)?;
+        let learner = Learner::new(model, config.optimizer.clone())?;
+        let longest = data.longest(learner.context());
+        let learner = learner.with_memory(config.tokens_per_microbatch, longest, config.recompute)?;
         let order = Order::new(config.seed, "sft order", data.len(), config.shuffle);
         Ok(SftTrainer { learner, data: Box::new(data), config, order, step: 0, barren: 0 })
     }
