@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-use safetensors::tensor::{SafeTensors, TensorView, View};
+use safetensors::tensor::{TensorInfo, View};
 use serde_json::{Map, Value, json};
 
 use super::parameters::ParamKind;
+use super::tensor_file::{TensorFile, write_tensors};
 use super::{Config, Model, ParamInfo};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Context, Error, Result};
@@ -73,25 +72,22 @@ impl<B: Backend> Model<B> {
         let mut seen = BTreeMap::new();
         let infos = model.layout.infos.clone();
         let by_name: BTreeMap<&str, usize> = infos.iter().enumerate().map(|(i, info)| (&*info.name, i)).collect();
+        let mut bytes = Vec::new();
         for path in files {
-            let file = File::open(&path).or_fail(|| format!("cannot open {}", path.display()))?;
-            // SAFETY: the map is read-only; a checkpoint that another process rewrites while it is
-            // read gives wrong weights, which no copy would prevent either.
-            let map = unsafe { Mmap::map(&file) }.or_fail(|| format!("cannot read {}", path.display()))?;
-            let tensors = SafeTensors::deserialize(&map)
-                .or_fail(|| "damaged safetensors file".into())
-                .map_err(|e| e.in_file(path.display()).hint("was the download or copy cut short?"))?;
-            for (name, view) in tensors.iter() {
-                let Some(&index) = by_name.get(name) else {
-                    if ignored(name, model.config.tied) {
+            let mut file = TensorFile::open(&path)?;
+            for name in file.names() {
+                let Some(&index) = by_name.get(&*name) else {
+                    if ignored(&name, model.config.tied) {
                         continue;
                     }
-                    return Err(unknown(name, &by_name).in_file(path.display()));
+                    return Err(unknown(&name, &by_name).in_file(path.display()));
                 };
                 if seen.insert(index, ()).is_some() {
                     return Err(Error::new(format!("tensor `{name}` is stored twice")).in_file(path.display()));
                 }
-                let values = read(&infos[index], &view).map_err(|e| e.in_file(path.display()))?;
+                file.read(&name, &mut bytes)?;
+                let stored = file.info(&name).expect("it was just read");
+                let values = read(&infos[index], stored, &bytes).map_err(|e| e.in_file(path.display()))?;
                 model.set(&infos[index], &values);
             }
         }
@@ -169,9 +165,7 @@ impl<B: Backend> Model<B> {
             }
             let stored = |info| Stored { model: self, info, dtype, tempered: tempered(info) };
             let views = shard.into_iter().map(|(name, info)| (name, stored(info)));
-            let metadata = [("format".to_owned(), "pt".to_owned())].into();
-            safetensors::serialize_to_file(views, Some(metadata), &dir.join(&file))
-                .or_fail(|| format!("cannot write {}", dir.join(&file).display()))?;
+            write_tensors(&dir.join(&file), views, &[("format", "pt")])?;
         }
         let index = dir.join(INDEX);
         if count > 1 {
@@ -303,19 +297,17 @@ fn unknown(name: &str, known: &BTreeMap<&str, usize>) -> Error {
     }
 }
 
-fn read(info: &ParamInfo, view: &TensorView) -> Result<Vec<f32>> {
-    if view.shape() != info.shape {
+fn read(info: &ParamInfo, stored: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
+    if stored.shape != info.shape {
         return Err(Error::new(format!(
             "tensor `{}` has shape {:?}; config.json asks for {:?}",
-            info.name,
-            view.shape(),
-            info.shape
+            info.name, stored.shape, info.shape
         )));
     }
-    let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
-    let values: Vec<f32> = match view.dtype() {
+    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let values: Vec<f32> = match stored.dtype {
         safetensors::Dtype::F32 => {
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         }
         safetensors::Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
         safetensors::Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
@@ -332,6 +324,8 @@ fn read(info: &ParamInfo, view: &TensorView) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::TensorView;
+
     use super::*;
     use crate::backend::Heads;
 

@@ -235,8 +235,8 @@ impl<B: Backend> Learner<B> {
     pub fn read(&mut self, dir: &Path, state: LearnerState) -> Result<()> {
         let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
         load_weights(&mut model, &dir.join(MODEL))?;
-        let reader = TensorReader::open(&dir.join(OPTIMIZER))?;
-        let part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
+        let mut reader = TensorReader::open(&dir.join(OPTIMIZER))?;
+        let mut part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
         for info in model.trained() {
             let (first, second) = (part(info, "first")?, part(info, "second")?);
             self.moments[model.owner(info)].set(info, [&first, &second]);
