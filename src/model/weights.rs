@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{TensorInfo, View};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::parameters::ParamKind;
@@ -21,10 +22,14 @@ const SHARD_BYTES: usize = 5_000_000_000;
 const HEAD: &str = "lm_head.weight";
 
 /// The type weights are written as; they are f32 in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Dtype {
+    #[default]
+    #[serde(rename = "float32")]
     F32,
+    #[serde(rename = "bfloat16")]
     Bf16,
+    #[serde(rename = "float16")]
     F16,
 }
 
@@ -34,6 +39,14 @@ impl Dtype {
             Dtype::F32 => "float32",
             Dtype::Bf16 => "bfloat16",
             Dtype::F16 => "float16",
+        }
+    }
+
+    fn round(self, weight: f32) -> f32 {
+        match self {
+            Dtype::F32 => weight,
+            Dtype::Bf16 => half::bf16::from_f32(weight).to_f32(),
+            Dtype::F16 => half::f16::from_f32(weight).to_f32(),
         }
     }
 
@@ -105,6 +118,26 @@ impl<B: Backend> Model<B> {
         // Out of memory is said here, not at the first step.
         model.backend.finish().map_err(|e| e.context("loading the model"))?;
         Ok(model)
+    }
+
+    /// Rounds the weights to what a file of this type holds: the model is then the one that whoever loads it gets.
+    ///
+    /// # Errors
+    /// A weight that the type has no room for.
+    pub fn round_to(&mut self, dtype: Dtype) -> Result<()> {
+        if dtype == Dtype::F32 {
+            return Ok(());
+        }
+        for info in self.layout.infos.clone() {
+            let values: Vec<f32> = self.get(&info).into_iter().map(|weight| dtype.round(weight)).collect();
+            if !values.iter().all(|weight| weight.is_finite()) {
+                return Err(Error::new(format!("`{}` holds weights beyond {}", info.name, dtype.name()))
+                    .hint("write the model as `bfloat16`, or as `float32`"));
+            }
+            self.set(&info, &values);
+        }
+        self.publish();
+        Ok(())
     }
 
     /// Writes config, generation config and weights as `transformers` reads them.
@@ -377,7 +410,20 @@ mod tests {
                     assert!((a - b).abs() <= a.abs() * 0.004 + 1e-7, "{a} {b}");
                 }
             }
+            assert_ne!(back.digest(), model.digest());
+            let mut rounded = tiny(true);
+            rounded.round_to(dtype).unwrap();
+            assert_eq!(rounded.digest(), back.digest(), "rounded beforehand it is the model that is loaded");
         }
+    }
+
+    #[test]
+    fn weights_that_a_type_cannot_hold_are_refused() {
+        let mut model = tiny(true);
+        let info = model.parameters()[0].clone();
+        model.set(&info, &vec![1e6; info.len()]);
+        assert!(model.round_to(Dtype::F16).unwrap_err().to_string().contains("weights beyond float16"));
+        model.round_to(Dtype::Bf16).unwrap();
     }
 
     /// Saves a model, changes its tensors, and says how loading fails.

@@ -43,6 +43,9 @@ struct GrpoTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
+    #[serde(default)]
+    dtype: crate::model::Dtype,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
     /// Prompts to ask the policy.
@@ -118,7 +121,8 @@ impl GrpoStage {
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
         let sampling = rollout_sampling(table, node.remove("sampling"))?;
         let read: GrpoTable = node.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy =
+            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
         if read.prompts.is_some() == read.groups.is_some() {

@@ -241,6 +241,51 @@ fn what_was_trained_outlives_a_change_of_how_and_is_not_lost_to_one_of_what() {
 }
 
 #[test]
+fn a_model_is_written_in_the_type_that_is_asked_for_and_is_what_the_stage_says_of_it() {
+    let folder = folder_with(BASE);
+    let model = |out: &str| folder.path().join(out).join("2_base/model");
+    for (out, dtype) in [("wide", "float32"), ("narrow", "bfloat16")] {
+        let set = format!("base.dtype={dtype}");
+        gristmill(folder.path(), ["run", "recipe.toml", "--out", out, "--set", &set]).succeeded();
+        let config = std::fs::read_to_string(model(out).join("config.json")).unwrap();
+        assert!(config.contains(&format!("\"torch_dtype\": \"{dtype}\"")), "{config}");
+        let loaded = gristmill::model::Model::load(&model(out)).unwrap().digest();
+        assert_eq!(manifest(&folder.path().join(out).join("2_base"))["facts"]["model_digest"], loaded);
+    }
+    let bytes = |out: &str| std::fs::metadata(model(out).join("model.safetensors")).unwrap().len();
+    assert!(bytes("narrow") < bytes("wide") * 6 / 10, "{} and {}", bytes("narrow"), bytes("wide"));
+}
+
+/// What TRL and others train on: a Parquet file of conversations, and nothing else in it.
+#[test]
+fn a_file_of_conversations_alone_is_a_corpus() {
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let folder = folder_with(BASE);
+    gristmill(folder.path(), RUN).succeeded();
+    let corpus = folder.path().join("out/1_base_text");
+    let shards = Dataset::open(&Location::from(corpus.as_path())).unwrap();
+    let shard = std::fs::File::open(corpus.join(shards.shards()[0].name())).unwrap();
+    let batches: Vec<_> =
+        ParquetRecordBatchReaderBuilder::try_new(shard).unwrap().build().unwrap().map(Result::unwrap).collect();
+    let only = |batch: &arrow::array::RecordBatch| {
+        let column = std::sync::Arc::clone(batch.column_by_name("messages").unwrap());
+        arrow::array::RecordBatch::try_from_iter([("messages", column)]).unwrap()
+    };
+    let file = std::fs::File::create(folder.path().join("conversations.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, only(&batches[0]).schema(), None).unwrap();
+    batches.iter().for_each(|batch| writer.write(&only(batch)).unwrap());
+    writer.close().unwrap();
+
+    let sets = ["model=out/2_base/model", "format=text", "training.steps=2", "training.batch_size=4"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let args = ["sft", "--corpus", "conversations.parquet", "--output", "again"];
+    gristmill(folder.path(), args.into_iter().chain(sets)).succeeded();
+    assert_eq!(manifest(&folder.path().join("again/1_sft"))["counts"]["corpus_rows"], 64);
+}
+
+#[test]
 fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
     let points = if slow_tests() { 12 } else { 3 };
     let source = folder_with(RECIPE);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
-use crate::model::{Config, LoraConfig, Model, Tokenizer};
+use crate::model::{Config, Dtype, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
 use crate::stage::{Input, Models, StageContext};
@@ -23,6 +23,8 @@ pub struct PolicyConfig {
     pub init: Option<NewModel>,
     /// Adapters of low rank, trained in place of its weights.
     pub lora: Option<LoraConfig>,
+    /// What the trained model is written as.
+    pub dtype: Dtype,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -53,6 +55,8 @@ fn default_context() -> usize {
 pub struct Policy<B: Backend> {
     pub model: SharedModel<B>,
     pub tokenizer: Arc<Tokenizer>,
+    /// What the trained model is written as.
+    pub dtype: Dtype,
 }
 
 const MODEL: &str = "model";
@@ -133,7 +137,7 @@ impl PolicyConfig {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
         };
-        Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer) })
+        Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer), dtype: self.dtype })
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.
@@ -232,6 +236,6 @@ mod tests {
         let model = Some("base".to_owned());
         assert!(PolicyConfig { model: model.clone(), ..PolicyConfig::default() }.validate("s").is_ok());
         let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
-        assert!(PolicyConfig { model, init: Some(init), lora: None }.validate("s").is_err());
+        assert!(PolicyConfig { model, init: Some(init), ..PolicyConfig::default() }.validate("s").is_err());
     }
 }

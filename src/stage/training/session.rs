@@ -9,7 +9,6 @@ use super::held_out::HeldOut;
 use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::model::Dtype;
 use crate::pipeline::MODEL;
 use crate::stage::{Outcome, StageContext};
 use crate::store::{Location, ShardInfo, sync_files};
@@ -147,8 +146,10 @@ impl<'a, B: Backend> Session<'a, B> {
         let target = folder.join(MODEL);
         let mut outcome = Outcome::default();
         {
-            let model = self.policy.model.read().unwrap_or_else(PoisonError::into_inner);
-            model.save(&target, Dtype::F32)?;
+            let mut model = self.policy.model.write().unwrap_or_else(PoisonError::into_inner);
+            // So that what the stage says and measures of the model is of the one that others load.
+            model.round_to(self.policy.dtype)?;
+            model.save(&target, self.policy.dtype)?;
             outcome.facts.insert("model_digest".to_owned(), model.digest().into());
             outcome.facts.insert("parameters".to_owned(), model.size().into());
         }
