@@ -28,6 +28,7 @@ mod parameters;
 mod peft;
 mod replicas;
 mod rope;
+pub mod tensor_file;
 mod tokenizer;
 mod transformer;
 mod weights;

@@ -37,6 +37,7 @@ pub mod verify;
 
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
+pub(crate) use training::trained_steps;
 
 /// The folder of the model in the folder of the stage that trained it.
 pub(crate) const MODEL: &str = "model";
@@ -84,10 +85,10 @@ pub trait Stage: Send + Sync {
         false
     }
 
-    /// Keys of its table whose text decides nothing of the output, dotted, `*` for every item of a list:
-    /// where the files of [`Stage::materials`] lie, how work is done. Changing them makes nothing anew.
-    fn paths(&self) -> &'static [&'static str] {
-        &[]
+    /// Keys of its table that the fingerprint leaves out, dotted, `*` for every item of a list: where the files of
+    /// [`Stage::materials`] lie, how the work is done and not what is computed. Changing them makes nothing anew.
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// Rows it will write, if that can be told from the rows of its inputs (in the order of
@@ -340,6 +341,20 @@ fn in_training(table: &StageTable, checked: Result<()>) -> Result<()> {
     checked.map_err(|e| origin.locate(e))
 }
 
+/// Keys of every training stage that decide nothing of what is computed: how memory is saved, when a checkpoint is
+/// written, when too many bad gradients end the run. A stage that was killed goes on under other ones.
+///
+/// `tokens_per_microbatch` decides the order in which gradients are added, so their last bits; somebody whose memory is
+/// short has to be able to lower it without losing what was trained.
+const TRAINING_KEYS: &[&str] = &[
+    "checkpoints",
+    "init.tokenizer",
+    "training.tokens_per_microbatch",
+    "training.recompute",
+    "training.optimizer.offload",
+    "training.optimizer.max_bad_steps",
+];
+
 /// The seed of a training stage: the run's, unless the table has one of its own.
 fn training_seed(own: u64, cx: &StageContext<'_>) -> u64 {
     if own == 0 { cx.seed } else { own }
@@ -352,8 +367,9 @@ fn training_materials(
     evaluation_rules: Option<&str>,
 ) -> Result<Vec<(String, String)>> {
     let mut materials = Vec::new();
-    if let Some(file) = policy.tokenizer_file(cx.resolve) {
-        materials.push(("tokenizer".to_owned(), (cx.digest_file)(&file)?));
+    for file in policy.tokenizer_files(cx.resolve) {
+        let file = file.display().to_string();
+        materials.push((format!("tokenizer/{}", file_name(&file)), (cx.digest_file)(&file)?));
     }
     if let Some(rules) = evaluation_rules {
         let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve)?)?;

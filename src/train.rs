@@ -36,7 +36,7 @@ mod schedule;
 mod sft;
 mod trainer;
 
-pub use batch::{MicroBatch, Sequence, Source, pack};
+pub use batch::{MicroBatch, Packed, Sequence, Source, pack};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use grpo::{GrpoTrainer, GrpoTrainerConfig, Offline, OldLogprobs, Rollout, ScoredCompletion, ScoredGroup};
 pub use learner::{Applied, Learner, LearnerState, SharedModel};

@@ -128,7 +128,8 @@ impl Config {
         let path = dir.join(GENERATION);
         if path.exists() {
             let generation = read_object(&path)?;
-            for id in token_ids(generation.get("eos_token_id")) {
+            let ends = Keys(&generation).token_ids("eos_token_id").map_err(|e| e.in_file(path.display()))?;
+            for id in ends {
                 if !config.eos_token_ids.contains(&id) {
                     config.eos_token_ids.push(id);
                 }
@@ -191,23 +192,23 @@ impl Config {
         if dim % 2 != 0 {
             return Err(Error::new(format!("head_dim {dim} is odd; rotary embedding needs pairs")));
         }
-        let activation = keys.text("hidden_act").unwrap_or("silu");
+        let activation = keys.text("hidden_act")?.unwrap_or("silu");
         if activation != "silu" && activation != "swish" {
             return Err(Error::new(format!("hidden_act `{activation}` is not supported"))
                 .hint("the decoder covers SwiGLU (silu) models"));
         }
-        if keys.flag("use_sliding_window") {
+        if keys.flag("use_sliding_window")? {
             return Err(Error::new("sliding-window attention is not supported")
                 .hint("set use_sliding_window to false if the context is shorter than the window"));
         }
-        if keys.flag("mlp_bias") {
+        if keys.flag("mlp_bias")? {
             return Err(Error::new("mlp_bias is not supported"));
         }
         if raw.contains_key("quantization_config") {
             return Err(Error::new("quantized checkpoints are not supported").hint("use the bf16, f16 or f32 weights"));
         }
         let (rope_theta, rope_scaling) = RopeScaling::from_json(&raw)?;
-        let attention_bias = keys.flag("attention_bias");
+        let attention_bias = keys.flag("attention_bias")?;
         let config = Config {
             family,
             vocab_size: keys.size("vocab_size")?,
@@ -216,14 +217,14 @@ impl Config {
             layers: keys.size("num_hidden_layers")?,
             heads: Heads { query, kv, dim },
             context: keys.size_or("max_position_embeddings", 2048)?,
-            norm_eps: keys.number("rms_norm_eps").unwrap_or(1e-6) as f32,
+            norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
             rope_theta,
             rope_scaling,
-            tied: keys.flag("tie_word_embeddings"),
+            tied: keys.flag("tie_word_embeddings")?,
             qkv_bias: family == Family::Qwen2 || attention_bias,
             out_bias: family != Family::Qwen2 && attention_bias,
             qk_norm: family == Family::Qwen3,
-            eos_token_ids: token_ids(raw.get("eos_token_id")),
+            eos_token_ids: keys.token_ids("eos_token_id")?,
             raw,
             generation: None,
         };
@@ -296,29 +297,22 @@ pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
     }
 }
 
-/// An id, a list of ids, or null.
-pub(super) fn token_ids(value: Option<&Value>) -> Vec<u32> {
-    let id = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        Some(Value::Array(ids)) => ids.iter().filter_map(id).collect(),
-        Some(value) => id(value).into_iter().collect(),
-        None => Vec::new(),
-    }
-}
+/// A JSON object's keys, each of the type that it is to have.
+pub(super) struct Keys<'a>(pub &'a Map<String, Value>);
 
-struct Keys<'a>(&'a Map<String, Value>);
-
-impl Keys<'_> {
+impl<'a> Keys<'a> {
     fn family(&self) -> Result<Family> {
-        let architecture = self.0.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
+        let architectures = self.read("architectures", "a list", Value::as_array)?;
+        let architecture = architectures.and_then(|names| names.first()).and_then(Value::as_str);
+        let model_type = self.text("model_type")?;
         let families = [Family::Llama, Family::Qwen2, Family::Qwen3];
-        let found = match (architecture, self.text("model_type")) {
+        let found = match (architecture, model_type) {
             (Some(name), _) => families.into_iter().find(|f| f.architecture() == name),
             (None, Some(name)) => families.into_iter().find(|f| f.model_type() == name),
             (None, None) => None,
         };
         found.ok_or_else(|| {
-            let name = architecture.or(self.text("model_type")).unwrap_or("(none named)");
+            let name = architecture.or(model_type).unwrap_or("(none named)");
             Error::new(format!("architecture `{name}` is not supported"))
                 .hint("supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM")
         })
@@ -341,16 +335,42 @@ impl Keys<'_> {
         }
     }
 
-    fn number(&self, key: &str) -> Option<f64> {
-        self.0.get(key).and_then(Value::as_f64)
+    /// What a key holds; `None` where it is absent or null, which means the default.
+    ///
+    /// # Errors
+    /// Something else than `what`.
+    pub fn read<T>(&self, key: &str, what: &str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match read(value) {
+                Some(read) => Ok(Some(read)),
+                None => Err(Error::new(format!("`{key}` must be {what}, not {value}")).in_field(key)),
+            },
+        }
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(Value::as_str)
+    /// An id, a list of ids, or null.
+    pub fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
+        fn id(value: &Value) -> Option<u32> {
+            value.as_u64().and_then(|id| u32::try_from(id).ok())
+        }
+        let ids = self.read(key, "a token's id, or a list of such", |value| match value {
+            Value::Array(ids) => ids.iter().map(id).collect(),
+            value => id(value).map(|id| vec![id]),
+        });
+        ids.map(Option::unwrap_or_default)
     }
 
-    fn flag(&self, key: &str) -> bool {
-        self.0.get(key).and_then(Value::as_bool).unwrap_or(false)
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.read(key, "a number", Value::as_f64)
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        self.read(key, "a string", Value::as_str)
+    }
+
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        Ok(self.read(key, "true or false", Value::as_bool)?.unwrap_or(false))
     }
 }
 
@@ -387,6 +407,28 @@ mod tests {
         // The same tensors, and other heads in them.
         assert!(twin(json!({"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8})).is_err());
         assert!(twin(json!({"max_position_embeddings": 128})).unwrap_err().contains("256 and 128"));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_no_default() {
+        for (changes, words) in [
+            (json!({"rms_norm_eps": "1e-6"}), "`rms_norm_eps` must be a number, not \"1e-6\""),
+            (json!({"rope_theta": "x"}), "`rope_theta` must be a number"),
+            (json!({"rope_scaling": "linear"}), "`rope_scaling` must be a table"),
+            (json!({"rope_scaling": {"rope_type": "linear", "factor": "4"}}), "`factor` must be a number"),
+            (json!({"attention_bias": 1}), "`attention_bias` must be true or false, not 1"),
+            (json!({"tie_word_embeddings": "true"}), "`tie_word_embeddings` must be true or false"),
+            (json!({"hidden_act": 3}), "`hidden_act` must be a string"),
+            (json!({"eos_token_id": "x"}), "`eos_token_id` must be a token's id, or a list of such"),
+            (json!({"eos_token_id": [1, -2]}), "`eos_token_id` must be"),
+            (json!({"architectures": "LlamaForCausalLM"}), "`architectures` must be a list"),
+        ] {
+            let error = tiny(changes).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let absent = tiny(json!({"rms_norm_eps": null, "rope_theta": null, "attention_bias": null, "eos_token_id": null, "rope_scaling": null})).unwrap();
+        assert_eq!((absent.norm_eps, absent.rope_theta, absent.qkv_bias), (1e-6, 1e4, false));
+        assert_eq!(absent.eos_token_ids, [0u32; 0]);
     }
 
     #[test]

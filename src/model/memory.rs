@@ -26,8 +26,13 @@ use crate::error::{Error, Result};
 /// What is to be held at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Packed tokens of a micro-batch.
+    /// Packed tokens of a micro-batch, where its rows of data are no longer.
     pub rows: usize,
+    /// Tokens of the longest row of data, as far as it is known; a pair is one. It is not cut, so a micro-batch holds as
+    /// many at least.
+    pub longest: usize,
+    /// Tokens that a row of data may have at most.
+    pub longest_possible: usize,
     /// Activations are made again in the backward pass ([`super::Model::recomputing_workspace`]).
     pub recompute: bool,
     /// Gradients and optimizer state; else the model only scores.
@@ -76,6 +81,13 @@ pub struct Estimate {
     pub kv_cache: u64,
     /// Optimizer state in the host's memory: beside all of the above.
     pub host: u64,
+}
+
+impl Load {
+    /// Tokens of the largest micro-batch.
+    pub fn most_rows(&self) -> usize {
+        self.rows.max(self.longest)
+    }
 }
 
 impl Estimate {
@@ -143,8 +155,9 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
     // The gradient of the matrix at hand, and of two vectors.
     let passing =
         if trained > 0 && load.lora.is_some() { 4 * (widest.0 * widest.1 + 2 * config.hidden_size) } else { 0 };
+    let rows = load.most_rows();
     let shape = StepShape {
-        rows: load.rows,
+        rows,
         vocab: config.vocab_size,
         hidden: config.hidden_size,
         intermediate: config.intermediate_size,
@@ -166,13 +179,13 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
         _ => trained.div_ceil(devices),
     };
     let (optimizer, host) = if load.offload && B::RESERVES { (0, 2 * trained) } else { (2 * owned, 0) };
-    let backward = if load.trains { load.rows * backward_bytes::<B>(config) } else { 0 };
+    let backward = if load.trains { rows * backward_bytes::<B>(config) } else { 0 };
     let (pages, step) = load.decoding.map_or((0, 0), |decoding| decoding_bytes::<B>(config, &decoding));
     Estimate {
         parameters: (model * if load.reference { 2 } else { 1 } + 4 * adapters) as u64,
         gradients: (trained + passing) as u64,
         optimizer: optimizer as u64,
-        activations: (load.rows * forward_bytes::<B>(config, load.recompute)) as u64,
+        activations: (rows * forward_bytes::<B>(config, load.recompute)) as u64,
         workspace: (backward + step + B::scratch_bytes(&shape)) as u64,
         kv_cache: pages as u64,
         host: host as u64,
@@ -244,11 +257,15 @@ fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Est
         return Ok(whole);
     }
     let (needed, free_size) = (size(needed), size(free));
-    let error = match load.rows {
+    let error = match load.most_rows() {
         0 => Error::new(format!("decoding needs {needed} of memory; {free_size} are free")),
         rows => Error::new(format!("micro-batches of {rows} tokens need {needed} of memory; {free_size} are free")),
     };
-    let most = |load: &Load| most_rows::<B>(config, load, free, part);
+    // A micro-batch that does not hold the longest row is none.
+    let most = |load: &Load| match most_rows::<B>(config, load, free, part) {
+        rows if rows < load.longest => 0,
+        rows => rows,
+    };
     let recomputing = Load { recompute: true, ..*load };
     let offloading = Load { offload: true, ..recomputing };
     let adapting = Load { lora: Some(ADVISED_RANK), ..recomputing };
@@ -263,7 +280,10 @@ fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Est
         rows => hints.push(format!("recompute = true would fit up to {rows}")),
     }
     if hints.is_empty() {
-        hints.push(nothing(load, part(&estimate::<B>(config, &Load { rows: 0, ..*load }))));
+        hints.push(match most_rows::<B>(config, load, free, part) {
+            0 => nothing(load, part(&estimate::<B>(config, &Load { rows: 0, longest: 0, ..*load }))),
+            rows => format!("rows of {} tokens are not cut: leave out those of more than {rows}", load.longest),
+        });
         match most(&offloading) {
             _ if !load.trains || load.offload => {}
             0 => {}
@@ -289,16 +309,16 @@ fn nothing(load: &Load, fixed: u64) -> String {
         (true, None) => "train adapters (LoRA), or take a smaller model or KV cache",
         _ => "take a smaller model or KV cache",
     };
-    match load.rows {
+    match load.most_rows() {
         0 => instead.to_owned(),
         _ => format!("no micro-batch would fit: what does not depend on it is {}; {instead}", size(fixed)),
     }
 }
 
-/// The longest micro-batch up to `load.rows` that fits, in steps of 64 tokens; 0 where not even 64 do.
+/// The longest micro-batch up to about the load's that fits, in steps of 64 tokens; 0 where not even 64 do.
 fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> usize {
-    let fits = |steps: usize| part(&estimate::<B>(config, &Load { rows: 64 * steps, ..*load })) <= free;
-    let (mut low, mut high) = (0, load.rows / 64 + 1);
+    let fits = |steps: usize| part(&estimate::<B>(config, &Load { rows: 64 * steps, longest: 0, ..*load })) <= free;
+    let (mut low, mut high) = (0, load.most_rows().div_ceil(64) + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if fits(middle) { low = middle } else { high = middle }
@@ -307,158 +327,4 @@ fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Esti
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::{Cpu, Cuda, Heads};
-    use serde_json::json;
-
-    /// Qwen2.5 of a size: hidden, feed-forward, layers, heads, vocabulary, tied.
-    fn qwen(hidden: usize, ff: usize, layers: usize, heads: Heads, vocab: usize, tied: bool) -> Config {
-        let mut raw = Config::fresh(vocab, hidden, ff, layers, heads, 4096, &[1]).unwrap().raw;
-        raw.insert("architectures".into(), json!(["Qwen2ForCausalLM"]));
-        raw.insert("tie_word_embeddings".into(), json!(tied));
-        Config::from_json(raw).unwrap()
-    }
-
-    fn small() -> Config {
-        qwen(896, 4864, 24, Heads { query: 14, kv: 2, dim: 64 }, 151_936, true)
-    }
-
-    fn large() -> Config {
-        qwen(3584, 18_944, 28, Heads { query: 28, kv: 4, dim: 128 }, 152_064, false)
-    }
-
-    const TRAINING: Load = Load {
-        rows: 16_384,
-        recompute: false,
-        trains: true,
-        muon: false,
-        lora: None,
-        offload: false,
-        reference: false,
-        decoding: None,
-        devices: 1,
-    };
-
-    #[test]
-    fn published_sizes_of_models_are_counted() {
-        let medium = qwen(1536, 8960, 28, Heads { query: 12, kv: 2, dim: 128 }, 151_936, true);
-        for (config, published) in [(small(), 494_032_768), (medium, 1_543_714_304), (large(), 7_615_616_512)] {
-            let found = estimate::<Cuda>(&config, &TRAINING);
-            assert_eq!(found.gradients, 4 * published);
-            assert_eq!(found.optimizer, 8 * published);
-            // Masters, and bf16 of all but norms and biases; then the rotary angles.
-            let angles = 4 * (config.context * config.heads.dim) as u64;
-            let rounded = (found.parameters - angles - 4 * published) as f64 / (2 * published) as f64;
-            assert!((0.9995..=1.0).contains(&rounded), "{rounded}");
-        }
-    }
-
-    #[test]
-    fn activations_are_linear_in_the_tokens_and_recomputing_keeps_a_layers_input_only() {
-        let of = |rows, recompute| estimate::<Cuda>(&small(), &Load { rows, recompute, ..TRAINING });
-        assert_eq!(of(2048, false).activations, 2 * of(1024, false).activations);
-        // Per token and layer: input, three norms' rows, qkv, attention's output, gate, up and their product.
-        let layer = 2 * (4 * 896 + 1152 + 896 + 3 * 4864) + 4 * (2 + 14);
-        assert_eq!(of(1, false).activations, 24 * layer + 24 + 10 * 896);
-        assert_eq!(of(1, true).activations, layer + 23 * 2 * 896 + 24 + 10 * 896);
-        assert!(of(16_384, true).workspace < 2 << 30);
-    }
-
-    #[test]
-    fn micro_batches_of_a_tiny_model_stay_in_the_caches() {
-        let tiny = qwen(64, 192, 2, Heads { query: 4, kv: 2, dim: 16 }, 110, true);
-        assert!((150..300).contains(&cached_rows::<Cpu>(&tiny)), "{}", cached_rows::<Cpu>(&tiny));
-        assert_eq!(cached_rows::<Cpu>(&small()), usize::MAX);
-        assert_eq!(cached_rows::<Cuda>(&tiny), usize::MAX);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_told_what_would() {
-        let of = |config: &Config, load: &Load, gib: u64| check::<Cuda>(config, load, gib << 30);
-        assert!(of(&small(), &TRAINING, 40).is_ok());
-        let said = format!("{:?}", of(&small(), &TRAINING, 16).unwrap_err());
-        let rows: usize =
-            said.split("tokens_per_microbatch = ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-        assert!(of(&small(), &Load { rows, ..TRAINING }, 16).is_ok());
-        assert!(of(&small(), &Load { rows: rows + 64, ..TRAINING }, 16).is_err());
-        assert!(said.contains("recompute = true would fit up to"), "{said}");
-        // Beside weights and optimizer state, activations and workspace are what must fit.
-        assert!(check_batch::<Cuda>(&small(), &TRAINING, 18 << 30).is_ok());
-        let said = format!("{:?}", check_batch::<Cuda>(&small(), &TRAINING, 8 << 30).unwrap_err());
-        assert!(said.contains("tokens_per_microbatch = ") && said.contains("recompute = true"), "{said}");
-        // 16 bytes a parameter and 2 more are beyond 80 GB, whatever the batch.
-        let said = format!("{:?}", of(&large(), &TRAINING, 80).unwrap_err());
-        assert!(said.contains("no micro-batch would fit") && said.contains("lora = { rank = 16 }"), "{said}");
-        assert!(of(&large(), &Load { recompute: true, ..TRAINING }, 141).is_ok());
-        // With adapters, 7B models train on 80 GB: weights in f32 and bf16, and little else.
-        assert!(of(&large(), &Load { recompute: true, lora: Some(64), rows: 8192, ..TRAINING }, 74).is_ok());
-    }
-
-    #[test]
-    fn devices_share_the_optimizer_state_and_nothing_else() {
-        let of = |devices| estimate::<Cuda>(&large(), &Load { devices, ..TRAINING });
-        let one = of(1);
-        assert_eq!(of(0), one);
-        for devices in [2, 4, 8] {
-            let several = of(devices);
-            assert_eq!(Estimate { optimizer: one.optimizer, ..several }, one);
-            let share = one.optimizer as f64 / devices as f64;
-            assert!((1.0..1.15).contains(&(several.optimizer as f64 / share)), "{devices}: {several}");
-        }
-    }
-
-    #[test]
-    fn the_cpu_has_wider_activations_and_the_same_masters() {
-        let (cpu, cuda) = (estimate::<Cpu>(&small(), &TRAINING), estimate::<Cuda>(&small(), &TRAINING));
-        assert_eq!((cpu.gradients, cpu.optimizer), (cuda.gradients, cuda.optimizer));
-        assert!(cpu.activations > cuda.activations * 19 / 10 && cpu.activations < cuda.activations * 2);
-        let offloaded = Load { offload: true, ..TRAINING };
-        let (here, there) = (estimate::<Cpu>(&small(), &offloaded), estimate::<Cuda>(&small(), &offloaded));
-        assert_eq!(here, cpu, "the CPU's memory is the host's");
-        assert_eq!((there.optimizer, there.host, there.total()), (0, cuda.optimizer, cuda.total() - cuda.optimizer));
-        assert!(there.to_string().ends_with("; and 3.68 GiB of the host's for the optimizer"), "{there}");
-        assert_eq!(
-            cuda.to_string(),
-            "24.1 GiB: parameters 2.76 GiB, gradients 1.84 GiB, optimizer 3.68 GiB, activations 15.0 GiB, \
-             workspace 842 MiB"
-        );
-    }
-
-    #[test]
-    fn a_cache_holds_a_sequence_at_least_and_every_sequence_at_most() {
-        let of = |cache_bytes, engines| {
-            let decoding = Decoding { slots: 256, capacity: 1024, rows: 512, cache_bytes, engines };
-            estimate::<Cuda>(&small(), &Load { decoding: Some(decoding), ..TRAINING })
-        };
-        // 24 layers of 2 · 2 heads of 64, 2 bytes.
-        let sequence = 1024 * 24 * 256 * 2;
-        assert_eq!(of(1, 1).kv_cache, sequence);
-        assert_eq!(of(1 << 30, 1).kv_cache, 1 << 30);
-        assert_eq!(of(1 << 40, 1).kv_cache, 256 * sequence);
-        assert_eq!(of(1 << 30, 2).kv_cache, 2 << 30);
-        let alone = estimate::<Cuda>(&small(), &TRAINING);
-        let step = of(1, 2).workspace - of(1, 1).workspace;
-        assert_eq!(of(1, 1).workspace - alone.workspace, step);
-        assert!(step > 256 * 151_936 * 4, "the logits of 256 rows");
-        let none = Load {
-            decoding: Some(Decoding { slots: 8, capacity: 1024, rows: 8, cache_bytes: 1, engines: 1 }),
-            ..Load::default()
-        };
-        let said = format!("{:?}", check::<Cuda>(&large(), &none, 8 << 30).unwrap_err());
-        assert!(said.contains("decoding needs") && said.contains("smaller model or KV cache"), "{said}");
-    }
-
-    #[test]
-    fn sizes_are_written_for_people() {
-        for (bytes, text) in [
-            (0, "0.00 KiB"),
-            (1536, "1.50 KiB"),
-            (80 << 20, "80.0 MiB"),
-            (1000 << 20, "0.98 GiB"),
-            (u64::MAX, "16777216 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use super::Model;
+use super::tensor_file::write_tensors;
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 
@@ -67,9 +68,7 @@ impl<B: Backend> Model<B> {
             let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
             (name.as_str(), view.expect("as many values as the shape says"))
         });
-        let path = dir.join(TENSORS);
-        safetensors::serialize_to_file(views, Some([("format".to_owned(), "pt".to_owned())].into()), &path)
-            .or_fail(|| format!("cannot write {}", path.display()))
+        write_tensors(&dir.join(TENSORS), views, &[("format", "pt")])
     }
 }
 

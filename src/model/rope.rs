@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::config::Keys;
 use crate::error::{Error, Result};
 
 /// How a config stretches the rotary frequencies beyond the length the model was pretrained at.
@@ -19,10 +20,11 @@ impl RopeScaling {
     /// The base θ and the scaling of a `config.json`: `rope_theta` and `rope_scaling`,
     /// or `rope_parameters` as `transformers` 5 writes them.
     pub(super) fn from_json(raw: &Map<String, Value>) -> Result<(f64, Self)> {
-        let number = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_f64);
-        let object = |key: &str| raw.get(key).and_then(Value::as_object);
-        let scaling = object("rope_parameters").or(object("rope_scaling"));
-        let theta = scaling.and_then(|s| number(s, "rope_theta")).or(number(raw, "rope_theta")).unwrap_or(10_000.0);
+        let keys = Keys(raw);
+        let object = |key: &str| keys.read(key, "a table", Value::as_object);
+        let scaling = object("rope_parameters")?.or(object("rope_scaling")?);
+        let within = scaling.map(|scaling| Keys(scaling).number("rope_theta")).transpose()?.flatten();
+        let theta = within.or(keys.number("rope_theta")?).unwrap_or(10_000.0);
         if !(theta.is_finite() && theta > 0.0) {
             return Err(Error::new(format!("rope_theta must be positive, not {theta}")).in_field("rope_theta"));
         }
@@ -37,7 +39,7 @@ impl RopeScaling {
                 .in_field("rope_scaling")
                 .hint("add `rope_type`: default, linear, dynamic or llama3")
         })?;
-        let need = |key: &str| match number(scaling, key) {
+        let need = |key: &str| match Keys(scaling).number(key)? {
             Some(value) if value.is_finite() && value > 0.0 => Ok(value),
             _ => Err(Error::new(format!("rope scaling `{kind}` needs a positive `{key}`")).in_field("rope_scaling")),
         };

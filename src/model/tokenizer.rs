@@ -28,6 +28,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Files of a model's folder that decide what the tokenizer does; all but the first need not be there.
+    pub const FILES: [&str; 4] = [TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, TEMPLATE];
+
     /// Reads `tokenizer.json`, and `tokenizer_config.json`, `special_tokens_map.json` and
     /// `chat_template.jinja` where there are any.
     ///

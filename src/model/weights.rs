@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-use safetensors::tensor::{SafeTensors, TensorView, View};
+use safetensors::tensor::{TensorInfo, View};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::parameters::ParamKind;
+use super::tensor_file::{TensorFile, write_tensors};
 use super::{Config, Model, ParamInfo};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Context, Error, Result};
@@ -22,10 +22,14 @@ const SHARD_BYTES: usize = 5_000_000_000;
 const HEAD: &str = "lm_head.weight";
 
 /// The type weights are written as; they are f32 in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Dtype {
+    #[default]
+    #[serde(rename = "float32")]
     F32,
+    #[serde(rename = "bfloat16")]
     Bf16,
+    #[serde(rename = "float16")]
     F16,
 }
 
@@ -35,6 +39,14 @@ impl Dtype {
             Dtype::F32 => "float32",
             Dtype::Bf16 => "bfloat16",
             Dtype::F16 => "float16",
+        }
+    }
+
+    fn round(self, weight: f32) -> f32 {
+        match self {
+            Dtype::F32 => weight,
+            Dtype::Bf16 => half::bf16::from_f32(weight).to_f32(),
+            Dtype::F16 => half::f16::from_f32(weight).to_f32(),
         }
     }
 
@@ -73,25 +85,22 @@ impl<B: Backend> Model<B> {
         let mut seen = BTreeMap::new();
         let infos = model.layout.infos.clone();
         let by_name: BTreeMap<&str, usize> = infos.iter().enumerate().map(|(i, info)| (&*info.name, i)).collect();
+        let mut bytes = Vec::new();
         for path in files {
-            let file = File::open(&path).or_fail(|| format!("cannot open {}", path.display()))?;
-            // SAFETY: the map is read-only; a checkpoint that another process rewrites while it is
-            // read gives wrong weights, which no copy would prevent either.
-            let map = unsafe { Mmap::map(&file) }.or_fail(|| format!("cannot read {}", path.display()))?;
-            let tensors = SafeTensors::deserialize(&map)
-                .or_fail(|| "damaged safetensors file".into())
-                .map_err(|e| e.in_file(path.display()).hint("was the download or copy cut short?"))?;
-            for (name, view) in tensors.iter() {
-                let Some(&index) = by_name.get(name) else {
-                    if ignored(name, model.config.tied) {
+            let mut file = TensorFile::open(&path)?;
+            for name in file.names() {
+                let Some(&index) = by_name.get(&*name) else {
+                    if ignored(&name, model.config.tied) {
                         continue;
                     }
-                    return Err(unknown(name, &by_name).in_file(path.display()));
+                    return Err(unknown(&name, &by_name).in_file(path.display()));
                 };
                 if seen.insert(index, ()).is_some() {
                     return Err(Error::new(format!("tensor `{name}` is stored twice")).in_file(path.display()));
                 }
-                let values = read(&infos[index], &view).map_err(|e| e.in_file(path.display()))?;
+                file.read(&name, &mut bytes)?;
+                let stored = file.info(&name).expect("it was just read");
+                let values = read(&infos[index], stored, &bytes).map_err(|e| e.in_file(path.display()))?;
                 model.set(&infos[index], &values);
             }
         }
@@ -109,6 +118,26 @@ impl<B: Backend> Model<B> {
         // Out of memory is said here, not at the first step.
         model.backend.finish().map_err(|e| e.context("loading the model"))?;
         Ok(model)
+    }
+
+    /// Rounds the weights to what a file of this type holds: the model is then the one that whoever loads it gets.
+    ///
+    /// # Errors
+    /// A weight that the type has no room for.
+    pub fn round_to(&mut self, dtype: Dtype) -> Result<()> {
+        if dtype == Dtype::F32 {
+            return Ok(());
+        }
+        for info in self.layout.infos.clone() {
+            let values: Vec<f32> = self.get(&info).into_iter().map(|weight| dtype.round(weight)).collect();
+            if !values.iter().all(|weight| weight.is_finite()) {
+                return Err(Error::new(format!("`{}` holds weights beyond {}", info.name, dtype.name()))
+                    .hint("write the model as `bfloat16`, or as `float32`"));
+            }
+            self.set(&info, &values);
+        }
+        self.publish();
+        Ok(())
     }
 
     /// Writes config, generation config and weights as `transformers` reads them.
@@ -169,9 +198,7 @@ impl<B: Backend> Model<B> {
             }
             let stored = |info| Stored { model: self, info, dtype, tempered: tempered(info) };
             let views = shard.into_iter().map(|(name, info)| (name, stored(info)));
-            let metadata = [("format".to_owned(), "pt".to_owned())].into();
-            safetensors::serialize_to_file(views, Some(metadata), &dir.join(&file))
-                .or_fail(|| format!("cannot write {}", dir.join(&file).display()))?;
+            write_tensors(&dir.join(&file), views, &[("format", "pt")])?;
         }
         let index = dir.join(INDEX);
         if count > 1 {
@@ -303,19 +330,17 @@ fn unknown(name: &str, known: &BTreeMap<&str, usize>) -> Error {
     }
 }
 
-fn read(info: &ParamInfo, view: &TensorView) -> Result<Vec<f32>> {
-    if view.shape() != info.shape {
+fn read(info: &ParamInfo, stored: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
+    if stored.shape != info.shape {
         return Err(Error::new(format!(
             "tensor `{}` has shape {:?}; config.json asks for {:?}",
-            info.name,
-            view.shape(),
-            info.shape
+            info.name, stored.shape, info.shape
         )));
     }
-    let pairs = || view.data().chunks_exact(2).map(|b| [b[0], b[1]]);
-    let values: Vec<f32> = match view.dtype() {
+    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    let values: Vec<f32> = match stored.dtype {
         safetensors::Dtype::F32 => {
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         }
         safetensors::Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
         safetensors::Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
@@ -332,6 +357,8 @@ fn read(info: &ParamInfo, view: &TensorView) -> Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::TensorView;
+
     use super::*;
     use crate::backend::Heads;
 
@@ -383,7 +410,20 @@ mod tests {
                     assert!((a - b).abs() <= a.abs() * 0.004 + 1e-7, "{a} {b}");
                 }
             }
+            assert_ne!(back.digest(), model.digest());
+            let mut rounded = tiny(true);
+            rounded.round_to(dtype).unwrap();
+            assert_eq!(rounded.digest(), back.digest(), "rounded beforehand it is the model that is loaded");
         }
+    }
+
+    #[test]
+    fn weights_that_a_type_cannot_hold_are_refused() {
+        let mut model = tiny(true);
+        let info = model.parameters()[0].clone();
+        model.set(&info, &vec![1e6; info.len()]);
+        assert!(model.round_to(Dtype::F16).unwrap_err().to_string().contains("weights beyond float16"));
+        model.round_to(Dtype::Bf16).unwrap();
     }
 
     /// Saves a model, changes its tensors, and says how loading fails.

@@ -51,6 +51,17 @@ impl Place {
         }
     }
 
+    /// What it takes where a row of data is longer than a micro-batch, which nobody knows before it is read.
+    fn beyond(&self, config: &Config, load: &Load) -> String {
+        match load.longest_possible {
+            rows if rows <= load.most_rows() => String::new(),
+            rows => {
+                let whole = self.estimate(config, &Load { longest: rows, ..*load });
+                format!("; with a row of {rows} tokens, {}", memory::size(whole.total()))
+            }
+        }
+    }
+
     fn check(&self, config: &Config, load: &Load) -> Result<()> {
         match self {
             Place::Cpu => Cpu::covers(config.heads, config.vocab_size),
@@ -91,14 +102,15 @@ impl<'a> Needs<'a> {
             false => self.place(),
         };
         fits(place, planned, &loads)?;
-        let largest = loads.iter().map(|(config, load)| place.estimate(config, load)).max_by_key(Estimate::total);
+        let estimated = loads.iter().map(|(config, load)| (place.estimate(config, load), config, load));
+        let largest = estimated.max_by_key(|(estimate, ..)| estimate.total());
         let of = match place {
             Place::Cpu => "memory on the CPU".to_owned(),
             Place::Cuda { free, devices: 1 } => format!("memory on the GPU ({} free)", memory::size(*free)),
             Place::Cuda { free, devices } => format!("memory on each of {devices} GPUs ({} free)", memory::size(*free)),
             Place::NoGpu(error) => format!("memory on a GPU (none here: {})", error.message()),
         };
-        Ok(largest.map(|estimate| format!("{of}: up to {estimate}")))
+        Ok(largest.map(|(estimate, config, load)| format!("{of}: up to {estimate}{}", place.beyond(config, load))))
     }
 
     /// Refuses a stage that cannot run: before it starts, and before what comes before it starts.
@@ -213,6 +225,23 @@ engine = { kind = "local", model = "rl" }
         assert_eq!(parts(&lines[4]), [true, false, false, false, true, true], "{lines:#?}");
         // 5.6 billion weights: 4 bytes each of masters and of gradients, 8 of moments.
         assert!(lines[1].contains("gradients 21.0 GiB, optimizer 42.0 GiB"), "{lines:#?}");
+    }
+
+    #[test]
+    fn rows_that_are_longer_than_a_micro_batch_are_told() {
+        let small =
+            "training = { objective = { kl_coefficient = 0.001 }, recompute = true, tokens_per_microbatch = 8192 }";
+        let base = "format = \"text\"\n";
+        let recipe = RECIPE
+            .replace(base, "format = \"text\"\ntraining = { tokens_per_microbatch = 256 }\n")
+            .replace(small, "sampling = { max_tokens = 3000 }\ntraining = { tokens_per_microbatch = 256 }");
+        let lines = described(&recipe, || Place::NoGpu(Error::new("no NVIDIA driver")));
+        // Of a corpus nobody knows before it is read; what is sampled may be as long as it is allowed to be.
+        assert!(lines[1].contains("; with a row of 4096 tokens, "), "{lines:#?}");
+        assert!(lines[3].contains("; with a row of 4096 tokens, "), "{lines:#?}");
+        let activations = |line: &str| line.split("activations ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+        assert!(activations(&lines[1]).ends_with("MiB") && activations(&lines[3]).ends_with("GiB"), "{lines:#?}");
+        assert!(!described(RECIPE, || Place::Cpu)[4].contains("with a row"), "it does not train");
     }
 
     #[test]

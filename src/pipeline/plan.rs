@@ -51,6 +51,10 @@ pub enum State {
     Damaged { shards: usize },
     /// A kill left some shards; they are kept.
     Partial { shards: usize },
+    /// A kill left checkpoints: it goes on from the newest, of this step.
+    Resumes { step: u64 },
+    /// A kill left checkpoints, but what they were trained with has changed since: so many steps would be lost.
+    Discards { steps: u64 },
     /// It is complete but holds rows that failed and are to be tried again.
     Retry { failed: u64 },
     /// One of its inputs will be made first.
@@ -67,6 +71,13 @@ impl std::fmt::Display for State {
             State::Damaged { shards: 1 } => f.write_str("will make a shard again that is gone or was cut"),
             State::Damaged { shards } => write!(f, "will make {shards} shards again that are gone or were cut"),
             State::Partial { shards } => write!(f, "will continue: {shards} shards are there"),
+            State::Resumes { step } => write!(f, "will continue: from the checkpoint of step {step}"),
+            State::Discards { steps } => {
+                write!(
+                    f,
+                    "will not run: its configuration, an input or a file has changed, and {steps} steps would be lost"
+                )
+            }
             State::Retry { failed } => write!(f, "will retry {failed} rows that failed"),
             State::Waits => f.write_str("will run: after its inputs"),
         }
@@ -193,15 +204,20 @@ impl Planned {
             input_digests.insert(key.clone(), digest);
         }
         let mut config = self.table.config.to_json();
-        // Names of inputs and paths of files are not what the bytes depend on: digests of both are.
+        // Names of inputs and paths of files are not what the bytes depend on: digests of both are. How the work is
+        // done is not what is computed.
         let inputs = self.inputs.iter().map(|input| input.key.as_str());
-        for key in inputs.chain(self.stage.paths().iter().copied()) {
+        for key in inputs.chain(self.stage.unfingerprinted_keys()) {
             remove(&mut config, key);
         }
-        // Devices round differently; what the CPU made keeps the fingerprint that it always had.
-        if recipe.device != Device::Cpu && (self.stage.writes_model() || self.kind == "generate" || self.kind == "eval")
-        {
-            materials.push(("device".to_owned(), recipe.device.to_string()));
+        // A GPU rounds differently than the CPU. Which of them it is, and how many, is no reason to lose what was trained.
+        let device = match recipe.device {
+            Device::Cpu => None,
+            Device::Cuda(_) => Some("cuda"),
+            Device::Auto => Some("auto"),
+        };
+        if self.stage.writes_model() || self.kind == "generate" || self.kind == "eval" {
+            materials.extend(device.map(|device| ("device".to_owned(), device.to_owned())));
         }
         let all = serde_json::json!({
             "format": Manifest::FORMAT,
@@ -218,12 +234,19 @@ impl Planned {
     }
 }
 
-/// Removes a dotted key from a table; a number is an item of a list, `*` every one of them.
+/// Removes a dotted key from a table, and a table within it that nothing is left of: that is as if neither had been
+/// written. A number is an item of a list, `*` every one of them.
 fn remove(value: &mut serde_json::Value, key: &str) {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     match (value, rest) {
         (serde_json::Value::Object(map), None) => drop(map.shift_remove(first)),
-        (serde_json::Value::Object(map), Some(rest)) => map.get_mut(first).into_iter().for_each(|v| remove(v, rest)),
+        (serde_json::Value::Object(map), Some(rest)) => {
+            let Some(inner) = map.get_mut(first) else { return };
+            remove(inner, rest);
+            if inner.as_object().is_some_and(serde_json::Map::is_empty) {
+                map.shift_remove(first);
+            }
+        }
         (serde_json::Value::Array(items), Some(rest)) => {
             let of_item = |i: &usize| first == "*" || first.parse() == Ok(*i);
             items.iter_mut().enumerate().filter(|(i, _)| of_item(i)).for_each(|(_, item)| remove(item, rest));
@@ -350,3 +373,6 @@ fn cycle(recipe: &Recipe, needs: &[Vec<usize>], placed: &[bool]) -> Error {
     names.push(names[0]);
     recipe.stages[at].origin.locate(Error::usage(format!("the stages form a cycle: {}", names.join(" ← "))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use super::plan::{Opened, Plan, Planned, State};
 use super::preview::{Preview, preview};
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
-use crate::stage::{Outcome, Progress, StageContext};
+use crate::stage::{Outcome, Progress, StageContext, trained_steps};
 use crate::store::{Location, Manifest, damaged, sweep_unfinished};
 
 /// How to run.
@@ -223,8 +223,11 @@ impl Run<'_> {
         }
         // A retry reads what is there; anything else that is stale must not be found again.
         let begun = match state {
-            State::Partial { .. } | State::Waits | State::New => read_journals(folder, fingerprint)?,
+            State::Partial { .. } | State::Resumes { .. } | State::Waits | State::New => {
+                read_journals(folder, fingerprint)?
+            }
             State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
+            State::Discards { steps } => return Err(planned.would_lose(steps)),
             State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
         };
         if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(fingerprint)? == State::Cached {
@@ -346,8 +349,14 @@ impl Planned {
                 false => State::Changed,
             });
         }
-        let shards = read_journals(&self.folder, fingerprint)?.map_or(0, |done| done.len());
-        Ok(if shards > 0 { State::Partial { shards } } else { State::New })
+        let done = read_journals(&self.folder, fingerprint)?;
+        let trained = if self.stage.writes_model() { trained_steps(&self.folder)? } else { None };
+        Ok(match (done, trained) {
+            (Some(_), Some(step)) => State::Resumes { step },
+            (None, Some(steps)) => State::Discards { steps },
+            (Some(done), None) if !done.is_empty() => State::Partial { shards: done.len() },
+            _ => State::New,
+        })
     }
 
     /// Makes the finished stage one that lacks the shards it lost; what of it stays.
@@ -362,6 +371,14 @@ impl Planned {
                 .hint(format!("bring it back; or train anew with `--from {}`", self.name)));
         }
         reopen(&self.folder, part, fingerprint, &manifest)
+    }
+
+    /// Hours of training are not to go because a key was tried out.
+    fn would_lose(&self, steps: u64) -> Error {
+        Error::new(format!("{steps} steps were trained here with another configuration, input or file"))
+            .in_file(self.folder.join("checkpoints"))
+            .hint("take back what has changed, and they are gone on from")
+            .hint(format!("to lose them and train anew: `--from {}`, or delete that folder", self.name))
     }
 
     fn lost_manifest(&self) -> Error {

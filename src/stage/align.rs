@@ -31,6 +31,9 @@ struct AlignTable {
     /// A model from scratch instead.
     init: Option<NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
+    #[serde(default)]
+    dtype: crate::model::Dtype,
     /// What log-ratios are measured against; the model as it was at the start if absent.
     reference: Option<String>,
     #[serde(default = "default_preferences")]
@@ -62,7 +65,8 @@ impl AlignStage {
     /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: AlignTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy =
+            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
         Ok(AlignStage { table: read, policy })
@@ -103,20 +107,25 @@ impl Stage for AlignStage {
         super::training_materials(cx, &self.policy, None)
     }
 
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        super::TRAINING_KEYS.to_vec()
+    }
+
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
         self.policy.config(models).map(Some)
     }
 
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         self.policy.check_reference(self.table.reference.as_deref(), models)?;
-        let training = &self.table.training;
+        let (config, training) = (self.policy.config(models)?, &self.table.training);
         let load = Load {
             rows: training.tokens_per_microbatch,
+            longest_possible: 2 * config.context,
             recompute: training.recompute,
             reference: true,
             ..self.policy.load(&training.optimizer)
         };
-        Ok(vec![(self.policy.config(models)?, load)])
+        Ok(vec![(config, load)])
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

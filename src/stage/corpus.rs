@@ -53,7 +53,8 @@ pub struct TrackConfig {
     pub groups: Option<String>,
     /// the prompts those completions answer; without `groups`, prompts whose `solution` is the answer.
     pub prompts: String,
-    /// How a prompt's `solution` and `gold` become one reply; without it the solution is the reply.
+    /// The form of the replies, whose reasoning and answer are told apart and put together anew: of a prompt's
+    /// `solution` and `gold`, or of a completion. Without it the solution or the completion is the reply.
     pub template: Option<Template>,
     /// A system turn put before conversations that have none, such as the one that `generate` put there.
     pub system: Option<String>,
@@ -64,7 +65,7 @@ pub struct TrackConfig {
     pub domains: BTreeMap<String, u64>,
 }
 
-/// A reply made of a reference chain of thought and its answer.
+/// A reply made of a chain of thought and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
@@ -139,6 +140,11 @@ impl Stage for CorpusStage {
             inputs.push(Input::new(prompts_key(i), &track.prompts, DatasetKind::Prompts));
         }
         inputs
+    }
+
+    fn version(&self) -> u32 {
+        // Completions were not put into another form before.
+        if self.0.tracks.iter().any(|track| track.groups.is_some() && track.template.is_some()) { 2 } else { 1 }
     }
 
     fn output(&self) -> Option<DatasetKind> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
-use super::served::Served;
+use super::served::{HOW_SERVED, Served, WHERE_SERVED};
 use super::stoppable::Stoppable;
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::Opened;
@@ -362,6 +362,10 @@ impl Stage for EvalStage {
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.resolve)?)?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
+    }
+
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        [&["rules", WHERE_SERVED], HOW_SERVED].concat()
     }
 
     /// One model at a time; servers' memory is their own.

@@ -130,8 +130,8 @@ impl Stage for GenerateStage {
         Ok(materials)
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        self.engine.how()
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        [&["order"], self.engine.unfingerprinted_keys().as_slice()].concat()
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
+use super::served::{HOW_SERVED, WHERE_SERVED};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
 use super::{Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
@@ -42,6 +43,9 @@ struct GrpoTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
+    #[serde(default)]
+    dtype: crate::model::Dtype,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
     /// Prompts to ask the policy.
@@ -161,7 +165,8 @@ impl GrpoStage {
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
         let own_sampling = node.remove("sampling");
         let read: GrpoTable = node.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy =
+            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
         if read.prompts.is_some() == read.groups.is_some() {
@@ -297,6 +302,12 @@ impl Stage for GrpoStage {
         Ok(materials)
     }
 
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        // Servers are sent the policy, so it does not matter which ones they are.
+        let own = ["rules", "evaluate.rules", "engine.tolerance", WHERE_SERVED];
+        [&own, HOW_SERVED, super::TRAINING_KEYS].concat()
+    }
+
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
         self.policy.config(models).map(Some)
     }
@@ -308,6 +319,9 @@ impl Stage for GrpoStage {
         let engines = usize::from(samples) + usize::from(table.held_out.is_some());
         let load = Load {
             rows: table.training.tokens_per_microbatch,
+            // What is sampled may be as long; how long stored groups are is known when they are read.
+            longest: if table.prompts.is_some() { config.context.min(self.sampling.max_tokens as usize) } else { 0 },
+            longest_possible: config.context,
             recompute: table.training.recompute,
             reference: Grpo::new(table.training.objective.clone())?.needs_reference(),
             decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),

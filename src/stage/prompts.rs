@@ -154,8 +154,8 @@ impl Stage for PromptsConfig {
         Ok(materials)
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        &["sources.*.path", "sources.*.paths", "evaluation.*.path", "evaluation.*.paths"]
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        vec!["sources.*.path", "sources.*.paths", "evaluation.*.path", "evaluation.*.paths"]
     }
 
     fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {

@@ -11,6 +11,31 @@ use crate::model::{Config, Dtype, Model, Tokenizer};
 use crate::seed::content_id;
 use crate::store::hash_file;
 
+/// Keys of an engine's table that say how and not what servers are asked, dotted from the stage's table.
+pub(super) const HOW_SERVED: &[&str] = &[
+    "engine.api_key_env",
+    "engine.ca_file",
+    "engine.stream",
+    "engine.request_timeout_s",
+    "engine.token_timeout_s",
+    "engine.connect_timeout_s",
+    "engine.startup_timeout_s",
+    "engine.give_up_after_s",
+    "engine.drain_timeout_s",
+    "engine.max_attempts",
+    "engine.max_concurrency",
+    "engine.threads",
+    "engine.allow_different_roots",
+    "engine.prices",
+    "engine.metrics",
+    "engine.server.command",
+    "engine.server.port",
+    "engine.server.log",
+    "engine.server.ready_timeout_s",
+];
+/// The key of the servers' addresses: of no account where the model is known otherwise.
+pub(super) const WHERE_SERVED: &str = "engine.endpoints";
+
 /// An engine that asks servers for the model in a folder.
 ///
 /// Prompts go out as token ids of the model's own chat template (or as plain text with

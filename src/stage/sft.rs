@@ -9,14 +9,14 @@ use serde::Deserialize;
 use super::training::{
     CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens, in_order,
 };
-use super::{Input, Materials, Models, Outcome, Stage, StageContext};
+use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
 use crate::engine::local::Options;
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
-use crate::schema::{CorpusRow, DatasetKind, Message};
+use crate::schema::{DatasetKind, Message};
 use crate::train::{SftConfig, SftTrainer};
 
 /// The stage's table in a recipe.
@@ -28,6 +28,9 @@ struct SftTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
+    #[serde(default)]
+    dtype: crate::model::Dtype,
     #[serde(default = "default_corpus")]
     corpus: String,
     /// The corpus's split to train on, if it has any.
@@ -76,7 +79,8 @@ impl SftStage {
     /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: SftTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy =
+            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
         Ok(SftStage { table: read, policy })
@@ -88,9 +92,18 @@ impl SftStage {
         // A corpus that was not split is taken whole.
         let rows = if split.shards().is_empty() { corpus } else { &split };
         let file = corpus.location().file_name();
-        let tokens = in_order(rows.rows_of::<CorpusRow>().enumerate(), |(row, read)| {
+        // Nothing else is looked at, so files of other programs need have nothing else.
+        let batches = rows.batches(Some(DatasetKind::Corpus), Some(&["messages"]));
+        let conversations = batches.flat_map(|batch| {
+            let (rows, fault) = match batch {
+                Ok(batch) => ((0..batch.num_rows()).map(|row| messages_at(&batch, "messages", row)).collect(), None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            rows.into_iter().chain(fault)
+        });
+        let tokens = in_order(conversations.enumerate(), |(row, messages)| {
             cx.check_stop()?;
-            let tokens = self.table.format.tokens(tokenizer, &read?.messages);
+            let tokens = self.table.format.tokens(tokenizer, &messages?);
             tokens.map_err(|e| e.at_row(row as u64).in_file(file))
         });
         TokenStore::build(tokens)
@@ -146,6 +159,10 @@ impl Stage for SftStage {
         )
     }
 
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        [&["evaluate.rules"], super::TRAINING_KEYS].concat()
+    }
+
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
         self.policy.config(models).map(Some)
     }
@@ -155,6 +172,7 @@ impl Stage for SftStage {
         let engines = usize::from(self.table.held_out.is_some());
         let load = Load {
             rows: training.tokens_per_microbatch,
+            longest_possible: config.context,
             recompute: training.recompute,
             decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),
             ..self.policy.load(&training.optimizer)

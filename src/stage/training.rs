@@ -21,5 +21,6 @@ pub(super) use metrics::write_table;
 pub(super) use policy::Policy;
 pub use policy::{NewModel, PolicyConfig};
 pub use session::CheckpointConfig;
+pub(crate) use session::trained_steps;
 pub(super) use session::{RolloutLog, Session, Trained};
 pub(super) use tokens::{TokenStore, completion_tokens, in_order, reply_tokens};

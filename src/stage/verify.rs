@@ -63,8 +63,8 @@ impl Stage for VerifyConfig {
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        &["rules"]
+    fn unfingerprinted_keys(&self) -> Vec<&'static str> {
+        vec!["rules"]
     }
 
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {

@@ -23,15 +23,34 @@ pub trait Source<T> {
     /// # Errors
     /// When the row cannot be read: the training stops.
     fn get(&mut self, index: usize) -> crate::Result<T>;
+
+    /// Packed tokens of the longest row that a model with this context can be trained on; 0 if there is none.
+    fn longest(&self, context: usize) -> usize;
 }
 
-impl<T: Clone> Source<T> for Vec<T> {
+/// A row of training data, which is packed whole.
+pub trait Packed {
+    /// Packed tokens of what of it goes into one micro-batch; `None` where a model with this context cannot be trained on it.
+    fn rows(&self, context: usize) -> Option<usize>;
+}
+
+impl Packed for Sequence {
+    fn rows(&self, context: usize) -> Option<usize> {
+        self.is_usable(context).then(|| self.rows())
+    }
+}
+
+impl<T: Clone + Packed> Source<T> for Vec<T> {
     fn len(&self) -> usize {
         self.len()
     }
 
     fn get(&mut self, index: usize) -> crate::Result<T> {
         Ok(self[index].clone())
+    }
+
+    fn longest(&self, context: usize) -> usize {
+        self.iter().filter_map(|row| row.rows(context)).max().unwrap_or(0)
     }
 }
 

@@ -81,9 +81,13 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         if rollouts.prompts() == 0 {
             return Err(Error::new("there is nothing to train on: no prompts and no stored groups"));
         }
+        let longest = rollouts.longest(read(&model).config().context);
         Ok(GrpoTrainer {
-            learner: Learner::new(model, config.optimizer.clone())?
-                .with_memory(config.tokens_per_microbatch, config.recompute)?,
+            learner: Learner::new(model, config.optimizer.clone())?.with_memory(
+                config.tokens_per_microbatch,
+                longest,
+                config.recompute,
+            )?,
             reference,
             refreshed: false,
             order: Order::new(config.seed, "grpo order", rollouts.prompts(), config.shuffle),

@@ -73,12 +73,13 @@ impl<B: Backend> Learner<B> {
         Ok(Learner { model, devices, grads, moments, config, cached_rows, updates: 0, bad_steps: 0, poisoned: false })
     }
 
-    /// Plans memory for micro-batches of up to `rows` tokens, before the first step where the device wants that;
+    /// Plans memory for micro-batches of up to `rows` tokens, or of the `longest` row of data, which is not cut, before
+    /// the first step where the device wants that;
     /// `recompute` makes activations again in the backward pass instead of keeping them.
     ///
     /// # Errors
     /// Where the device does not have as much, with the micro-batch that would fit.
-    pub fn with_memory(mut self, rows: usize, recompute: bool) -> Result<Self> {
+    pub fn with_memory(mut self, rows: usize, longest: usize, recompute: bool) -> Result<Self> {
         let model = read(&self.model);
         if recompute {
             self.devices = Devices::new(&model, true);
@@ -88,10 +89,10 @@ impl<B: Backend> Learner<B> {
             model.backend().finish()?;
             let free = (0..model.devices()).filter_map(|device| model.on(device).backend().free_bytes()).min();
             if let Some(free) = free {
-                let load = Load { rows, recompute, trains: true, lora: model.rank(), ..Load::default() };
+                let load = Load { rows, longest, recompute, trains: true, lora: model.rank(), ..Load::default() };
                 memory::check_batch::<B>(model.config(), &load, free)?;
             }
-            self.devices.reserve(&model, rows)?;
+            self.devices.reserve(&model, rows.max(longest))?;
         }
         drop(model);
         Ok(self)
@@ -234,8 +235,8 @@ impl<B: Backend> Learner<B> {
     pub fn read(&mut self, dir: &Path, state: LearnerState) -> Result<()> {
         let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
         load_weights(&mut model, &dir.join(MODEL))?;
-        let reader = TensorReader::open(&dir.join(OPTIMIZER))?;
-        let part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
+        let mut reader = TensorReader::open(&dir.join(OPTIMIZER))?;
+        let mut part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
         for info in model.trained() {
             let (first, second) = (part(info, "first")?, part(info, "second")?);
             self.moments[model.owner(info)].set(info, [&first, &second]);

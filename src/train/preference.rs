@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::batch::{MicroBatch, Sequence, Source};
+use super::batch::{MicroBatch, Packed, Sequence, Source};
 use super::learner::{Learner, SharedModel, read};
 use super::metrics::{GroupMetrics, StepMetrics};
 use super::objective::{GroupRobust, GroupRobustConfig, LossInputs, Objective, Preference, PreferenceConfig};
@@ -31,7 +31,8 @@ pub struct PreferenceTrainerConfig {
     pub steps: u64,
     /// Pairs an optimizer step.
     pub batch_size: usize,
-    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Most tokens of a micro-batch: bounds memory, and decides nothing but the order in which gradients are added. A
+    /// sequence that is longer has one of its own.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
@@ -92,6 +93,20 @@ pub struct Pair {
     pub group: usize,
 }
 
+impl Pair {
+    /// The prompt with each answer.
+    fn sides(&self) -> [Sequence; 2] {
+        [&self.chosen, &self.rejected].map(|side| Sequence::completion(&self.prompt, side))
+    }
+}
+
+impl Packed for Pair {
+    fn rows(&self, context: usize) -> Option<usize> {
+        let sides = self.sides();
+        sides.iter().all(|side| side.is_usable(context)).then(|| sides.iter().map(Sequence::rows).sum())
+    }
+}
+
 /// A group of the group-robust objective: a domain, a language, or the user's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -135,12 +150,16 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
             return Err(Error::new("there is nothing to train on: the preferences have no rows"));
         }
         let sizes: Vec<u64> = groups.iter().map(|g| g.pairs).collect();
+        let longest = data.longest(read(&model).config().context);
         Ok(PreferenceTrainer {
             objective: Preference::new(config.objective.clone())?,
             weigher: GroupRobust::new(config.groups.clone(), &sizes)?,
             order: Order::new(config.seed, "preference order", data.len(), config.shuffle),
-            learner: Learner::new(model, config.optimizer.clone())?
-                .with_memory(config.tokens_per_microbatch, config.recompute)?,
+            learner: Learner::new(model, config.optimizer.clone())?.with_memory(
+                config.tokens_per_microbatch,
+                longest,
+                config.recompute,
+            )?,
             data: Box::new(data),
             reference,
             groups,
@@ -198,10 +217,9 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
             return Err(Error::new(format!("a pair of prompt {} is of an unknown group", pair.prompt_id)));
         }
         let context = self.learner.context();
-        let sides = |p: &Pair| [&p.chosen, &p.rejected].map(|side| Sequence::completion(&p.prompt, side));
         let (mut groups, mut sequences) = (Vec::new(), Vec::new());
         for pair in &read {
-            let sides = sides(pair);
+            let sides = pair.sides();
             if sides.iter().all(|s| s.is_usable(context)) {
                 groups.push(pair.group);
                 sequences.extend(sides);

@@ -27,7 +27,8 @@ pub struct SftConfig {
     pub steps: u64,
     /// Sequences an optimizer step.
     pub batch_size: usize,
-    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Most tokens of a micro-batch: bounds memory, and decides nothing but the order in which gradients are added. A
+    /// sequence that is longer has one of its own.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
@@ -93,8 +94,9 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the corpus has no rows"));
         }
-        let learner = Learner::new(model, config.optimizer.clone())?
-            .with_memory(config.tokens_per_microbatch, config.recompute)?;
+        let learner = Learner::new(model, config.optimizer.clone())?;
+        let longest = data.longest(learner.context());
+        let learner = learner.with_memory(config.tokens_per_microbatch, longest, config.recompute)?;
         let order = Order::new(config.seed, "sft order", data.len(), config.shuffle);
         Ok(SftTrainer { learner, data: Box::new(data), config, order, step: 0, barren: 0 })
     }

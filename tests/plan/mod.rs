@@ -4,7 +4,7 @@ mod parts;
 
 use std::path::Path;
 
-use crate::support::{Finished, STAGES, digests, files, gristmill, manifest, repository, write_recordings};
+use crate::support::{Finished, STAGES, digests, files, gristmill, manifest, write_recordings};
 
 fn run(folder: &Path, out: &str, more: &[&str]) -> Finished {
     gristmill(folder, ["run", "recipe.toml", "--out", out].iter().chain(more))
@@ -175,46 +175,6 @@ fn renamed_stages_are_other_folders_but_the_same_rows() {
     let (a, b) = (digests(&folder.path().join("out")), digests(&folder.path().join("renamed")));
     assert_eq!(a["4_group/part-00000.parquet"], b["4_score/part-00000.parquet"]);
     assert_eq!(a["6_corpus/data/train-00000-of-00001.parquet"], b["6_corpus/data/train-00000-of-00001.parquet"]);
-}
-
-/// The paper's own scale needs servers, GPUs and weeks; that its recipe says what it means does not.
-#[test]
-fn the_recipe_at_the_papers_scale_plans_from_end_to_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    for domain in ["math", "code", "stem", "logic", "evaluation"] {
-        let row = format!(r#"{{"problem": "What is the first problem of {domain}?", "answer": "1"}}"#);
-        std::fs::write(data.join(format!("{domain}.jsonl")), row).unwrap();
-    }
-    let general =
-        r#"{"messages": [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"}]}"#;
-    std::fs::write(data.join("general.jsonl"), general).unwrap();
-    let pair = r#"{"prompt": "Name a prime.", "chosen": "7", "rejected": "8", "preference": "helpful"}"#;
-    std::fs::write(data.join("preferences.jsonl"), pair).unwrap();
-    let tiny = r#"name = "tiny"
-        [stages.base_text]
-        documents = 20
-        text = { tasks = [{ family = "mix", level = 1 }] }
-        [stages.base]
-        kind = "sft"
-        init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
-        corpus = "base_text"
-        format = "text"
-        training = { steps = 1, batch_size = 4 }
-    "#;
-    std::fs::write(folder.path().join("tiny.toml"), tiny).unwrap();
-    gristmill(folder.path(), ["run", "tiny.toml", "--out", "tiny"]).succeeded();
-
-    let recipe = repository("datasets/r1_800k.toml").display().to_string();
-    let model = folder.path().join("tiny/2_base/model").display().to_string();
-    let sets = [format!("vars.base={model}"), format!("vars.student={model}"), format!("vars.data={}", data.display())];
-    let sets = sets.iter().flat_map(|set| ["--set", set]);
-    let args = ["run", &recipe, "--out", "out", "--dry-run", "--set", "device=cpu"];
-    let plan = gristmill(folder.path(), args.into_iter().chain(sets)).succeeded();
-    for stage in ["prompts", "r1_zero", "cold_start", "reasoning_rl", "corpus", "r1", "distilled", "eval", "claims"] {
-        assert!(plan.state_of(stage).starts_with("will run"), "{}", plan.story());
-    }
 }
 
 /// Puts a stage before `generate`, so that everything after it gets another number.

@@ -192,6 +192,103 @@ fn a_dry_run_says_what_stages_hold_and_a_gpu_that_is_not_there_stops_a_run_befor
     assert!(!folder.path().join("out/1_base_text").exists(), "nothing has started");
 }
 
+/// A base model in eight steps, with a checkpoint after every fourth.
+const BASE: &str = r#"name = "base"
+
+[stages.base_text]
+documents = 64
+text = { tasks = [{ family = "mix", level = 1 }] }
+
+[stages.base]
+kind = "sft"
+init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
+corpus = "base_text"
+format = "text"
+training = { steps = 8, batch_size = 8 }
+checkpoints = { every = 4, keep = 2 }
+"#;
+
+#[test]
+fn what_was_trained_outlives_a_change_of_how_and_is_not_lost_to_one_of_what() {
+    let folder = folder_with(BASE);
+    let run = |more: &[&str]| gristmill(folder.path(), [&RUN[..], more].concat());
+    run(&["--only", "base_text"]).succeeded();
+    // A file in the model's place: the steps are done, and the stage fails before it is committed.
+    let stage = folder.path().join("out/2_base");
+    std::fs::create_dir_all(&stage).unwrap();
+    std::fs::write(stage.join("model"), "").unwrap();
+    assert_eq!(run(&[]).code, Some(1));
+    std::fs::remove_file(stage.join("model")).unwrap();
+    let checkpoint = stage.join("checkpoints/step-00000008/checkpoint.json");
+    let trained = std::fs::read(&checkpoint).unwrap();
+
+    let how = ["--set", "base.training.tokens_per_microbatch=50", "--set", "base.training.recompute=true"];
+    let plan = run(&[&how[..], &["--dry-run"]].concat()).succeeded();
+    assert_eq!(plan.state_of("base"), "will continue: from the checkpoint of step 8");
+
+    let what = ["--set", "base.training.batch_size=4"];
+    let plan = run(&[&what[..], &["--dry-run"]].concat()).succeeded();
+    assert!(plan.state_of("base").ends_with("has changed, and 8 steps would be lost"), "{}", plan.story());
+    let refused = run(&what);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("8 steps were trained here") && refused.stderr.contains("`--from base`"));
+    assert_eq!(std::fs::read(&checkpoint).unwrap(), trained, "nothing is lost");
+
+    let done = run(&how).succeeded();
+    assert!(done.state_of("base").starts_with("will continue"), "{}", done.story());
+    assert_eq!(manifest(&stage)["counts"]["steps"], 8);
+    for again in [&[][..], &how, &["--set", "base.checkpoints.keep=3"]] {
+        assert!(run(again).succeeded().state_of("base").starts_with("cached"), "{again:?}");
+    }
+    run(&[&what[..], &["--from", "base"]].concat()).succeeded();
+    assert_ne!(std::fs::read(&checkpoint).unwrap(), trained, "trained anew, as asked for");
+}
+
+#[test]
+fn a_model_is_written_in_the_type_that_is_asked_for_and_is_what_the_stage_says_of_it() {
+    let folder = folder_with(BASE);
+    let model = |out: &str| folder.path().join(out).join("2_base/model");
+    for (out, dtype) in [("wide", "float32"), ("narrow", "bfloat16")] {
+        let set = format!("base.dtype={dtype}");
+        gristmill(folder.path(), ["run", "recipe.toml", "--out", out, "--set", &set]).succeeded();
+        let config = std::fs::read_to_string(model(out).join("config.json")).unwrap();
+        assert!(config.contains(&format!("\"torch_dtype\": \"{dtype}\"")), "{config}");
+        let loaded = gristmill::model::Model::load(&model(out)).unwrap().digest();
+        assert_eq!(manifest(&folder.path().join(out).join("2_base"))["facts"]["model_digest"], loaded);
+    }
+    let bytes = |out: &str| std::fs::metadata(model(out).join("model.safetensors")).unwrap().len();
+    assert!(bytes("narrow") < bytes("wide") * 6 / 10, "{} and {}", bytes("narrow"), bytes("wide"));
+}
+
+/// What TRL and others train on: a Parquet file of conversations, and nothing else in it.
+#[test]
+fn a_file_of_conversations_alone_is_a_corpus() {
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let folder = folder_with(BASE);
+    gristmill(folder.path(), RUN).succeeded();
+    let corpus = folder.path().join("out/1_base_text");
+    let shards = Dataset::open(&Location::from(corpus.as_path())).unwrap();
+    let shard = std::fs::File::open(corpus.join(shards.shards()[0].name())).unwrap();
+    let batches: Vec<_> =
+        ParquetRecordBatchReaderBuilder::try_new(shard).unwrap().build().unwrap().map(Result::unwrap).collect();
+    let only = |batch: &arrow::array::RecordBatch| {
+        let column = std::sync::Arc::clone(batch.column_by_name("messages").unwrap());
+        arrow::array::RecordBatch::try_from_iter([("messages", column)]).unwrap()
+    };
+    let file = std::fs::File::create(folder.path().join("conversations.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, only(&batches[0]).schema(), None).unwrap();
+    batches.iter().for_each(|batch| writer.write(&only(batch)).unwrap());
+    writer.close().unwrap();
+
+    let sets = ["model=out/2_base/model", "format=text", "training.steps=2", "training.batch_size=4"];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let args = ["sft", "--corpus", "conversations.parquet", "--output", "again"];
+    gristmill(folder.path(), args.into_iter().chain(sets)).succeeded();
+    assert_eq!(manifest(&folder.path().join("again/1_sft"))["counts"]["corpus_rows"], 64);
+}
+
 #[test]
 fn a_training_run_killed_at_random_points_ends_with_the_same_bytes() {
     let points = if slow_tests() { 12 } else { 3 };

@@ -22,6 +22,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("r1_zero", include_str!("../../../rules/r1_zero.toml")),
     ("r1", include_str!("../../../rules/r1.toml")),
     ("rejection", include_str!("../../../rules/rejection.toml")),
+    ("rejection_zero", include_str!("../../../rules/rejection_zero.toml")),
     ("general", include_str!("../../../rules/general.toml")),
     ("code", include_str!("../../../rules/code.toml")),
     ("strict_math", include_str!("../../../rules/strict_math.toml")),

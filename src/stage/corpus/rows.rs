@@ -46,8 +46,12 @@ pub fn from_groups(track: &TrackConfig, groups: &RecordBatch, prompts: &RecordBa
         let id = groups.text("completion_id")?.value(row);
         return Err(Error::new(format!("the completion {id} has no text")).hint("make the groups with `carry = true`"));
     }
-    let mut made = conversation(track.system.as_deref(), prompts.list("messages")?, texts)?;
-    made.push(("track", constant(&track.name, texts.len())));
+    let replies = match track.template {
+        Some(template) => reformed(template, texts),
+        None => texts.clone(),
+    };
+    let mut made = conversation(track.system.as_deref(), prompts.list("messages")?, &replies)?;
+    made.push(("track", constant(&track.name, replies.len())));
     assemble(made, &[groups, prompts])
 }
 
@@ -69,6 +73,15 @@ pub fn from_prompts(track: &TrackConfig, prompts: &RecordBatch) -> Result<Record
         made.push((name, constant(text, rows)));
     }
     assemble(made, &[prompts])
+}
+
+/// Completions in the template's form, whatever form they have. One without reasoning stays as it is.
+fn reformed(template: Template, texts: &StringArray) -> StringArray {
+    let reply = |text: &str| {
+        let parts = think::split(text);
+        parts.reasoning.map_or_else(|| text.to_owned(), |reasoning| template.render(reasoning, parts.answer))
+    };
+    StringArray::from_iter_values(texts.iter().flatten().map(reply))
 }
 
 /// Each solution with its gold answer in the template's form. A solution that is the answer alone
@@ -213,6 +226,13 @@ mod tests {
         assert_eq!(rows[0].messages[1].content, "<think> One and one. </think> <answer> 2 </answer>");
         assert_eq!((rows[0].reasoning.as_deref(), rows[0].answer.as_str()), (Some("One and one."), "2"));
         assert_eq!((rows[1].messages[1].content.as_str(), rows[1].reasoning.as_deref()), ("2", None));
+    }
+
+    #[test]
+    fn a_template_gives_completions_another_form() {
+        let texts = ["<think> One and one. </think> <answer> 2 </answer>", "2"];
+        let replies = reformed(Template::Think, &StringArray::from_iter_values(texts));
+        assert_eq!(replies.iter().flatten().collect::<Vec<_>>(), ["<think>\nOne and one.\n</think>\n\n2", "2"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
-use crate::stage::served::Served;
+use crate::stage::served::{HOW_SERVED, Served, WHERE_SERVED};
 use crate::stage::{Input, Models, StageContext, model_name, name_server_log};
 use crate::store::{hash_file, local_file};
 
@@ -39,42 +39,6 @@ pub(super) struct LocalConfig {
 }
 
 const ENGINES: &str = "engines: local, replay, vllm";
-
-/// Keys that say where files are, or how and not what is asked: changing them is no reason to ask again.
-const HOW: &[&str] = &[
-    "engine.files",
-    "engine.api_key_env",
-    "engine.ca_file",
-    "engine.stream",
-    "engine.request_timeout_s",
-    "engine.token_timeout_s",
-    "engine.connect_timeout_s",
-    "engine.startup_timeout_s",
-    "engine.give_up_after_s",
-    "engine.drain_timeout_s",
-    "engine.max_attempts",
-    "engine.max_concurrency",
-    "engine.threads",
-    "engine.allow_different_roots",
-    "engine.prices",
-    "engine.metrics",
-    "engine.server.command",
-    "engine.server.port",
-    "engine.server.log",
-    "engine.server.ready_timeout_s",
-    "order",
-];
-/// The same where the recipe names the model, which may then be served anywhere.
-const HOW_AND_WHERE: &[&str] = &{
-    let mut keys = [""; HOW.len() + 1];
-    let mut i = 0;
-    while i < HOW.len() {
-        keys[i] = HOW[i];
-        i += 1;
-    }
-    keys[HOW.len()] = "engine.endpoints";
-    keys
-};
 
 /// What the embedded engine's model is called among the inputs.
 const MODEL: &str = "engine.model";
@@ -145,10 +109,15 @@ impl EngineConfig {
     }
 
     /// Keys whose change is no reason to ask again.
-    pub fn how(&self) -> &'static [&'static str] {
+    pub fn unfingerprinted_keys(&self) -> Vec<&'static str> {
         match self {
-            EngineConfig::Vllm { config, policy } if policy.is_some() || !config.model.is_empty() => HOW_AND_WHERE,
-            _ => HOW,
+            EngineConfig::Replay(_) => vec!["engine.files"],
+            EngineConfig::Local(_) => Vec::new(),
+            EngineConfig::Vllm { config, policy } => {
+                // Where the recipe names the model, it may be served anywhere.
+                let anywhere = policy.is_some() || !config.model.is_empty();
+                [HOW_SERVED, if anywhere { &[WHERE_SERVED] } else { &[] }].concat()
+            }
         }
     }
 
@@ -180,7 +149,7 @@ impl EngineConfig {
         if config.tokenizer.is_some() && policy.is_none() {
             let folder = cx.input_folder(TOKENIZER)?;
             let mut hasher = blake3::Hasher::new();
-            for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+            for name in Tokenizer::FILES {
                 let file = folder.join(name);
                 if file.exists() {
                     hash_file(&mut hasher, &file)

@@ -27,6 +27,8 @@ pub struct OnPolicy<'a, B: Backend> {
     asker: Arc<Asker>,
     rollouts: Arc<Mutex<Rollouts>>,
     reload_seconds: Option<f64>,
+    /// Tokens of the longest prompt.
+    longest_prompt: usize,
     /// Set by Ctrl-C.
     stop: &'a AtomicBool,
     progress: &'a dyn Progress,
@@ -56,7 +58,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
         let table = &stage.table;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
         let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
-        let (prompts, drops) = askable(cx, prompts, &policy.tokenizer, context)?;
+        let Askable { prompts, longest: longest_prompt, drops } = askable(cx, prompts, &policy.tokenizer, context)?;
         let training = &table.training;
         let per_rollout = training.prompts_per_rollout;
         // All that may be asked of one policy: a prompt asked twice would be sampled twice with the same seeds.
@@ -93,6 +95,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
                 asker,
                 rollouts,
                 reload_seconds: None,
+                longest_prompt,
                 stop: cx.stop,
                 progress: cx.progress,
                 logged: None,
@@ -120,28 +123,36 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
     }
 }
 
-/// Leaves out what cannot be asked; lists it, and counts it by reason.
-fn askable(
-    cx: &StageContext<'_>,
+/// The prompts that can be asked.
+struct Askable {
     prompts: Vec<Prompt>,
-    tokenizer: &Tokenizer,
-    context: usize,
-) -> Result<(Vec<Prompt>, Drops)> {
-    let fault = |prompt: &Prompt| match tokenizer.encode_chat(&prompt.messages).map(|tokens| tokens.len()) {
-        Err(error) => Some(("refused", error.to_string())),
-        Ok(0) => Some(("empty", "the prompt has no tokens".to_owned())),
-        Ok(n) if n >= context => Some(("too_long", format!("{n} tokens leave no room in a context of {context}"))),
-        Ok(_) => None,
+    /// Tokens of the longest.
+    longest: usize,
+    drops: Drops,
+}
+
+/// Leaves out what cannot be asked; lists it, and counts it by reason.
+fn askable(cx: &StageContext<'_>, prompts: Vec<Prompt>, tokenizer: &Tokenizer, context: usize) -> Result<Askable> {
+    // Tokens, or what is wrong.
+    let look = |prompt: &Prompt| match tokenizer.encode_chat(&prompt.messages).map(|tokens| tokens.len()) {
+        Err(error) => Err(("refused", error.to_string())),
+        Ok(0) => Err(("empty", "the prompt has no tokens".to_owned())),
+        Ok(n) if n >= context => Err(("too_long", format!("{n} tokens leave no room in a context of {context}"))),
+        Ok(n) => Ok(n),
     };
-    let faults: Vec<Option<(&str, String)>> = prompts.par_iter().map(fault).collect();
+    let looked: Vec<Result<usize, (&str, String)>> = prompts.par_iter().map(look).collect();
     let (mut kept, mut drops, mut list, mut seen) = (Vec::new(), Drops::new(), String::new(), HashSet::new());
-    for (prompt, mut fault) in prompts.into_iter().zip(faults) {
+    let mut longest = 0;
+    for (prompt, mut looked) in prompts.into_iter().zip(looked) {
         if !seen.insert(prompt.prompt_id.clone()) {
-            fault = Some(("duplicate_id", "asked already".to_owned()));
+            looked = Err(("duplicate_id", "asked already".to_owned()));
         }
-        match fault {
-            None => kept.push(prompt),
-            Some((reason, detail)) => {
+        match looked {
+            Ok(tokens) => {
+                longest = longest.max(tokens);
+                kept.push(prompt);
+            }
+            Err((reason, detail)) => {
                 *drops.entry(reason.to_owned()).or_default() += 1;
                 let line = serde_json::json!({ "prompt_id": prompt.prompt_id, "reason": reason, "detail": detail });
                 list += &format!("{line}\n");
@@ -154,7 +165,7 @@ fn askable(
         cx.progress.say(&format!("{count} prompts cannot be asked and are left out; they are in {file}"));
         file.write(list.into_bytes())?;
     }
-    Ok((kept, drops))
+    Ok(Askable { prompts: kept, longest, drops })
 }
 
 impl<B: Backend> Rollout for OnPolicy<'_, B> {
@@ -191,6 +202,11 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
         }
         drop(log);
         Ok(groups)
+    }
+
+    fn longest(&self, context: usize) -> usize {
+        let completion = self.asker.sampling.max_tokens as usize;
+        context.min((self.longest_prompt + completion).saturating_sub(1))
     }
 
     fn begin(&mut self, step: u64, prompts: &[usize]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The model a training stage starts from: another stage's, the user's, or a fresh one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
-use crate::model::{Config, LoraConfig, Model, Tokenizer};
+use crate::model::{Config, Dtype, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
 use crate::stage::{Input, Models, StageContext};
@@ -23,6 +23,8 @@ pub struct PolicyConfig {
     pub init: Option<NewModel>,
     /// Adapters of low rank, trained in place of its weights.
     pub lora: Option<LoraConfig>,
+    /// What the trained model is written as.
+    pub dtype: Dtype,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -53,6 +55,8 @@ fn default_context() -> usize {
 pub struct Policy<B: Backend> {
     pub model: SharedModel<B>,
     pub tokenizer: Arc<Tokenizer>,
+    /// What the trained model is written as.
+    pub dtype: Dtype,
 }
 
 const MODEL: &str = "model";
@@ -78,10 +82,12 @@ impl PolicyConfig {
         self.model.iter().map(|of| Input::model(MODEL, of))
     }
 
-    /// The files beside the inputs that decide the start.
-    pub fn tokenizer_file(&self, resolve: &dyn Fn(&str) -> String) -> Option<String> {
-        let tokenizer = &self.init.as_ref()?.tokenizer;
-        (tokenizer != MINI).then(|| Path::new(&resolve(tokenizer)).join("tokenizer.json").display().to_string())
+    /// The files beside the inputs that decide the start: of a tokenizer that is not the mini world's, with its chat
+    /// template.
+    pub fn tokenizer_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<PathBuf> {
+        let Some(new) = self.init.as_ref().filter(|new| new.tokenizer != MINI) else { return Vec::new() };
+        let folder = PathBuf::from(resolve(&new.tokenizer));
+        Tokenizer::FILES.map(|name| folder.join(name)).into_iter().filter(|file| file.exists()).collect()
     }
 
     /// The shape of the model, which need not be there yet.
@@ -132,7 +138,7 @@ impl PolicyConfig {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
         };
-        Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer) })
+        Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer), dtype: self.dtype })
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.
@@ -231,6 +237,6 @@ mod tests {
         let model = Some("base".to_owned());
         assert!(PolicyConfig { model: model.clone(), ..PolicyConfig::default() }.validate("s").is_ok());
         let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
-        assert!(PolicyConfig { model, init: Some(init), lora: None }.validate("s").is_err());
+        assert!(PolicyConfig { model, init: Some(init), ..PolicyConfig::default() }.validate("s").is_err());
     }
 }

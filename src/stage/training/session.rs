@@ -9,9 +9,8 @@ use super::held_out::HeldOut;
 use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::model::Dtype;
 use crate::stage::{MODEL, Outcome, StageContext};
-use crate::store::{ShardInfo, sync_files};
+use crate::store::{Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
 /// `checkpoints = { every = …, keep = … }`.
@@ -76,6 +75,16 @@ struct Stored {
 }
 
 const STORED: &str = "session.json";
+/// Folder of the checkpoints within the stage's own.
+const CHECKPOINTS: &str = "checkpoints";
+
+/// Steps that a training stage would go on from; `None` if it has no checkpoint.
+///
+/// # Errors
+/// The folder cannot be read, or is of another version of this program.
+pub(crate) fn trained_steps(folder: &Location) -> Result<Option<u64>> {
+    folder.join(CHECKPOINTS).as_local().map_or(Ok(None), Checkpoints::newest_step)
+}
 
 impl<'a, B: Backend> Session<'a, B> {
     pub fn new(
@@ -102,7 +111,7 @@ impl<'a, B: Backend> Session<'a, B> {
     pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
         let folder = self.cx.local_folder()?;
         std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
-        let checkpoints = Checkpoints::open(folder.join("checkpoints"), self.checkpoints.keep)?;
+        let checkpoints = Checkpoints::open(folder.join(CHECKPOINTS), self.checkpoints.keep)?;
         if let Some(checkpoint) = train::resume(trainer, &checkpoints)? {
             self.restore(&checkpoint.path)?;
         }
@@ -136,8 +145,10 @@ impl<'a, B: Backend> Session<'a, B> {
         let target = folder.join(MODEL);
         let mut outcome = Outcome::default();
         {
-            let model = self.policy.model.read().unwrap_or_else(PoisonError::into_inner);
-            model.save(&target, Dtype::F32)?;
+            let mut model = self.policy.model.write().unwrap_or_else(PoisonError::into_inner);
+            // So that what the stage says and measures of the model is of the one that others load.
+            model.round_to(self.policy.dtype)?;
+            model.save(&target, self.policy.dtype)?;
             outcome.facts.insert("model_digest".to_owned(), model.digest().into());
             outcome.facts.insert("parameters".to_owned(), model.size().into());
         }

@@ -64,6 +64,11 @@ impl Source<Sequence> for TokenStore {
         let tokens: &[u32] = bytemuck::cast_slice(&self.map[range.start * 4..range.end * 4]);
         Ok(Sequence { tokens: tokens.to_vec(), trained: std::iter::once(trained).collect() })
     }
+
+    fn longest(&self, context: usize) -> usize {
+        let rows = self.rows.iter().map(|(tokens, _)| tokens.len().saturating_sub(1));
+        rows.filter(|&rows| rows <= context).max().unwrap_or(0)
+    }
 }
 
 /// Rows mapped together: enough to keep every core busy, and little to hold.
@@ -121,6 +126,7 @@ mod tests {
         let rows = [(vec![1, 2, 3], 1..3), (vec![], 0..0), (vec![7], 0..1)];
         let mut store = TokenStore::build(rows.clone().into_iter().map(Ok)).unwrap();
         assert_eq!((store.len(), store.tokens()), (3, 4));
+        assert_eq!((store.longest(8), store.longest(1)), (2, 0));
         for (index, (tokens, trained)) in rows.into_iter().enumerate() {
             assert_eq!(store.get(index).unwrap(), Sequence { tokens, trained: std::iter::once(trained).collect() });
         }

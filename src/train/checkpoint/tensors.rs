@@ -1,12 +1,12 @@
-//! f32 tensors in safetensors files, written one at a time and read without a copy of the file.
+//! f32 tensors in safetensors files, written and read one at a time.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, View};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
+use crate::model::tensor_file::{self, TensorFile};
 
 /// A tensor whose values are fetched only when they are written.
 struct Lazy<'a> {
@@ -40,46 +40,39 @@ pub fn write_tensors<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, Vec<usize>, Box<dyn Fn() -> Vec<f32> + 'a>)>,
 ) -> Result<()> {
-    let lazy = tensors.map(|(name, shape, read)| (name, Lazy { shape, read }));
-    safetensors::serialize_to_file(lazy, None, path)
-        .or_fail(|| "cannot write tensors".into())
-        .map_err(|e| e.in_file(path.display()))
+    tensor_file::write_tensors(path, tensors.map(|(name, shape, read)| (name, Lazy { shape, read })), &[])
 }
 
 /// A safetensors file of f32 tensors.
 pub struct TensorReader {
     path: PathBuf,
-    map: memmap2::Mmap,
+    file: TensorFile,
+    bytes: Vec<u8>,
 }
 
 impl TensorReader {
     /// # Errors
     /// When the file is missing or no safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
-        let fail = |e: Error| e.in_file(path.display());
-        let file = File::open(path).or_fail(|| "cannot open a checkpoint's tensors".into()).map_err(fail)?;
-        // SAFETY: committed checkpoints are never written to in place; a process that truncates one
-        // under us breaks the contract of `Checkpoints`, which allows one process at a time.
-        let map = unsafe { memmap2::Mmap::map(&file) }.or_fail(|| "cannot map a file".into()).map_err(fail)?;
-        SafeTensors::deserialize(&map).or_fail(|| "not a safetensors file".into()).map_err(fail)?;
-        Ok(TensorReader { path: path.to_owned(), map })
+        Ok(TensorReader { path: path.to_owned(), file: TensorFile::open(path)?, bytes: Vec::new() })
     }
 
     /// One tensor's values.
     ///
     /// # Errors
     /// When it is missing, of another shape, or not f32.
-    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let fail = |e: Error| e.in_file(self.path.display());
-        let tensors = SafeTensors::deserialize(&self.map).or_fail(|| "not a safetensors file".into()).map_err(fail)?;
-        let tensor = tensors.tensor(name).or_fail(|| format!("no tensor `{name}`")).map_err(fail)?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            let (dtype, found) = (tensor.dtype(), tensor.shape());
+    pub fn get(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.file.read(name, &mut self.bytes)?;
+        let tensor = self.file.info(name).expect("it was just read");
+        if tensor.dtype != Dtype::F32 || tensor.shape != shape {
+            let (dtype, found) = (tensor.dtype, &tensor.shape);
             let message = format!("`{name}` is {dtype:?} {found:?} where F32 {shape:?} is needed");
-            return Err(fail(Error::new(message).hint("is this a checkpoint of another model?")));
+            return Err(Error::new(message)
+                .in_file(self.path.display())
+                .hint("is this a checkpoint of another model?"));
         }
-        let (values, rest) = tensor.data().as_chunks();
-        debug_assert!(rest.is_empty(), "safetensors checks data against shape");
+        let (values, rest) = self.bytes.as_chunks();
+        debug_assert!(rest.is_empty(), "the header is checked against the shape");
         Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
     }
 }
@@ -95,7 +88,7 @@ mod tests {
         let values = [1.0f32, -0.0, f32::MIN_POSITIVE / 2.0, f32::NAN, f32::INFINITY, 0.1];
         let one = ("w".to_owned(), vec![2, 3], Box::new(move || values.to_vec()) as Box<dyn Fn() -> Vec<f32>>);
         write_tensors(&path, [one].into_iter()).unwrap();
-        let reader = TensorReader::open(&path).unwrap();
+        let mut reader = TensorReader::open(&path).unwrap();
         let read = reader.get("w", &[2, 3]).unwrap();
         assert_eq!(read.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), values.map(f32::to_bits));
         assert!(reader.get("w", &[3, 2]).unwrap_err().to_string().contains("[2, 3] where F32 [3, 2]"));

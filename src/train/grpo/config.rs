@@ -48,7 +48,8 @@ pub struct GrpoTrainerConfig {
     /// then of a policy older by so many batches. 0 samples and updates in turn. Above 0 it needs a
     /// sampler of its own (`engine = { kind = "vllm" }`) and `objective.correction`.
     pub rollouts_ahead: u64,
-    /// Most tokens of a micro-batch: bounds memory, changes nothing else.
+    /// Most tokens of a micro-batch: bounds memory, and decides nothing but the order in which gradients are added. A
+    /// sequence that is longer has one of its own.
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,

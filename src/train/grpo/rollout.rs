@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-use super::super::batch::Source;
+use super::super::batch::{Packed, Source};
 
 /// The completions of one prompt under one policy, with their rewards.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +32,14 @@ pub struct ScoredCompletion {
     pub truncated: bool,
 }
 
+/// Its completions go into micro-batches one by one.
+impl Packed for ScoredGroup {
+    fn rows(&self, context: usize) -> Option<usize> {
+        let rows = |completion: &ScoredCompletion| (self.prompt.len() + completion.tokens.len()).saturating_sub(1);
+        self.completions.iter().map(rows).filter(|&rows| rows <= context).max()
+    }
+}
+
 /// Where a GRPO trainer gets scored groups: an engine with rules behind it, or a stored dataset.
 pub trait Rollout {
     /// Number of prompts there are to ask. They are asked by index, in the trainer's order.
@@ -46,6 +54,12 @@ pub trait Rollout {
     /// # Errors
     /// When no more groups can be had: the training stops.
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>>;
+
+    /// Packed tokens of the longest completion with its prompt that it can give, of those that a model with this context
+    /// can be trained on: all that fits, where it does not know better.
+    fn longest(&self, context: usize) -> usize {
+        context
+    }
 
     /// Begins a rollout of the policy as it is now, after `step` optimizer steps: the trainer will
     /// ask for it with these arguments once the policy has moved on. Called only where
@@ -82,5 +96,9 @@ impl<S: Source<ScoredGroup>> Rollout for Offline<S> {
 
     fn rollout(&mut self, _step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
         prompts.iter().map(|&i| self.0.get(i)).collect()
+    }
+
+    fn longest(&self, context: usize) -> usize {
+        self.0.longest(context)
     }
 }

@@ -1,0 +1,91 @@
+use std::path::Path;
+
+use super::*;
+
+const RECIPE: &str = r#"
+name = "r"
+device = "cpu"
+
+[stages.prompts]
+procedural = [{ count = 8, mix = [{ name = "mini_mix" }], levels = [1] }]
+
+[stages.sft]
+init = { tokenizer = "mini", hidden = 8, layers = 1, heads = 1 }
+corpus = "corpus"
+training = { steps = 4 }
+
+[stages.corpus]
+tracks = [{ name = "all", prompts = "prompts" }]
+
+[stages.rl]
+kind = "grpo"
+model = "sft"
+prompts = "prompts"
+rules = "r1_mini"
+engine = { kind = "vllm", endpoints = ["http://a:8000"] }
+
+[stages.align]
+model = "rl"
+preferences = "pairs"
+
+[stages.pairs]
+kind = "preferences"
+prompts = "prompts"
+
+[stages.eval]
+rules = "r1_mini"
+models = ["rl"]
+engine = { kind = "vllm", endpoints = ["http://a:8000"] }
+"#;
+
+/// Every stage's fingerprint, by name.
+fn fingerprints(set: &[&str]) -> BTreeMap<String, String> {
+    let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
+    let recipe = Recipe::parse("recipe.toml", RECIPE, Path::new("."), &set).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let out = Location::from(out.path());
+    let (plan, digests) = (Plan::new(&recipe, &out).unwrap(), Digests::load(&out));
+    let of = |planned: &Planned| planned.fingerprint(&recipe, &digests, &Opened::default()).unwrap();
+    plan.stages.iter().map(|planned| (planned.name.clone(), of(planned))).collect()
+}
+
+#[test]
+fn how_the_work_is_done_is_no_part_of_what_was_done() {
+    let before = fingerprints(&[]);
+    for set in [
+        "sft.training.tokens_per_microbatch=50",
+        "sft.training.recompute=true",
+        "sft.training.optimizer.offload=true",
+        "sft.checkpoints.keep=3",
+        "rl.training.tokens_per_microbatch=50",
+        "rl.training.optimizer.max_bad_steps=9",
+        "rl.checkpoints.every=3",
+        "rl.engine.endpoints=[\"http://b:8000\"]",
+        "rl.engine.request_timeout_s=5",
+        "rl.engine.tolerance=0.5",
+        "align.training.recompute=true",
+        "align.checkpoints.every=7",
+        "eval.engine.endpoints=[\"http://b:8000\", \"http://c:8000\"]",
+        "eval.engine.max_concurrency=5",
+    ] {
+        assert_eq!(fingerprints(&[set]), before, "{set}");
+    }
+    for (set, stage) in [
+        ("sft.training.steps=5", "sft"),
+        ("rl.training.optimizer.beta1=0.8", "rl"),
+        ("align.training.objective.beta=0.3", "align"),
+        ("eval.samples=3", "eval"),
+    ] {
+        let after = fingerprints(&[set]);
+        let changed: Vec<&str> = before.keys().filter(|&name| after[name] != before[name]).map(|n| &**n).collect();
+        assert_eq!(changed, [stage], "{set}");
+    }
+}
+
+#[test]
+fn gpus_are_one_device_and_the_cpu_is_another() {
+    let [cpu, one, two] = ["cpu", "cuda", "cuda:0,1"].map(|device| fingerprints(&[&format!("device={device}")]));
+    assert_eq!(one, two);
+    let differ: Vec<&str> = cpu.keys().filter(|&name| cpu[name] != one[name]).map(|n| &**n).collect();
+    assert_eq!(differ, ["align", "eval", "rl", "sft"]);
+}
