@@ -276,6 +276,11 @@ impl Arena {
         self.nodes[id as usize] = Node::Num(Q::ZERO);
     }
 
+    /// Reads a leaf as another one.
+    pub fn set_leaf(&mut self, id: Id, leaf: Node) {
+        self.nodes[id as usize] = leaf;
+    }
+
     /// Stores child ids.
     pub fn make_list(&mut self, ids: &[Id]) -> List {
         let start = self.kids.len() as u32;

@@ -5,6 +5,7 @@ mod colons;
 mod consistent;
 mod families;
 mod form;
+mod labels;
 mod names;
 mod ranges;
 mod relation;
@@ -294,7 +295,9 @@ impl<'a> Comparison<'a> {
             if simple || solved || !self.gold.arena.is_scalar(ids[0]) {
                 let mut found = Different("different_kind");
                 let turned = form::is_name(self.gold, last) && form::is_constant(self.gold, ids[0]);
-                for &value in ids[usize::from(!turned)..].iter().rev().take(3) {
+                // Of "5 = x" the 5 is the value.
+                let values = if turned { &ids[..ids.len() - 1] } else { &ids[1..] };
+                for &value in values.iter().rev().take(3) {
                     found = self.compare(value, p);
                     if found.is_equal() {
                         break;

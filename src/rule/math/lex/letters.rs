@@ -120,12 +120,6 @@ impl<'a> Lexer<'a, '_> {
             name.push_str(&self.rest()[..len].replace(' ', ""));
             self.at += len;
         }
-        if matches!(base, "f" | "g" | "h" | "F" | "G" | "I")
-            && let Some(len) = numeral_argument(self.rest())
-        {
-            name.push_str(&self.rest()[..len]);
-            self.at += len;
-        }
         let sym = self.arena.symbol(&name);
         self.push(Tok::Sym(sym));
     }
@@ -308,14 +302,6 @@ fn script(rest: &str, mark: char) -> Option<(&str, &str)> {
     }
     let c = rest.chars().next()?;
     Some((&rest[..c.len_utf8()], &rest[c.len_utf8()..]))
-}
-
-/// Length of `(0)` or `(-2)`: what a function is taken at, and no factor.
-fn numeral_argument(rest: &str) -> Option<usize> {
-    let inner = rest.strip_prefix('(')?;
-    let sign = usize::from(inner.starts_with('-'));
-    let digits = inner[sign..].bytes().take(7).take_while(u8::is_ascii_digit).count();
-    ((1..7).contains(&digits) && inner[sign + digits..].starts_with(')')).then_some(sign + digits + 2)
 }
 
 /// Length of `(x)` or `(x, y)` when an equals sign follows: the head of a definition.

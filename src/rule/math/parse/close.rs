@@ -31,6 +31,9 @@ impl Parser<'_, '_> {
                 return self.separator(Sep::Comma);
             }
         }
+        if delim == Delim::Paren && self.value_at()? {
+            return Ok(());
+        }
         self.juxtapose()?;
         self.open(Kind::Delim(delim), None);
         Ok(())

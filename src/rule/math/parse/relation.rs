@@ -1,6 +1,6 @@
 //! What stands between values and is no operation: relations, colons, separators, and the words of logic.
 
-use super::super::ast::{Id, Node, Rel};
+use super::super::ast::{Id, List, Node, Rel};
 use super::super::lex::{Delim, Env};
 use super::frame::{Kind, Op, Sep};
 use super::{Fault, Parser};
@@ -78,6 +78,20 @@ impl Parser<'_, '_> {
         self.chain_rels.push(rel);
         self.top_mut().expect = true;
         Ok(())
+    }
+
+    /// In `1 ≤ i ≤ n` the i is a letter: complex numbers have no order.
+    pub(super) fn order_letters(&mut self, operands: List, rels: u32) {
+        let ids = self.arena.list(operands).to_vec();
+        if !self.arena.chain_rels(rels, ids.len()).iter().any(|rel| rel.is_order()) {
+            return;
+        }
+        for id in ids {
+            if *self.arena.node(id) == Node::Imaginary {
+                let sym = self.arena.symbol("i");
+                self.arena.set_leaf(id, Node::Sym(sym));
+            }
+        }
     }
 
     /// In `align`, a row that starts with a relation goes on with the row above.
