@@ -110,6 +110,8 @@ impl<'a> Lexer<'a, '_> {
             _ if self.accent(name) => {}
             "circ" if self.composed() => {}
             "mu" if self.micro() => {}
+            // "12 \Omega": ohms.
+            "Omega" if self.measures() => self.push(Tok::Word("Ω")),
             // The transpose.
             "top" | "intercal" => self.named("T"),
             "pounds" => self.unit("£"),

@@ -60,6 +60,10 @@ impl<'a> Lexer<'a, '_> {
             self.at += len;
             return self.push(Tok::Times);
         }
+        if run == "sec" && self.is_second(len) {
+            self.at += len;
+            return self.push(Tok::Word(run));
+        }
         if let Some(tok) = keyword(run) {
             self.at += len;
             return self.push(tok);
@@ -87,6 +91,17 @@ impl<'a> Lexer<'a, '_> {
             return self.push(if in_text { Tok::Word(run) } else { Tok::Run(run) });
         }
         self.symbol(&rest[..1]);
+    }
+
+    /// "2.5 sec", "ft/sec": no secant, for it has no argument.
+    fn is_second(&self, len: usize) -> bool {
+        let unit = |tok: Option<&Token<'_>>| matches!(tok.map(|t| &t.tok), Some(Tok::Word(_) | Tok::Run(_)));
+        let before = &self.out.tokens;
+        if matches!(before.last().map(|t| &t.tok), Some(Tok::Div)) && unit(before.iter().rev().nth(1)) {
+            return true;
+        }
+        let behind = self.rest()[len..].trim_start_matches(['}', ' ', '$', '.', '\\', ',']);
+        !before.is_empty() && (behind.is_empty() || behind.starts_with([')', ']', ';', '=', '/']))
     }
 
     /// One letter (or Greek name), its subscript, and the `(x)` of a definition `f(x) = …`.

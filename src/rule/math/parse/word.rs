@@ -1,6 +1,6 @@
 //! Words: units, what is counted, words that multiply, prose.
 
-use super::super::ast::{Node, Sym, hash_name};
+use super::super::ast::{Id, Node, Sym, hash_name};
 use super::super::lex::{Delim, Tok};
 use super::super::number::Q;
 use super::super::units;
@@ -104,6 +104,20 @@ impl<'a> Parser<'a, '_> {
         })
     }
 
+    /// `kg·m`, `N·m`: after a unit and a dot, a word is a unit.
+    fn unit_after_dot(&self) -> bool {
+        let unit = |id: Id| match *self.arena.node(id) {
+            Node::Pow(base, _) => matches!(self.arena.node(base), Node::Unit(_)),
+            ref node => matches!(node, Node::Unit(_)),
+        };
+        self.expecting()
+            && matches!(self.top_op(), Some(Op::Mul))
+            && self.last_value().is_some_and(|id| match *self.arena.node(id) {
+                Node::Mul(_, last) | Node::Div(_, last) => unit(last),
+                _ => unit(id),
+            })
+    }
+
     /// `km/h`: after a unit and a slash, a letter is a unit.
     pub(super) fn unit_after_slash(&self) -> bool {
         self.expecting()
@@ -142,7 +156,8 @@ impl<'a> Parser<'a, '_> {
             }
         }
         let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
-        if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
+        let among_units = self.unit_after_slash() || self.unit_after_dot();
+        if (!self.expecting() && self.measurable()) || among_units || in_fraction {
             if let Some((unit, power)) = self.area_or_volume(word) {
                 self.juxtapose()?;
                 let base = self.arena.push(Node::Unit(unit))?;
@@ -215,7 +230,7 @@ impl<'a> Parser<'a, '_> {
         }
         let Some(parent) = self.frames.len().checked_sub(2).map(|i| self.frames[i]) else { return false };
         frame.values > parent.values
-            && matches!(self.ops.last(), Some(Op::Mul))
+            && matches!(self.ops.last(), Some(Op::Mul | Op::Div))
             && self.arena.is_scalar(self.values[frame.values - 1])
             && !self.arena.any(self.values[frame.values - 1], |n| matches!(n, Node::Sym(_)))
     }
@@ -248,7 +263,7 @@ impl<'a> Parser<'a, '_> {
         let mut closed = false;
         for (at, token) in self.tokens.iter().enumerate().skip(self.at) {
             match &token.tok {
-                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Logic(_) | Tok::Rel(_) => {
+                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Logic(_) | Tok::Rel(_) | Tok::Row | Tok::End => {
                     self.labels_until = at;
                     return true;
                 }
