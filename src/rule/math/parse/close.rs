@@ -65,6 +65,9 @@ impl Parser<'_, '_> {
         if self.top().kind == Kind::Delim(Delim::Set) && !self.expecting() && self.seps.len() == self.top().seps {
             return self.separator(Sep::SuchThat);
         }
+        if self.is_given() {
+            return self.separator(Sep::SuchThat);
+        }
         // {x | x > 1}, with braces that LaTeX would not show.
         let letter = self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Sym(_)));
         let bare = self.top().kind == Kind::Delim(Delim::Group) && self.top().arg.is_none() && self.frames.len() == 2;

@@ -7,7 +7,7 @@ use super::frame::{Kind, Sep};
 use super::{Fault, Parser};
 
 /// Furthest that a condition is looked for, in tokens.
-const NEAR: usize = 64;
+pub(super) const NEAR: usize = 64;
 
 impl<'a> Parser<'a, '_> {
     /// `x = 5 \quad y = 3`, or on two lines: the token behind the gap begins a relation of its own, where it would
