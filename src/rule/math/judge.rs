@@ -118,6 +118,9 @@ pub(super) fn judge(
         if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
             finding = other_commas(gold, gold_reading, &pred, text, config, &mut budget).unwrap_or(finding);
         }
+        if !finding.is_equal() {
+            finding = common_logarithms(gold_reading, &pred, config, &mut budget).unwrap_or(finding);
+        }
         // A sentence that is no expression: look at the formulas and numbers in it.
         let prose = pred.has_words() && !gold_reading.has_words();
         if !finding.is_equal()
@@ -132,7 +135,8 @@ pub(super) fn judge(
             }
         }
         // What breaks off is no sentence that a number could be read out of.
-        if finding.is_equal() || !prose || breaks_off(text) {
+        let option = behind_letter.is_some() && text::choice(&gold_reading.text).is_none();
+        if finding.is_equal() || !(prose || option) || breaks_off(text) {
             return (finding, Some(show(&pred)));
         }
         best.get_or_insert((finding, Some(show(&pred))));
@@ -183,6 +187,18 @@ fn other_commas(
         }
     }
     None
+}
+
+/// A bare `\log` is natural or to the base ten, all of them alike: equality under the second reading counts.
+fn common_logarithms(gold: &Reading, pred: &Reading, config: &MathConfig, budget: &mut Budget) -> Option<Finding> {
+    if gold.arena.logs.is_empty() && pred.arena.logs.is_empty() {
+        return None;
+    }
+    let (gold, pred) = (gold.to_base_ten(budget)?, pred.to_base_ten(budget)?);
+    let mut comparison = Comparison::new(&gold, &pred, config, budget.clone());
+    let finding = comparison.run();
+    *budget = comparison.budget;
+    finding.is_equal().then_some(finding)
 }
 
 /// How an answer was read, for people: its value where it has one.

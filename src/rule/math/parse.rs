@@ -336,7 +336,11 @@ impl<'a> Parser<'a, '_> {
         let node = match callee {
             Callee::Func(Func::Abs) => return self.determinant(arg),
             Callee::Func(func) => Node::Call(func, arg),
-            Callee::Log(None) => Node::Call(Func::Ln, arg),
+            Callee::Log(None) => {
+                let id = self.arena.push(Node::Call(Func::Ln, arg))?;
+                self.arena.logs.push(id);
+                return Ok(id);
+            }
             Callee::Log(Some(base)) => Node::Call2(Func2::Log, base, arg),
         };
         Ok(self.arena.push(node)?)

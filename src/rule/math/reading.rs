@@ -109,6 +109,18 @@ impl Reading {
         }
     }
 
+    /// The same with each bare `\log` to the base ten; `None` where its values cost too much.
+    pub fn to_base_ten(&self, budget: &mut Budget) -> Option<Reading> {
+        let mut reading = self.clone();
+        reading.arena.logs_to_base_ten();
+        reading.exact = match exact::fold(&reading.arena, budget) {
+            Ok(exact) => exact,
+            Err(Stop::Budget) => return None,
+            Err(_) => Vec::new(),
+        };
+        Some(reading)
+    }
+
     pub fn node(&self, id: Id) -> &Node {
         self.arena.node(id)
     }

@@ -32,9 +32,33 @@ const KEYWORDS: [&str; 25] = [
 ];
 
 /// Words between the announcement and the answer.
-const CONNECTORS: [&str; 24] = [
-    " is", " are", " equals", " est", " ist", " lautet", " es", " è", " é", " هي", " هو", " —", " –", "是", "为", "為",
-    "选", "は", "：", ":", "=", "은", "는", " है:",
+const CONNECTORS: [&str; 26] = [
+    " is",
+    " would be",
+    " should be",
+    " are",
+    " equals",
+    " est",
+    " ist",
+    " lautet",
+    " es",
+    " è",
+    " é",
+    " هي",
+    " هو",
+    " —",
+    " –",
+    "是",
+    "为",
+    "為",
+    "选",
+    "は",
+    "：",
+    ":",
+    "=",
+    "은",
+    "는",
+    " है:",
 ];
 
 /// Words between the connector and the answer: "la réponse est donc 42".

@@ -294,7 +294,7 @@ impl<'a> Parser<'a, '_> {
         Ok(true)
     }
 
-    fn function(&mut self, mut callee: Callee) -> Result<(), Fault> {
+    fn function(&mut self, callee: Callee) -> Result<(), Fault> {
         // `\sin x \cos x`: the next function ends the argument of the one before.
         while matches!(self.top_op(), Some(Op::Call { .. } | Op::TightMul)) && !self.expecting() {
             self.reduce()?;
@@ -305,9 +305,6 @@ impl<'a> Parser<'a, '_> {
         {
             self.at += 1;
             return self.begin_arg(Arg::LogBase);
-        }
-        if let Callee::Log(None) = callee {
-            callee = Callee::Func(Func::Ln);
         }
         self.function_tail(callee)
     }
