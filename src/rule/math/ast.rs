@@ -233,6 +233,8 @@ pub struct Arena {
     kids: Vec<Id>,
     pub rels: Vec<Rel>,
     pub texts: Vec<String>,
+    /// Calls of `\log` without a base.
+    pub logs: Vec<Id>,
     /// Names of the symbols met, in order of first appearance.
     pub names: Vec<(Sym, String)>,
 }
@@ -251,6 +253,7 @@ impl Arena {
         self.rels.clear();
         self.texts.clear();
         self.names.clear();
+        self.logs.clear();
     }
 
     pub fn node(&self, id: Id) -> &Node {
@@ -274,6 +277,20 @@ impl Arena {
     /// parent's range.
     pub fn retire(&mut self, id: Id) {
         self.nodes[id as usize] = Node::Num(Q::ZERO);
+    }
+
+    /// Reads each `\log` without a base as one to the base ten.
+    pub fn logs_to_base_ten(&mut self) {
+        for &id in &self.logs {
+            if let Node::Call(Func::Ln, arg) = self.nodes[id as usize] {
+                self.nodes[id as usize] = Node::Call(Func::Log10, arg);
+            }
+        }
+    }
+
+    /// Reads a leaf as another one.
+    pub fn set_leaf(&mut self, id: Id, leaf: Node) {
+        self.nodes[id as usize] = leaf;
     }
 
     /// Stores child ids.

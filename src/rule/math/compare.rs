@@ -5,6 +5,7 @@ mod colons;
 mod consistent;
 mod families;
 mod form;
+mod labels;
 mod names;
 mod ranges;
 mod relation;
@@ -234,6 +235,14 @@ impl<'a> Comparison<'a> {
     fn compare_nodes(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
         let (gn, pn) = (gold.node(g), pred.node(p));
+        // "f(x) = 2x for all x ∈ ℝ" says no more than gold does.
+        if let &Node::Case(value, condition) = pn
+            && !matches!(gn, Node::Case(..) | Node::List(_) | Node::All(_))
+            && form::is_proviso(pred, condition)
+            && gold.arena.any(g, |n| matches!(n, Node::Sym(_)))
+        {
+            return self.compare(g, value);
+        }
         // Words inside a structure.
         if let (Node::Text(_), _) | (_, Node::Text(_)) = (gn, pn) {
             // A letter in words beside a letter in a formula: of the same case.
@@ -294,7 +303,9 @@ impl<'a> Comparison<'a> {
             if simple || solved || !self.gold.arena.is_scalar(ids[0]) {
                 let mut found = Different("different_kind");
                 let turned = form::is_name(self.gold, last) && form::is_constant(self.gold, ids[0]);
-                for &value in ids[usize::from(!turned)..].iter().rev().take(3) {
+                // Of "5 = x" the 5 is the value.
+                let values = if turned { &ids[..ids.len() - 1] } else { &ids[1..] };
+                for &value in values.iter().rev().take(3) {
                     found = self.compare(value, p);
                     if found.is_equal() {
                         break;
@@ -359,7 +370,7 @@ impl<'a> Comparison<'a> {
         }
         if let [name, residue] = *ids
             && kinds == [Rel::Other(2)]
-            && form::is_name(self.pred, name)
+            && (form::is_name(self.pred, name) || self.congruent(name, residue))
         {
             return self.compare(g, residue);
         }

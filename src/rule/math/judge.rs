@@ -59,20 +59,24 @@ fn lone_decimal(gold: &str) -> bool {
     digits(whole) && digits(behind) && behind.len() > 1 && (behind.len() != 3 || whole == "0")
 }
 
-/// "3,14 cm" and "1.234,5": commas that cannot part thousands, each before one number's decimals.
-fn lone_decimal_in_answer(text: &str) -> bool {
+/// The only numeral with a comma in `text` is the one that `other` writes with a point: "3,14 cm" and 3.14,
+/// "1.234,5" and 1234.5. Where commas part values, nothing less makes one a decimal point: "x = 2, 5", "-1,0".
+fn has_decimal_of(text: &str, other: &str) -> bool {
     // Inside brackets commas part values.
-    if text.contains(['(', '[']) || text.contains("\\{") {
+    if text.contains(['(', '[', '=']) || text.contains("\\{") {
         return false;
     }
-    let bytes = text.as_bytes();
-    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    bytes.iter().enumerate().filter(|&(_, b)| *b == b',').all(|(at, _)| {
-        let behind = bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
-        let before = bytes[..at].iter().rev().take_while(|b| b.is_ascii_digit()).count();
-        let whole_is_zero = before == 1 && digit(at - 1) && bytes[at - 1] == b'0';
-        behind == 0 || before == 0 || behind != 3 || before > 3 || whole_is_zero
-    })
+    let Some((before, behind)) = text.split_once(',') else { return false };
+    let part = |c: char| c.is_ascii_digit() || c == '.';
+    let whole = &before[before.trim_end_matches(part).len()..];
+    let decimals = &behind[..behind.bytes().take_while(u8::is_ascii_digit).count()];
+    let thousands = decimals.len() == 3 && whole.len() <= 3 && whole != "0";
+    if whole.is_empty() || decimals.bytes().all(|b| b == b'0') || behind.contains(',') || thousands {
+        return false;
+    }
+    let other = other.replace("{,}", ".");
+    let pointed = format!("{}.{decimals}", whole.replace('.', ""));
+    !other.contains(',') && other.split(|c| !part(c)).any(|numeral| numeral.trim_end_matches('.') == pointed)
 }
 
 /// Compares an extracted answer, trying narrower readings of a sentence and other readings of commas.
@@ -116,6 +120,9 @@ pub(super) fn judge(
         if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
             finding = other_commas(gold, gold_reading, &pred, text, config, &mut budget).unwrap_or(finding);
         }
+        if !finding.is_equal() {
+            finding = common_logarithms(gold_reading, &pred, config, &mut budget).unwrap_or(finding);
+        }
         // A sentence that is no expression: look at the formulas and numbers in it.
         let prose = pred.has_words() && !gold_reading.has_words();
         if !finding.is_equal()
@@ -130,7 +137,8 @@ pub(super) fn judge(
             }
         }
         // What breaks off is no sentence that a number could be read out of.
-        if finding.is_equal() || !prose || breaks_off(text) {
+        let option = behind_letter.is_some() && text::choice(&gold_reading.text).is_none();
+        if finding.is_equal() || !(prose || option) || breaks_off(text) {
             return (finding, Some(show(&pred)));
         }
         best.get_or_insert((finding, Some(show(&pred))));
@@ -150,20 +158,24 @@ fn other_commas(
     let mut others = Vec::new();
     if pred.ambiguous_comma {
         for commas in [Commas::Thousands, Commas::Separate, Commas::Decimal] {
-            // 1,234 is no 1.234 where commas part thousands.
-            if commas == Commas::Decimal && !lone_decimal_in_answer(text) {
-                continue;
-            }
+            let said = commas != Commas::Decimal || has_decimal_of(text, &gold_reading.source);
             if commas != pred.commas
+                && said
                 && let Ok(other) = Reading::new(text, commas, budget)
             {
                 others.push(other);
             }
         }
     }
+    let decimal = |r: &Reading| r.commas == Commas::Decimal && gold_reading.commas != Commas::Decimal;
     let golds = std::iter::once(gold_reading).chain(&gold.others);
     for gold in golds {
         for pred in std::iter::once(pred).chain(&others) {
+            // 10,20 is a list, unless the answer is 10.20; 0,125 is none.
+            let sure = || gold.source.starts_with("0,") || has_decimal_of(&gold.source, &pred.source);
+            if decimal(gold) && (decimal(pred) || !sure()) {
+                continue;
+            }
             // A decimal comma in the answer needs a gold that is one number.
             if pred.commas == Commas::Decimal && gold.ambiguous_comma && gold.commas != Commas::Decimal {
                 continue;
@@ -177,6 +189,18 @@ fn other_commas(
         }
     }
     None
+}
+
+/// A bare `\log` is natural or to the base ten, all of them alike: equality under the second reading counts.
+fn common_logarithms(gold: &Reading, pred: &Reading, config: &MathConfig, budget: &mut Budget) -> Option<Finding> {
+    if gold.arena.logs.is_empty() && pred.arena.logs.is_empty() {
+        return None;
+    }
+    let (gold, pred) = (gold.to_base_ten(budget)?, pred.to_base_ten(budget)?);
+    let mut comparison = Comparison::new(&gold, &pred, config, budget.clone());
+    let finding = comparison.run();
+    *budget = comparison.budget;
+    finding.is_equal().then_some(finding)
 }
 
 /// How an answer was read, for people: its value where it has one.

@@ -9,7 +9,7 @@ mod words;
 
 pub use self::command::balanced;
 pub use self::named::is_operator;
-pub use self::token::{Commas, Delim, Env, Lexed, Lit, Tok, Token};
+pub use self::token::{Commas, Delim, Env, Gap, Lexed, Lit, Tok, Token};
 pub use self::words::{is_command, wants_more};
 use super::ast::{Arena, Node, Rel};
 use super::budget::{Budget, Stop};
@@ -29,6 +29,7 @@ pub fn lex<'a>(text: &'a str, commas: Commas, arena: &mut Arena, budget: &mut Bu
         budget,
         out: Lexed::default(),
         space: false,
+        gap: Gap::None,
         nesting: 0,
         text_depth: Vec::new(),
         dollars: text.bytes().filter(|&b| b == b'$').count()
@@ -48,6 +49,7 @@ struct Lexer<'a, 'b> {
     budget: &'b mut Budget,
     out: Lexed<'a>,
     space: bool,
+    gap: Gap,
     /// Open round, square and set brackets: inside them commas separate.
     nesting: u32,
     /// Brace depth inside each open `\text{…}`.
@@ -69,8 +71,8 @@ impl<'a> Lexer<'a, '_> {
     }
 
     fn push(&mut self, tok: Tok<'a>) {
-        self.out.tokens.push(Token { tok, space: self.space });
-        self.space = false;
+        self.out.tokens.push(Token { tok, space: self.space, gap: self.gap });
+        (self.space, self.gap) = (false, Gap::None);
     }
 
     fn single(&mut self, tok: Tok<'a>) {
@@ -83,6 +85,9 @@ impl<'a> Lexer<'a, '_> {
             let b = self.peek();
             match b {
                 b' ' | b'\t' | b'\n' | b'\r' | b'~' => {
+                    if b == b'\n' {
+                        self.gap = self.gap.max(Gap::Line);
+                    }
                     self.at += 1;
                     self.space = true;
                 }
@@ -176,6 +181,10 @@ impl<'a> Lexer<'a, '_> {
                 b'=' | b'<' | b'>' => self.relation(),
                 b'&' => self.single(Tok::Amp),
                 b'$' => {
+                    // `$ $`: one formula ends, another begins.
+                    if self.text[..self.at].trim_end().ends_with('$') {
+                        self.gap = self.gap.max(Gap::Line);
+                    }
                     self.at += 1;
                     let money = self.dollars % 2 == 1 && matches!(self.peek(), b'0'..=b'9' | b' ' | b'.');
                     if money {

@@ -10,6 +10,7 @@ mod frame;
 mod matrix;
 mod operand;
 mod relation;
+mod statement;
 mod word;
 
 pub use self::cases::OTHERWISE;
@@ -76,6 +77,7 @@ pub fn parse(text: &str, commas: Commas, arena: &mut Arena, budget: &mut Budget)
         chain_rels: Vec::new(),
         row_ends: Vec::new(),
         labels_until: 0,
+        condition_from: None,
         prose: false,
     };
     let root = parser.run()?;
@@ -100,6 +102,8 @@ struct Parser<'a, 'b> {
     row_ends: Vec<usize>,
     /// Up to this token stand only words and punctuation.
     labels_until: usize,
+    /// The item that is the condition of the one before it.
+    condition_from: Option<usize>,
     prose: bool,
     /// Letters stand for variables somewhere: `nm` is then n times m, not a unit.
     variables: bool,
@@ -115,6 +119,9 @@ impl<'a> Parser<'a, '_> {
         while let Some(token) = self.tokens.get(self.at) {
             let token = token.clone();
             self.at += 1;
+            if self.parts_statements(&token) {
+                self.separator(Sep::Comma)?;
+            }
             self.step(token)?;
         }
         // What was left open ends with the text.
@@ -329,7 +336,11 @@ impl<'a> Parser<'a, '_> {
         let node = match callee {
             Callee::Func(Func::Abs) => return self.determinant(arg),
             Callee::Func(func) => Node::Call(func, arg),
-            Callee::Log(None) => Node::Call(Func::Ln, arg),
+            Callee::Log(None) => {
+                let id = self.arena.push(Node::Call(Func::Ln, arg))?;
+                self.arena.logs.push(id);
+                return Ok(id);
+            }
             Callee::Log(Some(base)) => Node::Call2(Func2::Log, base, arg),
         };
         Ok(self.arena.push(node)?)
@@ -359,10 +370,11 @@ impl<'a> Parser<'a, '_> {
             self.arena.rels.extend_from_slice(&self.chain_rels[frame.rels..]);
             self.chain.truncate(frame.chain);
             self.chain_rels.truncate(frame.rels);
+            self.order_letters(operands, rels);
             item = self.arena.push(Node::Chain { operands, rels })?;
         }
         self.items.push(item);
         self.top_mut().expect = true;
-        Ok(())
+        self.fold_condition()
     }
 }

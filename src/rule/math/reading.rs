@@ -109,6 +109,18 @@ impl Reading {
         }
     }
 
+    /// The same with each bare `\log` to the base ten; `None` where its values cost too much.
+    pub fn to_base_ten(&self, budget: &mut Budget) -> Option<Reading> {
+        let mut reading = self.clone();
+        reading.arena.logs_to_base_ten();
+        reading.exact = match exact::fold(&reading.arena, budget) {
+            Ok(exact) => exact,
+            Err(Stop::Budget) => return None,
+            Err(_) => Vec::new(),
+        };
+        Some(reading)
+    }
+
     pub fn node(&self, id: Id) -> &Node {
         self.arena.node(id)
     }
@@ -119,8 +131,14 @@ impl Reading {
 
     /// True if the answer is a formula that is only understood as text: an integral, a limit.
     pub fn is_opaque(&self) -> bool {
-        let words = wordy(&self.source) || text::is_iso_date(&self.source);
+        let words = wordy(&self.source) || text::is_iso_date(&self.source) || self.is_one_letter();
         self.is_text() && !words && text::choice(&self.text).is_none()
+    }
+
+    /// A letter in words, `(\text{E})`: the name of an option or a point.
+    fn is_one_letter(&self) -> bool {
+        let dressing = |c: char| c.is_whitespace() || matches!(c, '(' | ')');
+        self.text.chars().filter(|&c| !dressing(c)).count() == 1 && self.text.contains(char::is_alphabetic)
     }
 
     /// Of how many values or relations side by side the answer consists.

@@ -46,7 +46,10 @@ macro_rules! tables {
     };
 }
 
-tables!(numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders, distinct, written, notation);
+tables!(
+    numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders, distinct, written, notation,
+    apart
+);
 
 #[test]
 fn strict_units_must_be_there_and_agree() {

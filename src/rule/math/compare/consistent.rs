@@ -62,6 +62,18 @@ impl Comparison<'_> {
         }
     }
 
+    /// `2^{100} ≡ 76 (mod 100)`: both sides are numbers, and it is true.
+    pub(super) fn congruent(&mut self, id: Id, last: Id) -> bool {
+        match *self.pred.node(last) {
+            Node::Call2(Func2::Mod, _, modulus) => {
+                self.pred.value(id).is_some()
+                    && self.pred.value(modulus).is_some()
+                    && !self.incongruent(id, last, modulus)
+            }
+            _ => false,
+        }
+    }
+
     fn incongruent(&mut self, id: Id, last: Id, modulus: Id) -> bool {
         let pred = self.pred;
         let (Some(a), Some(b), Some(m)) = (pred.value(id), pred.value(last), pred.value(modulus)) else { return false };

@@ -131,6 +131,8 @@ fn family(r: &Reading) -> Option<Family> {
                 }
                 open.push(condition);
             }
+            // kπ for k ∈ ℤ
+            Node::Case(value, condition) => open.extend([value, condition]),
             // kπ (k ∈ ℤ)
             Node::Mul(value, condition) if proviso(r, condition).is_some() => open.extend([value, condition]),
             Node::Chain { operands, rels } => {

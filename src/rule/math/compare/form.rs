@@ -59,6 +59,22 @@ fn is_inverse(r: &Reading, id: Id) -> bool {
         && r.value(exponent).is_some_and(|q| *q == Q::int(-1))
 }
 
+/// `x ≠ 2`.
+pub fn is_excluded(r: &Reading, id: Id) -> bool {
+    matches!(*r.node(id), Node::Chain { operands, rels }
+        if r.arena.chain_rels(rels, r.arena.list(operands).len()) == [Rel::Ne])
+}
+
+/// Two capitals or more in one word, as points and abbreviations are written.
+pub fn is_capitals(r: &Reading, id: Id) -> bool {
+    let name = match *r.node(id) {
+        Node::Text(index) => r.arena.texts[index as usize].as_str(),
+        Node::Sym(sym) => r.arena.name(sym),
+        _ => return false,
+    };
+    name.len() > 1 && name.bytes().all(|b| b.is_ascii_uppercase())
+}
+
 /// More words than a name has.
 pub fn is_sentence(r: &Reading, id: Id) -> bool {
     matches!(*r.node(id), Node::Text(index) if r.arena.texts[index as usize].split_whitespace().count() > 3)

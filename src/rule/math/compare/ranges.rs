@@ -6,12 +6,14 @@ use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal};
 use super::{Comparison, Val, form, scalar};
 
+/// Where an interval ends, and its approximate value; no node for the infinities.
+type End = (Option<Val>, f64);
+
 /// One interval of a set of real numbers; a point when both ends are the same.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
-    /// Node and approximate value of each end; no node for the infinities.
-    pub lo: (Option<Id>, f64),
-    pub hi: (Option<Id>, f64),
+    pub lo: End,
+    pub hi: End,
     pub closed: (bool, bool),
 }
 
@@ -31,7 +33,7 @@ impl Comparison<'_> {
                     for ((gi, gv), (pi, pv)) in [(x.lo, y.lo), (x.hi, y.hi)] {
                         let found = match (gi, pi) {
                             (None, None) if gv == pv => Equal("exact"),
-                            (Some(gi), Some(pi)) => self.scalars(Val::of(gi), Val::of(pi)),
+                            (Some(gi), Some(pi)) => self.scalars(gi, pi),
                             _ => Different("endpoint"),
                         };
                         if !found.is_equal() {
@@ -107,18 +109,19 @@ impl Comparison<'_> {
                     };
                     let said: Vec<Id> = ids.iter().filter(|id| !real(id)).copied().collect();
                     let ids = if said.is_empty() { ids } else { &said[..] };
+                    let excluded = |id: &Id| form::is_excluded(r, *id);
+                    let point = |id: &Id| form::is_constant(r, *id);
+                    if ids.first().is_some_and(excluded) && ids.iter().all(|id| excluded(id) || point(id)) {
+                        // "x ≠ 1, x ≠ 2" both hold; "x ≠ 1, 2" is short for it.
+                        let (points, chains): (Vec<Id>, Vec<Id>) = ids.iter().partition(|id| point(id));
+                        let parts: Option<Vec<_>> = chains.iter().map(|&id| self.simple_pieces(r, id)).collect();
+                        let mut parts = parts?;
+                        parts.push(self.without(r, &points)?);
+                        out.extend(intersect(parts, &mut self.budget)?);
+                        continue;
+                    }
                     if !ids.iter().all(|&id| matches!(r.node(id), Node::Chain { .. } | Node::Interval { .. })) {
                         return None;
-                    }
-                    let excluded = |id: &Id| {
-                        matches!(*r.node(*id), Node::Chain { operands, rels }
-                            if r.arena.chain_rels(rels, r.arena.list(operands).len()) == [Rel::Ne])
-                    };
-                    if ids.iter().all(excluded) {
-                        // "x ≠ 1, x ≠ 2" both hold.
-                        let parts: Option<Vec<Vec<Piece>>> = ids.iter().map(|&id| self.simple_pieces(r, id)).collect();
-                        out.extend(intersect(parts?, &mut self.budget)?);
-                        continue;
                     }
                     stack.extend(ids);
                 }
@@ -129,7 +132,7 @@ impl Comparison<'_> {
                 },
                 Node::Set(list) => {
                     for &id in r.arena.list(list) {
-                        out.push(self.piece(r, id, id, (true, true))?);
+                        out.extend(self.points(r, id)?);
                     }
                 }
                 // {x ∈ ℤ | 1 ≤ x ≤ 3} is no interval.
@@ -162,18 +165,14 @@ impl Comparison<'_> {
                         out.extend(intersect(vec![whole, complement(&taken)], &mut self.budget)?);
                         continue;
                     };
-                    let mut parts = vec![whole];
-                    for &point in r.arena.list(points) {
-                        let value = self.end(r, point)?.1;
-                        parts.push(without((Some(point), value)));
-                    }
-                    out.extend(intersect(parts, &mut self.budget)?);
+                    let rest = self.without(r, r.arena.list(points))?;
+                    out.extend(intersect(vec![whole, rest], &mut self.budget)?);
                 }
                 Node::Intersection(a, b) => {
                     let parts = vec![self.simple_pieces(r, a)?, self.simple_pieces(r, b)?];
                     out.extend(intersect(parts, &mut self.budget)?);
                 }
-                _ if r.arena.is_scalar(id) => out.push(self.piece(r, id, id, (true, true))?),
+                _ if r.arena.is_scalar(id) => out.extend(self.points(r, id)?),
                 _ => return None,
             }
             if out.len() + stack.len() > 2000 {
@@ -216,19 +215,22 @@ impl Comparison<'_> {
             stack.push(*set);
             return Some(());
         }
+        if let (&[name, set], [Rel::NotIn]) = (ids, kinds)
+            && let (Node::Sym(_), &Node::Set(points)) = (r.node(name), r.node(set))
+        {
+            out.extend(self.without(r, r.arena.list(points))?);
+            return Some(());
+        }
         let at = ids.iter().position(|&id| matches!(r.node(id), Node::Sym(_)) || form::is_function_value(r, id))?;
         if ids.iter().enumerate().any(|(i, &id)| i != at && !form::is_constant(r, id)) {
             return None;
         }
         if let ([_, _], [Rel::Ne]) = (ids, kinds) {
-            let other = ids[1 - at];
-            let value = self.end(r, other)?.1;
-            out.extend(without((Some(other), value)));
+            out.extend(self.without(r, &[ids[1 - at]])?);
             return Some(());
         }
         if let ([_, _], [Rel::Eq]) = (ids, kinds) {
-            let other = ids[1 - at];
-            out.push(self.piece(r, other, other, (true, true))?);
+            out.extend(self.points(r, ids[1 - at])?);
             return Some(());
         }
         if ids.len() > 3 || !kinds.iter().all(|k| k.is_order()) {
@@ -250,17 +252,36 @@ impl Comparison<'_> {
         Some(())
     }
 
-    fn end(&mut self, r: &Reading, id: Id) -> Option<(Option<Id>, f64)> {
-        match scalar::infinity(r, id) {
+    /// The points that a value is: two where it holds a ±.
+    fn points(&mut self, r: &Reading, id: Id) -> Option<Vec<Piece>> {
+        let ends: Option<Vec<End>> = form::values(r, id).into_iter().map(|val| self.signed_end(r, val)).collect();
+        Some(ends?.into_iter().map(|end| Piece { lo: end, hi: end, closed: (true, true) }).collect())
+    }
+
+    /// All real numbers but these points.
+    fn without(&mut self, r: &Reading, points: &[Id]) -> Option<Vec<Piece>> {
+        let mut taken = Vec::new();
+        for &id in points {
+            taken.extend(self.points(r, id)?);
+        }
+        Some(complement(&merge(taken)))
+    }
+
+    fn end(&mut self, r: &Reading, id: Id) -> Option<End> {
+        self.signed_end(r, Val::of(id))
+    }
+
+    fn signed_end(&mut self, r: &Reading, val: Val) -> Option<End> {
+        match scalar::infinity(r, val.id) {
             Some(true) => return Some((None, f64::INFINITY)),
             Some(false) => return Some((None, f64::NEG_INFINITY)),
             None => {}
         }
-        if !form::is_constant(r, id) {
+        if !form::is_constant(r, val.id) {
             return None;
         }
-        let key = self.key(r, Val::of(id));
-        key.is_finite().then_some((Some(id), key))
+        let key = self.key(r, val);
+        key.is_finite().then_some((Some(val), key))
     }
 
     fn piece(&mut self, r: &Reading, lo: Id, hi: Id, closed: (bool, bool)) -> Option<Piece> {
@@ -275,11 +296,6 @@ impl Comparison<'_> {
 
 fn everything() -> Piece {
     Piece { lo: (None, f64::NEG_INFINITY), hi: (None, f64::INFINITY), closed: (false, false) }
-}
-
-fn without(point: (Option<Id>, f64)) -> Vec<Piece> {
-    let all = everything();
-    vec![Piece { hi: point, ..all }, Piece { lo: point, ..all }]
 }
 
 /// Everything but these pieces, which are sorted and apart.

@@ -90,7 +90,9 @@ impl Comparison<'_> {
             Node::Mul(..) => true,
             _ => false,
         };
-        if form::is_name(gold, g[0]) && form::is_name(pred, p[0]) {
+        // Points and abbreviations are what they are called: SRAC = LRAC says nothing of SRA.
+        let capitals = [(gold, g), (pred, p)].iter().any(|(r, ids)| ids.iter().all(|&id| form::is_capitals(r, id)));
+        if form::is_name(gold, g[0]) && form::is_name(pred, p[0]) && !capitals {
             let same_name = match (gold.node(g[0]), pred.node(p[0])) {
                 (Node::Sym(a), Node::Sym(b)) => a == b || gold.arena.name(*a).eq_ignore_ascii_case(pred.arena.name(*b)),
                 (Node::Text(_), _) | (_, Node::Text(_)) => true,
@@ -142,7 +144,8 @@ impl Comparison<'_> {
         Different("relation")
     }
 
-    /// The constant c with `left₁ − right₁ = c (left₂ − right₂)` at every point, if there is one.
+    /// The constant c with `left₁ − right₁ = c (left₂ − right₂)` at every point, if there is one. Differences that
+    /// are the same at every point have a ratio whatever they say: `e < 1` is no multiple of `e < 2`.
     fn ratio(&mut self, g: (Id, Id), p: (Id, Id)) -> Option<f64> {
         let (gold, pred) = (self.gold, self.pred);
         // Both signs at once have no single ratio.
@@ -157,7 +160,8 @@ impl Comparison<'_> {
             r.arena.any(a, unit) || r.arena.any(b, unit)
         };
         let ignore_units = !(self.percent_counts() || has_unit(gold, g) && has_unit(pred, p));
-        let mut first: Option<Ball> = None;
+        let mut first: Option<(Ball, Ball)> = None;
+        let mut varies = false;
         let mut agreed = 0;
         for (i, &sampling) in POINTS.iter().enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
@@ -180,9 +184,9 @@ impl Comparison<'_> {
             let inverse = field.inv(&h, &mut self.budget).ok()?;
             let ratio = field.mul(&f, &inverse, &mut self.budget).ok()?;
             match first {
-                None => first = Some(ratio),
-                Some(r) if r.apart(&ratio) => return None,
-                Some(_) => {}
+                None => first = Some((ratio, f)),
+                Some((r, _)) if r.apart(&ratio) => return None,
+                Some((_, before)) => varies |= before.apart(&f),
             }
             if ratio.rad > 1e-7 * ratio.abs() {
                 continue;
@@ -192,6 +196,6 @@ impl Comparison<'_> {
                 break;
             }
         }
-        first.filter(|_| agreed >= 3).map(|r| r.re)
+        first.filter(|_| varies && agreed >= 3).map(|(r, _)| r.re)
     }
 }

@@ -5,6 +5,7 @@ use super::super::eval::ball::{Balls, Sampling, mix};
 use super::super::eval::eval;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
+use super::labels::Labels;
 use super::{Comparison, Val, form};
 
 impl Comparison<'_> {
@@ -80,7 +81,8 @@ impl Comparison<'_> {
                     | Node::Numbers(_)
             )
         };
-        if is_range(gold.node(g)) || is_range(pred.node(p)) {
+        let excludes = |r: &Reading, id: Id| matches!(*r.node(id), Node::List(list) if r.arena.list(list).first().is_some_and(|&id| form::is_excluded(r, id)));
+        if is_range(gold.node(g)) || is_range(pred.node(p)) || (excludes(gold, g) && excludes(pred, p)) {
             return self.ranges(g, p);
         }
         self.lists(g, p)
@@ -276,13 +278,16 @@ impl Comparison<'_> {
             return Different("count");
         }
         let (a, b) = (self.sort(self.gold, g), self.sort(self.pred, p));
+        let labels = Labels::of(self.gold, g, self.pred, p);
+        let fit = |g: Val, p: Val| labels.as_ref().is_none_or(|labels| labels.fit(g, p));
         let numeric = a.iter().chain(&b).all(|(key, _)| key.is_finite());
         let mut left: Vec<Val> = Vec::new();
         let mut right: Vec<Val> = Vec::new();
         let mut unknown = false;
         for (&(x, gv), &(y, pv)) in a.iter().zip(&b) {
             match self.element(gv, pv) {
-                Equal(_) => continue,
+                Equal(_) if fit(gv, pv) => continue,
+                Equal(_) => {}
                 Unknown("budget") => return Unknown("budget"),
                 Unknown(_) => unknown = true,
                 Different(_) => {}
@@ -299,7 +304,7 @@ impl Comparison<'_> {
             return Unknown("budget");
         }
         for &gv in &left {
-            let found = (0..right.len()).find(|&i| self.element(gv, right[i]).is_equal());
+            let found = (0..right.len()).find(|&i| fit(gv, right[i]) && self.element(gv, right[i]).is_equal());
             match found {
                 Some(i) => {
                     right.swap_remove(i);

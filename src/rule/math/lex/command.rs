@@ -2,7 +2,7 @@
 
 use super::super::ast::{Node, Numbers, Rel};
 use super::words::{Command, command_token, is_text_command};
-use super::{Delim, Env, Lexer, Tok};
+use super::{Delim, Env, Gap, Lexer, Tok};
 
 impl<'a> Lexer<'a, '_> {
     pub(super) fn command(&mut self) {
@@ -110,6 +110,8 @@ impl<'a> Lexer<'a, '_> {
             _ if self.accent(name) => {}
             "circ" if self.composed() => {}
             "mu" if self.micro() => {}
+            // "12 \Omega": ohms.
+            "Omega" if self.measures() => self.push(Tok::Word("Ω")),
             // The transpose.
             "top" | "intercal" => self.named("T"),
             "pounds" => self.unit("£"),
@@ -130,7 +132,12 @@ impl<'a> Lexer<'a, '_> {
                     }
                     self.push(tok);
                 }
-                Command::Space => self.space = true,
+                Command::Space => {
+                    if name.ends_with("quad") {
+                        self.gap = Gap::Quad;
+                    }
+                    self.space = true;
+                }
                 // `\quadx`: the blank behind the command was lost.
                 Command::Name if name.trim_start_matches('q').starts_with("uad") => {
                     self.at -= name.len() - name.find("uad").map_or(0, |at| at + 3);

@@ -60,6 +60,10 @@ impl<'a> Lexer<'a, '_> {
             self.at += len;
             return self.push(Tok::Times);
         }
+        if run == "sec" && self.is_second(len) {
+            self.at += len;
+            return self.push(Tok::Word(run));
+        }
         if let Some(tok) = keyword(run) {
             self.at += len;
             return self.push(tok);
@@ -87,6 +91,17 @@ impl<'a> Lexer<'a, '_> {
             return self.push(if in_text { Tok::Word(run) } else { Tok::Run(run) });
         }
         self.symbol(&rest[..1]);
+    }
+
+    /// "2.5 sec", "ft/sec": no secant, for it has no argument.
+    fn is_second(&self, len: usize) -> bool {
+        let unit = |tok: Option<&Token<'_>>| matches!(tok.map(|t| &t.tok), Some(Tok::Word(_) | Tok::Run(_)));
+        let before = &self.out.tokens;
+        if matches!(before.last().map(|t| &t.tok), Some(Tok::Div)) && unit(before.iter().rev().nth(1)) {
+            return true;
+        }
+        let behind = self.rest()[len..].trim_start_matches(['}', ' ', '$', '.', '\\', ',']);
+        !before.is_empty() && (behind.is_empty() || behind.starts_with([')', ']', ';', '=', '/']))
     }
 
     /// One letter (or Greek name), its subscript, and the `(x)` of a definition `f(x) = …`.
@@ -118,12 +133,6 @@ impl<'a> Lexer<'a, '_> {
         );
         if head && let Some(len) = definition(self.rest()) {
             name.push_str(&self.rest()[..len].replace(' ', ""));
-            self.at += len;
-        }
-        if matches!(base, "f" | "g" | "h" | "F" | "G" | "I")
-            && let Some(len) = numeral_argument(self.rest())
-        {
-            name.push_str(&self.rest()[..len]);
             self.at += len;
         }
         let sym = self.arena.symbol(&name);
@@ -308,14 +317,6 @@ fn script(rest: &str, mark: char) -> Option<(&str, &str)> {
     }
     let c = rest.chars().next()?;
     Some((&rest[..c.len_utf8()], &rest[c.len_utf8()..]))
-}
-
-/// Length of `(0)` or `(-2)`: what a function is taken at, and no factor.
-fn numeral_argument(rest: &str) -> Option<usize> {
-    let inner = rest.strip_prefix('(')?;
-    let sign = usize::from(inner.starts_with('-'));
-    let digits = inner[sign..].bytes().take(7).take_while(u8::is_ascii_digit).count();
-    ((1..7).contains(&digits) && inner[sign + digits..].starts_with(')')).then_some(sign + digits + 2)
 }
 
 /// Length of `(x)` or `(x, y)` when an equals sign follows: the head of a definition.

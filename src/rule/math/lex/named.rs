@@ -110,6 +110,12 @@ impl Lexer<'_, '_> {
         true
     }
 
+    /// Behind a number, and nothing follows.
+    pub(super) fn measures(&self) -> bool {
+        let behind = self.rest().trim_start_matches(['}', ' ', '$', '.']);
+        matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Num(_))) && behind.is_empty()
+    }
+
     /// `2 \mu F`, `3\,\mu\mathrm{m}`: behind a number, and before the letter of a unit, a prefix.
     pub(super) fn micro(&mut self) -> bool {
         const UNITS: [(&str, &str); 6] = [("m", "µm"), ("F", "µF"), ("A", "µA"), ("C", "µC"), ("s", "µs"), ("g", "µg")];

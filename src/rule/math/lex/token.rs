@@ -104,11 +104,23 @@ pub struct Lit<'a> {
     pub plain: bool,
 }
 
-/// A token and whether blank space came before it.
+/// A token and what came before it.
 #[derive(Clone, Debug)]
 pub struct Token<'a> {
     pub tok: Tok<'a>,
     pub space: bool,
+    pub gap: Gap,
+}
+
+/// Wider than a blank: what may part two statements that no comma parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gap {
+    #[default]
+    None,
+    /// A line break, or one formula's end and the next one's beginning.
+    Line,
+    /// `\quad`.
+    Quad,
 }
 
 /// How commas between digits are read.

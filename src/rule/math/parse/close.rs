@@ -31,6 +31,9 @@ impl Parser<'_, '_> {
                 return self.separator(Sep::Comma);
             }
         }
+        if delim == Delim::Paren && self.value_at()? {
+            return Ok(());
+        }
         self.juxtapose()?;
         self.open(Kind::Delim(delim), None);
         Ok(())
@@ -60,6 +63,9 @@ impl Parser<'_, '_> {
             return self.close_top(Some(Kind::Bar));
         }
         if self.top().kind == Kind::Delim(Delim::Set) && !self.expecting() && self.seps.len() == self.top().seps {
+            return self.separator(Sep::SuchThat);
+        }
+        if self.is_given() {
             return self.separator(Sep::SuchThat);
         }
         // {x | x > 1}, with braces that LaTeX would not show.

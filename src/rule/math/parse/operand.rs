@@ -1,7 +1,7 @@
 //! Operands: numbers, symbols, words and units, commands and their arguments.
 
 use super::super::ast::{Func, Func2, Id, Node};
-use super::super::lex::{Delim, Lit, Tok, Token};
+use super::super::lex::{Delim, Gap, Lit, Tok, Token};
 use super::super::number::Q;
 use super::super::units;
 use super::frame::{Arg, Callee, Kind, Op, Sep};
@@ -183,6 +183,39 @@ impl<'a> Parser<'a, '_> {
         Ok(true)
     }
 
+    /// `f(2)`, and `P(0) = …`, `y'(0) = …` on the side of a relation: the value of a function at a number is a
+    /// name, and no product that 0 would make nothing of. The bracket is open; true if it was read.
+    pub(super) fn value_at(&mut self) -> Result<bool, Fault> {
+        let Some(id) = self.last_value().filter(|_| !self.expecting()) else { return Ok(false) };
+        let Node::Sym(function) = *self.arena.node(id) else { return Ok(false) };
+        let (mut at, mut numerals) = (self.at, Vec::new());
+        loop {
+            let minus = matches!(self.tokens.get(at).map(|t| &t.tok), Some(Tok::Minus));
+            at += usize::from(minus);
+            let Some(Tok::Num(lit)) = self.tokens.get(at).map(|t| &t.tok) else { return Ok(false) };
+            numerals.push(if minus { lit.value.neg().show() } else { lit.value.show() });
+            at += 2;
+            match self.tokens.get(at - 1).map(|t| &t.tok) {
+                Some(Tok::Comma) if numerals.len() < 3 => {}
+                Some(Tok::Close(Delim::Paren)) => break,
+                _ => return Ok(false),
+            }
+        }
+        let name = self.arena.name(function);
+        let letter = name.trim_end_matches('\'').split('_').next().unwrap_or("");
+        let frame = self.top();
+        let alone = self.values.len() == frame.values + 1 && self.ops.len() == frame.ops;
+        let side = alone && matches!(self.tokens.get(at).map(|t| &t.tok), Some(Tok::Rel(_)));
+        if !matches!(letter, "f" | "g" | "h" | "F" | "G" | "I") && !side {
+            return Ok(false);
+        }
+        let name = format!("{name}({})", numerals.join(","));
+        let sym = self.arena.symbol(&name);
+        self.arena.set_leaf(id, Node::Sym(sym));
+        self.at = at;
+        Ok(true)
+    }
+
     /// The value before is a whole number standing alone: the start of a mixed number.
     fn whole_before(&self) -> Option<(Id, Q)> {
         if self.expecting() || matches!(self.top_op(), Some(Op::Mul | Op::Div | Op::Pow | Op::TightMul)) {
@@ -261,7 +294,7 @@ impl<'a> Parser<'a, '_> {
         Ok(true)
     }
 
-    fn function(&mut self, mut callee: Callee) -> Result<(), Fault> {
+    fn function(&mut self, callee: Callee) -> Result<(), Fault> {
         // `\sin x \cos x`: the next function ends the argument of the one before.
         while matches!(self.top_op(), Some(Op::Call { .. } | Op::TightMul)) && !self.expecting() {
             self.reduce()?;
@@ -272,9 +305,6 @@ impl<'a> Parser<'a, '_> {
         {
             self.at += 1;
             return self.begin_arg(Arg::LogBase);
-        }
-        if let Callee::Log(None) = callee {
-            callee = Callee::Func(Func::Ln);
         }
         self.function_tail(callee)
     }
@@ -324,6 +354,7 @@ impl<'a> Parser<'a, '_> {
                             plain: true,
                         }),
                         space: false,
+                        gap: Gap::None,
                     };
                 }
                 let id = self.arena.push(Node::Num(Q::int(value)))?;
@@ -341,7 +372,7 @@ impl<'a> Parser<'a, '_> {
             }
             Some(Tok::Run(run)) if run.len() > 1 => {
                 let run: &'a str = run;
-                self.tokens[self.at] = Token { tok: Tok::Run(&run[1..]), space: false };
+                self.tokens[self.at] = Token { tok: Tok::Run(&run[1..]), space: false, gap: Gap::None };
                 let sym = self.arena.symbol(&run[..1]);
                 let id = self.arena.push(Node::Sym(sym))?;
                 self.deliver_operand(arg, id)
@@ -452,7 +483,12 @@ impl<'a> Parser<'a, '_> {
     fn fold_args(&mut self, func: Func2, args: Id) -> Result<Id, Fault> {
         let ids = match self.arena.node(args) {
             Node::Tuple(list) | Node::List(list) | Node::Set(list) => self.arena.list(*list).to_vec(),
-            _ => return Ok(args),
+            // "max f": what is largest is not said to be f.
+            _ => {
+                let sym = self.arena.symbol(&format!("{func:?}"));
+                let name = self.arena.push(Node::Sym(sym))?;
+                return Ok(self.arena.push(Node::Mul(name, args))?);
+            }
         };
         self.arena.retire(args);
         let mut ids = ids.into_iter();

@@ -1,7 +1,7 @@
 //! What stands between values and is no operation: relations, colons, separators, and the words of logic.
 
-use super::super::ast::{Id, Node, Rel};
-use super::super::lex::{Delim, Env};
+use super::super::ast::{Id, List, Node, Rel};
+use super::super::lex::{Delim, Env, Tok};
 use super::frame::{Kind, Op, Sep};
 use super::{Fault, Parser};
 
@@ -80,6 +80,20 @@ impl Parser<'_, '_> {
         Ok(())
     }
 
+    /// In `1 ≤ i ≤ n` the i is a letter: complex numbers have no order.
+    pub(super) fn order_letters(&mut self, operands: List, rels: u32) {
+        let ids = self.arena.list(operands).to_vec();
+        if !self.arena.chain_rels(rels, ids.len()).iter().any(|rel| rel.is_order()) {
+            return;
+        }
+        for id in ids {
+            if *self.arena.node(id) == Node::Imaginary {
+                let sym = self.arena.symbol("i");
+                self.arena.set_leaf(id, Node::Sym(sym));
+            }
+        }
+    }
+
     /// In `align`, a row that starts with a relation goes on with the row above.
     fn continues_row(&self) -> bool {
         let frame = self.top();
@@ -106,8 +120,49 @@ impl Parser<'_, '_> {
         Ok(())
     }
 
+    /// The bracket stands behind a name: the argument of P or E.
+    fn is_argument(&self) -> bool {
+        let frame = self.top();
+        let bracket = matches!(frame.kind, Kind::Delim(Delim::Paren | Delim::Bracket)) && frame.arg.is_none();
+        let name = |id: Id| matches!(self.arena.node(id), Node::Sym(_) | Node::Numbers(_));
+        bracket
+            && !self.expecting()
+            && self.frames.len() > 1
+            && frame.values > self.frames[self.frames.len() - 2].values
+            && name(self.values[frame.values - 1])
+    }
+
+    /// `P(A | B)`: the bar is an item of its own, so that it says another thing than a comma.
+    fn given(&mut self) -> Result<(), Fault> {
+        self.separator(Sep::Comma)?;
+        let sym = self.arena.symbol("|");
+        self.atom(Node::Sym(sym))?;
+        self.separator(Sep::Comma)
+    }
+
+    /// A plain bar that no other closes before the argument ends.
+    pub(super) fn is_given(&self) -> bool {
+        if !self.is_argument() {
+            return false;
+        }
+        let (mut depth, mut bars) = (0u32, 0);
+        for token in self.tokens[self.at..].iter().take(super::statement::NEAR) {
+            match token.tok {
+                Tok::Open(_) => depth += 1,
+                Tok::Close(_) if depth == 0 => break,
+                Tok::Close(_) => depth -= 1,
+                Tok::Bar => bars += 1,
+                _ => {}
+            }
+        }
+        bars % 2 == 0
+    }
+
     /// Ends the item being read and notes what separates it from the next.
     pub(super) fn separator(&mut self, sep: Sep) -> Result<(), Fault> {
+        if sep == Sep::SuchThat && self.is_argument() {
+            return self.given();
+        }
         if sep == Sep::SuchThat && self.top().kind != Kind::Delim(Delim::Set) {
             return if self.top().kind == Kind::Root { self.bar() } else { Err(Fault::Syntax) };
         }

@@ -1,6 +1,6 @@
 //! Words: units, what is counted, words that multiply, prose.
 
-use super::super::ast::Node;
+use super::super::ast::{Id, Node, Sym, hash_name};
 use super::super::lex::{Delim, Tok};
 use super::super::number::Q;
 use super::super::units;
@@ -49,6 +49,17 @@ impl<'a> Parser<'a, '_> {
         if run.len() > 3 || is_word(run) || power || self.is_persons_name(run) {
             return self.word(run);
         }
+        // "5 at x = 0": words that are letters elsewhere.
+        let next = [0, 1].map(|ahead| self.tokens.get(self.at + ahead).map(|t| &t.tok));
+        if space && matches!(run, "at" | "on") && matches!(next, [Some(Tok::Sym(_) | Tok::Num(_)), Some(Tok::Rel(_))]) {
+            return self.word(run);
+        }
+        // "IV" is no product, that "VI" would equal.
+        if is_roman(run) && self.is_whole_item() {
+            self.juxtapose()?;
+            let sym = self.arena.symbol(run);
+            return self.atom(Node::Sym(sym));
+        }
         // Three points or letters of options: their order counts. Two are a segment, or a product.
         if run.len() == 3 && run.bytes().all(|b| b.is_ascii_uppercase()) {
             self.juxtapose()?;
@@ -75,9 +86,15 @@ impl<'a> Parser<'a, '_> {
             && (capital.is_ascii_uppercase() || self.worded)
             && small.iter().all(u8::is_ascii_lowercase)
             && run.bytes().any(|b| b"aeiouyAEIOU".contains(&b))
-            && self.expecting()
+            && self.is_whole_item()
+    }
+
+    /// What is being read begins an item and ends it.
+    fn is_whole_item(&self) -> bool {
+        self.expecting()
             && self.values.len() == self.top().values
-            && matches!(self.peek(), None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or))
+            && self.ops.len() == self.top().ops
+            && matches!(self.peek(), None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Close(_)))
     }
 
     /// A unit may follow: the item ends with a number, a constant or another unit.
@@ -85,6 +102,20 @@ impl<'a> Parser<'a, '_> {
         self.last_value().is_some_and(|id| {
             !self.arena.any(id, |n| matches!(n, Node::Sym(_) | Node::Text(_))) && self.arena.is_scalar(id)
         })
+    }
+
+    /// `kg·m`, `N·m`: after a unit and a dot, a word is a unit.
+    fn unit_after_dot(&self) -> bool {
+        let unit = |id: Id| match *self.arena.node(id) {
+            Node::Pow(base, _) => matches!(self.arena.node(base), Node::Unit(_)),
+            ref node => matches!(node, Node::Unit(_)),
+        };
+        self.expecting()
+            && matches!(self.top_op(), Some(Op::Mul))
+            && self.last_value().is_some_and(|id| match *self.arena.node(id) {
+                Node::Mul(_, last) | Node::Div(_, last) => unit(last),
+                _ => unit(id),
+            })
     }
 
     /// `km/h`: after a unit and a slash, a letter is a unit.
@@ -95,7 +126,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     pub(super) fn word(&mut self, word: &'a str) -> Result<(), Fault> {
-        if self.case_word(word)? || self.integer_proviso(word)? {
+        if self.case_word(word)? || self.integer_proviso(word)? || self.condition(word)? {
             return Ok(());
         }
         if !self.expecting() && self.measurable() {
@@ -125,7 +156,8 @@ impl<'a> Parser<'a, '_> {
             }
         }
         let in_fraction = self.expecting() && matches!(self.top().arg, Some(Arg::FracTop | Arg::FracBottom(_)));
-        if (!self.expecting() && self.measurable()) || self.unit_after_slash() || in_fraction {
+        let among_units = self.unit_after_slash() || self.unit_after_dot();
+        if (!self.expecting() && self.measurable()) || among_units || in_fraction {
             if let Some((unit, power)) = self.area_or_volume(word) {
                 self.juxtapose()?;
                 let base = self.arena.push(Node::Unit(unit))?;
@@ -153,18 +185,18 @@ impl<'a> Parser<'a, '_> {
                 return Ok(());
             }
             // "5 if n is 2": a condition is no label and gives nothing its value.
-            if matches!(word, "if" | "unless" | "when" | "because") || denies(word) || !self.labels_only_follow() {
+            let clause = matches!(word, "if" | "unless" | "when" | "because");
+            if clause || denies(word) || self.speaks(word) || !self.labels_only_follow() {
                 self.prose = true;
             }
-            let label = super::super::ast::hash_name(&word.to_lowercase());
             self.juxtapose()?;
-            return self.atom(Node::Label(label));
+            return self.atom(Node::Label(label(word)));
         }
         if self.in_label_brackets() {
             self.prose |= denies(word);
             let node = match units::find(word) {
                 Some(unit) => Node::Unit(unit),
-                None => Node::Label(super::super::ast::hash_name(&word.to_lowercase())),
+                None => Node::Label(label(word)),
             };
             return self.atom(node);
         }
@@ -198,7 +230,7 @@ impl<'a> Parser<'a, '_> {
         }
         let Some(parent) = self.frames.len().checked_sub(2).map(|i| self.frames[i]) else { return false };
         frame.values > parent.values
-            && matches!(self.ops.last(), Some(Op::Mul))
+            && matches!(self.ops.last(), Some(Op::Mul | Op::Div))
             && self.arena.is_scalar(self.values[frame.values - 1])
             && !self.arena.any(self.values[frame.values - 1], |n| matches!(n, Node::Sym(_)))
     }
@@ -231,7 +263,7 @@ impl<'a> Parser<'a, '_> {
         let mut closed = false;
         for (at, token) in self.tokens.iter().enumerate().skip(self.at) {
             match &token.tok {
-                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Logic(_) | Tok::Rel(_) => {
+                Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Logic(_) | Tok::Rel(_) | Tok::Row | Tok::End => {
                     self.labels_until = at;
                     return true;
                 }
@@ -266,13 +298,36 @@ fn magnitude(word: &str) -> Option<(Q, &str)> {
         "millionth" | "millionths" => Some((Q::Small(1, 1_000_000), "")),
         _ => {
             let rest = |mark: char, factor| word.strip_prefix(mark).map(|rest| (Q::int(factor), rest));
-            rest('万', 10_000).or_else(|| rest('亿', 100_000_000)).or_else(|| {
+            // 成 is a tenth.
+            let tenths = (word == "成").then_some((Q::Small(1, 10), ""));
+            tenths.or_else(|| rest('万', 10_000)).or_else(|| rest('亿', 100_000_000)).or_else(|| {
                 let unit =
                     word.strip_prefix('千').filter(|rest| rest.is_empty() || rest.starts_with(['元', '个', '人']))?;
                 Some((Q::int(1000), unit))
             })
         }
     }
+}
+
+/// What a word says is counted, in the singular: "tickets" as "ticket".
+fn label(word: &str) -> Sym {
+    let word = word.to_lowercase();
+    let one = match word.as_str() {
+        "children" => "child",
+        "people" => "person",
+        "men" => "man",
+        "women" => "woman",
+        "feet" => "foot",
+        word if word.len() > 3 && !word.ends_with("ss") => word.strip_suffix('s').unwrap_or(word),
+        word => word,
+    };
+    hash_name(one)
+}
+
+/// Two letters or more that are a Roman numeral, of a quadrant or a statement.
+fn is_roman(run: &str) -> bool {
+    let tens = run.trim_start_matches('X');
+    matches!(tens, "" | "I" | "II" | "III" | "IV" | "V" | "VI" | "VII" | "VIII" | "IX") && run.len() > 1
 }
 
 /// "5 (incorrect)" is no 5.
