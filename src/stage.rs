@@ -33,6 +33,7 @@ mod served;
 pub mod sft;
 mod stoppable;
 mod training;
+mod unruled;
 pub mod verify;
 
 pub(crate) use context::finished_record;

@@ -16,6 +16,7 @@ mod gsm8k;
 mod inspect;
 mod kill;
 mod memory;
+mod own_data;
 mod plan;
 mod policy;
 mod prompts;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 pub mod raw;
 
 use crate::error::{Context, Error, Result};
-use crate::rule::Sample;
+use crate::rule::{Sample, domain_of};
 use crate::schema::FinishReason;
 
 /// One row as it was read: columns in their order.
@@ -37,8 +37,8 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Reads a row; `None` without a completion. Without a domain the row is `math`, without a
-    /// language `und`.
+    /// Reads a row; `None` without a completion. Without a domain the row is of the one that what it is
+    /// checked by tells ([`domain_of`]), without a language `und`.
     pub fn of(row: &Row) -> Option<Self> {
         let find = |names: &[&str]| names.iter().find_map(|name| row.get(*name).filter(|value| !value.is_null()));
         let completion = last_text(find(COMPLETION)?, "assistant")?;
@@ -51,15 +51,17 @@ impl Fields {
             Some("error") => FinishReason::Error,
             _ => FinishReason::Unknown,
         };
+        let verification = find(VERIFICATION).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        let domain = word(DOMAIN).unwrap_or_else(|| domain_of(gold.as_deref(), verification.as_deref()).to_owned());
         Some(Fields {
             prompt: find(PROMPT).and_then(|value| last_text(value, "user")).unwrap_or_default(),
             completion,
             gold,
-            verification: find(VERIFICATION).map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            }),
-            domain: word(DOMAIN).unwrap_or_else(|| "math".into()),
+            verification,
+            domain,
             language: word(&["language", "lang"]).unwrap_or_else(|| "und".into()),
             difficulty: find(&["difficulty"]).and_then(Value::as_f64).filter(|value| value.is_finite()),
             finish_reason,

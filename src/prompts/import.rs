@@ -17,6 +17,7 @@ use super::read::{self, Fault, Item, Place, Row, Rows};
 use super::source::{Extra, Format, OnError, SourceConfig};
 use super::text::asked;
 use crate::language;
+use crate::rule::domain_of;
 use crate::schema::Prompt;
 use crate::store::Location;
 use crate::{Error, Result};
@@ -215,13 +216,15 @@ impl Importer {
                 None
             }
         };
+        let domain =
+            draft.domain.unwrap_or_else(|| domain_of(gold.as_deref(), draft.verification.as_deref()).to_owned());
         let mut prompt = Prompt {
             prompt_id: String::new(),
             messages: draft.messages,
             gold,
             solution: draft.solution,
             verification: draft.verification,
-            domain: draft.domain.unwrap_or_else(|| "general".to_owned()),
+            domain,
             language: String::new(),
             difficulty: draft.difficulty,
             source: draft.source.unwrap_or_else(|| self.name.clone()),

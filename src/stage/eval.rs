@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
 use super::served::Served;
 use super::stoppable::Stoppable;
+use super::unruled::Unruled;
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::engine::local::{LocalEngine, Options as EngineOptions};
@@ -214,12 +215,7 @@ impl EvalStage {
             outcome.count("failed", failed as u64);
             cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
         }
-        cx.progress.say(&format!(
-            "{name}: pass@1 {:.3}, majority of {} {:.3}",
-            all.pass_at_1.unwrap_or(f64::NAN),
-            self.table.samples,
-            all.majority.unwrap_or(f64::NAN)
-        ));
+        cx.progress.say(&format!("{name}: {}", all.describe()));
         Ok(outcome)
     }
 
@@ -384,6 +380,7 @@ impl Stage for EvalStage {
         if prompts.is_empty() {
             return Err(Error::new("there are no prompts to evaluate on").in_file(cx.input("prompts")?.location()));
         }
+        Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
         let models = self.table.models.len();
         cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
         let mut sum = Outcome::default();

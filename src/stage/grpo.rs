@@ -158,8 +158,10 @@ impl GrpoStage {
 
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
-        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
-        let held_out = held_out.transpose()?;
+        let held_out = match &self.table.held_out {
+            Some(_) => Some(HeldOut::open(cx, &policy, &self.table.evaluate, Some(&self.table.rules))?),
+            None => None,
+        };
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
         let reference = self.reference(cx, backend)?;
@@ -232,7 +234,7 @@ impl Stage for GrpoStage {
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let table = &self.table;
-        let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules.as_str());
+        let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules(Some(&table.rules)));
         let mut materials = super::training_materials(cx, &self.policy, evaluation)?;
         if table.prompts.is_some() {
             let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve)?)?;

@@ -136,7 +136,7 @@ impl Stage for SftStage {
         super::training_materials(
             cx,
             &self.policy,
-            self.table.held_out.as_ref().map(|_| self.table.evaluate.rules.as_str()),
+            self.table.held_out.as_ref().map(|_| self.table.evaluate.rules(None)),
         )
     }
 
@@ -172,7 +172,7 @@ impl SftStage {
         if rows == 0 {
             return Err(Error::new("the corpus has no rows to train on").in_file(cx.input("corpus")?.location()));
         }
-        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
+        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate, None));
         let held_out = held_out.transpose()?;
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);

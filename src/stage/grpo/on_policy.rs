@@ -18,6 +18,7 @@ use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::stoppable::Stoppable;
 use crate::stage::training::Policy;
+use crate::stage::unruled::Unruled;
 use crate::stage::{Progress, StageContext};
 use crate::train::{Rollout, ScoredGroup};
 
@@ -70,6 +71,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             ))
             .hint("lower `training.prompts_per_rollout`, or make more prompts"));
         }
+        Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
         let opening = stage.sampler.open(cx, policy, &prompts)?;
         // Servers get weights that have the temperature in them.
         let temperature = match &stage.sampler {
