@@ -48,6 +48,8 @@ pub enum State {
     New,
     /// An input, the configuration or a file changed since the manifest was written.
     Changed,
+    /// The same, and what is there is a model that was trained to its end.
+    Replaces,
     /// `--from` asks for it.
     Forced,
     /// It is complete, but so many of its shards are gone or were cut since.
@@ -66,6 +68,9 @@ impl std::fmt::Display for State {
             State::Cached => f.write_str("cached: nothing it depends on has changed"),
             State::New => f.write_str("will run: nothing is there yet"),
             State::Changed => f.write_str("will run: its configuration, an input or a file has changed"),
+            State::Replaces => f.write_str(
+                "will run, and replaces a finished model: its configuration, an input or a file has changed",
+            ),
             State::Forced => f.write_str("will run: `--from` asks for it"),
             State::Damaged { shards: 1 } => f.write_str("will make a shard again that is gone or was cut"),
             State::Damaged { shards } => write!(f, "will make {shards} shards again that are gone or were cut"),

@@ -9,7 +9,7 @@ use super::digests::Digests;
 use super::folder::{begin_alone, check_owner, claim, find_renumbered};
 use super::journals::{
     Clearing, clear, delete_journals, delete_stage_journals, journal_file, open_journal, read_journals,
-    refuse_if_in_use, reopen, units,
+    refuse_if_in_use, remove_sent_weights, reopen, units,
 };
 use super::log::RunLog;
 use super::memory::Needs;
@@ -220,12 +220,13 @@ impl Run<'_> {
         } else {
             // The run's lock is ours, so what bears a temporary name is a killed writer's.
             sweep_unfinished(folder)?;
+            remove_sent_weights(folder)?;
         }
         // A retry reads what is there; anything else that is stale must not be found again.
         let begun = match state {
             State::Partial { .. } | State::Waits | State::New => read_journals(folder, fingerprint)?,
             State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
-            State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
+            State::Cached | State::Changed | State::Replaces | State::Forced | State::Retry { .. } => None,
         };
         let is_stale = begun.is_none();
         // Whoever asks for a stage from its beginning does not want its old answers.
@@ -309,6 +310,7 @@ impl Planned {
                     0 => State::Cached,
                     shards => State::Damaged { shards },
                 },
+                false if self.stage.writes_model() => State::Replaces,
                 false => State::Changed,
             });
         }

@@ -94,6 +94,11 @@ impl Stage for AlignStage {
         true
     }
 
+    /// A finished model is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         super::training_materials(cx, &self.policy, None)
     }
@@ -126,6 +131,10 @@ impl AlignStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
         let Pairs { pairs, groups } = Pairs::read(cx.input("preferences")?, &policy.tokenizer)?;
+        let held_out = match &self.table.held_out {
+            Some(_) => Some(Pairs::read(cx.input("held_out")?, &policy.tokenizer)?),
+            None => None,
+        };
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
         let objective = Preference::new(config.objective.clone())?;
@@ -134,8 +143,8 @@ impl AlignStage {
         let mut trainer = PreferenceTrainer::new(policy.model.clone(), reference, pairs, groups, config)?;
         let mut outcome = Session::new(cx, &policy, self.table.checkpoints, None).train(&mut trainer)?.outcome;
         outcome.count("pairs", count);
-        if self.table.held_out.is_some() {
-            let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective)?;
+        if let Some(held_out) = held_out {
+            let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective, held_out)?;
             report(cx, &measured, &mut outcome)?;
         }
         Ok(outcome)
@@ -194,8 +203,8 @@ fn measure<B: Backend>(
     policy: &Policy<B>,
     reference: &Model<B>,
     objective: &Preference,
+    Pairs { pairs, groups }: Pairs,
 ) -> Result<Vec<Measured>> {
-    let Pairs { pairs, groups } = Pairs::read(cx.input("held_out")?, &policy.tokenizer)?;
     let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
     let mut work = model.workspace();
     let context = model.config().context;

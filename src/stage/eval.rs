@@ -172,6 +172,7 @@ impl EvalStage {
     fn evaluate(&self, cx: &StageContext<'_>, index: usize, rules: &RuleSet, prompts: &[Prompt]) -> Result<Outcome> {
         let name = self.table.models[index].name();
         let engine = self.open_engine(cx, index)?;
+        cx.begin()?;
         let info = engine.info();
         let sampling = Arc::new(self.table.sampling.clone());
         let sampling_json = serde_json::to_string(&self.table.sampling).expect("settings are plain data");
@@ -349,6 +350,11 @@ impl Stage for EvalStage {
         None
     }
 
+    /// A finished evaluation is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.resolve)?)?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
@@ -396,6 +402,8 @@ impl Stage for EvalStage {
             };
             sum.absorb(outcome);
         }
+        // Where every model was done before.
+        cx.begin()?;
         let mut rows: Vec<EvalRow> = Vec::new();
         for entry in &self.table.models {
             let fact = sum.facts.remove(&format!("{ROWS}/{}", entry.name())).unwrap_or_default();

@@ -200,9 +200,11 @@ impl GrpoStage {
         let rollouts = Arc::new(Mutex::new(Rollouts::new(folder, cx.shard_rows)));
         let (source, dropped) = OnPolicy::new(cx, policy, rules, self, Arc::clone(&rollouts))?;
         let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, source, config)?;
+        cx.begin()?;
+        dropped.tell(cx)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
         let Trained { mut outcome, rollouts } = session.train(&mut trainer)?;
-        outcome.drops = dropped;
+        outcome.drops = dropped.counts;
         outcome.count("rollouts", rollouts.iter().map(|shard| shard.rows).sum());
         outcome.facts.insert("rules".to_owned(), rules_name.into());
         outcome.facts.insert("rules_digest".to_owned(), rules_digest.into());
@@ -229,6 +231,11 @@ impl Stage for GrpoStage {
     }
 
     fn writes_model(&self) -> bool {
+        true
+    }
+
+    /// A finished model is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
         true
     }
 

@@ -132,6 +132,11 @@ impl Stage for SftStage {
         true
     }
 
+    /// A finished model is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         super::training_materials(
             cx,

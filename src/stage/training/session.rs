@@ -94,7 +94,7 @@ impl<'a, B: Backend> Session<'a, B> {
         self
     }
 
-    /// Trains to the end, from the newest checkpoint if a killed run left one, and leaves the model,
+    /// Begins the stage, since all that is needed is there now, and trains to the end, from the newest checkpoint if a killed run left one, and leaves the model,
     /// the tokenizer and the metrics in the stage's folder.
     ///
     /// # Errors
@@ -102,6 +102,7 @@ impl<'a, B: Backend> Session<'a, B> {
     /// everything done is in a checkpoint.
     pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
         let folder = self.cx.local_folder()?;
+        self.cx.begin()?;
         std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
         let checkpoints = Checkpoints::open(folder.join("checkpoints"), self.checkpoints.keep)?;
         if let Some(checkpoint) = train::resume(trainer, &checkpoints)? {
