@@ -16,6 +16,7 @@ use crate::store::{Location, Manifest, ShardInfo, local_file};
 pub mod align;
 pub mod base_text;
 mod buckets;
+mod chat_template;
 pub mod claims;
 mod context;
 pub mod corpus;
@@ -345,6 +346,9 @@ fn training_materials(
     let mut materials = Vec::new();
     if let Some(file) = policy.tokenizer_file(cx.resolve) {
         materials.push(("tokenizer".to_owned(), (cx.digest_file)(&file)?));
+    }
+    if let Some(template) = &policy.chat_template {
+        materials.push(chat_template::material(template, cx.resolve)?);
     }
     if let Some(rules) = evaluation_rules {
         let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve)?)?;

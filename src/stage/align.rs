@@ -31,6 +31,8 @@ struct AlignTable {
     /// A model from scratch instead.
     init: Option<NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
     /// What log-ratios are measured against; the model as it was at the start if absent.
     reference: Option<String>,
     #[serde(default = "default_preferences")]
@@ -62,7 +64,12 @@ impl AlignStage {
     /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: AlignTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy = PolicyConfig {
+            model: read.model.clone(),
+            init: read.init.clone(),
+            lora: read.lora,
+            chat_template: read.chat_template.clone(),
+        };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
         Ok(AlignStage { table: read, policy })

@@ -11,10 +11,10 @@ use std::sync::{Arc, RwLock};
 use serde::Deserialize;
 
 use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
-use super::served::Served;
+use super::served::{self, Served};
 use super::stoppable::Stoppable;
 use super::unruled::Unruled;
-use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
+use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext, chat_template};
 use crate::backend::{Backend, Opened};
 use crate::engine::local::{LocalEngine, Options as EngineOptions};
 use crate::engine::vllm::VllmConfig;
@@ -36,7 +36,7 @@ use table::EvalRow;
 struct EvalTable {
     #[serde(default = "default_prompts")]
     prompts: String,
-    /// Stages that train a model, or folders; `{ name = …, model = … }` to call one otherwise.
+    /// Stages that train a model, or folders; a table where there is more to say of one.
     models: Vec<Entry>,
     /// A rule file, or the name of a built-in one.
     #[serde(default = "default_rules")]
@@ -73,25 +73,79 @@ fn yes() -> bool {
     true
 }
 
+/// A model to measure, as the table has it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a stage or a folder, or a table `{ name = …, model = …, chat_template = …, served = … }`"
+)]
 enum Entry {
     Model(String),
-    Named { name: String, model: String },
+    Told(Told),
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Told {
+    /// What the tables call it.
+    name: Option<String>,
+    /// A stage that trains it, or a folder.
+    model: Option<String>,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
+    /// The model that the servers have already: nothing is loaded.
+    served: bool,
 }
 
 impl Entry {
     fn name(&self) -> String {
         match self {
-            Entry::Named { name, .. } => name.clone(),
-            Entry::Model(model) => super::model_name(std::path::Path::new(model)),
+            Entry::Told(Told { name: Some(name), .. }) => name.clone(),
+            other => other.model().map_or("served".to_owned(), |model| super::model_name(Path::new(model))),
         }
     }
 
-    fn model(&self) -> &str {
+    fn model(&self) -> Option<&str> {
         match self {
-            Entry::Model(model) | Entry::Named { model, .. } => model,
+            Entry::Model(model) => Some(model),
+            Entry::Told(told) => told.model.as_deref(),
         }
+    }
+
+    fn chat_template(&self) -> Option<&str> {
+        match self {
+            Entry::Model(_) => None,
+            Entry::Told(told) => told.chat_template.as_deref(),
+        }
+    }
+
+    fn is_served(&self) -> bool {
+        matches!(self, Entry::Told(told) if told.served)
+    }
+
+    /// Whether its keys go together.
+    fn check(&self, others: usize, servers: bool) -> Result<()> {
+        if self.is_served() == self.model().is_some() {
+            return Err(Error::usage("an item of `models` names either `model` or `served = true`").hint(
+                "`model` is a stage that trains or a folder; `served = true` is the model that servers have already",
+            ));
+        }
+        if !self.is_served() {
+            return Ok(());
+        }
+        if !servers {
+            return Err(Error::usage("`served = true` without servers")
+                .hint("say which: `engine = { kind = \"vllm\", endpoints = [\"http://localhost:8000\"] }`"));
+        }
+        if others > 0 {
+            return Err(Error::usage("`served = true` beside other models, which would be loaded in its place")
+                .hint("measure them in another stage of the kind `eval`"));
+        }
+        if self.chat_template().is_some() {
+            return Err(Error::usage("`chat_template` of a model that is served")
+                .hint("servers have a template of their own; `engine.template` says who uses which"));
+        }
+        Ok(())
     }
 }
 
@@ -113,6 +167,8 @@ impl Slice {
     }
 }
 
+/// What the folder of `template = "ours"` is called among the inputs.
+const TOKENIZER: &str = "engine.tokenizer";
 /// Folder of the samples within the stage's own.
 const SAMPLES: &str = "samples";
 /// Prompts asked at once: what an interrupted evaluation loses at most, of one model.
@@ -136,13 +192,16 @@ impl EvalStage {
         let mut node = table.config.clone();
         let servers = node.remove("engine").map(|engine| servers(table, engine)).transpose()?.flatten();
         let read: EvalTable = node.read()?;
-        let at = |e: Error| Err(table.origin.locate(e));
+        let at = |e: Error| Err::<Self, _>(table.origin.locate(e));
         if read.models.is_empty() {
             return at(Error::usage("`models` is empty").hint("name the stages that train, or folders of models"));
         }
         if read.samples == 0 {
             return at(Error::usage("`samples` must be at least 1"));
         }
+        let others = read.models.len() - 1;
+        let checked = read.models.iter().try_for_each(|entry| entry.check(others, servers.is_some()));
+        checked.map_err(|e| table.config.get("models").map_or(&table.origin, |node| &node.origin).locate(e))?;
         let mut names: Vec<String> = read.models.iter().map(Entry::name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -158,15 +217,32 @@ impl EvalStage {
 
     /// The engine that samples from one model.
     fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Box<dyn Engine>> {
-        let folder = cx.input_folder(&Self::key(index))?;
-        let name = self.table.models[index].name();
-        match &self.servers {
-            Some(config) => Ok(Box::new(Served::open(config, cx, folder)?)),
-            None => match cx.device.open()? {
-                Opened::Cpu(backend) => local(backend, folder, &name),
-                Opened::Cuda(backend) => local(backend, folder, &name),
-            },
+        let entry = &self.table.models[index];
+        if let (true, Some(config)) = (entry.is_served(), &self.servers) {
+            let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
+            let servers = served::connect(config, cx, tokenizer)?;
+            servers.take_news().iter().for_each(|line| cx.progress.say(line));
+            return Ok(Box::new(servers));
         }
+        let folder = cx.input_folder(&Self::key(index))?;
+        match &self.servers {
+            Some(config) => Ok(Box::new(Served::open(config, cx, folder, entry.chat_template())?)),
+            None => {
+                let tokenizer = self.tokenizer(cx, index)?;
+                match cx.device.open()? {
+                    Opened::Cpu(backend) => local(backend, folder, tokenizer, &entry.name()),
+                    Opened::Cuda(backend) => local(backend, folder, tokenizer, &entry.name()),
+                }
+            }
+        }
+    }
+
+    /// What shows a model of this process its prompts.
+    fn tokenizer(&self, cx: &StageContext<'_>, index: usize) -> Result<Tokenizer> {
+        let (entry, folder) = (&self.table.models[index], cx.input_folder(&Self::key(index))?);
+        let tokenizer = chat_template::tokenizer(folder, entry.chat_template(), &|path| cx.resolve(path))?;
+        tokenizer.check_chat_template().map_err(|e| e.context(format!("the model `{}`", entry.name())))?;
+        Ok(tokenizer)
     }
 
     fn evaluate(&self, cx: &StageContext<'_>, index: usize, rules: &RuleSet, prompts: &[Prompt]) -> Result<Outcome> {
@@ -297,10 +373,9 @@ fn servers(table: &StageTable, mut engine: Node) -> Result<Option<Box<VllmConfig
     }
 }
 
-fn local<B: Backend>(backend: B, folder: &Path, name: &str) -> Result<Box<dyn Engine>> {
+fn local<B: Backend>(backend: B, folder: &Path, tokenizer: Tokenizer, name: &str) -> Result<Box<dyn Engine>> {
     let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
-    let tokenizer = Arc::new(Tokenizer::load(folder)?);
-    Ok(Box::new(LocalEngine::new(model, tokenizer, name, EngineOptions::default())?))
+    Ok(Box::new(LocalEngine::new(model, Arc::new(tokenizer), name, EngineOptions::default())?))
 }
 
 fn mean(values: &[f64]) -> Option<f64> {
@@ -342,7 +417,11 @@ impl Stage for EvalStage {
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input::new("prompts", &self.table.prompts, DatasetKind::Prompts)];
         let models = self.table.models.iter().enumerate();
-        inputs.extend(models.map(|(index, entry)| Input::model(Self::key(index), entry.model())));
+        inputs.extend(models.filter_map(|(index, entry)| Some(Input::model(Self::key(index), entry.model()?))));
+        if self.table.models.iter().any(Entry::is_served) {
+            let tokenizer = self.servers.as_ref().and_then(|config| config.tokenizer.as_ref());
+            inputs.extend(tokenizer.map(|of| Input::model(TOKENIZER, of)));
+        }
         inputs
     }
 
@@ -357,7 +436,18 @@ impl Stage for EvalStage {
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.resolve)?)?;
-        Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
+        let mut materials = vec![("rules".to_owned(), rules.digest().to_owned())];
+        for entry in &self.table.models {
+            if let Some(template) = entry.chat_template() {
+                let (what, digest) = chat_template::material(template, cx.resolve)?;
+                materials.push((format!("{what} of {}", entry.name()), digest));
+            }
+        }
+        Ok(materials)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["models.*.chat_template"]
     }
 
     /// One model at a time; servers' memory is their own.
@@ -365,12 +455,12 @@ impl Stage for EvalStage {
         if self.servers.is_some() {
             return Ok(Vec::new());
         }
-        let of = |entry: &Entry| -> Result<(Config, Load)> {
-            let config = (models.config)(entry.model())?;
+        let of = |model: &str| -> Result<(Config, Load)> {
+            let config = (models.config)(model)?;
             let load = Load { decoding: Some(EngineOptions::default().decoding(config.context, 1)), ..Load::default() };
             Ok((config, load))
         };
-        self.table.models.iter().map(of).collect()
+        self.table.models.iter().filter_map(Entry::model).map(of).collect()
     }
 
     fn expected_tokens(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -388,6 +478,10 @@ impl Stage for EvalStage {
         }
         Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
         let models = self.table.models.len();
+        if self.servers.is_none() {
+            // Before any of them is measured.
+            (0..models).try_for_each(|index| self.tokenizer(cx, index).map(drop))?;
+        }
         cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
         let mut sum = Outcome::default();
         for index in 0..models {

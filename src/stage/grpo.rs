@@ -42,6 +42,8 @@ struct GrpoTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
     /// Prompts to ask the policy.
@@ -117,7 +119,12 @@ impl GrpoStage {
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
         let sampling = rollout_sampling(table, node.remove("sampling"))?;
         let read: GrpoTable = node.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy = PolicyConfig {
+            model: read.model.clone(),
+            init: read.init.clone(),
+            lora: read.lora,
+            chat_template: read.chat_template.clone(),
+        };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
         if read.prompts.is_some() == read.groups.is_some() {

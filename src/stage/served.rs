@@ -3,13 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{StageContext, model_files, model_name};
+use super::{StageContext, chat_template, model_files, model_name};
 use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Result};
 use crate::model::{Config, Dtype, Model, Tokenizer};
 use crate::seed::content_id;
 use crate::store::hash_file;
+
+/// Servers that are asked for the model that they have; `tokenizer` is the folder of `template = "ours"`.
+///
+/// # Errors
+/// No tokenizer there; no server answers, or one cannot be started.
+pub fn connect(config: &VllmConfig, cx: &StageContext<'_>, tokenizer: Option<&Path>) -> Result<VllmEngine> {
+    let tokenizer = tokenizer.map(Tokenizer::load).transpose()?;
+    let encoder = tokenizer.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
+    let mut config = config.clone();
+    super::name_server_log(&mut config, cx);
+    VllmEngine::connect_until(config, encoder, cx.stop)
+}
 
 /// An engine that asks servers for the model in a folder.
 ///
@@ -26,10 +38,20 @@ impl Served {
     /// Starts a server with the model (`launch = true`), or makes the servers that run load it.
     ///
     /// # Errors
-    /// The folder holds no model, no server answers, or one cannot load weights while it runs; the
+    /// The folder holds no model, or one without a chat template where none is given, no server answers, or one cannot load weights while it runs; the
     /// error names the ways to start one that can.
-    pub fn open(config: &VllmConfig, cx: &StageContext<'_>, folder: &Path) -> Result<Self> {
-        let tokenizer = Arc::new(Tokenizer::load(folder)?);
+    pub fn open(
+        config: &VllmConfig,
+        cx: &StageContext<'_>,
+        folder: &Path,
+        chat_template: Option<&str>,
+    ) -> Result<Self> {
+        let resolve = |path: &str| cx.resolve(path);
+        let tokenizer = chat_template::tokenizer(folder, chat_template, &resolve)?;
+        if config.template != Template::Plain {
+            tokenizer.check_chat_template()?;
+        }
+        let tokenizer = Arc::new(tokenizer);
         let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
         let mut config = VllmConfig { api: Api::Completions, template, ..config.clone() };
         let mut settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
@@ -37,6 +59,9 @@ impl Served {
         if config.reasoning != plain.reasoning || config.continue_rounds > 0 {
             let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
             settings += &serde_json::json!([config.reasoning, continued]).to_string();
+        }
+        if let Some(template) = chat_template {
+            settings += &chat_template::source(template, &resolve)?;
         }
         // What a server says of itself is the model it was started with.
         let model_digest = content_id([digest(folder)?.as_bytes(), settings.as_bytes()]);

@@ -28,6 +28,8 @@ struct SftTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
     #[serde(default = "default_corpus")]
     corpus: String,
     /// The corpus's split to train on, if it has any.
@@ -76,7 +78,12 @@ impl SftStage {
     /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: SftTable = table.config.read()?;
-        let policy = PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora };
+        let policy = PolicyConfig {
+            model: read.model.clone(),
+            init: read.init.clone(),
+            lora: read.lora,
+            chat_template: read.chat_template.clone(),
+        };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
         Ok(SftStage { table: read, policy })

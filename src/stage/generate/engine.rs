@@ -9,13 +9,13 @@ use crate::backend::{Backend, Opened};
 use crate::engine::Engine;
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
-use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
+use crate::engine::vllm::{VllmConfig, VllmEngine};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::{Node, StageTable};
-use crate::stage::served::Served;
-use crate::stage::{Input, Models, StageContext, model_name, name_server_log};
+use crate::stage::served::{self, Served};
+use crate::stage::{Input, Models, StageContext, chat_template, model_name};
 use crate::store::{hash_file, local_file};
 
 /// Who answers: `engine = { kind = "…", … }`.
@@ -36,6 +36,8 @@ pub(super) enum EngineConfig {
 pub(super) struct LocalConfig {
     /// A stage that trains one, or a folder with `config.json`, safetensors and `tokenizer.json`.
     model: String,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
 }
 
 const ENGINES: &str = "engines: local, replay, vllm";
@@ -43,6 +45,7 @@ const ENGINES: &str = "engines: local, replay, vllm";
 /// Keys that say where files are, or how and not what is asked: changing them is no reason to ask again.
 const HOW: &[&str] = &[
     "engine.files",
+    "engine.chat_template",
     "engine.api_key_env",
     "engine.ca_file",
     "engine.stream",
@@ -175,7 +178,16 @@ impl EngineConfig {
     /// # Errors
     /// The tokenizer cannot be read.
     pub fn asks_for(&self, cx: &StageContext<'_>) -> Result<serde_json::Value> {
-        let EngineConfig::Vllm { config, policy } = self else { return Ok(serde_json::Value::Null) };
+        let (config, policy) = match self {
+            EngineConfig::Vllm { config, policy } => (config, policy),
+            EngineConfig::Local(local) => {
+                let resolve = |path: &str| cx.resolve(path);
+                let template = local.chat_template.as_deref();
+                let source = template.map(|template| chat_template::source(template, &resolve)).transpose()?;
+                return Ok(source.map_or(serde_json::Value::Null, Into::into));
+            }
+            EngineConfig::Replay(_) => return Ok(serde_json::Value::Null),
+        };
         let mut tokenizer = None;
         if config.tokenizer.is_some() && policy.is_none() {
             let folder = cx.input_folder(TOKENIZER)?;
@@ -190,6 +202,14 @@ impl EngineConfig {
             tokenizer = Some(hasher.finalize().to_hex().to_string());
         }
         Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer]))
+    }
+
+    /// The chat template that is to be used instead of the model's own.
+    pub fn chat_template(&self) -> Option<&str> {
+        match self {
+            EngineConfig::Local(config) => config.chat_template.as_deref(),
+            EngineConfig::Replay(_) | EngineConfig::Vllm { .. } => None,
+        }
     }
 
     /// The files whose bytes decide what the engine answers; of URLs, copies.
@@ -219,22 +239,22 @@ impl EngineConfig {
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Box::new(Replay::open(config, &paths, digest, cx.run_folder.as_local())?)
             }
-            EngineConfig::Local(_) => {
+            EngineConfig::Local(config) => {
                 let folder = cx.input_folder(MODEL)?;
+                let template = config.chat_template.as_deref();
+                let tokenizer = chat_template::tokenizer(folder, template, &|path| cx.resolve(path))?;
+                tokenizer.check_chat_template()?;
                 match cx.device.open()? {
-                    Opened::Cpu(backend) => local(backend, folder)?,
-                    Opened::Cuda(backend) => local(backend, folder)?,
+                    Opened::Cpu(backend) => local(backend, folder, tokenizer)?,
+                    Opened::Cuda(backend) => local(backend, folder, tokenizer)?,
                 }
             }
             EngineConfig::Vllm { config, policy: Some(_) } => {
-                return Ok(Opening::Policy(Box::new(Served::open(config, cx, cx.input_folder(POLICY)?)?)));
+                return Ok(Opening::Policy(Box::new(Served::open(config, cx, cx.input_folder(POLICY)?, None)?)));
             }
             EngineConfig::Vllm { config, policy: None } => {
-                let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
-                let encoder = tokenizer.transpose()?.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
-                let mut config = (**config).clone();
-                name_server_log(&mut config, cx);
-                return Ok(Opening::Servers(Box::new(VllmEngine::connect_until(config, encoder, cx.stop)?)));
+                let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
+                return Ok(Opening::Servers(Box::new(served::connect(config, cx, tokenizer)?)));
             }
         };
         Ok(Opening::Here(engine))
@@ -242,8 +262,7 @@ impl EngineConfig {
 }
 
 /// The model in a folder as an engine.
-fn local<B: Backend>(backend: B, folder: &Path) -> Result<Box<dyn Engine>> {
+fn local<B: Backend>(backend: B, folder: &Path, tokenizer: Tokenizer) -> Result<Box<dyn Engine>> {
     let model = Arc::new(RwLock::new(Model::load_on(backend, folder)?));
-    let tokenizer = Arc::new(Tokenizer::load(folder)?);
-    Ok(Box::new(LocalEngine::new(model, tokenizer, model_name(folder), LocalOptions::default())?))
+    Ok(Box::new(LocalEngine::new(model, Arc::new(tokenizer), model_name(folder), LocalOptions::default())?))
 }

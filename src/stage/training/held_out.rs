@@ -55,7 +55,7 @@ impl<B: Backend> HeldOut<B> {
     /// Opens the input `held_out`; `trained_by` are the rules that the stage trains by, if any.
     ///
     /// # Errors
-    /// Prompts that cannot be read, a rule file that does not load.
+    /// Prompts that cannot be read, a rule file that does not load, a model without a chat template.
     pub fn open(
         cx: &StageContext<'_>,
         policy: &Policy<B>,
@@ -64,6 +64,7 @@ impl<B: Backend> HeldOut<B> {
     ) -> Result<Self> {
         let rules = RuleSet::load(&crate::stage::rules_path(config.rules(trained_by), &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
+        policy.tokenizer.check_chat_template()?;
         let prompts: Vec<Prompt> =
             cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
         Unruled::of(&rules, &prompts).warning("held-out prompts").iter().for_each(|line| cx.progress.say(line));

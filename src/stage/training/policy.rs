@@ -11,7 +11,7 @@ use crate::model::memory::Load;
 use crate::model::{Config, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
-use crate::stage::{Input, Models, StageContext};
+use crate::stage::{Input, Models, StageContext, chat_template};
 use crate::train::{OptimizerConfig, OptimizerKind, SharedModel};
 
 /// `model = "…"` or `init = { … }`: one of the two.
@@ -23,6 +23,9 @@ pub struct PolicyConfig {
     pub init: Option<NewModel>,
     /// Adapters of low rank, trained in place of its weights.
     pub lora: Option<LoraConfig>,
+    /// How it is shown conversations, instead of its own way: a file of Jinja, or a built-in template's name. The model
+    /// that training leaves has it.
+    pub chat_template: Option<String>,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -127,6 +130,8 @@ impl PolicyConfig {
             }
         };
         tokenizer.check(model.config().vocab_size)?;
+        let tokenizer =
+            chat_template::with_template(tokenizer, self.chat_template.as_deref(), &|path| cx.resolve(path))?;
         let model = match self.lora {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
@@ -230,6 +235,6 @@ mod tests {
         let model = Some("base".to_owned());
         assert!(PolicyConfig { model: model.clone(), ..PolicyConfig::default() }.validate("s").is_ok());
         let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
-        assert!(PolicyConfig { model, init: Some(init), lora: None }.validate("s").is_err());
+        assert!(PolicyConfig { model, init: Some(init), ..PolicyConfig::default() }.validate("s").is_err());
     }
 }
