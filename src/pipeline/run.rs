@@ -59,6 +59,18 @@ pub struct StageSummary {
     pub seconds: f64,
 }
 
+impl StageSummary {
+    /// What it made, in words: rows where it writes a dataset, else steps or samples.
+    pub fn made(&self) -> String {
+        match (self.shards, self.counts.get("steps"), self.counts.get("samples")) {
+            (0, Some(steps), _) => format!("{steps} optimizer steps"),
+            (0, None, Some(samples)) => format!("{samples} samples judged"),
+            (0, None, None) => "done".to_owned(),
+            _ => format!("{} rows", self.rows),
+        }
+    }
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RunSummary {
