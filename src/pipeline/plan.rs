@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
 use crate::schema::DatasetKind;
 use crate::stage::{self, Input, Materials, Stage, Surroundings, Wants};
-use crate::store::{Dataset, Location, Manifest};
+use crate::store::{Dataset, Location, Manifest, hub_hint};
 
 /// The stages of a recipe in running order.
 pub struct Plan {
@@ -296,15 +296,18 @@ fn check_input<'s>(
             }
             let what = if input.wants == Wants::Model { "model's folder" } else { "dataset" };
             if recipe.is_one_stage {
-                // There is no other stage that it could name: the default of an option that is missing.
-                let (error, hint) = match table.config.get(&input.key) {
-                    None => (
+                // There is no other stage that it could name: the default of an option that is missing, unless it stands
+                // in a list or a table, which has none.
+                let is_given = input.key.contains('.') || table.config.get(&input.key).is_some();
+                let (error, hint) = match is_given {
+                    false => (
                         Error::usage(format!("`{}` needs `{}`: a {what}", table.kind, input.key)),
                         format!("give it with `--{}`", input.key),
                     ),
-                    Some(_) => (
+                    true => (
                         Error::usage(format!("`{}` is no {what}: `{path}`", input.key)),
-                        "there is no such file or folder: check the path".to_owned(),
+                        hub_hint(&input.of)
+                            .unwrap_or_else(|| "there is no such file or folder: check the path".to_owned()),
                     ),
                 };
                 return Err(locate(table, &input.key, error).hint(hint));
@@ -319,7 +322,8 @@ fn check_input<'s>(
                 Some(name) if strsim::damerau_levenshtein(name, &input.of) <= 2 => format!("did you mean `{name}`?"),
                 _ => format!("the stages are: {}; no file or folder `{path}` exists", names.join(", ")),
             };
-            Err(locate(table, &input.key, Error::usage(message)).hint(hint))
+            let error = locate(table, &input.key, Error::usage(message)).hint(hint);
+            Err(hub_hint(&input.of).into_iter().fold(error, Error::hint))
         }
     }
 }
