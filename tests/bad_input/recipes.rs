@@ -226,12 +226,14 @@ fn overrides_keep_their_text_where_text_is_wanted() {
 #[test]
 fn what_other_tools_would_take_is_told_how_to_be_given_here() {
     let folder = with_recipe("name = \"x\"\n[prompts]\nsources = []\n");
-    let hub = "openai/gsm8k";
     std::fs::write(folder.path().join("rows.jsonl"), "{\"question\": \"1 + 1?\", \"answer\": \"2\"}\n").unwrap();
     let told = [
         refused(folder.path(), &RUN),
         refused(folder.path(), &["eval", "--prompts", "rows.jsonl", "--model", "Qwen/Qwen2.5-0.5B", "--output", "out"]),
-        refused(folder.path(), &["sft", "--corpus", hub, "--model", "hf://Qwen/Qwen2.5-0.5B", "--output", "out"]),
+        refused(
+            folder.path(),
+            &["sft", "--corpus", "openai/gsm8k", "--model", "hf://Qwen/Qwen2.5-0.5B", "--output", "out"],
+        ),
         refused(folder.path(), &["prompts", "-s", "sources=[{path=\"openai/gsm8k\"}]", "--output", "out"]),
         refused(
             folder.path(),
@@ -240,7 +242,17 @@ fn what_other_tools_would_take_is_told_how_to_be_given_here() {
         refused(folder.path(), &["chat", "Qwen/Qwen2.5-0.5B", "--prompt", "hi"]),
         refused(
             folder.path(),
-            &["verify", "--prompts", "rows.jsonl", "--completions", "rows.jsonl", "--rules", "r1", "--output", "out"],
+            &[
+                "verify",
+                "--prompts",
+                "rows.jsonl",
+                "--completions",
+                "rows.jsonl",
+                "--rules",
+                "r1",
+                "--output",
+                "judged",
+            ],
         ),
         refused(folder.path(), &["inspect", "rows.jsonl"]),
     ];
