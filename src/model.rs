@@ -35,6 +35,7 @@ mod weights;
 mod workspace;
 
 pub use batch::{Batch, Scores};
+pub use chat_template::CHAT_TEMPLATES;
 pub use config::{Config, Family};
 pub use decoder::{Decoder, Row};
 pub use kv_pages::KvPages;

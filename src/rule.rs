@@ -8,6 +8,7 @@ pub mod audit;
 pub mod choice;
 pub mod code;
 pub mod constraint;
+mod domain;
 pub mod exact;
 pub mod expression;
 pub mod file;
@@ -28,6 +29,7 @@ pub mod think;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use domain::domain_of;
 pub use file::{Judgement, RuleSet};
 pub mod math;
 

@@ -16,6 +16,7 @@ use crate::store::{Location, Manifest, ShardInfo, local_file};
 pub mod align;
 pub mod base_text;
 mod buckets;
+mod chat_template;
 pub mod claims;
 mod context;
 pub mod corpus;
@@ -33,6 +34,7 @@ mod served;
 pub mod sft;
 mod stoppable;
 mod training;
+mod unruled;
 pub mod verify;
 
 pub(crate) use context::finished_record;
@@ -348,6 +350,7 @@ fn in_training(table: &StageTable, checked: Result<()>) -> Result<()> {
 /// short has to be able to lower it without losing what was trained.
 const TRAINING_KEYS: &[&str] = &[
     "checkpoints",
+    "chat_template",
     "init.tokenizer",
     "training.tokens_per_microbatch",
     "training.recompute",
@@ -370,6 +373,9 @@ fn training_materials(
     for file in policy.tokenizer_files(cx.resolve) {
         let file = file.display().to_string();
         materials.push((format!("tokenizer/{}", file_name(&file)), (cx.digest_file)(&file)?));
+    }
+    if let Some(template) = &policy.chat_template {
+        materials.push(chat_template::material(template, cx.resolve)?);
     }
     if let Some(rules) = evaluation_rules {
         let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve)?)?;

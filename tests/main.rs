@@ -16,6 +16,7 @@ mod gsm8k;
 mod inspect;
 mod kill;
 mod memory;
+mod own_data;
 mod papers_scale;
 mod plan;
 mod policy;

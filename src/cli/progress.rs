@@ -44,16 +44,12 @@ impl Reporter for Terminal {
         }
         let drops: u64 = summary.drops.values().sum();
         let dropped = if drops > 0 { format!(", {drops} dropped") } else { String::new() };
-        let made = match (summary.shards, summary.counts.get("steps"), summary.counts.get("samples")) {
-            (0, Some(steps), _) => format!("{steps} optimizer steps"),
-            (0, None, Some(samples)) => format!("{samples} samples judged"),
-            (0, None, None) => "done".to_owned(),
-            (shards, ..) => {
-                let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
-                format!("{} rows in {shards} ({})", summary.rows, crate::inspect::size(summary.bytes))
-            }
+        let shards = match summary.shards {
+            0 => String::new(),
+            1 => format!(" in 1 shard ({})", crate::inspect::size(summary.bytes)),
+            shards => format!(" in {shards} shards ({})", crate::inspect::size(summary.bytes)),
         };
-        errln!("    {}: {made}{dropped}, {:.1} s", summary.stage, summary.seconds);
+        errln!("    {}: {}{shards}{dropped}, {:.1} s", summary.stage, summary.made(), summary.seconds);
         for (reason, n) in &summary.drops {
             errln!("        dropped {n}: {reason}");
         }

@@ -9,7 +9,7 @@ pub mod raw;
 use crate::error::{Context, Error, Result};
 use crate::prompts::layout::{self, find};
 use crate::prompts::source::json_text;
-use crate::rule::Sample;
+use crate::rule::{Sample, domain_of};
 use crate::schema::FinishReason;
 
 /// One row as it was read: columns in their order.
@@ -62,7 +62,8 @@ impl Unfit {
 }
 
 impl Fields {
-    /// Reads a row. Without a domain it is `math`, without a language `und`.
+    /// Reads a row. Without a domain it is of the one that what it is checked by tells ([`domain_of`]), without a
+    /// language `und`.
     ///
     /// # Errors
     /// A row without a completion, or with a finish reason that nobody is known to use: it may be one more word for a
@@ -86,15 +87,17 @@ impl Fields {
                 message: format!("`{word}` is no finish reason; one is `stop`, `length`, `error`, `unknown` or null"),
             })?,
         };
+        let verification = find(VERIFICATION).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        let domain = word(DOMAIN).unwrap_or_else(|| domain_of(gold.as_deref(), verification.as_deref()).to_owned());
         Ok(Fields {
             prompt: find(PROMPT).and_then(|value| last_text(value, "user")).unwrap_or_default(),
             completion,
             gold,
-            verification: find(VERIFICATION).map(|value| match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            }),
-            domain: word(DOMAIN).unwrap_or_else(|| "math".into()),
+            verification,
+            domain,
             language: word(&["language", "lang"]).unwrap_or_else(|| "und".into()),
             difficulty: find(&["difficulty"]).and_then(Value::as_f64).filter(|value| value.is_finite()),
             finish_reason,

@@ -139,7 +139,7 @@ pub fn run(args: Args) -> Result<()> {
             ),
         }
         for stage in &summary.stages {
-            outln!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
+            outln!("{}\t{}\t{}", stage.stage, stage.folder, stage.made());
         }
     }
     Ok(())

@@ -187,7 +187,7 @@ pub fn run(command: Command) -> Result<()> {
     let stop = super::stop_on_signal()?;
     let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop).map_err(explained)?;
     for stage in &summary.stages {
-        outln!("{}\t{}\t{} rows", stage.stage, stage.folder, stage.rows);
+        outln!("{}\t{}\t{}", stage.stage, stage.folder, stage.made());
     }
     Ok(())
 }

@@ -67,13 +67,18 @@ impl<B: Backend> LocalEngine<B> {
     /// of the policy that drew it ([`Model::set_temperature`]). Greedy, they are the model's own.
     ///
     /// # Errors
-    /// A model or tokenizer that cannot be read, or that do not belong together.
-    pub fn load(backend: B, folder: &Path, name: impl Into<String>, temperature: f32) -> Result<Self> {
+    /// A model that cannot be read, or to which the tokenizer does not belong.
+    pub fn load(
+        backend: B,
+        folder: &Path,
+        tokenizer: Arc<Tokenizer>,
+        name: impl Into<String>,
+        temperature: f32,
+    ) -> Result<Self> {
         let mut model = Model::load_on(backend, folder)?;
         if temperature > 0.0 {
             model.set_temperature(temperature)?;
         }
-        let tokenizer = Arc::new(Tokenizer::load(folder)?);
         LocalEngine::new(Arc::new(RwLock::new(model)), tokenizer, name, Options::default())
     }
 

@@ -24,6 +24,24 @@ pub(super) struct ChatTemplate {
 
 const NAME: &str = "chat_template";
 
+/// Templates by name, for models that have none of their own, as base models do.
+pub const CHAT_TEMPLATES: &[(&str, &str)] = &[("plain", PLAIN), ("r1_zero", R1_ZERO)];
+
+/// What is said, and nothing else: turns with a blank line between, the end of turn after a reply.
+const PLAIN: &str = "{% for message in messages %}{% if not loop.first %}{{ '\n\n' }}{% endif %}{{ message.content }}\
+{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}";
+
+/// DeepSeek-R1-Zero's (arXiv 2501.12948, table 1), which asks a base model for reasoning and answer in their tags.
+const R1_ZERO: &str = "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. \
+The assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The \
+reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., \
+<think> reasoning process here </think> <answer> answer here </answer>.\
+{% for message in messages %}\
+{% if message.role == 'assistant' %} Assistant: {{ message.content }}{{ eos_token }}\
+{% elif message.role == 'user' %} User: {{ message.content }}\
+{% else %} {{ message.content }}{% endif %}\
+{% endfor %}{% if add_generation_prompt %} Assistant:{% endif %}";
+
 impl ChatTemplate {
     /// # Errors
     /// A template that does not parse, with its line.
@@ -140,6 +158,21 @@ mod tests {
 
     fn user(content: &str) -> Message {
         Message { role: Role::User, content: content.into() }
+    }
+
+    #[test]
+    fn named_templates_show_a_conversation_and_open_the_reply() {
+        let turn = |role, content: &str| Message { role, content: content.into() };
+        let turns = [user("1 + 1?"), turn(Role::Assistant, "2"), user("And 2 + 2?")];
+        let shown = |name: &str| {
+            let (_, source) = CHAT_TEMPLATES.iter().find(|(known, _)| *known == name).unwrap();
+            let special = [("eos_token".to_owned(), "<eos>".to_owned())];
+            ChatTemplate::new(source).unwrap().render(&turns, &special, true).unwrap()
+        };
+        assert_eq!(shown("plain"), "1 + 1?\n\n2<eos>\n\nAnd 2 + 2?");
+        let zero = shown("r1_zero");
+        assert!(zero.starts_with("A conversation between User and Assistant. The user asks"), "{zero}");
+        assert!(zero.ends_with("</answer>. User: 1 + 1? Assistant: 2<eos> User: And 2 + 2? Assistant:"), "{zero}");
     }
 
     #[test]

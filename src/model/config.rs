@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::rope::RopeScaling;
 use crate::backend::Heads;
 use crate::error::{Context, Error, Result};
+use crate::store::hub_hint;
 
 /// The checkpoint layouts the decoder covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,10 @@ impl Config {
     /// activation or option the decoder does not cover; sizes that do not fit together.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(CONFIG);
-        let raw = read_object(&path)?;
+        let raw = read_object(&path).map_err(|e| match hub_hint(&dir.to_string_lossy()) {
+            Some(hint) if !dir.exists() => e.hint(hint),
+            _ => e,
+        })?;
         let mut config = Config::from_json(raw).map_err(|e| e.in_file(path.display()))?;
         let path = dir.join(GENERATION);
         if path.exists() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::chat_template::ChatTemplate;
+use super::chat_template::{CHAT_TEMPLATES, ChatTemplate};
 use super::config::read_object;
 use crate::error::{Context, Error, Result};
 use crate::schema::Message;
@@ -227,6 +227,28 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// Checks that conversations can be shown to the model at all.
+    ///
+    /// # Errors
+    /// It has no chat template.
+    pub fn check_chat_template(&self) -> Result<()> {
+        self.chat_template().map(drop)
+    }
+
+    fn chat_template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().ok_or_else(|| {
+            let names: Vec<String> = CHAT_TEMPLATES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            Error::new("the model has no chat template")
+                .hint(format!(
+                    "name one in the recipe, beside the model: `chat_template = \"FILE\"` of Jinja, or one of {}",
+                    names.join(", ")
+                ))
+                .hint(
+                    "or put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json",
+                )
+        })
+    }
+
     /// The tokenizer with this chat template instead of its own.
     ///
     /// # Errors
@@ -246,12 +268,7 @@ impl Tokenizer {
     /// # Errors
     /// No template, or one that refuses the conversation.
     pub fn render(&self, messages: &[Message], generate: bool) -> Result<String> {
-        match &self.template {
-            Some(template) => template.render(messages, &self.special, generate),
-            None => Err(Error::new("the model has no chat template").hint(
-                "put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json",
-            )),
-        }
+        self.chat_template()?.render(messages, &self.special, generate)
     }
 
     /// Tokens of [`Tokenizer::render`] with the assistant's turn opened.

@@ -10,6 +10,8 @@ use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, Unit,
 
 const JOURNAL: &str = "_journal";
 const REQUESTS: &str = "_requests";
+/// Where stages put weights for servers.
+const SENT: &str = "policy";
 /// Which part clears a stage's folder, where there are no locks to tell.
 const CLAIM: &str = "_claim";
 /// How long a part waits for the one that clears; that one has died by then.
@@ -201,13 +203,22 @@ pub(super) fn clear(folder: &Location, fingerprint: &str, keep_requests: bool) -
             name if name.starts_with(JOURNAL) || name.starts_with(REQUESTS) => Journal::delete(&file)?,
             name if name == claim_file(fingerprint) => {}
             "data" | "_spill" if entry.is_folder => clear(&file, fingerprint, true)?,
-            "model" | "checkpoints" | "rollouts" | "samples" | "policy" if entry.is_folder => remove_folder(&file)?,
+            "model" | "checkpoints" | "rollouts" | "samples" if entry.is_folder => remove_folder(&file)?,
             name if name.starts_with('_') || name == "README.md" => file.delete()?,
             name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Removes weights that a killed run left for servers to load. What servers have loaded is not to go when a stage
+/// begins, so it is no part of [`clear`].
+pub(super) fn remove_sent_weights(folder: &Location) -> Result<()> {
+    match folder.list()?.iter().any(|entry| entry.name == SENT && entry.is_folder) {
+        true => remove_folder(&folder.join(SENT)),
+        false => Ok(()),
+    }
 }
 
 /// Removes a folder that a training stage made, whatever is in it. Such folders are local.

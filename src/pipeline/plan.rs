@@ -8,7 +8,7 @@ use crate::error::{Error, Result, nearest};
 use crate::recipe::{Recipe, StageTable};
 use crate::schema::DatasetKind;
 use crate::stage::{self, Input, MODEL, Materials, Stage, Surroundings, Wants};
-use crate::store::{Dataset, Location, Manifest};
+use crate::store::{Dataset, Location, Manifest, hub_hint};
 
 /// The stages of a recipe in running order.
 pub struct Plan {
@@ -45,6 +45,8 @@ pub enum State {
     New,
     /// An input, the configuration or a file changed since the manifest was written.
     Changed,
+    /// The same, and what is there is a model that was trained to its end.
+    Replaces,
     /// `--from` asks for it.
     Forced,
     /// It is complete, but so many of its shards are gone or were cut since.
@@ -67,6 +69,9 @@ impl std::fmt::Display for State {
             State::Cached => f.write_str("cached: nothing it depends on has changed"),
             State::New => f.write_str("will run: nothing is there yet"),
             State::Changed => f.write_str("will run: its configuration, an input or a file has changed"),
+            State::Replaces => f.write_str(
+                "will run, and replaces a finished model: its configuration, an input or a file has changed",
+            ),
             State::Forced => f.write_str("will run: `--from` asks for it"),
             State::Damaged { shards: 1 } => f.write_str("will make a shard again that is gone or was cut"),
             State::Damaged { shards } => write!(f, "will make {shards} shards again that are gone or were cut"),
@@ -311,15 +316,18 @@ fn check_input<'s>(
             }
             let what = if input.wants == Wants::Model { "model's folder" } else { "dataset" };
             if recipe.is_one_stage {
-                // There is no other stage that it could name: the default of an option that is missing.
-                let (error, hint) = match table.config.get(&input.key) {
-                    None => (
+                // There is no other stage that it could name: the default of an option that is missing, unless it stands
+                // in a list or a table, which has none.
+                let is_given = input.key.contains('.') || table.config.get(&input.key).is_some();
+                let (error, hint) = match is_given {
+                    false => (
                         Error::usage(format!("`{}` needs `{}`: a {what}", table.kind, input.key)),
                         format!("give it with `--{}`", input.key),
                     ),
-                    Some(_) => (
+                    true => (
                         Error::usage(format!("`{}` is no {what}: `{path}`", input.key)),
-                        "there is no such file or folder: check the path".to_owned(),
+                        hub_hint(&input.of)
+                            .unwrap_or_else(|| "there is no such file or folder: check the path".to_owned()),
                     ),
                 };
                 return Err(locate(table, &input.key, error).hint(hint));
@@ -333,7 +341,8 @@ fn check_input<'s>(
                 Some(name) => format!("did you mean `{name}`?"),
                 None => format!("the stages are: {}; no file or folder `{path}` exists", names.join(", ")),
             };
-            Err(locate(table, &input.key, Error::usage(message)).hint(hint))
+            let error = locate(table, &input.key, Error::usage(message)).hint(hint);
+            Err(hub_hint(&input.of).into_iter().fold(error, Error::hint))
         }
     }
 }

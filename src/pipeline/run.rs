@@ -9,7 +9,7 @@ use super::digests::Digests;
 use super::folder::{begin_alone, check_owner, claim, find_renumbered};
 use super::journals::{
     Clearing, clear, delete_journals, delete_stage_journals, journal_file, open_journal, read_journals,
-    refuse_if_in_use, reopen, units,
+    refuse_if_in_use, remove_sent_weights, reopen, units,
 };
 use super::log::RunLog;
 use super::memory::Needs;
@@ -57,6 +57,18 @@ pub struct StageSummary {
     pub drops: BTreeMap<String, u64>,
     pub counts: BTreeMap<String, u64>,
     pub seconds: f64,
+}
+
+impl StageSummary {
+    /// What it made, in words: rows where it writes a dataset, else steps or samples.
+    pub fn made(&self) -> String {
+        match (self.shards, self.counts.get("steps"), self.counts.get("samples")) {
+            (0, Some(steps), _) => format!("{steps} optimizer steps"),
+            (0, None, Some(samples)) => format!("{samples} samples judged"),
+            (0, None, None) => "done".to_owned(),
+            _ => format!("{} rows", self.rows),
+        }
+    }
 }
 
 /// What a run came to.
@@ -220,6 +232,7 @@ impl Run<'_> {
         } else {
             // The run's lock is ours, so what bears a temporary name is a killed writer's.
             sweep_unfinished(folder)?;
+            remove_sent_weights(folder)?;
         }
         // A retry reads what is there; anything else that is stale must not be found again.
         let begun = match state {
@@ -228,7 +241,7 @@ impl Run<'_> {
             }
             State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
             State::Discards { steps } => return Err(planned.would_lose(steps)),
-            State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
+            State::Cached | State::Changed | State::Replaces | State::Forced | State::Retry { .. } => None,
         };
         if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(fingerprint)? == State::Cached {
             // Where there are no locks another part may have committed between the two looks.
@@ -346,6 +359,7 @@ impl Planned {
                     0 => State::Cached,
                     shards => State::Damaged { shards },
                 },
+                false if self.stage.writes_model() => State::Replaces,
                 false => State::Changed,
             });
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::read;
-use crate::store::Location;
+use crate::store::{Location, hub_hint};
 use crate::{Error, Result};
 
 /// Folders below one another that `**` looks into, at most: links can form a circle.
@@ -29,7 +29,12 @@ pub fn expand(path: &str, base: &Path) -> Result<Vec<Location>> {
             return Ok(vec![exact]);
         }
         if pattern.is_none() {
-            return data_files(exact);
+            return match hub_hint(path) {
+                Some(hint) if !exact.exists()? => {
+                    Err(Error::new("there is no such file or folder").in_file(path).hint(hint))
+                }
+                _ => data_files(exact),
+            };
         }
     }
     let (folder, pattern) = pattern.unwrap_or_default();

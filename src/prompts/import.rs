@@ -17,6 +17,7 @@ use super::read::{self, Fault, Item, Place, Row, Rows};
 use super::source::{Extra, Format, OnError, SourceConfig};
 use super::text::asked;
 use crate::language;
+use crate::rule::domain_of;
 use crate::schema::Prompt;
 use crate::store::Location;
 use crate::{Error, Result};
@@ -241,13 +242,15 @@ impl Importer {
             }
         };
         let earlier = if is_prompts { earlier_extra(&mut row.columns, &self.config.extra) } else { None };
+        let domain =
+            draft.domain.unwrap_or_else(|| domain_of(gold.as_deref(), draft.verification.as_deref()).to_owned());
         let mut prompt = Prompt {
             prompt_id: String::new(),
             messages: draft.messages,
             gold,
             solution: draft.solution,
             verification: draft.verification,
-            domain: draft.domain.unwrap_or_else(|| "general".to_owned()),
+            domain,
             language: String::new(),
             difficulty: draft.difficulty,
             source: draft.source.unwrap_or_else(|| self.name.clone()),

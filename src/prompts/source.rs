@@ -24,7 +24,8 @@ pub struct SourceConfig {
     /// SPDX licence id of rows that name none.
     #[serde(default)]
     pub license: Option<String>,
-    /// Domain of rows that name none; by default what the layout implies, else `general`.
+    /// Domain of rows that name none; by default what the layout implies, else what they are checked by: `code` with tests,
+    /// `stem` with options, `math` with a gold answer, `general` with none of these.
     #[serde(default)]
     pub domain: Option<String>,
     /// Language of rows that name none; by default it is detected.

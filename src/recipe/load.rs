@@ -238,10 +238,13 @@ fn substitute_variables(root: &mut Node) -> Result<()> {
 }
 
 fn check_top_keys(root: &Node) -> Result<()> {
-    for (key, _) in root.table().unwrap_or_default() {
+    for (key, node) in root.table().unwrap_or_default() {
         if !TOP_KEYS.contains(&key.name.as_str()) {
             let error = Error::usage(format!("unknown key `{}`", key.name)).hint(suggest(&key.name, TOP_KEYS));
-            return Err(key.origin.locate(error));
+            return Err(key.origin.locate(match node.table() {
+                Some(_) => error.hint(format!("if it is a stage, its table is [stages.{}]", key.name)),
+                None => error,
+            }));
         }
     }
     Ok(())

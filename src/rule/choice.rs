@@ -72,6 +72,11 @@ fn options_of(verification: Option<&str>) -> Option<Options> {
     }
 }
 
+/// Whether a verification lists options to choose from.
+pub(super) fn has_options(verification: Option<&str>) -> bool {
+    options_of(verification).is_some_and(|options| options.len() > 1)
+}
+
 static OPTION_LINE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?m)(?:^|\s)[(（]?([A-J])[)）.．:：、]\s*([^\n]*?)\s*(?:$|(?:[;；,，]?\s+)[(（]?[B-J][)）.．:：、]\s)")
         .expect("a constant pattern")

@@ -78,6 +78,11 @@ params! {
     }
 }
 
+/// Whether a verification holds tests of a program.
+pub(super) fn has_tests(verification: Option<&str>) -> bool {
+    tests_of::parse(verification, 1).is_ok()
+}
+
 /// See [`DOC`].
 pub struct CodeRule {
     config: CodeConfig,

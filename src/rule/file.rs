@@ -71,9 +71,8 @@ impl Entry {
         self.domains.is_empty() || self.domains.iter().any(|d| d == domain)
     }
 
-    fn takes(&self, sample: &Sample<'_>) -> bool {
-        self.takes_domain(sample.domain)
-            && (self.languages.is_empty() || self.languages.iter().any(|l| l == sample.language))
+    fn takes(&self, domain: &str, language: &str) -> bool {
+        self.takes_domain(domain) && (self.languages.is_empty() || self.languages.iter().any(|l| l == language))
     }
 }
 
@@ -154,7 +153,8 @@ impl RuleSet {
     pub fn judge(&self, sample: &Sample<'_>) -> Judgement {
         let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(self.rules.len());
         for entry in &self.rules {
-            let runs = entry.takes(sample) && self.left_open(entry, |index| verdicts[index].as_ref());
+            let runs =
+                entry.takes(sample.domain, sample.language) && self.left_open(entry, |index| verdicts[index].as_ref());
             verdicts.push(runs.then(|| entry.rule.check(sample)));
         }
         self.conclude(sample, verdicts)
@@ -164,8 +164,8 @@ impl RuleSet {
     pub fn judge_batch(&self, samples: &[Sample<'_>]) -> Vec<Judgement> {
         let mut verdicts: Vec<Vec<Option<Verdict>>> = vec![Vec::with_capacity(self.rules.len()); samples.len()];
         for entry in &self.rules {
-            let runs =
-                |i: &usize| entry.takes(&samples[*i]) && self.left_open(entry, |index| verdicts[*i][index].as_ref());
+            let takes = |sample: &Sample<'_>| entry.takes(sample.domain, sample.language);
+            let runs = |i: &usize| takes(&samples[*i]) && self.left_open(entry, |index| verdicts[*i][index].as_ref());
             let chosen: Vec<usize> = (0..samples.len()).filter(runs).collect();
             let subset: Vec<Sample<'_>> = chosen.iter().map(|&i| samples[i]).collect();
             let mut answers = chosen.iter().zip(entry.rule.check_batch(&subset)).peekable();
@@ -262,6 +262,27 @@ impl RuleSet {
     /// Names and kinds of the rules, in order.
     pub fn rules(&self) -> impl Iterator<Item = (&str, &'static str)> {
         self.rules.iter().map(|entry| (entry.name.as_str(), entry.kind.name))
+    }
+
+    /// Whether a deciding rule and a reward take samples of this domain and language. Of others there is no verdict,
+    /// whatever the completion.
+    pub fn decides_on(&self, domain: &str, language: &str) -> bool {
+        let takes = |&index: &usize| self.rules[index].takes(domain, language);
+        self.outcome.iter().any(takes) && self.reward_for(domain).is_some()
+    }
+
+    /// The domains that the deciding rules are confined to, in the file's order; none if one takes them all.
+    pub fn domains(&self) -> Vec<&str> {
+        let deciding = || self.outcome.iter().map(|&index| &self.rules[index].domains);
+        let mut domains: Vec<&str> = Vec::new();
+        if deciding().all(|own| !own.is_empty()) {
+            for domain in deciding().flatten().filter(|domain| self.reward_for(domain).is_some()) {
+                if !domains.contains(&domain.as_str()) {
+                    domains.push(domain);
+                }
+            }
+        }
+        domains
     }
 
     /// The file's `[[examples]]`.

@@ -34,6 +34,8 @@ struct AlignTable {
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
     /// What log-ratios are measured against; the model as it was at the start if absent.
     reference: Option<String>,
     #[serde(default = "default_preferences")]
@@ -65,8 +67,13 @@ impl AlignStage {
     /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: AlignTable = table.config.read()?;
-        let policy =
-            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
+        let policy = PolicyConfig {
+            model: read.model.clone(),
+            init: read.init.clone(),
+            lora: read.lora,
+            dtype: read.dtype,
+            chat_template: read.chat_template.clone(),
+        };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
         Ok(AlignStage { table: read, policy })
@@ -101,6 +108,11 @@ impl Stage for AlignStage {
     /// 2: one key of `schedule` leaves the others; what was cut has no end of turn.
     fn version(&self) -> u32 {
         2
+    }
+
+    /// A finished model is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
@@ -140,6 +152,10 @@ impl AlignStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
         let Pairs { pairs, groups } = Pairs::read(cx.input("preferences")?, &policy.tokenizer)?;
+        let held_out = match &self.table.held_out {
+            Some(_) => Some(Pairs::read(cx.input("held_out")?, &policy.tokenizer)?),
+            None => None,
+        };
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
         let objective = Preference::new(config.objective.clone())?;
@@ -148,8 +164,8 @@ impl AlignStage {
         let mut trainer = PreferenceTrainer::new(policy.model.clone(), reference, pairs, groups, config)?;
         let mut outcome = Session::new(cx, &policy, self.table.checkpoints, None).train(&mut trainer)?.outcome;
         outcome.count("pairs", count);
-        if self.table.held_out.is_some() {
-            let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective)?;
+        if let Some(held_out) = held_out {
+            let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective, held_out)?;
             report(cx, &measured, &mut outcome)?;
         }
         Ok(outcome)
@@ -212,8 +228,8 @@ fn measure<B: Backend>(
     policy: &Policy<B>,
     reference: &Model<B>,
     objective: &Preference,
+    Pairs { pairs, groups }: Pairs,
 ) -> Result<Vec<Measured>> {
-    let Pairs { pairs, groups } = Pairs::read(cx.input("held_out")?, &policy.tokenizer)?;
     let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
     let mut work = model.workspace();
     let context = model.config().context;

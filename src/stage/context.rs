@@ -114,7 +114,7 @@ impl StageContext<'_> {
     }
 
     /// Begins: what an earlier configuration left is removed, and finished shards can be recorded. Done
-    /// before the stage runs, unless [`super::Stage::begins_late`].
+    /// before the stage runs, unless [`super::Stage::begins_late`]. Later calls do nothing.
     ///
     /// # Errors
     /// Another process is at work in the folder; the disk or store refuses.

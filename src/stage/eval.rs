@@ -6,22 +6,24 @@
 mod table;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
-use super::served::{HOW_SERVED, Served, WHERE_SERVED};
+use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use super::stoppable::Stoppable;
-use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
+use super::unruled::Unruled;
+use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext, chat_template};
 use crate::backend::Opened;
 use crate::engine::local::{LocalEngine, Options as EngineOptions};
 use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::eval::{Options, PromptResult, SampleResult, difficulty_band, summarise};
-use crate::model::Config;
 use crate::model::memory::Load;
+use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::rule::math::{Equivalence, MathConfig, equivalent};
@@ -35,7 +37,7 @@ use table::EvalRow;
 struct EvalTable {
     #[serde(default = "default_prompts")]
     prompts: String,
-    /// Stages that train a model, or folders; `{ name = …, model = … }` to call one otherwise.
+    /// Stages that train a model, or folders; a table where there is more to say of one.
     models: Vec<Entry>,
     /// A rule file, or the name of a built-in one.
     #[serde(default = "default_rules")]
@@ -72,25 +74,79 @@ fn yes() -> bool {
     true
 }
 
+/// A model to measure, as the table has it.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a stage or a folder, or a table `{ name = …, model = …, chat_template = …, served = … }`"
+)]
 enum Entry {
     Model(String),
-    Named { name: String, model: String },
+    Told(Told),
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Told {
+    /// What the tables call it.
+    name: Option<String>,
+    /// A stage that trains it, or a folder.
+    model: Option<String>,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
+    /// The model that the servers have already: nothing is loaded.
+    served: bool,
 }
 
 impl Entry {
     fn name(&self) -> String {
         match self {
-            Entry::Named { name, .. } => name.clone(),
-            Entry::Model(model) => super::model_name(std::path::Path::new(model)),
+            Entry::Told(Told { name: Some(name), .. }) => name.clone(),
+            other => other.model().map_or("served".to_owned(), |model| super::model_name(Path::new(model))),
         }
     }
 
-    fn model(&self) -> &str {
+    fn model(&self) -> Option<&str> {
         match self {
-            Entry::Model(model) | Entry::Named { model, .. } => model,
+            Entry::Model(model) => Some(model),
+            Entry::Told(told) => told.model.as_deref(),
         }
+    }
+
+    fn chat_template(&self) -> Option<&str> {
+        match self {
+            Entry::Model(_) => None,
+            Entry::Told(told) => told.chat_template.as_deref(),
+        }
+    }
+
+    fn is_served(&self) -> bool {
+        matches!(self, Entry::Told(told) if told.served)
+    }
+
+    /// Whether its keys go together.
+    fn check(&self, others: usize, servers: bool) -> Result<()> {
+        if self.is_served() == self.model().is_some() {
+            return Err(Error::usage("an item of `models` names either `model` or `served = true`").hint(
+                "`model` is a stage that trains or a folder; `served = true` is the model that servers have already",
+            ));
+        }
+        if !self.is_served() {
+            return Ok(());
+        }
+        if !servers {
+            return Err(Error::usage("`served = true` without servers")
+                .hint("say which: `engine = { kind = \"vllm\", endpoints = [\"http://localhost:8000\"] }`"));
+        }
+        if others > 0 {
+            return Err(Error::usage("`served = true` beside other models, which would be loaded in its place")
+                .hint("measure them in another stage of the kind `eval`"));
+        }
+        if self.chat_template().is_some() {
+            return Err(Error::usage("`chat_template` of a model that is served")
+                .hint("servers have a template of their own; `engine.template` says who uses which"));
+        }
+        Ok(())
     }
 }
 
@@ -112,6 +168,8 @@ impl Slice {
     }
 }
 
+/// What the folder of `template = "ours"` is called among the inputs.
+const TOKENIZER: &str = "engine.tokenizer";
 /// Folder of the samples within the stage's own.
 const SAMPLES: &str = "samples";
 /// Prompts asked at once: what an interrupted evaluation loses at most, of one model.
@@ -135,7 +193,7 @@ impl EvalStage {
         let mut node = table.config.clone();
         let servers = node.remove("engine").map(|engine| servers(table, engine)).transpose()?.flatten();
         let mut read: EvalTable = node.read()?;
-        let at = |e: Error| Err(table.origin.locate(e));
+        let at = |e: Error| Err::<Self, _>(table.origin.locate(e));
         if read.models.is_empty() {
             return at(Error::usage("`models` is empty").hint("name the stages that train, or folders of models"));
         }
@@ -151,6 +209,9 @@ impl EvalStage {
         // A column each, beside that of pass@1.
         let mut columns = HashSet::from([1]);
         read.ks.retain(|&k| columns.insert(k));
+        let others = read.models.len() - 1;
+        let checked = read.models.iter().try_for_each(|entry| entry.check(others, servers.is_some()));
+        checked.map_err(|e| table.config.get("models").map_or(&table.origin, |node| &node.origin).locate(e))?;
         let mut names: Vec<String> = read.models.iter().map(Entry::name).collect();
         names.sort();
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -166,20 +227,41 @@ impl EvalStage {
 
     /// The engine that samples from one model.
     fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Box<dyn Engine>> {
-        let folder = cx.input_folder(&Self::key(index))?;
-        let (name, temperature) = (self.table.models[index].name(), self.table.sampling.temperature);
-        match &self.servers {
-            Some(config) => Ok(Box::new(Served::open(config, cx, folder)?)),
-            None => match cx.device.open()? {
-                Opened::Cpu(backend) => Ok(Box::new(LocalEngine::load(backend, folder, name, temperature)?)),
-                Opened::Cuda(backend) => Ok(Box::new(LocalEngine::load(backend, folder, name, temperature)?)),
-            },
+        let entry = &self.table.models[index];
+        if let (true, Some(config)) = (entry.is_served(), &self.servers) {
+            let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
+            let servers = served::connect(config, cx, tokenizer)?;
+            servers.take_news().iter().for_each(|line| cx.progress.say(line));
+            return Ok(Box::new(servers));
         }
+        let folder = cx.input_folder(&Self::key(index))?;
+        match &self.servers {
+            Some(config) => Ok(Box::new(Served::open(config, cx, folder, entry.chat_template())?)),
+            None => {
+                let tokenizer = Arc::new(self.tokenizer(cx, index)?);
+                let (name, temperature) = (entry.name(), self.table.sampling.temperature);
+                Ok(match cx.device.open()? {
+                    Opened::Cpu(backend) => Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?),
+                    Opened::Cuda(backend) => {
+                        Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?)
+                    }
+                })
+            }
+        }
+    }
+
+    /// What shows a model of this process its prompts.
+    fn tokenizer(&self, cx: &StageContext<'_>, index: usize) -> Result<Tokenizer> {
+        let (entry, folder) = (&self.table.models[index], cx.input_folder(&Self::key(index))?);
+        let tokenizer = chat_template::tokenizer(folder, entry.chat_template(), &|path| cx.resolve(path))?;
+        tokenizer.check_chat_template().map_err(|e| e.context(format!("the model `{}`", entry.name())))?;
+        Ok(tokenizer)
     }
 
     fn evaluate(&self, cx: &StageContext<'_>, index: usize, rules: &RuleSet, prompts: &[Prompt]) -> Result<Outcome> {
         let name = self.table.models[index].name();
         let engine = self.open_engine(cx, index)?;
+        cx.begin()?;
         let info = engine.info();
         let sampling = Arc::new(self.table.sampling.clone());
         let sampling_json = serde_json::to_string(&self.table.sampling).expect("settings are plain data");
@@ -223,9 +305,7 @@ impl EvalStage {
             outcome.count("failed", failed as u64);
             cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
         }
-        let share = |share: Option<f64>| share.map_or("not known".to_owned(), |share| format!("{share:.3}"));
-        let (pass, majority) = (share(all.pass_at_1), share(all.majority));
-        cx.progress.say(&format!("{name}: pass@1 {pass}, majority of {} {majority}", self.table.samples));
+        cx.progress.say(&format!("{name}: {}", all.describe()));
         Ok(outcome)
     }
 
@@ -346,7 +426,11 @@ impl Stage for EvalStage {
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input::new("prompts", &self.table.prompts, DatasetKind::Prompts)];
         let models = self.table.models.iter().enumerate();
-        inputs.extend(models.map(|(index, entry)| Input::model(Self::key(index), entry.model())));
+        inputs.extend(models.filter_map(|(index, entry)| Some(Input::model(Self::key(index), entry.model()?))));
+        if self.table.models.iter().any(Entry::is_served) {
+            let tokenizer = self.servers.as_ref().and_then(|config| config.tokenizer.as_ref());
+            inputs.extend(tokenizer.map(|of| Input::model(TOKENIZER, of)));
+        }
         inputs
     }
 
@@ -359,13 +443,25 @@ impl Stage for EvalStage {
         2
     }
 
+    /// A finished evaluation is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.resolve)?)?;
-        Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
+        let mut materials = vec![("rules".to_owned(), rules.digest().to_owned())];
+        for entry in &self.table.models {
+            if let Some(template) = entry.chat_template() {
+                let (what, digest) = chat_template::material(template, cx.resolve)?;
+                materials.push((format!("{what} of {}", entry.name()), digest));
+            }
+        }
+        Ok(materials)
     }
 
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
-        [&["rules", WHERE_SERVED], HOW_SERVED].concat()
+        [&["rules", "models.*.chat_template", WHERE_SERVED], HOW_SERVED].concat()
     }
 
     /// One model at a time; servers' memory is their own.
@@ -373,12 +469,12 @@ impl Stage for EvalStage {
         if self.servers.is_some() {
             return Ok(Vec::new());
         }
-        let of = |entry: &Entry| -> Result<(Config, Load)> {
-            let config = (models.config)(entry.model())?;
+        let of = |model: &str| -> Result<(Config, Load)> {
+            let config = (models.config)(model)?;
             let load = Load { decoding: Some(EngineOptions::default().decoding(config.context, 1)), ..Load::default() };
             Ok((config, load))
         };
-        self.table.models.iter().map(of).collect()
+        self.table.models.iter().filter_map(Entry::model).map(of).collect()
     }
 
     fn expected_tokens(&self, inputs: &[Option<u64>]) -> Option<u64> {
@@ -394,7 +490,12 @@ impl Stage for EvalStage {
         if prompts.is_empty() {
             return Err(Error::new("there are no prompts to evaluate on").in_file(cx.input("prompts")?.location()));
         }
+        Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
         let models = self.table.models.len();
+        if self.servers.is_none() {
+            // Before any of them is measured.
+            (0..models).try_for_each(|index| self.tokenizer(cx, index).map(drop))?;
+        }
         cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
         let mut sum = Outcome::default();
         for index in 0..models {
@@ -409,6 +510,8 @@ impl Stage for EvalStage {
             };
             sum.absorb(outcome);
         }
+        // Where every model was done before.
+        cx.begin()?;
         let mut rows: Vec<EvalRow> = Vec::new();
         for entry in &self.table.models {
             let fact = sum.facts.remove(&format!("{ROWS}/{}", entry.name())).unwrap_or_default();

@@ -24,7 +24,9 @@ use self::attend::attend;
 use self::engine::EngineConfig;
 use self::feed::{Feed, Order};
 use self::open::Open;
-use super::{Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, check_rules, rules_path};
+use super::{
+    Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template, check_rules, rules_path,
+};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
 use crate::model::Config;
@@ -123,6 +125,9 @@ impl Stage for GenerateStage {
             // The file's name, not its folder: completions may be named after it.
             .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
             .collect::<Result<_>>()?;
+        if let Some(template) = self.engine.chat_template() {
+            materials.push(chat_template::material(template, cx.resolve)?);
+        }
         if let Some(until) = &self.config.until {
             let rules = RuleSet::load(&rules_path(&until.rules, cx.resolve)?)?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));

@@ -46,6 +46,8 @@ struct GrpoTable {
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
     /// Prompts to ask the policy.
@@ -165,8 +167,13 @@ impl GrpoStage {
         let sampler = SamplerConfig::read(table, node.remove("engine"))?;
         let own_sampling = node.remove("sampling");
         let read: GrpoTable = node.read()?;
-        let policy =
-            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
+        let policy = PolicyConfig {
+            model: read.model.clone(),
+            init: read.init.clone(),
+            lora: read.lora,
+            dtype: read.dtype,
+            chat_template: read.chat_template.clone(),
+        };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
         if read.prompts.is_some() == read.groups.is_some() {
@@ -212,8 +219,10 @@ impl GrpoStage {
 
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
-        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
-        let held_out = held_out.transpose()?;
+        let held_out = match &self.table.held_out {
+            Some(_) => Some(HeldOut::open(cx, &policy, &self.table.evaluate, Some(&self.table.rules))?),
+            None => None,
+        };
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
         let mut reference = self.reference(cx, backend)?;
@@ -254,9 +263,11 @@ impl GrpoStage {
         let rollouts = Arc::new(Mutex::new(Rollouts::new(folder, cx.shard_rows)));
         let (source, dropped) = OnPolicy::new(cx, policy, rules, self, Arc::clone(&rollouts))?;
         let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, source, config)?;
+        cx.begin()?;
+        dropped.tell(cx)?;
         let session = Session::new(cx, policy, self.table.checkpoints, held_out).with_rollouts(rollouts);
         let Trained { mut outcome, rollouts } = session.train(&mut trainer)?;
-        outcome.drops = dropped;
+        outcome.drops = dropped.counts;
         outcome.count("rollouts", rollouts.iter().map(|shard| shard.rows).sum());
         outcome.facts.insert("rules".to_owned(), rules_name.into());
         outcome.facts.insert("rules_digest".to_owned(), rules_digest.into());
@@ -291,9 +302,14 @@ impl Stage for GrpoStage {
         2
     }
 
+    /// A finished model is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         let table = &self.table;
-        let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules.as_str());
+        let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules(Some(&table.rules)));
         let mut materials = super::training_materials(cx, &self.policy, evaluation)?;
         if table.prompts.is_some() {
             let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve)?)?;

@@ -105,8 +105,12 @@ pub fn ensure_some_answer<'a>(samples: impl Iterator<Item = &'a Judged> + Clone)
     let fault = |judged: &'a Judged| judged.generated.error.as_deref();
     match samples.clone().find_map(fault) {
         Some(first) if samples.clone().all(|judged| fault(judged).is_some()) => {
-            Err(Error::new(format!("not one of {} requests was answered; the first: {first}", samples.count()))
-                .hint("filter prompts by length, or raise the model's context"))
+            let error = Error::new(format!("not one of {} requests was answered; the first: {first}", samples.count()));
+            // Engines say of a prompt that is too long what the context is.
+            Err(match first.contains("context") {
+                true => error.hint("filter prompts by length, or raise the model's context"),
+                false => error,
+            })
         }
         _ => Ok(()),
     }

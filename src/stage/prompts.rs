@@ -123,16 +123,18 @@ fn node_at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
 }
 
 impl Stage for PromptsConfig {
+    /// 2: rows for which nobody names a domain are of the one that what they are checked by tells, and the copy of a prompt
+    /// that can be graded is the one that stays.
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn inputs(&self) -> Vec<Input> {
         self.measured_by.iter().map(|of| Input::new("measured_by", of, DatasetKind::Groups)).collect()
     }
 
     fn output(&self) -> Option<DatasetKind> {
         Some(DatasetKind::Prompts)
-    }
-
-    fn version(&self) -> u32 {
-        2
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{StageContext, model_files, model_name};
+use super::{StageContext, chat_template, model_files, model_name};
 use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Result};
@@ -36,6 +36,18 @@ pub(super) const HOW_SERVED: &[&str] = &[
 /// The key of the servers' addresses: of no account where the model is known otherwise.
 pub(super) const WHERE_SERVED: &str = "engine.endpoints";
 
+/// Servers that are asked for the model that they have; `tokenizer` is the folder of `template = "ours"`.
+///
+/// # Errors
+/// No tokenizer there; no server answers, or one cannot be started.
+pub fn connect(config: &VllmConfig, cx: &StageContext<'_>, tokenizer: Option<&Path>) -> Result<VllmEngine> {
+    let tokenizer = tokenizer.map(Tokenizer::load).transpose()?;
+    let encoder = tokenizer.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
+    let mut config = config.clone();
+    super::name_server_log(&mut config, cx);
+    VllmEngine::connect_until(config, encoder, cx.stop)
+}
+
 /// An engine that asks servers for the model in a folder.
 ///
 /// Prompts go out as token ids of the model's own chat template (or as plain text with
@@ -51,10 +63,20 @@ impl Served {
     /// Starts a server with the model (`launch = true`), or makes the servers that run load it.
     ///
     /// # Errors
-    /// The folder holds no model, no server answers, or one cannot load weights while it runs; the
+    /// The folder holds no model, or one without a chat template where none is given, no server answers, or one cannot load weights while it runs; the
     /// error names the ways to start one that can.
-    pub fn open(config: &VllmConfig, cx: &StageContext<'_>, folder: &Path) -> Result<Self> {
-        let tokenizer = Arc::new(Tokenizer::load(folder)?);
+    pub fn open(
+        config: &VllmConfig,
+        cx: &StageContext<'_>,
+        folder: &Path,
+        chat_template: Option<&str>,
+    ) -> Result<Self> {
+        let resolve = |path: &str| cx.resolve(path);
+        let tokenizer = chat_template::tokenizer(folder, chat_template, &resolve)?;
+        if config.template != Template::Plain {
+            tokenizer.check_chat_template()?;
+        }
+        let tokenizer = Arc::new(tokenizer);
         let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
         let mut config = VllmConfig { api: Api::Completions, template, ..config.clone() };
         let mut settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
@@ -64,6 +86,9 @@ impl Served {
             settings += &serde_json::json!([config.reasoning, continued]).to_string();
         }
         settings.extend(config.other_keys().map(|keys| keys.to_string()));
+        if let Some(template) = chat_template {
+            settings += &chat_template::source(template, &resolve)?;
+        }
         // What a server says of itself is the model it was started with.
         let model_digest = content_id([digest(folder)?.as_bytes(), settings.as_bytes()]);
         if config.launch {

@@ -31,6 +31,8 @@ struct SftTable {
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
     #[serde(default = "default_corpus")]
     corpus: String,
     /// The corpus's split to train on, if it has any.
@@ -79,8 +81,13 @@ impl SftStage {
     /// No model or two, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let read: SftTable = table.config.read()?;
-        let policy =
-            PolicyConfig { model: read.model.clone(), init: read.init.clone(), lora: read.lora, dtype: read.dtype };
+        let policy = PolicyConfig {
+            model: read.model.clone(),
+            init: read.init.clone(),
+            lora: read.lora,
+            dtype: read.dtype,
+            chat_template: read.chat_template.clone(),
+        };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
         Ok(SftStage { table: read, policy })
@@ -151,11 +158,16 @@ impl Stage for SftStage {
         2
     }
 
+    /// A finished model is not given up for one that cannot begin.
+    fn begins_late(&self) -> bool {
+        true
+    }
+
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
         super::training_materials(
             cx,
             &self.policy,
-            self.table.held_out.as_ref().map(|_| self.table.evaluate.rules.as_str()),
+            self.table.held_out.as_ref().map(|_| self.table.evaluate.rules(None)),
         )
     }
 
@@ -196,7 +208,7 @@ impl SftStage {
         if rows == 0 {
             return Err(Error::new("the corpus has no rows to train on").in_file(cx.input("corpus")?.location()));
         }
-        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate));
+        let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate, None));
         let held_out = held_out.transpose()?;
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);

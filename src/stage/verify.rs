@@ -6,6 +6,7 @@ use arrow::array::{Array, RecordBatch};
 use rayon::prelude::*;
 use serde::Deserialize;
 
+use super::unruled::Unruled;
 use super::{Fault, Input, Materials, Outcome, Stage, StageContext, Surroundings, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
@@ -76,6 +77,7 @@ impl Stage for VerifyConfig {
         let completions = cx.input("completions")?;
         completions.require_unique(DatasetKind::Completions, "completion_id")?;
         let prompts = PromptTable::build(cx)?;
+        tell_unruled(cx, &rules)?;
         cx.progress.start(completions.rows()?, "completions");
         let mut outcome =
             cx.each_shard(completions.shards().len(), |shard| judge_shard(cx, shard, &rules, &prompts))?;
@@ -96,6 +98,22 @@ impl Stage for VerifyConfig {
         }
         Ok(outcome)
     }
+}
+
+/// Says so where most prompts are of domains that the rules know nothing of.
+fn tell_unruled(cx: &StageContext<'_>, rules: &RuleSet) -> Result<()> {
+    let mut seen = Unruled::new(rules);
+    for shard in cx.input("prompts")?.shards() {
+        for batch in shard.batches(Some(DatasetKind::Prompts), Some(&["domain", "language"]))? {
+            let batch = batch?;
+            let (domains, languages) = (batch.text("domain")?, batch.text("language")?);
+            for row in 0..batch.num_rows() {
+                seen.see(domains.value(row), languages.value(row));
+            }
+        }
+    }
+    seen.warning("prompts").iter().for_each(|line| cx.progress.say(line));
+    Ok(())
 }
 
 /// Prompts by id; holds one decoded row group or a few, not all prompts.

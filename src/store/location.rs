@@ -73,9 +73,9 @@ impl Location {
                 let root = format!("{scheme}://{bucket}").into();
                 Ok(Location(Place::Remote { store: connect(scheme, bucket)?, root, path }))
             }
-            other => Err(Error::usage(format!("paths of the kind `{other}://` are not known"))
-                .in_file(text)
-                .hint("use a local path, file://, s3://, gs:// or az://")),
+            other => Err(Error::usage(format!("paths of the kind `{other}://` are not known")).in_file(text).hint(
+                super::hub_hint(text).unwrap_or_else(|| "use a local path, file://, s3://, gs:// or az://".into()),
+            )),
         }
     }
 

@@ -168,6 +168,13 @@ impl<R: Row> Iterator for Rows<R> {
 /// Reads the footer of a Parquet file.
 pub(super) fn load_footer(location: &Location, bytes: u64) -> Result<ArrowReaderMetadata> {
     let file = location.to_string();
+    let name = location.file_name().trim_end_matches(".gz").trim_end_matches(".zst");
+    if [".jsonl", ".json", ".csv", ".tsv"].iter().any(|ending| name.ends_with(ending)) {
+        return Err(Error::new("this is no Parquet file, which stages read").in_file(file).hint(
+            "rows of JSONL, JSON or CSV become datasets by stages: questions by `prompts` (`sources`), completions by \
+             `generate` with the engine `replay`; `gristmill score` judges rows of JSONL as they are",
+        ));
+    }
     if bytes < 12 {
         let what = if bytes == 0 { "the file is empty".to_owned() } else { format!("the file has {bytes} bytes") };
         return Err(Error::new(format!("this is not a Parquet file: {what}"))

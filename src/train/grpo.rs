@@ -193,7 +193,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
              that fit the model's context of {context} tokens"
         ))
         .hint(
-            "look at the groups' rewards and at how many completions they have; stale and failed groups do not count",
+            "look at the groups' rewards (`reason` says why one is missing) and at how many completions they have; stale and failed groups do not count",
         ))
     }
 

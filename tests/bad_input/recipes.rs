@@ -222,3 +222,39 @@ fn overrides_keep_their_text_where_text_is_wanted() {
     let said = set(&["seed=18446744073709551616"]);
     assert!(said.code == Some(2) && said.stderr.contains("too large"), "{}", said.story());
 }
+
+#[test]
+fn what_other_tools_would_take_is_told_how_to_be_given_here() {
+    let folder = with_recipe("name = \"x\"\n[prompts]\nsources = []\n");
+    std::fs::write(folder.path().join("rows.jsonl"), "{\"question\": \"1 + 1?\", \"answer\": \"2\"}\n").unwrap();
+    let told = [
+        refused(folder.path(), &RUN),
+        refused(folder.path(), &["eval", "--prompts", "rows.jsonl", "--model", "Qwen/Qwen2.5-0.5B", "--output", "out"]),
+        refused(
+            folder.path(),
+            &["sft", "--corpus", "openai/gsm8k", "--model", "hf://Qwen/Qwen2.5-0.5B", "--output", "out"],
+        ),
+        refused(folder.path(), &["prompts", "-s", "sources=[{path=\"openai/gsm8k\"}]", "--output", "out"]),
+        refused(
+            folder.path(),
+            &["prompts", "-s", "sources=[{path=\"hf://datasets/openai/gsm8k\"}]", "--output", "out"],
+        ),
+        refused(folder.path(), &["chat", "Qwen/Qwen2.5-0.5B", "--prompt", "hi"]),
+        refused(
+            folder.path(),
+            &[
+                "verify",
+                "--prompts",
+                "rows.jsonl",
+                "--completions",
+                "rows.jsonl",
+                "--rules",
+                "r1",
+                "--output",
+                "judged",
+            ],
+        ),
+        refused(folder.path(), &["inspect", "rows.jsonl"]),
+    ];
+    assert_told!(told.join("\n"));
+}

@@ -83,3 +83,45 @@ fn a_server_that_cannot_load_weights_is_named_with_the_ways_that_can() {
     assert!(failure.contains("VLLM_SERVER_DEV_MODE=1") && failure.contains(&server.url()), "{failure}");
     assert_eq!(manifest(&folder.path().join("out/3_tuned"))["stage"], "tuned", "what was trained stays");
 }
+
+#[test]
+fn a_model_that_is_served_already_is_measured_and_nothing_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = OpenAiServer::start(Behaviour::default());
+    let recipe = |models: &str| {
+        format!(
+            r#"name = "served"
+
+[stages.prompts]
+procedural = [{{ count = 10, mix = [{{ name = "mini_mix" }}], levels = [1] }}]
+
+[stages.eval]
+models = {models}
+rules = "r1_mini"
+samples = 2
+sampling = {{ max_tokens = 16 }}
+engine = {{ kind = "vllm", endpoints = ["{}"] }}
+"#,
+            server.url()
+        )
+    };
+    let run = |models: &str| {
+        std::fs::write(folder.path().join("recipe.toml"), recipe(models)).unwrap();
+        gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"])
+    };
+    run(r#"[{ name = "theirs", served = true }]"#).succeeded();
+    let figures = manifest(&folder.path().join("out/2_eval"))["facts"]["figures"].to_string();
+    assert!(figures.contains("theirs.pass_at_1"), "{figures}");
+    assert_eq!(server.seen.control.lock().unwrap().len(), 0, "weights stay as they are");
+
+    let refused = [
+        run(r#"[{ name = "theirs" }]"#).refusal(),
+        run(r#"[{ name = "theirs", served = true }, "out"]"#).refusal(),
+        run(r#"[{ served = true, chat_template = "plain" }]"#).refusal(),
+    ];
+    for (refused, told) in
+        refused.iter().zip(["either `model` or `served = true`", "beside other models", "`engine.template`"])
+    {
+        assert!(refused.starts_with("exit 2") && refused.contains(told), "{refused}");
+    }
+}

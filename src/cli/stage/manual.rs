@@ -10,6 +10,8 @@ pub(super) fn section(kind: &str) -> Option<String> {
     let mut text = String::from("The stage's keys (⇐ an input: a dataset's path or URL), from the README:\n");
     let mut lines = section.lines().skip(1).peekable();
     let (mut in_code, mut in_paragraph) = (false, false);
+    // Whether the table that is read says in its second column which stages a key is of.
+    let mut has_kinds = false;
     while let Some(line) = lines.next() {
         let is_header = lines.peek().is_some_and(|next| is_rule(next));
         let table_row = line.trim_start();
@@ -27,8 +29,10 @@ pub(super) fn section(kind: &str) -> Option<String> {
             in_paragraph = !table_row.is_empty() && !table_row.starts_with('#');
             let line = if goes_on { table_row } else { line.trim_start_matches(['#', ' ']) };
             text += &format!("{}\n", plain(line));
-        } else if !is_header && !is_rule(line) {
-            text += &row(table_row);
+        } else if is_header {
+            has_kinds = cells(table_row).nth(1).as_deref() == Some("of");
+        } else if !is_rule(line) {
+            text += &row(table_row, has_kinds.then_some(kind));
         }
     }
     Some(text.trim_end().to_owned())
@@ -46,12 +50,25 @@ fn is_rule(line: &str) -> bool {
     line.starts_with('|') && line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '))
 }
 
-/// A row of a Markdown table: its first cell, and the others below it.
-fn row(line: &str) -> String {
+/// The cells of a row of a Markdown table.
+fn cells(line: &str) -> impl Iterator<Item = String> {
     // A bar within a cell is written `\|`.
     let line = line.trim().trim_matches('|').replace("\\|", "\u{0}");
-    let mut cells = line.split('|').map(|cell| plain(cell.trim()).replace('\u{0}', "|"));
+    let cells: Vec<String> = line.split('|').map(|cell| plain(cell.trim()).replace('\u{0}', "|")).collect();
+    cells.into_iter()
+}
+
+/// A row of a Markdown table: its first cell, and the others below it. Of a table that says which stages a key is of,
+/// nothing where this one is not among them.
+fn row(line: &str, kind: Option<&str>) -> String {
+    let mut cells = cells(line);
     let key = cells.next().unwrap_or_default();
+    if let Some(kind) = kind {
+        let of = cells.next().unwrap_or_default();
+        if of != "all" && of.split(", ").all(|one| one != kind) {
+            return String::new();
+        }
+    }
     let rest: Vec<String> = cells.filter(|cell| !cell.is_empty()).collect();
     format!("  {key}\n        {}\n", rest.join("; "))
 }
@@ -111,6 +128,9 @@ mod tests {
         let text = section("select").unwrap();
         assert!(text.contains("\n  per_prompt\n        at most so many of a prompt; over_limit\n"), "{text}");
         assert!(section("generate").unwrap().contains("until = { rules = \"r1\""));
+        let grpo = section("grpo").unwrap();
+        assert!(grpo.contains("\n  rollouts_ahead\n") && grpo.contains("\n  optimizer\n"), "{grpo}");
+        assert!(!grpo.contains("reweighting") && !grpo.contains("corpus ⇐"), "another stage's keys: {grpo}");
         assert!(section("verify").unwrap().contains("_disagreements-*.jsonl"));
         assert_eq!(plain("*required*: a pattern with `*`, `?` and `**`"), "required: a pattern with *, ? and **");
         assert_eq!(plain("[0, 1] of [sources](#sources) **all** `x`"), "[0, 1] of sources all x");

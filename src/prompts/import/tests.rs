@@ -69,6 +69,22 @@ fn chat_takes_the_last_answer_as_solution_and_keeps_earlier_turns() {
 }
 
 #[test]
+fn a_row_that_names_no_domain_is_of_the_one_that_its_check_tells() {
+    let domain = |row: &str| one(row).0.domain;
+    assert_eq!(domain(r#"{"question": "2+2?", "answer": "4"}"#), "math");
+    assert_eq!(domain(r#"{"problem": "2+2?", "answer": 4}"#), "math");
+    assert_eq!(domain(r#"{"prompt": "2+2?", "ground_truth": "4"}"#), "math");
+    assert_eq!(domain(r#"{"prompt": [{"role": "user", "content": "2+2?"}], "answer": "4"}"#), "math");
+    assert_eq!(domain(r#"{"question": "Prime?", "choices": ["4", "7"], "answer": "B"}"#), "stem");
+    assert_eq!(
+        domain(r#"{"question": "Double it.", "verification_info": {"inputs": ["1"], "outputs": ["2"]}}"#),
+        "code"
+    );
+    assert_eq!(domain(r#"{"prompt": "Write a poem."}"#), "general");
+    assert_eq!(domain(r#"{"question": "Capital?", "answer": "Paris", "domain": "geography"}"#), "geography");
+}
+
+#[test]
 fn openr1_math_keeps_generations_in_extra() {
     let (prompt, layout) = one(
         r#"{"problem": "P", "solution": "S", "answer": "proof", "source": "olympiads", "uuid": "u", "generations": ["g"], "messages": [{"role": "user", "content": "P"}]}"#,

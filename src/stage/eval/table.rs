@@ -44,6 +44,19 @@ pub struct EvalRow {
     pub scores: Vec<(String, Option<f64>)>,
 }
 
+impl EvalRow {
+    /// The chief figures as one line for people.
+    pub fn describe(&self) -> String {
+        let figure = |value: Option<f64>| value.map_or_else(|| "not known".to_owned(), |value| format!("{value:.3}"));
+        let majority = format!("majority of {} {}", self.samples, figure(self.majority));
+        let mut line = format!("pass@1 {}, {majority}", figure(self.pass_at_1));
+        if self.undecided > 0.0 {
+            line += &format!("; the rules could not tell of {:.1}% of the samples", 100.0 * self.undecided);
+        }
+        line
+    }
+}
+
 /// Writes the table into the stage's folder.
 ///
 /// # Errors
@@ -101,4 +114,42 @@ pub fn figures(rows: &[EvalRow]) -> serde_json::Map<String, serde_json::Value> {
         row.scores.iter().for_each(|(rule, value)| put(rule, *value));
     }
     figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(pass_at_1: Option<f64>, undecided: f64) -> EvalRow {
+        EvalRow {
+            model: "m".into(),
+            slice: "all".into(),
+            prompts: 4,
+            samples: 2,
+            pass_at_1,
+            pass_at_1_low: None,
+            pass_at_1_high: None,
+            pass_at_k: Vec::new(),
+            majority: pass_at_1,
+            majority_low: None,
+            majority_high: None,
+            vote_gain: None,
+            vote_gain_low: None,
+            vote_gain_high: None,
+            truncated: 0.0,
+            undecided,
+            failed: 0.0,
+            without_vote: 0.0,
+            mean_tokens: None,
+            scores: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_figure_that_is_not_known_is_no_number_and_what_was_not_judged_is_told() {
+        assert_eq!(row(Some(0.5), 0.0).describe(), "pass@1 0.500, majority of 2 0.500");
+        let most = row(Some(0.0), 0.996).describe();
+        assert_eq!(most, "pass@1 0.000, majority of 2 0.000; the rules could not tell of 99.6% of the samples");
+        assert!(row(None, 1.0).describe().starts_with("pass@1 not known, majority of 2 not known; "));
+    }
 }

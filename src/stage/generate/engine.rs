@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::backend::Opened;
 use crate::engine::local::{LocalEngine, Options as LocalOptions};
 use crate::engine::replay::{Replay, ReplayConfig};
-use crate::engine::vllm::{VllmConfig, VllmEngine, chat_encoder};
+use crate::engine::vllm::{VllmConfig, VllmEngine};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
-use crate::stage::served::{HOW_SERVED, Served, WHERE_SERVED};
-use crate::stage::{Input, Models, StageContext, model_name, name_server_log};
+use crate::stage::served::{self, HOW_SERVED, Served, WHERE_SERVED};
+use crate::stage::{Input, Models, StageContext, chat_template, model_name};
 use crate::store::{hash_file, local_file};
 
 /// Who answers: `engine = { kind = "…", … }`.
@@ -36,6 +36,8 @@ pub(super) enum EngineConfig {
 pub(super) struct LocalConfig {
     /// A stage that trains one, or a folder with `config.json`, safetensors and `tokenizer.json`.
     model: String,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
 }
 
 const ENGINES: &str = "engines: local, replay, vllm";
@@ -112,7 +114,7 @@ impl EngineConfig {
     pub fn unfingerprinted_keys(&self) -> Vec<&'static str> {
         match self {
             EngineConfig::Replay(_) => vec!["engine.files"],
-            EngineConfig::Local(_) => Vec::new(),
+            EngineConfig::Local(_) => vec!["engine.chat_template"],
             EngineConfig::Vllm { config, policy } => {
                 // Where the recipe names the model, it may be served anywhere.
                 let anywhere = policy.is_some() || !config.model.is_empty();
@@ -144,7 +146,16 @@ impl EngineConfig {
     /// # Errors
     /// The tokenizer cannot be read.
     pub fn asks_for(&self, cx: &StageContext<'_>) -> Result<serde_json::Value> {
-        let EngineConfig::Vllm { config, policy } = self else { return Ok(serde_json::Value::Null) };
+        let (config, policy) = match self {
+            EngineConfig::Vllm { config, policy } => (config, policy),
+            EngineConfig::Local(local) => {
+                let resolve = |path: &str| cx.resolve(path);
+                let template = local.chat_template.as_deref();
+                let source = template.map(|template| chat_template::source(template, &resolve)).transpose()?;
+                return Ok(source.map_or(serde_json::Value::Null, Into::into));
+            }
+            EngineConfig::Replay(_) => return Ok(serde_json::Value::Null),
+        };
         let mut tokenizer = None;
         if config.tokenizer.is_some() && policy.is_none() {
             let folder = cx.input_folder(TOKENIZER)?;
@@ -159,6 +170,14 @@ impl EngineConfig {
             tokenizer = Some(hasher.finalize().to_hex().to_string());
         }
         Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer]))
+    }
+
+    /// The chat template that is to be used instead of the model's own.
+    pub fn chat_template(&self) -> Option<&str> {
+        match self {
+            EngineConfig::Local(config) => config.chat_template.as_deref(),
+            EngineConfig::Replay(_) | EngineConfig::Vllm { .. } => None,
+        }
     }
 
     /// The files whose bytes decide what the engine answers; of URLs, copies.
@@ -188,23 +207,25 @@ impl EngineConfig {
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Box::new(Replay::open(config, &paths, digest, cx.run_folder.as_local())?)
             }
-            EngineConfig::Local(_) => {
+            EngineConfig::Local(config) => {
                 let folder = cx.input_folder(MODEL)?;
-                let (name, temperature) = (model_name(folder), sampling.temperature);
+                let template = config.chat_template.as_deref();
+                let tokenizer = chat_template::tokenizer(folder, template, &|path| cx.resolve(path))?;
+                tokenizer.check_chat_template()?;
+                let (tokenizer, name, temperature) = (Arc::new(tokenizer), model_name(folder), sampling.temperature);
                 match cx.device.open()? {
-                    Opened::Cpu(backend) => Box::new(LocalEngine::load(backend, folder, name, temperature)?),
-                    Opened::Cuda(backend) => Box::new(LocalEngine::load(backend, folder, name, temperature)?),
+                    Opened::Cpu(backend) => Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?),
+                    Opened::Cuda(backend) => {
+                        Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?)
+                    }
                 }
             }
             EngineConfig::Vllm { config, policy: Some(_) } => {
-                return Ok(Opening::Policy(Box::new(Served::open(config, cx, cx.input_folder(POLICY)?)?)));
+                return Ok(Opening::Policy(Box::new(Served::open(config, cx, cx.input_folder(POLICY)?, None)?)));
             }
             EngineConfig::Vllm { config, policy: None } => {
-                let tokenizer = config.tokenizer.as_ref().map(|_| Tokenizer::load(cx.input_folder(TOKENIZER)?));
-                let encoder = tokenizer.transpose()?.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
-                let mut config = (**config).clone();
-                name_server_log(&mut config, cx);
-                return Ok(Opening::Servers(Box::new(VllmEngine::connect_until(config, encoder, cx.stop)?)));
+                let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
+                return Ok(Opening::Servers(Box::new(served::connect(config, cx, tokenizer)?)));
             }
         };
         Ok(Opening::Here(engine))

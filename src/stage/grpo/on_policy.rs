@@ -18,6 +18,7 @@ use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::stoppable::Stoppable;
 use crate::stage::training::Policy;
+use crate::stage::unruled::Unruled;
 use crate::stage::{Progress, StageContext};
 use crate::train::{Rollout, ScoredGroup};
 
@@ -36,8 +37,14 @@ pub struct OnPolicy<'a, B: Backend> {
     logged: Option<u64>,
 }
 
-/// Dropped prompts by reason.
-type Drops = BTreeMap<String, u64>;
+/// Prompts that are not asked.
+#[derive(Default)]
+pub(super) struct Drops {
+    /// How many, by reason.
+    pub counts: BTreeMap<String, u64>,
+    /// Each of them: one JSON object a line.
+    list: String,
+}
 
 /// Every prompt that is not asked, and why: one JSON object a line.
 const DROPS: &str = "_drops.jsonl";
@@ -58,7 +65,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
         let table = &stage.table;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
         let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
-        let Askable { prompts, longest: longest_prompt, drops } = askable(cx, prompts, &policy.tokenizer, context)?;
+        let Askable { prompts, longest: longest_prompt, drops } = askable(prompts, &policy.tokenizer, context)?;
         let training = &table.training;
         let per_rollout = training.prompts_per_rollout;
         // All that may be asked of one policy: a prompt asked twice would be sampled twice with the same seeds.
@@ -66,12 +73,15 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
         let wanted = per_rollout.saturating_mul(batches);
         if prompts.len() < wanted {
             let at_once = if batches > 1 { ", those made ahead and refills included," } else { "" };
+            let others =
+                if drops.counts.is_empty() { String::new() } else { format!(" that can be asked (others: {drops})") };
             return Err(Error::new(format!(
-                "a rollout{at_once} wants {wanted} prompts, and there are {}",
+                "a rollout{at_once} wants {wanted} prompts, and there are {}{others}",
                 prompts.len()
             ))
             .hint("lower `training.prompts_per_rollout`, or make more prompts"));
         }
+        Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
         let opening = stage.sampler.open(cx, policy, &prompts)?;
         // Servers get weights that have the temperature in them.
         let temperature = match &stage.sampler {
@@ -131,41 +141,72 @@ struct Askable {
     drops: Drops,
 }
 
-/// Leaves out what cannot be asked; lists it, and counts it by reason.
-fn askable(cx: &StageContext<'_>, prompts: Vec<Prompt>, tokenizer: &Tokenizer, context: usize) -> Result<Askable> {
+/// Leaves out what cannot be asked, with the reason.
+///
+/// # Errors
+/// Not one of them can be asked; with the first one's fault.
+fn askable(prompts: Vec<Prompt>, tokenizer: &Tokenizer, context: usize) -> Result<Askable> {
     // Tokens, or what is wrong.
     let look = |prompt: &Prompt| match tokenizer.encode_chat(&prompt.messages).map(|tokens| tokens.len()) {
-        Err(error) => Err(("refused", error.to_string())),
-        Ok(0) => Err(("empty", "the prompt has no tokens".to_owned())),
-        Ok(n) if n >= context => Err(("too_long", format!("{n} tokens leave no room in a context of {context}"))),
+        Err(error) => Err(("refused", error)),
+        Ok(0) => Err(("empty", Error::new("the prompt has no tokens"))),
+        Ok(n) if n >= context => Err((
+            "too_long",
+            Error::new(format!("{n} tokens leave no room in a context of {context}")).hint(
+                "take a model with a longer context, or keep shorter prompts: `filter.max_words` of stage `prompts`",
+            ),
+        )),
         Ok(n) => Ok(n),
     };
-    let looked: Vec<Result<usize, (&str, String)>> = prompts.par_iter().map(look).collect();
-    let (mut kept, mut drops, mut list, mut seen) = (Vec::new(), Drops::new(), String::new(), HashSet::new());
-    let mut longest = 0;
+    let looked: Vec<std::result::Result<usize, (&str, Error)>> = prompts.par_iter().map(look).collect();
+    let (mut kept, mut drops, mut seen, mut longest) = (Vec::new(), Drops::default(), HashSet::new(), 0);
+    let mut first = None;
     for (prompt, mut looked) in prompts.into_iter().zip(looked) {
         if !seen.insert(prompt.prompt_id.clone()) {
-            looked = Err(("duplicate_id", "asked already".to_owned()));
+            looked = Err(("duplicate_id", Error::new("asked already")));
         }
         match looked {
             Ok(tokens) => {
                 longest = longest.max(tokens);
                 kept.push(prompt);
             }
-            Err((reason, detail)) => {
-                *drops.entry(reason.to_owned()).or_default() += 1;
+            Err((reason, error)) => {
+                let detail = error.to_string();
+                first.get_or_insert(error);
+                *drops.counts.entry(reason.to_owned()).or_default() += 1;
                 let line = serde_json::json!({ "prompt_id": prompt.prompt_id, "reason": reason, "detail": detail });
-                list += &format!("{line}\n");
+                drops.list += &format!("{line}\n");
             }
         }
     }
-    if !list.is_empty() {
-        let count: u64 = drops.values().sum();
+    match first {
+        // What keeps all of them from being asked is to be mended, not the number of prompts.
+        Some(error) if kept.is_empty() => Err(error.context(format!("no prompt can be asked ({drops})"))),
+        _ => Ok(Askable { prompts: kept, longest, drops }),
+    }
+}
+
+impl std::fmt::Display for Drops {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts: Vec<String> = self.counts.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        f.write_str(&counts.join(", "))
+    }
+}
+
+impl Drops {
+    /// Says how many there are and lists them in the stage's folder, which has begun.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn tell(&self, cx: &StageContext<'_>) -> Result<()> {
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        let count: u64 = self.counts.values().sum();
         let file = cx.folder.join(DROPS);
         cx.progress.say(&format!("{count} prompts cannot be asked and are left out; they are in {file}"));
-        file.write(list.into_bytes())?;
+        file.write(self.list.clone().into_bytes())
     }
-    Ok(Askable { prompts: kept, longest, drops })
 }
 
 impl<B: Backend> Rollout for OnPolicy<'_, B> {

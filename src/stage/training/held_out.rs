@@ -14,6 +14,7 @@ use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::StageContext;
 use crate::stage::judged::{Judged, sample_and_judge};
+use crate::stage::unruled::Unruled;
 
 /// `evaluate = { every = …, … }`: how the prompts of `held_out` are asked.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,13 +26,20 @@ pub struct HeldOutConfig {
     pub prompts: usize,
     pub samples: u32,
     pub sampling: Sampling,
-    /// A rule file, or the name of a built-in one.
-    pub rules: String,
+    /// A rule file, or the name of a built-in one; those the stage trains by if absent, else `r1`.
+    pub rules: Option<String>,
 }
 
 impl Default for HeldOutConfig {
     fn default() -> Self {
-        HeldOutConfig { every: 50, prompts: 200, samples: 1, sampling: Sampling::default(), rules: "r1".to_owned() }
+        HeldOutConfig { every: 50, prompts: 200, samples: 1, sampling: Sampling::default(), rules: None }
+    }
+}
+
+impl HeldOutConfig {
+    /// What judges, where a stage trains by these rules or by none.
+    pub fn rules<'a>(&'a self, trained_by: Option<&'a str>) -> &'a str {
+        self.rules.as_deref().or(trained_by).unwrap_or("r1")
     }
 }
 
@@ -44,14 +52,22 @@ pub struct HeldOut<B: Backend> {
 }
 
 impl<B: Backend> HeldOut<B> {
-    /// Opens the input `held_out`.
+    /// Opens the input `held_out`; `trained_by` are the rules that the stage trains by, if any.
     ///
     /// # Errors
-    /// Prompts that cannot be read, a rule file that does not load.
-    pub fn open(cx: &StageContext<'_>, policy: &Policy<B>, config: &HeldOutConfig) -> Result<Self> {
-        let rules = RuleSet::load(&crate::stage::rules_path(&config.rules, &|path| cx.resolve(path))?)?;
+    /// Prompts that cannot be read, a rule file that does not load, a model without a chat template.
+    pub fn open(
+        cx: &StageContext<'_>,
+        policy: &Policy<B>,
+        config: &HeldOutConfig,
+        trained_by: Option<&str>,
+    ) -> Result<Self> {
+        let rules = RuleSet::load(&crate::stage::rules_path(config.rules(trained_by), &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
-        let prompts = cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
+        policy.tokenizer.check_chat_template()?;
+        let prompts: Vec<Prompt> =
+            cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
+        Unruled::of(&rules, &prompts).warning("held-out prompts").iter().for_each(|line| cx.progress.say(line));
         let engine =
             LocalEngine::new(Arc::clone(&policy.model), Arc::clone(&policy.tokenizer), cx.name, Options::default())?;
         Ok(HeldOut { engine, prompts, rules, config: config.clone() })

@@ -11,7 +11,7 @@ use crate::model::memory::Load;
 use crate::model::{Config, Dtype, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
-use crate::stage::{Input, Models, StageContext};
+use crate::stage::{Input, Models, StageContext, chat_template};
 use crate::train::{OptimizerConfig, OptimizerKind, SharedModel};
 
 /// `model = "…"` or `init = { … }`: one of the two.
@@ -25,6 +25,9 @@ pub struct PolicyConfig {
     pub lora: Option<LoraConfig>,
     /// What the trained model is written as.
     pub dtype: Dtype,
+    /// How it is shown conversations, instead of its own way: a file of Jinja, or a built-in template's name. The model
+    /// that training leaves has it.
+    pub chat_template: Option<String>,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -134,6 +137,8 @@ impl PolicyConfig {
         };
         tokenizer.check(model.config().vocab_size)?;
         let tokenizer = tokenizer.ending_with(&model.config().eos_token_ids)?;
+        let tokenizer =
+            chat_template::with_template(tokenizer, self.chat_template.as_deref(), &|path| cx.resolve(path))?;
         let model = match self.lora {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,

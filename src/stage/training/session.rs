@@ -102,7 +102,7 @@ impl<'a, B: Backend> Session<'a, B> {
         self
     }
 
-    /// Trains to the end, from the newest checkpoint if a killed run left one, and leaves the model,
+    /// Begins the stage, since all that is needed is there now, and trains to the end, from the newest checkpoint if a killed run left one, and leaves the model,
     /// the tokenizer and the metrics in the stage's folder.
     ///
     /// # Errors
@@ -110,6 +110,7 @@ impl<'a, B: Backend> Session<'a, B> {
     /// everything done is in a checkpoint.
     pub fn train(mut self, trainer: &mut dyn Trainer<B>) -> Result<Trained> {
         let folder = self.cx.local_folder()?;
+        self.cx.begin()?;
         std::fs::create_dir_all(folder).or_fail(|| format!("cannot make {}", folder.display()))?;
         let checkpoints = Checkpoints::open(folder.join(CHECKPOINTS), self.checkpoints.keep)?;
         if let Some(checkpoint) = train::resume(trainer, &checkpoints)? {
@@ -170,11 +171,31 @@ impl<'a, B: Backend> Session<'a, B> {
             figures.extend(value.map(|value| (name.to_owned(), value.into())));
         }
         outcome.facts.insert(super::super::FIGURES.to_owned(), figures.into());
+        self.idle().iter().for_each(|line| self.cx.progress.say(line));
         let rollouts = match &self.rollouts {
             Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).finish()?,
             None => Vec::new(),
         };
         Ok(Trained { outcome, rollouts })
+    }
+
+    /// A line for people if most steps changed nothing.
+    fn idle(&self) -> Option<String> {
+        let (steps, skipped) = (self.steps.len(), self.steps.iter().filter(|s| s.skipped == Some(1.0)).count());
+        if 2 * skipped <= steps {
+            return None;
+        }
+        let mut line = format!("warning: {skipped} of {steps} optimizer steps were skipped and changed nothing");
+        let shares: Vec<f64> = self.steps.iter().filter_map(|s| s.groups_without_variance).collect();
+        if !shares.is_empty() {
+            let share = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
+            line += &format!(
+                ": in {share:.0}% of the groups all completions had the same reward, which leaves nothing to compare. Look at \
+                 their rewards and reasons; harder or easier prompts, larger groups, other rules or a model that can do some of \
+                 it make rewards differ"
+            );
+        }
+        Some(line)
     }
 
     /// One line of a step's figures, for people.
@@ -185,6 +206,7 @@ impl<'a, B: Backend> Session<'a, B> {
         let figures = [
             ("loss", m.loss),
             ("reward", of_rollout(|m| m.reward_mean)),
+            ("groups of one reward", of_rollout(|m| m.groups_without_variance).filter(|share| *share > 0.0)),
             ("pairs right", m.pair_accuracy),
             ("worst group loss", m.worst_group_loss),
             ("KL", m.kl_reference),
