@@ -247,7 +247,7 @@ mod tests {
             anywhere(r"(?s)^.*?(?P<answer>\b\d+\b)"),
             anywhere(r"(?s)^.*?(?P<answer>\b[A-Z]\w+ and \w+|\b[A-Z]\w+$)"),
             or("I don.t know|correct answer|give full marks|VERDICT|0\\*x|0000000"),
-            or("(?s)(check the result.*){3}"),
+            or("(?s)(?:check the result.*){3}"),
             or("我们"),
             "[rules.a]\nkind = \"overlap\"\n".to_owned(),
             "[rules.a]\nkind = \"code\"\n".to_owned(),

@@ -129,7 +129,7 @@ mod tests {
         assert!(text.contains("\n  per_prompt\n        at most so many of a prompt; over_limit\n"), "{text}");
         assert!(section("generate").unwrap().contains("until = { rules = \"r1\""));
         let grpo = section("grpo").unwrap();
-        assert!(grpo.contains("\n  rollouts_ahead\n") && grpo.contains("\n  optimizer\n"), "{grpo}");
+        assert!(grpo.contains("\n  rollouts_ahead\n") && grpo.contains("\n  optimizer.kind\n"), "{grpo}");
         assert!(!grpo.contains("reweighting") && !grpo.contains("corpus ⇐"), "another stage's keys: {grpo}");
         assert!(section("verify").unwrap().contains("_disagreements-*.jsonl"));
         assert_eq!(plain("*required*: a pattern with `*`, `?` and `**`"), "required: a pattern with *, ? and **");
