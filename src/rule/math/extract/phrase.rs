@@ -31,6 +31,12 @@ const KEYWORDS: [&str; 25] = [
     "ответом",
 ];
 
+/// What announces an answer at the start of a line, and nowhere else.
+const MARKS: [&str; 5] = ["A:", "A：", "Ans:", "Ans：", "ANS:"];
+
+/// Ends of a text that some servers hand over with it.
+const ENDS: [&str; 3] = ["</s>", "<eos>", "<｜end▁of▁sentence｜>"];
+
 /// Words between the announcement and the answer.
 const CONNECTORS: [&str; 26] = [
     " is",
@@ -119,7 +125,7 @@ pub fn find(text: &str) -> Option<&str> {
 fn announced(tail: &str, at: usize) -> Option<&str> {
     let rest = &tail[at..];
     // "A: 18" at the start of a line.
-    if let Some(answer) = rest.strip_prefix("A:").or_else(|| rest.strip_prefix("A："))
+    if let Some(answer) = MARKS.iter().find_map(|mark| rest.strip_prefix(mark))
         && (at == 0 || tail.as_bytes()[at - 1] == b'\n')
     {
         return nonempty(first_line(answer));
@@ -296,6 +302,8 @@ fn is_rupees(before: &str, after: &str) -> bool {
 
 /// Without the sentence's end and what follows it, Markdown, and words such as "about".
 pub fn trim_prose(line: &str) -> &str {
+    let line = line.trim();
+    let line = ENDS.iter().find_map(|end| line.strip_suffix(end)).unwrap_or(line);
     let mut text = line.trim().trim_start_matches(['*', '_', ' ', ':', '：']);
     for word in FILLERS {
         if let Some(len) = starts_with_fold(text, word)

@@ -31,6 +31,17 @@ fn the_last_box_is_the_answer() {
 }
 
 #[test]
+fn marks_and_ends_that_stand_beside_an_answer() {
+    accepts("So three are left.\nAns: 12", "12");
+    accepts("ANS: $12$", "12");
+    rejects("Ans: 13", "12", "not_equal");
+    for end in ["</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>"] {
+        accepts(&format!("The final answer is 12{end}"), "12");
+        accepts(&format!("The final answer is 12.{end}"), "12");
+    }
+}
+
+#[test]
 fn nested_and_adjacent_boxes() {
     accepts(r"\boxed{\boxed{5}}", "5");
     accepts(r"\boxed{x=\boxed{5}}", "5");
