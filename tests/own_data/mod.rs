@@ -1,31 +1,14 @@
 //! What users bring along themselves: rows that name no domain, rules that know nothing of one, models without a chat
 //! template.
 
-use crate::support::{column, digests, gristmill, manifest};
-
-/// A tiny model, and prompts out of the user's own rows.
-const MODEL: &str = r#"name = "own"
-seed = 4
-
-[stages.base_text]
-documents = 300
-text = { tasks = [{ family = "mix", level = 1 }] }
-
-[stages.base]
-kind = "sft"
-init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
-corpus = "base_text"
-format = "text"
-training = { epochs = 1, batch_size = 32, optimizer = { kind = "muon" }, schedule = { learning_rate = 8e-3 } }
-
-"#;
+use crate::support::{TINY_MODEL, column, digests, gristmill, manifest};
 
 const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
 
 /// A folder with 20 questions that have gold answers and say nothing else.
 fn folder_with(stages: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("recipe.toml"), format!("{MODEL}{stages}")).unwrap();
+    std::fs::write(folder.path().join("recipe.toml"), format!("{TINY_MODEL}{stages}")).unwrap();
     let row = |i: u64| {
         serde_json::json!({ "question": format!("what is ( {} + {} ) * 2 + 1 ?", i + 1, i), "answer": (4 * i + 3).to_string() })
             .to_string()

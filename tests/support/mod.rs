@@ -128,6 +128,23 @@ pub fn leftovers(folder: &Path) -> Vec<String> {
     files(folder).into_iter().filter(begun).collect()
 }
 
+/// The beginning of a recipe: a model so small that it trains in a second.
+pub const TINY_MODEL: &str = r#"name = "tiny"
+seed = 4
+
+[stages.base_text]
+documents = 300
+text = { tasks = [{ family = "mix", level = 1 }] }
+
+[stages.base]
+kind = "sft"
+init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
+corpus = "base_text"
+format = "text"
+training = { epochs = 1, batch_size = 32, optimizer = { kind = "muon" }, schedule = { learning_rate = 8e-3 } }
+
+"#;
+
 /// A column of numbers in a table such as `metrics.parquet`; `None` where it has no value, or is not there.
 pub fn column(table: &Path, name: &str) -> Vec<Option<f64>> {
     let file = std::fs::File::open(table).expect("the table is there");

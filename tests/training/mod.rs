@@ -7,7 +7,7 @@ use crate::support::kills::Killer;
 use gristmill::schema::GroupRow;
 use gristmill::store::{Dataset, Location};
 
-use crate::support::{column, digests, gristmill, leftovers, manifest, slow_tests};
+use crate::support::{TINY_MODEL, column, digests, gristmill, leftovers, manifest, slow_tests};
 
 /// R1's stages in a few seconds: too short to learn, long enough to go wrong.
 const RECIPE: &str = r#"name = "tiny_r1"
@@ -356,21 +356,7 @@ groups = "group"
 "#;
 
 /// Reinforcement learning of a tiny model at a temperature, on prompts of which one is too long for it.
-const COLD: &str = r#"name = "cold"
-seed = 4
-
-[stages.base_text]
-documents = 300
-text = { tasks = [{ family = "mix", level = 1 }] }
-
-[stages.base]
-kind = "sft"
-init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, kv_heads = 1, context = 96 }
-corpus = "base_text"
-format = "text"
-training = { epochs = 1, batch_size = 32, optimizer = { kind = "muon" }, schedule = { learning_rate = 8e-3 } }
-
-[stages.prompts]
+const COLD: &str = r#"[stages.prompts]
 sources = [{ path = "questions.jsonl", domain = "math", language = "en", license = "CC0-1.0" }]
 
 [stages.rl]
@@ -394,7 +380,7 @@ sampling = { max_tokens = 20 }
 
 #[test]
 fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainers_too() {
-    let folder = folder_with(COLD);
+    let folder = folder_with(&format!("{TINY_MODEL}{COLD}"));
     let question = |i: u64| format!("what is ( {} + {} ) * 2 + 1 ?", i + 1, i);
     let long = "the cat sees the dog . ".repeat(20);
     let mut lines: Vec<String> = (0..20)
