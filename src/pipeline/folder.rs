@@ -56,10 +56,12 @@ pub(super) fn check_owner(recipe: &Recipe, out: &Location) -> Result<()> {
         return Err(Error::new("the output is a file; a run needs a folder").in_file(out).hint(elsewhere));
     }
     let marker = out.join(MARKER);
+    // A kill before the first marker was whole leaves its temporary file, and nothing else.
+    let is_other = |name: &str| !name.starts_with("run.json.tmp-") && name != LOCK;
+    // Listed before the marker is read: whatever a run that begins meanwhile makes, it makes after its marker.
+    let is_used = out.list()?.iter().any(|entry| is_other(&entry.name));
     let Some(bytes) = marker.read_if_exists()? else {
-        // A kill before the first marker was whole leaves its temporary file, and nothing else.
-        let is_other = |name: &str| !name.starts_with("run.json.tmp-") && name != LOCK;
-        return match out.list()?.iter().any(|entry| is_other(&entry.name)) {
+        return match is_used {
             false => Ok(()),
             true => Err(Error::new("the output folder is not empty and is not a run of gristmill")
                 .in_file(out)
