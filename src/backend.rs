@@ -22,174 +22,25 @@
 pub mod cpu;
 pub mod cuda;
 mod device;
+mod draw;
 mod notice;
+mod param;
 mod philox;
+mod shapes;
+mod update;
 
 use std::ops::Range;
 
 pub use cpu::Cpu;
 pub use cuda::Cuda;
 pub use device::{Device, Opened};
+pub use draw::{Draw, Drawn};
+pub use param::{Adapter, Param, Replicated};
 pub use philox::uniform;
+pub use shapes::{Heads, KV_PAGE, PageCopy, Paged, Run, StepShape};
+pub use update::{AdamW, Muon};
 
 use crate::error::Result;
-
-/// Query and key/value heads. A fused row holds `query` query heads, then `kv`
-/// key heads, then `kv` value heads, of `dim` values each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
-    pub query: usize,
-    pub kv: usize,
-    pub dim: usize,
-}
-
-impl Heads {
-    /// Width of a fused qkv row.
-    pub fn qkv_width(&self) -> usize {
-        (self.query + 2 * self.kv) * self.dim
-    }
-
-    /// Width of attention's output.
-    pub fn out_width(&self) -> usize {
-        self.query * self.dim
-    }
-
-    /// Query heads that share one key/value head.
-    pub fn group(&self) -> usize {
-        self.query / self.kv
-    }
-}
-
-/// Tokens of a page of the KV cache.
-pub const KV_PAGE: usize = 16;
-
-/// The first `len` tokens of page `from` belong into page `to`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageCopy {
-    pub from: u32,
-    pub to: u32,
-    pub len: usize,
-}
-
-/// Where the rows of a decoding step are in the KV cache: row r is token `positions[r]` of the sequence in
-/// `slots[r]`, whose tokens p · [`KV_PAGE`] … lie in page `table[slots[r] · width + p]`.
-pub struct Paged<'a, B: Backend> {
-    /// `[slots, width]`
-    pub table: &'a B::U32,
-    pub width: usize,
-    /// `[rows]`
-    pub slots: &'a B::U32,
-    /// `[rows]`
-    pub positions: &'a B::U32,
-    pub rows: usize,
-}
-
-/// Rows of a step that are tokens of one sequence, one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The first row of the step.
-    pub row: u32,
-    pub rows: u32,
-    /// The first token's position; those before it are in the cache.
-    pub position: u32,
-}
-
-/// A parameter: its f32 master and the form the kernels read.
-pub struct Param<B: Backend> {
-    /// `[rows, cols]`, row-major: a linear layer's `[out, in]`; a vector has one row.
-    pub value: B::F32,
-    /// What [`Backend::publish`] made of `value`.
-    pub ready: B::Ready,
-    pub rows: usize,
-    pub cols: usize,
-}
-
-/// A change of low rank to a matrix (Hu et al. 2021): scale · b a.
-pub struct Adapter<B: Backend> {
-    /// `[rank, in]`
-    pub a: B::F32,
-    /// `[out, rank]`
-    pub b: B::F32,
-    pub rank: usize,
-    /// The matrix's, `(out, in)`.
-    pub shape: (usize, usize),
-    pub scale: f32,
-}
-
-/// One buffer that several devices have, each its own: a gradient, a weight.
-pub struct Replicated<'a, B: Backend> {
-    /// In the order of the devices: the backend's own, then its peers'. All of one length.
-    pub copies: Vec<&'a mut B::F32>,
-    /// The device whose copy is the one that counts.
-    pub owner: usize,
-}
-
-/// How one token is drawn; see [`crate::engine::Sampling`] for the fields' meaning.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
-    /// 0 is greedy (the lowest id among equals).
-    pub temperature: f32,
-    pub top_k: u32,
-    pub top_p: f32,
-    pub min_p: f32,
-    /// Seed of the completion and index of the token in it: together they are
-    /// the counter of the random number, so nothing else can change the draw.
-    pub seed: u64,
-    pub index: u64,
-}
-
-/// A drawn token.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Drawn {
-    pub token: u32,
-    /// Log-probability under these logits, at temperature 1 with nothing cut off: the trainer's.
-    pub logprob: f32,
-}
-
-/// AdamW (Loshchilov & Hutter 2019, alg. 2), weight decay decoupled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    pub lr: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub eps: f32,
-    pub weight_decay: f32,
-    /// 1 for the first update.
-    pub step: u64,
-    /// Gradients are multiplied by this first (clipping, accumulation).
-    pub grad_scale: f32,
-}
-
-/// Muon (Jordan 2024): momentum, orthogonalised by Newton–Schulz iterations.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Muon {
-    pub lr: f32,
-    pub momentum: f32,
-    pub nesterov: bool,
-    pub weight_decay: f32,
-    /// Newton–Schulz iterations; 5 is the author's.
-    pub iterations: u32,
-    /// Gradients are multiplied by this first (clipping, accumulation).
-    pub grad_scale: f32,
-}
-
-/// Sizes of a training step, as far as an operation's own memory depends on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StepShape {
-    /// Packed tokens, all of them scored.
-    pub rows: usize,
-    pub vocab: usize,
-    pub hidden: usize,
-    /// Width of the feed-forward layers.
-    pub intermediate: usize,
-    pub heads: Heads,
-    /// Most sequences and most rows of a decoding step, if it decodes.
-    pub decoding: Option<(usize, usize)>,
-    /// Shape of the largest matrix that Muon updates, if one is.
-    pub muon: Option<(usize, usize)>,
-    /// Shape of the largest matrix with an adapter, and the adapter's rank.
-    pub adapter: Option<((usize, usize), usize)>,
-}
 
 /// Device buffers and the operations on them.
 pub trait Backend: Clone + Send + Sync + Sized + 'static {
@@ -286,18 +137,23 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- buffers, zeroed ---
 
+    /// `len` values, all 0.
     fn f32(&self, len: usize) -> Self::F32;
     /// A buffer that operations use and that does not take the device's memory, where the device has its own.
     fn f32_on_host(&self, len: usize) -> Self::F32 {
         self.f32(len)
     }
+    /// `len` activations, all 0.
     fn act(&self, len: usize) -> Self::Act;
+    /// `len` integers, all 0.
     fn u32(&self, len: usize) -> Self::U32;
     /// Copies `source` to the buffer from element `at`.
     fn put_f32(&self, buffer: &mut Self::F32, at: usize, source: &[f32]);
+    /// Copies `source` to the buffer's first elements; the others stay.
     fn put_u32(&self, buffer: &mut Self::U32, source: &[u32]);
     /// Copies elements `range` to the host.
     fn get_f32(&self, buffer: &Self::F32, range: Range<usize>) -> Vec<f32>;
+    /// Zeroes the whole buffer.
     fn zero_f32(&self, buffer: &mut Self::F32);
     /// Zeroes the first `len` elements.
     fn zero_act(&self, buffer: &mut Self::Act, len: usize);
@@ -319,6 +175,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- RMSNorm (Zhang & Sennrich 2019): y = x · rstd · w, rstd = 1/√(mean x² + ε) ---
 
+    /// Normalises `rows` rows of x as wide as `weight`; `rstd [rows]` is kept for the backward pass.
     fn rms_norm(
         &self,
         x: &Self::Act,
@@ -375,6 +232,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- linear: y = x wᵀ + b, w [out, in] ---
 
+    /// `y = x wᵀ + bias`: `x [rows, in]`, `y [rows, out]`.
     fn linear(&self, x: &Self::Act, w: &Param<Self>, bias: Option<&Param<Self>>, rows: usize, y: &mut Self::Act);
     /// `dx = dy w`.
     fn linear_dx(&self, dy: &Self::Act, w: &Param<Self>, rows: usize, dx: &mut Self::Act);
@@ -436,6 +294,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// Sequence s is rows `cu_seqlens[s]..cu_seqlens[s + 1]`; scores are scaled by 1/√dim.
     /// `lse [rows, query]` is kept for the backward pass.
     fn attention(&self, qkv: &Self::Act, cu_seqlens: &[u32], heads: Heads, out: &mut Self::Act, lse: &mut Self::F32);
+    /// `dqkv`, overwritten, from the output's gradient `dout [rows, query · dim]` and what [`Backend::attention`] kept.
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &self,
@@ -450,7 +309,9 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
 
     // --- SwiGLU (Shazeer 2020): out = silu(gate) · up, rows of gate then up ---
 
+    /// `gate_up [rows, 2 · width]` to `out [rows, width]`.
     fn swiglu(&self, gate_up: &Self::Act, width: usize, rows: usize, out: &mut Self::Act);
+    /// `dgate_up`, overwritten, from `dout [rows, width]` and the forward pass's `gate_up`.
     fn swiglu_backward(
         &self,
         dout: &Self::Act,
