@@ -52,10 +52,13 @@ impl Default for Sampling {
 /// One prompt and the samples wanted of it.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The prompt row's `id`.
     pub prompt_id: Arc<str>,
+    /// The conversation up to the turn that the model writes.
     pub messages: Arc<[Message]>,
     /// (sample index, seed) of each completion wanted.
     pub samples: Vec<(u32, u64)>,
+    /// How each of them is drawn.
     pub sampling: Arc<Sampling>,
     /// Optimizer step of the policy that is asked; 0 for a fixed model.
     pub policy_step: u64,
@@ -64,16 +67,25 @@ pub struct Request {
 /// What came of one sample of a [`Request`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
+    /// The request's.
     pub prompt_id: Arc<str>,
+    /// The request's, from 0.
     pub sample_index: u32,
     /// All that the model wrote, reasoning included with its tags; `None` if it failed.
     pub text: Option<String>,
+    /// The completion as tokens, its end token included where it has one; `None` if the engine does not tell.
     pub token_ids: Option<Vec<u32>>,
+    /// Log-probability of each of `token_ids` in nats; `None` if it was not asked for.
     pub logprobs: Option<Vec<f32>>,
+    /// The prompt as the model read it, template included; `None` if the engine does not tell.
     pub prompt_token_ids: Option<Vec<u32>>,
+    /// Why the completion ends where it does.
     pub finish_reason: FinishReason,
+    /// The stop string or token id that ended it; `None` for the end token and for what was cut.
     pub stop_reason: Option<String>,
+    /// As the engine counts; `None` if it does not.
     pub prompt_tokens: Option<u32>,
+    /// As the engine counts, all continuations together; `None` if it does not.
     pub completion_tokens: Option<u32>,
     /// Set exactly when `finish_reason` is `Error`.
     pub error: Option<String>,
@@ -106,6 +118,7 @@ impl Generated {
 pub struct EngineInfo {
     /// `local`, `vllm` or `replay`.
     pub engine: &'static str,
+    /// The name of the model that answers.
     pub model: String,
     /// BLAKE3 of the weights, or what identifies a remote model.
     pub model_digest: String,
@@ -115,6 +128,7 @@ pub struct EngineInfo {
 
 /// Something that answers prompts.
 pub trait Engine: Send + Sync {
+    /// Who answers; the same as long as the engine lives.
     fn info(&self) -> EngineInfo;
 
     /// How many samples of a prompt there are; `None` if as many as one asks for.

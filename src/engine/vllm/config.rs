@@ -17,7 +17,9 @@ pub struct VllmConfig {
     pub endpoints: Vec<String>,
     /// The model's name as the servers call it; empty takes the only one served.
     pub model: String,
+    /// Which of the two OpenAI interfaces is asked.
     pub api: Api,
+    /// Who applies the chat template.
     pub template: Template,
     /// Folder with the model's `tokenizer.json` and chat template, for `template = "ours"`.
     pub tokenizer: Option<String>,
@@ -38,9 +40,11 @@ pub struct VllmConfig {
     /// Ask for the log-probability of each sampled token. vLLM reports them before temperature
     /// unless it runs with `--logprobs-mode processed_logprobs`.
     pub logprobs: bool,
+    /// Whether completions are asked for as tokens too.
     pub token_ids: TokenIds,
     /// Receive tokens as they are made. Costs client time; finds a hung server within `token_timeout_s`.
     pub stream: bool,
+    /// How reasoning that comes apart from the answer is put before it.
     pub reasoning: Reasoning,
     /// How often a completion cut by `max_tokens` is continued from where it stopped; 0 never.
     /// Needs token ids from the server. Without it a cut completion stays `length` and is never retried.
@@ -52,6 +56,7 @@ pub struct VllmConfig {
     pub request_timeout_s: f64,
     /// Seconds allowed for each token; with `stream`, the longest silence.
     pub token_timeout_s: f64,
+    /// Seconds for a connection to be made.
     pub connect_timeout_s: f64,
     /// How long to wait at the start for a first server to answer.
     pub startup_timeout_s: f64,
@@ -67,12 +72,14 @@ pub struct VllmConfig {
     pub threads: usize,
     /// Accept endpoints whose `/v1/models` roots differ, such as the same weights under two paths.
     pub allow_different_roots: bool,
+    /// What tokens cost, for the estimate; nothing is estimated without.
     pub prices: Option<Prices>,
     /// Address such as `127.0.0.1:9464` at which the engine's numbers are served as Prometheus text
     /// (`/metrics`) while it lives; port 0 takes a free one.
     pub metrics: Option<std::net::SocketAddr>,
     /// Start a server on this machine with the settings of `server`, and stop it at the end.
     pub launch: bool,
+    /// The server that `launch` starts.
     pub server: ServerConfig,
 }
 
@@ -165,7 +172,9 @@ pub enum TokenIds {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reasoning {
+    /// Written before the reasoning.
     pub open: String,
+    /// Written behind it.
     pub close: String,
     /// What the chat template already wrote of the answer, such as `<think>\n`: put before texts
     /// that do not start with it (vLLM#13125). Empty for none.
@@ -182,8 +191,11 @@ impl Default for Reasoning {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prices {
+    /// A million prompt tokens.
     pub prompt: f64,
+    /// A million completion tokens.
     pub completion: f64,
+    /// What the two are in; shown as it is.
     #[serde(default = "dollars")]
     pub currency: String,
 }
@@ -202,7 +214,9 @@ pub struct ServerConfig {
     pub model: String,
     /// 0 takes a free port.
     pub port: u16,
+    /// Further arguments, such as `["--max-model-len", "4096"]`.
     pub args: Vec<String>,
+    /// Environment variables beside those of this process.
     pub env: BTreeMap<String, String>,
     /// Where the server's output goes; empty takes a file in the system's temporary folder.
     pub log: PathBuf,

@@ -53,7 +53,10 @@ pub enum FaultKind {
 pub enum Action {
     /// Ask again, an endpoint that has not failed this request first; `counted` says whether this uses up
     /// one of the request's tries.
-    Retry { counted: bool },
+    Retry {
+        /// Whether a try of `max_attempts` is spent.
+        counted: bool,
+    },
     /// Ask nothing more of this endpoint, and go on with the others. With none left the run ends.
     LeaveEndpoint,
     /// This row failed; the error is its data.

@@ -34,12 +34,18 @@ pub enum PolicyWeights {
     Checkpoint(PathBuf),
     /// A LoRA adapter. Servers need `--enable-lora` and `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`.
     /// vLLM caches prefixes by name and path, so every step's adapter has a path of its own.
-    Lora { name: String, path: PathBuf },
+    Lora {
+        /// What requests call it: the model's name in them.
+        name: String,
+        /// The folder of `adapter_model.safetensors`.
+        path: PathBuf,
+    },
 }
 
 /// The samples of one prompt, all of one policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyRollout {
+    /// The prompt row's `id`.
     pub prompt_id: Arc<str>,
     /// Optimizer step of the policy that wrote the samples.
     pub policy_step: u64,

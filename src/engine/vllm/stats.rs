@@ -38,9 +38,13 @@ pub(super) struct Totals {
 pub struct Snapshot {
     /// Since the engine connected.
     pub seconds: f64,
+    /// Requests sent, each for one or several samples.
     pub requests: u64,
+    /// Samples that were answered.
     pub completions: u64,
+    /// As the servers count.
     pub prompt_tokens: u64,
+    /// As the servers count.
     pub completion_tokens: u64,
     /// Completions cut at the token limit.
     pub truncated: u64,
@@ -48,6 +52,7 @@ pub struct Snapshot {
     pub tokens_per_second: f64,
     /// Completions a second over the same time.
     pub completions_per_second: f64,
+    /// Requests under way at all servers.
     pub in_flight: usize,
     /// Requests that wait for room at a server.
     pub queued: usize,
@@ -57,30 +62,40 @@ pub struct Snapshot {
     pub retries: Vec<(&'static str, u64)>,
     /// Rows that failed, by cause, those that happened only.
     pub failed_rows: Vec<(&'static str, u64)>,
+    /// Requests that went on where `max_tokens` had cut a completion.
     pub continuations: u64,
     /// In the price table's currency; none without prices.
     pub cost: Option<f64>,
+    /// None without prices.
     pub currency: Option<String>,
+    /// In the order of the configuration, a launched server first.
     pub endpoints: Vec<EndpointSnapshot>,
 }
 
 /// One line of the per-endpoint table.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct EndpointSnapshot {
+    /// Its base address, without credentials.
     pub address: String,
     /// `up`, `down` (circuit open, being probed), `left out` (it refuses us) or `pausing` (asked us to wait).
     pub state: &'static str,
+    /// Requests under way there.
     pub in_flight: usize,
     /// The adaptive limit on requests in flight.
     pub limit: usize,
+    /// Requests sent to it.
     pub requests: u64,
+    /// Samples that it answered.
     pub completions: u64,
+    /// As it counts.
     pub prompt_tokens: u64,
+    /// As it counts.
     pub completion_tokens: u64,
     /// Smoothed seconds from request to whole answer.
     pub latency: f64,
     /// The server's own queue, where it tells.
     pub server_waiting: Option<u64>,
+    /// Requests that met a fault, by cause, those that happened only.
     pub faults: Vec<(&'static str, u64)>,
     /// What the last fault said; `None` if there was none.
     pub last_fault: Option<String>,

@@ -1,0 +1,106 @@
+//! A place at an endpoint, and what its request tells of the endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::super::fault::{Fault, FaultKind};
+use super::slot::Circuit;
+use super::{Pool, RECENT, TRIP, TRIP_UNREACHABLE};
+
+/// A place at an endpoint; given back when dropped.
+pub struct Permit {
+    pub(super) pool: Arc<Pool>,
+    pub endpoint: usize,
+    pub(super) held: bool,
+}
+
+impl Permit {
+    /// The endpoint answered.
+    pub fn succeed(mut self, latency: Duration, tokens: u64) {
+        self.held = false;
+        let pool = self.pool.clone();
+        let now = Instant::now();
+        let mut state = pool.lock();
+        let crowded = !state.waiters.is_empty();
+        let slot = &mut state.slots[self.endpoint];
+        let saturated = crowded || slot.in_flight >= slot.limiter.limit();
+        slot.in_flight -= 1;
+        slot.faults = 0;
+        slot.refusing *= 1.0 - RECENT;
+        slot.trips = 0;
+        if slot.circuit == Circuit::Trial {
+            slot.circuit = Circuit::Closed;
+        }
+        let seconds = latency.as_secs_f64().max(1e-6);
+        slot.latency = if slot.latency > 0.0 { 0.9 * slot.latency + 0.1 * seconds } else { seconds };
+        slot.limiter.on_answer(now, latency, tokens, saturated);
+        state.last_answer = now;
+        pool.serve(&mut state);
+    }
+
+    /// The request met a fault, which may open the endpoint's circuit. `again` says that the same prompt
+    /// failed here before: that is no news of the endpoint, since it may be the prompt's doing.
+    pub fn fail(mut self, fault: &Fault, again: bool) {
+        self.held = false;
+        let pool = self.pool.clone();
+        pool.counters[self.endpoint].faults[fault.kind.index()].fetch_add(1, Relaxed);
+        let now = Instant::now();
+        let mut state = pool.lock();
+        let slot = &mut state.slots[self.endpoint];
+        slot.in_flight -= 1;
+        slot.refusing = (1.0 - RECENT) * slot.refusing + if fault.kind.is_refusal() { RECENT } else { 0.0 };
+        slot.last_fault = Some(fault.message.clone());
+        // A connection that broke may mean that another server stands behind the address now.
+        slot.suspect |= matches!(fault.kind, FaultKind::Reset | FaultKind::Unreachable);
+        let latency = Duration::from_secs_f64(slot.latency);
+        let congested = if fault.asks_for_less() {
+            slot.limiter.on_congestion(now, latency);
+            true
+        } else {
+            fault.kind.is_congestion() && slot.limiter.on_doubt(now, latency)
+        };
+        if congested {
+            // Without a pause every refusal would free a place and so send the next request to be refused.
+            let short = latency.clamp(Duration::from_millis(10), Duration::from_secs(1));
+            let until = now + fault.retry_after.unwrap_or(short).min(Duration::from_secs(600));
+            if slot.paused_until.is_none_or(|other| other < until) {
+                slot.paused_until = Some(until);
+                let woken = pool.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(until.into()).await;
+                    woken.serve(&mut woken.lock());
+                });
+            }
+        }
+        let mut opened = false;
+        let trial = slot.circuit == Circuit::Trial;
+        if !fault.kind.blames_endpoint() {
+            slot.faults = 0;
+            if trial {
+                slot.circuit = Circuit::Closed;
+            }
+        } else if !again || fault.kind.is_of_the_way() {
+            slot.faults += 1;
+            let most = if fault.kind == FaultKind::Unreachable { TRIP_UNREACHABLE } else { TRIP };
+            if trial || slot.faults >= most {
+                opened = state.trip(self.endpoint);
+            }
+        }
+        pool.serve(&mut state);
+        drop(state);
+        if opened {
+            pool.report_open(self.endpoint);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.held {
+            let mut state = self.pool.lock();
+            state.slots[self.endpoint].in_flight -= 1;
+            self.pool.serve(&mut state);
+        }
+    }
+}
