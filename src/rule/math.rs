@@ -52,7 +52,9 @@ use crate::schema::FinishReason;
 /// Whether two answers are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Equivalence {
+    /// They were shown to be.
     Equal,
+    /// They were shown not to be, or differ in form where form counts.
     Different,
     /// Neither could be shown; the reason is a stable code.
     CannotTell(&'static str),
@@ -100,6 +102,7 @@ impl MathRule {
         Ok(MathRule { config })
     }
 
+    /// The settings that it judges by.
     pub fn config(&self) -> &MathConfig {
         &self.config
     }

@@ -80,7 +80,9 @@ impl Think {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tags {
+    /// Such as `<think>`.
     pub open: String,
+    /// Such as `</think>`.
     pub close: String,
 }
 

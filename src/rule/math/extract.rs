@@ -45,6 +45,7 @@ impl Place {
 pub struct Extracted {
     /// The answer, as written.
     pub text: String,
+    /// Where it stood.
     pub place: Place,
     /// Narrower readings of the same place, for answers that stand inside a sentence.
     pub narrower: Vec<String>,

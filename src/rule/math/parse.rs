@@ -4,11 +4,13 @@
 //! matrix or command argument. A frame keeps where its operators, values and
 //! finished items begin on the shared stacks.
 
+mod argument;
 mod cases;
 mod close;
 mod frame;
 mod matrix;
 mod operand;
+mod postfix;
 mod relation;
 mod statement;
 mod word;
