@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::Load;
-use crate::recipe::StageTable;
-use crate::rule::file::BUILTIN;
-use crate::schema::{BatchExt, DatasetKind, Message, Role};
-use crate::store::{Location, Manifest, ShardInfo, local_file};
+use crate::schema::DatasetKind;
+use crate::store::{Location, Manifest, ShardInfo};
 
 pub mod align;
 pub mod base_text;
+mod batches;
 mod buckets;
 mod chat_template;
 pub mod claims;
@@ -27,8 +26,11 @@ pub mod group;
 mod grouped;
 pub mod grpo;
 mod judged;
+mod kinds;
+mod model_folder;
 pub mod preferences;
 pub mod prompts;
+mod rule_files;
 pub mod select;
 mod served;
 pub mod sft;
@@ -37,9 +39,14 @@ mod training;
 mod unruled;
 pub mod verify;
 
+pub(crate) use batches::{messages_at, take_rows};
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
+pub use kinds::{KINDS, build};
+pub(crate) use model_folder::{model_files, model_name};
+use rule_files::{check_rules, rules_path};
 pub(crate) use training::trained_steps;
+use training::{TRAINING_KEYS, in_training, training_materials, training_seed};
 
 /// The folder of the model in the folder of the stage that trained it.
 pub(crate) const MODEL: &str = "model";
@@ -149,6 +156,7 @@ pub struct Input {
     pub key: String,
     /// Another stage's name, or the path of a dataset or a model.
     pub of: String,
+    /// What `of` has to be.
     pub wants: Wants,
 }
 
@@ -187,10 +195,12 @@ pub struct Surroundings<'a> {
 pub struct Fault {
     /// Dotted.
     pub key: String,
+    /// Without its place, which the pipeline adds.
     pub error: Error,
 }
 
 impl Fault {
+    /// An error of the value under `key`, dotted from the stage's table.
     pub fn new(key: impl Into<String>, error: Error) -> Self {
         Fault { key: key.into(), error }
     }
@@ -259,200 +269,10 @@ impl Outcome {
     }
 }
 
-/// A conversation out of a batch's list column.
-pub(crate) fn messages_at(batch: &arrow::array::RecordBatch, column: &str, row: usize) -> Result<Vec<Message>> {
-    use arrow::array::{Array, AsArray};
-    let turns = batch.list(column)?.value(row);
-    let turns = turns.as_struct();
-    let field = |name: &str| {
-        let column = turns.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
-        column.ok_or_else(|| Error::new(format!("a turn has no `{name}`")).in_field(name))
-    };
-    let (roles, contents) = (field("role")?, field("content")?);
-    (0..turns.len())
-        .map(|i| {
-            let role = Role::parse(roles.value(i))
-                .ok_or_else(|| Error::new(format!("`{}` is no role", roles.value(i))).in_field(column))?;
-            Ok(Message { role, content: contents.value(i).to_owned() })
-        })
-        .collect()
-}
-
 /// The last part of a path of the recipe.
 fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
-/// The rows of a batch at these indices, in their order.
-pub(crate) fn take_rows(batch: &arrow::array::RecordBatch, rows: &[u32]) -> Result<arrow::array::RecordBatch> {
-    let indices = arrow::array::UInt32Array::from(rows.to_vec());
-    arrow::compute::take_record_batch(batch, &indices)
-        .map_err(|e| Error::new("rows cannot be taken from a batch").caused_by(e))
-}
-
 /// The key of a stage's figures among its manifest's facts: {name: number}, for tables and claims.
 pub const FIGURES: &str = "figures";
-
-/// Where a server's log goes that is started for a stage: into the run's folder, under the stage's
-/// name, unless the recipe says where. The user is told.
-fn name_server_log(config: &mut crate::engine::vllm::VllmConfig, cx: &StageContext<'_>) {
-    if !config.launch {
-        return;
-    }
-    let server = &mut config.server;
-    if server.log.as_os_str().is_empty() {
-        server.log = match cx.run_folder.as_local() {
-            Some(folder) => folder.join(format!("{}.server.log", cx.name)),
-            None => server.default_log(),
-        };
-    }
-    cx.progress.say(&format!(
-        "starting `{} serve {}`; its log: {}",
-        server.command,
-        server.model,
-        server.log.display()
-    ));
-}
-
-/// A rule file's path, or the name of a built-in one if there is no such file.
-///
-/// # Errors
-/// A URL whose object cannot be fetched.
-fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> Result<String> {
-    let path = local_file(&resolve(rules))?;
-    Ok(if std::path::Path::new(&path).exists() { path } else { rules.to_owned() })
-}
-
-/// Finds a slip in the name of a rule file before anything runs.
-fn check_rules(key: &str, rules: &str, cx: &Surroundings<'_>) -> Result<(), Fault> {
-    let path = (cx.resolve)(rules);
-    let names = || BUILTIN.iter().map(|(name, _)| *name);
-    if path.contains("://") || std::path::Path::new(&path).exists() || names().any(|name| name == rules) {
-        return Ok(());
-    }
-    let hint = match nearest(rules, names()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("built-in rule files: {}", names().collect::<Vec<_>>().join(", ")),
-    };
-    Err(Fault::new(key, Error::usage(format!("there is no rule file `{path}`")).hint(hint)))
-}
-
-/// Points what is wrong with a stage's `training` at that table.
-fn in_training(table: &StageTable, checked: Result<()>) -> Result<()> {
-    let origin = table.config.get("training").map_or(&table.origin, |node| &node.origin);
-    checked.map_err(|e| origin.locate(e))
-}
-
-/// Keys of every training stage that decide nothing of what is computed: how memory is saved, when a checkpoint is
-/// written, when too many bad gradients end the run. A stage that was killed goes on under other ones.
-///
-/// `tokens_per_microbatch` decides the order in which gradients are added, so their last bits; somebody whose memory is
-/// short has to be able to lower it without losing what was trained.
-const TRAINING_KEYS: &[&str] = &[
-    "checkpoints",
-    "chat_template",
-    "init.tokenizer",
-    "training.tokens_per_microbatch",
-    "training.recompute",
-    "training.optimizer.offload",
-    "training.optimizer.max_bad_steps",
-];
-
-/// The seed of a training stage: the run's, unless the table has one of its own.
-fn training_seed(own: u64, cx: &StageContext<'_>) -> u64 {
-    if own == 0 { cx.seed } else { own }
-}
-
-/// What decides a training stage's result beside its inputs.
-fn training_materials(
-    cx: &Materials<'_>,
-    policy: &training::PolicyConfig,
-    evaluation_rules: Option<&str>,
-) -> Result<Vec<(String, String)>> {
-    let mut materials = Vec::new();
-    for file in policy.tokenizer_files(cx.resolve) {
-        let file = file.display().to_string();
-        materials.push((format!("tokenizer/{}", file_name(&file)), (cx.digest_file)(&file)?));
-    }
-    if let Some(template) = &policy.chat_template {
-        materials.push(chat_template::material(template, cx.resolve)?);
-    }
-    if let Some(rules) = evaluation_rules {
-        let rules = crate::rule::file::RuleSet::load(&rules_path(rules, cx.resolve)?)?;
-        materials.push(("evaluation rules".to_owned(), rules.digest().to_owned()));
-    }
-    Ok(materials)
-}
-
-/// What completions call a model: its folder's name, or the stage's that trained it.
-pub(crate) fn model_name(folder: &std::path::Path) -> String {
-    let name = |path: &std::path::Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let own = name(folder).unwrap_or_else(|| folder.display().to_string());
-    match folder.parent().and_then(name) {
-        // `5_r1_zero/model` is the model of the stage `r1_zero`.
-        Some(stage) if own == MODEL => stage.split_once('_').map_or(stage.clone(), |(_, name)| name.to_owned()),
-        _ => own,
-    }
-}
-
-/// The files of a model's folder that decide what it answers, by name.
-pub(crate) fn model_files(folder: &std::path::Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let decides = |path: &std::path::PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".jinja")
-    };
-    let mut files: Vec<String> = entries.filter(decides).map(|path| path.display().to_string()).collect();
-    files.sort();
-    files
-}
-
-/// A stage's kind and what reads its table.
-type Builder = (&'static str, &'static str, fn(&StageTable) -> Result<Box<dyn Stage>>);
-
-/// Every kind of stage, in the order of the flow, with one line for people.
-pub const KINDS: &[Builder] = &[
-    ("prompts", "import, generate, deduplicate and decontaminate prompts", |t| {
-        Ok(Box::new(prompts::PromptsConfig::read(t)?))
-    }),
-    ("generate", "sample completions from an engine", |t| Ok(Box::new(generate::GenerateStage::read(t)?))),
-    ("verify", "judge completions by a rule file", |t| Ok(Box::new(t.config.read::<verify::VerifyConfig>()?))),
-    ("group", "rewards and advantages by prompt", |t| Ok(Box::new(t.config.read::<group::GroupConfig>()?))),
-    ("select", "rejection sampling: keep what is worth training on", |t| Ok(Box::new(select::SelectConfig::read(t)?))),
-    ("corpus", "mix tracks to quotas into an SFT dataset with its card", |t| {
-        Ok(Box::new(corpus::CorpusStage::read(t)?))
-    }),
-    ("base_text", "write the mixed text a mini base model is pretrained on", |t| {
-        Ok(Box::new(base_text::BaseTextStage::read(t)?))
-    }),
-    ("preferences", "pairs of a better and a worse answer", |t| Ok(Box::new(preferences::PreferencesStage::read(t)?))),
-    ("sft", "fine-tune a model on a corpus", |t| Ok(Box::new(sft::SftStage::read(t)?))),
-    ("grpo", "reinforcement learning on rule rewards", |t| Ok(Box::new(grpo::GrpoStage::read(t)?))),
-    ("align", "preference optimisation, plain or worst group first", |t| Ok(Box::new(align::AlignStage::read(t)?))),
-    ("distill", "fine-tune a smaller model on a teacher's corpus", |t| Ok(Box::new(sft::SftStage::read(t)?))),
-    ("eval", "pass@1, pass@k and majority vote of models on prompts", |t| Ok(Box::new(eval::EvalStage::read(t)?))),
-    ("claims", "check what a run was meant to show", |t| Ok(Box::new(claims::ClaimsStage::read(t)?))),
-    ("export", "write a dataset in the layout another tool reads", |t| {
-        Ok(Box::new(t.config.read::<export::ExportConfig>()?))
-    }),
-];
-
-/// Reads a stage's table by its kind.
-///
-/// # Errors
-/// An unknown kind; an unknown key or a wrong type in the table, with its place.
-pub fn build(table: &StageTable) -> Result<Box<dyn Stage>> {
-    match KINDS.iter().find(|(kind, ..)| *kind == table.kind) {
-        Some((_, _, read)) => read(table),
-        None => {
-            let names: Vec<&str> = KINDS.iter().map(|(kind, ..)| *kind).collect();
-            let origin = table.config.get("kind").map_or(&table.origin, |node| &node.origin);
-            let error = Error::usage(format!("there is no stage of the kind `{}`", table.kind));
-            let hint = match nearest(&table.kind, names.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("a stage's kind is its name, or `kind = …`; kinds: {}", names.join(", ")),
-            };
-            Err(origin.locate(error).hint(hint))
-        }
-    }
-}

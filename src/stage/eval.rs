@@ -3,10 +3,11 @@
 //! pass@1 is the mean over k samples at the paper's temperature 0.6 and top-p 0.95
 //! (DeepSeek-R1, section 3). Every sample is kept as a groups dataset in `samples/MODEL/`.
 
+mod entry;
+mod slice;
 mod table;
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use crate::engine::local::{LocalEngine, Options as EngineOptions};
 use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
-use crate::eval::{Options, PromptResult, SampleResult, difficulty_band, summarise};
+use crate::eval::{Options, PromptResult, SampleResult, summarise};
 use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
@@ -29,6 +30,8 @@ use crate::rule::file::RuleSet;
 use crate::rule::math::{Equivalence, MathConfig, equivalent};
 use crate::schema::{DatasetKind, GroupRow, Prompt};
 use crate::store::{Manifest, ShardWriter, WriterOptions, sweep_unfinished};
+use entry::Entry;
+use slice::Slice;
 use table::EvalRow;
 
 /// The stage's table in a recipe.
@@ -72,100 +75,6 @@ fn default_slices() -> Vec<Slice> {
 }
 fn yes() -> bool {
     true
-}
-
-/// A model to measure, as the table has it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a stage or a folder, or a table `{ name = …, model = …, chat_template = …, served = … }`"
-)]
-enum Entry {
-    Model(String),
-    Told(Told),
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Told {
-    /// What the tables call it.
-    name: Option<String>,
-    /// A stage that trains it, or a folder.
-    model: Option<String>,
-    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
-    chat_template: Option<String>,
-    /// The model that the servers have already: nothing is loaded.
-    served: bool,
-}
-
-impl Entry {
-    fn name(&self) -> String {
-        match self {
-            Entry::Told(Told { name: Some(name), .. }) => name.clone(),
-            other => other.model().map_or("served".to_owned(), |model| super::model_name(Path::new(model))),
-        }
-    }
-
-    fn model(&self) -> Option<&str> {
-        match self {
-            Entry::Model(model) => Some(model),
-            Entry::Told(told) => told.model.as_deref(),
-        }
-    }
-
-    fn chat_template(&self) -> Option<&str> {
-        match self {
-            Entry::Model(_) => None,
-            Entry::Told(told) => told.chat_template.as_deref(),
-        }
-    }
-
-    fn is_served(&self) -> bool {
-        matches!(self, Entry::Told(told) if told.served)
-    }
-
-    /// Whether its keys go together.
-    fn check(&self, others: usize, servers: bool) -> Result<()> {
-        if self.is_served() == self.model().is_some() {
-            return Err(Error::usage("an item of `models` names either `model` or `served = true`").hint(
-                "`model` is a stage that trains or a folder; `served = true` is the model that servers have already",
-            ));
-        }
-        if !self.is_served() {
-            return Ok(());
-        }
-        if !servers {
-            return Err(Error::usage("`served = true` without servers")
-                .hint("say which: `engine = { kind = \"vllm\", endpoints = [\"http://localhost:8000\"] }`"));
-        }
-        if others > 0 {
-            return Err(Error::usage("`served = true` beside other models, which would be loaded in its place")
-                .hint("measure them in another stage of the kind `eval`"));
-        }
-        if self.chat_template().is_some() {
-            return Err(Error::usage("`chat_template` of a model that is served")
-                .hint("servers have a template of their own; `engine.template` says who uses which"));
-        }
-        Ok(())
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Slice {
-    Domain,
-    Language,
-    Difficulty,
-}
-
-impl Slice {
-    fn of(self, prompt: &Prompt) -> String {
-        match self {
-            Slice::Domain => format!("domain={}", prompt.domain),
-            Slice::Language => format!("language={}", prompt.language),
-            Slice::Difficulty => format!("difficulty={}", difficulty_band(prompt.difficulty, 4)),
-        }
-    }
 }
 
 /// What the folder of `template = "ours"` is called among the inputs.
@@ -387,41 +296,6 @@ fn servers(table: &StageTable, mut engine: Node) -> Result<Option<Box<VllmConfig
     }
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-/// What the figures need of one sample.
-struct Brief {
-    /// `None` if its request failed.
-    result: Option<SampleResult>,
-    scores: Vec<(String, Option<f64>)>,
-    tokens: Option<u32>,
-}
-
-impl Brief {
-    fn of(judged: &Judged) -> Self {
-        Brief {
-            result: judged.result(),
-            scores: judged.judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
-            tokens: judged.generated.completion_tokens,
-        }
-    }
-}
-
-/// How the rule file reads answers: the settings of its first math rule.
-fn math_config(rules: &RuleSet) -> MathConfig {
-    let Some((name, _)) = rules.rules().find(|(_, kind)| *kind == "math") else { return MathConfig::default() };
-    let read = || -> Option<MathConfig> {
-        let file: toml::Table = rules.resolved().parse().ok()?;
-        let mut settings = file.get("rules")?.get(name)?.as_table()?.clone();
-        // What every kind of rule may have is none of its own settings.
-        settings.retain(|key, _| !["kind", "domains", "languages", "fallback_for"].contains(&key));
-        settings.try_into().ok()
-    };
-    read().expect("the rule file's settings were read when it was loaded")
-}
-
 impl Stage for EvalStage {
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input::new("prompts", &self.table.prompts, DatasetKind::Prompts)];
@@ -525,6 +399,41 @@ impl Stage for EvalStage {
         sum.facts.insert("rules_digest".to_owned(), rules.digest().into());
         Ok(sum)
     }
+}
+
+/// What the figures need of one sample.
+struct Brief {
+    /// `None` if its request failed.
+    result: Option<SampleResult>,
+    scores: Vec<(String, Option<f64>)>,
+    tokens: Option<u32>,
+}
+
+impl Brief {
+    fn of(judged: &Judged) -> Self {
+        Brief {
+            result: judged.result(),
+            scores: judged.judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
+            tokens: judged.generated.completion_tokens,
+        }
+    }
+}
+
+/// How the rule file reads answers: the settings of its first math rule.
+fn math_config(rules: &RuleSet) -> MathConfig {
+    let Some((name, _)) = rules.rules().find(|(_, kind)| *kind == "math") else { return MathConfig::default() };
+    let read = || -> Option<MathConfig> {
+        let file: toml::Table = rules.resolved().parse().ok()?;
+        let mut settings = file.get("rules")?.get(name)?.as_table()?.clone();
+        // What every kind of rule may have is none of its own settings.
+        settings.retain(|key, _| !["kind", "domains", "languages", "fallback_for"].contains(&key));
+        settings.try_into().ok()
+    };
+    read().expect("the rule file's settings were read when it was loaded")
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub fn connect(config: &VllmConfig, cx: &StageContext<'_>, tokenizer: Option<&Pa
     let tokenizer = tokenizer.map(Tokenizer::load).transpose()?;
     let encoder = tokenizer.map(|tokenizer| chat_encoder(Arc::new(tokenizer)));
     let mut config = config.clone();
-    super::name_server_log(&mut config, cx);
+    name_server_log(&mut config, cx);
     VllmEngine::connect_until(config, encoder, cx.stop)
 }
 
@@ -95,7 +95,7 @@ impl Served {
             let folder = std::path::absolute(folder).or_fail(|| "the model's folder has no path".into())?;
             config.server.model = folder.display().to_string();
         }
-        super::name_server_log(&mut config, cx);
+        name_server_log(&mut config, cx);
         let launched = config.launch;
         let engine = VllmEngine::connect_until(config, Some(chat_encoder(tokenizer)), cx.stop)?;
         let info = EngineInfo { model: model_name(folder), model_digest, ..engine.info() };
@@ -154,4 +154,25 @@ fn digest(folder: &Path) -> Result<String> {
             .map_err(|e| e.in_file(&file))?;
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Where a server's log goes that is started for a stage: into the run's folder, under the stage's
+/// name, unless the recipe says where. The user is told.
+pub(super) fn name_server_log(config: &mut VllmConfig, cx: &StageContext<'_>) {
+    if !config.launch {
+        return;
+    }
+    let server = &mut config.server;
+    if server.log.as_os_str().is_empty() {
+        server.log = match cx.run_folder.as_local() {
+            Some(folder) => folder.join(format!("{}.server.log", cx.name)),
+            None => server.default_log(),
+        };
+    }
+    cx.progress.say(&format!(
+        "starting `{} serve {}`; its log: {}",
+        server.command,
+        server.model,
+        server.log.display()
+    ));
 }

@@ -10,6 +10,7 @@
 //! ```
 
 mod held_out;
+mod keys;
 mod metrics;
 mod policy;
 mod session;
@@ -17,6 +18,7 @@ mod tokens;
 
 pub(super) use held_out::HeldOut;
 pub use held_out::HeldOutConfig;
+pub(super) use keys::{TRAINING_KEYS, in_training, training_materials, training_seed};
 pub(super) use metrics::write_table;
 pub(super) use policy::Policy;
 pub use policy::{NewModel, PolicyConfig};

@@ -251,7 +251,7 @@ impl<B: Backend> WeightSender<B> {
             }
         };
         server.env.entry(variable.0.to_owned()).or_insert_with(|| variable.1.to_owned());
-        crate::stage::name_server_log(servers, cx);
+        crate::stage::served::name_server_log(servers, cx);
         Ok(())
     }
 }

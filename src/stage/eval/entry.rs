@@ -1,0 +1,83 @@
+//! A model to measure, as the table names it.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// A model to measure, as the table has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a stage or a folder, or a table `{ name = …, model = …, chat_template = …, served = … }`"
+)]
+pub(super) enum Entry {
+    Model(String),
+    Told(Told),
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Told {
+    /// What the tables call it.
+    name: Option<String>,
+    /// A stage that trains it, or a folder.
+    model: Option<String>,
+    /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
+    chat_template: Option<String>,
+    /// The model that the servers have already: nothing is loaded.
+    served: bool,
+}
+
+impl Entry {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Entry::Told(Told { name: Some(name), .. }) => name.clone(),
+            other => other.model().map_or("served".to_owned(), |model| crate::stage::model_name(Path::new(model))),
+        }
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Entry::Model(model) => Some(model),
+            Entry::Told(told) => told.model.as_deref(),
+        }
+    }
+
+    pub(super) fn chat_template(&self) -> Option<&str> {
+        match self {
+            Entry::Model(_) => None,
+            Entry::Told(told) => told.chat_template.as_deref(),
+        }
+    }
+
+    pub(super) fn is_served(&self) -> bool {
+        matches!(self, Entry::Told(told) if told.served)
+    }
+
+    /// Whether its keys go together.
+    pub(super) fn check(&self, others: usize, servers: bool) -> Result<()> {
+        if self.is_served() == self.model().is_some() {
+            return Err(Error::usage("an item of `models` names either `model` or `served = true`").hint(
+                "`model` is a stage that trains or a folder; `served = true` is the model that servers have already",
+            ));
+        }
+        if !self.is_served() {
+            return Ok(());
+        }
+        if !servers {
+            return Err(Error::usage("`served = true` without servers")
+                .hint("say which: `engine = { kind = \"vllm\", endpoints = [\"http://localhost:8000\"] }`"));
+        }
+        if others > 0 {
+            return Err(Error::usage("`served = true` beside other models, which would be loaded in its place")
+                .hint("measure them in another stage of the kind `eval`"));
+        }
+        if self.chat_template().is_some() {
+            return Err(Error::usage("`chat_template` of a model that is served")
+                .hint("servers have a template of their own; `engine.template` says who uses which"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! What the tables of training stages have in common.
+
+use super::PolicyConfig;
+use crate::error::Result;
+use crate::recipe::StageTable;
+use crate::rule::file::RuleSet;
+use crate::stage::{Materials, StageContext, chat_template, file_name, rules_path};
+
+/// Points what is wrong with a stage's `training` at that table.
+pub(in crate::stage) fn in_training(table: &StageTable, checked: Result<()>) -> Result<()> {
+    let origin = table.config.get("training").map_or(&table.origin, |node| &node.origin);
+    checked.map_err(|e| origin.locate(e))
+}
+
+/// Keys of every training stage that decide nothing of what is computed: how memory is saved, when a checkpoint is
+/// written, when too many bad gradients end the run. A stage that was killed goes on under other ones.
+///
+/// `tokens_per_microbatch` decides the order in which gradients are added, so their last bits; somebody whose memory is
+/// short has to be able to lower it without losing what was trained.
+pub(in crate::stage) const TRAINING_KEYS: &[&str] = &[
+    "checkpoints",
+    "chat_template",
+    "init.tokenizer",
+    "training.tokens_per_microbatch",
+    "training.recompute",
+    "training.optimizer.offload",
+    "training.optimizer.max_bad_steps",
+];
+
+/// The seed of a training stage: the run's, unless the table has one of its own.
+pub(in crate::stage) fn training_seed(own: u64, cx: &StageContext<'_>) -> u64 {
+    if own == 0 { cx.seed } else { own }
+}
+
+/// What decides a training stage's result beside its inputs.
+pub(in crate::stage) fn training_materials(
+    cx: &Materials<'_>,
+    policy: &PolicyConfig,
+    evaluation_rules: Option<&str>,
+) -> Result<Vec<(String, String)>> {
+    let mut materials = Vec::new();
+    for file in policy.tokenizer_files(cx.resolve) {
+        let file = file.display().to_string();
+        materials.push((format!("tokenizer/{}", file_name(&file)), (cx.digest_file)(&file)?));
+    }
+    if let Some(template) = &policy.chat_template {
+        materials.push(chat_template::material(template, cx.resolve)?);
+    }
+    if let Some(rules) = evaluation_rules {
+        let rules = RuleSet::load(&rules_path(rules, cx.resolve)?)?;
+        materials.push(("evaluation rules".to_owned(), rules.digest().to_owned()));
+    }
+    Ok(materials)
+}
