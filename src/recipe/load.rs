@@ -30,7 +30,9 @@ pub struct Recipe {
 /// One `[stages.NAME]` table, not yet read by its stage.
 #[derive(Clone, Debug)]
 pub struct StageTable {
+    /// The key NAME, which names the folder.
     pub name: String,
+    /// What it does; NAME if the table has no `kind`.
     pub kind: String,
     /// The table without `kind`.
     pub config: Node,

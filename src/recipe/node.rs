@@ -11,6 +11,7 @@ use crate::error::Error;
 pub struct Source {
     /// Path of the file, or `--set key=value`.
     pub name: String,
+    /// All of it: spans are byte ranges in it.
     pub text: Arc<str>,
     /// Whether it is a `--set` argument, where texts need no quotes.
     pub is_argument: bool,
@@ -19,7 +20,9 @@ pub struct Source {
 /// The place of a value in its source.
 #[derive(Clone, Debug)]
 pub struct Origin {
+    /// The text it stands in.
     pub source: Arc<Source>,
+    /// Byte range in [`Source::text`].
     pub span: Range<usize>,
 }
 
@@ -38,18 +41,24 @@ impl Origin {
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// What is written.
     pub value: Value,
+    /// Where it is written; of a merged table, where it came first.
     pub origin: Origin,
 }
 
 /// What TOML can say; dates are kept as the text they were written as.
 #[derive(Clone, Debug)]
 pub enum Value {
+    /// A string, or a date as it was written.
     Text(String),
     /// Wide enough for seeds, which have 64 bits and no sign.
     Integer(i128),
+    /// A number with a point or an exponent; may be infinite or NaN, as TOML's may.
     Float(f64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// Items in the order of the text, of any kinds.
     Array(Vec<Node>),
     /// In the order of the text; keys are unique.
     Table(Vec<(Key, Node)>),
