@@ -12,9 +12,11 @@ use crate::{Error, Result};
 pub struct FilterConfig {
     /// Characters of all user turns.
     pub min_chars: Option<u64>,
+    /// Of the same; a prompt of just as many stays.
     pub max_chars: Option<u64>,
     /// Words of all user turns, approximately: a CJK character counts as 0.6 words.
     pub min_words: Option<u64>,
+    /// Of the same; a prompt of just as many stays.
     pub max_words: Option<u64>,
     /// The languages to keep; empty keeps all.
     pub languages: Vec<String>,

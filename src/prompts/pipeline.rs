@@ -32,11 +32,15 @@ const BATCH: usize = 4096;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PipelineConfig {
+    /// Length, language and gold; applied first.
     pub filter: FilterConfig,
+    /// Which copies are dropped.
     pub dedup: DedupConfig,
+    /// How an overlap with an evaluation set is judged; unused without such sets.
     pub decontaminate: DecontamConfig,
     /// Pass rates to keep, where pass rates are given.
     pub pass_rate: Option<PassWindow>,
+    /// How many stay of each stratum; `None` keeps all.
     pub sample: Option<SampleConfig>,
 }
 
@@ -57,7 +61,9 @@ pub trait Sink {
 pub struct Summary {
     /// Prompts that came in.
     pub rows: u64,
+    /// Prompts that stayed; with the drops they make up `rows`.
     pub kept: u64,
+    /// By reason, as in [`Dropped::reason`].
     pub drops: DropCounts,
     /// Overlaps reported; a contaminated prompt has one or more.
     pub hits: u64,

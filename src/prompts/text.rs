@@ -16,7 +16,9 @@ use crate::schema::{Message, Role};
 /// A text in normal form with its tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Normal {
+    /// NFKC, in lower case, with one space where there is any white space, and signs of one meaning written as one.
     pub text: String,
+    /// In the order of the text.
     pub tokens: Vec<Token>,
 }
 
@@ -25,13 +27,18 @@ pub struct Normal {
 pub struct Token {
     /// Byte range in [`Normal::text`].
     pub start: usize,
+    /// Past its last byte.
     pub end: usize,
+    /// 64-bit hash of its bytes.
     pub hash: u64,
+    /// Decides what is compared: n-grams leave operators out.
     pub kind: TokenKind,
 }
 
+/// What a [`Token`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
+    /// Letters and what follows them, in a script written with spaces.
     Word,
     /// A word that starts with a digit.
     Number,
