@@ -52,7 +52,9 @@ use crate::schema::FinishReason;
 /// Whether two answers are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Equivalence {
+    /// Shown to be the same, exactly or by evaluation at random points.
     Equal,
+    /// Shown to differ.
     Different,
     /// Neither could be shown; the reason is a stable code.
     CannotTell(&'static str),
@@ -98,10 +100,6 @@ impl MathRule {
     pub fn new(config: MathConfig) -> Result<Self, ParamError> {
         config.check()?;
         Ok(MathRule { config })
-    }
-
-    pub fn config(&self) -> &MathConfig {
-        &self.config
     }
 
     /// Parses a gold answer; also accepts a solution that ends in a box or `####`.
