@@ -14,7 +14,9 @@ use crate::error::Error;
 
 /// A value a row may hold: its column type and the way to Arrow and back.
 pub trait Cell: Sized {
+    /// Its type in the column table.
     const TYPE: ColumnType;
+    /// Whether null is a value of it: true of `Option` alone.
     const NULLABLE: bool;
 
     /// The cells as an array of exactly [`ColumnType::arrow`]'s type.
@@ -29,7 +31,9 @@ pub trait Cell: Sized {
 pub struct Fault {
     /// Zero-based row within the batch.
     pub row: usize,
+    /// For people, without the place.
     pub what: String,
+    /// What to do about it, where that is known.
     pub hint: Option<String>,
 }
 
