@@ -38,6 +38,7 @@ pub struct StageContext<'a> {
     pub threads: usize,
     /// This machine's part of the shards: (I, N) of `--shard I/N`.
     pub part: Option<(usize, usize)>,
+    /// Where the stage tells people how far it is; nothing it writes depends on it.
     pub progress: &'a dyn Progress,
     /// Set by Ctrl-C: finish what is in hand, commit it, and return [`Error::interrupted`].
     pub stop: &'a AtomicBool,
