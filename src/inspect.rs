@@ -42,7 +42,7 @@ pub enum Inspection {
 pub struct OtherReport {
     /// Path or URL of the stage's folder.
     pub location: String,
-    /// Its manifest.
+    /// What its manifest says.
     pub stage: StageReport,
     /// What lies beside the manifest, folders with a `/` at the end.
     pub contents: Vec<String>,
@@ -95,17 +95,17 @@ pub struct StageReport {
     pub kind: String,
     /// BLAKE3 of everything the output depends on, 64 hex digits.
     pub fingerprint: String,
-    /// Of all shards; 0 for stages that write no dataset.
+    /// Of all shards; 0 where there are none.
     pub rows: u64,
     /// Files that the manifest lists.
     pub shards: usize,
-    /// Of these files, compressed.
+    /// Of these files, as they are stored.
     pub bytes: u64,
     /// Rows that were dropped, by reason.
     pub drops: BTreeMap<String, u64>,
     /// Sums over its rows or steps, such as `steps` or `correct`.
     pub counts: BTreeMap<String, u64>,
-    /// What else the stage noted, such as its engine or device, in its order.
+    /// What else the stage noted, such as its engine or device.
     pub facts: serde_json::Map<String, serde_json::Value>,
 }
 

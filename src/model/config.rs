@@ -67,11 +67,11 @@ pub struct Config {
     pub rope_scaling: RopeScaling,
     /// The head is the embedding.
     pub tied: bool,
-    /// Biases on queries, keys and values.
+    /// Whether queries, keys and values have biases; Qwen2's always do.
     pub qkv_bias: bool,
-    /// A bias on attention's output projection.
+    /// Whether attention's output projection has a bias.
     pub out_bias: bool,
-    /// An RMSNorm of each query and key head, before the rotation.
+    /// Whether each query and key head has an RMSNorm before the rotation, as Qwen3's do.
     pub qk_norm: bool,
     /// Tokens that end a turn, of `config.json` and `generation_config.json`.
     pub eos_token_ids: Vec<u32>,

@@ -54,11 +54,11 @@ pub struct StageSummary {
     pub folder: String,
     /// Not run again: nothing it depends on had changed.
     pub cached: bool,
-    /// Of all shards; 0 for stages that write no dataset.
+    /// Of all shards; 0 where there are none.
     pub rows: u64,
     /// Files that its manifest lists.
     pub shards: usize,
-    /// Of these files, compressed.
+    /// Of these files, as they are stored.
     pub bytes: u64,
     /// Rows that were dropped, by reason.
     pub drops: BTreeMap<String, u64>,

@@ -71,7 +71,7 @@ pub struct FileReport {
     pub file: String,
     /// What the file turned out to be, compression aside.
     pub format: Format,
-    /// As told from its first good row; `auto` if it has none.
+    /// The source's, or as told from the first good row; `auto` if there is none.
     pub layout: Layout,
     /// Rows read, faulty ones included.
     pub rows: u64,

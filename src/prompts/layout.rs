@@ -102,6 +102,9 @@ impl Layout {
 }
 
 /// Reads one row under a layout that is not [`Layout::Auto`].
+///
+/// # Errors
+/// A row without a prompt, with turns that are no conversation, or with a difficulty that is not from 0 to 1.
 pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, Fault> {
     let mut cells = Cells { row, used: Vec::new() };
     let map = &config.columns;

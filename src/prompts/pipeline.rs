@@ -44,7 +44,10 @@ pub struct PipelineConfig {
     pub sample: Option<SampleConfig>,
 }
 
-/// Where rows go. Errors stop the pipeline.
+/// Where rows go.
+///
+/// # Errors
+/// Each method fails where its list cannot be written; that stops the pipeline.
 pub trait Sink {
     /// A prompt that stays, in input order.
     fn keep(&mut self, prompt: Prompt) -> Result<()>;

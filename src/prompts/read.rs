@@ -26,7 +26,7 @@ pub const MAX_ROW_BYTES: usize = 256 << 20;
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Where it stands.
+    /// Its row, and its line in a text file.
     pub place: Place,
     /// By name, as JSON: of CSV and TSV all text, and null where the cell is empty.
     pub columns: Map<String, Value>,
@@ -44,7 +44,7 @@ pub struct Place {
 /// What is wrong with one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// Where it stands.
+    /// Its row, and its line in a text file.
     pub place: Place,
     /// 1-based, in characters, where known.
     pub column: Option<usize>,

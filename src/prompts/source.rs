@@ -191,7 +191,7 @@ pub struct Mapping {
     pub verification: Option<ColumnRef>,
     /// In lower case; of a list or a path its first part.
     pub domain: Option<ColumnRef>,
-    /// A BCP 47 tag; what is none counts as absent.
+    /// A BCP 47 tag; another word counts as absent.
     pub language: Option<ColumnRef>,
     /// A number from 0 to 1.
     pub difficulty: Option<ColumnRef>,

@@ -16,7 +16,7 @@ use crate::schema::{Message, Role};
 /// A text in normal form with its tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Normal {
-    /// NFKC, in lower case, with one space where there is any white space, and signs of one meaning written as one.
+    /// NFKC with single spaces; words are in lower case unless their mixed case means something.
     pub text: String,
     /// In the order of the text.
     pub tokens: Vec<Token>,
@@ -38,7 +38,7 @@ pub struct Token {
 /// What a [`Token`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// Letters and what follows them, in a script written with spaces.
+    /// Letters and digits without a space, a letter first, in a script written with spaces.
     Word,
     /// A word that starts with a digit.
     Number,

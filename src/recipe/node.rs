@@ -43,7 +43,7 @@ impl Origin {
 pub struct Node {
     /// What is written.
     pub value: Value,
-    /// Where it is written; of a merged table, where it came first.
+    /// Where it is written, which may be an included file or a `--set`.
     pub origin: Origin,
 }
 
@@ -170,6 +170,9 @@ impl Node {
 
     /// Sets the value at a dotted path, making the tables on the way. A number as a
     /// path part indexes an array.
+    ///
+    /// # Errors
+    /// The path leads through a value that is no table, or to an item that an array does not have.
     pub fn set(&mut self, path: &[&str], over: Node) -> Result<(), Error> {
         let Some((first, rest)) = path.split_first() else {
             *self = over;
@@ -198,6 +201,9 @@ impl Node {
     }
 
     /// Calls `change` on every string of the tree.
+    ///
+    /// # Errors
+    /// The first error of `change`.
     pub fn texts_mut(
         &mut self,
         change: &mut dyn FnMut(&mut String, &Origin) -> Result<(), Error>,
@@ -211,6 +217,9 @@ impl Node {
     }
 
     /// Reads the tree into a type; an unknown key or a wrong type points at its place.
+    ///
+    /// # Errors
+    /// An unknown or missing key, or a value of the wrong type.
     pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         super::de::read(self)
     }

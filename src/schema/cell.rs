@@ -23,6 +23,9 @@ pub trait Cell: Sized {
     fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef;
 
     /// The cells of an array of exactly that type, without nulls unless nullable.
+    ///
+    /// # Errors
+    /// The first row whose value is none of the type, such as a word that nobody knows.
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault>;
 }
 

@@ -36,7 +36,7 @@ pub struct ShardInfo {
     pub file: String,
     /// As its footer says; of files in other formats, what their writer counted.
     pub rows: u64,
-    /// As it is stored, compressed.
+    /// Of the file, as it is stored.
     pub bytes: u64,
     /// BLAKE3 of the file, 64 hex digits.
     pub blake3: String,

@@ -12,9 +12,9 @@ use crate::model::{ParamInfo, ParamKind, Update};
 pub struct OptimizerConfig {
     /// AdamW by default.
     pub kind: OptimizerKind,
-    /// β₁ and β₂ of AdamW.
+    /// β₁ of AdamW, the decay of the first moment, in [0, 1); 0.9 by default.
     pub beta1: f64,
-    /// Decay of AdamW's second moment, in [0, 1); 0.95 by default.
+    /// β₂ of AdamW, the decay of the second moment, in [0, 1); 0.95 by default.
     pub beta2: f64,
     /// ε of AdamW, outside the square root.
     pub eps: f64,

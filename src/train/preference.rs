@@ -44,7 +44,7 @@ pub struct PreferenceTrainerConfig {
     pub optimizer: OptimizerConfig,
     /// Visit pairs in a new order every epoch.
     pub shuffle: bool,
-    /// Decides the order of pairs. A stage derives it from the run's.
+    /// Decides the order of pairs. In a recipe 0, the default, means the run's seed.
     pub seed: u64,
 }
 
@@ -93,9 +93,9 @@ pub struct Pair {
     pub prompt_id: String,
     /// Token ids, template included.
     pub prompt: Vec<u32>,
-    /// Token ids of the better answer, its end of turn included.
+    /// Token ids of the better answer, with its end of turn unless it was cut.
     pub chosen: Vec<u32>,
-    /// Token ids of the worse answer, its end of turn included.
+    /// Token ids of the worse answer, with its end of turn unless it was cut.
     pub rejected: Vec<u32>,
     /// Index into the trainer's groups.
     pub group: usize,

@@ -40,7 +40,7 @@ pub struct SftConfig {
     pub optimizer: OptimizerConfig,
     /// Visit rows in a new order every epoch.
     pub shuffle: bool,
-    /// Decides the order of rows. A stage derives it from the run's.
+    /// Decides the order of rows. In a recipe 0, the default, means the run's seed.
     pub seed: u64,
 }
 
