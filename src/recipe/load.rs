@@ -64,7 +64,7 @@ impl Recipe {
     /// Loads a recipe from text; relative paths in it start at `base`.
     ///
     /// # Errors
-    /// Syntax, an unknown top key, an include or a variable that is not there, a stage that is no table; with its place.
+    /// Syntax, an unknown top key, a missing include or variable, a stage that is no table; with its place.
     pub fn parse(name: &str, text: &str, base: &Path, overrides: &[String]) -> Result<Recipe> {
         let mut root = Node::parse(name, text)?;
         resolve_includes(&mut root, base, &mut Vec::new(), &mut 0)?;

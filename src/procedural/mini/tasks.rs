@@ -169,7 +169,7 @@ impl Task {
 
 impl Chain {
     /// One line: `first S . then S . next S . thus S .`; `word` writes the opener of
-    /// that index in [`OPENERS`]. A sentence a step, because the language rule judges
+    /// that index in `OPENERS`. A sentence a step, because the language rule judges
     /// whole sentences: so each word counts by itself, as in [`super::language_consistency`].
     pub fn text(&self, mut word: impl FnMut(usize) -> String) -> String {
         let last = self.equations.len().saturating_sub(1);

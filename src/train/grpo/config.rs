@@ -59,8 +59,8 @@ pub struct GrpoTrainerConfig {
     pub recompute: bool,
     /// Visit prompts in a new order every epoch.
     pub shuffle: bool,
-    /// Decides the order of prompts and how completions are split among minibatches. In a recipe 0, the default, means the
-    /// run's seed.
+    /// Decides the order of prompts and how completions are split among minibatches. In a recipe 0, the default, means
+    /// the run's seed.
     pub seed: u64,
 }
 
