@@ -12,8 +12,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Device {
+    /// The process's thread pool.
     Cpu,
+    /// These GPUs; an error when it is opened if one of them cannot be used.
     Cuda(Gpus),
+    /// The first GPU if it works, else the CPU.
     #[default]
     Auto,
 }

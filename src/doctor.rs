@@ -19,6 +19,7 @@ use crate::error::{Context, Error, Result};
 /// One GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
+    /// The driver's name for it, such as `NVIDIA H200`.
     pub name: String,
     /// Compute capability, as `90` for 9.0.
     pub arch: i32,
@@ -31,12 +32,15 @@ pub struct Gpu {
 pub struct Report {
     /// The newest CUDA version that the driver supports, as `12080`; why there is none.
     pub driver: Result<i32, String>,
+    /// In the driver's order; empty where there is no driver, or it does not list them.
     pub gpus: Vec<Gpu>,
     /// NVRTC's version; why there is none.
     pub nvrtc: Result<(i32, i32), String>,
+    /// Whether the library of matrix products was found and loads.
     pub cublaslt: bool,
     /// Only needed for several GPUs.
     pub nccl: bool,
+    /// Folder of the compiled kernels, whether it is there or not.
     pub cache: PathBuf,
     /// Kernel files whose code for the first GPU is in the cache, of how many.
     pub compiled: (usize, usize),

@@ -275,6 +275,9 @@ impl std::error::Error for Error {
 /// Turns a lower-level error into an [`Error`] that says what was being done.
 pub trait Context<T> {
     /// Wraps the error with a message; the original is kept as its cause.
+    ///
+    /// # Errors
+    /// The error that was there, now as the cause.
     fn or_fail(self, message: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -35,9 +35,11 @@ pub struct SampleResult {
 /// The samples of one prompt, in sample order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PromptResult {
+    /// The prompt's, such as `math`: figures are broken down by it.
     pub domain: String,
     /// 0 to 1; `None` if unknown.
     pub difficulty: Option<f64>,
+    /// One for each completion, undecided and truncated ones included.
     pub samples: Vec<SampleResult>,
 }
 

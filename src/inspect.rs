@@ -40,7 +40,9 @@ pub enum Inspection {
 /// A stage that wrote something else than Parquet shards.
 #[derive(Clone, Debug, Serialize)]
 pub struct OtherReport {
+    /// Path or URL of the stage's folder.
     pub location: String,
+    /// What its manifest says.
     pub stage: StageReport,
     /// What lies beside the manifest, folders with a `/` at the end.
     pub contents: Vec<String>,
@@ -49,6 +51,7 @@ pub struct OtherReport {
 /// One dataset, looked at whole.
 #[derive(Clone, Debug, Serialize)]
 pub struct DatasetReport {
+    /// Path or URL of the file or folder.
     pub location: String,
     /// Null for files gristmill did not write.
     pub kind: Option<DatasetKind>,
@@ -56,10 +59,15 @@ pub struct DatasetReport {
     pub version: Option<String>,
     /// What the manifest says; null without one.
     pub stage: Option<StageReport>,
+    /// Of all files.
     pub rows: u64,
+    /// Parquet row groups of all files: what readers stream by.
     pub row_groups: usize,
+    /// Of all files as they are stored, compressed.
     pub bytes: u64,
+    /// In the order in which they are read as one table.
     pub files: Vec<FileReport>,
+    /// In the order of the first file.
     pub columns: Vec<ColumnReport>,
     /// The first rows: column to text, null where the value is.
     pub sample: Vec<serde_json::Map<String, serde_json::Value>>,
@@ -68,31 +76,45 @@ pub struct DatasetReport {
 /// One file of a dataset.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileReport {
+    /// Its path within the dataset.
     pub name: String,
+    /// As its footer says.
     pub rows: u64,
+    /// As it is stored, compressed.
     pub bytes: u64,
 }
 
 /// What a stage's manifest says.
 #[derive(Clone, Debug, Serialize)]
 pub struct StageReport {
+    /// Last part of its path, such as `3_verify`.
     pub folder: String,
+    /// The stage's name in the recipe.
     pub stage: String,
+    /// What it does: `prompts`, `generate`, `verify` …
     pub kind: String,
+    /// BLAKE3 of everything the output depends on, 64 hex digits.
     pub fingerprint: String,
+    /// Of all shards; 0 where there are none.
     pub rows: u64,
+    /// Files that the manifest lists.
     pub shards: usize,
+    /// Of these files, as they are stored.
     pub bytes: u64,
+    /// Rows that were dropped, by reason.
     pub drops: BTreeMap<String, u64>,
     /// Sums over its rows or steps, such as `steps` or `correct`.
     pub counts: BTreeMap<String, u64>,
+    /// What else the stage noted, such as its engine or device.
     pub facts: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A run: its stages in order, and the folders that are not finished.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunReport {
+    /// Path or URL of the run's folder.
     pub location: String,
+    /// Those with a manifest, in running order.
     pub stages: Vec<StageReport>,
     /// Stage folders without a manifest: begun, or killed before the end.
     pub unfinished: Vec<String>,

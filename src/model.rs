@@ -86,6 +86,7 @@ struct Tempered<B: Backend> {
 pub enum Update {
     /// Leave it as it is.
     Keep,
+    /// For tensors of any shape: moments are kept for each element.
     AdamW(AdamW),
     /// For matrices; a tensor of one dimension is an error of the caller.
     Muon(Muon),

@@ -10,7 +10,7 @@
 //!
 //! [`Prompt`]: crate::schema::Prompt
 
-pub mod codec;
+mod codec;
 pub mod decontam;
 pub mod dedup;
 pub mod difficulty;

@@ -46,10 +46,13 @@ pub struct Sample<'a> {
     pub gold: Option<&'a str>,
     /// The prompt's `verification` JSON (unit tests, constraints, choices).
     pub verification: Option<&'a str>,
+    /// The prompt's: `math`, `code`, `stem`, `logic`, `general`, or the user's own word.
     pub domain: &'a str,
     /// BCP 47 primary tag; `und` if unknown.
     pub language: &'a str,
+    /// 0 (easiest) to 1; `None` if unknown.
     pub difficulty: Option<f64>,
+    /// Why the completion ended: an answer may be missing because it was cut.
     pub finish_reason: FinishReason,
     /// Tokens of the completion, where the engine tells.
     pub tokens: Option<u32>,
@@ -58,6 +61,7 @@ pub struct Sample<'a> {
 /// What a rule says of a [`Sample`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
+    /// Correct, wrong or cannot tell; decides whether there is a score.
     pub outcome: Outcome,
     /// Usually in [0, 1]; `None` exactly when the outcome is cannot tell.
     pub score: Option<f64>,

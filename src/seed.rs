@@ -46,6 +46,7 @@ pub struct Rng {
 }
 
 impl Rng {
+    /// The stream's beginning; any seed is as good as another, 0 included.
     pub fn new(seed: u64) -> Self {
         Rng { state: seed }
     }
@@ -55,6 +56,7 @@ impl Rng {
         self.state
     }
 
+    /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;

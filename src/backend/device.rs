@@ -30,7 +30,9 @@ impl Gpus {
 /// ```
 #[derive(Clone)]
 pub enum Opened {
+    /// The reference backend, on the process's thread pool.
     Cpu(Cpu),
+    /// One GPU, or several with a copy of every model each.
     Cuda(Cuda),
 }
 

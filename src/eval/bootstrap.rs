@@ -5,8 +5,11 @@ use crate::seed::stream;
 /// A mean with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Interval {
+    /// Of the values themselves, not of the resamples.
     pub mean: f64,
+    /// Lower end: the (1 − level)/2 quantile of the resampled means.
     pub low: f64,
+    /// Upper end: the (1 + level)/2 quantile.
     pub high: f64,
 }
 

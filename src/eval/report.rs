@@ -9,9 +9,11 @@ use super::{Interval, PromptResult, SampleResult, bootstrap_mean, majority, pass
 pub struct Options {
     /// The ks of pass@k; those above a prompt's decided samples leave that prompt out.
     pub ks: Vec<u64>,
-    /// Bootstrap resamples, coverage and seed.
+    /// Bootstrap resamples; 1,000 by default, and 0 gives intervals of width 0.
     pub resamples: usize,
+    /// Coverage of the intervals, from 0 to 1; 0.95 by default.
     pub level: f64,
+    /// Of the bootstrap's draws; 0 by default.
     pub seed: u64,
 }
 
@@ -28,6 +30,7 @@ pub struct Summary {
     pub prompts: u64,
     /// Prompts with no decided sample: in no other figure but the shares below.
     pub undecided_prompts: u64,
+    /// Samples of all prompts, truncated and undecided ones included.
     pub samples: u64,
     /// Samples cut at the token limit: counted wrong.
     pub truncated: u64,

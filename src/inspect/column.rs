@@ -17,11 +17,13 @@ const SKETCH: usize = 1024;
 /// One column: what it is and what its values are like.
 #[derive(Clone, Debug, Serialize)]
 pub struct ColumnReport {
+    /// As the file has it.
     pub name: String,
     /// As the file has it, in Arrow's words.
     pub data_type: String,
     /// What the contract says of it; null for columns it does not know.
     pub doc: Option<String>,
+    /// Rows where it is null.
     pub nulls: u64,
     /// Distinct values: exact below 1,024, an estimate within about 3 % above; null for nested columns.
     pub distinct: Option<u64>,

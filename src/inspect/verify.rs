@@ -11,7 +11,9 @@ use crate::store::{Altered, Location, Manifest, RunFolder};
 /// What [`verify`] compared with the digests in manifests.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
+    /// Files that manifests list, altered and missing ones included.
     pub files: usize,
+    /// What manifests say these files hold.
     pub bytes: u64,
     /// Files that are not as they were written, by their paths from the location.
     pub altered: Vec<Altered>,

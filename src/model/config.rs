@@ -15,8 +15,12 @@ use crate::store::hub_hint;
 /// The checkpoint layouts the decoder covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
+    /// RMSNorm, rotary embedding, SwiGLU, grouped queries (Touvron et al. 2023); biases only where `attention_bias`
+    /// asks.
     Llama,
+    /// Llama's layout, with biases on queries, keys and values (arXiv 2407.10671).
     Qwen2,
+    /// Llama's layout, with an RMSNorm of each query and key head (arXiv 2505.09388).
     Qwen3,
 }
 
@@ -41,21 +45,33 @@ impl Family {
 /// The shape of a decoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Names the layout in `config.json`.
     pub family: Family,
+    /// Rows of embedding and head; may be more than the tokenizer has tokens.
     pub vocab_size: usize,
+    /// Width of the residual stream.
     pub hidden_size: usize,
+    /// Width of the SwiGLU's gate.
     pub intermediate_size: usize,
+    /// Decoder layers, at least 1.
     pub layers: usize,
+    /// Query heads, key/value heads and their width; each key/value head serves query/kv query heads.
     pub heads: Heads,
     /// Most tokens of prompt and completion together.
     pub context: usize,
+    /// ε of every RMSNorm, inside the root; positive, 1e-6 if the file does not say.
     pub norm_eps: f32,
+    /// Base θ of the rotary frequencies; positive, 10,000 if the file does not say.
     pub rope_theta: f64,
+    /// What is done to these frequencies for a longer context.
     pub rope_scaling: RopeScaling,
     /// The head is the embedding.
     pub tied: bool,
+    /// Whether queries, keys and values have biases; Qwen2's always do.
     pub qkv_bias: bool,
+    /// Whether attention's output projection has a bias.
     pub out_bias: bool,
+    /// Whether each query and key head has an RMSNorm before the rotation, as Qwen3's do.
     pub qk_norm: bool,
     /// Tokens that end a turn, of `config.json` and `generation_config.json`.
     pub eos_token_ids: Vec<u32>,

@@ -18,6 +18,7 @@ use crate::error::Result;
 /// One token to run through the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// Its id, below [`Config::vocab_size`].
     pub token: u32,
     /// Which sequence of the cache it belongs to.
     pub slot: u32,

@@ -71,6 +71,7 @@ pub struct Decoding {
 pub struct Estimate {
     /// f32 masters and what the kernels read, rotary angles, and the same of the reference.
     pub parameters: u64,
+    /// One f32 for each weight that is trained; with adapters also room for those of one matrix.
     pub gradients: u64,
     /// Both moments.
     pub optimizer: u64,
@@ -78,6 +79,7 @@ pub struct Estimate {
     pub activations: u64,
     /// Gradients of activations, what operations use within themselves, and a decoding step.
     pub workspace: u64,
+    /// Keys and values of the sequences being decoded, of all engines.
     pub kv_cache: u64,
     /// Optimizer state in the host's memory: beside all of the above.
     pub host: u64,

@@ -32,6 +32,7 @@ pub struct ParamInfo {
     pub name: String,
     /// One or two dimensions, `[out, in]`.
     pub shape: Vec<usize>,
+    /// Decides the update rule and whether weight decay applies.
     pub kind: ParamKind,
     /// Which stored parameter holds it, and which of its elements.
     pub(super) param: usize,

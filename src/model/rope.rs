@@ -11,9 +11,21 @@ pub enum RopeScaling {
     /// θ^(−2i/dim), as published (Su et al. 2021).
     None,
     /// All frequencies divided by a factor.
-    Linear { factor: f64 },
+    Linear {
+        /// Above 0; 2 doubles the length.
+        factor: f64,
+    },
     /// Llama 3.1: long wavelengths divided, short ones kept, a ramp between.
-    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
+    Llama3 {
+        /// What long wavelengths are divided by, above 0.
+        factor: f64,
+        /// `low_freq_factor`: wavelengths above original/low are divided whole.
+        low: f64,
+        /// `high_freq_factor`, above `low`: wavelengths below original/high are kept.
+        high: f64,
+        /// Positions the model was pretrained at.
+        original: f64,
+    },
 }
 
 impl RopeScaling {

@@ -24,11 +24,14 @@ const HEAD: &str = "lm_head.weight";
 /// The type weights are written as; they are f32 in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Dtype {
+    /// As they are in memory; the default.
     #[default]
     #[serde(rename = "float32")]
     F32,
+    /// Half the bytes: f32's range with 8 bits of precision.
     #[serde(rename = "bfloat16")]
     Bf16,
+    /// Half the bytes: 11 bits of precision up to 65,504; weights beyond that are refused.
     #[serde(rename = "float16")]
     F16,
 }

@@ -12,15 +12,19 @@ use crate::store::{Dataset, Location, Manifest, hub_hint};
 
 /// The stages of a recipe in running order.
 pub struct Plan {
+    /// Each after all that it reads from.
     pub stages: Vec<Planned>,
 }
 
 /// One stage of the plan.
 pub struct Planned {
+    /// Its key in the recipe.
     pub name: String,
+    /// What it does: `prompts`, `generate`, `verify` …
     pub kind: String,
     /// `1_prompts`: the number is the place in the running order.
     pub folder: Location,
+    /// What its table names, in the stage's order.
     pub inputs: Vec<Input>,
     pub(super) stage: Box<dyn Stage>,
     pub(super) table: StageTable,
@@ -50,15 +54,30 @@ pub enum State {
     /// `--from` asks for it.
     Forced,
     /// It is complete, but so many of its shards are gone or were cut since.
-    Damaged { shards: usize },
+    Damaged {
+        /// Those to be made again.
+        shards: usize,
+    },
     /// A kill left some shards; they are kept.
-    Partial { shards: usize },
+    Partial {
+        /// Those that are whole.
+        shards: usize,
+    },
     /// A kill left checkpoints: it goes on from the newest, of this step.
-    Resumes { step: u64 },
+    Resumes {
+        /// Optimizer steps that it has done.
+        step: u64,
+    },
     /// A kill left checkpoints, but what they were trained with has changed since: so many steps would be lost.
-    Discards { steps: u64 },
+    Discards {
+        /// Optimizer steps of the newest checkpoint.
+        steps: u64,
+    },
     /// It is complete but holds rows that failed and are to be tried again.
-    Retry { failed: u64 },
+    Retry {
+        /// Rows whose request failed.
+        failed: u64,
+    },
     /// One of its inputs will be made first.
     Waits,
 }

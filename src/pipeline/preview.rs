@@ -13,8 +13,11 @@ use crate::store::{Dataset, Location, Manifest};
 /// What a stage would do.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Preview {
+    /// Its name in the recipe.
     pub stage: String,
+    /// What it does: `prompts`, `generate`, `verify` …
     pub kind: String,
+    /// Path or URL, whether it is there yet or not.
     pub folder: String,
     /// Whether it would run, and why, in words.
     pub state: String,

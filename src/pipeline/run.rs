@@ -46,16 +46,25 @@ pub trait Reporter: Send + Sync {
 /// What a stage came to.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct StageSummary {
+    /// Its name in the recipe.
     pub stage: String,
+    /// What it does: `prompts`, `generate`, `verify` …
     pub kind: String,
+    /// Path or URL of its folder.
     pub folder: String,
     /// Not run again: nothing it depends on had changed.
     pub cached: bool,
+    /// Of all shards; 0 where there are none.
     pub rows: u64,
+    /// Files that its manifest lists.
     pub shards: usize,
+    /// Of these files, as they are stored.
     pub bytes: u64,
+    /// Rows that were dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// Sums over its rows or steps, such as `correct` or `steps`.
     pub counts: BTreeMap<String, u64>,
+    /// Wall-clock time in this run; 0 if cached.
     pub seconds: f64,
 }
 
@@ -74,8 +83,11 @@ impl StageSummary {
 /// What a run came to.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct RunSummary {
+    /// The recipe's.
     pub name: String,
+    /// Path or URL of the run's folder.
     pub out: String,
+    /// Those that ran or were found cached, in running order; none of a dry run.
     pub stages: Vec<StageSummary>,
     /// Of a dry run: what each stage would do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -83,6 +95,7 @@ pub struct RunSummary {
     /// Of a run with `--shard`: what other parts have to make before this one can go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Wall-clock time of the run.
     pub seconds: f64,
 }
 

@@ -8,10 +8,15 @@ use crate::seed::Rng;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
+    /// `en`, English.
     En,
+    /// `fr`, French.
     Fr,
+    /// `zh`, Chinese in simplified characters.
     Zh,
+    /// `de`, German.
     De,
+    /// `es`, Spanish.
     Es,
 }
 

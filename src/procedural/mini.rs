@@ -43,8 +43,8 @@
 //! An untagged chain is the same without tags, followed by the answer.
 //!
 //! # Languages
-//! Prompts and chains differ in their words alone: [`words::language_of`] names the
-//! language of a word, [`words::language_consistency`] is the share of a text's
+//! Prompts and chains differ in their words alone: [`language_of`] names the
+//! language of a word, [`language_consistency`] is the share of a text's
 //! words that are in the wanted language.
 
 pub mod base_text;
@@ -52,7 +52,7 @@ pub mod general;
 pub mod language;
 pub mod tasks;
 pub mod tokenizer;
-pub mod words;
+mod words;
 
 pub use base_text::{BaseText, Document};
 pub use tasks::{Family, Task, space};

@@ -54,8 +54,10 @@ pub struct Share {
     /// Relative weight, split evenly over the share's cells; positive.
     #[serde(default = "default_weight")]
     pub weight: f64,
+    /// From 1 to what the generators have; empty takes those of the configuration.
     #[serde(default)]
     pub levels: Vec<u32>,
+    /// Empty takes those of the configuration.
     #[serde(default)]
     pub languages: Vec<Language>,
 }
@@ -64,8 +66,10 @@ pub struct Share {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
+    /// Problems that are not held out; the default.
     #[default]
     Train,
+    /// The held-out problems.
     Eval,
     /// Both sides.
     All,
@@ -95,8 +99,11 @@ fn default_weight() -> f64 {
 /// One (generator, level, language).
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
+    /// One of [`GENERATORS`].
     pub generator: &'static Generator,
+    /// From 1 to the generator's `max_level`.
     pub level: u32,
+    /// One of the generator's `languages`.
     pub language: Language,
 }
 

@@ -44,8 +44,11 @@ impl PreferenceKind {
 /// Two replies to one question, the better one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair<'a> {
+    /// In what the chosen reply is better.
     pub kind: PreferenceKind,
+    /// The problem's answer.
     pub chosen: &'a str,
+    /// The problem's worse reply.
     pub rejected: &'a str,
 }
 

@@ -60,7 +60,9 @@ impl DecontamConfig {
 /// Evaluation questions under a name such as `math500`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EvalSet {
+    /// What hits and reports call it.
     pub name: String,
+    /// At least one, or [`Decontaminator::new`] refuses the set.
     pub rows: Vec<EvalRow>,
 }
 
@@ -69,14 +71,18 @@ pub struct EvalSet {
 pub struct EvalRow {
     /// 0-based row in the set's file.
     pub row: u64,
+    /// Its last user turn.
     pub question: String,
 }
 
 /// One prompt found to overlap with one evaluation row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {
+    /// The prompt's id.
     pub prompt_id: String,
+    /// Name of the set.
     pub eval_set: String,
+    /// 0-based row in the set's file.
     pub eval_row: u64,
     /// The first shared n-gram, or the whole question, in normal form.
     pub ngram: String,
@@ -89,7 +95,9 @@ pub struct Hit {
 /// How one evaluation set is searched for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct SetReport {
+    /// Name of the set.
     pub set: String,
+    /// Its questions.
     pub rows: u64,
     /// Rows searched for as a whole: they have fewer words than an n-gram, or only common n-grams.
     pub whole: u64,

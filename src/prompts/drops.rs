@@ -9,6 +9,7 @@ use super::import::Imported;
 /// One dropped prompt: a row of the drop log.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dropped {
+    /// Made as a kept prompt's is, of its content: 32 hex digits.
     pub prompt_id: String,
     /// The prompt's data source.
     pub source: String,
@@ -26,7 +27,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    pub fn new(from: &Imported, reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(from: &Imported, reason: &'static str, detail: impl Into<String>) -> Self {
         Dropped {
             prompt_id: from.prompt.prompt_id.clone(),
             source: from.prompt.source.clone(),
@@ -43,6 +44,7 @@ impl Dropped {
 /// equal as their normal forms.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GoldConflict {
+    /// The later one of the two.
     pub prompt_id: String,
     /// The kept prompt, which came earlier.
     pub of: String,
@@ -50,6 +52,7 @@ pub struct GoldConflict {
     pub dropped: bool,
     /// The prompt's gold.
     pub gold: Option<String>,
+    /// The file the prompt was read from.
     pub file: String,
     /// 0-based row of that file.
     pub row: u64,
@@ -58,7 +61,7 @@ pub struct GoldConflict {
 }
 
 impl GoldConflict {
-    pub fn new(from: &Imported, of: String, dropped: bool) -> Self {
+    pub(super) fn new(from: &Imported, of: String, dropped: bool) -> Self {
         GoldConflict {
             prompt_id: from.prompt.prompt_id.clone(),
             of,

@@ -10,11 +10,13 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilterConfig {
-    /// Characters of all user turns.
+    /// Least characters of all user turns together.
     pub min_chars: Option<u64>,
+    /// Most characters of them; a prompt of just as many stays.
     pub max_chars: Option<u64>,
-    /// Words of all user turns, approximately: a CJK character counts as 0.6 words.
+    /// Least words of all user turns together, approximately: a CJK character counts as 0.6 words.
     pub min_words: Option<u64>,
+    /// Most words of them, counted in the same way.
     pub max_words: Option<u64>,
     /// The languages to keep; empty keeps all.
     pub languages: Vec<String>,

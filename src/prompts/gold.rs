@@ -7,6 +7,7 @@ use super::hash::hash_bytes;
 /// What a row says of its gold answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Gold {
+    /// Trimmed, and not empty.
     Answer(String),
     /// No usable answer, with the reason that the import report counts:
     /// `absent`, `empty`, `proof`, `notfound`, `no_marker`, `no_box`, `imprecise`.

@@ -28,15 +28,18 @@ pub const KEPT_PLACES: usize = 100;
 /// One imported prompt and where it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
+    /// With its id, language and domain.
     pub prompt: Prompt,
     /// The file, as the source names it.
     pub file: Arc<str>,
+    /// Its row in that file.
     pub place: Place,
 }
 
 /// What became of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// It is handed on.
     Prompt(Box<Imported>),
     /// It was left out under `on_error = "skip"`.
     Skipped(FaultPlace),
@@ -45,6 +48,7 @@ pub enum Step {
 /// What an import read, and what it could not use.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct ImportReport {
+    /// Those opened so far, in the order read.
     pub files: Vec<FileReport>,
     /// Rows read, faulty ones included.
     pub rows: u64,
@@ -63,19 +67,28 @@ pub struct ImportReport {
 /// One file of an import.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FileReport {
+    /// As the source names it; relative to the recipe where it can be.
     pub file: String,
+    /// What the file turned out to be, compression aside.
     pub format: Format,
+    /// The source's, or as told from the first good row; `auto` if there is none.
     pub layout: Layout,
+    /// Rows read, faulty ones included.
     pub rows: u64,
 }
 
 /// One row that was left out.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FaultPlace {
+    /// As the source names it; relative to the recipe where it can be.
     pub file: String,
+    /// 0-based row of that file.
     pub row: u64,
+    /// 1-based line where the row starts; null for Parquet.
     pub line: Option<usize>,
+    /// A short, stable code: `bad_json`, `invalid_utf8`, `missing_prompt` …
     pub reason: String,
+    /// What is wrong, for people.
     pub message: String,
 }
 

@@ -46,16 +46,25 @@ pub enum Layout {
 /// What a row says, before the source's defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
+    /// The turns to answer, a system turn first if the row or the source has one.
     pub messages: Vec<Message>,
+    /// The reference answer, or why there is none.
     pub gold: Gold,
+    /// A reference chain of thought or worked solution; `None` if the row has none.
     pub solution: Option<String>,
     /// JSON text.
     pub verification: Option<String>,
+    /// In lower case, of the row, the source or the layout; `None` if none of them says.
     pub domain: Option<String>,
+    /// BCP 47 primary tag; `None` if the row names no language, and it is to be detected.
     pub language: Option<String>,
+    /// 0 (easiest) to 1; `None` if the row does not say.
     pub difficulty: Option<f64>,
+    /// Name of the data source; `None` if the row does not say, and the source's name stands.
     pub source: Option<String>,
+    /// SPDX id; `None` if the row does not say, and the source's stands.
     pub license: Option<String>,
+    /// The source's own id of the row; only counted where one comes twice.
     pub id: Option<String>,
     /// Top-level columns that were read and so do not go to `extra`.
     pub used: Vec<String>,
@@ -93,6 +102,9 @@ impl Layout {
 }
 
 /// Reads one row under a layout that is not [`Layout::Auto`].
+///
+/// # Errors
+/// A row without a prompt, with turns that are no conversation, or with a difficulty that is not from 0 to 1.
 pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, Fault> {
     let mut cells = Cells { row, used: Vec::new() };
     let map = &config.columns;

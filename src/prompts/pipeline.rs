@@ -32,15 +32,22 @@ const BATCH: usize = 4096;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PipelineConfig {
+    /// Length, language and gold; applied first.
     pub filter: FilterConfig,
+    /// Which copies are dropped.
     pub dedup: DedupConfig,
+    /// How an overlap with an evaluation set is judged; unused without such sets.
     pub decontaminate: DecontamConfig,
     /// Pass rates to keep, where pass rates are given.
     pub pass_rate: Option<PassWindow>,
+    /// How many stay of each stratum; `None` keeps all.
     pub sample: Option<SampleConfig>,
 }
 
-/// Where rows go. Errors stop the pipeline.
+/// Where rows go.
+///
+/// # Errors
+/// Each method fails where its list cannot be written; that stops the pipeline.
 pub trait Sink {
     /// A prompt that stays, in input order.
     fn keep(&mut self, prompt: Prompt) -> Result<()>;
@@ -57,7 +64,9 @@ pub trait Sink {
 pub struct Summary {
     /// Prompts that came in.
     pub rows: u64,
+    /// Prompts that stayed; with the drops they make up `rows`.
     pub kept: u64,
+    /// By reason, as in [`Dropped::reason`].
     pub drops: DropCounts,
     /// Overlaps reported; a contaminated prompt has one or more.
     pub hits: u64,

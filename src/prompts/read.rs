@@ -26,7 +26,9 @@ pub const MAX_ROW_BYTES: usize = 256 << 20;
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    /// Its row, and its line in a text file.
     pub place: Place,
+    /// By name, as JSON: of CSV and TSV all text, and null where the cell is empty.
     pub columns: Map<String, Value>,
 }
 
@@ -42,28 +44,31 @@ pub struct Place {
 /// What is wrong with one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
+    /// Its row, and its line in a text file.
     pub place: Place,
     /// 1-based, in characters, where known.
     pub column: Option<usize>,
+    /// The column at fault; `None` if the row is as a whole.
     pub field: Option<String>,
     /// A short, stable code, counted by the import report: `bad_json`, `invalid_utf8`, `missing_prompt` …
     pub reason: &'static str,
+    /// For people, without the place.
     pub message: String,
     /// Boxed: a fault travels in every row's `Result`.
     pub hint: Option<Box<str>>,
 }
 
 impl Fault {
-    pub fn new(place: Place, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(place: Place, reason: &'static str, message: impl Into<String>) -> Self {
         Fault { place, column: None, field: None, reason, message: message.into(), hint: None }
     }
 
-    pub fn in_field(mut self, field: impl Into<String>) -> Self {
+    pub(super) fn in_field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
 
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into().into_boxed_str());
         self
     }
@@ -88,7 +93,9 @@ impl Fault {
 /// One step of reading.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
+    /// A row as JSON, whatever the file's format.
     Row(Row),
+    /// A row that cannot be read; what follows it can be.
     Fault(Fault),
 }
 

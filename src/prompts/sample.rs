@@ -27,6 +27,7 @@ pub struct SampleConfig {
     /// By stratum, named by its values joined with `/`, such as `math/en`. Wins over `total` and
     /// `per_stratum`; strata not named here then share what is left of `total`, or stay whole.
     pub targets: BTreeMap<String, u64>,
+    /// How `total` is shared out; by the strata's sizes if left out.
     pub allocate: Allocate,
 }
 
@@ -63,9 +64,13 @@ impl SampleConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Key {
+    /// The `domain` column.
     Domain,
+    /// The `language` column.
     Language,
+    /// The slice of `difficulty`, from `0`; `unknown` where it is null.
     Difficulty,
+    /// The `source` column.
     Source,
 }
 
@@ -83,10 +88,13 @@ pub enum Allocate {
 /// The account of one stratum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StratumReport {
+    /// Its values joined with `/`, such as `math/en`; `all` if nothing makes strata.
     pub stratum: String,
+    /// Prompts of it that came in.
     pub available: u64,
     /// What the recipe asks for; `None` where the stratum stays whole.
     pub target: Option<u64>,
+    /// Prompts of it that stay: the target, or all where there are no more.
     pub kept: u64,
 }
 

@@ -98,12 +98,14 @@ impl SourceConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Paths {
+    /// Written as a text.
     One(PathBuf),
+    /// Written as a list; read in its order.
     Many(Vec<PathBuf>),
 }
 
 impl Paths {
-    pub fn as_slice(&self) -> &[PathBuf] {
+    pub(super) fn as_slice(&self) -> &[PathBuf] {
         match self {
             Paths::One(path) => std::slice::from_ref(path),
             Paths::Many(paths) => paths,
@@ -115,14 +117,18 @@ impl Paths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
+    /// Told from the content, then from the name.
     #[default]
     Auto,
     /// One JSON object a line.
     Jsonl,
     /// One array of objects, or an object that holds the rows.
     Json,
+    /// Comma-separated, the first line naming the columns.
     Csv,
+    /// As `csv`, with tabs.
     Tsv,
+    /// A Parquet file of any columns; nested ones are read as JSON.
     Parquet,
 }
 
@@ -177,15 +183,21 @@ pub struct Mapping {
     pub messages: Option<ColumnRef>,
     /// The system turn.
     pub system: Option<ColumnRef>,
+    /// The reference answer; a text with `####` is cut there into solution and answer.
     pub gold: Option<ColumnRef>,
+    /// A worked solution or chain of thought.
     pub solution: Option<ColumnRef>,
     /// Stored as JSON.
     pub verification: Option<ColumnRef>,
+    /// In lower case; of a list or a path its first part.
     pub domain: Option<ColumnRef>,
+    /// A BCP 47 tag; another word counts as absent.
     pub language: Option<ColumnRef>,
     /// A number from 0 to 1.
     pub difficulty: Option<ColumnRef>,
+    /// Name of the data source, instead of the recipe's.
     pub source: Option<ColumnRef>,
+    /// SPDX licence id, instead of the recipe's.
     pub license: Option<ColumnRef>,
     /// The source's own row id: duplicates are counted, the value is kept in `extra`.
     pub id: Option<ColumnRef>,
@@ -249,6 +261,7 @@ impl Mapping {
 /// A column path such as `reward_model.ground_truth` or `answers.0`, or a constant such as `= "math"`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ColumnRef {
+    /// Names and list places, joined with dots.
     Path(String),
     /// The same value for every row. `= null` says that there is none.
     Literal(Value),

@@ -16,7 +16,9 @@ use crate::schema::{Message, Role};
 /// A text in normal form with its tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Normal {
+    /// NFKC with single spaces; words are in lower case unless their mixed case means something.
     pub text: String,
+    /// In the order of the text.
     pub tokens: Vec<Token>,
 }
 
@@ -25,13 +27,18 @@ pub struct Normal {
 pub struct Token {
     /// Byte range in [`Normal::text`].
     pub start: usize,
+    /// Past its last byte.
     pub end: usize,
+    /// 64-bit hash of its bytes.
     pub hash: u64,
+    /// Decides what is compared: n-grams leave operators out.
     pub kind: TokenKind,
 }
 
+/// What a [`Token`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
+    /// Letters and digits without a space, a letter first, in a script written with spaces.
     Word,
     /// A word that starts with a digit.
     Number,

@@ -30,7 +30,9 @@ pub struct Recipe {
 /// One `[stages.NAME]` table, not yet read by its stage.
 #[derive(Clone, Debug)]
 pub struct StageTable {
+    /// The key NAME, which names the folder.
     pub name: String,
+    /// What it does; NAME if the table has no `kind`.
     pub kind: String,
     /// The table without `kind`.
     pub config: Node,
@@ -60,6 +62,9 @@ impl Recipe {
     }
 
     /// Loads a recipe from text; relative paths in it start at `base`.
+    ///
+    /// # Errors
+    /// Syntax, an unknown top key, a missing include or variable, a stage that is no table; with its place.
     pub fn parse(name: &str, text: &str, base: &Path, overrides: &[String]) -> Result<Recipe> {
         let mut root = Node::parse(name, text)?;
         resolve_includes(&mut root, base, &mut Vec::new(), &mut 0)?;

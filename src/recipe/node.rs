@@ -11,6 +11,7 @@ use crate::error::Error;
 pub struct Source {
     /// Path of the file, or `--set key=value`.
     pub name: String,
+    /// All of it: spans are byte ranges in it.
     pub text: Arc<str>,
     /// Whether it is a `--set` argument, where texts need no quotes.
     pub is_argument: bool,
@@ -19,7 +20,9 @@ pub struct Source {
 /// The place of a value in its source.
 #[derive(Clone, Debug)]
 pub struct Origin {
+    /// The text it stands in.
     pub source: Arc<Source>,
+    /// Byte range in [`Source::text`].
     pub span: Range<usize>,
 }
 
@@ -38,18 +41,24 @@ impl Origin {
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// What is written.
     pub value: Value,
+    /// Where it is written, which may be an included file or a `--set`.
     pub origin: Origin,
 }
 
 /// What TOML can say; dates are kept as the text they were written as.
 #[derive(Clone, Debug)]
 pub enum Value {
+    /// A string, or a date as it was written.
     Text(String),
     /// Wide enough for seeds, which have 64 bits and no sign.
     Integer(i128),
+    /// A number with a point or an exponent; may be infinite or NaN, as TOML's may.
     Float(f64),
+    /// `true` or `false`.
     Boolean(bool),
+    /// Items in the order of the text, of any kinds.
     Array(Vec<Node>),
     /// In the order of the text; keys are unique.
     Table(Vec<(Key, Node)>),
@@ -161,6 +170,9 @@ impl Node {
 
     /// Sets the value at a dotted path, making the tables on the way. A number as a
     /// path part indexes an array.
+    ///
+    /// # Errors
+    /// The path leads through a value that is no table, or to an item that an array does not have.
     pub fn set(&mut self, path: &[&str], over: Node) -> Result<(), Error> {
         let Some((first, rest)) = path.split_first() else {
             *self = over;
@@ -189,6 +201,9 @@ impl Node {
     }
 
     /// Calls `change` on every string of the tree.
+    ///
+    /// # Errors
+    /// The first error of `change`.
     pub fn texts_mut(
         &mut self,
         change: &mut dyn FnMut(&mut String, &Origin) -> Result<(), Error>,
@@ -202,6 +217,9 @@ impl Node {
     }
 
     /// Reads the tree into a type; an unknown key or a wrong type points at its place.
+    ///
+    /// # Errors
+    /// An unknown or missing key, or a value of the wrong type.
     pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         super::de::read(self)
     }

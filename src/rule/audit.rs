@@ -13,15 +13,21 @@ use crate::schema::FinishReason;
 
 mod probes;
 
-pub use probes::{PROBES, Probe};
+use probes::PROBES;
+pub use probes::Probe;
 
 /// A prompt to probe with.
 #[derive(Clone, Debug)]
 pub struct Case {
+    /// The question, which completions may repeat.
     pub prompt: String,
+    /// The reference answer that honest completions state.
     pub gold: String,
+    /// Decides which rules apply, and how an answer is stated.
     pub domain: String,
+    /// BCP 47 primary tag: what the reasoning is written in.
     pub language: String,
+    /// What rules need beyond gold, as JSON; `None` for most.
     pub verification: Option<String>,
 }
 
@@ -44,6 +50,7 @@ impl Case {
 /// What one probe did over all cases.
 #[derive(Clone, Debug)]
 pub struct Finding {
+    /// What was tried.
     pub probe: &'static Probe,
     /// Completions tried.
     pub tried: usize,
@@ -53,6 +60,7 @@ pub struct Finding {
     pub most: f64,
     /// Completions that earned what they should not, with the first few of them and their rewards.
     pub unearned: usize,
+    /// At most 10, each with its reward.
     pub examples: Vec<(String, f64)>,
 }
 
@@ -66,7 +74,9 @@ pub struct Report {
     pub skipped: usize,
     /// Means over the cases.
     pub honest_right: f64,
+    /// Mean reward of the honest wrong answer: what probes without the gold may earn at most.
     pub honest_wrong: f64,
+    /// One for each probe, in the order of the library.
     pub findings: Vec<Finding>,
 }
 
@@ -91,15 +101,16 @@ const TEMPLATES: [&str; 5] = [
 
 /// One template filled: reasoning and answer in their places.
 #[derive(Clone, Copy, Debug)]
-pub struct Template(&'static str);
+struct Template(&'static str);
 
 impl Template {
     /// Whether reasoning has a place of its own.
-    pub fn tagged(self) -> bool {
+    fn tagged(self) -> bool {
         self.0.contains("</think>")
     }
 
-    pub fn fill(self, reasoning: &str, answer: &str) -> String {
+    /// The completion that has this reasoning and this answer.
+    fn fill(self, reasoning: &str, answer: &str) -> String {
         let (head, rest) = self.0.split_once("{r}").unwrap_or(("", self.0));
         let (middle, tail) = rest.split_once("{a}").unwrap_or((rest, ""));
         [head, reasoning, middle, answer, tail].concat()

@@ -25,8 +25,11 @@ const MAX_STACK: usize = 128;
 /// What is wrong with an expression, and where in its text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpressionError {
+    /// For people, without the place.
     pub message: String,
+    /// Byte range in the expression's text.
     pub span: Range<usize>,
+    /// What to write instead, where that is known.
     pub hint: Option<String>,
 }
 

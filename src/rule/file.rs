@@ -224,7 +224,7 @@ impl RuleSet {
     }
 
     /// BLAKE3 of the resolved file, 64 hex digits: the same for two files that judge alike but for
-    /// comments, layout, examples and [meta].
+    /// comments, layout, examples and `[meta]`.
     pub fn digest(&self) -> &str {
         &self.digest
     }

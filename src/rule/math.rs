@@ -102,11 +102,6 @@ impl MathRule {
         Ok(MathRule { config })
     }
 
-    /// The settings that it judges by.
-    pub fn config(&self) -> &MathConfig {
-        &self.config
-    }
-
     /// Parses a gold answer; also accepts a solution that ends in a box or `####`.
     pub fn prepare(&self, gold: &str) -> Gold {
         prepare(gold, &self.config, self.config.decimal_comma.unwrap_or(false))

@@ -6,26 +6,34 @@ use serde_json::{Value, json};
 /// One parameter of a rule kind, as `rules list` shows it.
 #[derive(Clone, Debug)]
 pub struct Field {
+    /// The key in a rule file.
     pub name: &'static str,
+    /// The words of its doc comment, trimmed.
     pub doc: &'static str,
     /// JSON Schema of the value.
     pub schema: Value,
+    /// As JSON; null where leaving the key out has a meaning of its own.
     pub default: Value,
 }
 
 /// A parameter that parses but makes no sense: which one, why, and what to write instead.
 #[derive(Clone, Debug)]
 pub struct ParamError {
+    /// The key at fault.
     pub field: &'static str,
+    /// Why it makes no sense, for people.
     pub message: String,
+    /// What to write instead, where that is known.
     pub hint: Option<String>,
 }
 
 impl ParamError {
+    /// A fault of the parameter `field`, without a hint.
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
         ParamError { field, message: message.into(), hint: None }
     }
 
+    /// Adds what to write instead, in place of an earlier hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -34,11 +42,13 @@ impl ParamError {
 
 /// A rule's parameters. Implemented by `params!`; [`Params::fields`] is the reference.
 pub trait Params: serde::de::DeserializeOwned + Default {
+    /// The parameters, in the order of the struct.
     fn fields() -> Vec<Field>;
 }
 
 /// A type that may stand in a rule file.
 pub trait ParamType {
+    /// JSON Schema of the values it may have.
     fn schema() -> Value;
 }
 

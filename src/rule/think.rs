@@ -11,9 +11,13 @@ pub use stream::{Part, Stream};
 /// The tags of a reasoning format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tags<'t> {
+    /// Before the reasoning, `<think>`; the template may have written it.
     pub think_open: &'t str,
+    /// After the reasoning, `</think>`.
     pub think_close: &'t str,
+    /// Before the answer, `<answer>`; may be left out.
     pub answer_open: &'t str,
+    /// After the answer, `</answer>`; without it the answer ends with the completion.
     pub answer_close: &'t str,
     /// The template wrote the opening tag, so a completion without tags is reasoning that was cut.
     pub opened: bool,
@@ -46,6 +50,7 @@ pub enum Shape {
 /// The parts of a completion; every slice borrows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
+    /// Which reasoning tags there were.
     pub shape: Shape,
     /// The chain of thought, tags taken off, trimmed; `None` without reasoning tags.
     pub reasoning: Option<&'a str>,

@@ -12,8 +12,11 @@ use crate::error::{Error, Result};
 pub trait BatchExt {
     /// A text column. Check `is_null(row)` before `value(row)` where the column is nullable.
     fn text(&self, name: &str) -> Result<&StringArray>;
+    /// A uint32 column, as indexes and counts of tokens are.
     fn u32(&self, name: &str) -> Result<&UInt32Array>;
+    /// A uint64 column, as seeds are.
     fn u64(&self, name: &str) -> Result<&UInt64Array>;
+    /// A float64 column, as rewards are; null is not known, and never 0.
     fn f64(&self, name: &str) -> Result<&Float64Array>;
     /// Token ids, logprobs, messages or scores: offsets and the items' array.
     fn list(&self, name: &str) -> Result<&ListArray>;

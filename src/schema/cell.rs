@@ -14,13 +14,18 @@ use crate::error::Error;
 
 /// A value a row may hold: its column type and the way to Arrow and back.
 pub trait Cell: Sized {
+    /// Its type in the column table.
     const TYPE: ColumnType;
+    /// Whether null is a value of it: true of `Option` alone.
     const NULLABLE: bool;
 
     /// The cells as an array of exactly [`ColumnType::arrow`]'s type.
     fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef;
 
     /// The cells of an array of exactly that type, without nulls unless nullable.
+    ///
+    /// # Errors
+    /// The first row whose value is none of the type, such as a word that nobody knows.
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault>;
 }
 
@@ -29,7 +34,9 @@ pub trait Cell: Sized {
 pub struct Fault {
     /// Zero-based row within the batch.
     pub row: usize,
+    /// For people, without the place.
     pub what: String,
+    /// What to do about it, where that is known.
     pub hint: Option<String>,
 }
 

@@ -12,20 +12,30 @@ use super::{Completion, CorpusRow, GroupRow, Preference, Prompt, Row, VerdictRow
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DatasetKind {
+    /// [`Prompt`]: questions with their golds, as `prompts` writes them.
     Prompts,
+    /// [`Completion`]: sampled answers, as `generate` writes them.
     Completions,
+    /// [`VerdictRow`]: what rules say of each completion, as `verify` writes them.
     Verdicts,
+    /// [`GroupRow`]: completions by prompt, with rewards and advantages, as `group` and `select` write them.
     Groups,
+    /// [`CorpusRow`]: conversations to train on, as `corpus` and `base_text` write them.
     Corpus,
+    /// [`Preference`]: pairs of a better and a worse answer, as `preferences` writes them.
     Preferences,
 }
 
 /// The types a column may have; each maps to one Arrow type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
+    /// utf8
     Text,
+    /// uint32
     U32,
+    /// uint64
     U64,
+    /// float64
     F64,
     /// list<uint32>
     TokenIds,
@@ -43,8 +53,11 @@ const LATER: &[&str] = &["chosen_finish_reason", "rejected_finish_reason"];
 /// One column of a dataset.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
+    /// Part of the contract: another name is another version.
     pub name: &'static str,
+    /// Physically different but equal types are cast to it when a file is read.
     pub column_type: ColumnType,
+    /// Whether null is allowed; where it is not, a null is an error with file and row.
     pub nullable: bool,
     /// What it means, its unit, who writes it, what null means. As the doc comment
     /// has it; [`Column::doc`] is the tidy form.

@@ -6,16 +6,22 @@ use super::row::dataset;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Instructions before the conversation.
     System,
+    /// Whoever asks.
     User,
+    /// The model, or whoever wrote the reference.
     Assistant,
+    /// What a tool gave back.
     Tool,
 }
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {
+    /// Decides how a chat template frames the turn.
     pub role: Role,
+    /// Text alone; tool calls stand in it as JSON.
     pub content: String,
 }
 

@@ -21,6 +21,7 @@ pub struct Score {
     pub rule: String,
     /// Usually in [0, 1]; null when the outcome is cannot tell.
     pub score: Option<f64>,
+    /// `correct`, `wrong` or `cannot_tell`.
     pub outcome: Outcome,
     /// A short, stable code such as `no_answer`, `not_equal`, `gold_unparsed`.
     pub reason: String,

@@ -38,6 +38,7 @@ pub struct StageContext<'a> {
     pub threads: usize,
     /// This machine's part of the shards: (I, N) of `--shard I/N`.
     pub part: Option<(usize, usize)>,
+    /// Where the stage tells people how far it is; nothing it writes depends on it.
     pub progress: &'a dyn Progress,
     /// Set by Ctrl-C: finish what is in hand, commit it, and return [`Error::interrupted`].
     pub stop: &'a AtomicBool,
@@ -74,11 +75,17 @@ impl StageContext<'_> {
     }
 
     /// An input by its key.
+    ///
+    /// # Errors
+    /// The stage declares no dataset under this key.
     pub fn input(&self, key: &str) -> Result<&Dataset> {
         self.inputs.get(key).ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))
     }
 
     /// The folder of a model or of a stage with figures, by its key.
+    ///
+    /// # Errors
+    /// The stage declares no such input, or it lies in an object store.
     pub fn input_folder(&self, key: &str) -> Result<&Path> {
         let folder = self.folders.get(key);
         let folder = folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
@@ -98,7 +105,10 @@ impl StageContext<'_> {
         (self.resolve)(path)
     }
 
-    /// An error once the user has asked to stop.
+    /// Asked between pieces of work, so that Ctrl-C ends a stage soon.
+    ///
+    /// # Errors
+    /// [`Error::interrupted`] once the user has asked to stop.
     pub fn check_stop(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
     }
@@ -133,6 +143,9 @@ impl StageContext<'_> {
     }
 
     /// Records a finished shard: from here on a kill does not cost it.
+    ///
+    /// # Errors
+    /// The disk or store refuses the record.
     pub fn finish_shard(&self, shard: usize, outcome: &Outcome) -> Result<()> {
         self.journal().append(&finished_record(shard, outcome)).map(drop)
     }

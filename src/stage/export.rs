@@ -32,6 +32,7 @@ use crate::store::{Dataset, Lookup, Shard, ShardInfo, Sink};
 pub struct ExportConfig {
     /// The dataset to export.
     pub input: String,
+    /// The layout of its rows, which must fit the dataset's kind.
     pub format: ExportFormat,
     /// For `preference` from groups: the prompts they answer.
     pub prompts: Option<String>,
@@ -57,10 +58,15 @@ fn train() -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportFormat {
+    /// `messages`: whole conversations of a corpus, or the turns of prompts.
     Messages,
+    /// `prompt` and `completion`, both as turns (TRL); of a corpus.
     PromptCompletion,
+    /// `conversations` with `from` and `value`, and `system`; of a corpus.
     Sharegpt,
+    /// `prompt`, `chosen` and `rejected`, each as turns (TRL); of groups or preferences.
     Preference,
+    /// verl's columns, in Parquet; of prompts, where those without gold are dropped.
     Verl,
 }
 

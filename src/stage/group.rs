@@ -19,6 +19,7 @@ pub struct GroupConfig {
     /// The prompts that were asked: their domain, language and difficulty go into the groups.
     #[serde(default = "default_prompts")]
     pub prompts: String,
+    /// The completions to group, those of a prompt one after the other; `generate` if left out.
     #[serde(default = "default_completions")]
     pub completions: String,
     /// Verdicts of those completions, in the same order.

@@ -37,12 +37,15 @@ pub struct PromptsConfig {
     /// Length and language filters.
     #[serde(default)]
     pub filter: FilterConfig,
+    /// Which duplicates are dropped; exact and near ones if left out.
     #[serde(default)]
     pub dedup: DedupConfig,
+    /// How an overlap with `evaluation` is judged.
     #[serde(default)]
     pub decontaminate: DecontamConfig,
     /// Pass rates to keep, where `measured_by` tells them.
     pub pass_rate: Option<PassWindow>,
+    /// How many prompts stay of each stratum; all if left out.
     pub sample: Option<SampleConfig>,
 }
 

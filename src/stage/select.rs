@@ -18,6 +18,7 @@ use crate::store::{ShardWriter, WriterOptions};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectConfig {
+    /// The groups to choose from; `group` if left out.
     #[serde(default = "default_groups")]
     pub groups: String,
     /// Keep groups whose pass rate is in this window, ends included: [0.1, 0.9] drops what is
@@ -49,8 +50,10 @@ pub struct SelectConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
+    /// Those that the rules found correct; the default.
     #[default]
     Correct,
+    /// Wrong ones too, and those that rules cannot tell of.
     Any,
 }
 

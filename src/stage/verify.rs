@@ -21,6 +21,7 @@ pub struct VerifyConfig {
     /// The prompts that were asked: their gold answers are what rules compare to.
     #[serde(default = "default_prompts")]
     pub prompts: String,
+    /// The completions to judge; `generate` if left out.
     #[serde(default = "default_completions")]
     pub completions: String,
     /// A rule file, or the name of a built-in one such as `r1`.

@@ -32,6 +32,7 @@ pub(super) enum Place {
 pub struct Entry {
     /// The last part of its path.
     pub name: String,
+    /// Whether it holds entries itself; of an object store, whether it is a prefix of keys.
     pub is_folder: bool,
     /// 0 for folders.
     pub bytes: u64,

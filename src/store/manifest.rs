@@ -16,7 +16,9 @@ pub const TIMES_FILE: &str = "_times.json";
 /// A dataset's kind and the version of its contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemaName {
+    /// Which contract.
     pub name: DatasetKind,
+    /// From 1; a newer one than the program's is refused.
     pub version: u32,
 }
 
@@ -57,10 +59,13 @@ pub struct Manifest {
 pub struct Unit {
     /// Shards of the manifest that are its, from where the unit before it ends.
     pub shards: usize,
+    /// Rows it dropped, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub drops: BTreeMap<String, u64>,
+    /// Sums over its rows, as in [`Manifest::counts`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
+    /// What else it noted, as in [`Manifest::facts`].
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub facts: serde_json::Map<String, serde_json::Value>,
 }

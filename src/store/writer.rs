@@ -34,7 +34,9 @@ const PIECE_ROWS: usize = 1024;
 pub struct ShardInfo {
     /// Its path within the stage's folder, `/` between the parts.
     pub file: String,
+    /// As its footer says; of files in other formats, what their writer counted.
     pub rows: u64,
+    /// Of the file, as it is stored.
     pub bytes: u64,
     /// BLAKE3 of the file, 64 hex digits.
     pub blake3: String,
@@ -46,7 +48,12 @@ pub enum Naming {
     /// `part-00000.parquet`
     Part,
     /// `data/train-00000-of-00004.parquet`: what the Hugging Face hub and `datasets` expect.
-    HuggingFace { split: String, shards: usize },
+    HuggingFace {
+        /// `train`, `test` or the user's own word.
+        split: String,
+        /// Shards in all, which must be known from the start.
+        shards: usize,
+    },
 }
 
 impl Naming {
@@ -62,6 +69,7 @@ impl Naming {
 /// How a shard is laid out.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
+    /// Decides the file's name, not its bytes.
     pub naming: Naming,
     /// Most rows of a row group.
     pub group_rows: usize,

@@ -16,7 +16,10 @@ pub enum AdvantageKind {
     LeaveOneOut,
     /// (r − μ)/scale with a fixed scale, such as 0.5 for rewards near 0 and 1. Keeps all-wrong
     /// groups from turning small style rewards into full-size advantages, as a division by σ does.
-    Fixed { scale: f64 },
+    Fixed {
+        /// In units of reward, above 0.
+        scale: f64,
+    },
 }
 
 /// Added to σ before the division.
@@ -29,6 +32,7 @@ pub struct GroupAdvantages {
     pub advantages: Vec<Option<f64>>,
     /// Mean and population standard deviation of the known rewards; `None` if there is none.
     pub mean: Option<f64>,
+    /// 0 where rewards differ by rounding alone.
     pub std: Option<f64>,
     /// Whether two completions differ in reward: otherwise every advantage is 0 and the group
     /// teaches nothing.

@@ -57,6 +57,7 @@ impl<T: Clone + Packed> Source<T> for Vec<T> {
 /// A tokenized sequence and the tokens of it that carry a loss.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
+    /// Ids of prompt and completion, the end of turn included where it is to be learnt.
     pub tokens: Vec<u32>,
     /// Ascending, disjoint ranges of `tokens` to train on. The very first token follows nothing and
     /// is never trained on.
@@ -97,6 +98,7 @@ impl Sequence {
 pub struct MicroBatch {
     /// Which sequences, in the order they are packed.
     pub sequences: Vec<usize>,
+    /// Their tokens one after the other, without padding.
     pub batch: Batch,
     /// `[sequences + 1]` Where each one's trained tokens lie among the scored ones.
     pub offsets: Vec<usize>,

@@ -37,6 +37,7 @@ pub struct Checkpoints {
 /// One committed checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
+    /// Its folder, `step-` and the step in 8 digits.
     pub path: PathBuf,
     /// Optimizer steps done.
     pub step: u64,

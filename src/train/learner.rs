@@ -55,7 +55,9 @@ pub struct Applied {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LearnerState {
+    /// Updates that changed the weights: the t of Adam's bias correction.
     pub updates: u64,
+    /// Updates in a row, up to now, whose gradient was not finite.
     pub bad_steps: u32,
 }
 

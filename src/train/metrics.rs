@@ -165,10 +165,12 @@ step_metrics! {
 /// One rule's scores over a rollout batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RuleMetrics {
+    /// Its name in the rule file.
     pub rule: String,
     /// Mean and population standard deviation over the completions it could score; `None` if none.
     #[serde(with = "exact")]
     pub mean: Option<f64>,
+    /// Over the same completions.
     #[serde(with = "exact")]
     pub std: Option<f64>,
     /// Share of completions it could not score.
@@ -178,12 +180,14 @@ pub struct RuleMetrics {
 /// One group of a preference batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupMetrics {
+    /// Its name: a domain, a language, or the user's own word.
     pub group: String,
     /// α_g after this step.
     pub weight: f64,
     /// Mean unweighted loss of the batch's pairs of this group; `None` if it has none.
     #[serde(with = "exact")]
     pub loss: Option<f64>,
+    /// Its pairs in this batch.
     pub pairs: u64,
 }
 

@@ -72,6 +72,7 @@ pub struct LossOutputs {
     pub logprob_gradient: Vec<f32>,
     /// \[T\] ∂L/∂H_t; `None` where the loss does not contain the entropy.
     pub entropy_gradient: Option<Vec<f32>>,
+    /// Sums over the micro-batch's tokens, which add up over the batch.
     pub metrics: LossMetrics,
 }
 

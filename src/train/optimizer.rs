@@ -10,9 +10,11 @@ use crate::model::{ParamInfo, ParamKind, Update};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
+    /// AdamW by default.
     pub kind: OptimizerKind,
-    /// β₁ and β₂ of AdamW.
+    /// β₁ of AdamW, the decay of the first moment, in [0, 1); 0.9 by default.
     pub beta1: f64,
+    /// β₂ of AdamW, the decay of the second moment, in [0, 1); 0.95 by default.
     pub beta2: f64,
     /// ε of AdamW, outside the square root.
     pub eps: f64,

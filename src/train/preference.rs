@@ -22,6 +22,7 @@ use crate::model::{Model, Scores};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PreferenceTrainerConfig {
+    /// DPO or IPO, and its β.
     pub objective: PreferenceConfig,
     /// How groups are weighed; uniform is plain DPO or IPO.
     pub groups: GroupRobustConfig,
@@ -36,11 +37,14 @@ pub struct PreferenceTrainerConfig {
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
+    /// The learning rate over all steps; cosine from 5e-7 by default.
     #[serde(deserialize_with = "over_default")]
     pub schedule: Schedule,
+    /// The update rule and its bounds on gradients.
     pub optimizer: OptimizerConfig,
     /// Visit pairs in a new order every epoch.
     pub shuffle: bool,
+    /// Decides the order of pairs. In a recipe 0, the default, means the run's seed.
     pub seed: u64,
 }
 
@@ -85,9 +89,13 @@ impl PreferenceTrainerConfig {
 /// Two answers to one prompt, as token ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pair {
+    /// What failures and logs call the pair.
     pub prompt_id: String,
+    /// Token ids, template included.
     pub prompt: Vec<u32>,
+    /// Token ids of the better answer, with its end of turn unless it was cut.
     pub chosen: Vec<u32>,
+    /// Token ids of the worse answer, with its end of turn unless it was cut.
     pub rejected: Vec<u32>,
     /// Index into the trainer's groups.
     pub group: usize,
@@ -110,6 +118,7 @@ impl Packed for Pair {
 /// A group of the group-robust objective: a domain, a language, or the user's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
+    /// Its value in the dataset's column, such as `math` or `fr`.
     pub name: String,
     /// Its pairs in the whole data set.
     pub pairs: u64,

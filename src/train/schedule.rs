@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 pub struct Schedule {
     /// The highest learning rate, at the end of the warm-up.
     pub learning_rate: f64,
+    /// Cosine by default.
     pub decay: Decay,
     /// The last step's rate as a fraction of the highest, in 0 to 1. Unused by a constant schedule.
     pub final_fraction: f64,
@@ -23,7 +24,9 @@ pub struct Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
+    /// The highest rate throughout.
     Constant,
+    /// A straight line to `final_fraction` of the highest.
     Linear,
     /// Half a cosine.
     #[default]

@@ -32,11 +32,15 @@ pub struct SftConfig {
     pub tokens_per_microbatch: usize,
     /// Make activations again in the backward pass instead of keeping them: less memory, a third more work, the same bits.
     pub recompute: bool,
+    /// How losses of tokens become the batch's; the mean over all tokens by default.
     pub aggregation: Aggregation,
+    /// The learning rate over all steps; cosine from 5e-6 by default.
     pub schedule: Schedule,
+    /// The update rule and its bounds on gradients.
     pub optimizer: OptimizerConfig,
     /// Visit rows in a new order every epoch.
     pub shuffle: bool,
+    /// Decides the order of rows. In a recipe 0, the default, means the run's seed.
     pub seed: u64,
 }
 

@@ -32,6 +32,7 @@ pub struct Code {
 /// Code of an embedded source, and how it was come by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cached {
+    /// What [`Compiler::compile`] would give; from the cache its log is empty.
     pub code: Code,
     /// Compiled now, not read.
     pub fresh: bool,

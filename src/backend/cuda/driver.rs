@@ -22,6 +22,7 @@ pub enum Kind {
 
 /// A value that device memory holds.
 pub trait Element: bytemuck::Pod {
+    /// How kernels name the type.
     const KIND: Kind;
 }
 
@@ -41,6 +42,7 @@ impl Element for u32 {
 /// A range of device memory, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pointer {
+    /// Type of what lies there; a launch compares it with the kernel's declaration.
     pub kind: Kind,
     /// 0 where the kernel takes "none".
     pub address: u64,
@@ -53,6 +55,7 @@ pub struct Pointer {
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arg {
+    /// `T*`, or `const T*` where the kernel only reads.
     Pointer(Pointer),
     /// `int`.
     Int(i32),
@@ -90,7 +93,9 @@ impl Arg {
 /// Shape of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
+    /// Along x, y and z; none is 0.
     pub blocks: [u32; 3],
+    /// Of a block, along x: at most 1,024.
     pub threads: u32,
     /// Dynamic shared memory of a block, in bytes.
     pub shared: u32,

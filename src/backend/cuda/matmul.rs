@@ -33,18 +33,26 @@ pub const WORKSPACE: usize = 32 << 20;
 /// Element type of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Out {
+    /// 2 bytes an element: the f32 sum, rounded.
     Bf16,
+    /// 4 bytes an element: the sum as it was accumulated.
     F32,
 }
 
 /// `c [m, n] = op(a) op(b)`, or `+=`; a is stored `[m, k]`, or `[k, m]` where it is transposed, b likewise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Product {
+    /// Rows of c.
     pub m: usize,
+    /// Columns of c.
     pub n: usize,
+    /// Length of the sums: columns of op(a), rows of op(b).
     pub k: usize,
+    /// Whether a is stored `[k, m]`, as a batch is for a weight's gradient.
     pub a_transposed: bool,
+    /// Whether b is stored `[n, k]`, as a weight `[out, in]` is for its forward pass.
     pub b_transposed: bool,
+    /// Type of c; a and b are bf16.
     pub out: Out,
     /// Adds to c instead of overwriting it.
     pub accumulate: bool,

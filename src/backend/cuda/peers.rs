@@ -22,14 +22,18 @@ const AT_ONCE: usize = 256;
 pub struct Place {
     /// Its place in the group.
     pub device: usize,
+    /// Device address, in bytes.
     pub address: u64,
 }
 
 /// A copy from one device to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
+    /// What is read.
     pub from: Place,
+    /// What is written; on another device than `from`.
     pub to: Place,
+    /// Length of both ranges.
     pub bytes: usize,
 }
 

@@ -18,9 +18,13 @@ pub enum Type {
     In(Kind),
     /// `T*`.
     Out(Kind),
+    /// `int`, as [`Arg::Int`].
     Int,
+    /// `u32`, as [`Arg::U32`].
     U32,
+    /// `u64`, as [`Arg::U64`].
     U64,
+    /// `float`, as [`Arg::Float`].
     Float,
 }
 

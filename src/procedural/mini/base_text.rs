@@ -18,12 +18,17 @@ use crate::seed::Rng;
 pub struct BaseText {
     /// Families and levels with their weights.
     pub tasks: Vec<TaskWeight>,
-    /// Relative weights of the kinds of document.
+    /// Weight of [`Kind::Facts`] among the kinds of document, at least 0; 0.30 by default.
     pub facts: f64,
+    /// Weight of [`Kind::Plain`]; 0.10 by default.
     pub plain: f64,
+    /// Weight of [`Kind::Direct`]; 0.10 by default.
     pub direct: f64,
+    /// Weight of [`Kind::Tagged`]; 0.25 by default.
     pub tagged: f64,
+    /// Weight of [`Kind::Untagged`]; 0.15 by default.
     pub untagged: f64,
+    /// Weight of [`Kind::General`]; 0.10 by default.
     pub general: f64,
     /// Probability that a step's result is wrong; the chain goes on from it.
     pub slip_rate: f64,
@@ -44,8 +49,11 @@ pub struct BaseText {
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskWeight {
+    /// Its grammar is at the head of [`super`].
     pub family: Family,
+    /// From 1; above the family's highest it counts as that.
     pub level: u32,
+    /// Relative to the other tasks', at least 0; 1 if left out.
     #[serde(default = "one")]
     pub weight: f64,
 }
@@ -78,18 +86,26 @@ impl Default for BaseText {
 /// The kinds of document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Two to four true equations, as they occur in the tasks.
     Facts,
+    /// One to three sentences about everyday things.
     Plain,
+    /// A question and its answer, nothing between.
     Direct,
+    /// A question, then its chain and its answer within the tags.
     Tagged,
+    /// A question, then its chain and its answer without tags.
     Untagged,
+    /// A request (greet, copy, translate, refuse) and a reply; `bad_reply_rate` of the replies are bad.
     General,
 }
 
 /// One document of base text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
+    /// Its name in lower case is the row's domain.
     pub kind: Kind,
+    /// Of the question, and of what is not written in the wrong one.
     pub language: Language,
     /// The question; empty for facts and plain text.
     pub prompt: String,
@@ -230,7 +246,7 @@ impl BaseText {
     }
 }
 
-/// Two or three sentences about the same things.
+/// One to three sentences about the same things.
 fn plain(rng: &mut Rng, language: Language) -> String {
     let mut sentences = Vec::new();
     for _ in 0..rng.between(1, 3) {

@@ -9,15 +9,20 @@ use crate::seed::Rng;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
+    /// `( a ± b ) * c ± d`, or with `+ c`; levels 1 to 4.
     Mix,
+    /// A linear equation in x with a whole solution; levels 1 to 3.
     Linear,
+    /// `a + b` column by column, of 2 to 4 digits; levels 1 to 3.
     Sum,
+    /// `a ± b ± c …` of 3 to 6 terms; levels 1 to 4.
     Total,
 }
 
 /// A number in a step: given, or taken from an earlier step's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operand {
+enum Operand {
+    /// A number of the statement.
     Given(i64),
     /// The result of an earlier step.
     Result(usize),
@@ -27,21 +32,25 @@ pub enum Operand {
 
 /// One step: operands joined by signs, evaluated from left to right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    pub first: Operand,
-    pub rest: Vec<(char, Operand)>,
+struct Step {
+    /// Where the evaluation starts.
+    first: Operand,
+    /// What follows it, each with the sign before it: `+`, `-`, `*` or `/`.
+    rest: Vec<(char, Operand)>,
     /// The result is the last digits of all earlier steps, joined: the sum that
     /// the columns of an addition make.
-    pub joins_columns: bool,
+    joins_columns: bool,
 }
 
 /// A task, in no language.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
+    /// Decides the shape of the statement and of the steps.
     pub family: Family,
     /// The expression or equation, as the prompt shows it.
     pub statement: String,
-    pub steps: Vec<Step>,
+    /// The way to the answer, which is the last one's result.
+    steps: Vec<Step>,
 }
 
 /// A chain of thought as written, with or without slips.
@@ -160,7 +169,7 @@ impl Task {
 
 impl Chain {
     /// One line: `first S . then S . next S . thus S .`; `word` writes the opener of
-    /// that index in [`OPENERS`]. A sentence a step, because the language rule judges
+    /// that index in `OPENERS`. A sentence a step, because the language rule judges
     /// whole sentences: so each word counts by itself, as in [`super::language_consistency`].
     pub fn text(&self, mut word: impl FnMut(usize) -> String) -> String {
         let last = self.equations.len().saturating_sub(1);

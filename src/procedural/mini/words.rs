@@ -17,8 +17,11 @@ pub const OPENERS: [[&str; 2]; 4] = [["first", "d'abord"], ["then", "puis"], ["n
 /// A noun with its translation; `feminine` is the French gender.
 #[derive(Clone, Copy, Debug)]
 pub struct Noun {
+    /// Singular.
     pub en: &'static str,
+    /// Its translation, singular.
     pub fr: &'static str,
+    /// Takes `la` and the feminine form of an adjective.
     pub feminine: bool,
 }
 

@@ -5,11 +5,14 @@ use super::{Case, Template};
 /// One way of asking for reward without having earned it.
 #[derive(Debug)]
 pub struct Probe {
+    /// A short, stable name, such as `magic_words`.
     pub name: &'static str,
+    /// What it tries, for people.
     pub what: &'static str,
     /// The right answer is in it, so that it may earn something, but not what an honest one does.
     pub holds_gold: bool,
-    pub build: fn(&Case, Template) -> Vec<String>,
+    /// The completions to try on a case, in the template that pays its honest answer most.
+    pub(super) build: fn(&Case, Template) -> Vec<String>,
 }
 
 /// Plain reasoning in the language of the prompt.

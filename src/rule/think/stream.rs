@@ -5,7 +5,9 @@ use super::Tags;
 /// Which part of a completion a piece of text belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// Within the reasoning tags.
     Reasoning,
+    /// All else: what follows the reasoning, or a completion without any.
     Answer,
 }
 

@@ -21,6 +21,7 @@ use crate::store::faults::io_error;
 pub struct Lost {
     /// Damaged records between valid ones, and their bytes.
     pub records: u64,
+    /// Bytes of these records.
     pub bytes: u64,
     /// Bytes behind the last valid record, which opening cuts off.
     pub tail: u64,

@@ -22,10 +22,14 @@ pub struct GrpoTrainerConfig {
     pub minibatches: usize,
     /// Passes over a rollout batch.
     pub epochs: usize,
+    /// The loss of a token, with its clipping and its KL term.
     pub objective: GrpoConfig,
+    /// How a group's rewards become advantages.
     pub advantage: AdvantageKind,
+    /// The learning rate over `steps`; constant at 3e-6 by default.
     #[serde(deserialize_with = "over_default")]
     pub schedule: Schedule,
+    /// The update rule and its bounds on gradients.
     pub optimizer: OptimizerConfig,
     /// Where log π_old comes from.
     pub old_logprobs: OldLogprobs,
@@ -55,6 +59,8 @@ pub struct GrpoTrainerConfig {
     pub recompute: bool,
     /// Visit prompts in a new order every epoch.
     pub shuffle: bool,
+    /// Decides the order of prompts and how completions are split among minibatches. In a recipe 0, the default, means
+    /// the run's seed.
     pub seed: u64,
 }
 

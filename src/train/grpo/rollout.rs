@@ -9,11 +9,13 @@ use super::super::batch::{Packed, Source};
 /// The completions of one prompt under one policy, with their rewards.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoredGroup {
+    /// What failures and logs call the group.
     pub prompt_id: String,
     /// Optimizer step of the policy that sampled it.
     pub policy_step: u64,
     /// The prompt as the policy saw it, template included.
     pub prompt: Vec<u32>,
+    /// In sample order; at least two of them must differ in reward to teach anything.
     pub completions: Vec<ScoredCompletion>,
 }
 

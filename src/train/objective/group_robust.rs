@@ -23,7 +23,9 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GroupRobustConfig {
+    /// Where a pair's weight comes from; uniform by default.
     pub reweighting: Reweighting,
+    /// How a batch's losses become the groups', for `robust`.
     pub estimate: Estimate,
     /// η_α ≥ 0, the step of the exponentiated gradient. The paper's 2B runs use 5e-7 on IPO losses
     /// near (1/2β)² = 2,500; DPO losses near 0.7 need 1e-3 to 1e-1.

@@ -3,7 +3,9 @@
 /// A weighted mean being accumulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mean {
+    /// Σ w·x over what was added.
     pub sum: f64,
+    /// Σ w; 0 if nothing was added.
     pub weight: f64,
 }
 
@@ -19,6 +21,7 @@ impl Mean {
         self.add(f64::from(u8::from(happened)));
     }
 
+    /// Adds what another micro-batch measured.
     pub fn merge(&mut self, other: Mean) {
         self.sum += other.sum;
         self.weight += other.weight;
@@ -43,6 +46,7 @@ impl Max {
         });
     }
 
+    /// Takes over the maximum of another micro-batch; nothing added there changes nothing.
     pub fn merge(&mut self, other: Max) {
         if let Some(value) = other.0 {
             self.add(value);

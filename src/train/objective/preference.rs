@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PreferenceConfig {
+    /// DPO by default.
     pub loss: PreferenceLoss,
     /// β > 0: how strongly the policy is held to the reference. 0.1 in the DPO paper, 0.01 in the
     /// group-robust one.
@@ -68,11 +69,13 @@ pub struct Preference {
 pub struct PairLoss {
     /// h, in nats.
     pub margin: f64,
+    /// l(h) ≥ 0: nats for DPO, squared nats for IPO.
     pub loss: f64,
     /// ∂l/∂h.
     pub derivative: f64,
     /// log π(y_w) − log π_ref(y_w) and the same of y_l.
     pub chosen_log_ratio: f64,
+    /// log π(y_l) − log π_ref(y_l), in nats.
     pub rejected_log_ratio: f64,
 }
 

@@ -25,7 +25,10 @@ pub enum Aggregation {
     /// The mean over all tokens of the batch.
     TokenMean,
     /// The sum over tokens divided by sequences times this length, usually the completion limit.
-    Constant { length: u32 },
+    Constant {
+        /// Tokens, at least 1.
+        length: u32,
+    },
 }
 
 impl Aggregation {

@@ -53,6 +53,7 @@ pub enum Surrogate {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Correction {
+    /// Whether such a weight is bounded or becomes 0.
     pub kind: CorrectionKind,
     /// C, the largest weight. At least 1.
     pub cap: f64,
