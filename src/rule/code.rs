@@ -2,6 +2,7 @@
 
 mod asserts;
 mod sandbox;
+mod slots;
 mod tests_of;
 mod toolchain;
 
