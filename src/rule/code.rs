@@ -148,7 +148,7 @@ impl CodeRule {
             Tests::Streams(streams) => streams,
             Tests::Asserts(asserts) => {
                 let outcome = asserts::run(&suite, asserts, code, language, toolchain, limits)?;
-                return Ok(self.asserted(outcome, language));
+                return Ok(self.asserted(outcome));
             }
         };
         let folder =
@@ -230,10 +230,10 @@ impl CodeRule {
         Ok(self.verdict(passed, streams.len(), first))
     }
 
-    fn asserted(&self, outcome: asserts::Outcome, language: Language) -> Verdict {
+    fn asserted(&self, outcome: asserts::Outcome) -> Verdict {
         match outcome {
-            asserts::Outcome::Unsupported => {
-                Verdict::cannot_tell("asserts_not_supported").with("language", format!("{language:?}"))
+            asserts::Outcome::Unsupported(why) => {
+                Verdict::cannot_tell("asserts_not_supported").with("error", shorten(&why, 300))
             }
             asserts::Outcome::Faulty(fault) => Verdict::cannot_tell("tests_faulty").with("error", shorten(&fault, 300)),
             asserts::Outcome::Run { passed, reason, error, stderr } => {

@@ -279,3 +279,5 @@ fn faults_of_the_data_and_missing_code() {
     s.verification = Some("{\"inputs\": [\"1\"], \"outputs\": []}");
     assert_eq!(rule.check(&s).reason, "tests_unparsed");
 }
+
+mod takeovers;
