@@ -107,9 +107,9 @@ pub struct CodeRule {
     default: Language,
     /// What `parallel` allows.
     slots: Option<Slots>,
-    /// Interpreters that were chosen, looked at once.
-    python: OnceLock<Option<Toolchain>>,
-    node: OnceLock<Option<Toolchain>>,
+    /// Interpreters that were chosen, tried once; or why they do not run.
+    python: OnceLock<Result<Toolchain, String>>,
+    node: OnceLock<Result<Toolchain, String>>,
 }
 
 impl CodeRule {
@@ -147,16 +147,38 @@ impl CodeRule {
         Ok(CodeRule { config, default, slots, python: OnceLock::new(), node: OnceLock::new() })
     }
 
-    /// What runs a language: what was chosen, else the machine's.
-    fn toolchain(&self, language: Language) -> Option<&Toolchain> {
+    /// What runs a language: what was chosen, else the machine's; or why there is nothing.
+    fn toolchain(&self, language: Language) -> Result<&Toolchain, &str> {
         let chosen = match language {
             Language::Python => self.config.python.as_ref().zip(Some(&self.python)),
             Language::JavaScript => self.config.node.as_ref().zip(Some(&self.node)),
             _ => None,
         };
         match chosen {
-            Some((path, found)) => found.get_or_init(|| Toolchain::chosen(language, path)).as_ref(),
-            None => language.toolchain(),
+            Some((path, found)) => found.get_or_init(|| self.chosen(language, path)).as_ref().map_err(String::as_str),
+            None => language.toolchain().ok_or("it is not installed"),
+        }
+    }
+
+    /// A chosen interpreter, if it runs in the sandbox: what does not would make every program wrong.
+    fn chosen(&self, language: Language, path: &str) -> Result<Toolchain, String> {
+        let toolchain = Toolchain::chosen(language, path).ok_or_else(|| format!("{path} does not run"))?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        sandbox::open_to_all(folder.path()).map_err(|error| error.to_string())?;
+        let command = [toolchain.run[0].clone(), "--version".to_owned()];
+        let job = Job {
+            command: &command,
+            folder: folder.path(),
+            out: None,
+            toolchain: toolchain.run_folders(),
+            stdin: b"",
+            limits: self.limits(toolchain.address_space),
+            own_user: false,
+        };
+        let ran = sandbox::run(&job).map_err(|error| error.to_string())?;
+        match ran.ended {
+            Ended::Exit(0) => Ok(toolchain),
+            _ => Err(format!("{path} does not run in the sandbox: {}", tail(&ran.stderr))),
         }
     }
 
@@ -197,13 +219,16 @@ impl CodeRule {
         if sandbox::ready().is_err() {
             return Ok(Verdict::cannot_tell("sandbox_missing"));
         }
-        let Some(toolchain) = self.toolchain(language) else {
-            // Where the answer chose it, what is not here must not be a way to no reward.
-            let verdict = match wanted.is_none() && language != self.default {
-                true => Verdict::wrong("language_not_run"),
-                false => Verdict::cannot_tell("toolchain_missing"),
-            };
-            return Ok(verdict.with("language", format!("{language:?}")));
+        let toolchain = match self.toolchain(language) {
+            Ok(toolchain) => toolchain,
+            Err(why) => {
+                // Where the answer chose it, what is not here must not be a way to no reward.
+                let verdict = match wanted.is_none() && language != self.default {
+                    true => Verdict::wrong("language_not_run"),
+                    false => Verdict::cannot_tell("toolchain_missing"),
+                };
+                return Ok(verdict.with("language", format!("{language:?}")).with("error", why));
+            }
         };
         let _slot = self.slots.as_ref().map(Slots::take);
         let limits = self.limits(toolchain.address_space);

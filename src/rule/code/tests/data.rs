@@ -198,4 +198,9 @@ fn an_interpreter_may_be_chosen() {
     let call = r#"{"test_list": ["import doubling\nassert f(3) == doubling.double(3)"]}"#;
     assert_eq!(check(config(), "import doubling\nf = doubling.double", "python", call).reason, "tests_passed");
     assert_eq!(check(CodeConfig::default(), stream, "python", DOUBLE).reason, "runtime_error");
+    let broken = folder.path().join("broken");
+    std::fs::write(&broken, "no interpreter").unwrap();
+    let config = CodeConfig { python: Some(broken.display().to_string()), ..CodeConfig::default() };
+    let verdict = check(config, stream, "python", DOUBLE);
+    assert_eq!((verdict.score, verdict.reason), (None, "toolchain_missing"), "{verdict:?}");
 }
