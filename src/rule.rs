@@ -111,24 +111,3 @@ pub trait Rule: Send + Sync {
         samples.iter().map(|sample| self.check(sample)).collect()
     }
 }
-
-/// Answers for every item, in order, from `workers` threads.
-fn in_parallel<T: Sync, R: Send>(items: &[T], workers: usize, answer: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            match items.get(index) {
-                Some(item) => done.push((index, answer(item))),
-                None => return done,
-            }
-        }
-    };
-    let mut answers: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("rules do not panic")).collect()
-    });
-    answers.sort_by_key(|(index, _)| *index);
-    answers.into_iter().map(|(_, answer)| answer).collect()
-}

@@ -25,6 +25,7 @@ mod quickstart;
 mod repair;
 mod report;
 mod retry;
+mod rewards;
 mod rooms;
 mod s3;
 mod served;

@@ -76,7 +76,8 @@ impl Fields {
             message: "a row has no completion".to_owned(),
         })?;
         let gold = gold_columns().find_map(|name| find(&[name])).and_then(plain);
-        let gold = gold.or_else(|| find(&[REWARD_MODEL]).and_then(ground_truth));
+        let truth = find(&[REWARD_MODEL]).and_then(ground_truth);
+        let gold = gold.or_else(|| truth.as_ref().and_then(plain));
         let word = |names: &[&str]| find(names).and_then(Value::as_str).map(str::to_owned);
         let said = find(&["finish_reason"]).map(|value| plain(value).unwrap_or_else(|| value.to_string()));
         let finish_reason = match said {
@@ -91,6 +92,8 @@ impl Fields {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         });
+        // Tests that are no text are nothing to compare with, but something to check by.
+        let verification = verification.or_else(|| truth.filter(Value::is_object).map(|truth| truth.to_string()));
         let domain = word(DOMAIN).unwrap_or_else(|| domain_of(gold.as_deref(), verification.as_deref()).to_owned());
         Ok(Fields {
             prompt: find(PROMPT).and_then(|value| last_text(value, "user")).unwrap_or_default(),
@@ -131,11 +134,11 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
-/// The gold of verl's `reward_model`: an object, also where it stands as text.
-fn ground_truth(model: &Value) -> Option<String> {
+/// The ground truth of verl's `reward_model`: an object, also where it stands as text.
+fn ground_truth(model: &Value) -> Option<Value> {
     match model {
-        Value::String(text) => plain(json_text(text)?.get("ground_truth")?),
-        model => plain(model.get("ground_truth")?),
+        Value::String(text) => json_text(text)?.get("ground_truth").cloned(),
+        model => model.get("ground_truth").cloned(),
     }
 }
 

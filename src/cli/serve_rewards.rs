@@ -43,7 +43,7 @@ struct Server {
     places: Arc<Semaphore>,
 }
 
-/// Runs the command until it is interrupted.
+/// Runs the command until it is interrupted (Ctrl-C or SIGTERM); what is in flight then is still answered.
 ///
 /// # Errors
 /// A faulty rule file, an address that is taken.
@@ -70,8 +70,12 @@ pub fn run(args: ServeRewardsArgs) -> Result<()> {
         }
         let app = router(rules, args.queue, args.max_body << 20);
         let stop = async {
-            // Without a signal handler the server would run on: then stop at once.
-            let _ = tokio::signal::ctrl_c().await;
+            super::wait_for_signal().await;
+            errln!("stopping: answering what is in flight (once more ends at once)");
+            tokio::spawn(async {
+                super::wait_for_signal().await;
+                std::process::exit(130);
+            });
         };
         axum::serve(listener, app).with_graceful_shutdown(stop).await.or_fail(|| "the server failed".into())
     })
@@ -124,8 +128,7 @@ async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json
         }
     }
     let judged = tokio::task::spawn_blocking(move || {
-        let samples: Vec<_> = fields.iter().map(Fields::sample).collect();
-        let judged = server.rules.judge_batch(&samples);
+        let judged = super::score::judge(&server.rules, &fields);
         drop(place);
         judged
     });

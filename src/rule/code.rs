@@ -1,18 +1,24 @@
 //! The code rule: does the program pass its tests?
 
 mod asserts;
+mod fences;
 mod sandbox;
+mod slots;
 mod tests_of;
 mod toolchain;
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use rayon::prelude::*;
 
 use super::params::{ParamError, choices, params};
 use super::text::shorten;
 use super::{Rule, Sample, Verdict, think};
 use sandbox::{Ended, Job, Limits};
-use tests_of::Tests;
+use slots::Slots;
+use tests_of::{Suite, Tests};
 use toolchain::{Language, Toolchain};
 
 pub use sandbox::ready;
@@ -20,17 +26,24 @@ pub use sandbox::ready;
 /// The reference shown by `rules list`.
 pub const DOC: &str = r#"Whether a program passes its unit tests, run in a sandbox
 # What
-Takes the last fenced block of the answer and runs it against the tests of the
-prompt's verification JSON: `{"language": "python", "tests": [{"input": "…",
-"output": "…"}]}` (also `inputs`/`outputs` lists) for programs, or `{"asserts":
-["assert f(2) == 4"], "setup": "…"}` (also MBPP's `test_list` and HumanEval's
-`test` with `entry_point`) for functions. Python, C++, Rust and JavaScript, where
-the toolchain is present; asserts for Python and JavaScript. Assertions run in a
-process that the program never enters: values are compared there, and an object
-of the program's own class equals a plain value only if its content does. Every
-run has fresh namespaces (bubblewrap): no network, a read-only system, limits on
-memory, CPU, processes, files and output, and a wall clock. Wrong by time out depends on the
-machine: leave room in `seconds`.
+Takes the last fenced block in the tests' language, else the last whose word is
+missing or names one (never `text`, `output`, …), and runs it against the tests of
+the prompt's verification JSON: `{"language": "python", "tests": [{"input": "…",
+"output": "…"}]}` (also `inputs`/`outputs` lists and open-r1's `test_cases`, with
+`fn_name` as calls) for programs, or `{"asserts": ["assert f(2) == 4"], "setup":
+"…"}` (also MBPP's `test_list` and HumanEval's `test` with `entry_point`) for
+functions. Without one, a gold answer that is such a JSON object is read (verl's
+`ground_truth`). Python, C++, Rust and JavaScript, where the toolchain is present;
+asserts for Python and JavaScript, calls for Python. Assertions run in a process
+that the program never enters: values are compared there, and an object of the
+program's own class equals a plain value only if its content does. What a test asks
+that cannot be asked across (a class derived from the program's, JavaScript that
+waits) is `asserts_not_supported`, told from the test alone. Tests are in the
+language that they say, else in `language`: an answer in another, or in one that is
+not run here, is wrong. Every run has fresh namespaces (bubblewrap): no network, a
+read-only system, limits on memory, CPU, processes, files and output, and a wall
+clock. At most one program a core runs at once in the whole process, whoever asks;
+still, wrong by time out depends on the machine: leave room in `seconds`.
 # Why
 The only reward for code that is worth having. A machine that cannot contain
 code refuses to run it: verdicts are `sandbox_missing`, never a bare run.
@@ -73,20 +86,30 @@ params! {
         partial: bool = false,
         /// Most tests that are run; the first ones.
         max_tests: usize = 100,
-        /// Programs run at once in a batch; 0 is one a core.
+        /// Programs of this rule run at once; 0 is one a core, which is the most for all rules together.
         parallel: usize = 0,
+        /// Path of the interpreter of Python programs, such as that of a virtual environment with numpy; by default
+        /// the system's. Every user must be able to read its folder.
+        python: Option<String> = None,
+        /// Path of the interpreter of JavaScript programs.
+        node: Option<String> = None,
     }
 }
 
-/// Whether a verification holds tests of a program.
-pub(super) fn has_tests(verification: Option<&str>) -> bool {
-    tests_of::parse(verification, 1).is_ok()
+/// Whether a verification, or a gold answer in its place, holds tests of a program.
+pub(super) fn has_tests(gold: Option<&str>, verification: Option<&str>) -> bool {
+    tests_of::of(verification, gold, 1).is_ok()
 }
 
 /// See [`DOC`].
 pub struct CodeRule {
     config: CodeConfig,
     default: Language,
+    /// What `parallel` allows.
+    slots: Option<Slots>,
+    /// Interpreters that were chosen, tried once; or why they do not run.
+    python: OnceLock<Result<Toolchain, String>>,
+    node: OnceLock<Result<Toolchain, String>>,
 }
 
 impl CodeRule {
@@ -113,7 +136,50 @@ impl CodeRule {
                 return Err(ParamError::new(field, format!("`{field}` must be between {low} and {high}")));
             }
         }
-        Ok(CodeRule { config, default })
+        for (field, path) in [("python", &config.python), ("node", &config.node)] {
+            if path.as_ref().is_some_and(|path| !Path::new(path).is_file()) {
+                let path = path.as_deref().unwrap_or_default();
+                return Err(ParamError::new(field, format!("`{path}` is no file"))
+                    .hint("give the path of an interpreter, as `which` prints it"));
+            }
+        }
+        let slots = (config.parallel > 0).then(|| Slots::new(config.parallel));
+        Ok(CodeRule { config, default, slots, python: OnceLock::new(), node: OnceLock::new() })
+    }
+
+    /// What runs a language: what was chosen, else the machine's; or why there is nothing.
+    fn toolchain(&self, language: Language) -> Result<&Toolchain, &str> {
+        let chosen = match language {
+            Language::Python => self.config.python.as_ref().zip(Some(&self.python)),
+            Language::JavaScript => self.config.node.as_ref().zip(Some(&self.node)),
+            _ => None,
+        };
+        match chosen {
+            Some((path, found)) => found.get_or_init(|| self.chosen(language, path)).as_ref().map_err(String::as_str),
+            None => language.toolchain().ok_or("it is not installed"),
+        }
+    }
+
+    /// A chosen interpreter, if it runs in the sandbox: what does not would make every program wrong.
+    fn chosen(&self, language: Language, path: &str) -> Result<Toolchain, String> {
+        let toolchain = Toolchain::chosen(language, path).ok_or_else(|| format!("{path} does not run"))?;
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        sandbox::open_to_all(folder.path()).map_err(|error| error.to_string())?;
+        let command = [toolchain.run[0].clone(), "--version".to_owned()];
+        let job = Job {
+            command: &command,
+            folder: folder.path(),
+            out: None,
+            toolchain: toolchain.run_folders(),
+            stdin: b"",
+            limits: self.limits(toolchain.address_space),
+            own_user: false,
+        };
+        let ran = sandbox::run(&job).map_err(|error| error.to_string())?;
+        match ran.ended {
+            Ended::Exit(0) => Ok(toolchain),
+            _ => Err(format!("{path} does not run in the sandbox: {}", tail(&ran.stderr))),
+        }
     }
 
     fn limits(&self, address_space: bool) -> Limits {
@@ -127,34 +193,57 @@ impl CodeRule {
         }
     }
 
+    /// What assertions are written in, and what programs of streams must be in: never the answer's to choose.
+    fn wanted(&self, suite: &Suite) -> Option<Language> {
+        match suite.tests {
+            Tests::Asserts(_) => Some(suite.language.unwrap_or(self.default)),
+            Tests::Streams(_) => suite.language,
+        }
+    }
+
     fn judge(&self, sample: &Sample<'_>) -> crate::error::Result<Verdict> {
-        let suite = match tests_of::parse(sample.verification, self.config.max_tests) {
+        let suite = match tests_of::of(sample.verification, sample.gold, self.config.max_tests) {
             Ok(suite) => suite,
             Err(reason) => return Ok(Verdict::cannot_tell(reason)),
         };
-        let Some((code, word)) = code_of(think::split(sample.completion).answer) else {
+        let wanted = self.wanted(&suite);
+        let Some(fences::Block { code, language: said }) =
+            fences::program(think::split(sample.completion).answer, wanted)
+        else {
             return Ok(Verdict::wrong("no_code"));
         };
-        let language = suite.language.or_else(|| Language::from_word(word)).unwrap_or(self.default);
+        let language = wanted.or(said).unwrap_or(self.default);
+        if let Some(said) = said.filter(|said| *said != language) {
+            return Ok(Verdict::wrong("wrong_language").with("language", format!("{said:?}")));
+        }
         if sandbox::ready().is_err() {
             return Ok(Verdict::cannot_tell("sandbox_missing"));
         }
-        let Some(toolchain) = language.toolchain() else {
-            return Ok(Verdict::cannot_tell("toolchain_missing").with("language", format!("{language:?}")));
+        let toolchain = match self.toolchain(language) {
+            Ok(toolchain) => toolchain,
+            Err(why) => {
+                // Where the answer chose it, what is not here must not be a way to no reward.
+                let verdict = match wanted.is_none() && language != self.default {
+                    true => Verdict::wrong("language_not_run"),
+                    false => Verdict::cannot_tell("toolchain_missing"),
+                };
+                return Ok(verdict.with("language", format!("{language:?}")).with("error", why));
+            }
         };
+        let _slot = self.slots.as_ref().map(Slots::take);
         let limits = self.limits(toolchain.address_space);
         let streams = match &suite.tests {
             Tests::Streams(streams) => streams,
             Tests::Asserts(asserts) => {
-                let outcome = asserts::run(&suite, asserts, code, language, toolchain, limits)?;
-                return Ok(self.asserted(outcome, language));
+                let outcome = asserts::run(&suite, asserts, &code, language, toolchain, limits)?;
+                return Ok(self.asserted(outcome));
             }
         };
         let folder =
             tempfile::tempdir().map_err(|e| crate::Error::new("cannot make a folder for a program").caused_by(e))?;
         sandbox::open_to_all(folder.path())
             .map_err(|e| crate::Error::new("cannot open a program's folder").caused_by(e))?;
-        write(folder.path(), language.file(), code)?;
+        write(folder.path(), language.file(), &code)?;
         if !toolchain.compile.is_empty()
             && let Some(verdict) = self.compile(toolchain, folder.path())?
         {
@@ -207,7 +296,7 @@ impl CodeRule {
                 command: &toolchain.run,
                 folder,
                 out: None,
-                toolchain: &[],
+                toolchain: toolchain.run_folders(),
                 stdin: input.as_bytes(),
                 limits,
                 own_user: false,
@@ -229,10 +318,10 @@ impl CodeRule {
         Ok(self.verdict(passed, streams.len(), first))
     }
 
-    fn asserted(&self, outcome: asserts::Outcome, language: Language) -> Verdict {
+    fn asserted(&self, outcome: asserts::Outcome) -> Verdict {
         match outcome {
-            asserts::Outcome::Unsupported => {
-                Verdict::cannot_tell("asserts_not_supported").with("language", format!("{language:?}"))
+            asserts::Outcome::Unsupported(why) => {
+                Verdict::cannot_tell("asserts_not_supported").with("error", shorten(&why, 300))
             }
             asserts::Outcome::Faulty(fault) => Verdict::cannot_tell("tests_faulty").with("error", shorten(&fault, 300)),
             asserts::Outcome::Run { passed, reason, error, stderr } => {
@@ -306,21 +395,14 @@ fn tail(bytes: &[u8]) -> String {
     shorten(&text[start..], 400)
 }
 
-/// The last fenced block with text, and its language word; without a fence, nothing.
-fn code_of(answer: &str) -> Option<(&str, &str)> {
-    let mut found = None;
-    let mut rest = answer;
-    while let Some(open) = rest.find("```") {
-        let body = &rest[open + 3..];
-        let Some(line_end) = body.find('\n') else { break };
-        let (word, code) = (body[..line_end].trim(), &body[line_end + 1..]);
-        let Some(close) = code.find("```") else { break };
-        if !code[..close].trim().is_empty() {
-            found = Some((&code[..close], word));
-        }
-        rest = &code[close + 3..];
-    }
-    found
+/// The threads that wait for programs in batches.
+fn waiting() -> Option<&'static rayon::ThreadPool> {
+    static THREADS: OnceLock<Option<rayon::ThreadPool>> = OnceLock::new();
+    let build = || {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(slots::cores());
+        threads.thread_name(|index| format!("programs-{index}")).build().ok()
+    };
+    THREADS.get_or_init(build).as_ref()
 }
 
 impl Rule for CodeRule {
@@ -330,12 +412,11 @@ impl Rule for CodeRule {
     }
 
     fn check_batch(&self, samples: &[Sample<'_>]) -> Vec<Verdict> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if self.config.parallel == 0 { cores } else { self.config.parallel }.min(samples.len());
-        if workers <= 1 {
-            return samples.iter().map(|sample| self.check(sample)).collect();
+        let threads = if samples.len() > 1 { waiting() } else { None };
+        match threads {
+            Some(threads) => threads.install(|| samples.par_iter().map(|sample| self.check(sample)).collect()),
+            None => samples.iter().map(|sample| self.check(sample)).collect(),
         }
-        super::in_parallel(samples, workers, |sample| self.check(sample))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::Cache;
 use client::{Client, Failure};
+use tokio::sync::Semaphore;
 
 use super::params::{ParamError, params};
 use super::text::shorten;
@@ -69,7 +70,7 @@ params! {
         timeout_seconds: f64 = 120.0,
         /// Calls after the first, for answers that do not come.
         retries: usize = 3,
-        /// Calls in flight at once, in a batch.
+        /// Calls of this rule in flight at once, whoever asks.
         parallel: usize = 16,
         /// Most calls of this process; 0 is no limit.
         budget: u64 = 0,
@@ -86,6 +87,8 @@ pub struct JudgeRule {
     client: Client,
     cache: Cache,
     calls: AtomicU64,
+    /// What `parallel` allows.
+    places: Semaphore,
 }
 
 impl JudgeRule {
@@ -109,7 +112,8 @@ impl JudgeRule {
         }
         let client = Client::new(&config)?;
         let cache = Cache::new(config.cache.as_deref());
-        Ok(JudgeRule { config, client, cache, calls: AtomicU64::new(0) })
+        let places = Semaphore::new(config.parallel);
+        Ok(JudgeRule { config, client, cache, calls: AtomicU64::new(0), places })
     }
 
     /// The question to the judge, or why there is none.
@@ -142,6 +146,8 @@ impl JudgeRule {
         let (reply, how) = match self.cache.get(&key) {
             Some(reply) => (reply, "cache"),
             None => {
+                // Never closed, so there is always a place to wait for.
+                let _place = self.places.acquire().await.ok();
                 let spent = self.calls.fetch_add(1, Ordering::Relaxed);
                 if self.config.budget > 0 && spent >= self.config.budget {
                     return Verdict::cannot_tell("judge_budget_spent");

@@ -6,7 +6,7 @@
 //! means, and what the judge reports goes where the program has no way to. An object of the program's own class
 //! equals another such object if its class says so, and a plain value only if its content is that value.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -23,28 +23,28 @@ pub(super) enum Outcome {
     Run { passed: Vec<bool>, reason: &'static str, error: String, stderr: Vec<u8> },
     /// The tests themselves cannot be run.
     Faulty(String),
-    /// The language has no judge.
-    Unsupported,
+    /// They are in a language without a judge, or cannot be run apart from the program: why.
+    Unsupported(String),
 }
 
-/// The judge's and the agent's source, the solution's file name, and how a script is run.
+/// The sources of the judge and the agent, and the solution's suffix.
 struct Side {
-    wire: &'static str,
-    judge: &'static str,
+    wire: &'static [&'static str],
+    judge: &'static [&'static str],
     agent: &'static str,
     suffix: &'static str,
 }
 
 const PYTHON: Side = Side {
-    wire: include_str!("asserts/wire.py"),
-    judge: include_str!("asserts/judge.py"),
+    wire: &[include_str!("asserts/wire.py"), include_str!("asserts/remote.py")],
+    judge: &[include_str!("asserts/guard.py"), include_str!("asserts/judge.py")],
     agent: include_str!("asserts/agent.py"),
     suffix: "py",
 };
 
 const JAVASCRIPT: Side = Side {
-    wire: include_str!("asserts/wire.js"),
-    judge: include_str!("asserts/judge.js"),
+    wire: &[include_str!("asserts/wire.js")],
+    judge: &[include_str!("asserts/guard.js"), include_str!("asserts/judge.js")],
     agent: include_str!("asserts/agent.js"),
     suffix: "js",
 };
@@ -67,28 +67,31 @@ pub(super) fn run(
     let side = match language {
         Language::Python => PYTHON,
         Language::JavaScript => JAVASCRIPT,
-        _ => return Ok(Outcome::Unsupported),
+        _ => return Ok(Outcome::Unsupported(format!("there is no judge for {language:?}"))),
     };
     let (program, judge) = (folder()?, folder()?);
     let main = language.file();
     write(program.path(), &format!("solution.{}", side.suffix), code)?;
-    write(program.path(), main, &[side.wire, side.agent].join("\n"))?;
+    write(program.path(), main, &[&side.wire.join("\n"), side.agent].join("\n"))?;
     let tests: Vec<String> = asserts.iter().map(|test| format!("{}\n{test}", suite.setup)).collect();
     write(judge.path(), "tests.json", &Value::from(tests).to_string())?;
-    write(judge.path(), main, &[side.wire, side.judge].join("\n"))?;
+    write(judge.path(), main, &[side.wire, side.judge].concat().join("\n"))?;
     let mut command = toolchain.run.clone();
     if language == Language::JavaScript {
         command.splice(0..0, ["/bin/sh", "-c", APART].map(str::to_owned));
     }
     // What a program answers is the judge's memory too.
     let judging = Limits { wall: limits.wall + Duration::from_millis(500), ..limits };
-    let judged =
-        sandbox::run_judged(&job(&command, program.path(), limits), &job(&toolchain.run, judge.path(), judging))?;
+    let folders = toolchain.run_folders();
+    let judged = sandbox::run_judged(
+        &job(&command, program.path(), folders, limits),
+        &job(&toolchain.run, judge.path(), folders, judging),
+    )?;
     outcome(&judged, asserts.len())
 }
 
-fn job<'a>(command: &'a [String], folder: &'a Path, limits: Limits) -> Job<'a> {
-    Job { command, folder, out: None, toolchain: &[], stdin: b"", limits, own_user: false }
+fn job<'a>(command: &'a [String], folder: &'a Path, toolchain: &'a [PathBuf], limits: Limits) -> Job<'a> {
+    Job { command, folder, out: None, toolchain, stdin: b"", limits, own_user: false }
 }
 
 fn folder() -> Result<tempfile::TempDir> {
@@ -105,6 +108,9 @@ fn outcome(judged: &Judged, tests: usize) -> Result<Outcome> {
         ready |= line.get("ready").is_some();
         if let Some(fault) = line.get("fault").and_then(Value::as_str) {
             return Ok(Outcome::Faulty(fault.to_owned()));
+        }
+        if let Some(why) = line.get("unsupported").and_then(Value::as_str) {
+            return Ok(Outcome::Unsupported(why.to_owned()));
         }
         let index = line.get("test").and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
         let Some(slot) = index.and_then(|index| passed.get_mut(index)) else { continue };

@@ -20,11 +20,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use super::slots;
+use crate::error::{Context, Error, Result};
 
+mod child;
 mod filter;
 mod pair;
 
+use child::Contained;
 pub(crate) use pair::{Judged, run_judged};
 
 /// What one run may use.
@@ -158,13 +161,14 @@ fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
     for path in ["/etc/alternatives", "/etc/ld.so.cache"] {
         all.extend(["--ro-bind-try".into(), path.into(), path.into()]);
     }
-    for path in job.toolchain {
-        all.extend(["--ro-bind".into(), path.into(), path.into()]);
-    }
     all.extend(["--size".into(), job.limits.file.to_string().into(), "--tmpfs".into(), "/tmp".into()]);
     let shared = (job.limits.file / 4).max(1 << 20);
     all.extend(["--size".into(), shared.to_string().into(), "--tmpfs".into(), "/dev/shm".into()]);
     all.extend(["--remount-ro", "/dev"].map(Into::into));
+    // After what is empty, so that they may lie there.
+    for path in job.toolchain {
+        all.extend(["--ro-bind".into(), path.into(), path.into()]);
+    }
     all.extend(["--ro-bind".into(), job.folder.into(), "/box".into()]);
     if let Some(out) = job.out {
         all.extend(["--bind".into(), out.into(), "/out".into()]);
@@ -175,6 +179,9 @@ fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
         ("LANG", "C.UTF-8"),
         ("PYTHONHASHSEED", "0"),
         ("PYTHONDONTWRITEBYTECODE", "1"),
+        // Numerical libraries reserve memory for a thread a core.
+        ("OMP_NUM_THREADS", "1"),
+        ("OPENBLAS_NUM_THREADS", "1"),
     ] {
         all.extend(["--setenv".into(), key.into(), value.into()]);
     }
@@ -215,12 +222,15 @@ fn bubblewrap() -> Result<&'static Path> {
 ///
 /// # Errors
 /// Only when bubblewrap itself cannot be started.
-fn start(job: &Job<'_>, stdin: Stdio, stdout: Stdio) -> Result<Child> {
+fn start(job: &Job<'_>, stdin: Stdio, stdout: Stdio) -> Result<Contained> {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
+    child::adopt();
     let filter = filter::pipe()?;
+    let (info, told) = std::io::pipe().or_fail(|| "cannot make a pipe for a program's number".into())?;
     let mut command = Command::new(bubblewrap()?);
-    let number = filter.as_raw_fd();
-    command.env_clear().args(["--seccomp", &number.to_string()]).args(arguments(job));
+    let kept = [filter.as_raw_fd(), told.as_raw_fd()];
+    command.env_clear().args(["--seccomp", &kept[0].to_string(), "--info-fd", &kept[1].to_string()]);
+    command.args(arguments(job));
     command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
     // SAFETY: geteuid has no preconditions.
     let root = unsafe { libc::geteuid() } == 0;
@@ -237,28 +247,31 @@ fn start(job: &Job<'_>, stdin: Stdio, stdout: Stdio) -> Result<Child> {
                 libc::write(file, c"1000".as_ptr().cast(), 4);
                 libc::close(file);
             }
-            // Whatever is open here, of ours or of who started us, ends with exec; the filter is to be read.
+            // Whatever is open here, of ours or of who started us, ends with exec, but for bubblewrap's two.
             let (first, last) = (libc::STDERR_FILENO + 1, libc::c_uint::MAX);
             if libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) != 0 {
                 for file in first..4096 {
                     libc::fcntl(file, libc::F_SETFD, libc::FD_CLOEXEC);
                 }
             }
-            match libc::fcntl(number, libc::F_SETFD, 0) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
+            match kept.iter().all(|file| libc::fcntl(*file, libc::F_SETFD, 0) == 0) {
+                true => Ok(()),
+                false => Err(std::io::Error::last_os_error()),
             }
         });
     }
-    command.spawn().map_err(|error| Error::new("bubblewrap does not start").caused_by(error))
+    let child = command.spawn().map_err(|error| Error::new("bubblewrap does not start").caused_by(error))?;
+    Ok(Contained::new(child, info))
 }
 
-/// Runs a job to its end, whatever it does.
+/// Runs a job to its end, whatever it does. Its clock starts when it has a place among those that run at once.
 ///
 /// # Errors
 /// Only when bubblewrap itself cannot be started.
 pub(crate) fn run(job: &Job<'_>) -> Result<Ran> {
-    let mut child = start(job, Stdio::piped(), Stdio::piped())?;
+    let _slot = slots::of_process().take();
+    let mut held = start(job, Stdio::piped(), Stdio::piped())?;
+    let child = held.process();
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let flooded = AtomicBool::new(false);
     let ended = std::thread::scope(|scope| {
@@ -270,14 +283,16 @@ pub(crate) fn run(job: &Job<'_>) -> Result<Ran> {
         });
         let out = scope.spawn(|| capture(stdout, job.limits.output, &flooded));
         let err = scope.spawn(|| capture(stderr, job.limits.output, &flooded));
-        let ended = watch(&mut child, &job.limits, &flooded);
+        let ended = watch(held.process(), &job.limits, &flooded);
         let ended = ended.unwrap_or(Ended::Signal(libc::SIGKILL));
+        // The readers end when the writers have.
+        drop(held);
         (ended, out.join().unwrap_or_default(), err.join().unwrap_or_default())
     });
     Ok(Ran { ended: ended.0, stdout: ended.1, stderr: ended.2 })
 }
 
-/// Waits for the end or makes it.
+/// Waits for the end, or until a limit is passed.
 fn watch(child: &mut Child, limits: &Limits, flooded: &AtomicBool) -> std::io::Result<Ended> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
@@ -286,10 +301,6 @@ fn watch(child: &mut Child, limits: &Limits, flooded: &AtomicBool) -> std::io::R
             return Ok(if flooded.load(Ordering::Relaxed) { Ended::OutputLimit } else { ended(status) });
         }
         if let Some(reason) = overrun(child, start, limits, flooded) {
-            // bwrap dies, and with it (die-with-parent) the first process of the PID namespace, and
-            // with that, by the kernel, every other.
-            child.kill()?;
-            child.wait()?;
             return Ok(reason);
         }
         std::thread::sleep(pause);

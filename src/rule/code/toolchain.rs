@@ -20,18 +20,65 @@ pub(crate) struct Toolchain {
     pub compile: Vec<String>,
     /// Runs it.
     pub run: Vec<String>,
-    /// Folders outside `/usr` that the compiler needs.
+    /// Folders outside `/usr` that the compiler or interpreter needs.
     pub folders: Vec<PathBuf>,
     /// Whether the address space can be limited.
     pub address_space: bool,
 }
 
+impl Toolchain {
+    /// Folders outside `/usr` that a program needs when it runs.
+    pub fn run_folders(&self) -> &[PathBuf] {
+        if self.compile.is_empty() { &self.folders } else { &[] }
+    }
+
+    /// An interpreter that was chosen by its path; `None` if it does not run.
+    pub fn chosen(language: Language, path: &str) -> Option<Self> {
+        let output = |args: &[&str]| {
+            let output = Command::new(path).args(args).output().ok().filter(|output| output.status.success())?;
+            String::from_utf8(output.stdout).ok()
+        };
+        let (mut run, mut folders) = match language {
+            Language::Python => {
+                let asked = output(&["-I", "-c", PREFIXES])?;
+                (vec!["-I".to_owned(), "-B".to_owned()], asked.lines().map(PathBuf::from).collect::<Vec<_>>())
+            }
+            Language::JavaScript => {
+                output(&["--version"])?;
+                (vec![NODE_MEMORY.to_owned()], vec![std::fs::canonicalize(path).ok()?.parent()?.to_owned()])
+            }
+            _ => return None,
+        };
+        // A virtual environment is found by the path of a link, so that is what is run.
+        let path = std::path::absolute(path).ok()?;
+        folders.push(path.parent()?.to_owned());
+        run.insert(0, path.display().to_string());
+        run.push(format!("/box/{}", language.file()));
+        let mut outside: Vec<PathBuf> = Vec::new();
+        for folder in folders {
+            let seen = outside.iter().any(|known| folder.starts_with(known));
+            if !folder.starts_with("/usr") && folder.parent().is_some() && !seen {
+                outside.push(folder);
+            }
+        }
+        let address_space = language == Language::Python;
+        Some(Toolchain { compile: Vec::new(), run, folders: outside, address_space })
+    }
+}
+
+/// Prints the folders of an interpreter and its packages.
+const PREFIXES: &str = "import os, sys\nfor p in (sys.prefix, sys.base_prefix, sys.exec_prefix, \
+    os.path.dirname(os.path.realpath(sys.executable))):\n    print(p)";
+
+const NODE_MEMORY: &str = "--max-old-space-size=384";
+
 impl Language {
-    /// From a fence's or a dataset's word.
+    /// From a fence's or a dataset's word; versions behind it do not matter.
     pub fn from_word(word: &str) -> Option<Self> {
-        Some(match word.trim().to_ascii_lowercase().as_str() {
-            "python" | "python3" | "py" | "py3" | "pypy" => Language::Python,
-            "cpp" | "c++" | "cc" | "cxx" | "c++17" | "c++20" | "c" => Language::Cpp,
+        let word = word.trim().to_ascii_lowercase();
+        Some(match word.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' ')) {
+            "python" | "py" | "pypy" => Language::Python,
+            "cpp" | "c++" | "cc" | "cxx" | "c" => Language::Cpp,
             "rust" | "rs" => Language::Rust,
             "javascript" | "js" | "node" | "nodejs" => Language::JavaScript,
             _ => return None,
@@ -68,7 +115,7 @@ impl Language {
                 let node = ["/usr/bin/node", "/usr/bin/nodejs", "/usr/local/bin/node"]
                     .into_iter()
                     .find(|path| present(path))?;
-                let run = words(&[node, "--max-old-space-size=384", "/box/main.js"]);
+                let run = words(&[node, NODE_MEMORY, "/box/main.js"]);
                 Some(Toolchain { compile: Vec::new(), run, folders: Vec::new(), address_space: false })
             }
             Language::Cpp => {

@@ -24,7 +24,7 @@ class Wire {
       const kind = Object.prototype.toString.call(value), form = Object.getPrototypeOf(value);
       const plain = form === null || Object.prototype.hasOwnProperty.call(form, "constructor") && Object.getPrototypeOf(form) === null;
       if (Array.isArray(value)) return ["l", Array.from(value, inner)];
-      if (plain && !Object.keys(value).some((key) => typeof value[key] === "function")) {
+      if (plain && kind === "[object Object]" && !Object.keys(value).some((key) => typeof value[key] === "function")) {
         return ["o", Object.keys(value).map((key) => [key, inner(value[key])])];
       }
       const base = form.constructor === value.constructor && form.constructor && form.constructor.name;
@@ -34,11 +34,15 @@ class Wire {
       if (kind === "[object RegExp]") return ["r", value.source, value.flags];
       if (kind === "[object Error]") return ["e", String(value.name), String(value.message)];
     }
+    return ["h", this.lend(value), typeof value === "function"];
+  }
+
+  lend(value) {
     if (!this.places.has(value)) {
       this.places.set(value, this.lent.length);
       this.lent.push(value);
     }
-    return ["h", this.places.get(value), typeof value === "function"];
+    return this.places.get(value);
   }
 
   decode(form) {
@@ -59,7 +63,7 @@ class Wire {
       case "d": return new Date(a);
       case "r": return new RegExp(a, b);
       case "e": return fault(a, b);
-      case "y": return this.lent[a];
+      case "y": return this.lent[within(a, this.lent)];
       case "h": return this.remote(a, b);
       default: throw new Gone("not a value");
     }
@@ -68,10 +72,20 @@ class Wire {
   // A thing of the other end. It is turned into a plain value by the other end's own conversions, so
   // it never is strictly equal to one.
   remote(place, callable) {
+    if (!Number.isInteger(place)) throw new Gone("not a place");
     if (!this.far.has(place)) {
       const wire = this, key = (name) => (typeof name === "symbol" ? "@@" + String(name.description).replace("Symbol.", "") : name);
+      // What it is as a number or a text is asked once: it cannot be less and then more.
+      const known = new Map();
+      const primitive = (hint) => {
+        if (!known.has(hint)) known.set(hint, wire.ask("primitive", made, hint));
+        return known.get(hint);
+      };
       const made = new Proxy(callable ? function () {} : {}, {
-        get: (_, name) => (callable && ["apply", "call", "bind"].includes(name) ? Function.prototype[name] : wire.ask("get", made, key(name))),
+        get: (_, name) => {
+          if (callable && ["apply", "call", "bind"].includes(name)) return Function.prototype[name];
+          return wire.strict && name === Symbol.toPrimitive ? primitive : wire.ask("get", made, key(name));
+        },
         set: (_, name, value) => (wire.ask("set", made, key(name), value), true),
         has: (_, name) => Boolean(wire.ask("has", made, key(name))),
         apply: (_, self, args) => wire.ask("call", made, self, args),
@@ -128,7 +142,12 @@ class Wire {
   }
 
   ask(what, ...args) {
-    const forms = args.map((arg) => this.encode(arg));
+    const forms = args.map((arg) => this.encode(arg)), list = what === "call" ? 2 : what === "new" ? 1 : -1;
+    // One of the arguments of a call, which are all that may be changed or handed back.
+    const argument = ([at, place]) => {
+      if (list < 0 || at !== list) throw new Gone("no such argument");
+      return args[list][within(place, args[list])];
+    };
     let raised;
     try {
       this.send(["?", what, forms]);
@@ -136,9 +155,9 @@ class Wire {
         const message = this.receive();
         if (message[0] === "?") this.answer(message);
         else if (message[0] === "=") {
-          for (const [at, form] of message[2]) restore(args[at[0]][at[1]], this.decode(form));
+          for (const [at, form] of message[2]) restore(argument(at), this.decode(form));
           const same = message[1];
-          return Array.isArray(same) && same[0] === "a" ? args[same[1][0]][same[1][1]] : this.decode(same);
+          return Array.isArray(same) && same[0] === "a" ? argument(same[1]) : this.decode(same);
         } else {
           raised = this.decode(message[1]);
           break;
@@ -154,6 +173,7 @@ class Wire {
   answer([, what, forms]) {
     let reply;
     try {
+      this.admit(what, forms);
       const args = forms.map((form) => this.decode(form)), list = what === "call" ? 2 : 1;
       const given = what === "call" || what === "new" ? args[list] : [];
       const changing = (value) => value && typeof value === "object" && !this.own.has(value);
@@ -174,22 +194,47 @@ class Wire {
     this.send(reply);
   }
 
+  // Throws if this is not to be served, whatever the arguments turn out to be.
+  admit() {}
+
   serve(what, args) {
-    const symbol = (name) => (typeof name === "string" && name.startsWith("@@") ? Symbol[name.slice(2)] ?? name : name);
     switch (what) {
       case "call": return Reflect.apply(args[0], args[1], args[2]);
       case "new": return Reflect.construct(args[0], args[1]);
       case "get": return args[0][symbol(args[1])];
       case "set": return void (args[0][symbol(args[1])] = args[2]);
       case "has": return symbol(args[1]) in args[0];
+      case "primitive": return primitive(args[0], args[1]);
       default: throw new Gone("not a request");
     }
   }
 }
 
+// `place`, if it is one of the items' own.
+function within(place, items) {
+  if (!Array.isArray(items) || !Number.isInteger(place) || place < 0 || place >= items.length) throw new Gone("no such place");
+  return place;
+}
+
+function symbol(name) {
+  const found = typeof name === "string" && name.startsWith("@@") ? Symbol[name.slice(2)] : name;
+  return typeof found === "symbol" ? found : name;
+}
+
+// As the language turns an object into a number or a text.
+function primitive(value, hint) {
+  if (value[Symbol.toPrimitive] != null) return value[Symbol.toPrimitive](hint);
+  for (const name of hint === "string" ? ["toString", "valueOf"] : ["valueOf", "toString"]) {
+    const found = typeof value[name] === "function" ? value[name]() : value;
+    if (found === null || typeof found !== "object" && typeof found !== "function") return found;
+  }
+  throw new TypeError("an object that is no value");
+}
+
+const FAULTS = new Map(Object.entries({ TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError }));
+
 function fault(name, message) {
-  const known = { TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError };
-  const made = new (known[name] || Error)(message);
+  const made = new (FAULTS.get(name) || Error)(message);
   if (made.name !== name) Object.defineProperty(made, "name", { value: name, configurable: true });
   return made;
 }
@@ -203,8 +248,8 @@ function restore(mine, now) {
   } else if (mine instanceof Map || mine instanceof Set) {
     mine.clear();
     for (const item of now) mine instanceof Map ? mine.set(...item) : mine.add(item);
-  } else if (Object.getPrototypeOf(mine) === Object.prototype) {
+  } else if (Object.getPrototypeOf(mine) === Object.prototype && Object.getPrototypeOf(now) === Object.prototype) {
     for (const key of Object.keys(mine)) delete mine[key];
-    Object.assign(mine, now);
+    for (const key of Object.keys(now)) Object.defineProperty(mine, key, Object.getOwnPropertyDescriptor(now, key));
   }
 }

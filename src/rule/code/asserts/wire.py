@@ -1,7 +1,7 @@
 # Both ends of the pipe between the judge, which runs the tests, and the agent, which holds the
 # program. Plain values are copied: what arrives is of the exact built-in type, whatever it was.
 # Everything else is lent: the other end gets a `Remote` that asks for each use.
-import builtins, collections, datetime, decimal, fractions, importlib, json, operator, os, sys
+import builtins, collections, datetime, decimal, fractions, importlib, json, operator, os, re, sys
 
 if hasattr(sys, "set_int_max_str_digits"):
     sys.set_int_max_str_digits(0)
@@ -14,10 +14,14 @@ FUNCTIONS = frozenset(
     .split()
 )
 LIBRARIES = frozenset(
-    "bisect cmath collections datetime decimal fractions functools heapq itertools math operator re statistics string"
-    .split()
+    "bisect cmath collections collections.abc datetime decimal fractions functools heapq itertools math numbers operator"
+    " re statistics string".split()
 )
+# These reach by name into whatever they are called with.
+REACHING = frozenset("attrgetter methodcaller".split())
 NOTHING = object()
+# Numpy's names of types whose content is bytes, and nothing that points elsewhere.
+ARRAY = re.compile(r"[<>|=]?[?biufcUSmM]\d*(\[\d*\w+\])?", re.ASCII)
 
 
 class Gone(BaseException):
@@ -30,7 +34,7 @@ def standard(module, name):
         found = getattr(builtins, name, None)
         known = name in FUNCTIONS or isinstance(found, type) and issubclass(found, BaseException)
     else:
-        known = module in LIBRARIES and not name.startswith("_")
+        known = module in LIBRARIES and not name.startswith("_") and name not in REACHING
         found = getattr(importlib.import_module(module), name, None) if known else None
     if known and callable(found):
         return found
@@ -129,8 +133,11 @@ class Wire:
             return ["n", kind.__name__, list(kind._fields), [self.encode(item) for item in tuple.__iter__(value)]]
         if isinstance(value, (int, float, str, bytes)):
             return self.encode(bare(value))
-        if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-            return self.encode(value.item())
+        if kind.__module__ == "numpy" and ARRAY.fullmatch(getattr(getattr(value, "dtype", None), "str", "")):
+            if kind.__name__ == "ndarray":
+                return ["A", value.dtype.str, list(value.shape), value.tobytes().hex()]
+            if value.ndim == 0:
+                return self.encode(value.item())
         name = named(value)
         if name:
             return ["N"] + name
@@ -183,16 +190,27 @@ class Wire:
         if tag == "N":
             return standard(*rest)
         if tag == "m":
-            return importlib.import_module(rest[0]) if rest[0] in LIBRARIES else self.remote(rest[1])
+            return self.known_module(*rest)
         if tag == "y":
-            return self.lent[rest[0]]
+            return self.lent[within(rest[0], self.lent)]
+        if tag == "A":
+            if not ARRAY.fullmatch(rest[0]):
+                raise Gone("not an array")
+            numpy = importlib.import_module("numpy")
+            return numpy.frombuffer(bytes.fromhex(rest[2]), dtype=rest[0]).reshape(rest[1]).copy()
         if tag == "x":
             if ("x", rest[0]) not in self.far:
-                self.far["x", rest[0]] = type(str(rest[1]), (self.decode(rest[2]),), {"__module__": "solution"})
+                base = self.decode(rest[2])
+                if not (isinstance(base, type) and issubclass(base, BaseException)):
+                    raise Gone("not an exception")
+                self.far["x", rest[0]] = type(str(rest[1]), (base,), {"__module__": "solution"})
             return self.far["x", rest[0]]
         if tag == "h":
             return self.remote(rest[0])
         raise Gone("not a value: %r" % tag)
+
+    def known_module(self, name, place):
+        return importlib.import_module(name) if name in LIBRARIES else self.remote(place)
 
     def remote(self, place):
         if type(place) is not int:
@@ -201,6 +219,7 @@ class Wire:
             found = object.__new__(Remote)
             object.__setattr__(found, "_gristmill_wire", self)
             object.__setattr__(found, "_gristmill_place", place)
+            object.__setattr__(found, "_gristmill_shown", False)
             self.far[place] = found
         return self.far[place]
 
@@ -224,8 +243,10 @@ class Wire:
 
     def ask(self, what, *args, keys=None):
         """Asks the other end, serving what it asks meanwhile."""
+        keys = keys or {}
+        question = ["?", what, [self.encode(arg) for arg in args], [[k, self.encode(v)] for k, v in keys.items()]]
         try:
-            self.send(["?", what, [self.encode(arg) for arg in args], [[k, self.encode(v)] for k, v in (keys or {}).items()]])
+            self.send(question)
             while True:
                 message = self.receive()
                 if message[0] == "?":
@@ -235,14 +256,15 @@ class Wire:
                     fault = self.fault(what, self.decode(message[1]), message[2], message[3])
                     break
                 for place, form in message[2]:
-                    restore((keys or {})[place] if isinstance(place, str) else args[place], self.decode(form))
+                    restore(keys[place] if type(place) is str else args[within(place, args)], self.decode(form))
                 if isinstance(message[1], list) and message[1][:1] == ["a"]:
-                    return args[message[1][1]]
+                    return args[within(message[1][1], args)]
                 return self.decode(message[1])
         except Gone:
             self.gone = True
             raise
-        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError,
+                ImportError) as error:
             self.gone = True
             raise Gone("not an answer: %s" % error) from None
         raise fault
@@ -262,6 +284,7 @@ class Wire:
     def answer(self, message):
         """Serves one request."""
         try:
+            self.admit(message[1], message[2])
             args = [self.decode(form) for form in message[2]]
             keys = {str(key): self.decode(form) for key, form in message[3]}
             changing = (list, dict, set, bytearray, collections.deque)
@@ -284,6 +307,9 @@ class Wire:
             reply = ["!", self.encode(type(error)), args, text[:1000]]
         self.send(reply)
 
+    def admit(self, what, forms):
+        """Raises if this is not to be served, whatever the arguments turn out to be."""
+
     def serve(self, what, args, keys):
         if what == "call":
             return args[0](*args[1:], **keys)
@@ -303,6 +329,13 @@ class Wire:
             found = bare(args[0])
             return (False,) if found is NOTHING else (True, found)
         return OPERATIONS[what](*args)
+
+
+def within(place, items):
+    """`place`, if it is one of `items`' own."""
+    if type(place) is not int or not 0 <= place < len(items):
+        raise Gone("no such place")
+    return place
 
 
 def restore(mine, now):
@@ -326,143 +359,3 @@ def restore(mine, now):
     elif isinstance(mine, collections.deque):
         mine.clear()
         mine.extend(now)
-
-
-def own(remote):
-    return object.__getattribute__(remote, "_gristmill_wire")
-
-
-def content(remote):
-    """(True, value) where the lent object is of a built-in kind: compared here, as a value."""
-    return own(remote).ask("bare", remote)
-
-
-class Remote:
-    """A thing of the other end."""
-
-    __slots__ = ("_gristmill_wire", "_gristmill_place")
-
-    def __call__(self, *args, **keys):
-        wire = own(self)
-        return wire.ask("call", self, *args, keys=keys)
-
-    def __getattr__(self, name):
-        return own(self).ask("get", self, name)
-
-    def __setattr__(self, name, value):
-        own(self).ask("set", self, name, value)
-
-    def __eq__(self, other):
-        return compare("eq", self, other, False)
-
-    def __ne__(self, other):
-        return compare("ne", self, other, True)
-
-    def __hash__(self):
-        return own(self).ask("hash", self)
-
-    def __bool__(self):
-        return bool(own(self).ask("truth", self))
-
-    def __len__(self):
-        return operator.index(own(self).ask("len", self))
-
-    def __str__(self):
-        return str(own(self).ask("str", self))
-
-    def __repr__(self):
-        return str(own(self).ask("repr", self))
-
-    def __iter__(self):
-        if self is (found := own(self).ask("iter", self)):
-            return self
-        return iter(found)
-
-    def __next__(self):
-        return own(self).ask("next", self)
-
-    def __contains__(self, item):
-        wire = own(self)
-        return any(one is item or one == item for one in self) if wire.strict else bool(wire.ask("contains", self, item))
-
-    def __instancecheck__(self, item):
-        return type(item) is Remote and bool(own(self).ask("isinstance", item, self))
-
-    def __subclasscheck__(self, item):
-        return type(item) is Remote and bool(own(self).ask("issubclass", item, self))
-
-    def __format__(self, spec):
-        return format(str(self), spec)
-
-
-def compare(name, left, right, otherwise):
-    """With a plain value the content decides, here: an object that says it equals everything does not.
-    Without content there is nothing to compare; `otherwise` None is an error then."""
-    wire = own(left)
-    if type(right) is Remote or not wire.strict:
-        return bool(wire.ask(name, left, right))
-    found = content(left)
-    if len(found) == 2:
-        return getattr(operator, name)(found[1], right)
-    if otherwise is None:
-        raise TypeError("an object of the program is not ordered against a plain value")
-    return otherwise
-
-
-def arithmetic(name, left, right):
-    """Among the program's objects; with a plain value only where an object comes out."""
-    far = left if type(left) is Remote else right
-    wire = own(far)
-    if wire.strict and not (type(left) is Remote and type(right) is Remote):
-        found = content(far)
-        if len(found) == 2:
-            return getattr(operator, name)(*((found[1], right) if far is left else (left, found[1])))
-    result = wire.ask(name, left, right)
-    if wire.strict and type(result) is not Remote and not (type(left) is Remote and type(right) is Remote):
-        raise TypeError("an operator between the program's object and a plain value gives no plain value")
-    return result
-
-
-def single(name, value):
-    wire = own(value)
-    if not wire.strict:
-        return wire.ask(name, value)
-    found = content(value)
-    if len(found) == 2:
-        return OPERATIONS[name](found[1])
-    result = wire.ask(name, value) if name in ("neg", "pos", "invert") else None
-    if type(result) is Remote:
-        return result
-    raise TypeError("an object of the program is not a number")
-
-
-OPERATIONS = {
-    "hash": hash, "truth": operator.truth, "len": len, "str": str, "repr": repr, "contains": operator.contains,
-    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
-    "int": int, "float": float, "round": round, "reversed": reversed, "index": operator.index, "complex": complex,
-    "abs": abs, "neg": operator.neg, "pos": operator.pos, "invert": operator.invert,
-    "eq": operator.eq, "ne": operator.ne,
-}
-
-
-def operators():
-    for name in ("lt", "le", "gt", "ge"):
-        OPERATIONS[name] = getattr(operator, name)
-        setattr(Remote, "__%s__" % name, lambda a, b, name=name: compare(name, a, b, None))
-    for name in "add sub mul truediv floordiv mod pow matmul lshift rshift xor and_ or_".split():
-        OPERATIONS[name] = getattr(operator, name)
-        setattr(Remote, "__%s__" % name.strip("_"), lambda a, b, name=name: arithmetic(name, a, b))
-        setattr(Remote, "__r%s__" % name.strip("_"), lambda a, b, name=name: arithmetic(name, b, a))
-    for name in ("abs", "neg", "pos", "invert", "int", "float", "index", "complex"):
-        setattr(Remote, "__%s__" % name, lambda a, name=name: single(name, a))
-    Remote.__round__ = lambda a, *digits: round(single("float", a), *digits)
-    for name in ("getitem", "setitem", "delitem"):
-        setattr(Remote, "__%s__" % name, lambda a, *rest, name=name: own(a).ask(name, a, *rest))
-    Remote.__reversed__ = lambda a: own(a).ask("reversed", a)
-    Remote.__enter__ = lambda a: own(a).ask("enter", a)
-    Remote.__exit__ = lambda a, kind, *_: own(a).ask("exit", a, kind is not None)
-    OPERATIONS["enter"] = lambda a: type(a).__enter__(a)
-    OPERATIONS["exit"] = lambda a, raised: type(a).__exit__(a, RuntimeError if raised else None, None, None)
-
-
-operators()

@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Ended, Job, capture, ended, overrun, start};
+use super::{Ended, Job, capture, ended, overrun, slots, start};
 use crate::error::{Context, Result};
 
 /// What a program and its judge left behind.
@@ -24,22 +24,24 @@ const LEAVE: Duration = Duration::from_millis(300);
 /// Most bytes of a report.
 const MAX_REPORT: usize = 16 << 20;
 
-/// Runs both to the judge's end: the standard output of each is the standard input of the other.
+/// Runs both to the judge's end: the standard output of each is the standard input of the other. As they mostly wait
+/// for each other, they take one place among those that run at once.
 ///
 /// # Errors
 /// Only when bubblewrap itself cannot be started.
 pub(crate) fn run_judged(program: &Job<'_>, judge: &Job<'_>) -> Result<Judged> {
-    let mut held = Held(start(program, Stdio::piped(), Stdio::piped())?);
-    let (Some(stdin), Some(stdout)) = (held.0.stdin.take(), held.0.stdout.take()) else {
+    let _slot = slots::of_process().take();
+    let mut held = start(program, Stdio::piped(), Stdio::piped())?;
+    let (Some(stdin), Some(stdout)) = (held.process().stdin.take(), held.process().stdout.take()) else {
         return Err(crate::Error::new("a program has no pipes"));
     };
-    let mut judging = Held(start(judge, stdout.into(), stdin.into())?);
-    let (stderr, report) = (held.0.stderr.take(), judging.0.stderr.take());
+    let mut judging = start(judge, stdout.into(), stdin.into())?;
+    let (stderr, report) = (held.process().stderr.take(), judging.process().stderr.take());
     let (flooded, overlong) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let stderr = scope.spawn(|| capture(stderr, program.limits.output, &flooded));
         let report = scope.spawn(|| capture(report, MAX_REPORT, &overlong));
-        let ended = watch(&mut held.0, &mut judging.0, program, judge, &flooded);
+        let ended = watch(held.process(), judging.process(), program, judge, &flooded);
         // The readers end when the writers have.
         drop((held, judging));
         Ok(Judged {
@@ -48,17 +50,6 @@ pub(crate) fn run_judged(program: &Job<'_>, judge: &Job<'_>) -> Result<Judged> {
             stderr: stderr.join().unwrap_or_default(),
         })
     })
-}
-
-/// A process that does not outlive what holds it.
-struct Held(Child);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // Both fail only where it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn watch(

@@ -176,3 +176,92 @@ fn the_whole_tree_dies_at_the_wall() {
     assert_eq!(run(&job).unwrap().ended, Ended::WallLimit);
     assert!(is_gone(&name), "a process outlived the wall");
 }
+
+#[test]
+fn no_more_programs_run_at_once_than_there_are_cores() {
+    if ready().is_err() {
+        eprintln!("skipped: no sandbox");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    open_to_all(folder.path()).unwrap();
+    let command = ["/bin/sh", "-c", "date +%s%N; sleep 0.2; date +%s%N"].map(str::to_owned);
+    let limits = Limits {
+        wall: Duration::from_secs(5),
+        memory: 256 << 20,
+        processes: 16,
+        file: 1 << 20,
+        output: 4096,
+        address_space: true,
+    };
+    let job = Job {
+        command: &command,
+        folder: folder.path(),
+        out: None,
+        toolchain: &[],
+        stdin: b"",
+        limits,
+        own_user: false,
+    };
+    let spans: Vec<(u64, u64)> = std::thread::scope(|scope| {
+        let run = || {
+            let text = String::from_utf8(run(&job).unwrap().stdout).unwrap();
+            let mut times = text.lines().map(|line| line.parse().unwrap());
+            (times.next().unwrap(), times.next().unwrap())
+        };
+        let threads: Vec<_> = (0..3 * slots::cores()).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (begun, _) in &spans {
+        let at_once = spans.iter().filter(|(from, to)| from <= begun && begun < to).count();
+        assert!(at_once <= slots::cores(), "{at_once} at once");
+    }
+}
+
+#[test]
+fn no_dead_process_is_left_behind() {
+    if ready().is_err() {
+        eprintln!("skipped: no sandbox");
+        return;
+    }
+    assert!(child::adopt(), "orphans come to us, so that what is left can be seen");
+    let folder = tempfile::tempdir().unwrap();
+    open_to_all(folder.path()).unwrap();
+    let limits = Limits {
+        wall: Duration::from_millis(300),
+        memory: 256 << 20,
+        processes: 16,
+        file: 1 << 20,
+        output: 4096,
+        address_space: true,
+    };
+    for (program, ends) in [("true", Ended::Exit(0)), ("sleep 60", Ended::WallLimit)] {
+        let command = ["/bin/sh", "-c", program].map(str::to_owned);
+        let job = Job {
+            command: &command,
+            folder: folder.path(),
+            out: None,
+            toolchain: &[],
+            stdin: b"",
+            limits,
+            own_user: false,
+        };
+        assert_eq!(run(&job).unwrap().ended, ends);
+    }
+    // Other tests' sandboxes end meanwhile, and each is dead for a moment.
+    let dead = || -> std::collections::BTreeSet<String> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let all: Vec<String> =
+            children.flat_map(|list| list.split(' ').map(str::to_owned).collect::<Vec<_>>()).collect();
+        let is_dead =
+            |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z "));
+        all.into_iter().filter(is_dead).collect()
+    };
+    let mut left = dead();
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        left = left.intersection(&dead()).cloned().collect();
+    }
+    assert!(left.is_empty(), "dead and not waited for: {left:?}");
+}
