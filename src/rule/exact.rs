@@ -72,13 +72,20 @@ fn form(text: &str, strict: bool) -> String {
 const POLAR: [(&str, &str); 6] =
     [("yes", "no"), ("true", "false"), ("oui", "non"), ("ja", "nein"), ("sí", "no"), ("vrai", "faux")];
 
-/// The yes or no that a text begins with, before a clause that does not take it back.
+/// Verbs that make a clause of what follows a comma: "yes, Bob" is two answers.
+const VERBS: [&str; 24] = [
+    "is", "are", "was", "were", "be", "does", "do", "did", "has", "have", "had", "can", "cannot", "could", "must",
+    "will", "would", "isn't", "doesn't", "est", "sont", "ist", "sind", "está",
+];
+
+/// The yes or no that a text begins with, before a sentence or clause that does not take it back.
 fn polar(text: &str) -> Option<&str> {
     let end = text.find([',', '.', ';', ':', '!', '—', '–'])?;
-    let word = text[..end].trim();
+    let (word, rest) = (text[..end].trim(), &text[end..]);
     let opposite = |other: &str| POLAR.iter().any(|&pair| pair == (word, other) || pair == (other, word));
     let said = POLAR.iter().any(|&(yes, no)| word == yes || word == no);
-    (said && !words(&text[end..]).any(opposite)).then_some(word)
+    let clause = !rest.starts_with(',') || words(rest).any(|word| VERBS.contains(&word));
+    (said && clause && !words(rest).any(opposite)).then_some(word)
 }
 
 /// The one string that an answer commits to, in its form. It does not depend on gold, so that naming several never
@@ -176,7 +183,7 @@ mod tests {
             r"She lies. \boxed{no} So: \boxed{No}",
             "The answer is no.",
             "**Answer:** no",
-            "Final answer: **No**, she lies.",
+            "Final answer: **No**, she is lying.",
             "She lies.\n\nAnswer: no",
             "No, it is not raining.",
             "No. Ann always lies, so what she says is false.",
@@ -195,6 +202,7 @@ mod tests {
             "No, or rather yes.",
             "Yes/no",
             "yes, no",
+            "no, Bob, nothing of the kind",
             "The answer is not no.",
             "I don't think the answer is no.",
             "No reason to think so.",
