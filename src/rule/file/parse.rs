@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::example::{Example, RawExample};
 use super::source::{self, Sources};
-use super::{Entry, FACTS, Reward, RuleSet, print};
+use super::{Entry, FACTS, Reward, RuleSet, outcome, print};
 use crate::error::{Error, Result, nearest};
 use crate::rule::expression::{Expression, is_reserved};
 use crate::rule::registry::{self, BuildError, Kind};
@@ -296,6 +296,11 @@ impl Reader<'_> {
         let names: Vec<String> =
             rules.iter().map(|rule| rule.name.clone()).chain(FACTS.iter().map(|fact| fact.0.to_owned())).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let named = merged.outcome.map(|(names, span)| {
+            outcome::named(&rules, &names)
+                .map_err(|(message, hint)| hint.into_iter().fold(self.fail(message, span), Error::hint))
+        });
+        let named = named.transpose()?;
         let compile = |text: &str, span: Range<usize>, domain: Option<&str>| {
             let expression = Expression::compile(text, &names).map_err(|error| {
                 let span = self.inside(span.clone(), text, error.span);
@@ -329,7 +334,8 @@ impl Reader<'_> {
                     )));
                 }
             }
-            Ok(Reward { expression })
+            let outcome = named.clone().unwrap_or_else(|| outcome::by_default(&rules, &expression, domain));
+            Ok(Reward { expression, outcome })
         };
         let mut rewards = Vec::new();
         for (domain, (text, span)) in merged.rewards {
@@ -343,26 +349,6 @@ impl Reader<'_> {
                 return Err(self.fail("the rule file says no `reward`", first).hint("reward = \"accuracy * format\""));
             }
             None => None,
-        };
-        let outcome = match merged.outcome {
-            None => vec![0],
-            Some((names, span)) => {
-                let known = || rules.iter().map(|rule| rule.name.as_str());
-                let find = |name: &String| {
-                    rules.iter().position(|rule| rule.name == *name).ok_or_else(|| {
-                        let error = self.fail(format!("`outcome` names no rule of this file: `{name}`"), span.clone());
-                        match nearest(name, known()) {
-                            Some(near) => error.hint(format!("did you mean `{near}`?")),
-                            None => error.hint(format!("rules here: {}", known().collect::<Vec<_>>().join(", "))),
-                        }
-                    })
-                };
-                let found = names.iter().map(find).collect::<Result<Vec<_>>>()?;
-                if found.is_empty() {
-                    return Err(self.fail("`outcome` names no rule", span));
-                }
-                found
-            }
         };
         for example in &merged.examples {
             if let Some(unknown) = example.scored().find(|name| !rules.iter().any(|rule| rule.name == *name)) {
@@ -382,7 +368,6 @@ impl Reader<'_> {
             rules,
             reward,
             rewards,
-            outcome,
             clip: merged.clip,
             examples: merged.examples,
             resolved,
