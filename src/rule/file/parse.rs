@@ -12,6 +12,7 @@ use super::source::{self, Sources};
 use super::{Entry, FACTS, Reward, RuleSet, outcome, print};
 use crate::error::{Error, Result, nearest};
 use crate::rule::expression::{Expression, is_reserved};
+use crate::rule::params::in_a_line;
 use crate::rule::registry::{self, BuildError, Kind};
 
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -420,7 +421,15 @@ impl Reader<'_> {
         let fields = (kind.fields)();
         let known: Vec<&str> = fields.iter().map(|field| field.name).chain(COMMON_KEYS.iter().copied()).collect();
         kind.build(Spanned::new(span.clone(), DeValue::Table(body))).map_err(|error| match error {
-            BuildError::Form(error) => self.form_error(error, span, &known),
+            BuildError::Form(error) => {
+                let at = error.span().unwrap_or(0..0);
+                let inside = |place: &Range<usize>| place.start <= at.start && at.end <= place.end;
+                let key = places.iter().find(|(_, place)| inside(place)).map(|(key, _)| key.as_str());
+                let field = fields.iter().find(|field| Some(field.name) == key);
+                let hint =
+                    field.map(|field| format!("`{}` takes {}: {}", field.name, field.form(), in_a_line(field.doc)));
+                hint.into_iter().fold(self.form_error(error, span, &known), Error::hint)
+            }
             BuildError::Value(error) => {
                 let at = places.iter().find(|(key, _)| key == error.field).map_or(span, |(_, place)| place.clone());
                 error.hint.into_iter().fold(self.fail(error.message, at), Error::hint)

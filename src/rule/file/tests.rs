@@ -290,3 +290,13 @@ fn where_no_outcome_is_named_the_rules_that_the_reward_reads_decide() {
     let named = RuleSet::parse(&format!("outcome = \"accuracy\"\n[rewards]\ncode = \"tests\"\n{each}"), "r").unwrap();
     assert!(named.warnings().iter().any(|warning| warning.contains("`code`")), "{:?}", named.warnings());
 }
+
+#[test]
+fn a_value_of_the_wrong_form_is_told_what_may_stand_there() {
+    let math = error("[rules.a]\nkind = \"math\"\ntolerance = 0.01\n");
+    assert!(math.contains("{ relative = limit }") && math.contains("3 |"), "{math}");
+    let schema = error("[rules.a]\nkind = \"json_schema\"\nschema = { type = \"object\" }\n");
+    assert!(schema.contains("hint: `schema` takes a string, in quotes: The schema, as JSON text"), "{schema}");
+    let region = error("[rules.a]\nkind = \"repetition\"\nregion = \"answr\"\n");
+    assert!(region.contains("\"answer\", \"reasoning\", \"completion\""), "{region}");
+}
