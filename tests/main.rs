@@ -7,6 +7,7 @@
 mod support;
 
 mod adaptive;
+mod authors;
 mod bad_input;
 mod chat;
 mod corpus_readers;

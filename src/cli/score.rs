@@ -25,7 +25,7 @@ pub struct ScoreArgs {
     /// Rule file, or the name of a built-in one
     #[arg(long, value_name = "RULES")]
     pub rules: String,
-    /// JSONL (or a .parquet file of) rows with `completion` and `gold` (optional: `prompt`, `verification`, `language`, `domain`, `tokens`, `finish_reason`); `-` is standard input
+    /// JSONL rows, a .parquet file or a folder of such files, with `completion` and `gold` (optional: `prompt`, `verification`, `language`, `domain`, `tokens`, `finish_reason`); `-` is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub input: String,
     /// Where the rows go, with `reward` and `verdicts` added; `-` is standard output
@@ -55,11 +55,11 @@ pub enum BadRows {
 pub fn run(args: ScoreArgs) -> Result<()> {
     let rules = RuleSet::load(&args.rules)?;
     rules.ensure_ready()?;
-    if args.input.ends_with(".parquet") {
+    if let Some(files) = rows::parquet::files(&args.input)? {
         if args.output == "-" {
             return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
         }
-        errln!("{}", parquet::score(&rules, &args.input, &args.output, args.bad_rows)?);
+        errln!("{}", parquet::score(&rules, &files, &args.output, args.bad_rows)?);
         return Ok(());
     }
     if args.output.ends_with(".parquet") {

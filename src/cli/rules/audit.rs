@@ -23,7 +23,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     }
     if report.cases == 0 {
         return Err(Error::new("no prompt could be probed: honest right answers earn no more than wrong ones")
-            .hint("--on takes JSONL rows with `prompt`, `gold` and `domain` that fit the rules"));
+            .hint("--on takes rows with `prompt`, `gold` and `domain` that fit the rules"));
     }
     match report.unearned() {
         0 => Ok(()),
@@ -33,7 +33,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
 
 fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    rows::read_jsonl(rows::open(path)?, path, 256, |chunk| {
+    rows::read(path, 256, |chunk| {
         for mut row in chunk {
             // Prompts have no completion; the probes are the completions.
             row.insert("completion".into(), "".into());
