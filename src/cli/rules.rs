@@ -147,6 +147,9 @@ pub struct AuditArgs {
     /// Prompts with `prompt` and `gold` to probe with, instead of the built-in ones: JSONL, a .parquet file or a folder of such files
     #[arg(long, value_name = "ROWS")]
     pub on: Option<String>,
+    /// A probe whose reward is meant; may be given several times
+    #[arg(long, value_name = "PROBE")]
+    pub allow: Vec<String>,
     /// Most prompts taken from the file
     #[arg(long, default_value_t = 200)]
     pub limit: usize,

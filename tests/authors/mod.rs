@@ -9,6 +9,20 @@ use parquet::arrow::ArrowWriter;
 
 use crate::support::gristmill;
 
+#[test]
+fn probes_whose_reward_is_meant_are_allowed_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = |more: &[&str]| gristmill(folder.path(), [&["rules", "audit", "gsm8k"], more].concat());
+    let found = audit(&[]);
+    assert_eq!(found.code, Some(1), "{}", found.story());
+    let hint = found.stderr.lines().find(|line| line.contains("--allow ")).expect("a hint that says how");
+    let allowed: Vec<&str> = hint.split_whitespace().skip_while(|word| *word != "--allow").collect();
+    assert!(audit(&allowed).succeeded().stdout.contains("(allowed)"));
+    assert_eq!(audit(&allowed[2..]).code, Some(1));
+    let mistyped = audit(&["--allow", "many_boxs"]);
+    assert!(mistyped.code == Some(2) && mistyped.stderr.contains("`many_boxes`"), "{}", mistyped.story());
+}
+
 fn shard(path: &Path, completion: &str) {
     let texts = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
     let columns = [("completion", texts(completion)), ("gold", texts("4")), ("note", texts("kept"))];
