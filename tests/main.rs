@@ -31,5 +31,6 @@ mod s3;
 mod served;
 mod servers;
 mod stages;
+mod trainers;
 mod training;
 mod vllm;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use self::output::Output;
 use super::rows::{self, Fields, Line, Row, raw};
+use super::told::Told;
 use crate::error::{Error, Result};
 use crate::rule::{Judgement, RuleSet};
 use crate::schema::Outcome;
@@ -59,7 +60,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         if args.output == "-" {
             return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
         }
-        errln!("{}", parquet::score(&rules, &files, &args.output, args.bad_rows)?);
+        parquet::score(&rules, &files, &args.output, args.bad_rows)?.tell();
         return Ok(());
     }
     if args.output.ends_with(".parquet") {
@@ -70,7 +71,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     let mut target = Output::open(&args.output)?;
     let tally = score(&rules, source, &args.input, &mut target, args.bad_rows)?;
     target.finish()?;
-    errln!("{tally}");
+    tally.tell();
     Ok(())
 }
 
@@ -88,10 +89,21 @@ pub struct Tally {
     pub without_gold: u64,
     /// The columns of the first row.
     pub columns: Vec<String>,
+    /// Which rules could tell.
+    pub told: Told,
 }
 
 impl Tally {
+    /// Says what came, and which rules decided nothing.
+    fn tell(mut self) {
+        errln!("{self}");
+        for warning in self.told.warnings(1) {
+            errln!("warning: {warning}");
+        }
+    }
+
     fn count(&mut self, fields: &Fields, judgement: &Judgement) {
+        self.told.count(judgement);
         self.rows += 1;
         self.without_gold += u64::from(fields.gold.is_none() && judgement.reward.is_none());
         self.untold += u64::from(judgement.reward.is_none());
