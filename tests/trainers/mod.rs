@@ -56,8 +56,8 @@ fn blocks(language: &str) -> Vec<String> {
     let readme = include_str!("../../README.md");
     let guide = &readme[readme.find("## Writing rules").expect("the guide")..];
     let guide = &guide[..guide[3..].find("\n## ").map_or(guide.len(), |end| end + 3)];
-    let parts = guide.split(&format!("```{language}\n")).skip(1);
-    parts.map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+    let fence = format!("```{language}\n");
+    guide.split(&fence).skip(1).map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
