@@ -23,10 +23,7 @@ impl Told {
     /// Counts the verdicts on one row.
     pub fn count(&mut self, judgement: &Judgement) {
         for score in &judgement.scores {
-            if !self.rules.contains_key(&score.rule) {
-                self.rules.insert(score.rule.clone(), Verdicts::default());
-            }
-            let Some(rule) = self.rules.get_mut(&score.rule) else { continue };
+            let rule = self.rules.entry(score.rule.clone()).or_default();
             rule.rows += 1;
             if score.score.is_some() {
                 rule.told += 1;

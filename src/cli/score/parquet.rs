@@ -142,6 +142,7 @@ const MAX_GROUP: usize = 128 << 20;
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::slice::from_ref;
 
     use arrow::array::{
         Array, AsArray, DictionaryArray, Float32Array, Int32Array, LargeStringArray, StringArray, StringViewArray,
@@ -183,7 +184,7 @@ mod tests {
         ])
         .unwrap();
         write(&input, &batch);
-        let (from, to) = (&[input.clone()], output.to_str().unwrap());
+        let (from, to) = (from_ref(&input), output.to_str().unwrap());
         assert_eq!(score(&rules(), from, to, BadRows::Fail).unwrap().correct, 1);
         let scored = read(&output);
         assert_eq!(scored.column(0), batch.column(0));
@@ -191,7 +192,7 @@ mod tests {
         assert_eq!((rewards.value(0), rewards.value(1)), (1.0, 0.0));
         assert!(scored.column_by_name("verdicts").unwrap().as_string::<i32>().value(1).contains("not_equal"));
         // A scored file is scored again, here onto itself.
-        assert_eq!(score(&rules(), &[output.clone()], to, BadRows::Fail).unwrap().correct, 1);
+        assert_eq!(score(&rules(), from_ref(&output), to, BadRows::Fail).unwrap().correct, 1);
         assert_eq!(read(&output), scored);
     }
 
@@ -255,7 +256,7 @@ mod tests {
                 RecordBatch::try_from_iter([("completion", Arc::new(dictionary.clone()) as ArrayRef), ("gold", gold)])
                     .unwrap();
             write(&input, &batch);
-            let tally = score(&rules(), &[input.clone()], output.to_str().unwrap(), BadRows::Fail).unwrap();
+            let tally = score(&rules(), from_ref(&input), output.to_str().unwrap(), BadRows::Fail).unwrap();
             let scored = read(&output);
             assert_eq!(tally.correct, correct, "{}", batch.column(1).data_type());
             assert_eq!((scored.column(0), scored.column(1)), (batch.column(0), batch.column(1)));
@@ -272,7 +273,7 @@ mod tests {
         ])
         .unwrap();
         write(&input, &batch);
-        let (from, to) = (&[input.clone()], output.to_str().unwrap());
+        let (from, to) = (from_ref(&input), output.to_str().unwrap());
         let error = score(&rules(), from, to, BadRows::Fail).unwrap_err();
         assert!(error.to_string().contains("row 1"), "{error}");
         assert_eq!(score(&rules(), from, to, BadRows::Skip).unwrap().bad, 1);
