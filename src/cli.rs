@@ -24,6 +24,7 @@ mod run;
 mod score;
 mod serve_rewards;
 mod stage;
+mod told;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

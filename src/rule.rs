@@ -4,6 +4,7 @@
 //! Parquet, engines or trainers, keeps no state between samples, and gives the
 //! same verdict on any machine and thread.
 
+mod announce;
 pub mod audit;
 pub mod choice;
 pub mod code;

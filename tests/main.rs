@@ -7,6 +7,7 @@
 mod support;
 
 mod adaptive;
+mod authors;
 mod bad_input;
 mod chat;
 mod corpus_readers;
@@ -31,5 +32,6 @@ mod s3;
 mod served;
 mod servers;
 mod stages;
+mod trainers;
 mod training;
 mod vllm;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde_json::{Map, Value};
 
+pub mod parquet;
 pub mod raw;
 
 use crate::error::{Context, Error, Result};
@@ -23,12 +24,21 @@ const PROMPT: &[&str] = &["prompt", "question", "problem", "instruction", "messa
 const VERIFICATION: &[&str] = &["verification", "verification_info"];
 const REWARD_MODEL: &str = "reward_model";
 const DOMAIN: &[&str] = &["domain", "ability"];
+const LANGUAGE: &[&str] = &["language", "lang"];
+const TOKENS: &[&str] = &["tokens", "completion_tokens"];
 
 /// Columns of the gold answer: ours, and those that imported prompts have it in. A `label` beside a completion says how
 /// good that is.
 pub fn gold_columns() -> impl Iterator<Item = &'static str> {
     let imported = layout::GOLD.iter().copied().filter(|name| !matches!(*name, "gold" | "label"));
     ["gold"].into_iter().chain(imported).chain(["reference"])
+}
+
+/// Whether rules may read a column of this name, however it is written.
+pub fn is_read(name: &str) -> bool {
+    let columns =
+        [COMPLETION, PROMPT, VERIFICATION, &[REWARD_MODEL], DOMAIN, LANGUAGE, TOKENS, &["difficulty", "finish_reason"]];
+    columns.into_iter().flatten().copied().chain(gold_columns()).any(|column| column.eq_ignore_ascii_case(name))
 }
 
 /// What the rules read of a row, owned.
@@ -101,10 +111,10 @@ impl Fields {
             gold,
             verification,
             domain,
-            language: word(&["language", "lang"]).unwrap_or_else(|| "und".into()),
+            language: word(LANGUAGE).unwrap_or_else(|| "und".into()),
             difficulty: find(&["difficulty"]).and_then(Value::as_f64).filter(|value| value.is_finite()),
             finish_reason,
-            tokens: find(&["tokens", "completion_tokens"]).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()),
+            tokens: find(TOKENS).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()),
         })
     }
 
@@ -159,6 +169,18 @@ pub fn open(path: &str) -> Result<Box<dyn Read + Send>> {
         return Ok(Box::new(std::io::stdin()));
     }
     Ok(Box::new(std::fs::File::open(path).or_fail(|| format!("cannot read {path}"))?))
+}
+
+/// Hands rows on in chunks of at most `size`, in order: of JSONL (`-` is standard input), of a Parquet file, or of the
+/// shards of a folder. Of Parquet only what rules read.
+///
+/// # Errors
+/// Input that cannot be read, or what `each` fails with.
+pub fn read(path: &str, size: usize, each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
+    match parquet::files(path)? {
+        Some(files) => parquet::read(&files, size, each),
+        None => read_jsonl(open(path)?, path, size, each).map(drop),
+    }
 }
 
 /// One line of a JSONL file that is not blank.

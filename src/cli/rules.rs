@@ -127,8 +127,8 @@ pub struct DiffArgs {
     pub before: String,
     #[arg(value_name = "B")]
     pub after: String,
-    /// JSONL rows as for `gristmill score`; `-` is standard input
-    #[arg(long, value_name = "FILE")]
+    /// Rows as for `gristmill score`: JSONL, a .parquet file or a folder of such files; `-` is standard input
+    #[arg(long, value_name = "ROWS")]
     pub on: String,
     /// Most rows shown
     #[arg(long, default_value_t = 50)]
@@ -144,9 +144,12 @@ pub struct AuditArgs {
     /// Rule file, or the name of a built-in one
     #[arg(value_name = "RULES")]
     pub rules: String,
-    /// JSONL prompts with `prompt` and `gold` to probe with, instead of the built-in ones
-    #[arg(long, value_name = "FILE")]
+    /// Prompts with `prompt` and `gold` to probe with, instead of the built-in ones: JSONL, a .parquet file or a folder of such files
+    #[arg(long, value_name = "ROWS")]
     pub on: Option<String>,
+    /// A probe whose reward is meant; may be given several times
+    #[arg(long, value_name = "PROBE")]
+    pub allow: Vec<String>,
     /// Most prompts taken from the file
     #[arg(long, default_value_t = 200)]
     pub limit: usize,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use self::output::Output;
 use super::rows::{self, Fields, Line, Row, raw};
+use super::told::Told;
 use crate::error::{Error, Result};
 use crate::rule::{Judgement, RuleSet};
 use crate::schema::Outcome;
@@ -25,7 +26,7 @@ pub struct ScoreArgs {
     /// Rule file, or the name of a built-in one
     #[arg(long, value_name = "RULES")]
     pub rules: String,
-    /// JSONL (or a .parquet file of) rows with `completion` and `gold` (optional: `prompt`, `verification`, `language`, `domain`, `tokens`, `finish_reason`); `-` is standard input
+    /// JSONL rows, a .parquet file or a folder of such files, with `completion` and `gold` (optional: `prompt`, `verification`, `language`, `domain`, `tokens`, `finish_reason`); `-` is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub input: String,
     /// Where the rows go, with `reward` and `verdicts` added; `-` is standard output
@@ -55,11 +56,11 @@ pub enum BadRows {
 pub fn run(args: ScoreArgs) -> Result<()> {
     let rules = RuleSet::load(&args.rules)?;
     rules.ensure_ready()?;
-    if args.input.ends_with(".parquet") {
+    if let Some(files) = rows::parquet::files(&args.input)? {
         if args.output == "-" {
             return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
         }
-        errln!("{}", parquet::score(&rules, &args.input, &args.output, args.bad_rows)?);
+        parquet::score(&rules, &files, &args.output, args.bad_rows)?.tell();
         return Ok(());
     }
     if args.output.ends_with(".parquet") {
@@ -70,7 +71,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     let mut target = Output::open(&args.output)?;
     let tally = score(&rules, source, &args.input, &mut target, args.bad_rows)?;
     target.finish()?;
-    errln!("{tally}");
+    tally.tell();
     Ok(())
 }
 
@@ -88,10 +89,21 @@ pub struct Tally {
     pub without_gold: u64,
     /// The columns of the first row.
     pub columns: Vec<String>,
+    /// Which rules could tell.
+    pub told: Told,
 }
 
 impl Tally {
+    /// Says what came, and which rules decided nothing.
+    fn tell(mut self) {
+        errln!("{self}");
+        for warning in self.told.warnings(1) {
+            errln!("warning: {warning}");
+        }
+    }
+
     fn count(&mut self, fields: &Fields, judgement: &Judgement) {
+        self.told.count(judgement);
         self.rows += 1;
         self.without_gold += u64::from(fields.gold.is_none() && judgement.reward.is_none());
         self.untold += u64::from(judgement.reward.is_none());

@@ -3,7 +3,7 @@
 //! `README.md` has the functions that TRL and verl call.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::rows::{Fields, Row, Unfit};
+use super::told::Told;
 use crate::error::{Context, Error, Result};
 use crate::rule::{Judgement, RuleSet};
 use crate::schema::Outcome;
@@ -41,6 +42,25 @@ struct Server {
     rules: RuleSet,
     /// Places in the queue.
     places: Arc<Semaphore>,
+    told: Mutex<Told>,
+}
+
+/// Rows after which a rule that could tell on none is told of.
+const TOLD_AFTER: u64 = 16;
+
+impl Server {
+    fn new(rules: RuleSet, queue: usize) -> Self {
+        Server { rules, places: Arc::new(Semaphore::new(queue)), told: Mutex::default() }
+    }
+
+    /// Says once which rules decide nothing on what trainers send.
+    fn tell(&self, judged: &[Judgement]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        judged.iter().for_each(|judgement| told.count(judgement));
+        for warning in told.warnings(TOLD_AFTER) {
+            errln!("warning: {warning}");
+        }
+    }
 }
 
 /// Runs the command until it is interrupted (Ctrl-C or SIGTERM); what is in flight then is still answered.
@@ -83,7 +103,7 @@ pub fn run(args: ServeRewardsArgs) -> Result<()> {
 
 /// The routes: `POST /score`, `GET /health`, `GET /rules`.
 pub fn router(rules: RuleSet, queue: usize, max_body: usize) -> Router {
-    let server = Arc::new(Server { rules, places: Arc::new(Semaphore::new(queue)) });
+    let server = Arc::new(Server::new(rules, queue));
     Router::new()
         .route("/score", post(score))
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
@@ -129,6 +149,7 @@ async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json
     }
     let judged = tokio::task::spawn_blocking(move || {
         let judged = super::score::judge(&server.rules, &fields);
+        server.tell(&judged);
         drop(place);
         judged
     });
@@ -205,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_says_when_to_ask_again() {
         let rules = RuleSet::parse("[rules.a]\nkind = \"exact\"\n", "r").unwrap();
-        let server = Arc::new(Server { rules, places: Arc::new(Semaphore::new(0)) });
+        let server = Arc::new(Server::new(rules, 0));
         let reply = score(State(server), Ok(Json(json!({"rows": []})))).await;
         assert_eq!((reply.status().as_u16(), reply.headers()["retry-after"].to_str().unwrap()), (503, "1"));
     }

@@ -18,7 +18,7 @@ const SPANS: &[(&str, &str, usize)] = &[
 ];
 
 /// Commands whose argument is prose.
-const PROSE_COMMANDS: &[&str] = &["\\textbf{", "\\textit{", "\\text{", "\\mbox{", "\\emph{"];
+const PROSE_COMMANDS: &[&str] = &["\\textbf{", "\\textit{", "\\textrm{", "\\text{", "\\mbox{", "\\emph{"];
 
 /// The text with a blank for its formulas, code blocks, commands, tags and links.
 pub(super) fn of(text: &str) -> String {
@@ -54,6 +54,34 @@ pub(crate) fn ranges(text: &str) -> Vec<Range<usize>> {
     }
     if from < text.len() {
         ranges.push(from..text.len());
+    }
+    ranges
+}
+
+/// Ranges of the prose inside a formula: the arguments of `\text` and its kin, in order.
+pub(crate) fn arguments(formula: &str) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut at = 0;
+    while let Some(found) = formula[at..].find('\\') {
+        at += found;
+        let Some(command) = PROSE_COMMANDS.iter().find(|command| formula[at..].starts_with(**command)) else {
+            at += 1;
+            continue;
+        };
+        let start = at + command.len();
+        let mut depth = 1usize;
+        let end = formula[start..].bytes().position(|byte| {
+            match byte {
+                b'{' => depth += 1,
+                b'}' => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        });
+        // What is never closed is looked through no further.
+        let Some(end) = end.map(|end| start + end) else { break };
+        ranges.push(start..end);
+        at = end;
     }
     ranges
 }
@@ -172,6 +200,14 @@ mod tests {
         assert_eq!(words(r"求 $\frac{d}{dx}\left(\sin x\right)$ 的值"), "求 的值");
         assert_eq!(words(r"\frac{x}{2} is \text{half of} it"), "{x}{2} is half of} it");
         assert_eq!(words("an open $ dollar"), "an open $ dollar");
+    }
+
+    #[test]
+    fn formulas_have_prose_of_their_own() {
+        let inside =
+            |formula: &str| arguments(formula).into_iter().map(|range| formula[range].to_owned()).collect::<Vec<_>>();
+        assert_eq!(inside(r"$x = 1 \text{ if } \mathrm{x} \mbox{is $\{y\}$ or so}$"), [" if ", r"is $\{y\}$ or so"]);
+        assert!(inside(r"$\frac{1}{2} \text{ open$").is_empty());
     }
 
     #[test]

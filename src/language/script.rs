@@ -33,6 +33,14 @@ pub(crate) fn is_latin(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c as u32, 0x00c0..=0x024f | 0x1e00..=0x1eff) && c.is_alphabetic()
 }
 
+/// Letters of a script that is neither Latin, Chinese nor Japanese. Signs of mathematics, phonetics and the like are
+/// none, nor are Latin letters in another dress: `ℝ`, `𝑥`, `Ａ`.
+pub(crate) fn is_of_another_script(c: char) -> bool {
+    let sign = matches!(c as u32, ..0x0370 | 0x1d00..=0x1dbf | 0x2000..=0x2bff | 0x2c60..=0x2c7f | 0xa700..=0xa7ff
+        | 0xab30..=0xab6f | 0xff21..=0xff5a | 0x1d000..=0x1d7ff | 0x1ee00..=0x1eeff | 0x1f000..=0x1faff);
+    !sign && c.is_alphabetic() && !is_latin(c) && !is_cjk(c)
+}
+
 impl Scripts {
     pub(super) fn of(prose: &str) -> Scripts {
         let mut scripts = Scripts::default();

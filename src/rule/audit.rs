@@ -4,7 +4,10 @@
 //! prompt the audit first finds the template in which an honest right answer earns
 //! most, and what an honest wrong one earns in it. A probe's reward is unearned if
 //! it exceeds the honest wrong answer's, or, for probes that hold the right answer
-//! among others or without any reasoning, if it reaches the honest right one's.
+//! among others or without any reasoning, if it reaches the honest right one's. Rewards
+//! may depend on the length, so the honest answer is also taken at the length of the
+//! probe, and what differs by less than a hundredth of what a right answer is worth is
+//! no more, unless it turns a penalty, or nothing, into a reward.
 
 use rayon::prelude::*;
 
@@ -13,7 +16,7 @@ use crate::schema::FinishReason;
 
 mod probes;
 
-use probes::PROBES;
+pub use probes::PROBES;
 pub use probes::Probe;
 
 /// A prompt to probe with.
@@ -85,6 +88,25 @@ impl Report {
     pub fn unearned(&self) -> usize {
         self.findings.iter().map(|finding| finding.unearned).sum()
     }
+}
+
+/// What counts as more than an honest wrong answer earns, as a share of what a right one earns beyond it.
+const MATERIAL: f64 = 0.01;
+
+/// The reasoning, with sums behind it or cut, so that with its answer it fills the template to some `bytes`. Sums are of
+/// no language, and none is there twice.
+fn of_length(reasoning: &str, bytes: usize, template: Template, answer: &str) -> String {
+    let room = bytes.saturating_sub(template.fill("", answer).len());
+    let mut text = reasoning.to_owned();
+    for n in 1u64.. {
+        if text.len() >= room {
+            break;
+        }
+        text += &format!(" {n} + {n} = {}.", 2 * n);
+    }
+    let end = (0..=room.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    text.truncate(end);
+    text
 }
 
 /// Most examples kept of one probe.
@@ -160,8 +182,14 @@ pub fn audit(rules: &RuleSet, cases: &[Case]) -> Report {
                     continue;
                 };
                 finding.most = finding.most.max(earned);
-                let limit = if finding.probe.holds_gold { paid - 1e-9 } else { base + 1e-9 };
-                if earned > limit {
+                let (answer, honest) = if finding.probe.holds_gold { (&right, paid) } else { (&wrong, base) };
+                let more = |honest: f64| match finding.probe.holds_gold {
+                    true => earned > honest - 1e-9,
+                    false => earned > honest + MATERIAL * (paid - base) || earned > 1e-9 && honest <= 0.0,
+                };
+                let as_long =
+                    || reward(&template.fill(&of_length(reasoning, completion.len(), template, answer), answer));
+                if more(honest) && as_long().is_none_or(|as_long| more(honest.max(as_long))) {
                     finding.unearned += 1;
                     if finding.examples.len() < MAX_EXAMPLES {
                         finding.examples.push((completion, earned));
@@ -236,6 +264,31 @@ mod tests {
         let paid: Vec<_> = report.findings.iter().flat_map(|f| &f.examples).collect();
         let cases = builtin_cases().len() - usize::from(crate::rule::code::ready().is_err());
         assert_eq!((report.cases, report.unearned()), (cases, 0), "{paid:#?}");
+    }
+
+    /// open-r1's cosine reward: short right answers and long wrong ones are the better ones of their kind.
+    #[test]
+    fn what_its_length_earns_a_wrong_answer_is_not_unearned() {
+        let cosine = |name: &str, zero: f64, max: f64| {
+            format!(
+                "[rules.{name}]\nkind = \"length\"\nshape = \"cosine\"\nmax = 1000\nat_zero = {zero:?}\nat_max = {max:?}\n"
+            )
+        };
+        let lengths = cosine("good", 1.0, 0.5) + &cosine("bad", -1.0, -0.5);
+        let of = |reward: &str| {
+            let text = format!(
+                "reward = \"{reward}\"\n[rules.accuracy]\nkind = \"math\"\nbare_percent = false\n{lengths}[rules.format]\nkind = \"format\"\n[rules.language]\nkind = \"language\"\n"
+            );
+            let cases: Vec<Case> = builtin_cases().into_iter().filter(|case| case.domain == "math").collect();
+            audit(&RuleSet::parse(&text, "cosine").unwrap(), &cases)
+        };
+        let report = of("if(accuracy * format * ge(language, 0.9), good, bad)");
+        let paid: Vec<_> =
+            report.findings.iter().filter(|f| f.unearned > 0).map(|f| (f.probe.name, &f.examples)).collect();
+        assert_eq!((report.cases > 5, report.unearned()), (true, 0), "{paid:#?}");
+        // A wrong answer that is paid for another reason is still found, however little it earns.
+        let report = of("if(accuracy * format * ge(language, 0.9), good, bad) + if(format, 0, 1.001)");
+        assert!(report.unearned() > 10, "{report:?}");
     }
 
     /// For every probe, rules so loose that it earns something: a probe that finds nothing anywhere is none.

@@ -6,11 +6,12 @@ use regex::Regex;
 
 mod phrases;
 
+use super::announce::{announced, bare, unsaid};
 use super::params::{ParamError, params};
 use super::text::{normalised, shorten};
 use super::{Rule, Sample, Verdict, think};
-use phrases::{COMMITMENT, COPULA, DENIED, GOES_ON, JUDGED, NOUN, SAID, SMALL, SMALL_WHOLE, WHOLE};
-use phrases::{folded, is_word, more_letters, unsaid};
+use phrases::{COMMITMENT, CONCLUDED, COPULA, DENIED, GOES_ON, JUDGED, NOUN, SMALL, SMALL_WHOLE, WHOLE};
+use phrases::{folded, is_word, more_letters};
 
 /// The reference shown by `rules list`.
 pub const DOC: &str = r#"Whether the option picked is the right one
@@ -105,6 +106,12 @@ fn letters(text: &str) -> String {
     letters.into_iter().collect()
 }
 
+/// The text behind a dash between blanks, which parts a letter from its option: "C - 7".
+fn without_dash(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches(['*', ')', ' ']);
+    ["- ", "– ", "— "].iter().find_map(|dash| text.strip_prefix(dash))
+}
+
 impl ChoiceRule {
     /// A piece of text that is an option: its letter or letters.
     fn as_option(&self, text: &str, options: &Options) -> Option<String> {
@@ -114,6 +121,7 @@ impl ChoiceRule {
             let letters_end = found.get(1).map_or(0, |group| group.end());
             let closed = text[letters_end..].starts_with(['.', ')', ':', '：', '）', '。', '*', '}', ']', '$']);
             let tail = found.get(2).map_or("", |tail| tail.as_str().trim_matches(['*', '}', '$', ' ']));
+            let tail = without_dash(tail).unwrap_or(tail);
             let picked = letters(&found[1]);
             let known = options.iter().position(|option| normalised(option) == normalised(tail));
             let own = known.is_some_and(|index| picked.contains(letter(index)));
@@ -155,9 +163,7 @@ impl ChoiceRule {
             // Boxes that disagree are several answers, whichever is last.
             let mut picked = String::new();
             for inside in boxes {
-                let inside = inside?.trim();
-                let bare = inside.strip_prefix("\\text{").and_then(|rest| rest.strip_suffix('}')).unwrap_or(inside);
-                picked += &self.as_option(bare, options)?;
+                picked += &self.as_option(bare(inside?), options)?;
             }
             return Some((letters(&picked), "boxed"));
         }
@@ -185,16 +191,20 @@ impl ChoiceRule {
             let said = !unsaid(&answer[..whole.start()]) && !DENIED.is_match(&answer[picked.end()..]);
             said.then(|| (picked.start(), picked.end(), picked.as_str().to_uppercase()))
         });
-        let by_text = SAID.captures_iter(answer).filter_map(|found| {
-            let (whole, text) = (found.get(0)?, found.get(1)?);
-            let picked = self.by_text(text.as_str(), options)?;
-            (!unsaid(&answer[..whole.start()])).then(|| (text.start(), text.end(), picked))
+        let by_text = announced(answer)
+            .filter_map(|(start, text)| Some((start, start + text.len(), self.by_text(text, options)?)));
+        let concluded = CONCLUDED.captures_iter(answer).filter_map(|found| {
+            let (whole, picked) = (found.get(0)?, found.get(1)?);
+            (!unsaid(&answer[..whole.start()])).then(|| (picked.start(), picked.end(), letters(picked.as_str())))
         });
         // Whichever is said last.
-        let last = [said.last(), judged.last(), small.last(), by_text.last()].into_iter().flatten();
+        let last = [said.last(), judged.last(), small.last(), by_text.last(), concluded.last()].into_iter().flatten();
         if let Some((_, end, picked)) = last.max_by_key(|found| found.0) {
-            // "C or A", "C = A", "C/2": a letter that goes on is no commitment to it.
-            return (!GOES_ON.is_match(&answer[end..])).then_some((picked, "phrase"));
+            // "C or A", "C = A", "C/2": a letter that goes on is no commitment to it, but "C - 7" is where 7 is C.
+            let rest = &answer[end..];
+            let own = without_dash(rest.lines().next().unwrap_or("")).and_then(|text| self.by_text(text, options));
+            let kept = own.map_or_else(|| !GOES_ON.is_match(rest), |own| own == picked);
+            return kept.then_some((picked, "phrase"));
         }
         let last = answer.lines().rev().find(|line| !line.trim().is_empty())?;
         self.as_option(last, options).map(|picked| (picked, "last_line"))

@@ -15,15 +15,18 @@
 //! the same name are changed key by key, or replaced when `kind` is given),
 //! `without` (rules of the base to leave out), `outcome` (the rule, or the first
 //! of several that decides) and `clip = [low, high]`. `[rewards]` gives domains
-//! expressions of their own. A rule may be confined by `domains` and `languages`,
+//! expressions of their own. Without `outcome` the first rule decides, where the
+//! reward reads it; else the rules that it reads and that are confined to domains. A rule may be confined by `domains` and `languages`,
 //! or run only where others could not tell (`fallback_for`). `[[examples]]` are run
 //! by `rules test`. Everything is checked when the file is loaded.
 
 mod example;
+mod outcome;
 mod parse;
 mod print;
 mod source;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::expression::Expression;
@@ -43,8 +46,6 @@ pub struct RuleSet {
     rules: Vec<Entry>,
     reward: Option<Reward>,
     rewards: Vec<(String, Reward)>,
-    /// Indices of the deciding rules: the first that applies and decides.
-    outcome: Vec<usize>,
     clip: Option<(f64, f64)>,
     examples: Vec<Example>,
     resolved: String,
@@ -64,6 +65,8 @@ struct Entry {
 
 struct Reward {
     expression: Expression,
+    /// Indices of the deciding rules: the first that applies and decides.
+    outcome: Vec<usize>,
 }
 
 impl Entry {
@@ -184,13 +187,15 @@ impl RuleSet {
     fn conclude(&self, sample: &Sample<'_>, verdicts: Vec<Option<Verdict>>) -> Judgement {
         let taken = |index: &&usize| verdicts[**index].is_some();
         let decided = |index: &&usize| verdicts[**index].as_ref().is_some_and(|v| v.outcome != Outcome::CannotTell);
-        let deciding = self.outcome.iter().find(decided).or_else(|| self.outcome.iter().find(taken));
+        let own = self.reward_for(sample.domain);
+        let order = own.map_or(&[][..], |reward| reward.outcome.as_slice());
+        let deciding = order.iter().find(decided).or_else(|| order.iter().find(taken));
         let (mut outcome, mut reason) = match deciding.and_then(|&index| verdicts[index].as_ref()) {
             Some(verdict) => (verdict.outcome, verdict.reason),
             None => (Outcome::CannotTell, "no_rule_for_sample"),
         };
         let mut reward = None;
-        match self.reward_for(sample.domain) {
+        match own.map(|reward| &reward.expression) {
             None => (outcome, reason) = (Outcome::CannotTell, "no_reward_for_domain"),
             Some(expression) => {
                 let mut slots = [f64::NAN; 128];
@@ -218,9 +223,15 @@ impl RuleSet {
         Judgement { reward, outcome, reason: reason.to_owned(), scores }
     }
 
-    fn reward_for(&self, domain: &str) -> Option<&Expression> {
+    fn reward_for(&self, domain: &str) -> Option<&Reward> {
         let own = self.rewards.iter().find(|(d, _)| d == domain).map(|(_, reward)| reward);
-        own.or(self.reward.as_ref()).map(|reward| &reward.expression)
+        own.or(self.reward.as_ref())
+    }
+
+    /// The rewards: the default one under `None`, then each domain's.
+    fn all_rewards(&self) -> impl Iterator<Item = (Option<&str>, &Reward)> {
+        let own = self.rewards.iter().map(|(domain, reward)| (Some(domain.as_str()), reward));
+        self.reward.iter().map(|reward| (None, reward)).chain(own)
     }
 
     /// BLAKE3 of the resolved file, 64 hex digits: the same for two files that judge alike but for
@@ -255,8 +266,8 @@ impl RuleSet {
     /// What is missing and how to get it. Without this check such rules cannot tell, row by row.
     pub fn ensure_ready(&self) -> Result<()> {
         // Where code is one domain of several, its rows say `sandbox_missing` and the others go on.
-        let deciding = self.outcome.iter().all(|&index| self.rules[index].kind.name == "code");
-        if deciding { super::code::ready() } else { Ok(()) }
+        let mut deciding = self.all_rewards().flat_map(|(_, reward)| &reward.outcome);
+        if deciding.all(|&index| self.rules[index].kind.name == "code") { super::code::ready() } else { Ok(()) }
     }
 
     /// Names and kinds of the rules, in order.
@@ -268,21 +279,31 @@ impl RuleSet {
     /// whatever the completion.
     pub fn decides_on(&self, domain: &str, language: &str) -> bool {
         let takes = |&index: &usize| self.rules[index].takes(domain, language);
-        self.outcome.iter().any(takes) && self.reward_for(domain).is_some()
+        self.reward_for(domain).is_some_and(|reward| reward.outcome.iter().any(takes))
     }
 
     /// The domains that the deciding rules are confined to, in the file's order; none if one takes them all.
     pub fn domains(&self) -> Vec<&str> {
-        let deciding = || self.outcome.iter().map(|&index| &self.rules[index].domains);
-        let mut domains: Vec<&str> = Vec::new();
-        if deciding().all(|own| !own.is_empty()) {
-            for domain in deciding().flatten().filter(|domain| self.reward_for(domain).is_some()) {
-                if !domains.contains(&domain.as_str()) {
-                    domains.push(domain);
+        let mut domains: Vec<(usize, &str)> = Vec::new();
+        for (own, reward) in self.all_rewards() {
+            for &index in &reward.outcome {
+                let entry = &self.rules[index];
+                match own {
+                    None if entry.domains.is_empty() => return Vec::new(),
+                    None => domains.extend(entry.domains.iter().map(|domain| (index, domain.as_str()))),
+                    Some(domain) => domains.extend(entry.takes_domain(domain).then_some((index, domain))),
                 }
             }
         }
-        domains
+        domains.sort_by_key(|(index, _)| *index);
+        let mut seen = HashSet::new();
+        domains.into_iter().map(|(_, domain)| domain).filter(|d| self.decides_in(d) && seen.insert(*d)).collect()
+    }
+
+    /// Whether a deciding rule takes samples of this domain.
+    fn decides_in(&self, domain: &str) -> bool {
+        let takes = |&index: &usize| self.rules[index].takes_domain(domain);
+        self.reward_for(domain).is_some_and(|reward| reward.outcome.iter().any(takes))
     }
 
     /// The file's `[[examples]]`.
@@ -292,19 +313,18 @@ impl RuleSet {
 
     /// The reward expressions: the default under `None`, then each domain's.
     pub fn rewards(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
-        let own = self.rewards.iter().map(|(domain, reward)| (Some(domain.as_str()), reward.expression.text()));
-        self.reward.iter().map(|reward| (None, reward.expression.text())).chain(own)
+        self.all_rewards().map(|(domain, reward)| (domain, reward.expression.text()))
     }
 
     /// What is legal but hardly meant: rules whose score no expression reads, rewards that read no
-    /// rule, domains without a reward.
+    /// rule, domains without a reward, and domains with a reward and no verdict.
     pub fn warnings(&self) -> Vec<String> {
-        let expressions: Vec<&Expression> =
-            self.reward.iter().chain(self.rewards.iter().map(|(_, reward)| reward)).map(|r| &r.expression).collect();
+        let expressions: Vec<&Expression> = self.all_rewards().map(|(_, reward)| &reward.expression).collect();
+        let decides = |index: usize| self.all_rewards().any(|(_, reward)| reward.outcome.contains(&index));
         let mut warnings = Vec::new();
         for (index, entry) in self.rules.iter().enumerate() {
             let read = expressions.iter().any(|e| e.uses().contains(&index));
-            if !read && !self.outcome.contains(&index) {
+            if !read && !decides(index) {
                 warnings.push(format!("no reward reads rule `{}`", entry.name));
             }
         }
@@ -321,6 +341,11 @@ impl RuleSet {
                     ));
                 }
             }
+        }
+        for (domain, _) in self.rewards.iter().filter(|(domain, _)| !self.decides_in(domain)) {
+            warnings.push(format!(
+                "no rule of `outcome` takes `{domain}`: its samples have a reward and are neither correct nor wrong"
+            ));
         }
         if let Some(reward) = &self.reward {
             for &slot in reward.expression.needs() {

@@ -2,6 +2,7 @@
 
 mod detect;
 mod hints;
+mod sentence;
 mod words;
 
 pub use detect::{Counts, LANGUAGES, count, detect};
@@ -15,9 +16,11 @@ pub const DOC: &str = r#"The share of the chain of thought's words that are in t
 # What
 R1's language consistency reward (arXiv 2501.12948, section 2.3.2): target-language
 words over all words of the reasoning. Code, LaTeX, numbers, units, variables and
-names are no words; Chinese and Japanese characters count half a word each. A text
-with no words at all is 1: nothing is in the wrong language. Without a reasoning
-tag the whole completion is read.
+names are no words, but what LaTeX has in `\text{…}` and what code and links have in
+other letters than Latin ones are, and so is all in a text that is nothing but code;
+Chinese and Japanese characters count half a word each. Words of a script that the
+rule does not know are in none of its languages. A text with no words at all is 1:
+nothing is in the wrong language. Without a reasoning tag the whole completion is read.
 # Why
 RL on verifiable answers alone drifts into mixed languages. R1 adds this share to
 the accuracy reward, at a small cost in accuracy, for readability.

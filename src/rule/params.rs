@@ -16,6 +16,32 @@ pub struct Field {
     pub default: Value,
 }
 
+/// A comment of several lines in one.
+pub fn in_a_line(doc: &str) -> String {
+    doc.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+impl Field {
+    /// What may be written there, in words.
+    pub fn form(&self) -> String {
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        if let Some(choices) = self.schema.get("oneOf").and_then(Value::as_array) {
+            let word =
+                |choice: &Value| text(choice, "const").map(|word| format!("\"{word}\"")).or(text(choice, "title"));
+            return format!("one of {}", choices.iter().filter_map(word).collect::<Vec<_>>().join(", "));
+        }
+        match text(&self.schema, "type").as_deref() {
+            Some("string") => "a string, in quotes".to_owned(),
+            Some("boolean") => "true or false".to_owned(),
+            Some("number") => "a number".to_owned(),
+            Some("integer") => "a whole number of at least 0".to_owned(),
+            Some("array") => "a list".to_owned(),
+            Some("object") => "a table".to_owned(),
+            _ => "another value".to_owned(),
+        }
+    }
+}
+
 /// A parameter that parses but makes no sense: which one, why, and what to write instead.
 #[derive(Clone, Debug)]
 pub struct ParamError {

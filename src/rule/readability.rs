@@ -76,9 +76,8 @@ impl Rule for ReadabilityRule {
         {
             return Verdict::wrong("long_line").with("chars", line.to_string());
         }
-        let counts = language::count(reasoning);
-        let share = language::LANGUAGES.iter().filter_map(|l| counts.share(l)).fold(0.0, f64::max);
-        if counts.total() > 0.0 && share < config.min_language_share {
+        let share = language::count(reasoning).largest_share();
+        if share < config.min_language_share {
             return Verdict::wrong("mixed_language").with("main_share", format!("{share:.3}"));
         }
         Verdict::correct("readable")

@@ -12,7 +12,8 @@ pub const DOC: &str = r#"The share of n-grams that are not repeated
 # What
 Counts runs of `n` words; the score is distinct runs over all runs (1: nothing
 is repeated, near 0: a loop). Right from `min_unique` upwards; texts shorter
-than `n` words are right.
+than `n` words are right. Signs that stand alone between blanks, and more than
+eight of them in a row, are words too, of eight signs at most.
 # Why
 Loops are the commonest degenerate output, and length rewards invite them. As a
 penalty (open-r1's): `accuracy - (1 - repetition)`.
@@ -69,19 +70,41 @@ impl Hasher for Ready {
     }
 }
 
+/// Most signs that count as one word; a word's own signs may be as many.
+const SIGNS: usize = 8;
+
+fn hash(word: &str) -> u64 {
+    word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Hashes of the words, and of the signs that stand in the place of words: `— ! — !` and `________` loop too.
+fn hashes(text: &str) -> Vec<u64> {
+    let mut hashes = Vec::new();
+    for piece in text.split_whitespace() {
+        let before = hashes.len();
+        hashes.extend(text::words(piece).map(hash));
+        let alone = hashes.len() == before;
+        for mut signs in piece.split(char::is_alphanumeric) {
+            if !alone && signs.chars().nth(SIGNS).is_none() {
+                continue;
+            }
+            while !signs.is_empty() {
+                let end = signs.char_indices().nth(SIGNS).map_or(signs.len(), |(at, _)| at);
+                hashes.push(hash(&signs[..end]));
+                signs = &signs[end..];
+            }
+        }
+    }
+    hashes
+}
+
 /// Distinct and all runs of `n` words. 64-bit hashes stand for runs: among a million runs two
 /// different ones meet with probability 3e-8.
 pub(crate) fn runs(text: &str, n: usize) -> (usize, usize) {
     const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let hashes: Vec<u64> = text::words(text)
-        .map(|word| {
-            let mut hash = 0xcbf2_9ce4_8422_2325u64;
-            for byte in word.bytes() {
-                hash = (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3);
-            }
-            hash
-        })
-        .collect();
+    let hashes = hashes(text);
     let mut seen: HashSet<u64, BuildHasherDefault<Ready>> = HashSet::default();
     for run in hashes.windows(n) {
         let mut mixed = 0u64;
@@ -119,6 +142,17 @@ mod tests {
         assert_eq!(rule.check(&sample(&"让我再想想。".repeat(40))).reason, "repetitive");
         assert_eq!(rule.check(&sample("First add the two numbers, then halve what is left over.")).reason, "varied");
         assert_eq!(rule.check(&sample("")).score, Some(1.0));
+    }
+
+    #[test]
+    fn loops_of_signs_are_loops() {
+        let rule = RepetitionRule::new(RepetitionConfig::default()).unwrap();
+        for signs in ["— !\n\n", "🥚🥚\n", "____ ", "_ ", "!", "$\\quad$ ", "====== ======\n"] {
+            let text = format!("So nine are left.{}", signs.repeat(3000));
+            assert_eq!(rule.check(&sample(&text)).reason, "repetitive", "{signs}");
+        }
+        let honest = "We have 16 - 7 = 9, so x + 7 = 16 holds.\n\n---\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n";
+        assert_eq!(rule.check(&sample(honest)).score, Some(1.0));
     }
 
     #[test]

@@ -5,35 +5,48 @@ use serde_json::json;
 
 use super::AuditArgs;
 use crate::cli::rows::{self, Fields};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::rule::RuleSet;
-use crate::rule::audit::{Case, Report, audit, builtin_cases};
+use crate::rule::audit::{Case, Finding, PROBES, Report, audit, builtin_cases};
 
 pub(super) fn run(args: &AuditArgs) -> Result<()> {
     let rules = RuleSet::load(&args.rules)?;
+    let names = || PROBES.iter().map(|probe| probe.name);
+    if let Some(unknown) = args.allow.iter().find(|allowed| !names().any(|name| name == **allowed)) {
+        let error = Error::usage(format!("there is no probe `{unknown}`"));
+        return Err(match nearest(unknown, names()) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("probes: {}", names().collect::<Vec<_>>().join(", "))),
+        });
+    }
+    let allowed = |finding: &Finding| args.allow.iter().any(|name| name == finding.probe.name);
     let cases = match &args.on {
         None => builtin_cases(),
         Some(path) => read(path, args.limit)?,
     };
     let report = audit(&rules, &cases);
     if args.json {
-        outln!("{}", as_json(&report));
+        outln!("{}", as_json(&report, allowed));
     } else {
-        print(&report);
+        print(&report, allowed);
     }
     if report.cases == 0 {
         return Err(Error::new("no prompt could be probed: honest right answers earn no more than wrong ones")
-            .hint("--on takes JSONL rows with `prompt`, `gold` and `domain` that fit the rules"));
+            .hint("--on takes rows with `prompt`, `gold` and `domain` that fit the rules"));
     }
-    match report.unearned() {
-        0 => Ok(()),
-        count => Err(Error::new(format!("{count} probes earned reward that they should not"))),
+    let paid: Vec<&Finding> = report.findings.iter().filter(|f| f.unearned > 0 && !allowed(f)).collect();
+    if paid.is_empty() {
+        return Ok(());
     }
+    let count: usize = paid.iter().map(|finding| finding.unearned).sum();
+    let allow: Vec<String> = paid.iter().map(|finding| format!("--allow {}", finding.probe.name)).collect();
+    Err(Error::new(format!("{count} probes earned reward that they should not"))
+        .hint(format!("where that is meant: {}", allow.join(" "))))
 }
 
 fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    rows::read_jsonl(rows::open(path)?, path, 256, |chunk| {
+    rows::read(path, 256, |chunk| {
         for mut row in chunk {
             // Prompts have no completion; the probes are the completions.
             row.insert("completion".into(), "".into());
@@ -54,7 +67,7 @@ fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, allowed: impl Fn(&Finding) -> bool) {
     if report.skipped > 0 {
         errln!("{} prompts do not fit these rules and were not probed", report.skipped);
     }
@@ -71,7 +84,7 @@ fn print(report: &Report) {
             finding.tried.to_string(),
             finding.untold.to_string(),
             if finding.most.is_finite() { format!("{:.3}", finding.most) } else { "–".into() },
-            finding.unearned.to_string(),
+            format!("{}{}", finding.unearned, if allowed(finding) { " (allowed)" } else { "" }),
         ]);
     }
     outln!("{table}");
@@ -90,13 +103,13 @@ fn print(report: &Report) {
     );
 }
 
-fn as_json(report: &Report) -> serde_json::Value {
+fn as_json(report: &Report, allowed: impl Fn(&Finding) -> bool) -> serde_json::Value {
     let findings: Vec<_> = report
         .findings
         .iter()
         .map(|f| {
             json!({"probe": f.probe.name, "tried": f.tried, "no_reward": f.untold,
-                "most": f.most.is_finite().then_some(f.most), "unearned": f.unearned,
+                "most": f.most.is_finite().then_some(f.most), "unearned": f.unearned, "allowed": allowed(f),
                  "examples": f.examples.iter().map(|(completion, reward)| json!({"completion": completion, "reward": reward})).collect::<Vec<_>>()})
         })
         .collect();

@@ -18,7 +18,7 @@ pub(super) fn run(args: &DiffArgs) -> Result<()> {
     after.ensure_ready()?;
     let (mut row, mut changed) = (0u64, 0u64);
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    rows::read_jsonl(rows::open(&args.on)?, &args.on, CHUNK, |chunk| {
+    rows::read(&args.on, CHUNK, |chunk| {
         let fields: Vec<Fields> = chunk
             .iter()
             .enumerate()

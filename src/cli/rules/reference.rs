@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::ListArgs;
 use crate::error::{Error, Result, nearest};
+use crate::rule::params::in_a_line;
 use crate::rule::registry::{self, Kind};
 use crate::rule::{expression, file};
 
@@ -76,11 +77,6 @@ fn kind_in_full(kind: &Kind) -> String {
         }
     }
     out
-}
-
-/// A comment of several lines.
-fn in_a_line(doc: &str) -> String {
-    doc.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 /// A default as a rule file would say it.

@@ -1,189 +1,155 @@
 //! Parquet rows for `gristmill score`: all columns kept as they are, two added.
 
-use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Builder, LargeStringArray, RecordBatch, StringArray, StringBuilder,
-    StringViewArray,
-};
-use arrow::datatypes::{DataType, Field, Schema};
-use arrow::error::ArrowError;
-use arrow::util::display::array_value_to_string;
+use arrow::array::{ArrayRef, BooleanArray, Float64Builder, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
-use serde_json::{Map, Value};
 
 use super::output::Output;
 use super::{Bad, BadRows, CHUNK, Tally, judge, parts};
-use crate::cli::rows::{Fields, Row};
+use crate::cli::rows::{Fields, parquet::Columns, parquet::open};
 use crate::error::{Context, Error, Result};
 use crate::rule::RuleSet;
 
-/// Scores a Parquet file into another one.
+/// What scoring adds to a row; a row's own columns of these names are replaced.
+const ADDED: [&str; 2] = ["reward", "verdicts"];
+
+/// Scores Parquet files, as one table, into another one.
 ///
 /// # Errors
-/// Files that are not Parquet or cannot be written, columns of the same name, and rows without a completion
-/// unless they are skipped or marked.
-pub(super) fn score(rules: &RuleSet, input: &str, output: &str, handling: BadRows) -> Result<Tally> {
-    let source = File::open(input).or_fail(|| format!("cannot read {input}"))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(source).or_fail(|| format!("{input} is not Parquet"))?;
-    let schema = builder.schema().clone();
-    for name in ["reward", "verdicts"] {
-        if schema.field_with_name(name).is_ok() {
-            return Err(Error::new(format!("there already is a column `{name}`")).in_file(input).in_field(name));
-        }
-    }
-    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+/// Files that are not Parquet, have not the same columns or cannot be written, and rows without a completion unless
+/// they are skipped or marked.
+pub(super) fn score(rules: &RuleSet, inputs: &[PathBuf], output: &str, handling: BadRows) -> Result<Tally> {
+    let own = columns(inputs)?;
+    let mut fields: Vec<Arc<Field>> = own.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("reward", DataType::Float64, true)));
     fields.push(Arc::new(Field::new("verdicts", DataType::Utf8, false)));
-    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    let schema = Arc::new(Schema::new_with_metadata(fields, own.metadata().clone()));
     let target = Output::open(output)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let mut writer =
         ArrowWriter::try_new(target, schema.clone(), Some(properties)).or_fail(|| format!("cannot write {output}"))?;
-    let size = batch_size(builder.metadata());
-    let reader = builder.with_batch_size(size).build().or_fail(|| format!("cannot read {input}"))?;
-    let columns = schema.fields().iter().map(|field| field.name().clone());
-    let columns = columns.filter(|name| !matches!(name.as_str(), "reward" | "verdicts")).collect();
-    let (mut tally, mut read) = (Tally { columns, ..Tally::default() }, 0);
-    for batch in reader {
-        let batch = batch.or_fail(|| format!("cannot read {input}"))?;
-        let plain = plain(&batch).or_fail(|| format!("cannot read {input}"))?;
-        let (mut good, mut verdicts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        for i in 0..batch.num_rows() {
-            let bad = match Fields::of(&row(&plain, i)) {
-                Ok(fields) => {
-                    good.push(fields);
-                    None
-                }
-                Err(unfit) => {
-                    let reason = unfit.reason;
-                    let error = unfit.error().in_file(input).at_row(read);
-                    Some(tally.bad(Bad { reason, error }, handling)?)
-                }
-            };
-            read += 1;
-            kept.push(bad != Some(None));
-            verdicts.push(bad.flatten());
-        }
-        let mut judged = good.iter().zip(judge(rules, &good));
-        let (mut rewards, mut texts) = (Float64Builder::new(), StringBuilder::new());
-        for verdict in kept.iter().zip(verdicts).filter_map(|(kept, verdict)| kept.then_some(verdict)) {
-            match verdict {
-                Some(verdict) => {
-                    rewards.append_null();
-                    texts.append_value(verdict.to_string());
-                }
-                None => {
-                    let Some((fields, judgement)) = judged.next() else { break };
-                    tally.count(fields, &judgement);
-                    rewards.append_option(judgement.reward);
-                    texts.append_value(parts(judgement).1.to_string());
-                }
+    let names = own.fields().iter().map(|field| field.name().clone()).collect();
+    let mut tally = Tally { columns: names, ..Tally::default() };
+    for input in inputs {
+        let name = input.display().to_string();
+        let reader = open(input, CHUNK)?.build().or_fail(|| format!("cannot read {name}"))?;
+        let mut first = 0;
+        for batch in reader {
+            let batch = batch.or_fail(|| format!("cannot read {name}"))?;
+            let scored = scored(rules, &batch, &schema, handling, &mut tally, |row, error| {
+                error.in_file(&name).at_row(first + row)
+            })?;
+            first += batch.num_rows() as u64;
+            writer.write(&scored).or_fail(|| format!("cannot write {output}"))?;
+            // A row group is held until it is written.
+            if writer.in_progress_size() > MAX_GROUP {
+                writer.flush().or_fail(|| format!("cannot write {output}"))?;
             }
-        }
-        let mut columns = if kept.iter().all(|kept| *kept) {
-            batch.columns().to_vec()
-        } else {
-            let kept = BooleanArray::from(kept);
-            arrow::compute::filter_record_batch(&batch, &kept)
-                .or_fail(|| "bad rows cannot be left out".into())?
-                .columns()
-                .to_vec()
-        };
-        columns.push(Arc::new(rewards.finish()));
-        columns.push(Arc::new(texts.finish()));
-        let batch =
-            RecordBatch::try_new(schema.clone(), columns).or_fail(|| "the scored rows do not fit together".into())?;
-        writer.write(&batch).or_fail(|| format!("cannot write {output}"))?;
-        // A row group is held until it is written.
-        if writer.in_progress_size() > MAX_GROUP {
-            writer.flush().or_fail(|| format!("cannot write {output}"))?;
         }
     }
     writer.into_inner().or_fail(|| format!("cannot write {output}"))?.finish()?;
     Ok(tally)
 }
 
-/// Most encoded bytes of a row group, and of the rows read at once.
-const MAX_GROUP: usize = 128 << 20;
-const MAX_BATCH: i64 = 64 << 20;
-
-/// Rows read at once: few where they are large.
-fn batch_size(metadata: &ParquetMetaData) -> usize {
-    let largest = metadata.row_groups().iter().map(|group| group.total_byte_size() / group.num_rows().max(1)).max();
-    let fit = MAX_BATCH / largest.unwrap_or(0).max(1);
-    usize::try_from(fit).unwrap_or(CHUNK).clamp(1, CHUNK)
-}
-
-/// The columns that rules may read, without dictionaries.
-fn plain(batch: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
-    let schema = batch.schema();
-    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
-        let column = match column.data_type() {
-            DataType::Dictionary(_, values) => arrow::compute::cast(column, values)?,
-            _ => column.clone(),
+/// The columns that all files have, but for those that scoring adds; null where one file's may be.
+fn columns(inputs: &[PathBuf]) -> Result<Schema> {
+    let mut common: Option<Schema> = None;
+    for input in inputs {
+        let schema = open(input, CHUNK)?.schema().clone();
+        let kept = schema.fields().iter().filter(|field| !ADDED.contains(&field.name().as_str()));
+        let here = Schema::new_with_metadata(kept.cloned().collect::<Vec<_>>(), schema.metadata().clone());
+        let Some(before) = common.take() else {
+            common = Some(here);
+            continue;
         };
-        Ok((field.name().clone(), column))
-    });
-    RecordBatch::try_from_iter(columns.collect::<std::result::Result<Vec<_>, ArrowError>>()?)
-}
-
-fn row(batch: &RecordBatch, i: usize) -> Row {
-    let schema = batch.schema();
-    schema.fields().iter().zip(batch.columns()).map(|(field, column)| (field.name().clone(), json(column, i))).collect()
-}
-
-/// One value as JSON; bytes, and numbers that JSON does not have, are null.
-fn json(array: &ArrayRef, i: usize) -> Value {
-    if array.is_null(i) {
-        return Value::Null;
-    }
-    let any = array.as_any();
-    if let Some(texts) = any.downcast_ref::<StringArray>() {
-        return texts.value(i).into();
-    }
-    if let Some(texts) = any.downcast_ref::<LargeStringArray>() {
-        return texts.value(i).into();
-    }
-    if let Some(texts) = any.downcast_ref::<StringViewArray>() {
-        return texts.value(i).into();
-    }
-    if let Some(flags) = any.downcast_ref::<BooleanArray>() {
-        return flags.value(i).into();
-    }
-    match array.data_type() {
-        DataType::List(_) => list(&array.as_list::<i32>().value(i)),
-        DataType::LargeList(_) => list(&array.as_list::<i64>().value(i)),
-        DataType::Struct(fields) => {
-            let columns = array.as_struct().columns();
-            let map: Map<String, Value> =
-                fields.iter().zip(columns).map(|(field, column)| (field.name().clone(), json(column, i))).collect();
-            Value::Object(map)
+        let shape = |schema: &Schema| -> Vec<(String, DataType)> {
+            schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+        };
+        if shape(&before) != shape(&here) {
+            return Err(Error::new("this file has not the columns of the first one")
+                .in_file(input.display())
+                .hint("score files of different columns one by one"));
         }
-        DataType::FixedSizeList(..) => list(&array.as_fixed_size_list().value(i)),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Value::Null,
-        // As it is printed: an f32 of 0.1 is 0.1, and no 64-bit integer is rounded.
-        kind if kind.is_numeric() => {
-            let text = array_value_to_string(array, i).unwrap_or_default();
-            serde_json::from_str::<serde_json::Number>(&text).map_or(Value::Null, Value::Number)
-        }
-        _ => array_value_to_string(array, i).map_or(Value::Null, Value::String),
+        let fields = before.fields().iter().zip(here.fields());
+        let fields =
+            fields.map(|(a, b)| Arc::new(a.as_ref().clone().with_nullable(a.is_nullable() || b.is_nullable())));
+        common = Some(Schema::new_with_metadata(fields.collect::<Vec<_>>(), before.metadata().clone()));
     }
+    Ok(common.unwrap_or_else(Schema::empty))
 }
 
-fn list(items: &ArrayRef) -> Value {
-    Value::Array((0..items.len()).map(|i| json(items, i)).collect())
+/// The rows of a batch that are kept, under the schema that scoring gives them.
+fn scored(
+    rules: &RuleSet,
+    batch: &RecordBatch,
+    schema: &SchemaRef,
+    handling: BadRows,
+    tally: &mut Tally,
+    place: impl Fn(u64, Error) -> Error,
+) -> Result<RecordBatch> {
+    let columns = Columns::of(batch)?;
+    let (mut good, mut verdicts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for i in 0..batch.num_rows() {
+        let bad = match Fields::of(&columns.row(i)) {
+            Ok(fields) => {
+                good.push(fields);
+                None
+            }
+            Err(unfit) => {
+                let reason = unfit.reason;
+                Some(tally.bad(Bad { reason, error: place(i as u64, unfit.error()) }, handling)?)
+            }
+        };
+        kept.push(bad != Some(None));
+        verdicts.push(bad.flatten());
+    }
+    let mut judged = good.iter().zip(judge(rules, &good));
+    let (mut rewards, mut texts) = (Float64Builder::new(), StringBuilder::new());
+    for verdict in kept.iter().zip(verdicts).filter_map(|(kept, verdict)| kept.then_some(verdict)) {
+        match verdict {
+            Some(verdict) => {
+                rewards.append_null();
+                texts.append_value(verdict.to_string());
+            }
+            None => {
+                let Some((fields, judgement)) = judged.next() else { break };
+                tally.count(fields, &judgement);
+                rewards.append_option(judgement.reward);
+                texts.append_value(parts(judgement).1.to_string());
+            }
+        }
+    }
+    let all = kept.iter().all(|kept| *kept);
+    let kept = BooleanArray::from(kept);
+    let names = batch.schema();
+    let own = names.fields().iter().zip(batch.columns()).filter(|(field, _)| !ADDED.contains(&field.name().as_str()));
+    let own = own.map(|(_, column)| if all { Ok(column.clone()) } else { arrow::compute::filter(column, &kept) });
+    let mut columns: Vec<ArrayRef> =
+        own.collect::<std::result::Result<_, _>>().or_fail(|| "bad rows cannot be left out".into())?;
+    columns.push(Arc::new(rewards.finish()));
+    columns.push(Arc::new(texts.finish()));
+    RecordBatch::try_new(schema.clone(), columns).or_fail(|| "the scored rows do not fit together".into())
 }
+
+/// Most encoded bytes of a row group.
+const MAX_GROUP: usize = 128 << 20;
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{DictionaryArray, Float32Array, Int32Array, UInt64Array};
+    use std::fs::File;
+    use std::slice::from_ref;
+
+    use arrow::array::{
+        Array, AsArray, DictionaryArray, Float32Array, Int32Array, LargeStringArray, StringArray, StringViewArray,
+        UInt64Array,
+    };
     use arrow::datatypes::{Float64Type, Int32Type};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;
 
@@ -218,14 +184,57 @@ mod tests {
         ])
         .unwrap();
         write(&input, &batch);
-        let (from, to) = (input.to_str().unwrap(), output.to_str().unwrap());
+        let (from, to) = (from_ref(&input), output.to_str().unwrap());
         assert_eq!(score(&rules(), from, to, BadRows::Fail).unwrap().correct, 1);
         let scored = read(&output);
         assert_eq!(scored.column(0), batch.column(0));
         let rewards = scored.column_by_name("reward").unwrap().as_primitive::<Float64Type>();
         assert_eq!((rewards.value(0), rewards.value(1)), (1.0, 0.0));
         assert!(scored.column_by_name("verdicts").unwrap().as_string::<i32>().value(1).contains("not_equal"));
-        assert!(score(&rules(), to, from, BadRows::Fail).is_err(), "a scored file is not scored again");
+        // A scored file is scored again, here onto itself.
+        assert_eq!(score(&rules(), from_ref(&output), to, BadRows::Fail).unwrap().correct, 1);
+        assert_eq!(read(&output), scored);
+    }
+
+    #[test]
+    fn the_shards_of_a_folder_are_one_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out");
+        let table = |names: [&str; 2], gold: i32| {
+            RecordBatch::try_from_iter([
+                (names[0], Arc::new(StringArray::from(vec!["4"])) as ArrayRef),
+                (names[1], Arc::new(Int32Array::from(vec![gold])) as ArrayRef),
+            ])
+            .unwrap()
+        };
+        for (name, gold) in [("part-00000.parquet", 4), ("part-00001.parquet", 5), ("_other.parquet", 6)] {
+            write(&folder.path().join(name), &table(["completion", "gold"], gold));
+        }
+        let files = || crate::cli::rows::parquet::files(folder.path().to_str().unwrap()).unwrap().unwrap();
+        let tally = score(&rules(), &files(), output.to_str().unwrap(), BadRows::Fail).unwrap();
+        assert_eq!((tally.rows, tally.correct, tally.wrong), (2, 1, 1));
+        assert_eq!(read(&output).column(1).as_ref(), &Int32Array::from(vec![4, 5]) as &dyn Array);
+        write(&folder.path().join("part-00002.parquet"), &table(["completion", "answer"], 4));
+        let error = score(&rules(), &files(), output.to_str().unwrap(), BadRows::Fail).unwrap_err();
+        assert!(error.to_string().contains("part-00002"), "{error}");
+    }
+
+    /// What no rule reads is copied and never looked at.
+    #[test]
+    fn columns_that_no_rule_reads_are_not_read_as_rows() {
+        let logprobs = arrow::array::ListArray::from_iter_primitive::<Float64Type, _, _>([Some([Some(-0.5), None])]);
+        let batch = RecordBatch::try_from_iter([
+            ("completion", Arc::new(StringArray::from(vec!["4"])) as ArrayRef),
+            ("Gold", Arc::new(Int32Array::from(vec![4])) as ArrayRef),
+            ("logprobs", Arc::new(logprobs) as ArrayRef),
+        ])
+        .unwrap();
+        assert_eq!(Columns::of(&batch).unwrap().row(0).keys().collect::<Vec<_>>(), ["completion", "Gold"]);
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.parquet"), folder.path().join("out.parquet"));
+        write(&input, &batch);
+        assert_eq!(score(&rules(), &[input], output.to_str().unwrap(), BadRows::Fail).unwrap().correct, 1);
+        assert_eq!(read(&output).column(2), batch.column(2));
     }
 
     #[test]
@@ -247,7 +256,7 @@ mod tests {
                 RecordBatch::try_from_iter([("completion", Arc::new(dictionary.clone()) as ArrayRef), ("gold", gold)])
                     .unwrap();
             write(&input, &batch);
-            let tally = score(&rules(), input.to_str().unwrap(), output.to_str().unwrap(), BadRows::Fail).unwrap();
+            let tally = score(&rules(), from_ref(&input), output.to_str().unwrap(), BadRows::Fail).unwrap();
             let scored = read(&output);
             assert_eq!(tally.correct, correct, "{}", batch.column(1).data_type());
             assert_eq!((scored.column(0), scored.column(1)), (batch.column(0), batch.column(1)));
@@ -264,7 +273,7 @@ mod tests {
         ])
         .unwrap();
         write(&input, &batch);
-        let (from, to) = (input.to_str().unwrap(), output.to_str().unwrap());
+        let (from, to) = (from_ref(&input), output.to_str().unwrap());
         let error = score(&rules(), from, to, BadRows::Fail).unwrap_err();
         assert!(error.to_string().contains("row 1"), "{error}");
         assert_eq!(score(&rules(), from, to, BadRows::Skip).unwrap().bad, 1);

@@ -75,11 +75,11 @@ pub(super) static SMALL_WHOLE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern")
 });
 
-/// What is said to be the answer, to the end of its line.
-pub(super) static SAID: LazyLock<Regex> = LazyLock::new(|| {
+/// A conclusion that names nothing but its letter, at the end of a line: "7 is prime, so C."
+pub(super) static CONCLUDED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
-        r"(?m)(?i:\b(?:answer|réponse|antwort|lösung|respuesta|resposta|risposta|ответ)s?|答案|正解|答え|정답|답)",
-        r"(?i:\s+(?:is|est|ist|lautet|es|é|è|would be|must be)|\s*\**[:：=]|是|为|は|은|는)\**\s*(\S.*)$",
+        r"(?m)(?:(?i:\b(?:so|hence|thus|therefore|donc|daher|entonces)\b),?\s+(?i:(?:it is|it's|it must be)\s+)?|(?:所以|因此|故)[是为]?\s*)",
+        r"\(?([A-J])\)?[.。]?\**\s*$",
     ))
     .expect("a constant pattern")
 });
@@ -91,50 +91,6 @@ pub(super) static NOUN: LazyLock<Regex> =
 /// A verb or sign that makes a noun an announcement.
 pub(super) static COPULA: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i:\b(?:is|are|est|ist|es|be|lautet)\b)|[:：=是为]").expect("a constant pattern"));
-
-/// Words after which an announcement is none: it is denied, doubted or supposed.
-const UNSAID: &[&str] = &[
-    "not",
-    "never",
-    "cannot",
-    "doubt",
-    "unlikely",
-    "if",
-    "whether",
-    "suppose",
-    "supposing",
-    "assume",
-    "assuming",
-    "unless",
-    "nicht",
-    "wenn",
-    "si",
-    "pas",
-    "why",
-    "neither",
-    "nor",
-];
-
-/// Words that begin a clause of its own.
-const CONNECTIVES: &[&str] = &[
-    "so",
-    "hence",
-    "thus",
-    "therefore",
-    "and",
-    "but",
-    "because",
-    "since",
-    "then",
-    "which",
-    "also",
-    "donc",
-    "also",
-    "daher",
-    "entonces",
-    "think",
-    "means",
-];
 
 /// What may follow the answer "A": any other small word makes it an article.
 const AFTER_A: &[&str] = &[
@@ -191,23 +147,6 @@ const AFTER_A: &[&str] = &[
     "although",
     "though",
 ];
-
-/// Whether what stands before an announcement denies, doubts or only supposes it.
-pub(super) fn unsaid(before: &str) -> bool {
-    for word in before.split_whitespace().rev().take(5) {
-        let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’').to_lowercase();
-        if UNSAID.contains(&bare.as_str()) || bare.ends_with("n't") || bare.ends_with("n’t") {
-            return true;
-        }
-        // "I don't think the answer is B" is denied, "it can't be A, so I think it is B" is not.
-        let ends = word.ends_with([',', '.', ';', ':', '!', '?', '，', '。', '；', '：']);
-        let letter = word.chars().count() == 1 && word.starts_with(|c: char| c.is_ascii_uppercase() && c != 'I');
-        if ends || letter || CONNECTIVES.contains(&bare.as_str()) && bare != "think" {
-            return false;
-        }
-    }
-    ["不是", "而非", "并非", "如果", "假设"].iter().any(|no| before.ends_with(no))
-}
 
 /// "A dog", "I think": a word and no letter.
 pub(super) fn is_word(letter: &str, rest: &str) -> bool {

@@ -66,6 +66,12 @@ fn commitments_of_many_forms_are_read() {
         "If it were even it could be A. It isn't, so the answer is C.",
         "Final answer: C\n\nA would need 4 to be prime.",
         "The answer is D? No, the answer is C.",
+        "Answer: C - 7",
+        "**C** — 7",
+        "The answer is C – 7.",
+        "C is prime, so C.",
+        "A, B and D are not prime. Therefore (C).",
+        "只有 7 是质数，所以C。",
     ] {
         assert_eq!(reason(answer, "C"), "equal", "{answer}");
     }
@@ -87,6 +93,11 @@ fn what_is_not_a_commitment_earns_nothing() {
         ("The answer is C or A.", "no_answer"),
         (r"The answer is C \text{ or } A.", "no_answer"),
         ("The answer is C = A.", "no_answer"),
+        ("Answer: C - 9", "no_answer"),
+        ("Answer: C - nine", "no_answer"),
+        ("C - A", "no_answer"),
+        ("It is prime, so C or D.", "no_answer"),
+        ("If so, C.", "no_answer"),
         ("The answer is C/(1-1).", "no_answer"),
         ("C. B. A. D.", "no_answer"),
         ("I would say 7 or so, not nine", "no_answer"),

@@ -9,9 +9,10 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::example::{Example, RawExample};
 use super::source::{self, Sources};
-use super::{Entry, FACTS, Reward, RuleSet, print};
+use super::{Entry, FACTS, Reward, RuleSet, outcome, print};
 use crate::error::{Error, Result, nearest};
 use crate::rule::expression::{Expression, is_reserved};
+use crate::rule::params::in_a_line;
 use crate::rule::registry::{self, BuildError, Kind};
 
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -296,6 +297,11 @@ impl Reader<'_> {
         let names: Vec<String> =
             rules.iter().map(|rule| rule.name.clone()).chain(FACTS.iter().map(|fact| fact.0.to_owned())).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let named = merged.outcome.map(|(names, span)| {
+            outcome::named(&rules, &names)
+                .map_err(|(message, hint)| hint.into_iter().fold(self.fail(message, span), Error::hint))
+        });
+        let named = named.transpose()?;
         let compile = |text: &str, span: Range<usize>, domain: Option<&str>| {
             let expression = Expression::compile(text, &names).map_err(|error| {
                 let span = self.inside(span.clone(), text, error.span);
@@ -329,7 +335,8 @@ impl Reader<'_> {
                     )));
                 }
             }
-            Ok(Reward { expression })
+            let outcome = named.clone().unwrap_or_else(|| outcome::by_default(&rules, &expression, domain));
+            Ok(Reward { expression, outcome })
         };
         let mut rewards = Vec::new();
         for (domain, (text, span)) in merged.rewards {
@@ -343,26 +350,6 @@ impl Reader<'_> {
                 return Err(self.fail("the rule file says no `reward`", first).hint("reward = \"accuracy * format\""));
             }
             None => None,
-        };
-        let outcome = match merged.outcome {
-            None => vec![0],
-            Some((names, span)) => {
-                let known = || rules.iter().map(|rule| rule.name.as_str());
-                let find = |name: &String| {
-                    rules.iter().position(|rule| rule.name == *name).ok_or_else(|| {
-                        let error = self.fail(format!("`outcome` names no rule of this file: `{name}`"), span.clone());
-                        match nearest(name, known()) {
-                            Some(near) => error.hint(format!("did you mean `{near}`?")),
-                            None => error.hint(format!("rules here: {}", known().collect::<Vec<_>>().join(", "))),
-                        }
-                    })
-                };
-                let found = names.iter().map(find).collect::<Result<Vec<_>>>()?;
-                if found.is_empty() {
-                    return Err(self.fail("`outcome` names no rule", span));
-                }
-                found
-            }
         };
         for example in &merged.examples {
             if let Some(unknown) = example.scored().find(|name| !rules.iter().any(|rule| rule.name == *name)) {
@@ -382,7 +369,6 @@ impl Reader<'_> {
             rules,
             reward,
             rewards,
-            outcome,
             clip: merged.clip,
             examples: merged.examples,
             resolved,
@@ -435,7 +421,15 @@ impl Reader<'_> {
         let fields = (kind.fields)();
         let known: Vec<&str> = fields.iter().map(|field| field.name).chain(COMMON_KEYS.iter().copied()).collect();
         kind.build(Spanned::new(span.clone(), DeValue::Table(body))).map_err(|error| match error {
-            BuildError::Form(error) => self.form_error(error, span, &known),
+            BuildError::Form(error) => {
+                let at = error.span().unwrap_or(0..0);
+                let inside = |place: &Range<usize>| place.start <= at.start && at.end <= place.end;
+                let key = places.iter().find(|(_, place)| inside(place)).map(|(key, _)| key.as_str());
+                let field = fields.iter().find(|field| Some(field.name) == key);
+                let hint =
+                    field.map(|field| format!("`{}` takes {}: {}", field.name, field.form(), in_a_line(field.doc)));
+                hint.into_iter().fold(self.form_error(error, span, &known), Error::hint)
+            }
             BuildError::Value(error) => {
                 let at = places.iter().find(|(key, _)| key == error.field).map_or(span, |(_, place)| place.clone());
                 error.hint.into_iter().fold(self.fail(error.message, at), Error::hint)

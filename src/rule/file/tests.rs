@@ -261,3 +261,42 @@ fn rewards_a_second() {
     assert!(total.is_finite());
     eprintln!("expression alone: {:.0} evaluations a second", 10.0 * count as f64 / start.elapsed().as_secs_f64());
 }
+
+#[test]
+fn where_no_outcome_is_named_the_rules_that_the_reward_reads_decide() {
+    let each = "[rules.accuracy]\nkind = \"exact\"\ndomains = [\"math\"]\n[rules.shape]\nkind = \"format\"\n\
+                [rules.tests]\nkind = \"exact\"\ndomains = [\"code\"]\n";
+    let judged = |head: &str, domain: &str, completion: &str| {
+        let rules = RuleSet::parse(&format!("{head}\n{each}"), "r").unwrap();
+        assert_eq!(rules.domains(), ["math", "code"], "{head}");
+        assert!(rules.warnings().iter().all(|warning| !warning.contains("neither correct")), "{head}");
+        let judgement = rules.judge(&Sample { domain, ..with_gold(completion, "4") });
+        (judgement.outcome, judgement.reward)
+    };
+    for head in ["[rewards]\nmath = \"accuracy\"\ncode = \"tests + 0 * shape\"", "reward = \"first(accuracy, tests)\""]
+    {
+        for domain in ["math", "code"] {
+            assert_eq!(judged(head, domain, "4"), (Outcome::Correct, Some(1.0)), "{head} {domain}");
+            assert_eq!(judged(head, domain, "5"), (Outcome::Wrong, Some(0.0)), "{head} {domain}");
+        }
+        assert_eq!(judged(head, "stem", "4"), (Outcome::CannotTell, None), "{head}");
+    }
+    // The first rule decides wherever the reward reads it, whatever else it reads.
+    let first = "reward = \"shape\"\n[rewards]\nmath = \"shape * a\"\n[rules.shape]\nkind = \"format\"\n\
+                 [rules.a]\nkind = \"exact\"\ndomains = [\"math\"]\n";
+    let rules = RuleSet::parse(first, "r").unwrap();
+    assert_eq!(rules.judge(&with_gold("<think>x</think>5", "4")).outcome, Outcome::Correct);
+    // A named outcome that takes no sample of a domain is told.
+    let named = RuleSet::parse(&format!("outcome = \"accuracy\"\n[rewards]\ncode = \"tests\"\n{each}"), "r").unwrap();
+    assert!(named.warnings().iter().any(|warning| warning.contains("`code`")), "{:?}", named.warnings());
+}
+
+#[test]
+fn a_value_of_the_wrong_form_is_told_what_may_stand_there() {
+    let math = error("[rules.a]\nkind = \"math\"\ntolerance = 0.01\n");
+    assert!(math.contains("{ relative = limit }") && math.contains("3 |"), "{math}");
+    let schema = error("[rules.a]\nkind = \"json_schema\"\nschema = { type = \"object\" }\n");
+    assert!(schema.contains("hint: `schema` takes a string, in quotes: The schema, as JSON text"), "{schema}");
+    let region = error("[rules.a]\nkind = \"repetition\"\nregion = \"answr\"\n");
+    assert!(region.contains("\"answer\", \"reasoning\", \"completion\""), "{region}");
+}

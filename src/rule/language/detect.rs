@@ -1,30 +1,23 @@
 //! Which language each word of a text is in, also when the text is short and full of mathematics.
 //!
-//! Scripts decide where they can. Latin text is decided clause by clause: small
-//! words that belong to one language, letters and endings typical of one, and for
-//! long clauses without either the trigram profiles of `whatlang`. Within a clause
-//! of one language, runs of words that are known to belong to another count as that.
+//! Scripts decide where they can; what is Latin, Chinese or Japanese is decided sentence by sentence. Letters of a script
+//! that is none of these languages' are words of `und`.
 
-use std::sync::LazyLock;
-
-use whatlang::Lang;
-
-use super::hints::hints;
-use super::words::{LATIN, known};
+use super::sentence::{Found, Sentence};
 use crate::language::prose;
-use crate::language::script::{is_han, is_kana, is_latin};
+use crate::language::script::{is_han, is_kana, is_latin, is_of_another_script};
 
 /// Languages that can be told: the Latin ones first, `und` last.
 pub const LANGUAGES: [&str; 18] =
     ["en", "fr", "de", "es", "it", "pt", "nl", "ru", "uk", "zh", "ja", "ko", "ar", "fa", "hi", "th", "el", "und"];
-const UND: usize = LANGUAGES.len() - 1;
+pub(super) const UND: usize = LANGUAGES.len() - 1;
 const RU: usize = 7;
-const ZH: usize = 9;
-const JA: usize = 10;
+pub(super) const ZH: usize = 9;
+pub(super) const JA: usize = 10;
 
 /// How many words of each language a text has; characters of scripts without spaces count half.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Counts([f64; LANGUAGES.len()]);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts(pub(super) [f64; LANGUAGES.len()]);
 
 impl Counts {
     /// Words counted.
@@ -38,6 +31,12 @@ impl Counts {
         let index = LANGUAGES.iter().position(|l| *l == language).filter(|&i| i != UND)?;
         let total = self.total();
         (total > 0.0).then(|| self.0[index] / total)
+    }
+
+    /// The share of the language that has the most words, `und` included; 1 where nothing was counted.
+    pub fn largest_share(&self) -> f64 {
+        let total = self.total();
+        if total > 0.0 { self.0.iter().copied().fold(0.0, f64::max) / total } else { 1.0 }
     }
 
     /// The language with the most words, if it has more than half of them.
@@ -73,58 +72,75 @@ fn of_script(c: char) -> Option<usize> {
         0x0900..=0x097f => 14,
         0x0e00..=0x0e7f => 15,
         0x0370..=0x03ff | 0x1f00..=0x1fff => 16,
+        _ if is_of_another_script(c) => UND,
         _ => return None,
     })
 }
 
-/// One Latin word of a clause.
-struct Word {
-    mask: u8,
-    /// What letters and endings say, for words no list has.
-    hints: [f64; LATIN.len()],
+/// Whether words of a script are written without spaces between them: Thai, Lao, Tibetan, Burmese, Khmer.
+fn is_run_on(c: char) -> bool {
+    matches!(c as u32, 0x0e00..=0x0fff | 0x1000..=0x109f | 0x1780..=0x17ff)
 }
 
-/// A sentence being read.
-#[derive(Default)]
-struct Sentence {
-    words: Vec<Word>,
-    /// Indices of `words` where a clause begins.
-    clauses: Vec<usize>,
-    /// Letters of the sentence, for the trigram profiles.
-    letters: String,
-    han: usize,
-    kana: usize,
-    /// Characters that only Chinese prose uses.
-    chinese: usize,
-}
-
-/// Counts the words of each language.
+/// Counts the words of each language. Where a text is code and formulas alone, what is language in those.
 pub fn count(text: &str) -> Counts {
-    let mut counts = Counts([0.0; LANGUAGES.len()]);
-    let mut sentence = Sentence::default();
-    let (mut open_han, mut last) = (0usize, 0);
+    let (mut found, mut sentence) = (Found::default(), Sentence::default());
+    let mut last = 0;
     for range in prose::ranges(text) {
-        if text[last..range.start].contains('\n') {
-            open_han += sentence.close(&mut counts);
-        }
+        read_between(&text[last..range.start], &mut sentence, &mut found);
         last = range.end;
-        open_han += read(&text[range], &mut sentence, &mut counts);
+        read(&text[range], &mut sentence, &mut found);
     }
-    open_han += sentence.close(&mut counts);
-    // Han characters of sentences that neither kana nor Chinese words decided go with the rest.
-    let target = if counts.0[JA] > counts.0[ZH] { JA } else { ZH };
-    counts.0[target] += open_han as f64 / 2.0;
-    // So do Latin sentences that nothing decided, where most others agree.
-    let latin = (0..LATIN.len()).max_by(|&a, &b| counts.0[a].total_cmp(&counts.0[b]).then(b.cmp(&a))).unwrap_or(0);
-    if counts.0[latin] >= counts.0[UND] {
-        counts.0[latin] += std::mem::take(&mut counts.0[UND]);
+    read_between(&text[last..], &mut sentence, &mut found);
+    sentence.close(&mut found);
+    let counts = found.counted();
+    if counts.total() > 0.0 {
+        return counts;
     }
-    counts
+    let (mut found, mut sentence) = (Found::default(), Sentence::of_code());
+    read(text, &mut sentence, &mut found);
+    sentence.close(&mut found);
+    found.counted()
 }
 
-/// Reads one prose range; returns the Han characters left undecided.
-fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
-    let mut open_han = 0;
+/// Reads what stands between ranges of prose: the prose inside it, and what is written in letters of which no program
+/// and no formula is made.
+fn read_between(text: &str, sentence: &mut Sentence, found: &mut Found) {
+    let ends_line = text.contains('\n');
+    if ends_line {
+        sentence.close(found);
+    }
+    let mut last = 0;
+    for range in prose::arguments(text) {
+        read_other_scripts(&text[last..range.start], sentence, found);
+        last = range.end;
+        read(&text[range], sentence, found);
+    }
+    read_other_scripts(&text[last..], sentence, found);
+    if ends_line {
+        sentence.close(found);
+    }
+}
+
+fn read_other_scripts(text: &str, sentence: &mut Sentence, found: &mut Found) {
+    let mut at = 0;
+    while let Some(skipped) = text[at..].find(|c: char| !c.is_ascii()) {
+        let start = at + skipped;
+        let c = text[start..].chars().next().unwrap_or(' ');
+        at = start + c.len_utf8();
+        if is_han(c) {
+            sentence.han(c);
+        } else if is_kana(c) {
+            sentence.kana();
+        } else if of_script(c).is_some() {
+            at = word_end(text, c, at).0;
+            other_script(&text[start..at], c, found);
+        }
+    }
+}
+
+/// Reads one range of prose.
+fn read(text: &str, sentence: &mut Sentence, found: &mut Found) {
     let mut before = ' ';
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
@@ -135,21 +151,17 @@ fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
         if matches!(c, '\n' | '.' | '!' | '?' | '。' | '！' | '？' | '।' | '؟') {
             let decimal = c == '.' && before.is_ascii_digit();
             if !decimal {
-                open_han += sentence.close(counts);
+                sentence.close(found);
             }
         } else if matches!(c, ',' | ';' | ':' | '(' | ')' | '，' | '；' | '：' | '、' | '"' | '“' | '”' | '—' | '–')
         {
-            sentence.clauses.push(sentence.words.len());
+            sentence.clause();
         } else if ascii && !c.is_ascii_alphabetic() {
             // A blank, a digit, a sign.
         } else if !ascii && is_han(c) {
-            sentence.han += 1;
-            sentence.chinese += usize::from(
-                "的是了在我们这这个那你他她它们和与为吗呢吧么没还会到说过对着给让把被从而且但所以因为如果设则求"
-                    .contains(c),
-            );
+            sentence.han(c);
         } else if !ascii && is_kana(c) {
-            sentence.kana += 1;
+            sentence.kana();
         } else if is_latin(c) || of_script(c).is_some() {
             let (end, digit) = word_end(text, c, at);
             at = end;
@@ -162,7 +174,7 @@ fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
                 if is_latin(c) {
                     sentence.latin(word);
                 } else {
-                    other_script(word, c, counts);
+                    other_script(word, c, found);
                 }
             }
             before = word.chars().next_back().unwrap_or(c);
@@ -170,7 +182,6 @@ fn read(text: &str, sentence: &mut Sentence, counts: &mut Counts) -> usize {
         }
         before = c;
     }
-    open_han
 }
 
 /// The end of the word that begins with `first` and goes on at `end`, and whether digits are part of it.
@@ -197,10 +208,11 @@ fn word_end(text: &str, first: char, mut end: usize) -> (usize, bool) {
     (end, digit)
 }
 
-fn other_script(word: &str, first: char, counts: &mut Counts) {
+/// Counts a word that its script decides.
+fn other_script(word: &str, first: char, found: &mut Found) {
     let Some(mut language) = of_script(first) else { return };
     let letters = word.chars().filter(|c| c.is_alphabetic()).count();
-    // Single Greek and Cyrillic letters are variables, Greek words rare; Thai has no spaces.
+    // Single Greek and Cyrillic letters are variables, Greek words rare.
     if letters < 2 && !matches!(language, 11 | 12 | 14) && !"авикосуяАВИКОСУЯ".contains(first)
         || language == 16 && letters < 4
     {
@@ -212,181 +224,5 @@ fn other_script(word: &str, first: char, counts: &mut Counts) {
     if language == 12 && word.contains(['پ', 'چ', 'ژ', 'گ', 'ک', 'ی']) {
         language += 1;
     }
-    counts.0[language] += if language == 15 { letters as f64 / 4.0 } else { 1.0 };
-}
-
-impl Sentence {
-    /// Takes a Latin word in, unless it is a variable, a name, an acronym or a unit.
-    fn latin(&mut self, word: &str) {
-        let start = self.letters.len();
-        let ascii = word.is_ascii();
-        // In lower case behind the letters of the sentence, where the trigram profiles want it.
-        if ascii {
-            self.letters.push_str(word);
-            self.letters[start..].make_ascii_lowercase();
-        } else {
-            self.letters.push_str(&word.to_lowercase().replace('’', "'"));
-        }
-        match meaning(word, &self.letters[start..], ascii) {
-            Some(word) => {
-                self.words.push(word);
-                self.letters.push(' ');
-            }
-            None => self.letters.truncate(start),
-        }
-    }
-
-    /// Decides the sentence and adds its words; returns the Han characters left undecided.
-    fn close(&mut self, counts: &mut Counts) -> usize {
-        let mut open_han = 0;
-        match (self.han, self.kana, self.chinese) {
-            (0, 0, _) => {}
-            // A kana or two in Chinese is a quotation or the particle の on a sign.
-            (han, kana, chinese) if kana > 0 && (chinese * 2 <= kana || kana * 4 >= han) => {
-                counts.0[JA] += (han + kana) as f64 / 2.0;
-            }
-            (han, kana, chinese) if chinese > 0 || kana > 0 => {
-                counts.0[ZH] += han as f64 / 2.0;
-                counts.0[JA] += kana as f64 / 2.0;
-            }
-            (han, ..) => open_han = han,
-        }
-        self.count_latin(counts);
-        self.words.clear();
-        self.clauses.clear();
-        self.letters.clear();
-        (self.han, self.kana, self.chinese) = (0, 0, 0);
-        open_han
-    }
-
-    fn count_latin(&self, counts: &mut Counts) {
-        if self.words.is_empty() {
-            return;
-        }
-        // Of the sentence, for clauses that do not say it themselves; trigrams cost the most by far.
-        let mut whole: Option<Option<usize>> = None;
-        let sentence = || decide(&evidence(&self.words), 0.75, 1.2).or_else(|| profile(&self.letters));
-        let mut start = 0;
-        let ends = self.clauses.iter().copied().chain([self.words.len()]);
-        for end in ends {
-            // Short clauses are read with what follows them.
-            if end < start + 4 && end != self.words.len() || end == start {
-                continue;
-            }
-            let clause = &self.words[start..end];
-            start = end;
-            let own = decide(&evidence(clause), 1.8, 1.5);
-            match own.or_else(|| *whole.get_or_insert_with(sentence)) {
-                Some(language) => count_clause(clause, language, counts),
-                None if self.words.len() >= 4 => counts.0[UND] += clause.len() as f64,
-                None => {}
-            }
-        }
-    }
-}
-
-/// What a word adds to the evidence; nothing if it is as likely a variable, a name or a unit.
-fn meaning(word: &str, lower: &str, ascii: bool) -> Option<Word> {
-    // A single letter is as likely a variable as a word.
-    let letters = if ascii {
-        word.bytes().filter(u8::is_ascii_alphabetic).count()
-    } else {
-        word.chars().filter(|c| c.is_alphabetic()).count()
-    };
-    let entry = known(lower);
-    // "é" and "è" are words and no variables; "AB" and "ABC" are points and triangles, whatever "ab" says.
-    let label = ascii && letters <= 3 && word.bytes().all(|b| b.is_ascii_uppercase());
-    if entry.neutral || label || letters < 2 && (ascii || entry.mask == 0) {
-        return None;
-    }
-    let mask = if entry.mask != 0 {
-        entry.mask
-    } else {
-        let elided = lower.split_once('\'').and_then(|(head, tail)| elision(head, tail));
-        elided.or_else(|| lower.split_once('-').map(|(a, b)| known(a).mask & known(b).mask)).unwrap_or(0)
-    };
-    if mask != 0 {
-        return Some(Word { mask, hints: [0.0; LATIN.len()] });
-    }
-    let capital = word.chars().next().is_some_and(char::is_uppercase);
-    let umlaut = !ascii && lower.contains(['ä', 'ö', 'ü', 'ß']);
-    (!capital || umlaut).then(|| Word { mask, hints: hints(lower) })
-}
-
-/// `l'aire`, `d'un`, `qu'elle`, `dell'area`: what the elided word says.
-fn elision(head: &str, tail: &str) -> Option<u8> {
-    let (fr, it, en) = (1 << 1, 1 << 4, 1);
-    match head {
-        "l" | "d" | "c" | "s" | "m" | "t" | "n" => {
-            let own = known(tail).mask & (fr | it);
-            Some(if own == 0 { fr | it } else { own })
-        }
-        "qu" | "j" | "lorsqu" | "puisqu" | "jusqu" => Some(fr),
-        "dell" | "all" | "nell" | "sull" | "un" | "quell" => Some(it),
-        _ => matches!(tail, "s" | "t" | "re" | "ve" | "ll" | "d" | "m").then_some(en),
-    }
-}
-
-fn count_clause(clause: &[Word], language: usize, counts: &mut Counts) {
-    let foreign = |word: &Word| word.mask != 0 && word.mask & (1 << language) == 0;
-    for (i, word) in clause.iter().enumerate() {
-        let neighbour = |j: Option<usize>| j.and_then(|j| clause.get(j)).is_some_and(foreign);
-        if foreign(word) && (neighbour(i.checked_sub(1)) || neighbour(Some(i + 1))) {
-            counts.0[word.mask.trailing_zeros() as usize] += 1.0;
-        } else {
-            counts.0[language] += 1.0;
-        }
-    }
-}
-
-/// What a word of these languages says for each of them.
-static WEIGHTS: LazyLock<[[f64; LATIN.len()]; 128]> = LazyLock::new(|| {
-    std::array::from_fn(|mask| {
-        let mask = mask as u8;
-        // The first four are the likelier by far: that a rarer language shares a word says little.
-        let likely = (mask & 0b1111).count_ones();
-        let all = mask.count_ones();
-        std::array::from_fn(|bit| match if bit < 4 { likely + u32::from(all > likely && likely > 1) } else { all } {
-            _ if mask & (1 << bit) == 0 => 0.0,
-            1 if all > 1 => 0.7,
-            1 => 1.0,
-            2 => 0.35,
-            3 => 0.15,
-            _ => 0.05,
-        })
-    })
-});
-
-fn evidence(words: &[Word]) -> [f64; LATIN.len()] {
-    let weights = &*WEIGHTS;
-    let mut scores = [0.0; LATIN.len()];
-    for word in words {
-        // A word of a list has no hints, another no languages.
-        let says = if word.mask == 0 { &word.hints } else { &weights[usize::from(word.mask)] };
-        for (score, weight) in scores.iter_mut().zip(says) {
-            *score += weight;
-        }
-    }
-    scores
-}
-
-/// The best language, if it has enough and the next has clearly less.
-fn decide(scores: &[f64; LATIN.len()], least: f64, margin: f64) -> Option<usize> {
-    let best = (0..LATIN.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)))?;
-    let second = (0..LATIN.len()).filter(|&i| i != best).map(|i| scores[i]).fold(0.0, f64::max);
-    (scores[best] >= least && scores[best] >= margin * second).then_some(best)
-}
-
-/// Trigram profiles, for at least 30 letters without small words.
-fn profile(letters: &str) -> Option<usize> {
-    if letters.len() < 30 {
-        return None;
-    }
-    const LANGS: [Lang; LATIN.len()] = [Lang::Eng, Lang::Fra, Lang::Deu, Lang::Spa, Lang::Ita, Lang::Por, Lang::Nld];
-    static DETECTOR: LazyLock<whatlang::Detector> =
-        LazyLock::new(|| whatlang::Detector::with_allowlist(LANGS.to_vec()));
-    let end = letters.char_indices().nth(400).map_or(letters.len(), |(at, _)| at);
-    let found = DETECTOR.detect(&letters[..end])?;
-    let sure = found.confidence() >= 0.3;
-    LANGS.iter().position(|lang| *lang == found.lang()).filter(|_| sure)
+    found.counts.0[language] += if is_run_on(first) { letters as f64 / 4.0 } else { 1.0 };
 }

@@ -230,10 +230,53 @@ fn switching_inside_a_sentence_shows() {
 
 #[test]
 fn code_latex_numbers_and_names_are_no_words() {
-    let text =
-        "Laura und Anna: ```python\nfor x in range(10): print(x)\n``` $\\text{the area of the circle}$ `while true` 42";
+    let text = "Laura und Anna: ```python\nfor x in range(10): print(x)\n``` $\\area{the} = x$ `while true` 42";
     assert_eq!(count(text).total(), count("Laura und Anna").total());
     assert_eq!(count("x + y = 2, \\frac{1}{2}, 3.5 km").total(), 0.0);
+}
+
+/// Each says that there were sixteen eggs, of which seven were eaten.
+#[test]
+fn no_script_and_no_disguise_passes_for_the_language_asked_for() {
+    let chinese = "一共有十六个鸡蛋，吃了七个，所以还剩九个。";
+    for text in [
+        "היו שש עשרה ביצים ושבע נאכלו ולכן נשארו תשע",
+        "იყო თექვსმეტი კვერცხი და შვიდი შეჭამეს",
+        "Կար տասնվեց ձու և յոթը կերան",
+        "பதினாறு முட்டைகள் இருந்தன ஏழு சாப்பிடப்பட்டன",
+        "ষোলটি ডিম ছিল এবং সাতটি খাওয়া হয়েছে",
+        "አስራ ስድስት እንቁላሎች ነበሩ ሰባት ተበሉ",
+        "មានពងមាន់ដប់ប្រាំមួយ",
+        "ကြက်ဥဆယ့်ခြောက်လုံးရှိသည်",
+        "સોળ ઇંડા હતા અને સાત ખાધા",
+        &format!("`{chinese}`"),
+        &format!("```\n{chinese}\n```"),
+        &format!("$\\text{{{chinese}}}$"),
+        &format!("http://a.b/{}", chinese.replace('，', "")),
+        "$\\text{Il y avait seize œufs et on en a mangé sept, donc il en reste neuf.}$",
+    ] {
+        assert_eq!(share(text, "en"), 0.0, "{text} {:?}", count(text));
+        // One word of English is no English reasoning.
+        assert!(share(&format!("So we count.\n{text}\n"), "en") < 0.6, "{text}");
+        let mixed = format!("There were sixteen eggs and seven of them were eaten.\n{text}");
+        assert!((0.2..0.95).contains(&share(&mixed, "en")), "{text} {:?}", count(&mixed));
+    }
+    assert_eq!(count(&format!("`{chinese}`")).main(), Some("zh"));
+    let french = "`Il y avait seize œufs et on en a mangé sept, donc il en reste neuf.`";
+    assert_eq!(count(french).main(), Some("fr"));
+}
+
+#[test]
+fn code_and_signs_alone_are_still_no_words() {
+    for text in [
+        "```python\ndef f(x):\n    return x * x\n```",
+        "$\\frac{1}{2} + \\sin x = y$",
+        "`foo_bar.baz(qux)`",
+        "ℝ ⊂ ℂ, 𝑥 ∈ ℕ, ⟨𝐯, 𝐰⟩",
+        "ᵃ ʰ Ａ Ｂ Ⓐ ∀ ∃ א",
+    ] {
+        assert_eq!(count(text).total(), 0.0, "{text}: {:?}", count(text));
+    }
 }
 
 #[test]
