@@ -39,7 +39,7 @@ fn scale() -> Scale {
         square: 16,
         prompts: (2, 20),
         decode: Decoding { sequences: 3, prompt: 5, tokens: 4 },
-        grpo: Grpo { prompts: 2, group: 4, prompt: 5, tokens: 6, batch: 8, cache: 1 << 16, steps: 1 },
+        grpo: Grpo { prompts: 2, group: 4, prompt: 5, tokens: 6, steps: 1 },
     }
 }
 
