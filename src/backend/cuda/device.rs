@@ -41,7 +41,7 @@ pub struct Device {
     /// Pinned memory of the host by address, with its length.
     pinned: Mutex<BTreeMap<u64, usize>>,
     graphs: Mutex<Graphs>,
-    /// What long copies between the host and the GPU pass through, made at the first.
+    /// What copies between the host and the GPU pass through, made at the first.
     staging: Mutex<Option<Staging<Pinned>>>,
 }
 
@@ -55,7 +55,8 @@ struct Graphs {
 // SAFETY: a graph may be used from any thread, one at a time; all of them are behind one lock.
 unsafe impl Send for Graphs {}
 
-/// Bytes from which on a copy passes through pinned memory; the driver takes shorter ones by itself at once.
+/// Bytes from which on a copy from the GPU passes through pinned memory: it is waited for either way, and shorter ones
+/// are as fast without. Copies to the GPU all do.
 const STAGED: usize = 64 << 10;
 
 /// A kernel, and the dynamic shared memory it may have.
@@ -238,7 +239,7 @@ impl Device {
         function.set_attribute(key, bytes as i32)
     }
 
-    /// What long copies pass through; `None` where the host has no pinned memory to give.
+    /// What copies pass through; `None` where the host has no pinned memory to give.
     fn staging(&self) -> MutexGuard<'_, Option<Staging<Pinned>>> {
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         if staging.is_none() {
