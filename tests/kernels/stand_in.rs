@@ -253,6 +253,22 @@ fn a_recipe_runs_on_the_gpu_with_the_same_bytes_again_and_whatever_happens_on_th
 }
 
 #[test]
+fn a_library_that_is_too_new_for_the_driver_is_told_with_its_folder() {
+    let Some(libraries) = libraries() else { return };
+    let old = ("STANDIN_CUDA", "12040");
+    for (vars, name) in [(vec![old], "NVRTC"), (vec![old, ("STANDIN_NVRTC", "12")], "cuBLASLt")] {
+        let output = Run::new().go(libraries, &[], &vars);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && said.contains(&format!("{name} 13.0 needs a newer driver")),
+            "{said}"
+        );
+        let words = format!("finds it in {} before all others", libraries.display());
+        assert!(said.contains(&words) && said.contains("LD_LIBRARY_PATH"), "{said}");
+    }
+}
+
+#[test]
 fn a_recipe_runs_on_several_gpus() {
     let Some(libraries) = libraries() else { return };
     let (two, again) = (Run::new(), Run::new());

@@ -15,10 +15,10 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::compile::{Cached, Code, Compiler, cache_dir};
 use super::driver::{Driver, Grid};
 use super::kernels;
-use super::library::CUBLASLT;
+use super::library::{CUBLASLT, NVRTC};
 use super::matmul::Matmul;
 use super::pinned::Pinned;
-use super::requirements::{check_driver, check_nvrtc, driver_version, no_panic, suits};
+use super::requirements::{check_driver, check_library, driver_version, no_panic, suits};
 use super::staging::Staging;
 use crate::backend::notice;
 use crate::error::{Context, Error, Result};
@@ -108,8 +108,12 @@ impl Device {
                 .hint("the kernels need 8.0 (Ampere) or later; device = \"cpu\" works everywhere"));
         }
         let compiler = Compiler::load()?;
-        check_nvrtc(compiler.version(), driver_version()?)?;
+        let (driver, (nvrtc, minor)) = (driver_version()?, compiler.version());
+        check_library(&NVRTC, nvrtc * 1000 + minor * 10, driver, NVRTC.file(c"nvrtcVersion"))?;
         CUBLASLT.load()?;
+        // SAFETY: it is loaded, and asked for a number. 12.4.2 is 120402.
+        let cublaslt = unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() } as i32 / 10;
+        check_library(&CUBLASLT, cublaslt, driver, CUBLASLT.file(c"cublasLtGetVersion"))?;
         // cudarc's tracking of buffers across streams is for its own slices; these buffers know one stream.
         let stream = context.new_stream().or_fail(|| format!("GPU {ordinal} cannot be used"))?;
         Ok(Device {
