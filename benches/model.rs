@@ -18,9 +18,10 @@ use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use gristmill::backend::{Backend, Cpu, Heads, Param};
-use gristmill::engine::local::{LocalEngine, Options};
+use gristmill::engine::local::LocalEngine;
 use gristmill::engine::{Engine, Request, Sampling};
-use gristmill::model::{Config, Model, Scores, Tokenizer, memory};
+use gristmill::model::memory::{self, Limits};
+use gristmill::model::{Config, Model, Scores, Tokenizer};
 use gristmill::schema::{Message, Role};
 use gristmill::train::objective::LossOutputs;
 use gristmill::train::{Learner, OptimizerConfig, Sequence};
@@ -188,8 +189,8 @@ fn decode(cpu: &Cpu) -> Rates {
     words.extend((2..VOCAB).map(|i| format!("w{i}")));
     let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", "{{ messages[0].content }}").expect("words are sound");
     let model = Model::init_on(cpu.clone(), config(), 1);
-    let options = Options { batch: SEQUENCES, ..Options::default() };
-    let engine = LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "mini", options).expect("fits");
+    let limits = Limits { batch: Some(SEQUENCES), ..Limits::default() };
+    let engine = LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "mini", limits).expect("fits");
     let sampling =
         Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: COMPLETION as u32, ..Sampling::default() });
     let requests: Vec<Request> = (0..SEQUENCES / 16)

@@ -5,8 +5,9 @@
 // tiles of 32 keys in turn, each with its own online softmax; the four are joined in the warps' order, so a
 // row's bits do not depend on its batch. Scores have a lane for each key, which alone looks its page up; sums have a lane
 // for each dimension, and take a key's place from that lane, four values in flight.
-// attention_cached_2 takes dims up to 64, _4 up to 128, _8 up to 256 (2, 4 or 8 a lane); a multiple of 8 is loaded
-// 16 bytes at a time, any other one by one. wide is dim rounded up to a multiple of 8; queries are zero from dim on.
+// attention_cached_2 takes dims up to 64, _4 up to 128, _8 up to 256 (2, 4 or 8 a lane). Where dim is the whole of it, as
+// in every model in use, loops over it have a constant length, and a key's loads are issued four at a time. Else a
+// multiple of 8 is loaded 16 bytes at a time, any other one by one. wide is dim rounded up to a multiple of 8; queries are zero from dim on.
 //
 // Launch: <<<(rows, kv, ⌈group/8⌉), 128, 4 · (8 · wide + 4 · 8 · 32 + 4 · 8 · (dim + 2)) bytes>>>.
 // Not yet tried: splitting one row's keys over blocks (long contexts at small batches).
@@ -15,12 +16,13 @@
 
 #define HEADS 8
 
-// EACH · 32 dimensions or fewer.
-template <int EACH>
+// Exact: EACH · 32 dimensions, of pages whose rows begin at multiples of 16 bytes; else that many or fewer.
+template <int EACH, bool Exact>
 __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32* __restrict__ table,
                                        const act* __restrict__ qkv, const u32* __restrict__ slots,
-                                       const u32* __restrict__ positions, int query, int kv, int dim, int page,
+                                       const u32* __restrict__ positions, int query, int kv, int any_dim, int page,
                                        int most, act* __restrict__ out, unsigned char* memory) {
+  const int dim = Exact ? EACH * WARP : any_dim;
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, row = blockIdx.x, key_head = blockIdx.y;
   const int group = query / kv, first = key_head * group + blockIdx.z * HEADS;
   const int heads = min(HEADS, (key_head + 1) * group - first), wide = (dim + 7) / 8 * 8;
@@ -52,14 +54,22 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
     for (int h = 0; h < HEADS; h++) s[h] = 0.0f;
     if (key < keys) {
       const act* const k = layer + (u64)at * dim;
-      for (int d = 0; d < dim; d += 8) {
-        float v[8];
-        load8(k + d, dim - d, v);
+      constexpr int kAtOnce = Exact ? 4 : 1;
+      for (int d = 0; d < dim; d += 8 * kAtOnce) {
+        float v[kAtOnce][8];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; i++) load8<Exact>(k + d + 8 * i, dim - d - 8 * i, v[i]);
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
           if (h < heads) {
 #pragma unroll
-            for (int j = 0; j < 8; j++) s[h] = fmaf(queries[h * wide + d + j], v[j], s[h]);
+            for (int i = 0; i < kAtOnce; i++) {
+              const float4* const q = reinterpret_cast<const float4*>(queries + h * wide + d + 8 * i);
+              const float4 low = q[0], high = q[1];
+              const float own[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+              for (int j = 0; j < 8; j++) s[h] = fmaf(own[j], v[i][j], s[h]);
+            }
           }
         }
       }
@@ -87,7 +97,7 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
 #pragma unroll
       for (int e = 0; e < EACH; e++) {
         const int d = lane + e * WARP;
-        const float value = d < dim ? to_float(v[d]) : 0.0f;
+        const float value = Exact || d < dim ? to_float(v[d]) : 0.0f;
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
           if (h < heads) acc[h][e] = fmaf(p[h], value, acc[h][e]);
@@ -102,7 +112,7 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
       float* const mine = partial + (warp * HEADS + h) * (dim + 2);
 #pragma unroll
       for (int e = 0; e < EACH; e++) {
-        if (lane + e * WARP < dim) mine[lane + e * WARP] = acc[h][e];
+        if (Exact || lane + e * WARP < dim) mine[lane + e * WARP] = acc[h][e];
       }
       if (lane == 0) {
         mine[dim] = top[h];
@@ -129,8 +139,12 @@ __device__ __forceinline__ void decode(const act* __restrict__ layer, const u32*
   name(const act* layer, const u32* table, const act* qkv, const u32* slots, const u32* positions, int query,       \
        int kv, int dim, int page, int most, act* out) {                                                             \
     DYNAMIC_SHARED(memory);                                                                                         \
-    decode<each>(layer, table, qkv, slots, positions, query, kv, dim, page, most, out, memory);                     \
+    if (dim == each * WARP && aligned16(layer)) {                                                                   \
+      decode<each, true>(layer, table, qkv, slots, positions, query, kv, dim, page, most, out, memory);             \
+    } else {                                                                                                        \
+      decode<each, false>(layer, table, qkv, slots, positions, query, kv, dim, page, most, out, memory);            \
+    }                                                                                                               \
   }
 extern "C" __global__ void __launch_bounds__(128, 4) DECODE(attention_cached_2, 2)
-extern "C" __global__ void __launch_bounds__(128, 3) DECODE(attention_cached_4, 4)
+extern "C" __global__ void __launch_bounds__(128, 4) DECODE(attention_cached_4, 4)
 extern "C" __global__ void __launch_bounds__(128, 2) DECODE(attention_cached_8, 8)

@@ -108,10 +108,18 @@ __device__ __forceinline__ float rounded(const bf16*, float x) { return __uint_a
 
 __device__ __forceinline__ bool aligned16(const void* p) { return ((u64)p & 15) == 0; }
 
-// Eight values of a row; `left` of them exist. One 16-byte load where they all do
-// and the address allows it (it does in every row when the width is a multiple of 8).
+// Whether all groups of eight of a row are whole and begin at a multiple of 16 bytes: asked once for a row, so that loads are
+// not kept apart by branches and are issued together. It holds in every row where the width is a multiple of 8.
+template <class... T>
+__device__ __forceinline__ bool is_whole(int width, const T*... rows) {
+  return width % 8 == 0 && (aligned16(rows) && ...);
+}
+
+// Eight values of a row; `left` of them exist. One 16-byte load where they all do and the address allows it. `Whole` is
+// a caller that knows so (is_whole).
+template <bool Whole = false>
 __device__ __forceinline__ void load8(const bf16* p, int left, float (&v)[8]) {
-  if (left >= 8 && aligned16(p)) {
+  if (Whole || (left >= 8 && aligned16(p))) {
     const uint4 w = *reinterpret_cast<const uint4*>(p);
     const u32 pairs[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
@@ -124,8 +132,9 @@ __device__ __forceinline__ void load8(const bf16* p, int left, float (&v)[8]) {
     for (int i = 0; i < 8; i++) v[i] = i < left ? to_float(p[i]) : 0.0f;
   }
 }
+template <bool Whole = false>
 __device__ __forceinline__ void load8(const float* p, int left, float (&v)[8]) {
-  if (left >= 8 && aligned16(p)) {
+  if (Whole || (left >= 8 && aligned16(p))) {
     const float4 a = reinterpret_cast<const float4*>(p)[0], b = reinterpret_cast<const float4*>(p)[1];
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
   } else {
@@ -133,8 +142,9 @@ __device__ __forceinline__ void load8(const float* p, int left, float (&v)[8]) {
     for (int i = 0; i < 8; i++) v[i] = i < left ? p[i] : 0.0f;
   }
 }
+template <bool Whole = false>
 __device__ __forceinline__ void store8(bf16* p, int left, const float (&v)[8]) {
-  if (left >= 8 && aligned16(p)) {
+  if (Whole || (left >= 8 && aligned16(p))) {
     uint4 w;
     w.x = bf16_pair(v[0], v[1]);
     w.y = bf16_pair(v[2], v[3]);
@@ -148,8 +158,9 @@ __device__ __forceinline__ void store8(bf16* p, int left, const float (&v)[8]) {
     }
   }
 }
+template <bool Whole = false>
 __device__ __forceinline__ void store8(float* p, int left, const float (&v)[8]) {
-  if (left >= 8 && aligned16(p)) {
+  if (Whole || (left >= 8 && aligned16(p))) {
     float4 a, b;
     a.x = v[0], a.y = v[1], a.z = v[2], a.w = v[3], b.x = v[4], b.y = v[5], b.z = v[6], b.w = v[7];
     reinterpret_cast<float4*>(p)[0] = a;

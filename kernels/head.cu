@@ -16,6 +16,34 @@
 // CPU twin: src/backend/cpu/head.rs (tiles of 2,048 there).
 #include "device.cuh"
 
+// Whole: see is_whole, of the row of logits.
+template <bool Whole>
+__device__ __forceinline__ void join_row(const float* __restrict__ z, int count, int lane, float& own, float& sum,
+                                         float& weighted) {
+#pragma unroll 2
+  for (int i = lane * 8; i < count; i += WARP * 8) {
+    float v[8], e[8], largest = own;
+    load8<Whole>(z + i, count - i, v);
+#pragma unroll
+    for (int j = 0; j < 8; j++) largest = Whole || i + j < count ? fmaxf(largest, v[j]) : largest;
+    if (largest > own) {
+      const float fade = expf(own - largest);
+      sum *= fade;
+      weighted *= fade;
+      own = largest;
+    }
+    const float from = own == NEG_INF ? 0.0f : own;
+    // All before any is added: the sums are in the values' order, the exponentials wait for nothing.
+#pragma unroll
+    for (int j = 0; j < 8; j++) e[j] = Whole || i + j < count ? expf(v[j] - from) : 0.0f;
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      sum += e[j];
+      weighted = fmaf(e[j], v[j], weighted);
+    }
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(128) head_join(float* __restrict__ state, const float* __restrict__ logits,
                                                             const u32* __restrict__ targets, int rows, int first,
                                                             int count) {
@@ -25,25 +53,10 @@ extern "C" __global__ void __launch_bounds__(128) head_join(float* __restrict__ 
   float* const now = state + (u64)row * 4;
   // Each lane against the largest that it has met so far, so that logits are read once.
   float own = NEG_INF, sum = 0.0f, weighted = 0.0f;
-#pragma unroll 2
-  for (int i = lane * 8; i < count; i += WARP * 8) {
-    float v[8], largest = own;
-    load8(z + i, count - i, v);
-#pragma unroll
-    for (int j = 0; j < 8; j++) largest = i + j < count ? fmaxf(largest, v[j]) : largest;
-    if (largest > own) {
-      const float fade = expf(own - largest);
-      sum *= fade;
-      weighted *= fade;
-      own = largest;
-    }
-    const float from = own == NEG_INF ? 0.0f : own;
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-      const float e = i + j < count ? expf(v[j] - from) : 0.0f;
-      sum += e;
-      weighted = fmaf(e, v[j], weighted);
-    }
+  if (is_whole(count, z)) {
+    join_row<true>(z, count, lane, own, sum, weighted);
+  } else {
+    join_row<false>(z, count, lane, own, sum, weighted);
   }
   const float before = first == 0 ? NEG_INF : now[0], high = fmaxf(warp_max(own), before);
   const float fall = own == NEG_INF ? 0.0f : expf(own - high);

@@ -17,21 +17,21 @@
 
 #define CHUNK 32
 
-// delta(i, d): eight values of what is added first.
-template <bool Add, class Delta>
+// delta(i, d): eight values of what is added first. Whole: see is_whole, of every row here.
+template <bool Add, bool Whole, class Delta>
 __device__ __forceinline__ void norm_row(const act* x, Delta delta, const float* weight, int width, float eps, act* sum,
                                          act* y, float* rstd) {
   const int lane = threadIdx.x % WARP;
   float squares = 0.0f;
   for (int i = lane * 8; i < width; i += WARP * 8) {
     float v[8];
-    load8(x + i, width - i, v);
+    load8<Whole>(x + i, width - i, v);
     if (Add) {
       float d[8];
       delta(i, d);
 #pragma unroll
       for (int j = 0; j < 8; j++) v[j] = rounded(sum, v[j] + d[j]);
-      store8(sum + i, width - i, v);
+      store8<Whole>(sum + i, width - i, v);
     }
 #pragma unroll
     for (int j = 0; j < 8; j++) squares = fmaf(v[j], v[j], squares);
@@ -41,11 +41,11 @@ __device__ __forceinline__ void norm_row(const act* x, Delta delta, const float*
   const act* const source = Add ? sum : x;  // each lane reads back what it wrote itself
   for (int i = lane * 8; i < width; i += WARP * 8) {
     float v[8], w[8];
-    load8(source + i, width - i, v);
-    load8(weight + i, width - i, w);
+    load8<Whole>(source + i, width - i, v);
+    load8<Whole>(weight + i, width - i, w);
 #pragma unroll
     for (int j = 0; j < 8; j++) v[j] = v[j] * r * w[j];
-    store8(y + i, width - i, v);
+    store8<Whole>(y + i, width - i, v);
   }
 }
 
@@ -54,7 +54,12 @@ extern "C" __global__ void __launch_bounds__(128) rms_norm(const act* x, const f
   const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
   if (row >= rows) return;
   const u64 at = (u64)row * width;
-  norm_row<false>(x + at, [](int, float (&)[8]) {}, weight, width, eps, nullptr, y + at, rstd + row);
+  const auto none = [](int, float (&)[8]) {};
+  if (is_whole(width, x + at, weight, y + at)) {
+    norm_row<false, true>(x + at, none, weight, width, eps, nullptr, y + at, rstd + row);
+  } else {
+    norm_row<false, false>(x + at, none, weight, width, eps, nullptr, y + at, rstd + row);
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(128) add_rms_norm(const act* x, const act* delta, const float* weight,
@@ -63,8 +68,13 @@ extern "C" __global__ void __launch_bounds__(128) add_rms_norm(const act* x, con
   const int row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
   if (row >= rows) return;
   const u64 at = (u64)row * width;
-  const auto load = [&](int i, float (&d)[8]) { load8(delta + at + i, width - i, d); };
-  norm_row<true>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
+  if (is_whole(width, x + at, delta + at, weight, sum + at, y + at)) {
+    const auto load = [&](int i, float (&d)[8]) { load8<true>(delta + at + i, width - i, d); };
+    norm_row<true, true>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
+  } else {
+    const auto load = [&](int i, float (&d)[8]) { load8(delta + at + i, width - i, d); };
+    norm_row<true, false>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(128)
@@ -78,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(128)
 #pragma unroll
     for (int j = 0; j < 8; j++) d[j] = rounded(x, d[j]);
   };
-  norm_row<true>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
+  norm_row<true, false>(x + at, load, weight, width, eps, sum + at, y + at, rstd + row);
 }
 
 extern "C" __global__ void __launch_bounds__(128) rms_norm_backward(const act* __restrict__ dy,

@@ -8,18 +8,47 @@
 
 __device__ __forceinline__ float sigmoid(float g) { return 1.0f / (1.0f + expf(-g)); }
 
+// gate, out point to the first of a thread's eight values. Whole: see is_whole, of the row.
+template <bool Whole>
+__device__ __forceinline__ void forward(const act* __restrict__ gate, int width, int left, act* __restrict__ out) {
+  float g[8], u[8];
+  load8<Whole>(gate, left, g);
+  load8<Whole>(gate + width, left, u);
+#pragma unroll
+  for (int j = 0; j < 8; j++) u[j] *= g[j] * sigmoid(g[j]);
+  store8<Whole>(out, left, u);
+}
+
+template <bool Whole>
+__device__ __forceinline__ void backward(const act* __restrict__ dout, const act* __restrict__ gate, int width,
+                                         int left, act* __restrict__ dgate) {
+  float g[8], u[8], d[8];
+  load8<Whole>(gate, left, g);
+  load8<Whole>(gate + width, left, u);
+  load8<Whole>(dout, left, d);
+#pragma unroll
+  for (int j = 0; j < 8; j++) {
+    const float sigma = sigmoid(g[j]);
+    const float dg = d[j] * u[j] * (sigma * fmaf(g[j], 1.0f - sigma, 1.0f));
+    u[j] = d[j] * (g[j] * sigma);
+    g[j] = dg;
+  }
+  store8<Whole>(dgate, left, g);
+  store8<Whole>(dgate + width, left, u);
+}
+
 extern "C" __global__ void __launch_bounds__(128) swiglu(const act* __restrict__ gate_up, int width,
                                                          act* __restrict__ out) {
   const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
   if (i >= width) return;
   const u64 row = blockIdx.y;
   const act* const gate = gate_up + row * 2 * width + i;
-  float g[8], u[8];
-  load8(gate, width - i, g);
-  load8(gate + width, width - i, u);
-#pragma unroll
-  for (int j = 0; j < 8; j++) u[j] *= g[j] * sigmoid(g[j]);
-  store8(out + row * width + i, width - i, u);
+  act* const to = out + row * width + i;
+  if (is_whole(width, gate, to)) {
+    forward<true>(gate, width, width - i, to);
+  } else {
+    forward<false>(gate, width, width - i, to);
+  }
 }
 
 extern "C" __global__ void __launch_bounds__(128) swiglu_backward(const act* __restrict__ dout,
@@ -28,17 +57,10 @@ extern "C" __global__ void __launch_bounds__(128) swiglu_backward(const act* __r
   const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 8;
   if (i >= width) return;
   const u64 row = blockIdx.y, at = row * 2 * width + i;
-  float g[8], u[8], d[8];
-  load8(gate_up + at, width - i, g);
-  load8(gate_up + at + width, width - i, u);
-  load8(dout + row * width + i, width - i, d);
-#pragma unroll
-  for (int j = 0; j < 8; j++) {
-    const float sigma = sigmoid(g[j]);
-    const float dg = d[j] * u[j] * (sigma * fmaf(g[j], 1.0f - sigma, 1.0f));
-    u[j] = d[j] * (g[j] * sigma);
-    g[j] = dg;
+  const act* const from = dout + row * width + i;
+  if (is_whole(width, gate_up + at, from, dgate_up + at)) {
+    backward<true>(from, gate_up + at, width, width - i, dgate_up + at);
+  } else {
+    backward<false>(from, gate_up + at, width, width - i, dgate_up + at);
   }
-  store8(dgate_up + at, width - i, g);
-  store8(dgate_up + at + width, width - i, u);
 }

@@ -37,7 +37,7 @@ pub use device::{Device, Opened};
 pub use draw::{Draw, Drawn};
 pub use param::{Adapter, Param, Replicated};
 pub use philox::uniform;
-pub use shapes::{Heads, KV_PAGE, PageCopy, Paged, Run, StepShape};
+pub use shapes::{Heads, KV_PAGE, PageCopy, Paged, Run, STEP_ROWS, StepShape};
 pub use update::{AdamW, Muon};
 
 use crate::error::Result;

@@ -27,6 +27,7 @@ mod grouped;
 pub mod grpo;
 mod judged;
 mod kinds;
+mod local_engine;
 mod model_folder;
 pub mod preferences;
 pub mod prompts;

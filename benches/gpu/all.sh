@@ -4,7 +4,7 @@
 command -v nvidia-smi >/dev/null || { echo "not run: there is no GPU here (no nvidia-smi)"; exit 0; }
 export GRISTMILL_SECONDS=${GRISTMILL_SECONDS:-7200}
 source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
-begin queue.txt
+begin queue.txt bench.jsonl
 for script in op_parity sanitize r1_mini bench; do bash "benches/gpu/$script.sh"; done
 bash benches/gpu/results.sh
 cp "$results/RESULTS.md" benches/gpu/RESULTS.md

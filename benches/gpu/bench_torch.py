@@ -1,7 +1,7 @@
 """The same training step in PyTorch, on the same card: sdpa attention, torch.compile, fused AdamW.
 
 python3 bench_torch.py SIZE... prints JSON as `cargo bench --bench gpu` does, a line after each run: the last of a size counts.
-Needs torch with CUDA and transformers; without them it says so and stops. Weights are random: nothing is downloaded.
+Needs torch with CUDA and transformers; without them it says so and ends with status 69. Weights are random: nothing is downloaded.
 """
 
 import json
@@ -11,6 +11,8 @@ import time
 STEPS, RUNS, LENGTH, MICRO = 5, 5, 1024, 16_384
 VOCAB = 151_936
 DEVICE = "cuda"
+# The status that the queue takes for "not run" (EX_UNAVAILABLE).
+NOT_RUN = 69
 SHAPES = {
     "0.5B": dict(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2),
     "1.5B": dict(hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2),
@@ -77,8 +79,10 @@ def main():
     for size in sys.argv[1:] or SHAPES:
         if reason:
             print(json.dumps({"bench": "train", "size": size, "by": "torch", "not_run": reason}))
-            continue
-        train(size)
+        else:
+            train(size)
+    if reason:
+        sys.exit(NOT_RUN)
 
 
 if __name__ == "__main__":

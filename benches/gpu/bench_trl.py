@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from bench_torch import DEVICE, SHAPES, VOCAB, fresh, missing, optimizer_of
+from bench_torch import DEVICE, NOT_RUN, SHAPES, VOCAB, fresh, missing, optimizer_of
 
 PROMPTS, GROUP, PROMPT, COMPLETION = 64, 16, 64, 512
 # Completions of a micro-batch.
@@ -141,7 +141,8 @@ def main():
         sys.exit(f"no shape {size}: {', '.join(SHAPES)}")
     reason = missing()
     if reason:
-        return say(size, "trl", not_run=reason)
+        say(size, "trl", not_run=reason)
+        sys.exit(NOT_RUN)
     try:
         return by_trl(size)
     except ImportError as error:

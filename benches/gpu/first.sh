@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The first call on a card, within 10 minutes: whether it is right (op_parity.sh), then how fast (bench.sh). Ends with the
-# table of goals.
+# The first call on a card, within 10 minutes: whether it is right (op_parity.sh), then how fast (bench.sh), the most valuable
+# figures first; `bench.sh` alone goes on with the others. Ends with the table of goals.
 source "$(dirname "${BASH_SOURCE[0]}")/queue.sh"
 begin queue.txt
 # However slow the tests are, more than half of the time is speed's.

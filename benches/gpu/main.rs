@@ -1,4 +1,4 @@
-//! The CUDA backend's speed on a card, for `benches/gpu/bench.sh`; without one, a line that says so.
+//! The CUDA backend's speed on a card, for `benches/gpu/bench.sh`; without one, a line that says so and status 69.
 //!
 //! `cargo bench --bench gpu -- WORK [SIZE]`, on random weights of Qwen2.5's shape (0.5B, 1.5B, 3B). The works:
 //!
@@ -31,12 +31,18 @@ fn main() {
     }
     let device = match Device::open(0) {
         Ok(device) => Arc::new(device),
-        Err(error) => return println!("not run: {error}"),
+        Err(error) => {
+            println!("not run: {}", error.with_cause());
+            std::process::exit(NOT_RUN);
+        }
     };
     if let Err(error) = bench(device, &works, size) {
         fail(&error);
     }
 }
+
+/// The status that the queue takes for "not run" (EX_UNAVAILABLE).
+const NOT_RUN: i32 = 69;
 
 fn fail(error: &gristmill::Error) -> ! {
     eprintln!("{}", error.render(false));

@@ -31,6 +31,13 @@ if [ -x benches/gpu/kernels-test ] && [ -x benches/gpu/gpu-bench ] && [ -x bench
   test_binary=benches/gpu/kernels-test
   bench_binary=benches/gpu/gpu-bench
   gristmill_binary=benches/gpu/gristmill
+  # What does not start here would fail part by part: say why once. gristmill is the most demanding of the three.
+  if [ -z "${GRISTMILL_TRIED:-}" ] && ! said=$("$gristmill_binary" --version 2>&1); then
+    echo "gristmill does not start on this machine: $said" >&2
+    echo "hint: the pack is for Linux on x86-64 with glibc 2.35 or later (2.34 for all but r1_mini); here: $(ldd --version 2>&1 | head -n 1)" >&2
+    "$test_binary" --list >/dev/null 2>&1 || exit 1
+  fi
+  export GRISTMILL_TRIED=1
 else
   test_binary=$(built test kernels test --test kernels --no-run)
   bench_binary=$(built bench gpu build --bench gpu)
@@ -53,6 +60,7 @@ part() {
     case $code in
       0) said=ok ;;
       124 | 137) said="OUT OF TIME after $limit s" ;;
+      69) said="NOT RUN: its last line says why" ;;
       *) said="FAILED with $code" ;;
     esac
   fi
@@ -70,6 +78,16 @@ tests() {
   for failed in $(sed -n "/^== $name (/,\$p" "$results/$file" | sed -n '/^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/\1/p' | sort -u); do
     part "$name, alone: $failed" 40 "$file" "${run[@]}" --exact "$failed"
   done
+}
+
+# once NAME SECONDS FILE COMMAND…: a part that FILE does not have whole yet, so that another call goes on where the last ended.
+once() {
+  if grep -qxF "== $1: whole" "$results/$3" 2>/dev/null; then
+    echo "$1: ok (in an earlier call)" | tee -a "$results/queue.txt"
+    return
+  fi
+  part "$@"
+  if tail -n 1 "$results/queue.txt" | grep -q ': ok'; then echo "== $1: whole" >>"$results/$3"; fi
 }
 
 # Begins a script: its results are written anew.

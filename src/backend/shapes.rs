@@ -34,6 +34,10 @@ impl Heads {
 /// Tokens of a page of the KV cache.
 pub const KV_PAGE: usize = 16;
 
+/// Most rows of a decoding step whose bits do not depend on how many there are: a GPU that has few rows cuts long sums, and
+/// up to here it does so by the weight's shape alone.
+pub const STEP_ROWS: usize = 1024;
+
 /// The first `len` tokens of page `from` belong into page `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageCopy {

@@ -20,42 +20,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use super::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::memory::Decoding;
+use crate::model::memory::{Decoding, Limits};
 use crate::model::{Model, Tokenizer};
 use crate::schema::Message;
 use worker::Worker;
-
-/// How much the engine takes on at once, on each device that has the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Sequences decoded together, over all workers.
-    pub batch: usize,
-    /// Bytes of KV cache, over all workers; one sequence always fits. Sequences share them by pages.
-    pub cache_bytes: usize,
-    /// Prompt tokens run through the model in one step.
-    pub prefill: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { batch: 256, cache_bytes: 1 << 30, prefill: 512 }
-    }
-}
-
-impl Options {
-    /// The most that engines with these options take, for [`crate::model::memory`]; `capacity` is the longest sequence.
-    pub fn decoding(&self, capacity: usize, engines: usize) -> Decoding {
-        let Options { batch: slots, cache_bytes, prefill: rows } = *self;
-        Decoding { slots, capacity, rows, cache_bytes, engines }
-    }
-}
 
 /// A model, its tokenizer, and the workers that decode.
 pub struct LocalEngine<B: Backend = Cpu> {
     model: Arc<RwLock<Model<B>>>,
     tokenizer: Arc<Tokenizer>,
     name: String,
-    options: Options,
+    limits: Limits,
     /// Ids that end a turn.
     ends: Vec<u32>,
     /// Workers at rest, with their caches, and the device of each.
@@ -74,15 +49,17 @@ impl<B: Backend> LocalEngine<B> {
         tokenizer: Arc<Tokenizer>,
         name: impl Into<String>,
         temperature: f32,
+        limits: Limits,
     ) -> Result<Self> {
         let mut model = Model::load_on(backend, folder)?;
         if temperature > 0.0 {
             model.set_temperature(temperature)?;
         }
-        LocalEngine::new(Arc::new(RwLock::new(model)), tokenizer, name, Options::default())
+        LocalEngine::new(Arc::new(RwLock::new(model)), tokenizer, name, limits)
     }
 
-    /// `name` is what completions call the model.
+    /// `name` is what completions call the model. Memory is taken when it is first asked: a trainer of the same model that
+    /// is there by then has its own, and the cache gets what is left of the device's, where `limits` do not say how much.
     ///
     /// # Errors
     /// A tokenizer with tokens the model has no embedding for.
@@ -90,7 +67,7 @@ impl<B: Backend> LocalEngine<B> {
         model: Arc<RwLock<Model<B>>>,
         tokenizer: Arc<Tokenizer>,
         name: impl Into<String>,
-        options: Options,
+        limits: Limits,
     ) -> Result<Self> {
         let ends = {
             let model = model.read().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +76,7 @@ impl<B: Backend> LocalEngine<B> {
             ends.extend(tokenizer.end_of_turn());
             ends
         };
-        Ok(LocalEngine { model, tokenizer, name: name.into(), options, ends, idle: Mutex::default() })
+        Ok(LocalEngine { model, tokenizer, name: name.into(), limits, ends, idle: Mutex::default() })
     }
 
     /// The model, for whoever trains it.
@@ -132,7 +109,9 @@ impl<B: Backend> LocalEngine<B> {
             policy_step: 0,
         };
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
-        let mut worker = Worker::new(model.backend().clone(), Options { batch: 1, ..self.options });
+        let limits = Limits { batch: Some(1), ..self.limits };
+        let decoding = limits.within::<B>(model.config(), model.backend().free_bytes());
+        let mut worker = Worker::new(model.backend().clone(), decoding);
         let mut answer = None;
         let mut next = Some(request);
         worker.run(
@@ -154,7 +133,7 @@ impl<B: Backend> LocalEngine<B> {
     }
 
     /// How often a sequence gave the pages of its cache up and was run through the model again: where that is often,
-    /// more [`Options::cache_bytes`] or a smaller [`Options::batch`] is faster.
+    /// more [`Limits::cache_bytes`] or a smaller [`Limits::batch`] is faster.
     pub fn displacements(&self) -> u64 {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.iter().map(|(_, worker)| worker.displacements).sum()
@@ -164,14 +143,12 @@ impl<B: Backend> LocalEngine<B> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.is_empty() {
             for device in 0..model.devices() {
-                let backends = model.on(device).backend().workers(model.size());
+                let backend = model.on(device).backend();
+                let all = self.limits.within::<B>(model.config(), backend.free_bytes());
+                let backends = backend.workers(model.size());
                 let share = |total: usize| total.div_ceil(backends.len());
-                let options = Options {
-                    batch: share(self.options.batch).max(1),
-                    cache_bytes: share(self.options.cache_bytes),
-                    ..self.options
-                };
-                idle.extend(backends.into_iter().map(|backend| (device, Worker::new(backend, options))));
+                let decoding = Decoding { batch: share(all.batch).max(1), cache_bytes: share(all.cache_bytes), ..all };
+                idle.extend(backends.into_iter().map(|backend| (device, Worker::new(backend, decoding))));
             }
         }
         std::mem::take(&mut idle)

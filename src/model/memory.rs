@@ -10,10 +10,12 @@
 //! optimizer    8 bytes a trained weight: two moments
 //! activations  bytes a token of a micro-batch, times the layers that keep them
 //! workspace    gradients of activations, what operations use within themselves, a decoding step
-//! KV cache     pages of tokens, as many as the engine was given room for
+//! KV cache     pages of tokens, as many as the engine was given room for, or as the rest leaves (`decoding`)
 //! ```
 //!
 //! On several devices this is what the fullest of them holds.
+
+mod decoding;
 
 use std::fmt;
 
@@ -22,6 +24,7 @@ use super::parameters::{Layout, ParamKind};
 use super::replicas::owners;
 use crate::backend::{Backend, StepShape};
 use crate::error::{Error, Result};
+pub use decoding::{Decoding, Limits};
 
 /// What is to be held at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,25 +48,10 @@ pub struct Load {
     pub offload: bool,
     /// A frozen copy of the model beside it.
     pub reference: bool,
-    /// The engines', where they decode with the same weights.
-    pub decoding: Option<Decoding>,
+    /// The engine's, where one decodes with the same weights.
+    pub decoding: Option<Limits>,
     /// Devices with a copy of the model each, which share the optimizer state; 0 counts as 1.
     pub devices: usize,
-}
-
-/// Room for continuous batching, as an engine takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoding {
-    /// Sequences decoded together.
-    pub slots: usize,
-    /// Most tokens of one of them, prompt and completion together.
-    pub capacity: usize,
-    /// Most rows of a step.
-    pub rows: usize,
-    /// What the KV cache may take; one whole sequence always fits.
-    pub cache_bytes: usize,
-    /// Engines with a cache each: the sampler's, the evaluation's.
-    pub engines: usize,
 }
 
 /// Bytes by purpose.
@@ -135,8 +123,24 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// What a model of this config takes on a backend.
+/// What a model of this config takes on a backend, of a device that does not tell how much it has.
 pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
+    estimate_within::<B>(config, load, None)
+}
+
+/// What a model of this config takes of a device with so many free bytes: an engine's cache may take what the rest leaves.
+pub fn estimate_within<B: Backend>(config: &Config, load: &Load, free: Option<u64>) -> Estimate {
+    let others = sum::<B>(config, load, None);
+    match load.decoding {
+        None => others,
+        Some(limits) => {
+            let left = free.map(|free| free.saturating_sub(others.total()));
+            sum::<B>(config, load, Some(limits.within::<B>(config, left)))
+        }
+    }
+}
+
+fn sum<B: Backend>(config: &Config, load: &Load, decoding: Option<Decoding>) -> Estimate {
     let layout = Layout::new(config);
     let elements: usize = layout.stored.iter().map(|&(rows, cols, _)| rows * cols).sum();
     let ready: usize = layout.stored.iter().map(|&(rows, cols, linear)| B::ready_bytes(rows, cols, linear)).sum();
@@ -164,7 +168,7 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
         hidden: config.hidden_size,
         intermediate: config.intermediate_size,
         heads: config.heads,
-        decoding: load.decoding.map(|decoding| (decoding.slots, decoding.rows.max(decoding.slots))),
+        decoding: decoding.map(|decoding| (decoding.batch, decoding.rows())),
         muon: largest.filter(|_| load.muon && load.lora.is_none()),
         adapter: load.lora.map(|rank| (widest, rank)),
     };
@@ -182,14 +186,14 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
     };
     let (optimizer, host) = if load.offload && B::RESERVES { (0, 2 * trained) } else { (2 * owned, 0) };
     let backward = if load.trains { rows * backward_bytes::<B>(config) } else { 0 };
-    let (pages, step) = load.decoding.map_or((0, 0), |decoding| decoding_bytes::<B>(config, &decoding));
+    let step = decoding.map_or(0, |decoding| decoding.activation_bytes::<B>(config));
     Estimate {
         parameters: (model * if load.reference { 2 } else { 1 } + 4 * adapters) as u64,
         gradients: (trained + passing) as u64,
         optimizer: optimizer as u64,
         activations: (rows * forward_bytes::<B>(config, load.recompute)) as u64,
         workspace: (backward + step + B::scratch_bytes(&shape)) as u64,
-        kv_cache: pages as u64,
+        kv_cache: decoding.map_or(0, |decoding| decoding.cache_bytes as u64),
         host: host as u64,
     }
 }
@@ -224,18 +228,6 @@ pub fn token_bytes<B: Backend>(config: &Config) -> usize {
     config.layers * 2 * config.heads.kv * config.heads.dim * B::ACT_BYTES
 }
 
-/// Bytes of the KV caches, and of the activations of a decoding step.
-fn decoding_bytes<B: Backend>(config: &Config, decoding: &Decoding) -> (usize, usize) {
-    let (hidden, ff, heads) = (config.hidden_size, config.intermediate_size, config.heads);
-    let rows = decoding.rows.max(decoding.slots);
-    let qk = if config.qk_norm { 1 } else { 0 };
-    let acts = 4 * hidden + (1 + qk) * heads.qkv_width() + heads.out_width() + 3 * ff;
-    let row = acts * B::ACT_BYTES + 4 * (3 + qk * (heads.query + heads.kv));
-    let sequence = decoding.capacity * token_bytes::<B>(config);
-    let pages = decoding.cache_bytes.clamp(sequence, decoding.slots.max(1) * sequence);
-    (decoding.engines * pages, decoding.engines * (rows * row + 4 * decoding.slots * config.vocab_size))
-}
-
 /// The estimate, where it fits into `free` bytes.
 ///
 /// # Errors
@@ -253,7 +245,7 @@ pub fn check_batch<B: Backend>(config: &Config, load: &Load, free: u64) -> Resul
 }
 
 fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> Result<Estimate> {
-    let whole = estimate::<B>(config, load);
+    let whole = estimate_within::<B>(config, load, Some(free));
     let needed = part(&whole);
     if needed <= free {
         return Ok(whole);
@@ -283,7 +275,7 @@ fn check_part<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Est
     }
     if hints.is_empty() {
         hints.push(match most_rows::<B>(config, load, free, part) {
-            0 => nothing(load, part(&estimate::<B>(config, &Load { rows: 0, longest: 0, ..*load }))),
+            0 => nothing(load, part(&estimate_within::<B>(config, &Load { rows: 0, longest: 0, ..*load }, Some(free)))),
             rows => format!("rows of {} tokens are not cut: leave out those of more than {rows}", load.longest),
         });
         match most(&offloading) {
@@ -319,7 +311,8 @@ fn nothing(load: &Load, fixed: u64) -> String {
 
 /// The longest micro-batch up to about the load's that fits, in steps of 64 tokens; 0 where not even 64 do.
 fn most_rows<B: Backend>(config: &Config, load: &Load, free: u64, part: fn(&Estimate) -> u64) -> usize {
-    let fits = |steps: usize| part(&estimate::<B>(config, &Load { rows: 64 * steps, longest: 0, ..*load })) <= free;
+    let of = |steps: usize| Load { rows: 64 * steps, longest: 0, ..*load };
+    let fits = |steps: usize| part(&estimate_within::<B>(config, &of(steps), Some(free))) <= free;
     let (mut low, mut high) = (0, load.most_rows().div_ceil(64) + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;

@@ -6,7 +6,7 @@ use super::plan::{Plan, Planned};
 use crate::backend::{Backend, Cpu, Cuda, Device};
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::model::memory::{self, Estimate, Load};
+use crate::model::memory::{self, Estimate, Limits, Load};
 use crate::recipe::Recipe;
 use crate::stage::Models;
 use crate::store::local_file;
@@ -46,7 +46,9 @@ impl Place {
                 let rows = load.rows.min(memory::cached_rows::<Cpu>(config));
                 memory::estimate::<Cpu>(config, &Load { rows, ..*load })
             }
-            Place::Cuda { devices, .. } => memory::estimate::<Cuda>(config, &Load { devices: *devices, ..*load }),
+            Place::Cuda { free, devices } => {
+                memory::estimate_within::<Cuda>(config, &Load { devices: *devices, ..*load }, Some(*free))
+            }
             Place::NoGpu(_) => memory::estimate::<Cuda>(config, load),
         }
     }
@@ -59,6 +61,19 @@ impl Place {
                 let whole = self.estimate(config, &Load { longest: rows, ..*load });
                 format!("; with a row of {rows} tokens, {}", memory::size(whole.total()))
             }
+        }
+    }
+
+    /// Where the cache's size is the device's to say: whoever reads the sum is to know.
+    fn cache(&self, load: &Load) -> &'static str {
+        match (self, load.decoding) {
+            (Place::Cuda { .. }, Some(Limits { cache_bytes: None, .. })) => {
+                "; the KV cache gets what the rest leaves, less a tenth"
+            }
+            (Place::NoGpu(_), Some(Limits { cache_bytes: None, .. })) => {
+                "; on a GPU the KV cache gets what the rest leaves, less a tenth"
+            }
+            _ => "",
         }
     }
 
@@ -110,7 +125,9 @@ impl<'a> Needs<'a> {
             Place::Cuda { free, devices } => format!("memory on each of {devices} GPUs ({} free)", memory::size(*free)),
             Place::NoGpu(error) => format!("memory on a GPU (none here: {})", error.message()),
         };
-        Ok(largest.map(|(estimate, config, load)| format!("{of}: up to {estimate}{}", place.beyond(config, load))))
+        Ok(largest.map(|(estimate, config, load)| {
+            format!("{of}: up to {estimate}{}{}", place.cache(load), place.beyond(config, load))
+        }))
     }
 
     /// Refuses a stage that cannot run: before it starts, and before what comes before it starts.
@@ -260,6 +277,35 @@ engine = { kind = "local", model = "rl" }
         {
             assert!(lines[line].starts_with(start), "{}", lines[line]);
         }
+    }
+
+    #[test]
+    fn the_cache_gets_what_the_trainer_leaves_or_what_it_was_told() {
+        let gpu = || Place::Cuda { free: 139 << 30, devices: 1 };
+        let cache = |line: &str| {
+            let (gib, _) = line.split_once("KV cache ").unwrap().1.split_once(" GiB").unwrap();
+            gib.parse::<f64>().unwrap()
+        };
+        let sum =
+            |line: &str| line.split_once("up to ").unwrap().1.split_once(" GiB").unwrap().0.parse::<f64>().unwrap();
+        let lines = described(RECIPE, gpu);
+        let (trains, samples) = (&lines[3], &lines[4]);
+        for line in [trains, samples] {
+            assert!(line.ends_with("; the KV cache gets what the rest leaves, less a tenth"), "{line}");
+            // A tenth stays free of what is not the model's or the trainer's.
+            let (left, free) = (139.0 - sum(line) + cache(line), 139.0 - sum(line));
+            assert!(free > left / 10.0 - 0.5 && free < left / 10.0 + 1.5, "{line}");
+        }
+        assert!(cache(trains) > 20.0 && cache(samples) > cache(trains) + 20.0, "{lines:#?}");
+        let told = RECIPE
+            .replace(r#"model = "rl" }"#, r#"model = "rl", cache_gib = 2.5, batch = 64, prefill_tokens = 256 }"#)
+            .replace(r#"rules = "r1_mini""#, "rules = \"r1_mini\"\nengine = { kind = \"local\", cache_gib = 4 }");
+        let lines = described(&told, gpu);
+        assert_eq!((cache(&lines[3]), cache(&lines[4])), (4.0, 2.5), "{lines:#?}");
+        assert!(!lines[4].contains("less a tenth"), "{lines:#?}");
+        // More than there is: refused before anything starts.
+        let lines = described(&told.replace("cache_gib = 2.5, batch = 64", "cache_gib = 500, batch = 1024"), gpu);
+        assert!(lines[4].contains("decoding needs") && lines[4].contains("139 GiB are free"), "{}", lines[4]);
     }
 
     #[test]

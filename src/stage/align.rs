@@ -14,7 +14,7 @@ use super::training::{CheckpointConfig, NewModel, Policy, PolicyConfig, Session,
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
-use crate::model::memory::Load;
+use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, FinishReason, Preference as PreferenceRow};
@@ -73,6 +73,7 @@ impl AlignStage {
             lora: read.lora,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
+            limits: Limits::default(),
         };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;

@@ -13,17 +13,18 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
+use super::local_engine::LocalTable;
 use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use super::stoppable::Stoppable;
 use super::unruled::Unruled;
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext, chat_template};
 use crate::backend::Opened;
-use crate::engine::local::{LocalEngine, Options as EngineOptions};
+use crate::engine::local::LocalEngine;
 use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::eval::{Options, PromptResult, SampleResult, summarise};
-use crate::model::memory::Load;
+use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
@@ -91,6 +92,8 @@ pub struct EvalStage {
     table: EvalTable,
     /// Servers that sample in the place of this process.
     servers: Option<Box<VllmConfig>>,
+    /// Of the engine in this process, where no servers are asked.
+    limits: Limits,
 }
 
 impl EvalStage {
@@ -100,7 +103,7 @@ impl EvalStage {
     /// No model, two of one name, no samples, a k beyond them, an unknown key, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
         let mut node = table.config.clone();
-        let servers = node.remove("engine").map(|engine| servers(table, engine)).transpose()?.flatten();
+        let (servers, limits) = node.remove("engine").map(|node| engine(table, node)).transpose()?.unwrap_or_default();
         let mut read: EvalTable = node.read()?;
         let at = |e: Error| Err::<Self, _>(table.origin.locate(e));
         if read.models.is_empty() {
@@ -127,7 +130,7 @@ impl EvalStage {
             let error = Error::usage(format!("two models are called `{}`", twice[0]));
             return at(error.hint("call one otherwise: { name = \"…\", model = \"…\" }"));
         }
-        Ok(EvalStage { table: read, servers })
+        Ok(EvalStage { table: read, servers, limits })
     }
 
     fn key(index: usize) -> String {
@@ -148,12 +151,10 @@ impl EvalStage {
             Some(config) => Ok(Box::new(Served::open(config, cx, folder, entry.chat_template())?)),
             None => {
                 let tokenizer = Arc::new(self.tokenizer(cx, index)?);
-                let (name, temperature) = (entry.name(), self.table.sampling.temperature);
+                let (name, temperature, limits) = (entry.name(), self.table.sampling.temperature, self.limits);
                 Ok(match cx.device.open()? {
-                    Opened::Cpu(backend) => Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?),
-                    Opened::Cuda(backend) => {
-                        Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?)
-                    }
+                    Opened::Cpu(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
+                    Opened::Cuda(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
                 })
             }
         }
@@ -283,15 +284,15 @@ impl EvalStage {
     }
 }
 
-/// `engine = { kind = "vllm", … }`; `None` for this process.
-fn servers(table: &StageTable, mut engine: Node) -> Result<Option<Box<VllmConfig>>> {
+/// `engine = { kind = "…", … }`: servers, or limits of the engine in this process.
+fn engine(table: &StageTable, mut engine: Node) -> Result<(Option<Box<VllmConfig>>, Limits)> {
     const ENGINES: &str = "engines that serve models of a run: local, vllm";
     let Some(kind) = engine.remove("kind") else {
         return Err(table.origin.locate(Error::usage("the engine has no `kind`")).hint(ENGINES));
     };
     match kind.text() {
-        Some("local") => Ok(None),
-        Some("vllm") => Ok(Some(Box::new(engine.read()?))),
+        Some("local") => Ok((None, engine.read::<LocalTable>()?.limits())),
+        Some("vllm") => Ok((Some(Box::new(engine.read()?)), Limits::default())),
         _ => Err(kind.origin.locate(Error::usage("no such engine serves models of a run")).hint(ENGINES)),
     }
 }
@@ -335,7 +336,9 @@ impl Stage for EvalStage {
     }
 
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
-        [&["rules", "models.*.chat_template", WHERE_SERVED], HOW_SERVED].concat()
+        // This process is the default.
+        let engine = if self.servers.is_some() { WHERE_SERVED } else { "engine" };
+        [&["rules", "models.*.chat_template", engine], HOW_SERVED].concat()
     }
 
     /// One model at a time; servers' memory is their own.
@@ -345,7 +348,7 @@ impl Stage for EvalStage {
         }
         let of = |model: &str| -> Result<(Config, Load)> {
             let config = (models.config)(model)?;
-            let load = Load { decoding: Some(EngineOptions::default().decoding(config.context, 1)), ..Load::default() };
+            let load = Load { decoding: Some(self.limits), ..Load::default() };
             Ok((config, load))
         };
         self.table.models.iter().filter_map(Entry::model).map(of).collect()

@@ -20,7 +20,6 @@ use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyCo
 use super::{Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
-use crate::engine::local::Options;
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Model};
@@ -173,6 +172,7 @@ impl GrpoStage {
             lora: read.lora,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
+            limits: sampler.limits(),
         };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
@@ -189,7 +189,7 @@ impl GrpoStage {
         }
         super::in_training(table, read.training.validate())?;
         check_cispo(table, read.training.objective.surrogate)?;
-        if read.training.rollouts_ahead > 0 && (matches!(sampler, SamplerConfig::Local) || read.groups.is_some()) {
+        if read.training.rollouts_ahead > 0 && (sampler.is_local() || read.groups.is_some()) {
             let error = Error::usage(
                 "rollouts are made ahead by servers only: the policy's own engine samples from the \
                                       weights that the trainer changes",
@@ -319,9 +319,13 @@ impl Stage for GrpoStage {
     }
 
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
-        // Servers are sent the policy, so it does not matter which ones they are.
-        let own = ["rules", "evaluate.rules", "engine.tolerance", WHERE_SERVED];
-        [&own, HOW_SERVED, super::TRAINING_KEYS].concat()
+        // Servers are sent the policy, so it does not matter which ones they are; the policy's own engine is the default.
+        let own = ["rules", "evaluate.rules"];
+        let engine: &[_] = match self.sampler {
+            SamplerConfig::Local(_) => &["engine"],
+            SamplerConfig::Vllm(_) => &["engine.tolerance", WHERE_SERVED],
+        };
+        [&own, engine, HOW_SERVED, super::TRAINING_KEYS].concat()
     }
 
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
@@ -331,8 +335,8 @@ impl Stage for GrpoStage {
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         let (config, table) = (self.policy.config(models)?, &self.table);
         self.policy.check_reference(table.reference.as_deref(), models)?;
-        let samples = table.prompts.is_some() && matches!(self.sampler, SamplerConfig::Local);
-        let engines = usize::from(samples) + usize::from(table.held_out.is_some());
+        // The engine that samples is the one that is evaluated.
+        let decodes = table.prompts.is_some() && self.sampler.is_local() || table.held_out.is_some();
         let load = Load {
             rows: table.training.tokens_per_microbatch,
             // What is sampled may be as long; how long stored groups are is known when they are read.
@@ -340,7 +344,7 @@ impl Stage for GrpoStage {
             longest_possible: config.context,
             recompute: table.training.recompute,
             reference: Grpo::new(table.training.objective.clone())?.needs_reference(),
-            decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),
+            decoding: decodes.then_some(self.policy.limits),
             ..self.policy.load(&table.training.optimizer)
         };
         Ok(vec![(config, load)])

@@ -11,9 +11,8 @@ use super::training::{
 };
 use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
-use crate::engine::local::Options;
 use crate::error::{Error, Result};
-use crate::model::memory::Load;
+use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Message};
@@ -87,6 +86,7 @@ impl SftStage {
             lora: read.lora,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
+            limits: Limits::default(),
         };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;
@@ -181,12 +181,11 @@ impl Stage for SftStage {
 
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         let (config, training) = (self.policy.config(models)?, &self.table.training);
-        let engines = usize::from(self.table.held_out.is_some());
         let load = Load {
             rows: training.tokens_per_microbatch,
             longest_possible: config.context,
             recompute: training.recompute,
-            decoding: (engines > 0).then(|| Options::default().decoding(config.context, engines)),
+            decoding: self.table.held_out.as_ref().map(|_| self.policy.limits),
             ..self.policy.load(&training.optimizer)
         };
         Ok(vec![(config, load)])

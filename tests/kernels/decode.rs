@@ -65,6 +65,7 @@ fn two_completions_share_a_prompt_and_part_where_they_write() {
         decode(act, Heads { query: 4, kv: 2, dim: 40 }, 37, 2);
         decode(act, Heads { query: 18, kv: 2, dim: 64 }, 144, 1);
         decode(act, Heads { query: 3, kv: 1, dim: 104 }, 33, 1);
+        decode(act, Heads { query: 7, kv: 1, dim: 128 }, 70, 1);
         decode(act, Heads { query: 2, kv: 1, dim: 256 }, 16, 1);
         decode(act, Heads { query: 1, kv: 1, dim: 8 }, 1, 1);
         // Heads that are no multiple of 8 (r1_mini's student has 12), groups of 1, 3, 7 and more than a block takes.

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use gristmill::backend::{Backend, Cpu, Cuda, Heads};
-use gristmill::engine::local::{LocalEngine, Options};
+use gristmill::engine::local::LocalEngine;
 use gristmill::engine::{Engine, Generated, Request, Sampling};
+use gristmill::model::memory::Limits;
 use gristmill::model::{Config, Model, Tokenizer};
 use gristmill::schema::{Message, Role};
 use gristmill::train::{
@@ -203,8 +204,8 @@ fn answers(cache_bytes: usize, batch: usize) -> (Vec<Generated>, u64) {
     let template = "{% for m in messages %}{{ m.content }}{% endfor %}";
     let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", template).unwrap();
     let model = Arc::new(RwLock::new(model(Cuda::on(Arc::new(Host::default())), &configs()[1])));
-    let options = Options { batch, cache_bytes, prefill: 16 };
-    let engine = LocalEngine::new(model, Arc::new(tokenizer), "tiny", options).unwrap();
+    let limits = Limits { batch: Some(batch), cache_bytes: Some(cache_bytes), prefill: Some(16) };
+    let engine = LocalEngine::new(model, Arc::new(tokenizer), "tiny", limits).unwrap();
     let sampling = Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 20, ..Sampling::default() });
     let request = |i: usize| Request {
         prompt_id: format!("p{i}").into(),

@@ -147,7 +147,7 @@ fn the_rest_of_the_queues_first_script_passes() {
 #[test]
 fn mistakes_that_a_driver_alone_would_see_are_seen() {
     let Some(libraries) = libraries() else { return };
-    pass(&tests(libraries, &["stand_in::on_a_card"], &[]), 6);
+    pass(&tests(libraries, &["stand_in::on_a_card"], &[]), 7);
     // Memory of a GPU is not the host's.
     let output = tests(libraries, &["stand_in::reads_what_is_not_the_hosts"], &[]);
     assert!(output.status.code().is_none(), "{output:?}");
@@ -253,6 +253,22 @@ fn a_recipe_runs_on_the_gpu_with_the_same_bytes_again_and_whatever_happens_on_th
 }
 
 #[test]
+fn a_library_that_is_too_new_for_the_driver_is_told_with_its_folder() {
+    let Some(libraries) = libraries() else { return };
+    let old = ("STANDIN_CUDA", "12040");
+    for (vars, name) in [(vec![old], "NVRTC"), (vec![old, ("STANDIN_NVRTC", "12")], "cuBLASLt")] {
+        let output = Run::new().go(libraries, &[], &vars);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && said.contains(&format!("{name} 13.0 needs a newer driver")),
+            "{said}"
+        );
+        let words = format!("finds it in {} before all others", libraries.display());
+        assert!(said.contains(&words) && said.contains("LD_LIBRARY_PATH"), "{said}");
+    }
+}
+
+#[test]
 fn a_recipe_runs_on_several_gpus() {
     let Some(libraries) = libraries() else { return };
     let (two, again) = (Run::new(), Run::new());
@@ -312,6 +328,30 @@ fn on_a_card_long_copies_pass_through_pinned_memory_whole() {
         }
         assert!(found == bytes, "{len}");
     }
+}
+
+#[test]
+#[ignore = "run by the tests above"]
+fn on_a_card_a_buffer_is_its_owners_again_once_it_was_written() {
+    let Some(device) = stand_in() else { return };
+    // One buffer for all: a driver that reads it when the copy's turn comes would find the last bytes everywhere. More
+    // than the pinned memory holds.
+    const LEN: usize = 40_000;
+    let at = device.allocate(256 * LEN).unwrap();
+    let mut bytes = vec![0; LEN];
+    for i in 0..256 {
+        bytes.fill(i as u8);
+        // SAFETY: as many were allocated.
+        unsafe { device.write(at + (i * LEN) as u64, &bytes).unwrap() };
+    }
+    drop(bytes);
+    let mut found = vec![0; 256 * LEN];
+    // SAFETY: as above.
+    unsafe {
+        device.read(at, &mut found).unwrap();
+        device.free(at);
+    }
+    assert!(found.chunks(LEN).enumerate().all(|(i, bytes)| bytes.iter().all(|byte| *byte == i as u8)));
 }
 
 #[test]

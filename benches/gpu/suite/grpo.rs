@@ -1,6 +1,6 @@
 //! Whole steps of GRPO through the library: the engine samples from the weights that the trainer updates.
 //!
-//! As `gristmill` runs them, without files and rule files: a completion's reward is a coin that its tokens toss. No token
+//! As `gristmill` runs them where a recipe says nothing of its engine, without files and rule files: a completion's reward is a coin that its tokens toss. No token
 //! ends a turn, so every completion has the length that was asked for.
 
 use std::collections::BTreeMap;
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gristmill::backend::{Backend, Cuda};
-use gristmill::engine::local::{LocalEngine, Options};
+use gristmill::engine::local::LocalEngine;
 use gristmill::engine::{Engine, Generated, Request, Sampling};
 use gristmill::model::Tokenizer;
+use gristmill::model::memory::Limits;
 use gristmill::schema::{FinishReason, Message, Role};
 use gristmill::seed::sample_seed;
 use gristmill::train::objective::GrpoConfig;
@@ -26,10 +27,9 @@ use super::{Card, Figure, Scale, Shape, Shared, Unit};
 /// After the first step a figure of the first, which has memory taken and work recorded in it; after each later one, a
 /// figure of all later ones.
 pub fn grpo(card: &Card, model: &Shared, shape: &Shape, scale: &Scale, print: &mut dyn FnMut(Figure)) -> Result<()> {
-    let Grpo { prompts, group, prompt, tokens, batch, cache, steps } = scale.grpo;
+    let Grpo { prompts, group, prompt, tokens, steps } = scale.grpo;
     let tokenizer = Arc::new(words(shape.vocab)?);
-    let options = Options { batch, cache_bytes: cache, prefill: 4096 };
-    let engine = LocalEngine::new(model.clone(), tokenizer, "random weights", options)?;
+    let engine = LocalEngine::new(model.clone(), tokenizer, "random weights", Limits::default())?;
     let sampler = Sampler {
         engine,
         messages: messages(prompts, prompt, shape.vocab),

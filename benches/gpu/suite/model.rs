@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use gristmill::Result;
-use gristmill::backend::{AdamW, Backend, Cuda, Draw, Drawn};
-use gristmill::engine::local::Options;
-use gristmill::model::memory::token_bytes;
+use gristmill::backend::{AdamW, Backend, Cuda, Draw, Drawn, STEP_ROWS};
+use gristmill::model::memory::{Limits, token_bytes};
 use gristmill::model::{Decoder, Model, ParamKind, Row, Update};
 
 use super::shapes::{Decoding, packed, tokens};
@@ -83,7 +82,7 @@ pub fn prefill(
 ) -> Result<()> {
     let gpu = card.gpu();
     let (sequences, len) = scale.prompts;
-    let step = Options::default().prefill;
+    let step = Limits::default().within::<Cuda>(model.config(), gpu.free_bytes()).prefill;
     let mut decoder = Decoder::new(gpu.clone(), model, sequences, len, step);
     let rows = prompt_rows(sequences, &tokens(len, shape.vocab));
     let mut run = || -> Result<f64> {
@@ -112,7 +111,7 @@ pub fn decode(
 ) -> Result<()> {
     let gpu = card.gpu();
     let Decoding { sequences, prompt, tokens: count } = scale.decode;
-    let mut decoder = Decoder::new(gpu.clone(), model, sequences, prompt + count, 4096.min(sequences * prompt));
+    let mut decoder = Decoder::new(gpu.clone(), model, sequences, prompt + count, STEP_ROWS.min(sequences * prompt));
     let prompt = tokens(prompt, shape.vocab);
     let mut last = vec![0; sequences];
     let mut drawn = vec![Drawn::default(); sequences];

@@ -94,9 +94,6 @@ pub struct Grpo {
     pub group: usize,
     pub prompt: usize,
     pub tokens: usize,
-    /// Sequences decoded together, and bytes of their cache.
-    pub batch: usize,
-    pub cache: usize,
     /// Steps after the first.
     pub steps: u64,
 }
@@ -120,7 +117,7 @@ impl Scale {
             square: 8192,
             prompts: (4, 4000),
             decode: Decoding { sequences: 256, prompt: 64, tokens: 192 },
-            grpo: Grpo { prompts: 64, group: 16, prompt: 64, tokens: 512, batch: 1024, cache: 12 << 30, steps: 2 },
+            grpo: Grpo { prompts: 64, group: 16, prompt: 64, tokens: 512, steps: 2 },
         }
     }
 }

@@ -9,7 +9,8 @@
 // - that what cannot be recorded (allocations, loads, waits, in the thread that records) ends the recording.
 // A failure of work is the context's from then on: every later call returns it.
 //
-// Where the contract leaves a choice it takes the worse one: fresh memory is NaN bytes, freed memory too.
+// Where the contract leaves a choice it takes the worse one: fresh memory is NaN bytes, freed memory too, and the host's memory is
+// read when its copy is done.
 // Settings: STANDIN_GPUS, STANDIN_CUDA (version), STANDIN_INIT (cuInit's result), STANDIN_MAJOR (compute capability),
 // STANDIN_MEMORY (bytes of each GPU), STANDIN_LOAD (what loading a module returns), STANDIN_FAULT (kernel:n:result,
 // what the n-th run of a kernel ends with; `*` is any).

@@ -15,10 +15,10 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::compile::{Cached, Code, Compiler, cache_dir};
 use super::driver::{Driver, Grid};
 use super::kernels;
-use super::library::CUBLASLT;
+use super::library::{CUBLASLT, NVRTC};
 use super::matmul::Matmul;
 use super::pinned::Pinned;
-use super::requirements::{check_driver, check_nvrtc, driver_version, no_panic, suits};
+use super::requirements::{check_driver, check_library, driver_version, no_panic, suits};
 use super::staging::Staging;
 use crate::backend::notice;
 use crate::error::{Context, Error, Result};
@@ -41,7 +41,7 @@ pub struct Device {
     /// Pinned memory of the host by address, with its length.
     pinned: Mutex<BTreeMap<u64, usize>>,
     graphs: Mutex<Graphs>,
-    /// What long copies between the host and the GPU pass through, made at the first.
+    /// What copies between the host and the GPU pass through, made at the first.
     staging: Mutex<Option<Staging<Pinned>>>,
 }
 
@@ -55,7 +55,8 @@ struct Graphs {
 // SAFETY: a graph may be used from any thread, one at a time; all of them are behind one lock.
 unsafe impl Send for Graphs {}
 
-/// Bytes from which on a copy passes through pinned memory; the driver takes shorter ones by itself at once.
+/// Bytes from which on a copy from the GPU passes through pinned memory: it is waited for either way, and shorter ones
+/// are as fast without. Copies to the GPU all do.
 const STAGED: usize = 64 << 10;
 
 /// A kernel, and the dynamic shared memory it may have.
@@ -107,8 +108,12 @@ impl Device {
                 .hint("the kernels need 8.0 (Ampere) or later; device = \"cpu\" works everywhere"));
         }
         let compiler = Compiler::load()?;
-        check_nvrtc(compiler.version(), driver_version()?)?;
+        let (driver, (nvrtc, minor)) = (driver_version()?, compiler.version());
+        check_library(&NVRTC, nvrtc * 1000 + minor * 10, driver, NVRTC.file(c"nvrtcVersion"))?;
         CUBLASLT.load()?;
+        // SAFETY: it is loaded, and asked for a number. 12.4.2 is 120402.
+        let cublaslt = unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() } as i32 / 10;
+        check_library(&CUBLASLT, cublaslt, driver, CUBLASLT.file(c"cublasLtGetVersion"))?;
         // cudarc's tracking of buffers across streams is for its own slices; these buffers know one stream.
         let stream = context.new_stream().or_fail(|| format!("GPU {ordinal} cannot be used"))?;
         Ok(Device {
@@ -238,7 +243,7 @@ impl Device {
         function.set_attribute(key, bytes as i32)
     }
 
-    /// What long copies pass through; `None` where the host has no pinned memory to give.
+    /// What copies pass through; `None` where the host has no pinned memory to give.
     fn staging(&self) -> MutexGuard<'_, Option<Staging<Pinned>>> {
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         if staging.is_none() {

@@ -117,6 +117,25 @@ impl Library {
         Ok(Loaded { handle, name: self.name })
     }
 
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The Python package that has it for this driver (its version as 12040).
+    pub fn package(&self, driver: i32) -> &'static str {
+        self.packages[usize::from(driver < 13_000)]
+    }
+
+    /// The file that the loader took for it, which has this function; `None` where it is not loaded by its name.
+    pub fn file(&self, function: &CStr) -> Option<PathBuf> {
+        // In the order in which whoever calls it asks the loader.
+        let numbered = self.versions.iter().map(|version| format!("lib{}.so.{version}", self.stem));
+        let names = std::iter::once(format!("lib{}.so", self.stem)).chain(numbered);
+        let handle = names.map(|name| open(Path::new(&name))).find(|handle| !handle.is_null())?;
+        file_of(symbol(handle, function))
+    }
+
     /// Loads it from one of these folders, unless the loader finds it by itself; `driver` is the newest CUDA that the
     /// driver supports, as 12040.
     ///
@@ -206,6 +225,23 @@ fn open(path: &Path) -> *mut c_void {
 fn symbol(handle: *mut c_void, name: &CStr) -> *mut c_void {
     // SAFETY: the handle is `open`'s and was never closed.
     unsafe { libc::dlsym(handle, name.as_ptr()) }
+}
+
+/// The file that code or data was loaded from.
+#[cfg(unix)]
+fn file_of(address: *mut c_void) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    // SAFETY: plain data that is valid as zeros; the call fills it in.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: any address may be asked for.
+    let is_known = unsafe { libc::dladdr(address, &mut found) } != 0 && !found.dli_fname.is_null();
+    // SAFETY: the loader's own text, which lives as long as the library, and that is never closed.
+    is_known.then(|| PathBuf::from(std::ffi::OsStr::from_bytes(unsafe { CStr::from_ptr(found.dli_fname) }.to_bytes())))
+}
+
+#[cfg(not(unix))]
+fn file_of(_: *mut c_void) -> Option<PathBuf> {
+    None
 }
 
 #[cfg(not(unix))]

@@ -6,6 +6,7 @@ use super::buffer::{Buffer, Span};
 use super::driver::{Arg, Kind};
 use super::matmul::{Out, Product};
 use super::ops::{MOST_BLOCKS, Ops, int};
+use crate::backend::STEP_ROWS;
 use crate::error::Result;
 
 /// Rows that a block of a bias's gradient sums (COLUMN_CHUNK in reduce.cu).
@@ -29,8 +30,9 @@ pub(super) fn backward_weight(rows: usize, (out, input): (usize, usize)) -> Prod
     Product { m, n, k, a_transposed: true, b_transposed: false, out: Out::F32, accumulate: true, parts: 1 }
 }
 
-/// Rows up to which a product may be cut into parts: more of them keep a GPU busy by themselves.
-const FEW_ROWS: usize = 512;
+/// Rows up to which a product may be cut into parts: more of them keep a GPU busy by themselves. No decoding step has more,
+/// so a sequence has the same bits in all of them.
+const FEW_ROWS: usize = STEP_ROWS;
 
 /// Parts that k is cut into where there are few rows. By the weight's shape alone, so that a row's bits do not depend
 /// on how many there are: a decoding step of 256 rows has 14 to 56 tiles of `down`'s result (896 wide in Qwen2.5-0.5B,
@@ -162,10 +164,10 @@ mod tests {
     #[test]
     fn only_few_rows_of_long_sums_are_cut() {
         assert_eq!(parts(256, (896, 4864)), 4, "down of Qwen2.5-0.5B");
-        assert_eq!(parts(1, (896, 4864)), parts(512, (896, 4864)), "by the weight's shape alone");
-        assert_eq!(parts(513, (896, 4864)), 1);
+        assert_eq!(parts(1, (896, 4864)), parts(1024, (896, 4864)), "by the weight's shape alone");
+        assert_eq!(parts(1025, (896, 4864)), 1);
         assert_eq!([(1536, 8960), (3584, 18944)].map(|shape| parts(64, shape)), [4, 4], "1.5B and 7B");
-        assert_eq!(scratch_bytes(1 << 20, (896, 4864)), 4 * 4 * 512 * 896, "however many rows a step may have");
+        assert_eq!(scratch_bytes(1 << 20, (896, 4864)), 4 * 4 * 1024 * 896, "however many rows a step may have");
         for shape in [(896, 896), (9728, 896), (1152, 896), (151_936, 896), (896, 4864 + 64), (64, 256)] {
             assert_eq!(parts(256, shape), 1, "{shape:?}");
         }

@@ -1,6 +1,7 @@
-//! The pinned memory that long copies pass through ([`staging`](super::staging)), on a GPU's stream.
+//! The pinned memory that copies pass through ([`staging`](super::staging)), on a GPU's stream.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, DriverError, result, sys};
@@ -38,17 +39,19 @@ impl Pinned {
 impl Bus for Pinned {
     type Fault = DriverError;
 
-    fn memory(&mut self, half: usize) -> &mut [u8] {
-        // SAFETY: as many bytes were allocated, and zeroed; the device's copies of this half
+    fn memory(&mut self, half: usize, part: Range<usize>) -> &mut [u8] {
+        assert!(part.end <= HALF);
+        // SAFETY: as many bytes were allocated, and zeroed; the device's copies of this part
         // are waited for before it is asked for.
-        unsafe { std::slice::from_raw_parts_mut(self.memory[half], HALF) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory[half].add(part.start), part.len()) }
     }
 
-    unsafe fn send(&mut self, half: usize, to: u64, len: usize) -> Result<(), DriverError> {
+    unsafe fn send(&mut self, half: usize, part: Range<usize>, to: u64) -> Result<(), DriverError> {
         let stream = self.stream.cu_stream();
-        // SAFETY: the caller answers for `to`; the half is as long.
+        // SAFETY: the caller answers for `to`; the part is within the half.
         unsafe {
-            sys::cuMemcpyHtoDAsync_v2(to, self.memory[half] as *const c_void, len, stream).result()?;
+            let from = self.memory[half].add(part.start) as *const c_void;
+            sys::cuMemcpyHtoDAsync_v2(to, from, part.len(), stream).result()?;
             result::event::record(self.done[half], stream)
         }
     }

@@ -1,10 +1,12 @@
 //! What the CUDA backend needs of a machine's driver, GPU and compiler, and the words for what does not suffice.
 
 use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use cudarc::driver::sys;
 
+use super::library::Library;
 use crate::error::{Context, Error, Result};
 
 /// The oldest CUDA that a driver may support: graphs, lazy loading and the machine code that NVRTC 12 makes.
@@ -61,18 +63,27 @@ pub fn driver_version() -> Result<i32> {
     Ok(version)
 }
 
-/// Refuses an NVRTC whose code this driver (its version as 12040) may not load.
+/// Refuses a library of CUDA's (its version as 12040 too) that this driver (its version as 12040) is too old for: its code
+/// would not load, or not run. `file` is where the loader found it, which is before any folder of wheels is looked into.
 ///
 /// # Errors
-/// NVRTC is of a newer major version than the driver supports.
-pub fn check_nvrtc((major, minor): (i32, i32), driver: i32) -> Result<()> {
-    if major <= driver / 1000 {
+/// The library is of a newer major version than the driver supports.
+pub fn check_library(library: &Library, version: i32, driver: i32, file: Option<PathBuf>) -> Result<()> {
+    if version / 1000 <= driver / 1000 {
         return Ok(());
     }
-    let supported = in_words(driver);
-    let message = format!("NVRTC {major}.{minor} needs a newer driver: this one supports CUDA {supported}");
-    let package = format!("nvidia-cuda-nvrtc-cu{}", driver / 1000);
-    Err(Error::new(message).hint(format!("update the driver, or install the Python package {package}")))
+    let (name, version, supported) = (library.name(), in_words(version), in_words(driver));
+    let message = format!("{name} {version} needs a newer driver: this one supports CUDA {supported}");
+    let package = library.package(driver);
+    let first = match file.as_deref().and_then(Path::parent) {
+        Some(folder) => format!(
+            "the loader finds it in {} before all others: take that folder off LD_LIBRARY_PATH and out of /etc/ld.so.conf.d, \
+             and install the Python package {package}",
+            folder.display()
+        ),
+        None => format!("install the Python package {package}"),
+    };
+    Err(Error::new(message).hint(format!("{first}; or update the driver")))
 }
 
 thread_local! {
@@ -107,6 +118,7 @@ pub fn no_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cuda::library::NVRTC;
 
     #[test]
     fn a_driver_too_old_is_told_what_it_is_and_what_is_needed() {
@@ -117,8 +129,12 @@ mod tests {
 
     #[test]
     fn an_nvrtc_newer_than_the_driver_is_refused_with_the_package_that_fits() {
-        assert!(check_nvrtc((12, 9), 12_040).is_ok() && check_nvrtc((12, 9), 13_010).is_ok());
-        let said = check_nvrtc((13, 0), 12_040).unwrap_err().render(false);
+        let check =
+            |version, driver, file: Option<&str>| check_library(&NVRTC, version, driver, file.map(PathBuf::from));
+        assert!(check(12_090, 12_040, None).is_ok() && check(12_090, 13_010, None).is_ok());
+        let said = check(13_000, 12_040, None).unwrap_err().render(false);
         assert!(said.contains("NVRTC 13.0") && said.contains("CUDA 12.4") && said.contains("nvrtc-cu12"), "{said}");
+        let said = check(13_000, 12_040, Some("/opt/new/libnvrtc.so.13")).unwrap_err().render(false);
+        assert!(said.contains("/opt/new before") && said.contains("LD_LIBRARY_PATH"), "{said}");
     }
 }

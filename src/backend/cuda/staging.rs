@@ -1,23 +1,27 @@
-//! Long copies between the host and the GPU, by way of pinned memory.
+//! Copies between the host and the GPU, by way of pinned memory.
 //!
-//! The GPU reads and writes pinned memory by itself, at the full speed of the bus; from other memory the driver copies
-//! piece by piece through a place of its own, and the caller waits for it. Two halves take turns here: while the GPU
-//! copies one, the host copies the other.
+//! The GPU reads and writes pinned memory by itself, at the full speed of the bus. Of other memory nobody promises when an
+//! asynchronous copy has read it: a driver may take the bytes before the call returns, and where the GPU reaches all of
+//! the host's memory (GH200, HMM) it may read them when its turn comes, after their owner has reused them. So what is
+//! handed over is put here first. Two halves take turns: a copy lies behind the one before it as long as there is room,
+//! and a half is written again once the GPU has passed all that lay in it; while the GPU copies one, the host fills the other.
+
+use std::ops::Range;
 
 /// Two halves of pinned memory, and a GPU that copies from and to them in the order in which it is told.
 pub(super) trait Bus {
     type Fault;
 
-    /// The half's memory, [`Staging::HALF`] bytes. What was issued on the half must be over.
-    fn memory(&mut self, half: usize) -> &mut [u8];
+    /// A part of the half's [`Staging::HALF`] bytes. What was issued on this part must be over.
+    fn memory(&mut self, half: usize, part: Range<usize>) -> &mut [u8];
 
-    /// Issues a copy of the half's first `len` bytes to the GPU.
+    /// Issues a copy of a part of the half to the GPU.
     ///
     /// # Safety
     /// The range on the GPU lies within an allocation.
-    unsafe fn send(&mut self, half: usize, to: u64, len: usize) -> Result<(), Self::Fault>;
+    unsafe fn send(&mut self, half: usize, part: Range<usize>, to: u64) -> Result<(), Self::Fault>;
 
-    /// Issues a copy of `len` bytes of the GPU to the half.
+    /// Issues a copy of `len` bytes of the GPU to the half's beginning.
     ///
     /// # Safety
     /// As [`Bus::send`].
@@ -32,7 +36,9 @@ pub(super) struct Staging<B> {
     bus: B,
     /// Whether the GPU may still be copying from a half.
     busy: [bool; 2],
-    next: usize,
+    /// The half in use, and how much of it is.
+    half: usize,
+    used: usize,
 }
 
 impl<B: Bus> Staging<B> {
@@ -40,7 +46,7 @@ impl<B: Bus> Staging<B> {
     pub const HALF: usize = 4 << 20;
 
     pub fn new(bus: B) -> Self {
-        Staging { bus, busy: [false; 2], next: 0 }
+        Staging { bus, busy: [false; 2], half: 0, used: 0 }
     }
 
     /// Copies to the GPU; `bytes` may be reused at once.
@@ -48,12 +54,20 @@ impl<B: Bus> Staging<B> {
     /// # Safety
     /// The range on the GPU lies within an allocation.
     pub unsafe fn write(&mut self, to: u64, bytes: &[u8]) -> Result<(), B::Fault> {
+        // In one piece where that is possible: a call of the driver costs more than the room.
+        if self.used + bytes.len() > Self::HALF {
+            self.turn()?;
+        }
         for (i, piece) in bytes.chunks(Self::HALF).enumerate() {
-            let half = self.take()?;
-            self.bus.memory(half)[..piece.len()].copy_from_slice(piece);
+            if i > 0 {
+                self.turn()?;
+            }
+            let part = self.used..self.used + piece.len();
+            self.bus.memory(self.half, part.clone()).copy_from_slice(piece);
+            // Before it is issued: a call that fails may have issued it.
+            (self.busy[self.half], self.used) = (true, part.end);
             // SAFETY: a part of the caller's range.
-            unsafe { self.bus.send(half, to + (i * Self::HALF) as u64, piece.len())? };
-            self.busy[half] = true;
+            unsafe { self.bus.send(self.half, part, to + (i * Self::HALF) as u64)? };
         }
         Ok(())
     }
@@ -65,12 +79,12 @@ impl<B: Bus> Staging<B> {
     pub unsafe fn read(&mut self, from: u64, bytes: &mut [u8]) -> Result<(), B::Fault> {
         let mut fetched: Option<(usize, &mut [u8])> = None;
         for (i, piece) in bytes.chunks_mut(Self::HALF).enumerate() {
-            let half = self.take()?;
+            self.turn()?;
+            (self.busy[self.half], self.used) = (true, piece.len());
             // SAFETY: a part of the caller's range.
-            unsafe { self.bus.fetch(half, from + (i * Self::HALF) as u64, piece.len())? };
-            self.busy[half] = true;
+            unsafe { self.bus.fetch(self.half, from + (i * Self::HALF) as u64, piece.len())? };
             // While the GPU copies this one, the host copies the one before.
-            self.land(fetched.replace((half, piece)))?;
+            self.land(fetched.replace((self.half, piece)))?;
         }
         self.land(fetched)
     }
@@ -80,18 +94,19 @@ impl<B: Bus> Staging<B> {
         let Some((half, piece)) = fetched else { return Ok(()) };
         self.bus.wait(half)?;
         self.busy[half] = false;
-        piece.copy_from_slice(&self.bus.memory(half)[..piece.len()]);
+        piece.copy_from_slice(self.bus.memory(half, 0..piece.len()));
         Ok(())
     }
 
-    /// The half whose turn it is, once the GPU is done with it.
-    fn take(&mut self) -> Result<usize, B::Fault> {
-        let half = self.next;
-        self.next = 1 - half;
-        if std::mem::take(&mut self.busy[half]) {
-            self.bus.wait(half)?;
+    /// Goes on to the other half, once the GPU is done with it.
+    fn turn(&mut self) -> Result<(), B::Fault> {
+        let next = 1 - self.half;
+        if self.busy[next] {
+            self.bus.wait(next)?;
+            self.busy[next] = false;
         }
-        Ok(half)
+        (self.half, self.used) = (next, 0);
+        Ok(())
     }
 }
 
@@ -100,7 +115,7 @@ mod tests {
     use super::*;
 
     enum Issued {
-        Send(u64, usize),
+        Send(u64, Range<usize>),
         Fetch(u64, usize),
     }
 
@@ -122,8 +137,8 @@ mod tests {
         fn settle(&mut self, count: usize) {
             for (half, issued) in self.issued.drain(..count) {
                 match issued {
-                    Issued::Send(to, len) => {
-                        self.device[to as usize..][..len].copy_from_slice(&self.halves[half][..len])
+                    Issued::Send(to, part) => {
+                        self.device[to as usize..][..part.len()].copy_from_slice(&self.halves[half][part])
                     }
                     Issued::Fetch(from, len) => {
                         self.halves[half][..len].copy_from_slice(&self.device[from as usize..][..len]);
@@ -136,13 +151,20 @@ mod tests {
     impl Bus for Lazy {
         type Fault = &'static str;
 
-        fn memory(&mut self, half: usize) -> &mut [u8] {
-            assert!(self.issued.iter().all(|(used, _)| *used != half), "the GPU still copies this half");
-            &mut self.halves[half]
+        fn memory(&mut self, half: usize, part: Range<usize>) -> &mut [u8] {
+            let overlaps = |(used, issued): &(usize, Issued)| {
+                let other = match issued {
+                    Issued::Send(_, other) => other.clone(),
+                    Issued::Fetch(_, len) => 0..*len,
+                };
+                *used == half && part.start < other.end && other.start < part.end
+            };
+            assert!(!self.issued.iter().any(overlaps), "the GPU still copies this part");
+            &mut self.halves[half][part]
         }
 
-        unsafe fn send(&mut self, half: usize, to: u64, len: usize) -> Result<(), &'static str> {
-            self.issued.push((half, Issued::Send(to, len)));
+        unsafe fn send(&mut self, half: usize, part: Range<usize>, to: u64) -> Result<(), &'static str> {
+            self.issued.push((half, Issued::Send(to, part)));
             Ok(())
         }
 
@@ -178,12 +200,34 @@ mod tests {
     }
 
     #[test]
-    fn a_write_of_two_halves_waits_for_nothing() {
+    fn a_write_of_a_half_and_many_short_ones_wait_for_nothing() {
         let half = Staging::<Lazy>::HALF;
         let mut staging = Staging::new(Lazy::new(2 * half));
         // SAFETY: as above.
-        unsafe { staging.write(0, &vec![1; 2 * half]).unwrap() };
+        unsafe { staging.write(0, &vec![1; half]).unwrap() };
+        for i in 0..1000 {
+            // SAFETY: as above.
+            unsafe { staging.write(i, &[2; 100]).unwrap() };
+        }
         assert_eq!(staging.bus.waits, 0);
+    }
+
+    #[test]
+    fn short_copies_keep_their_order_and_bytes_however_many_there_are() {
+        let mut staging = Staging::new(Lazy::new(100_000));
+        let mut want = vec![0; 100_000];
+        // More than both halves hold, several times over.
+        for i in 0..3000_usize {
+            let (at, len) = (i * 7919 % 90_000, 1 + i * 31 % 9000);
+            let bytes = vec![i as u8; len];
+            // SAFETY: as above.
+            unsafe { staging.write(at as u64, &bytes).unwrap() };
+            want[at..at + len].copy_from_slice(&bytes);
+        }
+        let mut found = vec![0; want.len()];
+        // SAFETY: as above.
+        unsafe { staging.read(0, &mut found).unwrap() };
+        assert!(found == want);
     }
 
     #[test]

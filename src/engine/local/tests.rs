@@ -7,11 +7,11 @@ use crate::schema::{FinishReason, Role};
 
 const TEMPLATE: &str = "{% for m in messages %}{{ m.content }} {% endfor %}ask";
 
-fn engine(options: Options, threads: usize) -> LocalEngine {
-    engine_on(Cpu::with_threads(threads).unwrap(), options)
+fn engine(limits: Limits, threads: usize) -> LocalEngine {
+    engine_on(Cpu::with_threads(threads).unwrap(), limits)
 }
 
-fn engine_on(backend: Cpu, options: Options) -> LocalEngine {
+fn engine_on(backend: Cpu, limits: Limits) -> LocalEngine {
     let mut words: Vec<String> = ["<unk>", "<end>", "ask", "stop", "here"].map(String::from).into();
     words.extend((0..40).map(|i| format!("w{i}")));
     let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", TEMPLATE).unwrap();
@@ -24,7 +24,7 @@ fn engine_on(backend: Cpu, options: Options) -> LocalEngine {
         model.set(&info, &scaled);
     }
     model.publish();
-    LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "tiny", options).unwrap()
+    LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "tiny", limits).unwrap()
 }
 
 fn request(id: usize, words: usize, samples: u32, sampling: &Sampling) -> Request {
@@ -56,12 +56,12 @@ fn plain(max_tokens: u32) -> Sampling {
 fn a_completion_does_not_depend_on_its_batch_or_threads() {
     let sampling = Sampling { top_p: 0.9, min_p: 0.01, ..plain(30) };
     let requests = || (0..9).map(|i| request(i, 1 + i * 5, 3, &sampling)).collect::<Vec<_>>();
-    let wide = answers(&engine(Options::default(), 2), requests());
+    let wide = answers(&engine(Limits::default(), 2), requests());
     assert_eq!(wide.len(), 27);
-    let narrow = Options { batch: 2, prefill: 5, cache_bytes: 1 << 16 };
+    let narrow = Limits { batch: Some(2), prefill: Some(5), cache_bytes: Some(1 << 16) };
     assert_eq!(answers(&engine(narrow, 1), requests()), wide);
     assert_eq!(answers(&engine_on(Cpu::serial().as_devices(3), narrow), requests()), wide);
-    let alone = engine(Options { batch: 1, ..Options::default() }, 1);
+    let alone = engine(Limits { batch: Some(1), ..Limits::default() }, 1);
     for i in 0..9 {
         for (key, answer) in answers(&alone, vec![request(i, 1 + i * 5, 3, &sampling)]) {
             assert_eq!(wide[&key], answer);
@@ -73,14 +73,14 @@ fn a_completion_does_not_depend_on_its_batch_or_threads() {
 fn a_pool_of_pages_that_is_too_small_costs_time_and_changes_nothing() {
     let sampling = plain(60);
     let requests = || (0..6).map(|i| request(i, 2 + i * 7, 4, &sampling)).collect::<Vec<_>>();
-    let ample = engine(Options::default(), 1);
+    let ample = engine(Limits::default(), 1);
     let want = answers(&ample, requests());
     assert_eq!(ample.displacements(), 0);
     // A page of this model is 16 tokens of 2 layers, 2 · 2 heads of 8, in f32.
     let page = 16 * 2 * 2 * 2 * 8 * 4;
     let mut displaced = Vec::new();
     for pages in [7, 12, 25] {
-        let small = engine(Options { batch: 16, cache_bytes: pages * page, prefill: 8 }, 1);
+        let small = engine(Limits { batch: Some(16), cache_bytes: Some(pages * page), prefill: Some(8) }, 1);
         assert_eq!(answers(&small, requests()), want, "{pages} pages");
         let once = small.displacements();
         // The cache is kept between calls, and nothing of the last one with it.
@@ -96,19 +96,19 @@ fn a_pool_of_pages_that_is_too_small_costs_time_and_changes_nothing() {
 fn a_long_prompt_widens_the_cache_while_others_are_written() {
     let sampling = plain(20);
     let requests = || [(0, 2), (1, 90), (2, 3)].map(|(id, words)| request(id, words, 3, &sampling)).to_vec();
-    let want = answers(&engine(Options::default(), 1), requests());
-    let alone = engine(Options { batch: 1, cache_bytes: 1, ..Options::default() }, 1);
+    let want = answers(&engine(Limits::default(), 1), requests());
+    let alone = engine(Limits { batch: Some(1), cache_bytes: Some(1), ..Limits::default() }, 1);
     assert_eq!(answers(&alone, requests()), want);
     // Three at a time: short sequences run when the long prompt arrives.
-    assert_eq!(answers(&engine(Options { batch: 3, ..Options::default() }, 1), requests()), want);
+    assert_eq!(answers(&engine(Limits { batch: Some(3), ..Limits::default() }, 1), requests()), want);
 }
 
 #[test]
 fn a_run_that_is_stopped_leaves_its_pages_to_the_next() {
-    let engine = engine(Options::default(), 1);
+    let engine = engine(Limits::default(), 1);
     let want: Vec<_> = answers(&engine, vec![request(3, 9, 4, &plain(30))]).into_values().collect();
     let model = engine.model().read().unwrap();
-    let mut worker = Worker::new(model.backend().clone(), Options { batch: 8, cache_bytes: 1 << 14, prefill: 8 });
+    let mut worker = Worker::new(model.backend().clone(), Decoding { batch: 8, cache_bytes: 1 << 14, prefill: 8 });
     let mut run = |requests: &mut dyn Iterator<Item = Request>, send: &mut dyn FnMut(Generated) -> bool| {
         worker.run(&model, &engine.tokenizer, &engine.ends, &mut || requests.next(), send, None).unwrap();
     };
@@ -127,7 +127,7 @@ fn a_run_that_is_stopped_leaves_its_pages_to_the_next() {
 
 #[test]
 fn sampled_logprobs_are_the_trainers_to_the_bit() {
-    let engine = engine(Options::default(), 2);
+    let engine = engine(Limits::default(), 2);
     let answers = answers(&engine, (0..6).map(|i| request(i, 3 + i * 11, 4, &plain(40))).collect());
     let model = engine.model().read().unwrap();
     let mut batch = Batch::new();
@@ -142,7 +142,7 @@ fn sampled_logprobs_are_the_trainers_to_the_bit() {
 
 #[test]
 fn at_a_temperature_the_trainer_follows_sampled_logprobs_are_its_own_to_the_bit() {
-    let engine = engine(Options::default(), 2);
+    let engine = engine(Limits::default(), 2);
     let cold = Sampling { temperature: 0.7, ..plain(40) };
     let requests = || (0..6).map(|i| request(i, 3 + i * 11, 4, &cold)).collect::<Vec<_>>();
     let plain_policy = answers(&engine, requests());
@@ -173,7 +173,7 @@ fn at_a_temperature_the_trainer_follows_sampled_logprobs_are_its_own_to_the_bit(
 
 #[test]
 fn stop_strings_and_tokens_end_a_completion_and_leave_the_text() {
-    let engine = engine(Options::default(), 2);
+    let engine = engine(Limits::default(), 2);
     let whole = answers(&engine, vec![request(0, 4, 8, &plain(40))]);
     let whole = whole.values().max_by_key(|g| g.token_ids.as_ref().unwrap().len()).unwrap();
     let text = whole.text.clone().unwrap();
@@ -198,7 +198,7 @@ fn stop_strings_and_tokens_end_a_completion_and_leave_the_text() {
 
 #[test]
 fn a_prompt_too_long_fails_alone() {
-    let engine = engine(Options::default(), 2);
+    let engine = engine(Limits::default(), 2);
     let answers = answers(&engine, vec![request(0, 200, 2, &plain(5)), request(1, 3, 1, &plain(5))]);
     let failed = &answers[&("p0".into(), 1)];
     assert_eq!(failed.finish_reason, FinishReason::Error);
@@ -208,7 +208,7 @@ fn a_prompt_too_long_fails_alone() {
 
 #[test]
 fn a_sink_that_fails_ends_the_work() {
-    let engine = engine(Options { batch: 2, ..Options::default() }, 2);
+    let engine = engine(Limits { batch: Some(2), ..Limits::default() }, 2);
     let mut requests = (0..).map(|i| request(i, 3, 2, &plain(5)));
     let mut left = 5;
     let mut sink = |_| {
@@ -220,7 +220,7 @@ fn a_sink_that_fails_ends_the_work() {
 
 #[test]
 fn chat_streams_the_text_it_returns() {
-    let engine = engine(Options::default(), 2);
+    let engine = engine(Limits::default(), 2);
     let messages = request(2, 4, 1, &plain(30)).messages;
     let mut streamed = String::new();
     let answer = engine.chat(&messages, &plain(30), 11, &mut |piece| {

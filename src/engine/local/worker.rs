@@ -8,12 +8,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::Options;
 use super::text::Text;
 use crate::backend::{Backend, Draw, Drawn, KV_PAGE};
 use crate::engine::{Generated, Request};
 use crate::error::Result;
-use crate::model::memory::token_bytes;
+use crate::model::memory::{Decoding, token_bytes};
 use crate::model::{Decoder, Model, Row, Tokenizer};
 use crate::schema::FinishReason;
 
@@ -23,7 +22,7 @@ const CAPACITY_STEP: usize = 64;
 /// Decodes with one backend; keeps its cache between calls.
 pub struct Worker<B: Backend> {
     backend: B,
-    options: Options,
+    decoding: Decoding,
     decoder: Option<Decoder<B>>,
     /// By slot.
     active: Vec<Option<Active>>,
@@ -84,10 +83,10 @@ type Send<'a> = &'a mut dyn FnMut(Generated) -> bool;
 type OnText<'a> = &'a mut (dyn FnMut(&str) -> bool + std::marker::Send + 'a);
 
 impl<B: Backend> Worker<B> {
-    pub fn new(backend: B, options: Options) -> Self {
+    pub fn new(backend: B, decoding: Decoding) -> Self {
         Worker {
             backend,
-            options,
+            decoding,
             decoder: None,
             active: Vec::new(),
             displaced: BTreeMap::new(),
@@ -109,7 +108,7 @@ impl<B: Backend> Worker<B> {
         self.reset();
         let mut waiting: Option<Prompt> = None;
         let (mut rows, mut draws, mut order) = (Vec::new(), Vec::new(), Vec::new());
-        let mut drawn = vec![Drawn::default(); self.options.batch];
+        let mut drawn = vec![Drawn::default(); self.decoding.batch];
         loop {
             if !self.admit(model, tokenizer, &mut waiting, next, send) {
                 return Ok(());
@@ -269,14 +268,14 @@ impl<B: Backend> Worker<B> {
             Some(decoder) if decoder.pages() >= pages => decoder.widen(capacity),
             _ if self.active.iter().any(Option::is_some) => return false,
             decoder => {
-                let slots = self.options.batch;
-                let room = self.options.cache_bytes / (KV_PAGE * token_bytes::<B>(model.config()));
+                let slots = self.decoding.batch;
+                let room = self.decoding.cache_bytes / (KV_PAGE * token_bytes::<B>(model.config()));
                 let whole = model.config().context.next_multiple_of(CAPACITY_STEP) / KV_PAGE;
                 let pages = room.min(slots * whole).max(pages);
                 // The old one goes first: a device need not hold both.
                 *decoder = None;
                 let backend = self.backend.clone();
-                *decoder = Some(Decoder::paged(backend, model, slots, capacity, self.options.prefill, pages));
+                *decoder = Some(Decoder::paged(backend, model, slots, capacity, self.decoding.prefill, pages));
                 self.active.clear();
                 self.active.resize_with(slots, || None);
             }

@@ -140,26 +140,52 @@ fn the_cpu_has_wider_activations_and_the_same_masters() {
 
 #[test]
 fn a_cache_holds_a_sequence_at_least_and_every_sequence_at_most() {
-    let of = |cache_bytes, engines| {
-        let decoding = Decoding { slots: 256, capacity: 1024, rows: 512, cache_bytes, engines };
-        estimate::<Cuda>(&small(), &Load { decoding: Some(decoding), ..TRAINING })
+    let of = |cache_bytes| {
+        let limits = Limits { batch: Some(256), cache_bytes: Some(cache_bytes), prefill: Some(512) };
+        estimate::<Cuda>(&small(), &Load { decoding: Some(limits), ..TRAINING })
     };
     // 24 layers of 2 · 2 heads of 64, 2 bytes.
-    let sequence = 1024 * 24 * 256 * 2;
-    assert_eq!(of(1, 1).kv_cache, sequence);
-    assert_eq!(of(1 << 30, 1).kv_cache, 1 << 30);
-    assert_eq!(of(1 << 40, 1).kv_cache, 256 * sequence);
-    assert_eq!(of(1 << 30, 2).kv_cache, 2 << 30);
+    let sequence = small().context * 24 * 256 * 2;
+    assert_eq!(of(1).kv_cache, sequence as u64);
+    assert_eq!(of(1 << 30).kv_cache, 1 << 30);
+    assert_eq!(of(1 << 50).kv_cache, 256 * sequence as u64);
     let alone = estimate::<Cuda>(&small(), &TRAINING);
-    let step = of(1, 2).workspace - of(1, 1).workspace;
-    assert_eq!(of(1, 1).workspace - alone.workspace, step);
+    let step = of(1).workspace - alone.workspace;
     assert!(step > 256 * 151_936 * 4, "the logits of 256 rows");
-    let none = Load {
-        decoding: Some(Decoding { slots: 8, capacity: 1024, rows: 8, cache_bytes: 1, engines: 1 }),
-        ..Load::default()
-    };
+    let none =
+        Load { decoding: Some(Limits { batch: Some(8), cache_bytes: Some(1), prefill: Some(8) }), ..Load::default() };
     let said = format!("{:?}", check::<Cuda>(&large(), &none, 8 << 30).unwrap_err());
     assert!(said.contains("decoding needs") && said.contains("smaller model or KV cache"), "{said}");
+}
+
+#[test]
+fn what_an_engine_is_not_told_follows_from_what_is_left() {
+    let of = |limits: Limits, left| limits.within::<Cuda>(&large(), left);
+    let open = Limits::default();
+    let ample = of(open, Some(100 << 30));
+    assert_eq!((ample.batch, ample.prefill), (1024, 1024));
+    assert!((85 << 30..90 << 30).contains(&ample.cache_bytes) && ample.cache_bytes.is_multiple_of(256 << 20));
+    let short = of(open, Some(4 << 30));
+    assert_eq!((short.batch, short.prefill), (256, 512));
+    assert!((2 << 30..4 << 30).contains(&short.cache_bytes), "{short:?}");
+    assert_eq!(of(open, Some(0)).cache_bytes, of(Limits { cache_bytes: Some(1), ..open }, None).cache_bytes);
+    // As it is where the device does not tell: the CPU's.
+    let cpu = open.within::<Cpu>(&small(), None);
+    assert_eq!((cpu.batch, cpu.prefill, cpu.cache_bytes), (256, 512, 1 << 30));
+    let told = Limits { batch: Some(7), cache_bytes: Some(1 << 30), prefill: Some(33) };
+    let found = of(told, Some(100 << 30));
+    assert_eq!((found.batch, found.cache_bytes, found.prefill), (7, 1 << 30, 33));
+}
+
+#[test]
+fn the_sum_of_an_engine_and_a_trainer_fits_whatever_is_free() {
+    let load = Load { decoding: Some(Limits::default()), recompute: true, ..TRAINING };
+    let least = estimate_within::<Cuda>(&small(), &load, Some(0)).total();
+    for free in [least, least + (1 << 30), 2 * least, 141 << 30] {
+        let found = check::<Cuda>(&small(), &load, free).unwrap();
+        assert!(found.total() <= free, "{found} of {}", size(free));
+    }
+    assert!(check::<Cuda>(&small(), &load, least - 1).is_err());
 }
 
 #[test]

@@ -36,6 +36,22 @@ prompts = "prompts"
 rules = "r1_mini"
 models = ["rl"]
 engine = { kind = "vllm", endpoints = ["http://a:8000"] }
+
+[stages.zero]
+kind = "grpo"
+model = "sft"
+prompts = "prompts"
+rules = "r1_mini"
+
+[stages.made]
+kind = "generate"
+prompts = "prompts"
+engine = { kind = "local", model = "sft" }
+
+[stages.measured]
+kind = "eval"
+rules = "r1_mini"
+models = ["rl"]
 "#;
 
 /// Every stage's fingerprint, by name.
@@ -67,6 +83,10 @@ fn how_the_work_is_done_is_no_part_of_what_was_done() {
         "align.checkpoints.every=7",
         "eval.engine.endpoints=[\"http://b:8000\", \"http://c:8000\"]",
         "eval.engine.max_concurrency=5",
+        "zero.engine={ kind = \"local\", cache_gib = 2.5 }",
+        "made.engine.batch=7",
+        "made.engine.cache_gib=20",
+        "measured.engine={ kind = \"local\", prefill_tokens = 64 }",
     ] {
         assert_eq!(fingerprints(&[set]), before, "{set}");
     }
@@ -83,9 +103,26 @@ fn how_the_work_is_done_is_no_part_of_what_was_done() {
 }
 
 #[test]
+fn a_local_engine_takes_no_key_that_it_does_not_know_nor_a_size_that_is_none() {
+    for (set, part) in [
+        ("zero.engine={ kind = \"local\", cache = 20 }", "unknown key `cache`"),
+        ("made.engine.cache_gb=20", "unknown key `cache_gb`"),
+        ("measured.engine={ kind = \"local\", model = \"sft\" }", "unknown key `model`"),
+        ("zero.engine={ kind = \"local\", batch = 0 }", "it is 0, and must be from 1 to 1024"),
+        ("made.engine.prefill_tokens=1025", "it is 1025, and must be"),
+        ("measured.engine={ kind = \"local\", cache_gib = -1 }", "-1 GiB of KV cache"),
+    ] {
+        let recipe = Recipe::parse("recipe.toml", RECIPE, Path::new("."), &[set.to_owned()]).unwrap();
+        let said = Plan::new(&recipe, &Location::parse("runs/none").unwrap()).err().expect(set).render(false);
+        assert!(said.contains(part) && said.contains(set.split('=').next().unwrap()), "{set}: {said}");
+        assert!(!part.contains("unknown") || said.contains("cache_gib"), "{set}: {said}");
+    }
+}
+
+#[test]
 fn gpus_are_one_device_and_the_cpu_is_another() {
     let [cpu, one, two] = ["cpu", "cuda", "cuda:0,1"].map(|device| fingerprints(&[&format!("device={device}")]));
     assert_eq!(one, two);
     let differ: Vec<&str> = cpu.keys().filter(|&name| cpu[name] != one[name]).map(|n| &**n).collect();
-    assert_eq!(differ, ["align", "eval", "rl", "sft"]);
+    assert_eq!(differ, ["align", "eval", "made", "measured", "rl", "sft", "zero"]);
 }

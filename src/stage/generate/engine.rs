@@ -6,14 +6,15 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::backend::Opened;
-use crate::engine::local::{LocalEngine, Options as LocalOptions};
+use crate::engine::local::LocalEngine;
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::{VllmConfig, VllmEngine};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
-use crate::model::memory::Load;
+use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
+use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use crate::stage::{Input, Models, StageContext, chat_template, model_name};
 use crate::store::{hash_file, local_file};
@@ -38,6 +39,17 @@ pub(super) struct LocalConfig {
     model: String,
     /// A file of Jinja, or a built-in template's name, instead of the model's own chat template.
     chat_template: Option<String>,
+    /// How much it takes on at once; see [`LocalTable`].
+    batch: Option<Count>,
+    cache_gib: Option<Gib>,
+    prefill_tokens: Option<Count>,
+}
+
+impl LocalConfig {
+    fn limits(&self) -> Limits {
+        let LocalConfig { batch, cache_gib, prefill_tokens, .. } = *self;
+        LocalTable { batch, cache_gib, prefill_tokens }.limits()
+    }
 }
 
 const ENGINES: &str = "engines: local, replay, vllm";
@@ -114,7 +126,7 @@ impl EngineConfig {
     pub fn unfingerprinted_keys(&self) -> Vec<&'static str> {
         match self {
             EngineConfig::Replay(_) => vec!["engine.files"],
-            EngineConfig::Local(_) => vec!["engine.chat_template"],
+            EngineConfig::Local(_) => [&["engine.chat_template"], HOW_LOCAL].concat(),
             EngineConfig::Vllm { config, policy } => {
                 // Where the recipe names the model, it may be served anywhere.
                 let anywhere = policy.is_some() || !config.model.is_empty();
@@ -130,7 +142,7 @@ impl EngineConfig {
     pub fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         let EngineConfig::Local(local) = self else { return Ok(Vec::new()) };
         let config = (models.config)(&local.model)?;
-        let load = Load { decoding: Some(LocalOptions::default().decoding(config.context, 1)), ..Load::default() };
+        let load = Load { decoding: Some(local.limits()), ..Load::default() };
         Ok(vec![(config, load)])
     }
 
@@ -213,11 +225,10 @@ impl EngineConfig {
                 let tokenizer = chat_template::tokenizer(folder, template, &|path| cx.resolve(path))?;
                 tokenizer.check_chat_template()?;
                 let (tokenizer, name, temperature) = (Arc::new(tokenizer), model_name(folder), sampling.temperature);
+                let limits = config.limits();
                 match cx.device.open()? {
-                    Opened::Cpu(backend) => Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?),
-                    Opened::Cuda(backend) => {
-                        Box::new(LocalEngine::load(backend, folder, tokenizer, name, temperature)?)
-                    }
+                    Opened::Cpu(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
+                    Opened::Cuda(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
                 }
             }
             EngineConfig::Vllm { config, policy: Some(_) } => {

@@ -85,7 +85,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
         let opening = stage.sampler.open(cx, policy, &prompts)?;
         // Servers get weights that have the temperature in them.
         let temperature = match &stage.sampler {
-            SamplerConfig::Local => stage.sampling.temperature,
+            SamplerConfig::Local(_) => stage.sampling.temperature,
             SamplerConfig::Vllm(_) => 1.0,
         };
         let asker = Arc::new(Asker {
@@ -220,6 +220,7 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
         let begun = self.log().holds(&key);
         let batch = match &self.sampler {
             Sampler::Local(engine) if !begun => {
+                let engine = &**engine;
                 // Ctrl-C ends a rollout, but not where an earlier round of this step is in the log already.
                 let stoppable = Stoppable { engine, stop: self.stop };
                 let engine: &dyn Engine = if self.logged == Some(step) { engine } else { &stoppable };

@@ -8,19 +8,21 @@ use super::ask::Asker;
 use super::rollouts::Rollouts;
 use super::served::{Served, ServedConfig, Servers};
 use crate::backend::Backend;
-use crate::engine::local::{LocalEngine, Options};
+use crate::engine::local::LocalEngine;
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Error, Result};
+use crate::model::memory::Limits;
 use crate::recipe::{Node, StageTable};
 use crate::schema::Prompt;
 use crate::stage::StageContext;
+use crate::stage::local_engine::LocalTable;
 use crate::stage::training::Policy;
 
 /// `engine = { kind = "…", … }` of a grpo stage.
 #[derive(Clone, Debug)]
 pub enum SamplerConfig {
-    /// The trainer's own weights, in this process.
-    Local,
+    /// The trainer's own weights, in this process; how much is taken on at once.
+    Local(Limits),
     /// Servers that take over the policy while they run, from the run's folder, which they must be
     /// able to read.
     Vllm(Box<ServedConfig>),
@@ -45,12 +47,12 @@ impl SamplerConfig {
     /// No kind or an unknown one, an unknown key, with its place.
     pub fn read(table: &StageTable, engine: Option<Node>) -> Result<Self> {
         const ENGINES: &str = "engines that follow a policy: local, vllm";
-        let Some(mut engine) = engine else { return Ok(SamplerConfig::Local) };
+        let Some(mut engine) = engine else { return Ok(SamplerConfig::Local(Limits::default())) };
         let Some(kind) = engine.remove("kind") else {
             return Err(table.origin.locate(Error::usage("the engine has no `kind`")).hint(ENGINES));
         };
         match kind.text() {
-            Some("local") => Ok(SamplerConfig::Local),
+            Some("local") => Ok(SamplerConfig::Local(engine.read::<LocalTable>()?.limits())),
             Some("vllm") => {
                 let send = engine.remove("send").map(|node| node.read()).transpose()?.unwrap_or_default();
                 let tolerance = engine.remove("tolerance");
@@ -66,6 +68,19 @@ impl SamplerConfig {
             }
             _ => Err(kind.origin.locate(Error::usage("no such engine follows a policy")).hint(ENGINES)),
         }
+    }
+
+    /// Limits of the engine in this process.
+    pub fn limits(&self) -> Limits {
+        match self {
+            SamplerConfig::Local(limits) => *limits,
+            SamplerConfig::Vllm(_) => Limits::default(),
+        }
+    }
+
+    /// Whether the policy samples itself.
+    pub fn is_local(&self) -> bool {
+        matches!(self, SamplerConfig::Local(_))
     }
 
     /// Whether it is servers that get this.
@@ -84,10 +99,7 @@ impl SamplerConfig {
         prompts: &[Prompt],
     ) -> Result<Opening<B>> {
         match self {
-            SamplerConfig::Local => {
-                let (model, tokenizer) = (Arc::clone(&policy.model), Arc::clone(&policy.tokenizer));
-                Ok(Opening::Local(LocalEngine::new(model, tokenizer, cx.name, Options::default())?))
-            }
+            SamplerConfig::Local(_) => Ok(Opening::Local(Arc::clone(&policy.engine))),
             SamplerConfig::Vllm(config) => {
                 Ok(Opening::Served(Box::new(Servers::connect(config, cx, policy, prompts)?)))
             }
@@ -97,13 +109,13 @@ impl SamplerConfig {
 
 /// A sampler that is connected and not at work yet.
 pub enum Opening<B: Backend> {
-    Local(LocalEngine<B>),
+    Local(Arc<LocalEngine<B>>),
     Served(Box<Servers<B>>),
 }
 
 /// The policy as a sampler, at whatever step it is.
 pub enum Sampler<B: Backend> {
-    Local(LocalEngine<B>),
+    Local(Arc<LocalEngine<B>>),
     Served(Served<B>),
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::Policy;
 use crate::backend::Backend;
 use crate::engine::Sampling;
-use crate::engine::local::{LocalEngine, Options};
+use crate::engine::local::LocalEngine;
 use crate::error::Result;
 use crate::eval::{PromptResult, pass_rate};
 use crate::rule::file::RuleSet;
@@ -45,7 +45,7 @@ impl HeldOutConfig {
 
 /// The prompts, ready to be asked.
 pub struct HeldOut<B: Backend> {
-    engine: LocalEngine<B>,
+    engine: Arc<LocalEngine<B>>,
     prompts: Vec<Prompt>,
     rules: RuleSet,
     config: HeldOutConfig,
@@ -68,9 +68,7 @@ impl<B: Backend> HeldOut<B> {
         let prompts: Vec<Prompt> =
             cx.input("held_out")?.rows_of::<Prompt>().take(config.prompts).collect::<Result<_>>()?;
         Unruled::of(&rules, &prompts).warning("held-out prompts").iter().for_each(|line| cx.progress.say(line));
-        let engine =
-            LocalEngine::new(Arc::clone(&policy.model), Arc::clone(&policy.tokenizer), cx.name, Options::default())?;
-        Ok(HeldOut { engine, prompts, rules, config: config.clone() })
+        Ok(HeldOut { engine: Arc::clone(&policy.engine), prompts, rules, config: config.clone() })
     }
 
     pub fn every(&self) -> u64 {
@@ -86,7 +84,7 @@ impl<B: Backend> HeldOut<B> {
         let prompts: Vec<&Prompt> = self.prompts.iter().collect();
         let sampling = Arc::new(self.config.sampling.clone());
         let judged =
-            sample_and_judge(&self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
+            sample_and_judge(&*self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
         let samples = judged.iter().flatten().filter_map(Judged::result).collect();
         let (decided, correct) = PromptResult { domain: String::new(), difficulty: None, samples }.counts();
         Ok(pass_rate(decided, correct))

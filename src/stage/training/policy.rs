@@ -6,8 +6,9 @@ use std::sync::{Arc, RwLock};
 use serde::Deserialize;
 
 use crate::backend::{Backend, Heads};
+use crate::engine::local::LocalEngine;
 use crate::error::{Error, Result};
-use crate::model::memory::Load;
+use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Dtype, LoraConfig, Model, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
@@ -28,6 +29,8 @@ pub struct PolicyConfig {
     /// How it is shown conversations, instead of its own way: a file of Jinja, or a built-in template's name. The model
     /// that training leaves has it.
     pub chat_template: Option<String>,
+    /// How much its engine takes on at once.
+    pub limits: Limits,
 }
 
 /// A model with random weights, in the Llama layout with tied embeddings.
@@ -58,6 +61,8 @@ fn default_context() -> usize {
 pub struct Policy<B: Backend> {
     pub model: SharedModel<B>,
     pub tokenizer: Arc<Tokenizer>,
+    /// Asks it as it is at the time: one engine with one cache, for rollouts and for evaluations.
+    pub engine: Arc<LocalEngine<B>>,
     /// What the trained model is written as.
     pub dtype: Dtype,
 }
@@ -143,7 +148,9 @@ impl PolicyConfig {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
         };
-        Ok(Policy { model: Arc::new(RwLock::new(model)), tokenizer: Arc::new(tokenizer), dtype: self.dtype })
+        let (model, tokenizer) = (Arc::new(RwLock::new(model)), Arc::new(tokenizer));
+        let engine = LocalEngine::new(Arc::clone(&model), Arc::clone(&tokenizer), cx.name, self.limits)?;
+        Ok(Policy { model, tokenizer, engine: Arc::new(engine), dtype: self.dtype })
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.

@@ -83,14 +83,15 @@ impl Driver for Device {
         }
         let attempt = || {
             self.context.bind_to_thread()?;
-            if bytes.len() >= STAGED
-                && let Some(staging) = &mut *self.staging()
-            {
+            if let Some(staging) = &mut *self.staging() {
                 // SAFETY: the caller answers for the range.
                 return unsafe { staging.write(to, bytes) };
             }
-            // SAFETY: the caller answers for the range. From pageable memory the call returns once the bytes are staged.
-            unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }
+            // SAFETY: the caller answers for the range; when the bytes are read nobody says, so the copy is waited for.
+            unsafe {
+                result::memcpy_htod_async(to, bytes, self.stream.cu_stream())?;
+                result::stream::synchronize(self.stream.cu_stream())
+            }
         };
         attempt().map_err(|error| self.failed(|| format!("{} bytes cannot be copied to the GPU", bytes.len()), error))
     }
