@@ -14,6 +14,7 @@ mod served;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::served::{HOW_SERVED, WHERE_SERVED};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
@@ -60,6 +61,11 @@ struct GrpoTable {
     /// G: completions of each prompt.
     #[serde(default = "default_group_size")]
     group_size: u32,
+    /// How rollouts are drawn, and by what: read apart.
+    #[serde(default, rename = "sampling")]
+    _sampling: IgnoredAny,
+    #[serde(default, rename = "engine")]
+    _engine: IgnoredAny,
     /// Prompts to measure accuracy on while training.
     held_out: Option<String>,
     #[serde(default)]
@@ -163,10 +169,9 @@ impl GrpoStage {
     /// # Errors
     /// No model or two, neither prompts nor groups or both, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
-        let mut node = table.config.clone();
-        let sampler = SamplerConfig::read(table, node.remove("engine"))?;
-        let own_sampling = node.remove("sampling");
-        let read: GrpoTable = node.read()?;
+        let sampler = SamplerConfig::read(table, table.config.get("engine").cloned())?;
+        let own_sampling = table.config.get("sampling").cloned();
+        let read: GrpoTable = table.config.read()?;
         let policy = PolicyConfig {
             model: read.model.clone(),
             init: read.init.clone(),

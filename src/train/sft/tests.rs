@@ -30,7 +30,7 @@ fn config(kind: OptimizerKind) -> SftConfig {
         steps: 10,
         batch_size: 8,
         tokens_per_microbatch: 20,
-        schedule: Schedule { learning_rate: 0.01, decay: Decay::Cosine, final_fraction: 0.1, warmup_steps: 2 },
+        schedule: Schedule { learning_rate: 0.01, decay: Decay::Cosine, warmup_steps: 2, ..Schedule::default() },
         optimizer: OptimizerConfig { kind, weight_decay: 0.1, ..OptimizerConfig::default() },
         seed: 3,
         ..SftConfig::default()
