@@ -303,8 +303,9 @@ impl Stage for GrpoStage {
     }
 
     /// 2: stored groups are trained on at the temperature they were drawn at; one key of `schedule` leaves the others.
+    /// 3: groups are refilled and dropped by their rewards as judged, and the model stops where its turns end.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     /// A finished model is not given up for one that cannot begin.
