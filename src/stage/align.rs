@@ -152,7 +152,7 @@ impl Stage for AlignStage {
 
 impl AlignStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
-        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
+        let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
         let Pairs { pairs, groups, mut drops } = Pairs::read(cx, &policy, PREFERENCES)?;
         let mut held_out = self.table.held_out.as_ref().map(|_| Pairs::read(cx, &policy, HELD_OUT)).transpose()?;
         held_out.iter_mut().for_each(|held_out| drops.absorb(std::mem::take(&mut held_out.drops)));

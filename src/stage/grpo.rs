@@ -24,7 +24,7 @@ use crate::engine::Sampling;
 use crate::engine::local::Options;
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::schema::DatasetKind;
@@ -223,7 +223,7 @@ impl GrpoStage {
     }
 
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
-        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
+        let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
         let held_out = match &self.table.held_out {
             Some(_) => Some(HeldOut::open(cx, &policy, &self.table.evaluate, Some(&self.table.rules))?),
             None => None,

@@ -148,6 +148,14 @@ struct Tokenised {
 }
 
 impl Format {
+    /// The token that ends a row.
+    fn end(self, tokenizer: &Tokenizer) -> Option<u32> {
+        match self {
+            Format::Chat => tokenizer.end_of_turn(),
+            Format::Text => tokenizer.end_of_text(),
+        }
+    }
+
     fn tokens(self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Sequence> {
         match self {
             Format::Chat => {
@@ -157,7 +165,7 @@ impl Format {
             Format::Text => {
                 let text: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
                 let mut tokens = tokenizer.encode_document(&text.join(" "))?;
-                let end = tokenizer.end_of_turn().filter(|end| tokens.last() != Some(end));
+                let end = self.end(tokenizer).filter(|end| tokens.last() != Some(end));
                 tokens.extend(end);
                 Ok(Sequence::completion(&[], &tokens))
             }
@@ -231,7 +239,8 @@ impl Stage for SftStage {
 
 impl SftStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
-        let policy: Policy<B> = self.policy.open(cx, backend)?;
+        let format = self.table.format;
+        let policy: Policy<B> = self.policy.open(cx, backend, |tokenizer| format.end(tokenizer))?;
         let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
         let Tokenised { store, rows, tokens, mut drops } = self.tokenise(cx, &policy.tokenizer, context)?;
         let corpus = cx.input("corpus")?.location();

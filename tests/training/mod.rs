@@ -1,5 +1,6 @@
 //! The trainer as a pipeline: stages that train, measure and check, killed and resumed.
 
+mod ends;
 mod left_out;
 
 use std::collections::BTreeSet;

@@ -76,13 +76,16 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             SamplerConfig::Local => stage.sampling.temperature,
             SamplerConfig::Vllm(_) => 1.0,
         };
+        let mut asked = Sampling { temperature, ..stage.sampling.clone() };
+        // A server stops where the model that it began with does.
+        asked.stop_token_ids.extend(policy.new_end);
         let asker = Arc::new(Asker {
             prompts,
             rules,
             group_size: table.group_size,
             per_rollout,
             sampling: stage.sampling.clone(),
-            asked: Arc::new(Sampling { temperature, ..stage.sampling.clone() }),
+            asked: Arc::new(asked),
             seed: cx.seed,
             info: opening.info(policy),
         });
