@@ -15,7 +15,7 @@ use crate::support::{TINY_MODEL, column, digests, gristmill, leftovers, manifest
 /// R1's stages in a few seconds: too short to learn, long enough to go wrong.
 const RECIPE: &str = r#"name = "tiny_r1"
 seed = 1
-shard_rows = 64
+shard_rows = 48
 
 [stages.base_text]
 documents = 600
@@ -396,6 +396,14 @@ fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainer
     assert_eq!(manifest(&rl)["drops"], serde_json::json!({ "too_long": 1 }));
     let listed = std::fs::read_to_string(rl.join("_drops.jsonl")).unwrap();
     assert!(listed.lines().count() == 1 && listed.contains("leave no room in a context of 96"), "{listed}");
+    // What a checkpoint keeps of the rollouts is in their shards too, and is not found with them.
+    let checkpoint = rl.join("checkpoints/step-00000008");
+    let kept: Vec<String> = std::fs::read_dir(&checkpoint)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(kept.iter().any(|name| name == "pending.rows"), "{kept:?}");
+    assert!(!kept.iter().any(|name| name.ends_with(".parquet") || name.starts_with("part-")), "{kept:?}");
     let metrics = rl.join("metrics.parquet");
     let gaps: Vec<f64> = column(&metrics, "rollout_gap_max").into_iter().flatten().collect();
     assert!(!gaps.is_empty() && gaps.iter().all(|gap| *gap == 0.0), "the sampler's logprobs are at 0.7: {gaps:?}");
