@@ -298,6 +298,10 @@ impl Stage for GrpoStage {
         None
     }
 
+    fn beside(&self) -> Option<(DatasetKind, &'static str)> {
+        self.table.prompts.is_some().then_some((DatasetKind::Groups, ROLLOUTS))
+    }
+
     fn writes_model(&self) -> bool {
         true
     }

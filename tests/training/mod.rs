@@ -379,6 +379,12 @@ rules = "r1_mini"
 samples = 2
 models = ["rl"]
 sampling = { max_tokens = 20 }
+
+[stages.chosen]
+kind = "preferences"
+prompts = "prompts"
+groups = "rl"
+truncated = true
 "#;
 
 #[test]
@@ -392,6 +398,11 @@ fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainer
     lines.insert(7, serde_json::json!({ "question": long, "answer": "7" }).to_string());
     std::fs::write(folder.path().join("questions.jsonl"), lines.join("\n")).unwrap();
     gristmill(folder.path(), RUN).succeeded();
+    // A stage that samples is a dataset of its rollouts to others: each group is a pair, or has a reason not to be.
+    let chosen = manifest(&folder.path().join("out/6_chosen"));
+    let dropped: u64 = chosen["drops"].as_object().unwrap().values().filter_map(serde_json::Value::as_u64).sum();
+    let groups = column(&folder.path().join("out/4_rl/metrics.parquet"), "group_count");
+    assert_eq!((chosen["rows"].as_u64().unwrap() + dropped) as f64, groups.iter().flatten().sum::<f64>(), "{chosen:#}");
     let rl = folder.path().join("out/4_rl");
     assert_eq!(manifest(&rl)["drops"], serde_json::json!({ "too_long": 1 }));
     let listed = std::fs::read_to_string(rl.join("_drops.jsonl")).unwrap();
