@@ -197,6 +197,12 @@ impl<B: Backend> Model<B> {
         &self.config
     }
 
+    /// Has the model that [`Model::save`] writes stop at this token first, and at those it stopped at before: it was
+    /// trained to end with it.
+    pub fn end_with(&mut self, token: u32) {
+        self.config.end_with(token);
+    }
+
     /// Where the model's weights and kernels are.
     pub fn backend(&self) -> &B {
         &self.backend

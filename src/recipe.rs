@@ -22,6 +22,7 @@
 //! what stages there are.
 
 mod de;
+mod foreign;
 mod load;
 mod node;
 

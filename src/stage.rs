@@ -60,6 +60,12 @@ pub trait Stage: Send + Sync {
     /// The dataset it writes; `None` if it writes something else (a checkpoint, a report).
     fn output(&self) -> Option<DatasetKind>;
 
+    /// A dataset that it leaves beside what it writes, with the folder of its own that this lies in: a stage that wants one
+    /// of that kind may name this stage.
+    fn beside(&self) -> Option<(DatasetKind, &'static str)> {
+        None
+    }
+
     /// Whether it leaves a model in the folder `model` of its own.
     fn writes_model(&self) -> bool {
         false

@@ -73,7 +73,7 @@ impl<B: Backend> LocalEngine<B> {
             let model = model.read().unwrap_or_else(PoisonError::into_inner);
             tokenizer.check(model.config().vocab_size)?;
             let mut ends = model.config().eos_token_ids.clone();
-            ends.extend(tokenizer.end_of_turn());
+            ends.extend(tokenizer.end_of_text());
             ends
         };
         Ok(LocalEngine { model, tokenizer, name: name.into(), limits, ends, idle: Mutex::default() })

@@ -164,6 +164,24 @@ impl Config {
         self.generation.as_ref()?.get(key)
     }
 
+    /// Puts the token that the model was trained to end with before the others that it stops at, in `config.json` and in
+    /// `generation_config.json`: what samples from it reads the one or the other.
+    pub(super) fn end_with(&mut self, id: u32) {
+        for object in [Some(&mut self.raw), self.generation.as_mut()].into_iter().flatten() {
+            let known = Keys(object).token_ids("eos_token_id").unwrap_or_default();
+            if known.first() != Some(&id) {
+                object.insert(
+                    "eos_token_id".to_owned(),
+                    match first(id, known).as_slice() {
+                        [one] => json!(one),
+                        many => json!(many),
+                    },
+                );
+            }
+        }
+        self.eos_token_ids = first(id, std::mem::take(&mut self.eos_token_ids));
+    }
+
     /// Writes `config.json` and `generation_config.json`; `untied` says that the head is beside the embedding.
     pub(super) fn save(&self, dir: &Path, dtype: &str, untied: bool) -> Result<()> {
         let mut raw = self.raw.clone();
@@ -305,6 +323,11 @@ impl Config {
     }
 }
 
+/// The ids with this one before the others.
+fn first(id: u32, ids: Vec<u32>) -> Vec<u32> {
+    std::iter::once(id).chain(ids.into_iter().filter(|other| *other != id)).collect()
+}
+
 /// The JSON object in a file.
 pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
     let text = std::fs::read_to_string(path).or_fail(|| "cannot be read".into()).map_err(|e| {
@@ -415,6 +438,32 @@ mod tests {
         let llama = tiny(json!({"attention_bias": true, "eos_token_id": [5, 6]})).unwrap();
         assert!(llama.qkv_bias && llama.out_bias);
         assert_eq!(llama.eos_token_ids, [5, 6]);
+    }
+
+    #[test]
+    fn the_token_a_model_was_trained_to_end_with_comes_first_in_both_files() {
+        let mut config = tiny(json!({"eos_token_id": 5})).unwrap();
+        let Value::Object(generation) = json!({"eos_token_id": [6, 5], "top_p": 0.8}) else { panic!("an object") };
+        config.generation = Some(generation);
+        config.eos_token_ids.push(6);
+        let files = |config: &Config| {
+            let dir = tempfile::tempdir().unwrap();
+            config.save(dir.path(), "float32", false).unwrap();
+            [CONFIG, GENERATION].map(|file| std::fs::read_to_string(dir.path().join(file)).unwrap())
+        };
+        let before = files(&config);
+        let ends = |config: &Config| {
+            files(config).map(|text| serde_json::from_str::<Value>(&text).unwrap()["eos_token_id"].clone())
+        };
+        let mut same = tiny(json!({"eos_token_id": 5})).unwrap();
+        same.end_with(5);
+        assert_eq!(ends(&same), [json!(5), json!(5)], "a single one stays a number");
+        config.end_with(6);
+        assert_eq!(ends(&config), [json!([6, 5]), json!([6, 5])]);
+        assert_eq!(files(&config)[1], before[1], "what is right already keeps its bytes");
+        config.end_with(9);
+        assert_eq!(ends(&config), [json!([9, 6, 5]), json!([9, 6, 5])]);
+        assert_eq!(config.eos_token_ids, [9, 6, 5]);
     }
 
     #[test]

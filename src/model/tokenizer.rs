@@ -1,13 +1,14 @@
 //! Text to tokens and back: `tokenizer.json`, special tokens and the chat template.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
 use super::chat_template::{CHAT_TEMPLATES, ChatTemplate};
 use super::config::read_object;
 use crate::error::{Context, Error, Result};
-use crate::schema::Message;
+use crate::schema::{Message, Role};
 
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -25,6 +26,8 @@ pub struct Tokenizer {
     config: Map<String, Value>,
     /// The template had a file of its own.
     template_file: bool,
+    /// What [`Tokenizer::end_of_turn`] found out.
+    end_of_turn: OnceLock<Option<u32>>,
 }
 
 impl Tokenizer {
@@ -61,7 +64,7 @@ impl Tokenizer {
         let source = file.or_else(|| template_of(&config));
         let template = source.map(|source| ChatTemplate::new(&source)).transpose();
         let template = template.map_err(|e| e.context(dir.display().to_string()))?;
-        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file })
+        Ok(Tokenizer::of_parts(inner, template, config, template_file))
     }
 
     /// A tokenizer from the text of a `tokenizer.json` and the keys of a `tokenizer_config.json`.
@@ -71,7 +74,7 @@ impl Tokenizer {
     pub fn from_json(tokenizer: &str, config: Map<String, Value>) -> Result<Self> {
         let inner = parse(tokenizer)?;
         let template = template_of(&config).map(|source| ChatTemplate::new(&source)).transpose()?;
-        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file: false })
+        Ok(Tokenizer::of_parts(inner, template, config, false))
     }
 
     /// A tokenizer whose tokens are whole words, separated by spaces: for models
@@ -112,7 +115,17 @@ impl Tokenizer {
         });
         let Value::Object(config) = config else { unreachable!("the literal is an object") };
         let template = Some(ChatTemplate::new(chat_template)?);
-        Ok(Tokenizer { inner, special: special_tokens(&config), template, config, template_file: false })
+        Ok(Tokenizer::of_parts(inner, template, config, false))
+    }
+
+    fn of_parts(
+        inner: tokenizers::Tokenizer,
+        template: Option<ChatTemplate>,
+        config: Map<String, Value>,
+        template_file: bool,
+    ) -> Self {
+        let special = special_tokens(&config);
+        Tokenizer { inner, special, template, config, template_file, end_of_turn: OnceLock::new() }
     }
 
     /// Writes the files [`Tokenizer::load`] reads.
@@ -169,8 +182,25 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// `eos_token`, if there is one.
+    /// The token that closes the assistant's turns: the special token that the chat template puts behind a reply
+    /// (`<|im_end|>` of ChatML, whatever `eos_token` a base model has), or `eos_token` where it puts none.
     pub fn end_of_turn(&self) -> Option<u32> {
+        *self.end_of_turn.get_or_init(|| self.closing_token().or_else(|| self.end_of_text()))
+    }
+
+    /// The special token that the chat template puts behind a reply.
+    fn closing_token(&self) -> Option<u32> {
+        const REPLY: &str = "reply";
+        let turn = |role, content: &str| Message { role, content: content.to_owned() };
+        let shown = self.render(&[turn(Role::User, "ask"), turn(Role::Assistant, REPLY)], false).ok()?;
+        let (_, after) = shown.rsplit_once(REPLY)?;
+        let token = *self.encode(after.trim_start()).ok()?.first()?;
+        let special = self.inner.get_added_tokens_decoder().get(&token).is_some_and(|added| added.special);
+        special.then_some(token)
+    }
+
+    /// `eos_token`, if there is one: what ends a document.
+    pub fn end_of_text(&self) -> Option<u32> {
         let (_, token) = self.special.iter().find(|(name, _)| name == "eos_token")?;
         self.id(token)
     }
@@ -180,7 +210,7 @@ impl Tokenizer {
     /// # Errors
     /// Neither names a token that ends a turn: what is trained without one never ends.
     pub fn ending_with(mut self, ids: &[u32]) -> Result<Self> {
-        if self.end_of_turn().is_some() {
+        if self.end_of_text().is_some() {
             return Ok(self);
         }
         let token = ids.iter().find_map(|&id| self.token(id)).ok_or_else(|| {
@@ -189,8 +219,7 @@ impl Tokenizer {
                 .hint("add `eos_token` to tokenizer_config.json, or `eos_token_id` to config.json")
         })?;
         self.config.insert("eos_token".to_owned(), token.into());
-        self.special = special_tokens(&self.config);
-        Ok(self)
+        Ok(Tokenizer::of_parts(self.inner, self.template, self.config, self.template_file))
     }
 
     /// Tokens of a text that stands for itself, as base models read documents: with what the tokenizer puts around one,
@@ -254,7 +283,7 @@ impl Tokenizer {
     /// # Errors
     /// A template that does not parse, with its line.
     pub fn with_chat_template(self, source: &str) -> Result<Self> {
-        Ok(Tokenizer { template: Some(ChatTemplate::new(source)?), template_file: true, ..self })
+        Ok(Tokenizer::of_parts(self.inner, Some(ChatTemplate::new(source)?), self.config, true))
     }
 
     /// The tokenizer with a chat template that knows what day it is: for conversations with people, since training and
@@ -314,7 +343,6 @@ fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::Role;
 
     fn words() -> Tokenizer {
         let words = ["<unk>", "<end>", "one", "two", "user:"].map(String::from);
@@ -368,6 +396,26 @@ mod tests {
             let ends = [tokenizer.end_of_turn(), Tokenizer::load(saved.path()).unwrap().end_of_turn()];
             assert_eq!(ends, [Some(end); 2]);
         }
+    }
+
+    #[test]
+    fn a_turn_ends_with_the_special_token_that_the_template_closes_it_with() {
+        let closing_with_two = |special: bool| {
+            let mut file: Value = serde_json::from_str(&words().inner.to_string(false).unwrap()).unwrap();
+            let two = json!({"id": 3, "content": "two", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special});
+            file["added_tokens"].as_array_mut().unwrap().push(two);
+            let config = json!({"eos_token": "<end>", "chat_template": "{{ messages[-1].content }} two\n"});
+            let Value::Object(config) = config else { panic!("an object") };
+            Tokenizer::from_json(&file.to_string(), config).unwrap()
+        };
+        let chat = closing_with_two(true);
+        assert_eq!((chat.end_of_turn(), chat.end_of_text()), (Some(3), Some(1)));
+        assert_eq!(closing_with_two(false).end_of_turn(), Some(1), "a word is no end");
+        let plain = chat.with_chat_template(CHAT_TEMPLATES[0].1).unwrap();
+        assert_eq!(plain.end_of_turn(), Some(1), "another template, another end");
+        let refusing = plain.with_chat_template("{{ raise_exception('no') }}").unwrap();
+        assert_eq!(refusing.end_of_turn(), Some(1));
     }
 
     #[test]

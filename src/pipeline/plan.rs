@@ -179,7 +179,9 @@ impl Planned {
                 return Err(context(error.hint("run the recipe without `--only`, or that stage first")));
             }
             if let Wants::Dataset(_) = input.wants {
-                let dataset = Dataset::open(&location).map_err(context)?;
+                let beside =
+                    plan.find(&input.of).and_then(|of| of.stage.beside()).map(|(_, folder)| location.join(folder));
+                let dataset = Dataset::open(&beside.unwrap_or(location)).map_err(context)?;
                 opened.datasets.insert(input.key.clone(), dataset);
                 continue;
             }
@@ -287,6 +289,11 @@ fn locate(table: &StageTable, key: &str, error: Error) -> Error {
     }
 }
 
+/// The kind of dataset that a stage has for others.
+fn dataset_of(stage: &dyn Stage) -> Option<DatasetKind> {
+    stage.output().or_else(|| stage.beside().map(|(kind, _)| kind))
+}
+
 /// The kind of dataset that an input is, or will be.
 fn kind_of<'s>(
     recipe: &Recipe,
@@ -294,7 +301,7 @@ fn kind_of<'s>(
     stage_of: impl Fn(&str) -> Option<&'s dyn Stage>,
 ) -> Result<Option<DatasetKind>> {
     match (stage_of(&input.of), input.wants) {
-        (Some(stage), _) => Ok(stage.output()),
+        (Some(stage), _) => Ok(dataset_of(stage)),
         (None, Wants::Dataset(_)) => Dataset::open(&Location::parse(&recipe.resolve(&input.of))?)?.kind(),
         (None, _) => Ok(None),
     }
@@ -314,8 +321,8 @@ fn check_input<'s>(
                 (None, false) => "figures".to_owned(),
             };
             let wanted = match input.wants {
-                Wants::Dataset(Some(kind)) => (stage.output() != Some(kind)).then(|| kind.to_string()),
-                Wants::Dataset(None) => stage.output().is_none().then(|| "a dataset".to_owned()),
+                Wants::Dataset(Some(kind)) => (dataset_of(stage) != Some(kind)).then(|| kind.to_string()),
+                Wants::Dataset(None) => dataset_of(stage).is_none().then(|| "a dataset".to_owned()),
                 Wants::Model => (!stage.writes_model()).then(|| "a model".to_owned()),
                 Wants::Figures => None,
             };

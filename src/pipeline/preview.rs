@@ -79,7 +79,8 @@ pub(super) fn preview(
         if runs && let Some(line) = needs.describe(planned)? {
             progress.say(&line);
         }
-        seen.insert(&planned.name, (runs, rows));
+        // What a model has beside it is not counted in its manifest.
+        seen.insert(&planned.name, (runs, rows.filter(|_| planned.stage.output().is_some())));
         previews.push(described(planned, &state, rows, tokens));
     }
     Ok(previews)

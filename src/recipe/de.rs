@@ -2,6 +2,7 @@
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
+use super::foreign;
 use super::node::{Key, Node, Origin, Value};
 use crate::error::{Error, nearest};
 
@@ -43,7 +44,7 @@ impl de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Fault { message: format!("unknown key `{field}`"), hint: Some(suggest(field, expected)), origin: None }
+        Fault { message: format!("unknown key `{field}`"), hint: Some(suggest_key(field, expected)), origin: None }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -89,6 +90,11 @@ fn wanted(expected: &dyn de::Expected) -> String {
         "a sequence" => "an array".to_owned(),
         other => other.strip_prefix("struct ").map_or(other.to_owned(), |_| "a table".to_owned()),
     }
+}
+
+/// What an unknown key is here by the name another trainer has for it, else as [`suggest`].
+fn suggest_key(name: &str, known: &[&str]) -> String {
+    foreign::meaning(name, known).unwrap_or_else(|| suggest(name, known))
 }
 
 /// "did you mean …?" for a near miss, else the list of what is known.

@@ -45,7 +45,7 @@ dataset! {
         pub completion_id: String,
         /// All that the model wrote, reasoning included with its tags; null if the request failed.
         pub text: Option<String>,
-        /// Token ids of `text`; null where the engine does not tell.
+        /// Token ids of `text`, and the token that ended it if the model wrote one; null where the engine does not tell.
         pub token_ids: Option<Vec<u32>>,
         /// Natural-log probability of each token under the sampler's policy, nothing cut off, same length as `token_ids`:
         /// `local` at its temperature, servers as they report it (vLLM before temperature, unless it runs with

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use serde::Deserialize;
 
-use super::training::{CheckpointConfig, NewModel, Policy, PolicyConfig, Session, reply_tokens, write_table};
+use super::training::{CheckpointConfig, Drops, NewModel, Policy, PolicyConfig, Session, reply_tokens, write_table};
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
@@ -18,7 +18,6 @@ use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, FinishReason, Preference as PreferenceRow};
-use crate::store::Dataset;
 use crate::train::objective::{LossInputs, Preference};
 use crate::train::{Group, Pair, PreferenceTrainer, PreferenceTrainerConfig, Sequence, pack};
 
@@ -52,6 +51,8 @@ fn default_preferences() -> String {
     "preferences".to_owned()
 }
 
+const PREFERENCES: &str = "preferences";
+const HELD_OUT: &str = "held_out";
 const REFERENCE: &str = "reference";
 
 /// The stage.
@@ -92,9 +93,9 @@ impl Stage for AlignStage {
     fn inputs(&self) -> Vec<Input> {
         let table = &self.table;
         let mut inputs: Vec<Input> = self.policy.inputs().collect();
-        inputs.push(Input::new("preferences", &table.preferences, DatasetKind::Preferences));
+        inputs.push(Input::new(PREFERENCES, &table.preferences, DatasetKind::Preferences));
         inputs.extend(table.reference.iter().map(|of| Input::model(REFERENCE, of)));
-        inputs.extend(table.held_out.iter().map(|of| Input::new("held_out", of, DatasetKind::Preferences)));
+        inputs.extend(table.held_out.iter().map(|of| Input::new(HELD_OUT, of, DatasetKind::Preferences)));
         inputs
     }
 
@@ -106,9 +107,10 @@ impl Stage for AlignStage {
         true
     }
 
-    /// 2: one key of `schedule` leaves the others; what was cut has no end of turn.
+    /// 2: one key of `schedule` leaves the others; what was cut has no end of turn. 3: pairs that are too long make no batch
+    /// smaller and count in no group; turns end as the chat template ends them, and the model stops there.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     /// A finished model is not given up for one that cannot begin.
@@ -151,19 +153,20 @@ impl Stage for AlignStage {
 
 impl AlignStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
-        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
-        let Pairs { pairs, groups } = Pairs::read(cx.input("preferences")?, &policy.tokenizer)?;
-        let held_out = match &self.table.held_out {
-            Some(_) => Some(Pairs::read(cx.input("held_out")?, &policy.tokenizer)?),
-            None => None,
-        };
+        let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
+        let Pairs { pairs, groups, mut drops } = Pairs::read(cx, &policy, PREFERENCES)?;
+        let mut held_out = self.table.held_out.as_ref().map(|_| Pairs::read(cx, &policy, HELD_OUT)).transpose()?;
+        held_out.iter_mut().for_each(|held_out| drops.absorb(std::mem::take(&mut held_out.drops)));
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
         let objective = Preference::new(config.objective.clone())?;
         let count = pairs.len() as u64;
         let reference = self.reference(cx, backend.clone())?;
         let mut trainer = PreferenceTrainer::new(policy.model.clone(), reference, pairs, groups, config)?;
+        cx.begin()?;
+        drops.tell(cx)?;
         let mut outcome = Session::new(cx, &policy, self.table.checkpoints, None).train(&mut trainer)?.outcome;
+        outcome.drops = drops.counts;
         outcome.count("pairs", count);
         if let Some(held_out) = held_out {
             let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective, held_out)?;
@@ -173,16 +176,21 @@ impl AlignStage {
     }
 }
 
-/// Tokenised pairs and the groups they fall into, by name.
+/// Tokenised pairs that a model can be trained on, and the groups they fall into, by name.
 struct Pairs {
     pairs: Vec<Pair>,
     groups: Vec<Group>,
+    drops: Drops,
 }
 
 impl Pairs {
-    /// Reads all pairs into memory: 4 bytes a token.
-    fn read(dataset: &Dataset, tokenizer: &Tokenizer) -> Result<Self> {
+    /// Reads all pairs of an input into memory: 4 bytes a token. What is left out of the held-out pairs has its own reasons.
+    fn read<B: Backend>(cx: &StageContext<'_>, policy: &Policy<B>, input: &str) -> Result<Self> {
+        let (dataset, tokenizer) = (cx.input(input)?, &*policy.tokenizer);
+        let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
+        let (prefix, what) = if input == HELD_OUT { ("held_out_", "held-out pairs") } else { ("", "pairs") };
         let mut named: Vec<(String, Pair)> = Vec::new();
+        let (mut drops, mut rows, mut tokens, mut left_out) = (Drops::default(), 0, 0, 0);
         for (index, row) in dataset.rows_of::<PreferenceRow>().enumerate() {
             let row = row?;
             let at = |e: Error| e.at_row(index as u64).in_file(dataset.location());
@@ -194,8 +202,19 @@ impl Pairs {
             };
             let chosen = side(&row.chosen, row.chosen_finish_reason.as_deref())?;
             let rejected = side(&row.rejected, row.rejected_finish_reason.as_deref())?;
-            named.push((row.group, Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 }));
+            let pair = Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 };
+            let length = pair.sides().iter().map(|side| side.tokens.len() as u64).sum::<u64>();
+            (rows, tokens) = (rows + 1, tokens + length);
+            match pair.fault(context) {
+                None => named.push((row.group, pair)),
+                Some((reason, detail)) => {
+                    let place = [("input", input.into()), ("row", index.into()), ("prompt_id", pair.prompt_id.into())];
+                    drops.add(place, &format!("{prefix}{reason}"), &detail);
+                    left_out += length;
+                }
+            }
         }
+        drops.sum_up(what, rows, left_out, tokens).map_err(|e| e.in_file(dataset.location()))?;
         let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
         for (group, _) in &named {
             *sizes.entry(group.clone()).or_default() += 1;
@@ -206,7 +225,7 @@ impl Pairs {
             let group = index(&group).expect("every group was counted");
             Pair { group, ..pair }
         });
-        Ok(Pairs { pairs: pairs.collect(), groups })
+        Ok(Pairs { pairs: pairs.collect(), groups, drops })
     }
 }
 
@@ -229,21 +248,15 @@ fn measure<B: Backend>(
     policy: &Policy<B>,
     reference: &Model<B>,
     objective: &Preference,
-    Pairs { pairs, groups }: Pairs,
+    Pairs { pairs, groups, .. }: Pairs,
 ) -> Result<Vec<Measured>> {
     let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
     let mut work = model.workspace();
-    let context = model.config().context;
     let mut sums = vec![(0u64, 0.0, 0.0); groups.len()];
     for chunk in pairs.chunks(PAIRS_AT_ONCE) {
         cx.check_stop()?;
-        let sides = |p: &Pair| [&p.chosen, &p.rejected].map(|side| Sequence::completion(&p.prompt, side));
-        let usable: Vec<(&Pair, [Sequence; 2])> = chunk
-            .iter()
-            .map(|pair| (pair, sides(pair)))
-            .filter(|(_, sides)| sides.iter().all(|s| s.is_usable(context)))
-            .collect();
-        let sequences: Vec<&Sequence> = usable.iter().flat_map(|(_, sides)| sides).collect();
+        let sides: Vec<Sequence> = chunk.iter().flat_map(Pair::sides).collect();
+        let sequences: Vec<&Sequence> = sides.iter().collect();
         for micro in pack(&sequences, 2, TOKENS_AT_ONCE) {
             let ours = model.forward(&mut work, &micro.batch)?.logprobs;
             let theirs = reference.forward(&mut work, &micro.batch)?.logprobs;
@@ -256,7 +269,7 @@ fn measure<B: Backend>(
                 ..LossInputs::default()
             })?;
             for (loss, sequence) in losses.iter().zip(micro.sequences.iter().step_by(2)) {
-                let sum = &mut sums[usable[sequence / 2].0.group];
+                let sum = &mut sums[chunk[sequence / 2].group];
                 sum.0 += 1;
                 sum.1 += loss.loss;
                 sum.2 += f64::from(u8::from(loss.margin > 0.0));

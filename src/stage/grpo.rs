@@ -14,6 +14,7 @@ mod served;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::served::{HOW_SERVED, WHERE_SERVED};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
@@ -22,7 +23,7 @@ use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::schema::DatasetKind;
@@ -59,6 +60,11 @@ struct GrpoTable {
     /// G: completions of each prompt.
     #[serde(default = "default_group_size")]
     group_size: u32,
+    /// How rollouts are drawn, and by what: read apart.
+    #[serde(default, rename = "sampling")]
+    _sampling: IgnoredAny,
+    #[serde(default, rename = "engine")]
+    _engine: IgnoredAny,
     /// Prompts to measure accuracy on while training.
     held_out: Option<String>,
     #[serde(default)]
@@ -162,10 +168,9 @@ impl GrpoStage {
     /// # Errors
     /// No model or two, neither prompts nor groups or both, an unknown key, a setting out of range, with its place.
     pub fn read(table: &StageTable) -> Result<Self> {
-        let mut node = table.config.clone();
-        let sampler = SamplerConfig::read(table, node.remove("engine"))?;
-        let own_sampling = node.remove("sampling");
-        let read: GrpoTable = node.read()?;
+        let sampler = SamplerConfig::read(table, table.config.get("engine").cloned())?;
+        let own_sampling = table.config.get("sampling").cloned();
+        let read: GrpoTable = table.config.read()?;
         let policy = PolicyConfig {
             model: read.model.clone(),
             init: read.init.clone(),
@@ -218,7 +223,7 @@ impl GrpoStage {
     }
 
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
-        let policy: Policy<B> = self.policy.open(cx, backend.clone())?;
+        let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
         let held_out = match &self.table.held_out {
             Some(_) => Some(HeldOut::open(cx, &policy, &self.table.evaluate, Some(&self.table.rules))?),
             None => None,
@@ -293,13 +298,18 @@ impl Stage for GrpoStage {
         None
     }
 
+    fn beside(&self) -> Option<(DatasetKind, &'static str)> {
+        self.table.prompts.is_some().then_some((DatasetKind::Groups, ROLLOUTS))
+    }
+
     fn writes_model(&self) -> bool {
         true
     }
 
     /// 2: stored groups are trained on at the temperature they were drawn at; one key of `schedule` leaves the others.
+    /// 3: groups are refilled and dropped by their rewards as judged, and the model stops where its turns end.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     /// A finished model is not given up for one that cannot begin.

@@ -4,10 +4,13 @@
 //! teacher's corpus: the two kinds differ in what their names say, and in nothing else. With
 //! `format = "text"` every token is trained on, which is how a base model is pretrained.
 
+use std::sync::PoisonError;
+
 use serde::Deserialize;
 
 use super::training::{
-    CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens, in_order,
+    CheckpointConfig, Drops, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens,
+    in_order,
 };
 use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
@@ -16,7 +19,7 @@ use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Message};
-use crate::train::{SftConfig, SftTrainer};
+use crate::train::{Sequence, SftConfig, SftTrainer};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -93,7 +96,8 @@ impl SftStage {
         Ok(SftStage { table: read, policy })
     }
 
-    fn tokenise(&self, cx: &StageContext<'_>, tokenizer: &Tokenizer) -> Result<TokenStore> {
+    /// The rows that a model with this context can be trained on.
+    fn tokenise(&self, cx: &StageContext<'_>, tokenizer: &Tokenizer, context: usize) -> Result<Tokenised> {
         let corpus = cx.input("corpus")?;
         let split = corpus.split(&self.table.split);
         // A corpus that was not split is taken whole.
@@ -108,30 +112,62 @@ impl SftStage {
             };
             rows.into_iter().chain(fault)
         });
-        let tokens = in_order(conversations.enumerate(), |(row, messages)| {
+        let sequences = in_order(conversations.enumerate(), |(row, messages)| {
             cx.check_stop()?;
             let tokens = self.table.format.tokens(tokenizer, &messages?);
             tokens.map_err(|e| e.at_row(row as u64).in_file(file))
         });
-        TokenStore::build(tokens)
+        let (mut rows, mut tokens, mut drops) = (0, 0, Drops::default());
+        let usable = sequences.filter_map(|sequence| {
+            let sequence: Sequence = match sequence {
+                Ok(sequence) => sequence,
+                Err(error) => return Some(Err(error)),
+            };
+            rows += 1;
+            tokens += sequence.tokens.len() as u64;
+            match sequence.fault(context) {
+                None => Some(Ok(sequence)),
+                Some((reason, detail)) => {
+                    drops.add([("row", (rows - 1).into())], reason, &detail);
+                    None
+                }
+            }
+        });
+        let store = TokenStore::build(usable)?;
+        Ok(Tokenised { store, rows, tokens, drops })
     }
 }
 
+/// A corpus as tokens.
+struct Tokenised {
+    store: TokenStore,
+    /// Of the whole corpus, what is left out included.
+    rows: usize,
+    tokens: u64,
+    drops: Drops,
+}
+
 impl Format {
-    fn tokens(self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Vec<u32>, std::ops::Range<usize>)> {
+    /// The token that ends a row.
+    fn end(self, tokenizer: &Tokenizer) -> Option<u32> {
+        match self {
+            Format::Chat => tokenizer.end_of_turn(),
+            Format::Text => tokenizer.end_of_text(),
+        }
+    }
+
+    fn tokens(self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Sequence> {
         match self {
             Format::Chat => {
                 let (prompt, completion) = completion_tokens(tokenizer, messages)?;
-                let tokens = [prompt.as_slice(), &completion].concat();
-                Ok((tokens, prompt.len()..prompt.len() + completion.len()))
+                Ok(Sequence::completion(&prompt, &completion))
             }
             Format::Text => {
                 let text: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
                 let mut tokens = tokenizer.encode_document(&text.join(" "))?;
-                let end = tokenizer.end_of_turn().filter(|end| tokens.last() != Some(end));
+                let end = self.end(tokenizer).filter(|end| tokens.last() != Some(end));
                 tokens.extend(end);
-                let all = 0..tokens.len();
-                Ok((tokens, all))
+                Ok(Sequence::completion(&[], &tokens))
             }
         }
     }
@@ -153,9 +189,10 @@ impl Stage for SftStage {
         true
     }
 
-    /// 2: documents begin as the tokenizer begins them.
+    /// 2: documents begin as the tokenizer begins them. 3: rows that are too long make no batch smaller; turns end as the
+    /// chat template ends them, and the model stops there.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     /// A finished model is not given up for one that cannot begin.
@@ -201,19 +238,26 @@ impl Stage for SftStage {
 
 impl SftStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
-        let policy: Policy<B> = self.policy.open(cx, backend)?;
-        let data = self.tokenise(cx, &policy.tokenizer)?;
-        let (rows, tokens) = (crate::train::Source::len(&data), data.tokens());
+        let format = self.table.format;
+        let policy: Policy<B> = self.policy.open(cx, backend, |tokenizer| format.end(tokenizer))?;
+        let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
+        let Tokenised { store, rows, tokens, mut drops } = self.tokenise(cx, &policy.tokenizer, context)?;
+        let corpus = cx.input("corpus")?.location();
         if rows == 0 {
-            return Err(Error::new("the corpus has no rows to train on").in_file(cx.input("corpus")?.location()));
+            return Err(Error::new("the corpus has no rows to train on").in_file(corpus));
         }
+        let left_out = tokens - store.tokens();
+        drops.sum_up("rows of the corpus", rows, left_out, tokens).map_err(|e| e.in_file(corpus))?;
         let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate, None));
         let held_out = held_out.transpose()?;
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
-        let mut trainer = SftTrainer::new(policy.model.clone(), data, config)?;
+        let mut trainer = SftTrainer::new(policy.model.clone(), store, config)?;
+        cx.begin()?;
+        drops.tell(cx)?;
         let session = Session::new(cx, &policy, self.table.checkpoints, held_out);
         let mut outcome = session.train(&mut trainer)?.outcome;
+        outcome.drops = drops.counts;
         outcome.count("corpus_rows", rows as u64);
         outcome.count("corpus_tokens", tokens);
         Ok(outcome)

@@ -9,6 +9,7 @@
 //! N_name/rollouts/          grpo: every group it sampled, as a groups dataset
 //! ```
 
+mod drops;
 mod held_out;
 mod keys;
 mod metrics;
@@ -16,6 +17,7 @@ mod policy;
 mod session;
 mod tokens;
 
+pub(super) use drops::Drops;
 pub(super) use held_out::HeldOut;
 pub use held_out::HeldOutConfig;
 pub(super) use keys::{TRAINING_KEYS, in_training, training_materials, training_seed};

@@ -87,9 +87,20 @@ impl Sequence {
         self.tokens.len().saturating_sub(1)
     }
 
+    /// Why a model with this context cannot be trained on it, as a code and in words; `None` if it can.
+    pub fn fault(&self, context: usize) -> Option<(&'static str, String)> {
+        if self.trained_tokens() == 0 {
+            Some(("empty", "there is no token to train on".to_owned()))
+        } else if self.rows() > context {
+            Some(("too_long", format!("{} tokens do not fit the model's context of {context}", self.tokens.len())))
+        } else {
+            None
+        }
+    }
+
     /// Whether a model with this context can be trained on it.
     pub fn is_usable(&self, context: usize) -> bool {
-        self.trained_tokens() > 0 && self.rows() <= context
+        self.fault(context).is_none()
     }
 }
 

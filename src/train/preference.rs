@@ -102,16 +102,22 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The prompt with each answer.
-    fn sides(&self) -> [Sequence; 2] {
+    /// The prompt with each answer, the better one first.
+    pub fn sides(&self) -> [Sequence; 2] {
         [&self.chosen, &self.rejected].map(|side| Sequence::completion(&self.prompt, side))
+    }
+
+    /// Why a model with this context cannot be trained on it, as [`Sequence::fault`] tells it of one of its sides.
+    pub fn fault(&self, context: usize) -> Option<(&'static str, String)> {
+        let faults = ["chosen", "rejected"].into_iter().zip(self.sides());
+        let mut faults = faults.filter_map(|(side, sequence)| Some((side, sequence.fault(context)?)));
+        faults.next().map(|(side, (code, fault))| (code, format!("{side}: {fault}")))
     }
 }
 
 impl Packed for Pair {
     fn rows(&self, context: usize) -> Option<usize> {
-        let sides = self.sides();
-        sides.iter().all(|side| side.is_usable(context)).then(|| sides.iter().map(Sequence::rows).sum())
+        self.fault(context).is_none().then(|| self.sides().iter().map(Sequence::rows).sum())
     }
 }
 
@@ -135,13 +141,12 @@ pub struct PreferenceTrainer<'a, B: Backend = Cpu> {
     config: PreferenceTrainerConfig,
     order: Order,
     step: u64,
-    /// Steps in a row whose batch had no pair to train on.
-    barren: u64,
 }
 
 impl<'a, B: Backend> PreferenceTrainer<'a, B> {
-    /// `reference` is usually another copy of `model`; it never changes. Pairs of which a side is
-    /// beyond the context or empty are left out, and counted in [`StepMetrics::unusable`].
+    /// `reference` is usually another copy of `model`; it never changes. Both sides of every pair have to fit the context
+    /// and to have a token ([`Pair::fault`]): what does not is the caller's to leave out and to count, and ends the run
+    /// where a batch has it.
     ///
     /// # Errors
     /// A usage error if a setting is out of range, there is no data, a group is empty, or the reference is of another
@@ -174,7 +179,6 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
             groups,
             config,
             step: 0,
-            barren: 0,
         })
     }
 
@@ -226,22 +230,11 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
             return Err(Error::new(format!("a pair of prompt {} is of an unknown group", pair.prompt_id)));
         }
         let context = self.learner.context();
-        let (mut groups, mut sequences) = (Vec::new(), Vec::new());
-        for pair in &read {
-            let sides = pair.sides();
-            if sides.iter().all(|s| s.is_usable(context)) {
-                groups.push(pair.group);
-                sequences.extend(sides);
-            }
+        if let Some((pair, (_, fault))) = read.iter().find_map(|p| Some((p, p.fault(context)?))) {
+            return Err(Error::new(format!("a pair of prompt {} cannot be trained on: {fault}", pair.prompt_id)));
         }
-        self.barren = if groups.is_empty() { self.barren + 1 } else { 0 };
-        if self.barren >= self.steps_per_epoch() {
-            return Err(Error::new(format!(
-                "none of the {} pairs can be trained on: each has an answer that is empty or, with its prompt, longer \
-                 than the model's context of {context} tokens",
-                self.data.len()
-            )));
-        }
+        let groups: Vec<usize> = read.iter().map(|pair| pair.group).collect();
+        let sequences: Vec<Sequence> = read.iter().flat_map(Pair::sides).collect();
         let refs: Vec<&Sequence> = sequences.iter().collect();
         let micros = self.learner.pack(&refs, 2, self.config.tokens_per_microbatch);
         let reference = self.learner.score_with(&self.reference, &micros)?;
@@ -289,7 +282,6 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
         let metrics = StepMetrics {
             sequences: Some(sequences.len() as f64),
             tokens: Some(sequences.iter().map(Sequence::trained_tokens).sum::<usize>() as f64),
-            unusable: Some((2 * rows.len() - sequences.len()) as f64),
             worst_group_loss: worst,
             groups: group_metrics,
             ..totals.report(self.step, rate, applied, start.elapsed().as_secs_f64())

@@ -18,6 +18,8 @@ pub struct Schedule {
     pub final_fraction: f64,
     /// Steps of linear warm-up from 0. The first step already has rate peak/warmup_steps.
     pub warmup_steps: u64,
+    /// The same as a share of all steps, from 0 to 1, rounded up. At most one of the two is above 0.
+    pub warmup_ratio: f64,
 }
 
 /// How the rate falls after the warm-up.
@@ -35,7 +37,7 @@ pub enum Decay {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Schedule { learning_rate: 5e-6, decay: Decay::Cosine, final_fraction: 0.1, warmup_steps: 0 }
+        Schedule { learning_rate: 5e-6, decay: Decay::Cosine, final_fraction: 0.1, warmup_steps: 0, warmup_ratio: 0.0 }
     }
 }
 
@@ -57,6 +59,7 @@ impl Schedule {
             decay: keys.decay.unwrap_or(self.decay),
             final_fraction: keys.final_fraction.unwrap_or(self.final_fraction),
             warmup_steps: keys.warmup_steps.unwrap_or(self.warmup_steps),
+            warmup_ratio: keys.warmup_ratio.unwrap_or(self.warmup_ratio),
         })
     }
 
@@ -73,17 +76,37 @@ impl Schedule {
                 .in_field("final_fraction")
                 .hint("it must be from 0 to 1"));
         }
+        if !(0.0..=1.0).contains(&self.warmup_ratio) {
+            return Err(Error::usage(format!("`warmup_ratio` is {}", self.warmup_ratio))
+                .in_field("warmup_ratio")
+                .hint("it must be from 0 to 1, such as 0.1"));
+        }
+        if self.warmup_ratio > 0.0 && self.warmup_steps > 0 {
+            return Err(Error::usage("`warmup_steps` and `warmup_ratio` both say how long the warm-up is")
+                .in_field("warmup_ratio")
+                .hint("keep one"));
+        }
         Ok(())
+    }
+
+    /// Steps of warm-up of `total`.
+    fn warmup(&self, total: u64) -> u64 {
+        if self.warmup_ratio == 0.0 {
+            return self.warmup_steps;
+        }
+        // What a product is off by, such as 0.1 · 70 = 7.000000000000001, is no step more.
+        (self.warmup_ratio * total as f64 - 1e-9).ceil().max(0.0) as u64
     }
 
     /// The rate of 0-based `step` of `total` steps. Steps past the end keep the last rate.
     pub fn rate(&self, step: u64, total: u64) -> f64 {
-        if step < self.warmup_steps {
-            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
+        let warmup = self.warmup(total);
+        if step < warmup {
+            return self.learning_rate * (step + 1) as f64 / warmup as f64;
         }
         // From 0 at the first step after the warm-up to 1 at the last step.
-        let span = total.saturating_sub(self.warmup_steps + 1);
-        let progress = if span == 0 { 0.0 } else { ((step - self.warmup_steps) as f64 / span as f64).min(1.0) };
+        let span = total.saturating_sub(warmup + 1);
+        let progress = if span == 0 { 0.0 } else { ((step - warmup) as f64 / span as f64).min(1.0) };
         let above_floor = match self.decay {
             Decay::Constant => return self.learning_rate,
             Decay::Linear => 1.0 - progress,
@@ -101,6 +124,7 @@ struct Keys {
     decay: Option<Decay>,
     final_fraction: Option<f64>,
     warmup_steps: Option<u64>,
+    warmup_ratio: Option<f64>,
 }
 
 #[cfg(test)]
@@ -123,8 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn a_warm_up_may_be_a_share_of_the_steps_instead() {
+        let steps = |warmup_steps| Schedule { warmup_steps, ..Schedule::default() };
+        let share = |warmup_ratio| Schedule { warmup_ratio, ..Schedule::default() };
+        for (ratio, total, warmup) in [(0.1, 70, 7), (0.1, 71, 8), (0.03, 10, 1), (1.0, 5, 5), (0.5, 0, 0)] {
+            let rates = |schedule: Schedule| [0, 1, 6, 7, 8].map(|step| schedule.rate(step, total));
+            assert_eq!(rates(share(ratio)), rates(steps(warmup)), "{ratio} of {total}");
+        }
+        share(0.1).validate().unwrap();
+        assert!(share(1.5).validate().is_err());
+        let both = Schedule { warmup_steps: 3, ..share(0.1) }.validate().unwrap_err();
+        assert!(both.to_string().contains("both say how long"), "{both}");
+    }
+
+    #[test]
     fn linear_and_constant_do_what_they_say() {
-        let linear = Schedule { learning_rate: 1.0, decay: Decay::Linear, final_fraction: 0.0, warmup_steps: 0 };
+        let linear = Schedule { learning_rate: 1.0, decay: Decay::Linear, final_fraction: 0.0, ..Schedule::default() };
         assert_eq!([0, 5, 10].map(|s| linear.rate(s, 11)), [1.0, 0.5, 0.0]);
         assert_eq!(Schedule::constant(3e-6).rate(77, 10), 3e-6);
     }

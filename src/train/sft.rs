@@ -83,13 +83,11 @@ pub struct SftTrainer<'a, B: Backend = Cpu> {
     config: SftConfig,
     order: Order,
     step: u64,
-    /// Steps in a row whose batch had nothing to train on.
-    barren: u64,
 }
 
 impl<'a, B: Backend> SftTrainer<'a, B> {
-    /// Sequences beyond the model's context or with no token to train on are left out, and counted
-    /// in [`StepMetrics::unusable`].
+    /// Every sequence has to have a token to train on and to fit the model's context ([`Sequence::fault`]): what does not
+    /// is the caller's to leave out and to count, and ends the run where a batch has it.
     ///
     /// # Errors
     /// A usage error if a setting is out of range or there is no data.
@@ -102,7 +100,7 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
         let longest = data.longest(learner.context());
         let learner = learner.with_memory(config.tokens_per_microbatch, longest, config.recompute)?;
         let order = Order::new(config.seed, "sft order", data.len(), config.shuffle);
-        Ok(SftTrainer { learner, data: Box::new(data), config, order, step: 0, barren: 0 })
+        Ok(SftTrainer { learner, data: Box::new(data), config, order, step: 0 })
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -132,15 +130,10 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
         let rows = self.order.next_in_epoch(self.config.batch_size);
         let read: Vec<Sequence> = rows.iter().map(|&row| self.data.get(row)).collect::<Result<_>>()?;
         let context = self.learner.context();
-        let batch: Vec<&Sequence> = read.iter().filter(|s| s.is_usable(context)).collect();
-        self.barren = if batch.is_empty() { self.barren + 1 } else { 0 };
-        if self.barren >= self.steps_per_epoch() {
-            return Err(Error::new(format!(
-                "none of the corpus's {} rows can be trained on: each is longer than the model's context of {context} \
-                 tokens or has no token to train on",
-                self.data.len()
-            )));
+        if let Some((row, (_, fault))) = rows.iter().zip(&read).find_map(|(row, s)| Some((row, s.fault(context)?))) {
+            return Err(Error::new(format!("sequence {row} cannot be trained on: {fault}")));
         }
+        let batch: Vec<&Sequence> = read.iter().collect();
         let lengths: Vec<usize> = batch.iter().map(|s| s.trained_tokens()).collect();
         let weights = self.config.aggregation.weights(&lengths);
         let micros = self.learner.pack(&batch, 1, self.config.tokens_per_microbatch);
@@ -162,7 +155,6 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
         let metrics = StepMetrics {
             sequences: Some(batch.len() as f64),
             tokens: Some(lengths.iter().sum::<usize>() as f64),
-            unusable: Some((rows.len() - batch.len()) as f64),
             ..totals.report(self.step, rate, applied, start.elapsed().as_secs_f64())
         };
         self.step += 1;

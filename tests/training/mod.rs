@@ -1,5 +1,8 @@
 //! The trainer as a pipeline: stages that train, measure and check, killed and resumed.
 
+mod ends;
+mod left_out;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -12,7 +15,7 @@ use crate::support::{TINY_MODEL, column, digests, gristmill, leftovers, manifest
 /// R1's stages in a few seconds: too short to learn, long enough to go wrong.
 const RECIPE: &str = r#"name = "tiny_r1"
 seed = 1
-shard_rows = 64
+shard_rows = 48
 
 [stages.base_text]
 documents = 600
@@ -376,6 +379,12 @@ rules = "r1_mini"
 samples = 2
 models = ["rl"]
 sampling = { max_tokens = 20 }
+
+[stages.chosen]
+kind = "preferences"
+prompts = "prompts"
+groups = "rl"
+truncated = true
 "#;
 
 #[test]
@@ -389,10 +398,23 @@ fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainer
     lines.insert(7, serde_json::json!({ "question": long, "answer": "7" }).to_string());
     std::fs::write(folder.path().join("questions.jsonl"), lines.join("\n")).unwrap();
     gristmill(folder.path(), RUN).succeeded();
+    // A stage that samples is a dataset of its rollouts to others: each group is a pair, or has a reason not to be.
+    let chosen = manifest(&folder.path().join("out/6_chosen"));
+    let dropped: u64 = chosen["drops"].as_object().unwrap().values().filter_map(serde_json::Value::as_u64).sum();
+    let groups = column(&folder.path().join("out/4_rl/metrics.parquet"), "group_count");
+    assert_eq!((chosen["rows"].as_u64().unwrap() + dropped) as f64, groups.iter().flatten().sum::<f64>(), "{chosen:#}");
     let rl = folder.path().join("out/4_rl");
     assert_eq!(manifest(&rl)["drops"], serde_json::json!({ "too_long": 1 }));
     let listed = std::fs::read_to_string(rl.join("_drops.jsonl")).unwrap();
     assert!(listed.lines().count() == 1 && listed.contains("leave no room in a context of 96"), "{listed}");
+    // What a checkpoint keeps of the rollouts is in their shards too, and is not found with them.
+    let checkpoint = rl.join("checkpoints/step-00000008");
+    let kept: Vec<String> = std::fs::read_dir(&checkpoint)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(kept.iter().any(|name| name == "pending.rows"), "{kept:?}");
+    assert!(!kept.iter().any(|name| name.ends_with(".parquet") || name.starts_with("part-")), "{kept:?}");
     let metrics = rl.join("metrics.parquet");
     let gaps: Vec<f64> = column(&metrics, "rollout_gap_max").into_iter().flatten().collect();
     assert!(!gaps.is_empty() && gaps.iter().all(|gap| *gap == 0.0), "the sampler's logprobs are at 0.7: {gaps:?}");
@@ -423,6 +445,12 @@ fn mistakes_in_training_stages_are_told_where_they_are() {
         refusal("prompts = \"prompts\"\nrules = \"r1_mini\"\ngroup_size = 4", "rules = \"r1_mini\""),
         refusal("group_size = 4", "group_size = 1"),
         refusal("minibatches = 2", "minibatchs = 2"),
+        refusal("minibatches = 2", "minibatches = 2, lr = 1e-6"),
+        refusal("minibatches = 2", "minibatches = 2, beta = 0.04"),
+        refusal("group_size = 4", "num_generations = 4"),
+        refusal("group_size = 4", "group_size = 4\nmax_completion_length = 40"),
+        refusal("epochs = 2, batch_size = 16", "epochs = 2, max_length = 96"),
+        refusal("decay = \"constant\" }", "decay = \"constant\", warmup_steps = 2, warmup_ratio = 0.1 }"),
         refusal("corpus = \"cold_corpus\"", "corpus = \"base\""),
         refusal("right = \"eval.base.pass_at_1\"", "right = \"evil.base.pass_at_1\""),
         refusal("heads = 2", "heads = 0"),

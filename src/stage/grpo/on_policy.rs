@@ -1,6 +1,6 @@
 //! Rollouts of the policy: sample, judge, keep.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use crate::model::Tokenizer;
 use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::stoppable::Stoppable;
-use crate::stage::training::Policy;
+use crate::stage::training::{Drops, Policy};
 use crate::stage::unruled::Unruled;
 use crate::stage::{Progress, StageContext};
 use crate::train::{Rollout, ScoredGroup};
@@ -36,18 +36,6 @@ pub struct OnPolicy<'a, B: Backend> {
     /// The step whose rollouts are in the log, or begin to be.
     logged: Option<u64>,
 }
-
-/// Prompts that are not asked.
-#[derive(Default)]
-pub(super) struct Drops {
-    /// How many, by reason.
-    pub counts: BTreeMap<String, u64>,
-    /// Each of them: one JSON object a line.
-    list: String,
-}
-
-/// Every prompt that is not asked, and why: one JSON object a line.
-const DROPS: &str = "_drops.jsonl";
 
 impl<'a, B: Backend> OnPolicy<'a, B> {
     /// Prompts are held in memory. Those that no policy of this shape can answer are left out from the start, listed
@@ -88,13 +76,16 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             SamplerConfig::Local(_) => stage.sampling.temperature,
             SamplerConfig::Vllm(_) => 1.0,
         };
+        let mut asked = Sampling { temperature, ..stage.sampling.clone() };
+        // A server stops where the model that it began with does.
+        asked.stop_token_ids.extend(policy.new_end);
         let asker = Arc::new(Asker {
             prompts,
             rules,
             group_size: table.group_size,
             per_rollout,
             sampling: stage.sampling.clone(),
-            asked: Arc::new(Sampling { temperature, ..stage.sampling.clone() }),
+            asked: Arc::new(asked),
             seed: cx.seed,
             info: opening.info(policy),
         });
@@ -173,39 +164,17 @@ fn askable(prompts: Vec<Prompt>, tokenizer: &Tokenizer, context: usize) -> Resul
             Err((reason, error)) => {
                 let detail = error.to_string();
                 first.get_or_insert(error);
-                *drops.counts.entry(reason.to_owned()).or_default() += 1;
-                let line = serde_json::json!({ "prompt_id": prompt.prompt_id, "reason": reason, "detail": detail });
-                drops.list += &format!("{line}\n");
+                drops.add([("prompt_id", prompt.prompt_id.into())], reason, &detail);
             }
         }
     }
     match first {
         // What keeps all of them from being asked is to be mended, not the number of prompts.
         Some(error) if kept.is_empty() => Err(error.context(format!("no prompt can be asked ({drops})"))),
-        _ => Ok(Askable { prompts: kept, longest, drops }),
-    }
-}
-
-impl std::fmt::Display for Drops {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counts: Vec<String> = self.counts.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-        f.write_str(&counts.join(", "))
-    }
-}
-
-impl Drops {
-    /// Says how many there are and lists them in the stage's folder, which has begun.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn tell(&self, cx: &StageContext<'_>) -> Result<()> {
-        if self.list.is_empty() {
-            return Ok(());
+        _ => {
+            drops.say(format!("{} prompts cannot be asked and are left out", drops.total()));
+            Ok(Askable { prompts: kept, longest, drops })
         }
-        let count: u64 = self.counts.values().sum();
-        let file = cx.folder.join(DROPS);
-        cx.progress.say(&format!("{count} prompts cannot be asked and are left out; they are in {file}"));
-        file.write(self.list.clone().into_bytes())
     }
 }
 

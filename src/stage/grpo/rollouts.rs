@@ -1,12 +1,12 @@
 //! The groups sampled so far: on disk, in memory, and still under way.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::ask::{Key, RolloutBatch};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::schema::{DatasetKind, GroupRow};
 use crate::stage::training::RolloutLog;
 use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
@@ -110,24 +110,30 @@ impl Rollouts {
 /// How often whoever waits for a batch looks up.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Folder of the pending rows within a checkpoint.
-const PENDING: &str = "pending";
+/// File of the pending rows within a checkpoint. Files of rows are Parquet, and not called so: once the stage has finished
+/// the rows are in its shards too, and whoever looks for `**/*.parquet` must not find them twice.
+const PENDING: &str = "pending.rows";
 
-/// Folder of a batch that came and was not trained on, in the order they came.
-fn ahead(checkpoint: &Path, index: usize) -> PathBuf {
-    checkpoint.join(format!("ahead-{index}"))
+/// File of a batch that came and was not trained on, in the order they came.
+fn ahead(index: usize) -> String {
+    format!("ahead-{index}.rows")
 }
 
-fn write_rows(folder: &Path, rows: &[GroupRow]) -> Result<()> {
-    let folder = Location::parse(&folder.display().to_string())?;
+fn write_rows(checkpoint: &Path, file: &str, rows: &[GroupRow]) -> Result<()> {
+    let folder = Location::from(checkpoint);
     let mut writer = ShardWriter::create(&folder, 0, DatasetKind::Groups, WriterOptions::default())?;
     writer.push_rows(rows)?;
-    writer.finish().map(drop)
+    let written = checkpoint.join(writer.finish()?.file);
+    std::fs::rename(&written, checkpoint.join(file)).or_fail(|| format!("cannot rename {}", written.display()))
 }
 
-fn read_rows(folder: &Path) -> Result<Vec<GroupRow>> {
-    let dataset = Dataset::open(&Location::parse(&folder.display().to_string())?)?;
-    dataset.rows_of::<GroupRow>().collect()
+/// The rows in a checkpoint's file, if it has that.
+fn read_rows(checkpoint: &Path, file: &str) -> Result<Option<Vec<GroupRow>>> {
+    let path = checkpoint.join(file);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Dataset::open(&Location::from(path))?.rows_of::<GroupRow>().collect::<Result<_>>().map(Some)
 }
 
 impl RolloutLog for Rollouts {
@@ -136,21 +142,21 @@ impl RolloutLog for Rollouts {
             self.wait(&|| {})?;
         }
         if !self.pending.is_empty() {
-            write_rows(&checkpoint.join(PENDING), &self.pending)?;
+            write_rows(checkpoint, PENDING, &self.pending)?;
         }
         for (index, batch) in self.came.iter().enumerate() {
-            write_rows(&ahead(checkpoint, index), &batch.groups.concat())?;
+            write_rows(checkpoint, &ahead(index), &batch.groups.concat())?;
         }
         Ok(self.shards.clone())
     }
 
     fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()> {
-        let pending = checkpoint.join(PENDING);
         self.shards = shards;
-        self.pending = if pending.exists() { read_rows(&pending)? } else { Vec::new() };
+        self.pending = read_rows(checkpoint, PENDING)?.unwrap_or_default();
         self.came.clear();
-        for folder in (0..).map(|index| ahead(checkpoint, index)).take_while(|folder| folder.exists()) {
-            self.came.extend(RolloutBatch::of_rows(read_rows(&folder)?));
+        for index in 0.. {
+            let Some(rows) = read_rows(checkpoint, &ahead(index))? else { break };
+            self.came.extend(RolloutBatch::of_rows(rows));
         }
         Ok(())
     }

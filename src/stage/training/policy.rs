@@ -65,6 +65,8 @@ pub struct Policy<B: Backend> {
     pub engine: Arc<LocalEngine<B>>,
     /// What the trained model is written as.
     pub dtype: Dtype,
+    /// The token that it is trained to end with, where the model that it starts from does not stop at it.
+    pub new_end: Option<u32>,
 }
 
 const MODEL: &str = "model";
@@ -128,12 +130,17 @@ impl PolicyConfig {
         Load { trains: true, muon, offload, lora: self.lora.map(|lora| lora.rank), ..Load::default() }
     }
 
-    /// Loads or makes the model.
+    /// Loads or makes the model, which is to be trained to end with the token that `end` tells: what it leaves stops there.
     ///
     /// # Errors
     /// A folder that holds no model, sizes that do not fit together.
-    pub fn open<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Policy<B>> {
-        let (model, tokenizer) = match &self.init {
+    pub fn open<B: Backend>(
+        &self,
+        cx: &StageContext<'_>,
+        backend: B,
+        end: impl Fn(&Tokenizer) -> Option<u32>,
+    ) -> Result<Policy<B>> {
+        let (mut model, tokenizer) = match &self.init {
             Some(new) => new.make(cx, backend)?,
             None => {
                 let folder = cx.input_folder(MODEL)?;
@@ -144,13 +151,17 @@ impl PolicyConfig {
         let tokenizer = tokenizer.ending_with(&model.config().eos_token_ids)?;
         let tokenizer =
             chat_template::with_template(tokenizer, self.chat_template.as_deref(), &|path| cx.resolve(path))?;
+        let end = end(&tokenizer);
+        let new_end = end.filter(|end| !model.config().eos_token_ids.contains(end));
+        new_end.iter().for_each(|&end| tell_new_end(cx, &tokenizer, end));
+        end.iter().for_each(|&end| model.end_with(end));
         let model = match self.lora {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
         };
         let (model, tokenizer) = (Arc::new(RwLock::new(model)), Arc::new(tokenizer));
         let engine = LocalEngine::new(Arc::clone(&model), Arc::clone(&tokenizer), cx.name, self.limits)?;
-        Ok(Policy { model, tokenizer, engine: Arc::new(engine), dtype: self.dtype })
+        Ok(Policy { model, tokenizer, engine: Arc::new(engine), dtype: self.dtype, new_end })
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.
@@ -160,6 +171,21 @@ impl PolicyConfig {
             None => Model::load_on(backend, cx.input_folder(MODEL)?),
         }
     }
+}
+
+/// Says that the model will stop elsewhere than the one that it starts from.
+fn tell_new_end(cx: &StageContext<'_>, tokenizer: &Tokenizer, end: u32) {
+    let name = |token: Option<u32>| token.and_then(|token| tokenizer.token(token)).unwrap_or_default();
+    let whose = match tokenizer.end_of_text() {
+        Some(text) if text != end => {
+            format!("with which the chat template closes a turn; `eos_token` is `{}`", name(Some(text)))
+        }
+        _ => "the tokenizer's `eos_token`".to_owned(),
+    };
+    cx.progress.say(&format!(
+        "the model does not stop at `{}` ({whose}) yet: it is trained to, and its `eos_token_id` will begin with {end}",
+        name(Some(end))
+    ));
 }
 
 const MINI: &str = "mini";
@@ -194,7 +220,7 @@ impl NewModel {
         } else {
             Tokenizer::load(Path::new(&resolve(&self.tokenizer)))?
         };
-        let end = tokenizer.end_of_turn().ok_or_else(|| {
+        let end = tokenizer.end_of_text().ok_or_else(|| {
             Error::usage("the tokenizer names no `eos_token`, which ends a turn")
                 .hint("add `eos_token` to tokenizer_config.json")
         })?;

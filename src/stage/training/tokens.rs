@@ -26,14 +26,15 @@ impl TokenStore {
     ///
     /// # Errors
     /// An iterator's error; a disk that has no room for 4 bytes a token.
-    pub fn build(sequences: impl Iterator<Item = Result<(Vec<u32>, Range<usize>)>>) -> Result<Self> {
+    pub fn build(sequences: impl Iterator<Item = Result<Sequence>>) -> Result<Self> {
         let failed = || "the tokenised corpus cannot be kept on disk".to_owned();
         let file = tempfile::tempfile().or_fail(failed)?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let mut rows = Vec::new();
         let mut end = 0;
         for sequence in sequences {
-            let (tokens, trained) = sequence?;
+            let Sequence { tokens, trained } = sequence?;
+            let trained = trained.into_iter().next().unwrap_or_default();
             out.write_all(bytemuck::cast_slice(&tokens)).or_fail(failed)?;
             rows.push((end..end + tokens.len(), trained));
             end += tokens.len();
@@ -123,12 +124,13 @@ mod tests {
 
     #[test]
     fn sequences_come_back_as_they_were_stored() {
-        let rows = [(vec![1, 2, 3], 1..3), (vec![], 0..0), (vec![7], 0..1)];
-        let mut store = TokenStore::build(rows.clone().into_iter().map(Ok)).unwrap();
+        let rows = [(&[1][..], &[2, 3][..]), (&[], &[]), (&[], &[7])];
+        let rows = rows.map(|(prompt, completion)| Sequence::completion(prompt, completion));
+        let mut store = TokenStore::build(rows.iter().cloned().map(Ok)).unwrap();
         assert_eq!((store.len(), store.tokens()), (3, 4));
         assert_eq!((store.longest(8), store.longest(1)), (2, 0));
-        for (index, (tokens, trained)) in rows.into_iter().enumerate() {
-            assert_eq!(store.get(index).unwrap(), Sequence { tokens, trained: std::iter::once(trained).collect() });
+        for (index, row) in rows.into_iter().enumerate() {
+            assert_eq!(store.get(index).unwrap(), row);
         }
         assert!(TokenStore::build(std::iter::empty()).unwrap().is_empty());
     }
@@ -138,8 +140,10 @@ mod tests {
         let rows = 0..2 * ROWS_AT_ONCE + 7;
         let doubled: Vec<usize> = in_order(rows.clone(), |i| 2 * i).collect();
         assert!(doubled.into_iter().eq(rows.clone().map(|i| 2 * i)));
-        let broken =
-            |i| if i % 5000 == 4999 { Err(Error::new(format!("row {i}"))) } else { Ok((vec![i as u32], 0..1)) };
+        let broken = |i| match i % 5000 {
+            4999 => Err(Error::new(format!("row {i}"))),
+            _ => Ok(Sequence::completion(&[], &[i as u32])),
+        };
         let error = TokenStore::build(in_order(rows, broken)).err().unwrap().to_string();
         assert!(error.contains("row 4999"), "{error}");
     }

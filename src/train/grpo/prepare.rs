@@ -14,9 +14,12 @@ pub struct Trainee {
     pub prompt_id: String,
 }
 
-/// Whether two completions of a group have different rewards, overlong shaping included.
+/// Whether two completions of a group have different rewards as they were judged, before overlong shaping: DAPO's dynamic
+/// sampling (arXiv 2503.14476, eq. 11) asks whether some are right and some wrong. In a group that is all wrong, shaping
+/// would tell the short from the long and teach nothing else.
 pub fn varies(group: &ScoredGroup, config: &GrpoTrainerConfig) -> bool {
-    config.advantage.advantages(&rewards(group, config)).varied
+    let judged: Vec<Option<f64>> = group.completions.iter().map(|completion| completion.reward).collect();
+    config.advantage.advantages(&judged).varied
 }
 
 /// Whether a group was sampled too long ago.
@@ -55,7 +58,8 @@ pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usiz
     for group in groups {
         let rewards = rewards(group, config);
         let scored = config.advantage.advantages(&rewards);
-        without_variance += usize::from(!scored.varied);
+        let compared = scored.varied && (!config.drops_without_variance() || varies(group, config));
+        without_variance += usize::from(!compared);
         all_rewards.extend(rewards.iter().flatten());
         advantages.extend(scored.advantages.iter().flatten());
         let mut fitting = 0;
@@ -73,7 +77,7 @@ pub fn prepare(groups: &[ScoredGroup], config: &GrpoTrainerConfig, context: usiz
                 continue;
             }
             fitting += 1;
-            if !scored.varied && config.drops_without_variance() {
+            if !compared && config.drops_without_variance() {
                 continue;
             }
             trainees.push(Trainee {
@@ -186,12 +190,19 @@ mod tests {
     }
 
     #[test]
-    fn overlong_shaping_can_give_a_group_its_variance() {
-        let group = group(&[Some(1.0), Some(1.0), Some(1.0)]);
-        let mut config = GrpoTrainerConfig::default();
-        assert!(!varies(&group, &config));
-        config.overlong = Some(OverlongPenalty { limit: 4, buffer: 2, factor: 1.0 });
-        assert!(varies(&group, &config));
+    fn overlong_shaping_gives_no_group_the_variance_that_dynamic_sampling_looks_for() {
+        let [wrong, mixed] = [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]].map(|rewards| group(&rewards.map(Some)));
+        let overlong = Some(OverlongPenalty { limit: 4, buffer: 2, factor: 1.0 });
+        let config = GrpoTrainerConfig { overlong, ..GrpoTrainerConfig::default() };
+        let refilled = GrpoTrainerConfig { refill_rounds: 4, ..config.clone() };
+        assert!(!varies(&wrong, &refilled) && varies(&mixed, &refilled));
+        let groups = [wrong, mixed];
+        let kept = prepare(&groups, &refilled, 100);
+        assert!(kept.trainees.len() == 3 && kept.metrics.groups_without_variance == Some(0.5));
+        assert!(kept.trainees[2].advantage < kept.trainees[0].advantage, "what is trained on is shaped");
+        let shaped = prepare(&groups, &config, 100);
+        assert!(shaped.trainees.len() == 6 && shaped.trainees[2].advantage < -0.9, "without it, length alone teaches");
+        assert_eq!(shaped.metrics.groups_without_variance, Some(0.0));
     }
 
     #[test]

@@ -1,6 +1,5 @@
-use super::super::learner::read;
 use super::super::objective::{Estimate, PreferenceLoss, Reweighting};
-use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, bits, shared, tiny_model, train};
+use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, shared, tiny_model, train};
 use super::*;
 use crate::seed::Rng;
 
@@ -99,32 +98,20 @@ fn a_killed_run_resumes_bit_for_bit_with_its_group_weights() {
 }
 
 #[test]
-fn pairs_that_do_not_fit_are_left_out_and_unknown_groups_are_errors() {
-    let groups = vec![Group { name: "all".into(), pairs: 3 }];
-    let config = PreferenceTrainerConfig { batch_size: 3, ..PreferenceTrainerConfig::default() };
-    let mut data = pairs(1);
-    data.push(Pair { chosen: vec![3; 60], ..data[0].clone() });
-    data.push(Pair { rejected: vec![], ..data[0].clone() });
-    let make = |data| PreferenceTrainer::new(shared(2), tiny_model(2), data, groups.clone(), config.clone()).unwrap();
-    let metrics = make(data.clone()).advance().unwrap().remove(0);
-    assert_eq!((metrics.unusable, metrics.sequences), (Some(4.0), Some(2.0)));
-    let error = make(data[1..].to_vec()).advance().unwrap_err().to_string();
-    assert!(error.contains("none of the 2 pairs can be trained on"), "{error}");
-    data[0].group = 7;
-    assert!(make(data).advance().unwrap_err().to_string().contains("unknown group"));
-}
-
-#[test]
-fn a_batch_without_a_usable_pair_is_skipped() {
+fn pairs_that_do_not_fit_or_are_of_no_group_end_the_run_and_are_named() {
     let groups = vec![Group { name: "all".into(), pairs: 2 }];
-    let config = PreferenceTrainerConfig { batch_size: 1, shuffle: false, ..PreferenceTrainerConfig::default() };
-    let mut data = pairs(2);
-    data[0].chosen.clear();
-    let mut trainer = PreferenceTrainer::new(shared(2), tiny_model(2), data, groups, config).unwrap();
-    let before = bits(&read(trainer.model()));
-    assert_eq!(trainer.advance().unwrap()[0].skipped, Some(1.0));
-    assert_eq!(bits(&read(trainer.model())), before);
-    assert_eq!(trainer.advance().unwrap()[0].skipped, Some(0.0));
+    let config = PreferenceTrainerConfig { batch_size: 2, ..PreferenceTrainerConfig::default() };
+    let refused = |change: fn(&mut Pair)| {
+        let mut data = pairs(2);
+        change(&mut data[1]);
+        let trainer = PreferenceTrainer::new(shared(2), tiny_model(2), data, groups.clone(), config.clone());
+        trainer.unwrap().advance().unwrap_err().to_string()
+    };
+    let long = refused(|pair| pair.chosen = vec![3; 60]);
+    assert!(long.contains("cannot be trained on: chosen: ") && long.contains("context of 24"), "{long}");
+    let empty = refused(|pair| pair.rejected.clear());
+    assert!(empty.contains("rejected: there is no token to train on"), "{empty}");
+    assert!(refused(|pair| pair.group = 7).contains("unknown group"));
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn config(kind: OptimizerKind) -> SftConfig {
         steps: 10,
         batch_size: 8,
         tokens_per_microbatch: 20,
-        schedule: Schedule { learning_rate: 0.01, decay: Decay::Cosine, final_fraction: 0.1, warmup_steps: 2 },
+        schedule: Schedule { learning_rate: 0.01, decay: Decay::Cosine, warmup_steps: 2, ..Schedule::default() },
         optimizer: OptimizerConfig { kind, weight_decay: 0.1, ..OptimizerConfig::default() },
         seed: 3,
         ..SftConfig::default()
@@ -73,20 +73,14 @@ fn the_loss_does_not_depend_on_how_the_batch_is_cut() {
 }
 
 #[test]
-fn rows_that_cannot_be_trained_on_are_counted_and_left_out() {
-    let mut data = corpus(6);
-    data.push(Sequence::completion(&[1; 30], &[2]));
-    data.push(Sequence::completion(&[1, 2], &[]));
-    let settings = SftConfig { shuffle: false, ..config(OptimizerKind::Adamw) };
-    let mut trainer = SftTrainer::new(shared(1), data.clone(), settings.clone()).unwrap();
-    let with = trainer.advance().unwrap().remove(0);
-    assert_eq!((with.unusable, with.sequences), (Some(2.0), Some(6.0)));
-    let mut trainer = SftTrainer::new(shared(1), data[..6].to_vec(), settings.clone()).unwrap();
-    assert_eq!(trainer.advance().unwrap()[0].loss, with.loss);
-
-    let mut nothing = SftTrainer::new(shared(1), data[6..].to_vec(), settings).unwrap();
-    let error = nothing.advance().unwrap_err().to_string();
-    assert!(error.contains("none of the corpus's 2 rows"), "{error}");
+fn a_row_that_cannot_be_trained_on_ends_the_run_and_is_named() {
+    for (row, fault) in [(&[2][..], "33 tokens do not fit the model's context of 24"), (&[], "no token to train on")] {
+        let mut data = corpus(6);
+        data.push(Sequence::completion(&[1; 32], row));
+        let settings = SftConfig { shuffle: false, ..config(OptimizerKind::Adamw) };
+        let error = SftTrainer::new(shared(1), data, settings).unwrap().advance().unwrap_err().to_string();
+        assert!(error.contains("sequence 6 cannot be trained on") && error.contains(fault), "{error}");
+    }
 }
 
 #[test]
