@@ -23,6 +23,8 @@ pub(super) struct Open<'a> {
     pub answers: Answers,
     /// The sampling settings as completions record them: JSON in the order of the fields.
     pub sampling: String,
+    /// Whether completions are drawn with the seeds of their requests.
+    pub draws: bool,
     pub shards: BTreeMap<usize, OpenShard>,
     /// Further rounds of prompts whose earlier ones were not enough.
     pub more: VecDeque<Request>,
@@ -197,7 +199,7 @@ impl Open<'_> {
     fn complete(&self, generated: Generated) -> Completion {
         Completion {
             completion_id: completion_id(self.info, &self.sampling, &generated.prompt_id, generated.sample_index),
-            seed: Some(sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
+            seed: self.draws.then(|| sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
             prompt_id: generated.prompt_id.to_string(),
             sample_index: generated.sample_index,
             text: generated.text,
