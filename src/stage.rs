@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::Load;
 use crate::schema::DatasetKind;
-use crate::store::{Location, Manifest, ShardInfo};
+use crate::store::{FileInfo, Location, Manifest, ShardInfo};
 
 pub mod align;
 pub mod base_text;
@@ -227,6 +227,9 @@ pub struct Materials<'a> {
 pub struct Outcome {
     /// Shards written, in order.
     pub shards: Vec<ShardInfo>,
+    /// Other files that the manifest vouches for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileInfo>,
     /// Rows dropped by reason.
     pub drops: BTreeMap<String, u64>,
     /// Sums worth keeping, such as `correct` or `completion_tokens`; added up over shards.
@@ -239,6 +242,7 @@ impl Outcome {
     /// Adds another shard's outcome behind this one's.
     pub fn absorb(&mut self, other: Outcome) {
         self.shards.extend(other.shards);
+        self.files.extend(other.files);
         for (reason, n) in other.drops {
             *self.drops.entry(reason).or_default() += n;
         }

@@ -128,7 +128,7 @@ pub(super) fn reopen(
             continue;
         }
         let (drops, counts, facts) = (unit.drops.clone(), unit.counts.clone(), unit.facts.clone());
-        let outcome = Outcome { shards: shards.to_vec(), drops, counts, facts };
+        let outcome = Outcome { shards: shards.to_vec(), drops, counts, facts, ..Outcome::default() };
         journal.append(&finished_record(index, &outcome))?;
         done.insert(index, outcome);
     }

@@ -1,5 +1,7 @@
 //! The trainer as a pipeline: stages that train, measure and check, killed and resumed.
 
+mod finished;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
