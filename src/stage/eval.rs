@@ -313,8 +313,9 @@ impl Stage for EvalStage {
     }
 
     /// 2: prompts that have nothing to vote with are left out of the vote; samples have the logprobs of their temperature.
+    /// 3: what was cut counts as the rules decided of it.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     /// A finished evaluation is not given up for one that cannot begin.

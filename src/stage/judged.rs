@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn ask(engine: &dyn Engine, ids: &[&str]) -> Result<Vec<Vec<Judged>>> {
-        // A rule that a cut does not matter to: figures are to count it all the same.
+        // A rule that a cut does not matter to: nor does it to figures.
         let rules = RuleSet::parse(
             "reward = \"seven\"\n[rules.seven]\nkind = \"regex\"\npattern = '7'\nregion = \"completion\"\n",
             "test",
@@ -279,9 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn a_right_answer_that_was_cut_counts_as_wrong() {
+    fn a_right_answer_counts_though_what_came_behind_it_was_cut() {
         let samples = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
-        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 2));
+        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 4));
     }
 
     #[test]
