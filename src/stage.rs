@@ -12,6 +12,7 @@ use crate::schema::DatasetKind;
 use crate::store::{FileInfo, Location, Manifest, ShardInfo};
 
 pub mod align;
+mod attend;
 pub mod base_text;
 mod batches;
 mod buckets;
@@ -28,8 +29,10 @@ pub mod grpo;
 mod judged;
 mod kinds;
 mod model_folder;
+mod opening;
 pub mod preferences;
 pub mod prompts;
+mod record;
 mod rule_files;
 pub mod select;
 mod served;

@@ -10,6 +10,7 @@ mod adaptive;
 mod bad_input;
 mod chat;
 mod corpus_readers;
+mod eval;
 mod foreign;
 mod fuzz_package;
 mod gsm8k;

@@ -6,12 +6,10 @@
 
 mod adaptive;
 mod answers;
-mod attend;
 mod engine;
 mod failures;
 mod feed;
 mod open;
-mod record;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -20,10 +18,10 @@ use serde::Deserialize;
 
 use self::adaptive::{Adaptive, Until};
 use self::answers::Answers;
-use self::attend::attend;
 use self::engine::EngineConfig;
 use self::feed::{Feed, Order};
 use self::open::Open;
+use super::attend::attend;
 use super::{
     Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template, check_rules, rules_path,
 };
