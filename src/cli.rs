@@ -69,6 +69,7 @@ enum Command {
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 pub fn main() -> ExitCode {
+    outlive_file_limit();
     let command = stage::described(Cli::command());
     let cli = match command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
@@ -100,6 +101,19 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+/// Makes a write beyond `ulimit -f` an error, which is told, where the signal for it would end the process without a word.
+#[cfg(unix)]
+fn outlive_file_limit() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    // A handler and not `SIG_IGN`, which programs that are started would inherit: a sandbox has limits of its own.
+    let handler = ignore as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing, and nobody else in this process handles this signal.
+    unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
+}
+
+#[cfg(not(unix))]
+fn outlive_file_limit() {}
 
 /// Prints a line of data; see `outln!`.
 fn print_line(line: std::fmt::Arguments<'_>) {

@@ -49,6 +49,17 @@ impl Gpus {
     }
 }
 
+impl Device {
+    /// `cpu`, `cuda` or `auto`: which of them, and how many, moves no result that is kept.
+    pub fn make(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda(_) => "cuda",
+            Device::Auto => "auto",
+        }
+    }
+}
+
 impl FromStr for Device {
     type Err = Error;
 

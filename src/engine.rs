@@ -141,6 +141,12 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Whether its samples are drawn as a request asks; else they were made before, with settings and seeds that it
+    /// does not know.
+    fn draws(&self) -> bool {
+        true
+    }
+
     /// What it holds and cannot serve, by reason.
     fn left_out(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()

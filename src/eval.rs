@@ -4,9 +4,9 @@
 //! rules. Nothing here knows Parquet, rules or models; the vote's notion of equal
 //! answers is the caller's.
 //!
-//! **Truncated samples** (cut at the token limit) count as wrong in every figure,
-//! and their share is reported apart, so that a low score can be told from a limit
-//! set too low. **Undecided samples** (the rules cannot tell) are left out of the
+//! **Truncated samples** (cut at the token limit) count as what the rules decided of
+//! them, as in verdicts, groups and rewards. Their share is reported apart, so that a
+//! low score can be told from a limit set too low. **Undecided samples** (the rules cannot tell) are left out of the
 //! counts and reported apart; a prompt with no decided sample is left out whole.
 
 mod bootstrap;
@@ -28,7 +28,7 @@ pub struct SampleResult {
     pub answer: Option<String>,
     /// What the rules decided; `None` where they cannot tell.
     pub correct: Option<bool>,
-    /// Cut at the token limit.
+    /// Cut at the token limit: counted apart, and as what `correct` says.
     pub truncated: bool,
 }
 
@@ -44,12 +44,9 @@ pub struct PromptResult {
 }
 
 impl PromptResult {
-    /// (decided samples, correct samples); a truncated sample is decided and wrong.
+    /// (decided samples, correct samples).
     pub fn counts(&self) -> (u64, u64) {
-        self.samples.iter().fold((0, 0), |(n, c), sample| match (sample.truncated, sample.correct) {
-            (true, _) | (false, Some(false)) => (n + 1, c),
-            (false, Some(true)) => (n + 1, c + 1),
-            (false, None) => (n, c),
-        })
+        let decided = self.samples.iter().filter_map(|sample| sample.correct);
+        decided.fold((0, 0), |(n, c), correct| (n + 1, c + u64::from(correct)))
     }
 }

@@ -6,11 +6,14 @@
 //! and the schema version. Otherwise its folder's journal, if it carries that same
 //! fingerprint, says which shards are there; everything else in the folder is cleared.
 
+mod depends;
 mod digests;
 mod folder;
+mod foresee;
 mod journals;
 mod log;
 mod memory;
+mod models;
 mod plan;
 mod preview;
 mod run;

@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::Load;
 use crate::schema::DatasetKind;
-use crate::store::{Location, Manifest, ShardInfo};
+use crate::store::{FileInfo, Location, Manifest, ShardInfo};
 
 pub mod align;
+mod attend;
 pub mod base_text;
 mod batches;
 mod buckets;
@@ -29,8 +30,10 @@ mod judged;
 mod kinds;
 mod local_engine;
 mod model_folder;
+mod opening;
 pub mod preferences;
 pub mod prompts;
+mod record;
 mod rule_files;
 pub mod select;
 mod served;
@@ -234,6 +237,9 @@ pub struct Materials<'a> {
 pub struct Outcome {
     /// Shards written, in order.
     pub shards: Vec<ShardInfo>,
+    /// Other files that the manifest vouches for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileInfo>,
     /// Rows dropped by reason.
     pub drops: BTreeMap<String, u64>,
     /// Sums worth keeping, such as `correct` or `completion_tokens`; added up over shards.
@@ -246,6 +252,7 @@ impl Outcome {
     /// Adds another shard's outcome behind this one's.
     pub fn absorb(&mut self, other: Outcome) {
         self.shards.extend(other.shards);
+        self.files.extend(other.files);
         for (reason, n) in other.drops {
             *self.drops.entry(reason).or_default() += n;
         }

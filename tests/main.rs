@@ -11,6 +11,7 @@ mod authors;
 mod bad_input;
 mod chat;
 mod corpus_readers;
+mod eval;
 mod foreign;
 mod fuzz_package;
 mod gsm8k;

@@ -169,6 +169,10 @@ impl Engine for Replay {
         Some(self.held)
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn left_out(&self) -> BTreeMap<String, u64> {
         self.left_out.clone()
     }

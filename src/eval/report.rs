@@ -32,7 +32,7 @@ pub struct Summary {
     pub undecided_prompts: u64,
     /// Samples of all prompts, truncated and undecided ones included.
     pub samples: u64,
-    /// Samples cut at the token limit: counted wrong.
+    /// Samples cut at the token limit.
     pub truncated: u64,
     /// Samples that the rules could not judge: in no figure.
     pub undecided: u64,
@@ -115,12 +115,12 @@ pub fn summarise<'a>(
 
 /// Whether a sample is correct by rules that name no answer.
 fn is_right_unnamed(sample: &SampleResult) -> bool {
-    !sample.truncated && sample.correct == Some(true) && sample.answer.is_none()
+    sample.correct == Some(true) && sample.answer.is_none()
 }
 
-/// What each sample votes for. A truncated one has no final answer and does not vote.
+/// What each sample votes for; one in which the rules find no answer, as in most that were cut, does not vote.
 fn ballots(result: &PromptResult) -> impl Iterator<Item = Option<&str>> {
-    result.samples.iter().map(|s| if s.truncated { None } else { s.answer.as_deref() })
+    result.samples.iter().map(|sample| sample.answer.as_deref())
 }
 
 /// Whether the majority answer is correct; `None` where the rules cannot tell of it.
@@ -172,15 +172,19 @@ mod tests {
     }
 
     #[test]
-    fn truncated_samples_are_wrong_do_not_vote_and_are_counted_apart() {
-        let mut cut = sample("7", Some(true));
-        cut.truncated = true;
-        let results = [prompt("math", 0.1, vec![sample("5", Some(true)), cut.clone(), cut, sample("5", Some(true))])];
-        let summary = summarise(&results, &Options { ks: vec![2], ..Options::default() }, |_, _| false);
+    fn truncated_samples_count_as_the_rules_decided_and_are_counted_apart() {
+        let cut = |answer: Option<&str>, correct| SampleResult {
+            answer: answer.map(str::to_owned),
+            correct,
+            truncated: true,
+        };
+        let (named, silent) = (cut(Some("5"), Some(true)), cut(None, Some(false)));
+        let results = [prompt("math", 0.1, vec![sample("7", Some(false)), named, silent, sample("5", Some(true))])];
+        let summary = summarise(&results, &Options { ks: vec![2], ..Options::default() }, |a, b| a == b);
         assert_eq!((summary.samples, summary.truncated, summary.undecided), (4, 2, 0));
         assert_eq!(summary.pass_at_1.unwrap().mean, 0.5);
         assert_eq!(summary.majority.unwrap().mean, 1.0);
-        // Of 6 pairs only the pair of the two cut samples has no correct one.
+        // Of 6 pairs only the pair of the two wrong samples has no correct one.
         let (k, prompts, estimate) = summary.pass_at_k[0];
         assert!(k == 2 && prompts == 1 && (estimate.unwrap().mean - 5.0 / 6.0).abs() < 1e-12);
     }

@@ -20,7 +20,7 @@ pub struct Verified {
 }
 
 /// Reads every file of a stage's folder, or of all finished stages of a run, and compares it with the digest in the
-/// stage's manifest. Models and journals have none.
+/// stage's manifest. Journals have none, and models have one since manifests list them.
 ///
 /// # Errors
 /// There is no manifest; the disk or store refuses.
@@ -50,8 +50,8 @@ pub fn verify(location: &Location) -> Result<Verified> {
 
 impl Verified {
     fn add(&mut self, manifest: &Manifest, folder: &Location, prefix: &str) -> Result<()> {
-        self.files += manifest.shards.len();
-        self.bytes += manifest.shards.iter().map(|shard| shard.bytes).sum::<u64>();
+        self.files += manifest.listed().count();
+        self.bytes += manifest.listed().map(|(_, bytes, _)| bytes).sum::<u64>();
         let altered = manifest.altered(folder)?.into_iter();
         self.altered.extend(altered.map(|of| Altered { file: format!("{prefix}{}", of.file), ..of }));
         Ok(())

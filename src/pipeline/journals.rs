@@ -128,7 +128,7 @@ pub(super) fn reopen(
             continue;
         }
         let (drops, counts, facts) = (unit.drops.clone(), unit.counts.clone(), unit.facts.clone());
-        let outcome = Outcome { shards: shards.to_vec(), drops, counts, facts };
+        let outcome = Outcome { shards: shards.to_vec(), drops, counts, facts, ..Outcome::default() };
         journal.append(&finished_record(index, &outcome))?;
         done.insert(index, outcome);
     }
@@ -189,7 +189,7 @@ pub(super) fn read_journals(folder: &Location, fingerprint: &str) -> Result<Opti
     Ok(Some(done))
 }
 
-/// Removes what an earlier configuration left. Request journals name what they answer, so they may
+/// Removes what an earlier configuration left. Request journals and kept samples name what they answer, so they may
 /// stay: a change that does not touch the requests does not cost their answers.
 pub(super) fn clear(folder: &Location, fingerprint: &str, keep_requests: bool) -> Result<()> {
     // First what vouches for the rest, so that a kill in between leaves nothing that looks whole.
@@ -203,6 +203,7 @@ pub(super) fn clear(folder: &Location, fingerprint: &str, keep_requests: bool) -
             name if name.starts_with(JOURNAL) || name.starts_with(REQUESTS) => Journal::delete(&file)?,
             name if name == claim_file(fingerprint) => {}
             "data" | "_spill" if entry.is_folder => clear(&file, fingerprint, true)?,
+            "samples" if keep_requests => {}
             "model" | "checkpoints" | "rollouts" | "samples" if entry.is_folder => remove_folder(&file)?,
             name if name.starts_with('_') || name == "README.md" => file.delete()?,
             name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,

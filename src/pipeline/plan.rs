@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::depends::Depends;
 use super::digests::Digests;
+use super::models::damaged_model;
 use crate::device::Device;
 use crate::error::{Error, Result, nearest};
 use crate::recipe::{Recipe, StageTable};
@@ -49,14 +51,22 @@ pub enum State {
     New,
     /// An input, the configuration or a file changed since the manifest was written.
     Changed,
-    /// The same, and what is there is a model that was trained to its end.
-    Replaces,
+    /// What is there is a model that was trained to its end, with another of these.
+    Replaces {
+        /// What is another now, in words.
+        changed: String,
+    },
     /// `--from` asks for it.
     Forced,
     /// It is complete, but so many of its shards are gone or were cut since.
     Damaged {
         /// Those to be made again.
         shards: usize,
+    },
+    /// It has a model that was trained to its end, of which so many files are gone or were cut.
+    Broken {
+        /// Of the model's folder and what lies beside it.
+        files: usize,
     },
     /// A kill left some shards; they are kept.
     Partial {
@@ -88,12 +98,15 @@ impl std::fmt::Display for State {
             State::Cached => f.write_str("cached: nothing it depends on has changed"),
             State::New => f.write_str("will run: nothing is there yet"),
             State::Changed => f.write_str("will run: its configuration, an input or a file has changed"),
-            State::Replaces => f.write_str(
-                "will run, and replaces a finished model: its configuration, an input or a file has changed",
-            ),
+            State::Replaces { changed } => {
+                write!(f, "will not run: its finished model was trained with another {changed}")
+            }
             State::Forced => f.write_str("will run: `--from` asks for it"),
             State::Damaged { shards: 1 } => f.write_str("will make a shard again that is gone or was cut"),
             State::Damaged { shards } => write!(f, "will make {shards} shards again that are gone or were cut"),
+            State::Broken { files } => {
+                write!(f, "will not run: of its finished model, files that are gone or were cut: {files}")
+            }
             State::Partial { shards } => write!(f, "will continue: {shards} shards are there"),
             State::Resumes { step } => write!(f, "will continue: from the checkpoint of step {step}"),
             State::Discards { steps } => {
@@ -185,6 +198,12 @@ impl Planned {
                 opened.datasets.insert(input.key.clone(), dataset);
                 continue;
             }
+            if let (Some(_), Wants::Model, Some(manifest)) = (&stage, input.wants, &manifest)
+                && let Some((file, bytes)) = manifest.damaged(&location)?.into_iter().next()
+            {
+                let what = bytes.map_or("is gone".to_owned(), |bytes| format!("was cut to {bytes} bytes"));
+                return Err(context(damaged_model(&input.of, &location.join(file), &what)));
+            }
             let model = match (&stage, input.wants) {
                 (Some(_), Wants::Model) => location.join(MODEL),
                 (None, Wants::Model) => location.local_folder().map_err(context)?.into(),
@@ -205,8 +224,8 @@ impl Planned {
             .map_err(|e| e.context(format!("stage `{}`", self.name)))
     }
 
-    /// What the output depends on, as one BLAKE3 in hex.
-    pub(super) fn fingerprint(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<String> {
+    /// What the output depends on.
+    pub(super) fn depends(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<Depends> {
         let mut materials = self.materials(recipe, digests)?;
         let mut input_digests = inputs.digests.clone();
         for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {
@@ -237,15 +256,11 @@ impl Planned {
             remove(&mut config, key);
         }
         // A GPU rounds differently than the CPU. Which of them it is, and how many, is no reason to lose what was trained.
-        let device = match recipe.device {
-            Device::Cpu => None,
-            Device::Cuda(_) => Some("cuda"),
-            Device::Auto => Some("auto"),
-        };
+        let device = (recipe.device != Device::Cpu).then(|| recipe.device.make());
         if self.stage.writes_model() || self.kind == "generate" || self.kind == "eval" {
             materials.extend(device.map(|device| ("device".to_owned(), device.to_owned())));
         }
-        let all = serde_json::json!({
+        Ok(Depends::new(serde_json::json!({
             "format": Manifest::FORMAT,
             "schema": self.stage.output().map(|kind| (kind.to_string(), kind.version())),
             "kind": self.kind,
@@ -255,8 +270,7 @@ impl Planned {
             "shard_rows": recipe.shard_rows,
             "inputs": input_digests,
             "materials": materials,
-        });
-        Ok(blake3::hash(all.to_string().as_bytes()).to_hex().to_string())
+        })))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::digests::Digests;
+use super::foresee::{Foreseen, foresee};
 use super::memory::Needs;
 use super::plan::{Plan, Planned, State};
 use super::run::{Options, Reporter};
@@ -42,26 +43,13 @@ pub(super) fn preview(
     reporter: &dyn Reporter,
 ) -> Result<Vec<Preview>> {
     let mut previews = Vec::new();
-    let mut forced = false;
-    // Of each stage that was looked at: whether it would run, and the rows it has then.
-    let mut seen: BTreeMap<&str, (bool, Option<u64>)> = BTreeMap::new();
-    for (index, planned) in plan.stages.iter().enumerate() {
-        forced |= options.from.as_deref() == Some(planned.name.as_str());
-        if options.only.as_ref().is_some_and(|only| *only != planned.name) {
-            continue;
-        }
-        let waits = planned.inputs.iter().any(|input| seen.get(input.of.as_str()).is_some_and(|(runs, _)| *runs));
-        let state = if waits {
-            State::Waits
-        } else {
-            let inputs = planned.open_inputs(plan, recipe)?;
-            let fingerprint = planned.fingerprint(recipe, digests, &inputs)?;
-            if forced { State::Forced } else { planned.state(&fingerprint)? }
-        };
+    // Of each stage that was looked at: the rows it has then.
+    let mut seen: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+    for Foreseen { planned, index, state } in foresee(plan, recipe, options, digests)? {
         let runs = state != State::Cached;
         let (rows, tokens) = if runs {
             let rows_of = |of: &str| match seen.get(of) {
-                Some((_, rows)) => *rows,
+                Some(rows) => *rows,
                 None => rows_of_input(plan, recipe, of),
             };
             let inputs: Vec<Option<u64>> = planned.inputs.iter().map(|input| rows_of(&input.of)).collect();
@@ -80,7 +68,7 @@ pub(super) fn preview(
             progress.say(&line);
         }
         // What a model has beside it is not counted in its manifest.
-        seen.insert(&planned.name, (runs, rows.filter(|_| planned.stage.output().is_some())));
+        seen.insert(&planned.name, rows.filter(|_| planned.stage.output().is_some()));
         previews.push(described(planned, &state, rows, tokens));
     }
     Ok(previews)

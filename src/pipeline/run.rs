@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use super::depends::Depends;
 use super::digests::Digests;
 use super::folder::{begin_alone, check_owner, claim, find_renumbered};
 use super::journals::{
@@ -13,12 +14,13 @@ use super::journals::{
 };
 use super::log::RunLog;
 use super::memory::Needs;
+use super::models::refuse_losses;
 use super::plan::{Opened, Plan, Planned, State};
 use super::preview::{Preview, preview};
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Progress, StageContext, trained_steps};
-use crate::store::{Location, Manifest, damaged, sweep_unfinished};
+use crate::store::{Location, Manifest, sweep_unfinished};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -142,6 +144,9 @@ pub fn run(
             needs.check(planned)?;
         }
     }
+    if !options.dry_run {
+        refuse_losses(&plan, recipe, options, &digests)?;
+    }
     let mut summary = RunSummary {
         name: recipe.name.clone(),
         out: out.to_string(),
@@ -197,8 +202,8 @@ impl Run<'_> {
     fn stage(&self, index: usize, planned: &Planned, needs: &mut Needs<'_>, forced: bool) -> Result<StageSummary> {
         let name = &planned.name;
         let inputs = planned.open_inputs(self.plan, self.recipe)?;
-        let fingerprint = planned.fingerprint(self.recipe, self.digests, &inputs)?;
-        let state = if forced { State::Forced } else { planned.state(&fingerprint)? };
+        let depends = planned.depends(self.recipe, self.digests, &inputs)?;
+        let state = if forced { State::Forced } else { planned.state(&depends)? };
         let progress = self.reporter.stage(index + 1, self.plan.stages.len(), name, &state);
         self.digests.save(self.out);
         if state == State::Cached {
@@ -206,10 +211,14 @@ impl Run<'_> {
             delete_journals(&planned.folder)?;
             return planned.summary(true, 0.0);
         }
+        let within = |error: Error| error.context(format!("stage `{name}`"));
+        // An input may have become another one in this run.
+        planned.refuse_loss(&state).map_err(within)?;
+        planned.check_models(self.plan)?;
         needs.check(planned)?;
         self.log.event(name, "start", serde_json::json!({ "state": state.to_string() }))?;
         let began = Instant::now();
-        let made = self.execute(planned, inputs, &fingerprint, state, &*progress);
+        let made = self.execute(planned, inputs, &depends, state, &*progress);
         drop(progress);
         if let Err(error) = made {
             let (event, more) = match error.kind() {
@@ -219,7 +228,7 @@ impl Run<'_> {
             self.log.event(name, event, more)?;
             return Err(match error.kind() {
                 ErrorKind::Interrupted | ErrorKind::Waiting => error,
-                _ => error.context(format!("stage `{name}`")),
+                _ => within(error),
             });
         }
         planned.summary(false, began.elapsed().as_secs_f64())
@@ -230,18 +239,20 @@ impl Run<'_> {
         &self,
         planned: &Planned,
         inputs: Opened,
-        fingerprint: &str,
+        depends: &Depends,
         mut state: State,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let fingerprint = depends.fingerprint.as_str();
         let (folder, part) = (&planned.folder, self.options.part);
         let alone = part.and_then(|_| begin_alone(self.out));
         if part.is_some() {
             // Other parts may have begun meanwhile; what they made is not to be cleared.
-            state = planned.state(fingerprint)?;
+            state = planned.state(depends)?;
             if state == State::Cached {
                 return Ok(());
             }
+            planned.refuse_loss(&state)?;
         } else {
             // The run's lock is ours, so what bears a temporary name is a killed writer's.
             sweep_unfinished(folder)?;
@@ -253,10 +264,10 @@ impl Run<'_> {
                 read_journals(folder, fingerprint)?
             }
             State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
-            State::Discards { steps } => return Err(planned.would_lose(steps)),
-            State::Cached | State::Changed | State::Replaces | State::Forced | State::Retry { .. } => None,
+            State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
+            State::Replaces { .. } | State::Discards { .. } | State::Broken { .. } => unreachable!("it was refused"),
         };
-        if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(fingerprint)? == State::Cached {
+        if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(depends)? == State::Cached {
             // Where there are no locks another part may have committed between the two looks.
             return Ok(());
         }
@@ -307,7 +318,8 @@ impl Run<'_> {
             retry: matches!(state, State::Retry { .. }),
         };
         // Other parts are held off until this one's journal says that it has begun.
-        if part.is_some() || anew || !planned.stage.begins_late() {
+        // A model is given up for one that can begin, though it was asked for anew.
+        if part.is_some() || anew && !planned.stage.writes_model() || !planned.stage.begins_late() {
             cx.begin()?;
         }
         drop(alone);
@@ -326,6 +338,10 @@ impl Run<'_> {
         let mut manifest =
             Manifest::new(&planned.name, &planned.kind, planned.stage.output(), fingerprint, outcome.shards);
         (manifest.drops, manifest.counts, manifest.facts) = (outcome.drops, outcome.counts, outcome.facts);
+        manifest.files = outcome.files;
+        if planned.stage.writes_model() {
+            manifest.made_of = depends.parts.clone();
+        }
         let manifest = self.commit(folder, manifest)?;
         planned.stage.accept(&manifest, folder)
     }
@@ -362,17 +378,19 @@ impl Run<'_> {
 }
 
 impl Planned {
-    pub(super) fn state(&self, fingerprint: &str) -> Result<State> {
+    pub(super) fn state(&self, depends: &Depends) -> Result<State> {
+        let fingerprint = depends.fingerprint.as_str();
         if let Some(manifest) = Manifest::load(&self.folder)? {
             let failed = manifest.counts.get("failed").copied().unwrap_or(0);
             return Ok(match manifest.fingerprint == fingerprint {
-                true => match damaged(&self.folder, &manifest.shards)?.len() {
+                true => match manifest.damaged(&self.folder)?.len() {
                     0 if failed > 0 => State::Retry { failed },
                     0 if !self.stage.has_its_lists(&manifest, &self.folder)? => State::Changed,
                     0 => State::Cached,
+                    files if self.stage.writes_model() => State::Broken { files },
                     shards => State::Damaged { shards },
                 },
-                false if self.stage.writes_model() => State::Replaces,
+                false if self.stage.writes_model() => State::Replaces { changed: depends.changed(&manifest.made_of) },
                 false => State::Changed,
             });
         }
@@ -389,23 +407,7 @@ impl Planned {
     /// Makes the finished stage one that lacks the shards it lost; what of it stays.
     fn reopen(&self, part: Option<(usize, usize)>, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
         let manifest = Manifest::load(&self.folder)?.ok_or_else(|| self.lost_manifest())?;
-        if self.stage.writes_model() {
-            // What it looked at on its way is not worth training anew.
-            let lost = damaged(&self.folder, &manifest.shards)?.into_iter().next();
-            let file = lost.map_or_else(|| self.folder.clone(), |(shard, _)| self.folder.join(&shard.file));
-            return Err(Error::new("a file that the stage's manifest lists is gone, or was cut")
-                .in_file(file)
-                .hint(format!("bring it back; or train anew with `--from {}`", self.name)));
-        }
         reopen(&self.folder, part, fingerprint, &manifest)
-    }
-
-    /// Hours of training are not to go because a key was tried out.
-    fn would_lose(&self, steps: u64) -> Error {
-        Error::new(format!("{steps} steps were trained here with another configuration, input or file"))
-            .in_file(self.folder.join("checkpoints"))
-            .hint("take back what has changed, and they are gone on from")
-            .hint(format!("to lose them and train anew: `--from {}`, or delete that folder", self.name))
     }
 
     fn lost_manifest(&self) -> Error {

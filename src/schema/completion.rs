@@ -69,9 +69,9 @@ dataset! {
         pub model_digest: String,
         /// Optimizer step of the policy that sampled it; 0 for a fixed model.
         pub policy_step: u64,
-        /// The seed sent to the sampler; null where it takes none.
+        /// The seed sent to the sampler; null where it takes none, and of recorded completions.
         pub seed: Option<u64>,
-        /// Sampling settings as canonical JSON.
+        /// Sampling settings as canonical JSON; of recorded completions those that are known, `{}` if none is.
         pub sampling: String,
         /// What the source of a recorded completion says of it, `correct` or `wrong`; null where it says nothing.
         pub label: Option<String>,

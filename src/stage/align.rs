@@ -18,6 +18,7 @@ use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, FinishReason, Preference as PreferenceRow};
+use crate::store::FileInfo;
 use crate::train::objective::{LossInputs, Preference};
 use crate::train::{Group, Pair, PreferenceTrainer, PreferenceTrainerConfig, Sequence, pack};
 
@@ -296,7 +297,10 @@ fn report(cx: &StageContext<'_>, measured: &[Measured], outcome: &mut Outcome) -
         ("loss".to_owned(), numbers(|m| m.loss)),
         ("accuracy".to_owned(), numbers(|m| m.accuracy)),
     ];
-    write_table(&cx.local_folder()?.join("groups.parquet"), columns)?;
+    const GROUPS: &str = "groups.parquet";
+    let folder = cx.local_folder()?;
+    write_table(&folder.join(GROUPS), columns)?;
+    outcome.files.push(FileInfo::of(folder, GROUPS)?);
     let Some(serde_json::Value::Object(figures)) = outcome.facts.get_mut(FIGURES) else { return Ok(()) };
     let mut put = |name: String, value: f64| {
         figures.insert(name, value.into());

@@ -1,37 +1,39 @@
 //! `eval`: how good models are on prompts: pass@1, pass@k, majority vote, by slice.
 //!
 //! pass@1 is the mean over k samples at the paper's temperature 0.6 and top-p 0.95
-//! (DeepSeek-R1, section 3). Every sample is kept as a groups dataset in `samples/MODEL/`.
+//! (DeepSeek-R1, section 3). Every sample is kept as a groups dataset in `samples/MODEL/`, and figures are
+//! computed from there: another figure asked for does not cost the samples, nor does a kill.
 
+mod answers;
 mod entry;
+mod figures;
+mod samples;
 mod slice;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::judged::{Judged, ensure_some_answer, group_rows, sample_and_judge};
 use super::local_engine::LocalTable;
+use super::opening::Opening;
 use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
-use super::stoppable::Stoppable;
 use super::unruled::Unruled;
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext, chat_template};
 use crate::backend::Opened;
+use crate::engine::Sampling;
 use crate::engine::local::LocalEngine;
 use crate::engine::vllm::VllmConfig;
-use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
-use crate::eval::{Options, PromptResult, SampleResult, summarise};
 use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
-use crate::rule::math::{Equivalence, MathConfig, equivalent};
-use crate::schema::{DatasetKind, GroupRow, Prompt};
-use crate::store::{Manifest, ShardWriter, WriterOptions, sweep_unfinished};
+use crate::schema::{DatasetKind, Prompt};
+use crate::seed::content_id;
 use entry::Entry;
+use samples::{Measured, Samples};
 use slice::Slice;
 use table::EvalRow;
 
@@ -82,8 +84,6 @@ fn yes() -> bool {
 const TOKENIZER: &str = "engine.tokenizer";
 /// Folder of the samples within the stage's own.
 const SAMPLES: &str = "samples";
-/// Prompts asked at once: what an interrupted evaluation loses at most, of one model.
-const PROMPTS_AT_ONCE: usize = 512;
 /// Facts of one model's outcome that carry its table rows.
 const ROWS: &str = "evals";
 
@@ -138,26 +138,38 @@ impl EvalStage {
     }
 
     /// The engine that samples from one model.
-    fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Box<dyn Engine>> {
+    fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Opening> {
         let entry = &self.table.models[index];
         if let (true, Some(config)) = (entry.is_served(), &self.servers) {
             let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
-            let servers = served::connect(config, cx, tokenizer)?;
-            servers.take_news().iter().for_each(|line| cx.progress.say(line));
-            return Ok(Box::new(servers));
+            return Ok(Opening::Servers(Box::new(served::connect(config, cx, tokenizer)?)));
         }
         let folder = cx.input_folder(&Self::key(index))?;
-        match &self.servers {
-            Some(config) => Ok(Box::new(Served::open(config, cx, folder, entry.chat_template())?)),
-            None => {
-                let tokenizer = Arc::new(self.tokenizer(cx, index)?);
-                let (name, temperature, limits) = (entry.name(), self.table.sampling.temperature, self.limits);
-                Ok(match cx.device.open()? {
-                    Opened::Cpu(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
-                    Opened::Cuda(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
-                })
-            }
+        if let Some(config) = &self.servers {
+            return Ok(Opening::Policy(Box::new(Served::open(config, cx, folder, entry.chat_template())?)));
         }
+        let tokenizer = Arc::new(self.tokenizer(cx, index)?);
+        let (name, temperature, limits) = (entry.name(), self.table.sampling.temperature, self.limits);
+        Ok(Opening::Here(match cx.device.open()? {
+            Opened::Cpu(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
+            Opened::Cuda(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
+        }))
+    }
+
+    /// What names a model and how it is shown prompts, without loading it; `None` of one that only its servers know.
+    fn identity(&self, cx: &StageContext<'_>, index: usize) -> Result<Option<String>> {
+        let entry = &self.table.models[index];
+        if entry.is_served() {
+            return Ok(None);
+        }
+        let folder = cx.input_folder(&Self::key(index))?;
+        if let Some(config) = &self.servers {
+            return Served::identity(config, cx, folder, entry.chat_template()).map(Some);
+        }
+        let template =
+            entry.chat_template().map(|of| chat_template::source(of, &|path| cx.resolve(path))).transpose()?;
+        let parts = [served::digest(folder)?, cx.device.make().to_owned(), template.unwrap_or_default()];
+        Ok(Some(content_id(parts.iter().map(String::as_bytes))))
     }
 
     /// What shows a model of this process its prompts.
@@ -168,119 +180,38 @@ impl EvalStage {
         Ok(tokenizer)
     }
 
-    fn evaluate(&self, cx: &StageContext<'_>, index: usize, rules: &RuleSet, prompts: &[Prompt]) -> Result<Outcome> {
-        let name = self.table.models[index].name();
-        let engine = self.open_engine(cx, index)?;
-        cx.begin()?;
-        let info = engine.info();
-        let sampling = Arc::new(self.table.sampling.clone());
-        let sampling_json = serde_json::to_string(&self.table.sampling).expect("settings are plain data");
-        let target = cx.folder.join(SAMPLES).join(&name);
-        // What a killed evaluation of this model left; the pipeline sweeps the stage's own folder only.
-        sweep_unfinished(&target)?;
-        let mut writer = match self.table.keep_samples {
-            true => Some(ShardWriter::create(&target, 0, DatasetKind::Groups, WriterOptions::default())?),
-            false => None,
+    /// Samples what is not there yet of a model's samples, and measures it by them.
+    fn evaluate(&self, cx: &StageContext<'_>, index: usize, measured: &Measured<'_>) -> Result<Outcome> {
+        let (entry, table) = (&self.table.models[index], &self.table);
+        let name = entry.name();
+        let (engine, identity) = match self.identity(cx, index)? {
+            Some(identity) => (None, identity),
+            None => {
+                let engine = self.open_engine(cx, index)?;
+                let identity = engine.engine().info().model_digest;
+                (Some(engine), identity)
+            }
         };
-        let mut judged: Vec<Vec<Brief>> = Vec::with_capacity(prompts.len());
-        for chunk in prompts.chunks(PROMPTS_AT_ONCE) {
-            cx.check_stop()?;
-            let asked: Vec<&Prompt> = chunk.iter().collect();
-            let engine = Stoppable { engine: &*engine, stop: cx.stop };
-            let samples = sample_and_judge(&engine, rules, &asked, self.table.samples, &sampling, cx.seed, 0)?;
-            if judged.is_empty() {
-                ensure_some_answer(samples.iter().flatten())?;
+        let samples = Samples::of(cx, measured, &cx.folder.join(SAMPLES).join(&entry.folder()), &identity, table);
+        let judged = match samples.whole()? {
+            Some(judged) => judged,
+            None => {
+                let engine = engine.map_or_else(|| self.open_engine(cx, index), Ok)?;
+                cx.begin()?;
+                samples.make(&engine, &name)?
             }
-            for (prompt, samples) in chunk.iter().zip(samples) {
-                judged.push(samples.iter().map(Brief::of).collect());
-                if let Some(writer) = &mut writer {
-                    let rows: Vec<GroupRow> = group_rows(prompt, samples, &info, rules.digest(), &sampling_json, 0);
-                    writer.push_rows(&rows)?;
-                }
-                cx.progress.advance(u64::from(self.table.samples));
-            }
-        }
-        if let Some(writer) = writer {
-            let shard = writer.finish()?;
-            let kind = Some(DatasetKind::Groups);
-            Manifest::new(&name, "samples", kind, info.model_digest.clone(), vec![shard]).commit(&target)?;
-        }
-        let rows = self.rows(cx, &name, rules, prompts, &judged);
+        };
+        let rows = figures::rows(&name, measured, table, cx.seed, &judged);
         let mut outcome = Outcome::default();
-        outcome.count("samples", (prompts.len() * self.table.samples as usize) as u64);
+        outcome.count("samples", (measured.prompts.len() * table.samples as usize) as u64);
         outcome.facts.insert(format!("{ROWS}/{name}"), serde_json::to_value(&rows).expect("rows are plain data"));
-        let all = &rows[0];
         let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count();
         if failed > 0 {
             outcome.count("failed", failed as u64);
             cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
         }
-        cx.progress.say(&format!("{name}: {}", all.describe()));
+        cx.progress.say(&format!("{name}: {}", rows[0].describe()));
         Ok(outcome)
-    }
-
-    /// The whole first, then each slice.
-    fn rows(
-        &self,
-        cx: &StageContext<'_>,
-        name: &str,
-        rules: &RuleSet,
-        prompts: &[Prompt],
-        judged: &[Vec<Brief>],
-    ) -> Vec<EvalRow> {
-        let mut slices: Vec<(String, Vec<usize>)> = vec![("all".to_owned(), (0..prompts.len()).collect())];
-        for slice in &self.table.slices {
-            let mut found = std::collections::BTreeMap::<String, Vec<usize>>::new();
-            for (index, prompt) in prompts.iter().enumerate() {
-                found.entry(slice.of(prompt)).or_default().push(index);
-            }
-            slices.extend(found.into_iter().filter(|(_, members)| members.len() < prompts.len()));
-        }
-        let options = Options { ks: self.table.ks.clone(), seed: cx.seed, ..Options::default() };
-        let math = math_config(rules);
-        let equal = |a: &str, b: &str| equivalent(a, b, &math) == Equivalence::Equal;
-        let results: Vec<PromptResult> = prompts
-            .iter()
-            .zip(judged)
-            .map(|(prompt, samples)| PromptResult {
-                domain: prompt.domain.clone(),
-                difficulty: prompt.difficulty,
-                samples: samples.iter().filter_map(|s| s.result.clone()).collect(),
-            })
-            .collect();
-        let rows = slices.into_iter().map(|(slice, members)| {
-            let summary = summarise(members.iter().map(|&i| &results[i]), &options, equal);
-            let samples = || members.iter().flat_map(|&i| &judged[i]);
-            let scores = rules.rules().map(|(rule, _)| {
-                let scores: Vec<f64> = samples().filter_map(|s| s.scores.iter().find(|(r, _)| r == rule)?.1).collect();
-                (rule.to_owned(), mean(&scores))
-            });
-            let failed = samples().filter(|s| s.result.is_none()).count();
-            let tokens: Vec<f64> = samples().filter_map(|s| s.tokens.map(f64::from)).collect();
-            EvalRow {
-                model: name.to_owned(),
-                slice,
-                prompts: summary.prompts,
-                samples: u64::from(self.table.samples),
-                pass_at_1: summary.pass_at_1.map(|i| i.mean),
-                pass_at_1_low: summary.pass_at_1.map(|i| i.low),
-                pass_at_1_high: summary.pass_at_1.map(|i| i.high),
-                pass_at_k: summary.pass_at_k.iter().map(|(k, _, i)| (*k, i.map(|i| i.mean))).collect(),
-                majority: summary.majority.map(|i| i.mean),
-                majority_low: summary.majority.map(|i| i.low),
-                majority_high: summary.majority.map(|i| i.high),
-                vote_gain: summary.vote_gain.map(|i| i.mean),
-                vote_gain_low: summary.vote_gain.map(|i| i.low),
-                vote_gain_high: summary.vote_gain.map(|i| i.high),
-                without_vote: summary.without_vote as f64 / summary.prompts.max(1) as f64,
-                truncated: summary.truncated as f64 / summary.samples.max(1) as f64,
-                undecided: summary.undecided as f64 / summary.samples.max(1) as f64,
-                failed: failed as f64 / samples().count().max(1) as f64,
-                mean_tokens: mean(&tokens),
-                scores: scores.collect(),
-            }
-        });
-        rows.collect()
     }
 }
 
@@ -314,8 +245,9 @@ impl Stage for EvalStage {
     }
 
     /// 2: prompts that have nothing to vote with are left out of the vote; samples have the logprobs of their temperature.
+    /// 3: what was cut counts as the rules decided of it; samples are in shards.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     /// A finished evaluation is not given up for one that cannot begin.
@@ -361,8 +293,10 @@ impl Stage for EvalStage {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+        let folder = cx.local_folder()?;
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path))?)?;
         rules.ensure_ready()?;
+        cx.input("prompts")?.require_unique(DatasetKind::Prompts, "prompt_id")?;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
         if prompts.is_empty() {
             return Err(Error::new("there are no prompts to evaluate on").in_file(cx.input("prompts")?.location()));
@@ -374,21 +308,30 @@ impl Stage for EvalStage {
             (0..models).try_for_each(|index| self.tokenizer(cx, index).map(drop))?;
         }
         cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
-        let mut sum = Outcome::default();
+        let measured = Measured::new(&rules, &prompts);
+        let mut done: BTreeMap<usize, Outcome> = BTreeMap::new();
+        // Not in the journal yet: a finished evaluation is not given up before something is sampled for the next.
+        let mut new = Vec::new();
         for index in 0..models {
             // One model at a time: each takes all cores.
-            let outcome = match cx.finished(index) {
-                Some(outcome) => outcome.clone(),
-                None => {
-                    let outcome = self.evaluate(cx, index, &rules, &prompts)?;
+            if let Some(outcome) = cx.finished(index) {
+                done.insert(index, outcome.clone());
+            } else if cx.is_mine(index) {
+                new.push((index, self.evaluate(cx, index, &measured)?));
+            }
+            if cx.has_begun() || index + 1 == models {
+                cx.begin()?;
+                for (index, outcome) in new.drain(..) {
                     cx.finish_shard(index, &outcome)?;
-                    outcome
+                    done.insert(index, outcome);
                 }
-            };
-            sum.absorb(outcome);
+            }
         }
-        // Where every model was done before.
-        cx.begin()?;
+        if done.len() < models {
+            return Err(cx.waits_for_others(models));
+        }
+        let mut sum = Outcome::default();
+        done.into_values().for_each(|outcome| sum.absorb(outcome));
         let mut rows: Vec<EvalRow> = Vec::new();
         for entry in &self.table.models {
             let fact = sum.facts.remove(&format!("{ROWS}/{}", entry.name())).unwrap_or_default();
@@ -396,47 +339,15 @@ impl Stage for EvalStage {
                 .map_err(|e| Error::new("the journal's figures cannot be read").caused_by(e))?;
             rows.extend(read);
         }
-        table::write(cx.local_folder()?, &rows)?;
+        table::write(folder, &rows)?;
+        samples::prune(&cx.folder.join(SAMPLES), |folder| {
+            self.table.keep_samples && self.table.models.iter().any(|entry| entry.folder() == folder)
+        })?;
         sum.facts.insert(FIGURES.to_owned(), table::figures(&rows).into());
         sum.facts.insert("rules".to_owned(), rules.name().into());
         sum.facts.insert("rules_digest".to_owned(), rules.digest().into());
         Ok(sum)
     }
-}
-
-/// What the figures need of one sample.
-struct Brief {
-    /// `None` if its request failed.
-    result: Option<SampleResult>,
-    scores: Vec<(String, Option<f64>)>,
-    tokens: Option<u32>,
-}
-
-impl Brief {
-    fn of(judged: &Judged) -> Self {
-        Brief {
-            result: judged.result(),
-            scores: judged.judgement.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
-            tokens: judged.generated.completion_tokens,
-        }
-    }
-}
-
-/// How the rule file reads answers: the settings of its first math rule.
-fn math_config(rules: &RuleSet) -> MathConfig {
-    let Some((name, _)) = rules.rules().find(|(_, kind)| *kind == "math") else { return MathConfig::default() };
-    let read = || -> Option<MathConfig> {
-        let file: toml::Table = rules.resolved().parse().ok()?;
-        let mut settings = file.get("rules")?.get(name)?.as_table()?.clone();
-        // What every kind of rule may have is none of its own settings.
-        settings.retain(|key, _| !["kind", "domains", "languages", "fallback_for"].contains(&key));
-        settings.try_into().ok()
-    };
-    read().expect("the rule file's settings were read when it was loaded")
-}
-
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 #[cfg(test)]
@@ -463,16 +374,5 @@ mod tests {
             let error = stage(&format!("samples = 8\nks = {ks}")).err().unwrap().render(false);
             assert!(error.contains("from 8 samples") && error.contains("recipe.toml:5:6"), "{error}");
         }
-    }
-
-    #[test]
-    fn votes_compare_answers_as_the_rule_file_does() {
-        let file = "reward = \"sum\"\n[rules.form]\nkind = \"format\"\nstyle = \"think_answer\"\n\
-                    [rules.sum]\nkind = \"math\"\ndomains = [\"math\"]\nstrict_units = true\ntolerance = { absolute = 0.5 }\n";
-        let config = math_config(&RuleSet::parse(file, "test").unwrap());
-        let equal = |a, b| equivalent(a, b, &config) == Equivalence::Equal;
-        assert!(equal("7", "7.4") && !equal("7", "7.6"));
-        let plain = "reward = \"form\"\n[rules.form]\nkind = \"format\"\nstyle = \"think_answer\"\n";
-        assert_eq!(math_config(&RuleSet::parse(plain, "test").unwrap()), MathConfig::default());
     }
 }

@@ -6,12 +6,10 @@
 
 mod adaptive;
 mod answers;
-mod attend;
 mod engine;
 mod failures;
 mod feed;
 mod open;
-mod record;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -20,14 +18,14 @@ use serde::Deserialize;
 
 use self::adaptive::{Adaptive, Until};
 use self::answers::Answers;
-use self::attend::attend;
 use self::engine::EngineConfig;
 use self::feed::{Feed, Order};
 use self::open::Open;
+use super::attend::attend;
 use super::{
     Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template, check_rules, rules_path,
 };
-use crate::engine::Sampling;
+use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::Load;
@@ -45,6 +43,7 @@ struct GenerateConfig {
     /// Completions wanted of each prompt.
     #[serde(default = "one")]
     samples: u32,
+    /// How completions are drawn; of recorded ones, what is known of how they were.
     #[serde(default)]
     sampling: Sampling,
     /// A system turn put before conversations that have none.
@@ -73,6 +72,8 @@ fn one() -> u32 {
 pub struct GenerateStage {
     config: GenerateConfig,
     engine: EngineConfig,
+    /// What the table itself says of `sampling`.
+    told: serde_json::Map<String, serde_json::Value>,
 }
 
 impl GenerateStage {
@@ -91,7 +92,23 @@ impl GenerateStage {
             let origin = table.config.get("until").map_or(&table.origin, |node| &node.origin);
             until.validate(config.samples).map_err(|error| origin.locate(error))?;
         }
-        Ok(GenerateStage { config, engine })
+        let told = node.get("sampling").map(|node| node.to_json());
+        let told = told.and_then(|told| told.as_object().cloned()).unwrap_or_default();
+        Ok(GenerateStage { config, engine, told })
+    }
+}
+
+impl GenerateStage {
+    /// The settings that rows are said to be drawn by, in the order of the fields: of recordings only those that the
+    /// table names, since defaults are nobody's word.
+    fn drawn(&self, engine: &dyn Engine) -> String {
+        let all = serde_json::to_string(&self.config.sampling).expect("settings are plain data");
+        if engine.draws() {
+            return all;
+        }
+        let mut told: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&all).expect("just written");
+        told.retain(|key, _| self.told.contains_key(key));
+        serde_json::Value::from(told).to_string()
     }
 }
 
@@ -106,9 +123,13 @@ impl Stage for GenerateStage {
         Some(DatasetKind::Completions)
     }
 
-    /// 2 in this process: logprobs are those of the temperature, and no `tokenizer.json` cuts prompts.
+    /// 2 in this process: logprobs are those of the temperature, and no `tokenizer.json` cuts prompts. 2 of recordings:
+    /// nothing is said of how they were drawn that is not known.
     fn version(&self) -> u32 {
-        if matches!(self.engine, EngineConfig::Local(_)) { 2 } else { 1 }
+        match self.engine {
+            EngineConfig::Local(_) | EngineConfig::Replay(_) => 2,
+            EngineConfig::Vllm { .. } => 1,
+        }
     }
 
     fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
@@ -192,7 +213,8 @@ impl Stage for GenerateStage {
             info: &info,
             adaptive: adaptive.as_ref(),
             answers,
-            sampling: serde_json::to_string(&self.config.sampling).expect("settings are plain data"),
+            sampling: self.drawn(engine),
+            draws: engine.draws(),
             shards: BTreeMap::new(),
             more: VecDeque::new(),
         });

@@ -27,7 +27,7 @@ use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
 use crate::schema::DatasetKind;
-use crate::store::{Manifest, sweep_unfinished};
+use crate::store::{FileInfo, Manifest, ShardInfo, sweep_unfinished};
 use crate::train::objective::{Grpo, Objective, Surrogate};
 use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
 use on_policy::OnPolicy;
@@ -277,6 +277,12 @@ impl GrpoStage {
         outcome.facts.insert("rules".to_owned(), rules_name.into());
         outcome.facts.insert("rules_digest".to_owned(), rules_digest.into());
         let fingerprint = outcome.facts.get("model_digest").and_then(|d| d.as_str()).unwrap_or_default().to_owned();
+        let listed = |shard: &ShardInfo| FileInfo {
+            file: format!("{ROLLOUTS}/{}", shard.file),
+            bytes: shard.bytes,
+            blake3: shard.blake3.clone(),
+        };
+        outcome.files.extend(rollouts.iter().map(listed));
         let folder = cx.folder.join(ROLLOUTS);
         Manifest::new(cx.name, "rollouts", Some(DatasetKind::Groups), fingerprint, rollouts).commit(&folder)?;
         Ok(outcome)
@@ -330,12 +336,11 @@ impl Stage for GrpoStage {
 
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
         // Servers are sent the policy, so it does not matter which ones they are; the policy's own engine is the default.
-        let own = ["rules", "evaluate.rules"];
         let engine: &[_] = match self.sampler {
             SamplerConfig::Local(_) => &["engine"],
             SamplerConfig::Vllm(_) => &["engine.tolerance", WHERE_SERVED],
         };
-        [&own, engine, HOW_SERVED, super::TRAINING_KEYS].concat()
+        [&["rules"], engine, HOW_SERVED, super::TRAINING_KEYS].concat()
     }
 
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {

@@ -1,5 +1,6 @@
 //! Prompts asked and judged in one go: what evaluation and on-policy training share.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::eval::SampleResult;
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
-use crate::schema::{FinishReason, GroupRow, Outcome, Prompt};
+use crate::schema::{FinishReason, GroupRow, Outcome, Prompt, Score};
 use crate::seed::{content_id, sample_seed};
 use crate::train::advantage::AdvantageKind;
 
@@ -23,23 +24,28 @@ pub struct Judged {
 impl Judged {
     /// What figures are made of; `None` of a request that failed.
     pub fn result(&self) -> Option<SampleResult> {
-        if self.generated.error.is_some() {
-            return None;
-        }
-        // The deciding rule's finding: the first that extracted an answer.
-        let answer = self.judgement.scores.iter().find_map(|score| {
-            let evidence: serde_json::Value = serde_json::from_str(score.evidence.as_deref()?).ok()?;
-            let found = evidence.get("extracted").or_else(|| evidence.get("picked"))?;
-            found.as_str().map(str::to_owned)
-        });
-        let correct = match self.judgement.outcome {
-            Outcome::Correct => Some(true),
-            Outcome::Wrong => Some(false),
-            Outcome::CannotTell => None,
-        };
-        let truncated = self.generated.finish_reason == FinishReason::Length;
-        Some(SampleResult { answer, correct, truncated })
+        sample_result(self.judgement.outcome, &self.judgement.scores, self.generated.finish_reason)
     }
+}
+
+/// What figures are made of one sample; `None` of a request that failed.
+pub fn sample_result(outcome: Outcome, scores: &[Score], finish_reason: FinishReason) -> Option<SampleResult> {
+    if finish_reason == FinishReason::Error {
+        return None;
+    }
+    // The deciding rule's finding: the first that extracted an answer.
+    let answer = scores.iter().find_map(|score| {
+        let evidence: serde_json::Value = serde_json::from_str(score.evidence.as_deref()?).ok()?;
+        let found = evidence.get("extracted").or_else(|| evidence.get("picked"))?;
+        found.as_str().map(str::to_owned)
+    });
+    let correct = match outcome {
+        Outcome::Correct => Some(true),
+        Outcome::Wrong => Some(false),
+        Outcome::CannotTell => None,
+    };
+    let truncated = finish_reason == FinishReason::Length;
+    Some(SampleResult { answer, correct, truncated })
 }
 
 /// Samples every prompt and judges the samples; the result is in the order of prompts and samples.
@@ -77,11 +83,21 @@ pub fn sample_and_judge(
         *slot = Some(generated);
         Ok(())
     })?;
-    let judge = |(prompt, answers): (&&Prompt, Vec<Option<Generated>>)| {
-        let answers: Vec<Generated> = answers
-            .into_iter()
-            .collect::<Option<_>>()
-            .ok_or_else(|| Error::new(format!("the engine left a sample of prompt {} out", prompt.prompt_id)))?;
+    let whole = prompts.iter().zip(answers).map(|(prompt, answers)| {
+        let answers: Option<Vec<Generated>> = answers.into_iter().collect();
+        answers.ok_or_else(|| Error::new(format!("the engine left a sample of prompt {} out", prompt.prompt_id)))
+    });
+    Ok(judge(rules, prompts, whole.collect::<Result<_>>()?))
+}
+
+/// Judges the answers to each of the prompts, in their order.
+pub fn judge<P: Borrow<Prompt> + Sync>(
+    rules: &RuleSet,
+    prompts: &[P],
+    answers: Vec<Vec<Generated>>,
+) -> Vec<Vec<Judged>> {
+    let judge = |(prompt, answers): (&P, Vec<Generated>)| {
+        let prompt = prompt.borrow();
         let answered = answers.iter().filter(|generated| generated.error.is_none());
         let asked: Vec<Sample<'_>> = answered.map(|generated| view(prompt, generated)).collect();
         let mut judgements = rules.judge_batch(&asked).into_iter();
@@ -92,7 +108,7 @@ pub fn sample_and_judge(
             };
             Judged { generated, judgement }
         });
-        Ok(judged.collect())
+        judged.collect()
     };
     prompts.par_iter().zip(answers).map(judge).collect()
 }
@@ -105,15 +121,31 @@ pub fn ensure_some_answer<'a>(samples: impl Iterator<Item = &'a Judged> + Clone)
     let fault = |judged: &'a Judged| judged.generated.error.as_deref();
     match samples.clone().find_map(fault) {
         Some(first) if samples.clone().all(|judged| fault(judged).is_some()) => {
-            let error = Error::new(format!("not one of {} requests was answered; the first: {first}", samples.count()));
-            // Engines say of a prompt that is too long what the context is.
-            Err(match first.contains("context") {
-                true => error.hint("filter prompts by length, or raise the model's context"),
-                false => error,
-            })
+            Err(none_answered(samples.count(), first))
         }
         _ => Ok(()),
     }
+}
+
+/// What is said where all of so many requests failed.
+pub fn none_answered(count: usize, first: &str) -> Error {
+    let error = Error::new(format!("not one of {count} requests was answered; the first: {first}"));
+    // Engines say of a prompt that is too long what the context is.
+    match first.contains("context") {
+        true => error.hint("filter prompts by length, or raise the model's context"),
+        false => error,
+    }
+}
+
+/// Names a completion: BLAKE3 over what the column says.
+pub fn completion_id(model_digest: &str, sampling: &str, prompt_id: &str, sample: u32, step: u64) -> String {
+    content_id([
+        prompt_id.as_bytes(),
+        &sample.to_le_bytes(),
+        &step.to_le_bytes(),
+        model_digest.as_bytes(),
+        sampling.as_bytes(),
+    ])
 }
 
 /// What is said of a request that failed: there is nothing to judge.
@@ -153,13 +185,7 @@ pub fn group_rows(
     let size = samples.len() as u32;
     let rows = samples.into_iter().zip(scored.advantages);
     rows.map(|(Judged { generated, judgement }, advantage)| GroupRow {
-        completion_id: content_id([
-            prompt.prompt_id.as_bytes(),
-            &generated.sample_index.to_le_bytes(),
-            &step.to_le_bytes(),
-            info.model_digest.as_bytes(),
-            sampling.as_bytes(),
-        ]),
+        completion_id: completion_id(&info.model_digest, sampling, &prompt.prompt_id, generated.sample_index, step),
         prompt_id: prompt.prompt_id.clone(),
         policy_step: step,
         sample_index: generated.sample_index,
@@ -255,7 +281,7 @@ mod tests {
     }
 
     fn ask(engine: &dyn Engine, ids: &[&str]) -> Result<Vec<Vec<Judged>>> {
-        // A rule that a cut does not matter to: figures are to count it all the same.
+        // A rule that a cut does not matter to: nor does it to figures.
         let rules = RuleSet::parse(
             "reward = \"seven\"\n[rules.seven]\nkind = \"regex\"\npattern = '7'\nregion = \"completion\"\n",
             "test",
@@ -279,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn a_right_answer_that_was_cut_counts_as_wrong() {
+    fn a_right_answer_counts_though_what_came_behind_it_was_cut() {
         let samples = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
-        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 2));
+        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 4));
     }
 
     #[test]

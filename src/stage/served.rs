@@ -72,25 +72,13 @@ impl Served {
         chat_template: Option<&str>,
     ) -> Result<Self> {
         let resolve = |path: &str| cx.resolve(path);
+        let model_digest = Served::identity(config, cx, folder, chat_template)?;
         let tokenizer = chat_template::tokenizer(folder, chat_template, &resolve)?;
         if config.template != Template::Plain {
             tokenizer.check_chat_template()?;
         }
         let tokenizer = Arc::new(tokenizer);
-        let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
-        let mut config = VllmConfig { api: Api::Completions, template, ..config.clone() };
-        let mut settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
-        let plain = VllmConfig::default();
-        if config.reasoning != plain.reasoning || config.continue_rounds > 0 {
-            let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
-            settings += &serde_json::json!([config.reasoning, continued]).to_string();
-        }
-        settings.extend(config.other_keys().map(|keys| keys.to_string()));
-        if let Some(template) = chat_template {
-            settings += &chat_template::source(template, &resolve)?;
-        }
-        // What a server says of itself is the model it was started with.
-        let model_digest = content_id([digest(folder)?.as_bytes(), settings.as_bytes()]);
+        let mut config = VllmConfig { api: Api::Completions, template: template(config), ..config.clone() };
         if config.launch {
             let folder = std::path::absolute(folder).or_fail(|| "the model's folder has no path".into())?;
             config.server.model = folder.display().to_string();
@@ -105,6 +93,30 @@ impl Served {
         }
         served.engine.take_news().iter().for_each(|line| cx.progress.say(line));
         Ok(served)
+    }
+
+    /// What its completions say of the model, `model_digest`: its files and how servers are asked for it. What a server
+    /// says of itself is the model it was started with.
+    ///
+    /// # Errors
+    /// A file of the model or the chat template cannot be read.
+    pub fn identity(
+        config: &VllmConfig,
+        cx: &StageContext<'_>,
+        folder: &Path,
+        chat_template: Option<&str>,
+    ) -> Result<String> {
+        let mut settings = serde_json::json!([template(config), config.extra_body, config.n_per_request]).to_string();
+        let plain = VllmConfig::default();
+        if config.reasoning != plain.reasoning || config.continue_rounds > 0 {
+            let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
+            settings += &serde_json::json!([config.reasoning, continued]).to_string();
+        }
+        settings.extend(config.other_keys().map(|keys| keys.to_string()));
+        if let Some(template) = chat_template {
+            settings += &chat_template::source(template, &|path| cx.resolve(path))?;
+        }
+        Ok(content_id([digest(folder)?.as_bytes(), settings.as_bytes()]))
     }
 
     /// The servers behind it.
@@ -145,8 +157,12 @@ impl Engine for Served {
     }
 }
 
+fn template(config: &VllmConfig) -> Template {
+    if config.template == Template::Plain { Template::Plain } else { Template::Ours }
+}
+
 /// BLAKE3 of the files that decide what a model answers.
-fn digest(folder: &Path) -> Result<String> {
+pub fn digest(folder: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for file in model_files(folder) {
         hash_file(&mut hasher, Path::new(&file))

@@ -209,7 +209,7 @@ impl Stage for SftStage {
     }
 
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
-        [&["evaluate.rules"], super::TRAINING_KEYS].concat()
+        super::TRAINING_KEYS.to_vec()
     }
 
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {

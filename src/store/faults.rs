@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// An I/O error with the file and, for the common causes, what to do.
 pub(crate) fn io_error(doing: &str, file: impl Display, error: io::Error) -> Error {
-    use io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let (what, hint) = match error.kind() {
         StorageFull => {
             ("the disk is full", Some("free some space, then run the same command: it continues where it stopped"))
@@ -17,6 +17,10 @@ pub(crate) fn io_error(doing: &str, file: impl Display, error: io::Error) -> Err
         QuotaExceeded => (
             "the disk quota is used up",
             Some("free some space, then run the same command: it continues where it stopped"),
+        ),
+        FileTooLarge => (
+            "the file would be larger than files may be here",
+            Some("raise the limit (`ulimit -f unlimited`), then run the same command: it continues where it stopped"),
         ),
         ReadOnlyFilesystem => ("the file system is read-only", Some("choose another output folder")),
         PermissionDenied => {

@@ -1,10 +1,12 @@
 //! The manifest: what a stage wrote, of what, and what it dropped. Writing it is the commit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Location, ShardInfo, reader};
+use super::faults::io_error;
+use super::{Location, ShardInfo, hash_file, reader};
 use crate::error::{Error, Result};
 use crate::schema::DatasetKind;
 
@@ -39,6 +41,9 @@ pub struct Manifest {
     pub rows: u64,
     /// In file order.
     pub shards: Vec<ShardInfo>,
+    /// What else it left that others read: a model's files, tables of figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileInfo>,
     /// Rows that were dropped, by reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,
@@ -52,6 +57,39 @@ pub struct Manifest {
     /// is lost later is made again alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub units: Vec<Unit>,
+    /// Digests of what the fingerprint was made of, by dotted name, where a change of it costs too much to be made
+    /// unasked: so that a refusal can say what has changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub made_of: BTreeMap<String, String>,
+}
+
+/// A finished file that is no shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// Its path within the stage's folder, `/` between the parts.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// BLAKE3 of it, 64 hex digits.
+    pub blake3: String,
+}
+
+impl FileInfo {
+    /// Reads a file of a stage's folder, a local one.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn of(folder: &Path, file: impl Into<String>) -> Result<FileInfo> {
+        let file = file.into();
+        let path = folder.join(&file);
+        let mut hasher = blake3::Hasher::new();
+        let read = std::fs::metadata(&path).and_then(|metadata| {
+            hash_file(&mut hasher, &path)?;
+            Ok(metadata.len())
+        });
+        let bytes = read.map_err(|e| io_error("read what was just written", path.display(), e))?;
+        Ok(FileInfo { file, bytes, blake3: hasher.finalize().to_hex().to_string() })
+    }
 }
 
 /// A part of a stage's work that was done, and recorded, for itself.
@@ -99,10 +137,12 @@ impl Manifest {
             fingerprint: fingerprint.into(),
             rows: shards.iter().map(|shard| shard.rows).sum(),
             shards,
+            files: Vec::new(),
             drops: BTreeMap::new(),
             counts: BTreeMap::new(),
             facts: serde_json::Map::new(),
             units: Vec::new(),
+            made_of: BTreeMap::new(),
         }
     }
 
@@ -152,18 +192,41 @@ impl Manifest {
     /// # Errors
     /// The disk or store refuses.
     pub fn altered(&self, folder: &Location) -> Result<Vec<Altered>> {
-        let damaged = damaged(folder, &self.shards)?;
+        self.altered_within(folder, "")
+    }
+
+    /// As [`Manifest::altered`], of files whose path begins so.
+    ///
+    /// # Errors
+    /// The disk or store refuses.
+    pub fn altered_within(&self, folder: &Location, prefix: &str) -> Result<Vec<Altered>> {
+        let listed: Vec<_> = self.listed().filter(|(file, ..)| file.starts_with(prefix)).collect();
+        let cut = cut(folder, listed.iter().map(|(file, bytes, _)| (*file, *bytes)))?;
         let mut found = Vec::new();
-        for shard in &self.shards {
-            let what = match damaged.iter().find(|(other, _)| std::ptr::eq(*other, shard)) {
-                Some((_, None)) => "is gone".to_owned(),
-                Some((_, Some(bytes))) => format!("has {bytes} bytes of {}", shard.bytes),
-                None if reader::digest(&folder.join(&shard.file), shard.bytes)? == shard.blake3 => continue,
+        for (file, bytes, digest) in listed {
+            let what = match cut.get(file) {
+                Some(None) => "is gone".to_owned(),
+                Some(Some(there)) => format!("has {there} bytes of {bytes}"),
+                None if reader::digest(&folder.join(file), bytes)? == digest => continue,
                 None => "has other bytes than were written".to_owned(),
             };
-            found.push(Altered { file: shard.file.clone(), what });
+            found.push(Altered { file: file.to_owned(), what });
         }
         Ok(found)
+    }
+
+    /// Those of its files that are gone or were cut, with the bytes that are there. Reads none of them.
+    ///
+    /// # Errors
+    /// The disk or store refuses to list the folder.
+    pub fn damaged(&self, folder: &Location) -> Result<BTreeMap<&str, Option<u64>>> {
+        cut(folder, self.listed().map(|(file, bytes, _)| (file, bytes)))
+    }
+
+    /// All of its files: path, bytes, digest.
+    pub fn listed(&self) -> impl Iterator<Item = (&str, u64, &str)> {
+        let shards = self.shards.iter().map(|shard| (shard.file.as_str(), shard.bytes, shard.blake3.as_str()));
+        shards.chain(self.files.iter().map(|file| (file.file.as_str(), file.bytes, file.blake3.as_str())))
     }
 
     /// The manifest of a folder; `None` if it has none, that is, if nothing was committed there.
@@ -204,19 +267,29 @@ pub fn damaged<'s>(
     folder: &Location,
     shards: impl IntoIterator<Item = &'s ShardInfo>,
 ) -> Result<Vec<(&'s ShardInfo, Option<u64>)>> {
+    let shards: Vec<&ShardInfo> = shards.into_iter().collect();
+    let cut = cut(folder, shards.iter().map(|shard| (shard.file.as_str(), shard.bytes)))?;
+    Ok(shards.into_iter().filter_map(|shard| Some((shard, *cut.get(shard.file.as_str())?))).collect())
+}
+
+/// Those of the files, each with the bytes it should have, that are gone or have others.
+fn cut<'s>(
+    folder: &Location,
+    files: impl IntoIterator<Item = (&'s str, u64)>,
+) -> Result<BTreeMap<&'s str, Option<u64>>> {
     // One listing a folder: in an object store every question is a request.
     let mut listed: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
-    let mut found = Vec::new();
-    for shard in shards {
-        let (parent, name) = shard.file.rsplit_once('/').unwrap_or(("", &shard.file));
+    let mut found = BTreeMap::new();
+    for (file, wanted) in files {
+        let (parent, name) = file.rsplit_once('/').unwrap_or(("", file));
         if !listed.contains_key(parent) {
             let parent_folder = if parent.is_empty() { folder.clone() } else { folder.join(parent) };
             let files = parent_folder.list()?.into_iter().filter(|entry| !entry.is_folder);
             listed.insert(parent, files.map(|entry| (entry.name, entry.bytes)).collect());
         }
         let bytes = listed[parent].get(name).copied();
-        if bytes != Some(shard.bytes) {
-            found.push((shard, bytes));
+        if bytes != Some(wanted) {
+            found.insert(file, bytes);
         }
     }
     Ok(found)

@@ -36,6 +36,24 @@ fn a_file_where_the_folder_should_be_is_told() {
     assert_eq!(std::fs::read_to_string(folder.path().join("out")).unwrap(), "a file");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 1000);
+    let limited = |blocks: &str| {
+        let mut shell = Command::new("sh");
+        shell.current_dir(folder.path()).args(["-c", &format!("ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
+        let ended = shell.arg(env!("CARGO_BIN_EXE_gristmill")).args(RUN).output().unwrap();
+        crate::support::Finished::from(ended)
+    };
+    let refused = limited("8");
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("larger than files may be here"), "{}", refused.story());
+    assert!(refused.stderr.contains("ulimit -f unlimited"), "{}", refused.story());
+    gristmill(folder.path(), RUN).succeeded();
+}
+
 #[test]
 fn a_damaged_marker_is_told() {
     let folder = with_recipe(RECIPE);

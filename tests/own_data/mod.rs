@@ -98,13 +98,14 @@ sampling = { max_tokens = 20 }
     );
     gristmill(folder.path(), RUN).succeeded();
     let made = digests(&folder.path().join("out/4_rl"));
-    let refused = gristmill(folder.path(), [&RUN[..], &["--set", "rl.training.prompts_per_rollout=500"]].concat());
-    assert!(refused.stderr.contains("rl: will run, and replaces a finished model: "), "{}", refused.story());
+    let wants = ["--from", "rl", "--set", "rl.training.prompts_per_rollout=500"];
+    let refused = gristmill(folder.path(), [&RUN[..], &wants].concat());
     assert!(refused.stderr.contains("a rollout wants 500 prompts, and there are 20"), "{}", refused.story());
     assert_eq!(refused.code, Some(1));
     // The corpus is read before the model it would replace goes.
     let base = digests(&folder.path().join("out/2_base"));
-    let refused = gristmill(folder.path(), [&RUN[..], &["--set", "base.corpus=questions.jsonl"]].concat());
+    let refused =
+        gristmill(folder.path(), [&RUN[..], &["--from", "base", "--set", "base.corpus=questions.jsonl"]].concat());
     assert_ne!(refused.code, Some(0), "{}", refused.story());
     assert_eq!(digests(&folder.path().join("out/2_base")), base, "{}", refused.story());
     assert_eq!(digests(&folder.path().join("out/4_rl")), made);

@@ -305,6 +305,27 @@ fn recordings_that_nobody_asks_for_are_counted() {
 }
 
 #[test]
+fn recordings_claim_no_sampling_that_nobody_knows() {
+    use gristmill::schema::Completion;
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 50);
+    let rows = |out: &str, set: &[&str]| {
+        gristmill(folder.path(), [&["run", "recipe.toml", "--out", out], set].concat()).succeeded();
+        let generate =
+            gristmill::store::Dataset::open(&folder.path().join(out).join("2_generate").as_path().into()).unwrap();
+        let rows: Vec<Completion> = generate.rows_of().map(Result::unwrap).collect();
+        assert!(!rows.is_empty() && rows.iter().all(|row| row.seed.is_none()), "{:?}", rows[0].seed);
+        rows[0].sampling.clone()
+    };
+    assert_eq!(rows("out", &[]), "{}");
+    let card = std::fs::read_to_string(folder.path().join("out/6_corpus/README.md")).unwrap();
+    assert!(card.contains("- sampling not recorded\n") && !card.contains("temperature"), "{card}");
+    // What is known of them is said, and nothing beside it.
+    let known = ["--set", "generate.sampling.temperature=0.7", "--set", "generate.sampling.top_k=20"];
+    assert_eq!(rows("told", &known), r#"{"temperature":0.7,"top_k":20}"#);
+}
+
+#[test]
 fn other_recordings_after_a_kill_are_another_stage_and_no_other_model() {
     use gristmill::store::{Journal, SyncPolicy};
     let folder = tempfile::tempdir().unwrap();

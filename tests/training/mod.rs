@@ -1,6 +1,7 @@
 //! The trainer as a pipeline: stages that train, measure and check, killed and resumed.
 
 mod ends;
+mod finished;
 mod left_out;
 
 use std::collections::BTreeSet;

@@ -61,7 +61,7 @@ fn fingerprints(set: &[&str]) -> BTreeMap<String, String> {
     let out = tempfile::tempdir().unwrap();
     let out = Location::from(out.path());
     let (plan, digests) = (Plan::new(&recipe, &out).unwrap(), Digests::load(&out));
-    let of = |planned: &Planned| planned.fingerprint(&recipe, &digests, &Opened::default()).unwrap();
+    let of = |planned: &Planned| planned.depends(&recipe, &digests, &Opened::default()).unwrap().fingerprint;
     plan.stages.iter().map(|planned| (planned.name.clone(), of(planned))).collect()
 }
 
@@ -73,6 +73,9 @@ fn how_the_work_is_done_is_no_part_of_what_was_done() {
         "sft.training.recompute=true",
         "sft.training.optimizer.offload=true",
         "sft.checkpoints.keep=3",
+        "sft.evaluate.every=8",
+        "sft.evaluate.rules=r1",
+        "rl.evaluate.sampling.max_tokens=9",
         "rl.training.tokens_per_microbatch=50",
         "rl.training.optimizer.max_bad_steps=9",
         "rl.checkpoints.every=3",

@@ -156,7 +156,10 @@ fn render(
         let _ = writeln!(out, "- rules `{digest}`");
     }
     for sampling in &statistics.sampling {
-        let _ = writeln!(out, "- sampling `{sampling}`");
+        let _ = match sampling.as_str() {
+            "{}" => writeln!(out, "- sampling not recorded"),
+            sampling => writeln!(out, "- sampling `{sampling}`"),
+        };
     }
     out += "\n## Columns\n\n";
     for column in DatasetKind::Corpus.columns() {

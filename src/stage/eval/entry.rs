@@ -38,6 +38,20 @@ impl Entry {
         }
     }
 
+    /// The folder of its samples: the name, with what no one folder can be called written as its code, `%2F` for `/`.
+    pub(super) fn folder(&self) -> String {
+        let name = self.name();
+        let mut folder = String::with_capacity(name.len());
+        for (at, c) in name.char_indices() {
+            if matches!(c, '/' | '\\' | '%' | ':') || c.is_control() || (at == 0 && c == '.') {
+                folder += &format!("%{:02X}", u32::from(c));
+            } else {
+                folder.push(c);
+            }
+        }
+        folder
+    }
+
     pub(super) fn model(&self) -> Option<&str> {
         match self {
             Entry::Model(model) => Some(model),
@@ -58,6 +72,11 @@ impl Entry {
 
     /// Whether its keys go together.
     pub(super) fn check(&self, others: usize, servers: bool) -> Result<()> {
+        if self.name().is_empty() {
+            return Err(
+                Error::usage("an item of `models` has an empty `name`").hint("leave it out, or call it something")
+            );
+        }
         if self.is_served() == self.model().is_some() {
             return Err(Error::usage("an item of `models` names either `model` or `served = true`").hint(
                 "`model` is a stage that trains or a folder; `served = true` is the model that servers have already",
@@ -79,5 +98,21 @@ impl Entry {
                 .hint("servers have a template of their own; `engine.template` says who uses which"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_folder_whatever_is_in_it() {
+        let folder = |name: &str| Entry::Told(Told { name: Some(name.to_owned()), ..Told::default() }).folder();
+        assert_eq!(folder("r1_zero"), "r1_zero");
+        assert_eq!(folder("Qwen/Qwen2.5"), "Qwen%2FQwen2.5");
+        assert_eq!(folder("../../1_prompts"), "%2E.%2F..%2F1_prompts");
+        assert_ne!(folder("a/b"), folder("a%2Fb"));
+        let nameless = Entry::Told(Told { name: Some(String::new()), model: Some("m".into()), ..Told::default() });
+        assert!(nameless.check(0, false).unwrap_err().to_string().contains("empty `name`"));
     }
 }

@@ -15,10 +15,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::record::{self, FORMAT, key};
 use crate::engine::EngineInfo;
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, Completion, DatasetKind, FinishReason};
+use crate::stage::record::{self, FORMAT, key};
 use crate::stage::{Outcome, StageContext};
 use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Place, Shard, SyncPolicy};
 

@@ -8,13 +8,14 @@ use serde::Deserialize;
 use crate::backend::Opened;
 use crate::engine::local::LocalEngine;
 use crate::engine::replay::{Replay, ReplayConfig};
-use crate::engine::vllm::{VllmConfig, VllmEngine};
+use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
+use crate::stage::opening::Opening;
 use crate::stage::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use crate::stage::{Input, Models, StageContext, chat_template, model_name};
 use crate::store::{hash_file, local_file};
@@ -60,31 +61,6 @@ const MODEL: &str = "engine.model";
 const POLICY: &str = "engine.policy";
 /// What the folder of `template = "ours"` is called among the inputs.
 const TOKENIZER: &str = "engine.tokenizer";
-
-/// An engine that is open; servers have more to tell than others.
-pub(super) enum Opening {
-    Here(Box<dyn Engine>),
-    Servers(Box<VllmEngine>),
-    Policy(Box<Served>),
-}
-
-impl Opening {
-    pub fn engine(&self) -> &dyn Engine {
-        match self {
-            Opening::Here(engine) => &**engine,
-            Opening::Servers(engine) => &**engine,
-            Opening::Policy(engine) => &**engine,
-        }
-    }
-
-    pub fn servers(&self) -> Option<&VllmEngine> {
-        match self {
-            Opening::Here(_) => None,
-            Opening::Servers(engine) => Some(engine),
-            Opening::Policy(engine) => Some(engine.servers()),
-        }
-    }
-}
 
 impl EngineConfig {
     /// Reads the engine's table.

@@ -11,7 +11,8 @@ use super::{Outcome, StageContext, not_asked, tally};
 use crate::engine::{EngineInfo, Generated, Request};
 use crate::error::{Error, Result};
 use crate::schema::{Completion, DatasetKind, FinishReason};
-use crate::seed::{content_id, sample_seed};
+use crate::seed::sample_seed;
+use crate::stage::judged::completion_id;
 use crate::store::{Place, ShardWriter, WriterOptions};
 
 /// The shards that wait for answers.
@@ -23,6 +24,8 @@ pub(super) struct Open<'a> {
     pub answers: Answers,
     /// The sampling settings as completions record them: JSON in the order of the fields.
     pub sampling: String,
+    /// Whether completions are drawn with the seeds of their requests.
+    pub draws: bool,
     pub shards: BTreeMap<usize, OpenShard>,
     /// Further rounds of prompts whose earlier ones were not enough.
     pub more: VecDeque<Request>,
@@ -116,7 +119,7 @@ impl Open<'_> {
     ) -> Result<()> {
         let mut left = Vec::new();
         for &(sample, seed) in &request.samples {
-            let id = completion_id(self.info, &self.sampling, &request.prompt_id, sample);
+            let id = completion_id(&self.info.model_digest, &self.sampling, &request.prompt_id, sample, 0);
             let Some(noted) = self.answers.recall(&id) else {
                 left.push((sample, seed));
                 continue;
@@ -196,8 +199,14 @@ impl Open<'_> {
 
     fn complete(&self, generated: Generated) -> Completion {
         Completion {
-            completion_id: completion_id(self.info, &self.sampling, &generated.prompt_id, generated.sample_index),
-            seed: Some(sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
+            completion_id: completion_id(
+                &self.info.model_digest,
+                &self.sampling,
+                &generated.prompt_id,
+                generated.sample_index,
+                0,
+            ),
+            seed: self.draws.then(|| sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
             prompt_id: generated.prompt_id.to_string(),
             sample_index: generated.sample_index,
             text: generated.text,
@@ -254,15 +263,4 @@ impl Open<'_> {
         self.shards.get_mut(&shard).expect("still there").outcome = Some(outcome);
         Ok(())
     }
-}
-
-fn completion_id(info: &EngineInfo, sampling: &str, prompt_id: &str, sample: u32) -> String {
-    let parts = [
-        prompt_id.as_bytes(),
-        &sample.to_le_bytes(),
-        &0u64.to_le_bytes(),
-        info.model_digest.as_bytes(),
-        sampling.as_bytes(),
-    ];
-    content_id(parts)
 }

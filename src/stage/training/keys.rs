@@ -13,12 +13,14 @@ pub(in crate::stage) fn in_training(table: &StageTable, checked: Result<()>) -> 
 }
 
 /// Keys of every training stage that decide nothing of what is computed: how memory is saved, when a checkpoint is
-/// written, when too many bad gradients end the run. A stage that was killed goes on under other ones.
+/// written, when too many bad gradients end the run, what is measured on the way. A stage that was killed goes on under
+/// other ones, and one that is finished keeps what it measured.
 ///
 /// `tokens_per_microbatch` decides the order in which gradients are added, so their last bits; somebody whose memory is
 /// short has to be able to lower it without losing what was trained.
 pub(in crate::stage) const TRAINING_KEYS: &[&str] = &[
     "checkpoints",
+    "evaluate",
     "chat_template",
     "init.tokenizer",
     "training.tokens_per_microbatch",
@@ -47,8 +49,8 @@ pub(in crate::stage) fn training_materials(
         materials.push(chat_template::material(template, cx.resolve)?);
     }
     if let Some(rules) = evaluation_rules {
-        let rules = RuleSet::load(&rules_path(rules, cx.resolve)?)?;
-        materials.push(("evaluation rules".to_owned(), rules.digest().to_owned()));
+        // They decide nothing of what is trained; but a typo in them is to be told before anything runs.
+        RuleSet::load(&rules_path(rules, cx.resolve)?)?;
     }
     Ok(materials)
 }

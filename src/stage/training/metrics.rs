@@ -12,6 +12,8 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Context, Result};
 use crate::train::StepMetrics;
 
+/// The table of what equal runs have in common.
+pub const METRICS: &str = "metrics.parquet";
 /// Columns that differ between two runs of one seed: they have a file of their own.
 const TIMES: &[&str] = &["rollout_seconds", "reload_seconds", "update_seconds", "tokens_per_second"];
 
@@ -44,7 +46,7 @@ pub fn write(folder: &Path, steps: &[StepMetrics]) -> Result<()> {
         metrics.push((format!("loss/{group}"), number(steps.iter().map(|s| of(s).and_then(|g| g.loss)).collect())));
         metrics.push((format!("weight/{group}"), number(steps.iter().map(|s| of(s).map(|g| g.weight)).collect())));
     }
-    write_table(&folder.join("metrics.parquet"), metrics)?;
+    write_table(&folder.join(METRICS), metrics)?;
     write_table(&folder.join("times.parquet"), times)
 }
 

@@ -10,7 +10,7 @@ use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 use crate::stage::{MODEL, Outcome, StageContext};
-use crate::store::{Location, ShardInfo, sync_files};
+use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
 /// `checkpoints = { every = …, keep = … }`.
@@ -86,6 +86,20 @@ pub(crate) fn trained_steps(folder: &Location) -> Result<Option<u64>> {
     folder.join(CHECKPOINTS).as_local().map_or(Ok(None), Checkpoints::newest_step)
 }
 
+/// The model's files and the metrics, with their digests: what others read of the stage. Wall-clock times differ
+/// between equal runs, and checkpoints go.
+fn left(folder: &Path) -> Result<Vec<FileInfo>> {
+    let mut files: Vec<String> = Location::from(folder.join(MODEL).as_path())
+        .list()?
+        .into_iter()
+        .filter(|entry| !entry.is_folder)
+        .map(|entry| format!("{MODEL}/{}", entry.name))
+        .collect();
+    files.sort();
+    files.push(metrics::METRICS.to_owned());
+    files.into_iter().map(|file| FileInfo::of(folder, file)).collect()
+}
+
 impl<'a, B: Backend> Session<'a, B> {
     pub fn new(
         cx: &'a StageContext<'a>,
@@ -157,6 +171,7 @@ impl<'a, B: Backend> Session<'a, B> {
         // The manifest that follows says that the model is there, after a power cut too.
         sync_files(&target)?;
         metrics::write(folder, &self.steps)?;
+        outcome.files = left(folder)?;
         outcome.count("steps", self.steps.len() as u64);
         let sum = |of: fn(&StepMetrics) -> Option<f64>| self.steps.iter().filter_map(of).sum::<f64>() as u64;
         outcome.count("tokens", sum(|s| s.tokens));

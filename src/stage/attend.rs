@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Does `work`, which has servers answer; meanwhile Ctrl-C stops the sending (what is in flight is
 /// still waited for), and lines say how it goes. At the end a table says what each server did.
-pub(super) fn attend<T>(engine: Option<&VllmEngine>, cx: &StageContext<'_>, work: impl FnOnce() -> T) -> T {
+pub(in crate::stage) fn attend<T>(engine: Option<&VllmEngine>, cx: &StageContext<'_>, work: impl FnOnce() -> T) -> T {
     let Some(engine) = engine else { return work() };
     if let Some(address) = engine.metrics_address() {
         cx.progress.say(&format!("metrics at http://{address}/metrics"));

@@ -1,0 +1,92 @@
+//! What a stage's output depends on, as one fingerprint, and by parts that can be told apart.
+
+use std::collections::BTreeMap;
+
+/// Parts that are told of a change; more of them are counted.
+const TOLD: usize = 4;
+
+/// Everything that a stage's output depends on.
+pub(super) struct Depends {
+    /// BLAKE3 of all of it, in hex.
+    pub fingerprint: String,
+    /// Digests of its parts by dotted name: `config.training.batch_size`, `inputs.corpus`, `seed`.
+    pub parts: BTreeMap<String, String>,
+}
+
+impl Depends {
+    /// Of a table: values that are no tables are the parts; of `materials`, pairs of a name and a digest, each one.
+    pub fn new(all: serde_json::Value) -> Self {
+        let mut parts = BTreeMap::new();
+        collect("", &all, &mut parts);
+        Depends { fingerprint: digest(all.to_string().as_bytes()), parts }
+    }
+
+    /// What is not as it was when a manifest said what its stage was made of: a list for people, with nothing in it
+    /// that could be told of a manifest that does not say.
+    pub fn changed(&self, made_of: &BTreeMap<String, String>) -> String {
+        let names: std::collections::BTreeSet<&String> = self.parts.keys().chain(made_of.keys()).collect();
+        let changed = names.into_iter().filter(|&name| self.parts.get(name) != made_of.get(name));
+        let mut told: Vec<String> = changed.map(|name| in_words(name)).collect();
+        if made_of.is_empty() || told.is_empty() {
+            return "configuration, input or file".to_owned();
+        }
+        if told.len() > TOLD {
+            let more = told.len() - (TOLD - 1);
+            told.truncate(TOLD - 1);
+            told.push(format!("{more} more"));
+        }
+        let last = told.pop().unwrap_or_default();
+        if told.is_empty() { last } else { format!("{} and {last}", told.join(", ")) }
+    }
+}
+
+fn collect(name: &str, value: &serde_json::Value, parts: &mut BTreeMap<String, String>) {
+    let within = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
+    match value {
+        serde_json::Value::Object(table) => table.iter().for_each(|(key, value)| collect(&within(key), value, parts)),
+        serde_json::Value::Array(pairs) if name == "materials" => {
+            let pairs = pairs.iter().filter_map(|pair| Some((pair.get(0)?.as_str()?, pair.get(1)?)));
+            pairs.for_each(|(what, value)| collect(&within(what), value, parts));
+        }
+        value => drop(parts.insert(name.to_owned(), digest(value.to_string().as_bytes()))),
+    }
+}
+
+fn in_words(name: &str) -> String {
+    match name.split_once('.') {
+        Some(("config", key)) => format!("`{key}`"),
+        Some(("inputs", key)) => format!("input `{key}`"),
+        Some(("materials", what)) => format!("{what}"),
+        _ if ["seed", "shard_rows"].contains(&name) => format!("`{name}`"),
+        _ => "version of gristmill".to_owned(),
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_by_its_key() {
+        let of = |steps: u32, corpus: &str, file: &str| {
+            Depends::new(json!({
+                "config": { "training": { "steps": steps, "batch_size": 8 }, "dtype": "float32" },
+                "seed": 1, "version": 2, "inputs": { "corpus": corpus }, "materials": [["tokenizer/tokenizer.json", file]],
+            }))
+        };
+        let (before, after) = (of(4, "a", "x"), of(5, "b", "x"));
+        assert_ne!(before.fingerprint, after.fingerprint);
+        assert_eq!(after.changed(&before.parts), "`training.steps` and input `corpus`");
+        assert_eq!(of(4, "a", "y").changed(&before.parts), "tokenizer/tokenizer.json");
+        assert_eq!(after.changed(&BTreeMap::new()), "configuration, input or file");
+        let others = Depends::new(json!({ "config": { "a": 1, "b": 2, "c": 3 }, "seed": 2 }));
+        let none = Depends::new(json!({ "version": 1 }));
+        assert_eq!(others.changed(&none.parts), "`a`, `b`, `c` and 2 more");
+    }
+}

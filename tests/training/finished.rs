@@ -1,0 +1,95 @@
+//! Models that were trained to their end: they are not lost to a change, and not used when they are damaged.
+
+use super::{BASE, RUN, folder_with};
+use crate::support::{digests, gristmill, manifest};
+
+const EVAL: &str = r#"
+[stages.prompts]
+procedural = [{ count = 12, mix = [{ name = "mini_mix" }], levels = [1] }]
+
+[stages.eval]
+models = ["base"]
+rules = "r1_mini"
+samples = 2
+sampling = { max_tokens = 16 }
+"#;
+
+#[test]
+fn a_finished_model_is_trained_anew_only_where_that_is_asked_for() {
+    let folder = folder_with(BASE);
+    let run = |more: &[&str]| gristmill(folder.path(), [&RUN[..], more].concat());
+    run(&[]).succeeded();
+    let out = folder.path().join("out");
+    let made = digests(&out);
+
+    let other = ["--set", "base.training.batch_size=4"];
+    let plan = run(&[&other[..], &["--dry-run"]].concat()).succeeded();
+    let state = "will not run: its finished model was trained with another `training.batch_size`";
+    assert_eq!(plan.state_of("base"), state);
+    let refused = run(&other);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    for told in ["another `training.batch_size`", "would be trained anew", "`--out`", "`--from base`"] {
+        assert!(refused.stderr.contains(told), "{told}: {}", refused.story());
+    }
+
+    // What its input is made of has changed: that is told before the input is made.
+    let upstream = run(&["--set", "base_text.documents=65"]);
+    assert_eq!(upstream.code, Some(1), "{}", upstream.story());
+    assert!(upstream.stderr.contains("input `corpus`, which stage `base_text` will make anew"), "{}", upstream.story());
+    assert_eq!(digests(&out), made, "nothing has run, and nothing is gone");
+
+    // What only measures is no part of the weights.
+    assert!(run(&["--set", "base.evaluate.every=8"]).succeeded().state_of("base").starts_with("cached"));
+
+    run(&[&other[..], &["--from", "base"]].concat()).succeeded();
+    let file = "2_base/model/model.safetensors";
+    assert_ne!(digests(&out)[file], made[file], "trained anew, as asked for");
+}
+
+#[test]
+fn a_damaged_model_is_found_and_not_measured() {
+    let folder = folder_with(&format!("{BASE}{EVAL}"));
+    let run = |more: &[&str]| gristmill(folder.path(), [&RUN[..], more].concat());
+    let verify = || gristmill(folder.path(), ["inspect", "--verify", "out"]);
+    run(&[]).succeeded();
+    verify().succeeded();
+    let stage = folder.path().join("out/2_base");
+    let listed = manifest(&stage)["files"].to_string();
+    assert!(listed.contains("model/model.safetensors") && listed.contains("metrics.parquet"), "{listed}");
+    assert!(!listed.contains("times.parquet"), "what differs between equal runs is not vouched for: {listed}");
+
+    let weights = stage.join("model/model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, flipped).unwrap();
+    let said = verify();
+    assert!(said.stdout.contains("2_base/model/model.safetensors has other bytes"), "{}", said.story());
+    let refused = run(&["--from", "eval"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(
+        refused.stderr.contains("has other bytes") && refused.stderr.contains("`--from base`"),
+        "{}",
+        refused.story()
+    );
+
+    std::fs::remove_file(&weights).unwrap();
+    for more in [&[][..], &["--from", "eval"], &["--only", "eval", "--set", "eval.ks=[2]"]] {
+        let refused = run(more);
+        assert_eq!(refused.code, Some(1), "{more:?}: {}", refused.story());
+        assert!(refused.stderr.contains("is gone") && refused.stderr.contains("`--from base`"), "{}", refused.story());
+    }
+    assert!(run(&["--dry-run"]).succeeded().state_of("base").starts_with("will not run: "));
+
+    // What an earlier version finished has no list, and is as good as it was.
+    std::fs::write(&weights, whole).unwrap();
+    run(&[]).succeeded();
+    let mut old = manifest(&stage);
+    for key in ["files", "made_of"] {
+        assert!(old.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+    }
+    std::fs::write(stage.join("_manifest.json"), old.to_string()).unwrap();
+    assert!(run(&["--only", "base"]).succeeded().state_of("base").starts_with("cached"));
+    let refused = run(&["--only", "base", "--set", "base.training.steps=9"]);
+    assert!(refused.stderr.contains("another configuration, input or file"), "{}", refused.story());
+}
