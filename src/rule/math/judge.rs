@@ -136,6 +136,14 @@ pub(super) fn judge(
                 return (parts, Some(show(&pred)));
             }
         }
+        if !finding.is_equal()
+            && let Some(products) = pred.with_products(gold_reading, &mut budget)
+        {
+            let mut comparison = Comparison::new(gold_reading, &products, config, budget);
+            let other = comparison.run();
+            budget = comparison.budget;
+            finding = if other.is_equal() { other } else { finding };
+        }
         // What breaks off is no sentence that a number could be read out of.
         let option = behind_letter.is_some() && text::choice(&gold_reading.text).is_none();
         if finding.is_equal() || !(prose || option) || breaks_off(text) {

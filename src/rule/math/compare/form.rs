@@ -1,6 +1,6 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
-use super::super::ast::{Func, Id, Node, Rel, Sym, hash_name};
+use super::super::ast::{Func, Func2, Id, Node, Rel, Sym, hash_name};
 use super::super::lex::is_operator;
 use super::super::number::Q;
 use super::super::reading::Reading;
@@ -24,10 +24,13 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
         Node::Sym(_) | Node::Text(_) => true,
         Node::Tuple(list) => r.arena.list(list).iter().all(|&id| matches!(r.node(id), Node::Sym(_))),
         // `f^{-1}(x)`
-        Node::Mul(inverse, argument) if is_inverse(r, inverse) => matches!(r.node(argument), Node::Sym(_)),
-        // f · x from `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
-        Node::Mul(..) => r.arena.subtree(id).iter().all(|n| {
+        Node::Call2(Func2::Apply, inverse, argument) if is_inverse(r, inverse) => {
+            matches!(r.node(argument), Node::Sym(_))
+        }
+        // `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
+        Node::Mul(..) | Node::Call2(Func2::Apply, ..) => r.arena.subtree(id).iter().all(|n| {
             matches!(n, Node::Sym(_) | Node::Mul(..) | Node::Text(_) | Node::Label(_) | Node::Euler | Node::Imaginary)
+                || matches!(n, Node::Call2(Func2::Apply, ..))
         }),
         Node::Call(..) => false,
         _ => false,
@@ -45,11 +48,10 @@ pub fn is_segment(r: &Reading, id: Id) -> bool {
     matches!(r.node(inner), Node::Mul(..)) && r.arena.subtree(inner).iter().all(capital)
 }
 
-/// `f(x)` inside a chain, where it is read as a product: the value of a function, by the letter it has.
+/// `f(x)` inside a chain: the value of a function.
 pub fn is_function_value(r: &Reading, id: Id) -> bool {
-    let Node::Mul(function, argument) = *r.node(id) else { return false };
-    matches!(*r.node(function), Node::Sym(sym) if matches!(r.arena.name(sym), "f" | "g" | "h" | "F" | "G"))
-        && matches!(r.node(argument), Node::Sym(_))
+    matches!(*r.node(id), Node::Call2(Func2::Apply, function, argument)
+        if matches!(r.node(function), Node::Sym(_)) && matches!(r.node(argument), Node::Sym(_)))
 }
 
 /// `f^{-1}` of a letter that names functions.
@@ -283,7 +285,7 @@ pub fn numbered(r: &Reading, id: Id) -> Option<Vec<Val>> {
 fn name_of(r: &Reading, id: Id) -> Option<Sym> {
     match *r.node(id) {
         Node::Sym(sym) => Some(sym),
-        Node::Mul(..) if is_name(r, id) => {
+        Node::Mul(..) | Node::Call2(Func2::Apply, ..) if is_name(r, id) => {
             let letters = r.arena.subtree(id).iter().filter_map(|n| match n {
                 Node::Sym(sym) => Some(r.arena.name(*sym)),
                 _ => None,

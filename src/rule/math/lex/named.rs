@@ -111,6 +111,23 @@ impl Lexer<'_, '_> {
     }
 
     /// Behind a number, and nothing follows.
+    /// Vectors stand on both sides of the `\times` just read: letters in bold type or under an arrow.
+    pub(super) fn joins_vectors(&self) -> bool {
+        let vector = |text: &str| {
+            let Some(command) = text.strip_prefix('\\') else { return false };
+            let letters = command.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let marked = matches!(
+                &command[..letters],
+                "mathbf" | "boldsymbol" | "bm" | "bold" | "vec" | "overrightarrow" | "hat" | "mathbfit"
+            );
+            let inside = command[letters..].trim_start_matches(['{', ' ', '\\']);
+            marked && inside.starts_with(|c: char| c.is_alphabetic())
+        };
+        let before = &self.text[..self.at];
+        let behind = before[..before.rfind('\\').unwrap_or(0)].rfind('\\');
+        behind.is_some_and(|at| vector(&before[at..])) && vector(self.rest().trim_start_matches([' ', '(', '{']))
+    }
+
     pub(super) fn measures(&self) -> bool {
         let behind = self.rest().trim_start_matches(['}', ' ', '$', '.']);
         matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Num(_))) && behind.is_empty()

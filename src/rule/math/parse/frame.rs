@@ -29,6 +29,8 @@ pub(super) enum Arg {
     FuncPower(Callee),
     LogBase,
     FuncArgs(Func2),
+    /// The argument of a function that only has a name.
+    Apply(Id),
     SeriesLower(bool),
     SeriesUpper { product: bool, var: Sym, lo: Id },
     Transparent,
@@ -63,6 +65,8 @@ pub(super) enum Op {
     TightMul,
     Div,
     Mod,
+    /// `×` between vectors.
+    Cross,
     Neg,
     PrefixPlusMinus(bool),
     /// A function, the power it is raised to, and whether its argument was bracketed.
@@ -95,6 +99,8 @@ impl Op {
             Op::TightMul => 45,
             Op::Pow => 50,
         }
+            // −2a × b is −2 times the product of the vectors.
+            Op::Cross => 36,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where one statement ends without a comma: relations side by side, and the condition that follows a value.
 
-use super::super::ast::{Id, Node, Rel};
+use super::super::ast::{Func2, Id, Node, Rel};
 use super::super::lex::{Delim, Gap, Tok, Token};
 use super::super::units;
 use super::frame::{Kind, Sep};
@@ -107,7 +107,8 @@ impl<'a> Parser<'a, '_> {
                     letter = true;
                     true
                 }
-                Node::Mul(..) | Node::Euler | Node::Imaginary | Node::Label(_) => true,
+                Node::Mul(..) | Node::Call2(Func2::Apply, ..) => true,
+                Node::Euler | Node::Imaginary | Node::Label(_) => true,
                 _ => false,
             })
         });
