@@ -325,6 +325,7 @@ impl<'a> Comparison<'a> {
             && kinds == [Rel::Other(2)]
             && form::is_name(self.gold, name)
         {
+            && form::is_named(self.gold, name)
             return self.compare(residue, p);
         }
         self.ranges(g, p)
@@ -374,6 +375,7 @@ impl<'a> Comparison<'a> {
         {
             return self.compare(g, residue);
         }
+            && form::is_named(self.pred, name)
         self.ranges(g, p)
     }
 }

@@ -309,7 +309,12 @@ impl<'a> Lexer<'a, '_> {
             self.push(Tok::Dots);
         } else {
             self.space = true;
+        let formula = self.text[..self.at].ends_with('$');
         }
+        // "The solution is $v$. A basis is $w$": two statements.
+        let next = self.rest().strip_prefix(' ').filter(|next| next.starts_with(|c: char| c.is_ascii_uppercase()));
         Ok(())
     }
+        } else if formula && next.is_some_and(|next| next.contains(" is $")) {
+            self.push(Tok::Comma);
 }

@@ -36,6 +36,13 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
         _ => false,
     }
 }
+/// What may be an element of a set: a name, or a point by its coordinates' names or with numbers among them.
+pub fn is_named(r: &Reading, id: Id) -> bool {
+    is_name(r, id)
+        || is_quantified(r, id)
+        || matches!(r.node(id), Node::Tuple(_) | Node::List(_) | Node::Euler | Node::Imaginary)
+}
+
 
 /// `|AB|`: the length of a segment, named by its ends.
 pub fn is_segment(r: &Reading, id: Id) -> bool {

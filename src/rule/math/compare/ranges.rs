@@ -211,7 +211,10 @@ impl Comparison<'_> {
         out: &mut Vec<Piece>,
         stack: &mut Vec<Id>,
     ) -> Option<()> {
-        if let ([_, set], [Rel::In]) = (ids, kinds) {
+        if let ([name, set], [Rel::In]) = (ids, kinds) {
+            if !form::is_named(r, *name) {
+                return None;
+            }
             stack.push(*set);
             return Some(());
         }

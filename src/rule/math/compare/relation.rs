@@ -41,6 +41,10 @@ impl Comparison<'_> {
             {
                 return Different("quantifier");
             }
+            let same = || form::is_named(gold, gi[0]) && form::is_named(pred, pi[0]);
+            if !same() && !self.compare(gi[0], pi[0]).is_equal() {
+                return Different("names");
+            }
             return self.compare(gi[1], pi[1]);
         }
         // Operand by operand, from either end.
