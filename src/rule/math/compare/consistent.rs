@@ -170,7 +170,7 @@ fn closed(r: &Reading, id: Id) -> bool {
         Node::Text(_) | Node::Dots | Node::PlusMinus(..) | Node::Chain { .. } => true,
         _ => false,
     };
-    if r.arena.any(id, open) {
+    if r.arena.any(id, open) || names_factors(r, id) {
         return false;
     }
     match *r.node(id) {
@@ -181,3 +181,15 @@ fn closed(r: &Reading, id: Id) -> bool {
         _ => r.arena.is_scalar(id),
     }
 }
+/// `\frac12(\text{base})(\text{height})`: words that are factors, and count nothing.
+fn names_factors(r: &Reading, id: Id) -> bool {
+    let first = r.arena.first(id);
+    let labels: Vec<Id> = (first..=id).filter(|&id| matches!(r.node(id), Node::Label(_))).collect();
+    let label =
+        |id: Id| labels[labels.partition_point(|&at| at < r.arena.first(id))..].first().is_some_and(|&at| at <= id);
+    r.arena.subtree(id).iter().any(|n| match *n {
+        Node::Mul(a, b) => label(a) && !matches!(r.node(b), Node::Unit(_)),
+        _ => false,
+    })
+}
+

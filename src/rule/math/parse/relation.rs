@@ -159,6 +159,22 @@ impl Parser<'_, '_> {
     }
 
     /// Ends the item being read and notes what separates it from the next.
+    /// "1/2 (or 0.5)": takes the "or" and the closing bracket out, if they are there.
+    pub(super) fn opens_alternative(&mut self) -> bool {
+        let root = self.top().kind == Kind::Root && !self.expecting();
+        if !root || self.peek() != Some(&Tok::Or) {
+            return false;
+        }
+        let ahead = self.tokens[self.at..].iter().take(NEAR);
+        let Some(close) = ahead.clone().position(|t| t.tok == Tok::Close(Delim::Paren)) else { return false };
+        if ahead.take(close).any(|t| matches!(t.tok, Tok::Open(Delim::Paren))) {
+            return false;
+        }
+        self.tokens.remove(self.at + close);
+        self.at += 1;
+        true
+    }
+
     pub(super) fn separator(&mut self, sep: Sep) -> Result<(), Fault> {
         if sep == Sep::SuchThat && self.is_argument() {
             return self.given();
