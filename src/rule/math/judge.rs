@@ -136,6 +136,14 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
         if !finding.is_equal() {
             finding = common_logarithms(gold_reading, &pred, config, &mut budget).unwrap_or(finding);
         }
+        if !finding.is_equal()
+            && let Some(products) = pred.with_products(gold_reading, &mut budget)
+        {
+            let mut comparison = Comparison::new(gold_reading, &products, config, budget);
+            let other = comparison.run();
+            budget = comparison.budget;
+            finding = if other.is_equal() { other } else { finding };
+        }
         // A sentence that is no expression: look at the formulas and numbers in it.
         let prose = pred.has_words() && !gold_reading.has_words();
         if !finding.is_equal()
@@ -148,14 +156,6 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
             if parts.is_equal() {
                 return (parts, Some(show(&pred)));
             }
-        }
-        if !finding.is_equal()
-            && let Some(products) = pred.with_products(gold_reading, &mut budget)
-        {
-            let mut comparison = Comparison::new(gold_reading, &products, config, budget);
-            let other = comparison.run();
-            budget = comparison.budget;
-            finding = if other.is_equal() { other } else { finding };
         }
         // What breaks off is no sentence that a number could be read out of.
         let option = behind_letter.is_some() && text::choice(&gold_reading.text).is_none();

@@ -32,17 +32,16 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
             matches!(n, Node::Sym(_) | Node::Mul(..) | Node::Text(_) | Node::Label(_) | Node::Euler | Node::Imaginary)
                 || matches!(n, Node::Call2(Func2::Apply, ..))
         }),
-        Node::Call(..) => false,
         _ => false,
     }
 }
+
 /// What may be an element of a set: a name, or a point by its coordinates' names or with numbers among them.
 pub fn is_named(r: &Reading, id: Id) -> bool {
     is_name(r, id)
         || is_quantified(r, id)
         || matches!(r.node(id), Node::Tuple(_) | Node::List(_) | Node::Euler | Node::Imaginary)
 }
-
 
 /// `|AB|`: the length of a segment, named by its ends.
 pub fn is_segment(r: &Reading, id: Id) -> bool {
@@ -106,6 +105,28 @@ pub fn option(r: &Reading, id: Id) -> Option<char> {
     };
     let mut letters = name.chars();
     letters.next().filter(|c| ('A'..='J').contains(c) && letters.next().is_none())
+}
+
+/// What a point is called in front of its coordinates: a capital, or words.
+pub fn names_point(r: &Reading, id: Id) -> bool {
+    match *r.node(id) {
+        Node::Sym(sym) => {
+            let name = r.arena.name(sym);
+            name.len() == 1 && name.starts_with(|c: char| c.is_ascii_uppercase())
+        }
+        Node::Label(_) => true,
+        _ => false,
+    }
+}
+
+/// `Some(true)` for ∞, `Some(false)` for −∞.
+pub fn infinity(r: &Reading, id: Id) -> Option<bool> {
+    match *r.node(id) {
+        Node::Infinity => Some(true),
+        Node::Neg(a) if *r.node(a) == Node::Infinity => Some(false),
+        Node::PlusMinus(a, true) if *r.node(a) == Node::Infinity => Some(true),
+        _ => None,
+    }
 }
 
 /// No free symbol below.

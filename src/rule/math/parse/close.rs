@@ -4,7 +4,7 @@ use super::super::ast::{Func, Id, Node, Rel};
 use super::super::eval::exact;
 use super::super::lex::{Delim, Env, Tok};
 use super::super::number::Q;
-use super::frame::{Frame, Kind, Sep};
+use super::frame::{Arg, Frame, Kind, Sep};
 use super::{Fault, Parser};
 
 impl Parser<'_, '_> {

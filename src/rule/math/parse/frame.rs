@@ -32,7 +32,11 @@ pub(super) enum Arg {
     /// The argument of a function that only has a name.
     Apply(Id),
     SeriesLower(bool),
-    SeriesUpper { product: bool, var: Sym, lo: Id },
+    SeriesUpper {
+        product: bool,
+        var: Sym,
+        lo: Id,
+    },
     Transparent,
     Base(Id),
 }
@@ -61,12 +65,12 @@ pub(super) enum Op {
     Over,
     PlusMinus(bool),
     Mul,
+    /// `×` between vectors.
+    Cross,
     /// Juxtaposition inside a function's argument: binds tighter than the function.
     TightMul,
     Div,
     Mod,
-    /// `×` between vectors.
-    Cross,
     Neg,
     PrefixPlusMinus(bool),
     /// A function, the power it is raised to, and whether its argument was bracketed.
@@ -95,12 +99,12 @@ impl Op {
             Op::Series { .. } => 25,
             Op::Mul | Op::Div | Op::Mod => 30,
             Op::Neg | Op::Not | Op::PrefixPlusMinus(_) => 35,
+            // −2a × b is −2 times the product of the vectors.
+            Op::Cross => 36,
             Op::Call { .. } => 40,
             Op::TightMul => 45,
             Op::Pow => 50,
         }
-            // −2a × b is −2 times the product of the vectors.
-            Op::Cross => 36,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::ast::{Id, List, Node, Rel};
 use super::super::lex::{Delim, Env, Tok};
 use super::frame::{Kind, Op, Sep};
+use super::statement::NEAR;
 use super::{Fault, Parser};
 
 impl Parser<'_, '_> {
@@ -146,7 +147,7 @@ impl Parser<'_, '_> {
             return false;
         }
         let (mut depth, mut bars) = (0u32, 0);
-        for token in self.tokens[self.at..].iter().take(super::statement::NEAR) {
+        for token in self.tokens[self.at..].iter().take(NEAR) {
             match token.tok {
                 Tok::Open(_) => depth += 1,
                 Tok::Close(_) if depth == 0 => break,
@@ -158,7 +159,6 @@ impl Parser<'_, '_> {
         bars % 2 == 0
     }
 
-    /// Ends the item being read and notes what separates it from the next.
     /// "1/2 (or 0.5)": takes the "or" and the closing bracket out, if they are there.
     pub(super) fn opens_alternative(&mut self) -> bool {
         let root = self.top().kind == Kind::Root && !self.expecting();
@@ -175,6 +175,7 @@ impl Parser<'_, '_> {
         true
     }
 
+    /// Ends the item being read and notes what separates it from the next.
     pub(super) fn separator(&mut self, sep: Sep) -> Result<(), Fault> {
         if sep == Sep::SuchThat && self.is_argument() {
             return self.given();
