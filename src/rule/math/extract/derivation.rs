@@ -6,6 +6,12 @@ use super::denial::negated;
 const ARROWS: [&str; 7] =
     [r"\implies", r"\Rightarrow", r"\Longrightarrow", r"\iff", r"\Leftrightarrow", r"\Longleftrightarrow", "=>"];
 
+/// Words that make what follows a condition or another thing than what is asked for: "7 if x = 72" says 7.
+const TURNS: [&str; 18] = [
+    "if", "when", "whenever", "unless", "because", "since", "where", "while", "for", "at", "as", "than", "with",
+    "given", "provided", "but", "or", "so",
+];
+
 /// The end of a derivation, where the formula is one. Never one of several answers: what is given up for the end is
 /// an equation in the same unknown, or words.
 pub fn end(formula: &str) -> Option<String> {
@@ -89,5 +95,9 @@ fn behind_words(formula: &str) -> Option<&str> {
     let worded = |text: &str| [r"\text", r"\mathrm", r"\mbox", r"\triangle"].iter().any(|word| text.contains(word));
     let last = (0..starts.len() - 1).rev().find(|&i| worded(side(i)))?;
     let words = &formula[..starts[last + 1]];
-    (!negated(&words.replace(['{', '}', '\\'], " "))).then(|| &formula[starts[last + 1]..])
+    let turns = words.split(|c: char| !c.is_alphabetic()).any(|word| TURNS.contains(&word));
+    if turns || negated(&words.replace(['{', '}', '\\'], " ")) {
+        return None;
+    }
+    Some(&formula[starts[last + 1]..])
 }
