@@ -238,7 +238,7 @@ pub fn equivalent(a: &str, b: &str, config: &MathConfig) -> Equivalence {
     if let Err(fault) = gold.reading {
         return Equivalence::CannotTell(if fault == Unread::Budget { "budget" } else { "gold_unparsed" });
     }
-    let found = Extracted { text: b.to_string(), place: Place::Boxed, narrower: Vec::new(), boxes: None };
+    let found = Extracted { text: b.to_string(), place: Place::Boxed, narrower: Vec::new(), end: None, boxes: None };
     match judge(&gold, &found, config, comma).0 {
         Finding::Equal(_) => Equivalence::Equal,
         Finding::Different("answer_unparsed") => Equivalence::CannotTell("answer_unparsed"),

@@ -78,6 +78,10 @@ pub enum Func2 {
     Min,
     /// The real root: index, radicand.
     Root,
+    /// A function that only has a name, and its argument: `f(2x)`.
+    Apply,
+    /// `×` between vectors: it changes its sign when they change places.
+    Cross,
 }
 
 /// How two sides of a relation compare.
@@ -286,6 +290,22 @@ impl Arena {
                 self.nodes[id as usize] = Node::Call(Func::Log10, arg);
             }
         }
+    }
+
+    /// Reads each value of a function that `head` names as a product, `h(a + 2)` as h times the sum; false if there
+    /// was none.
+    pub fn calls_to_products(&mut self, head: impl Fn(Sym) -> bool) -> bool {
+        let mut changed = false;
+        for id in 0..self.nodes.len() {
+            if let Node::Call2(Func2::Apply, function, argument) = self.nodes[id]
+                && let Node::Sym(sym) = self.nodes[function as usize]
+                && head(sym)
+            {
+                self.nodes[id] = Node::Mul(function, argument);
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// Reads a leaf as another one.

@@ -42,7 +42,7 @@ fn escaped_twice(text: &str) -> bool {
 /// The same text in the characters that the lexer knows.
 pub fn clean(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
-        return Cow::Borrowed(text);
+        return based(text).map_or(Cow::Borrowed(text), Cow::Owned);
     }
     let mut out = String::with_capacity(text.len() + 16);
     let mut script = Script::None;
@@ -62,6 +62,28 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
     script.close(&mut out);
     Cow::Owned(out)
+}
+
+/// `2516 \text{ (base 8)}`, `2516 \text{ in base 8}` and `2516_{\text{base }8}` as `2516_{8}`.
+fn based(text: &str) -> Option<String> {
+    let (before, behind) = text.split_once("base ")?;
+    // What stands between the numeral and the word, from the end on.
+    let marks = ["(", " ", "{", r"\text", r"\mathrm", r"\,", "in", "_", "~"];
+    let mut head = before;
+    while let Some(rest) = marks.iter().find_map(|mark| head.strip_suffix(mark)) {
+        head = rest;
+    }
+    let base = behind.trim_start_matches(['}', ' ', '$']);
+    let digits = base.bytes().take_while(u8::is_ascii_digit).count();
+    let end = base[digits..].trim_start_matches(['}', ')', ' ']);
+    let whole = (1..3).contains(&digits) && (end.is_empty() || end.starts_with(['$', '.', '=']));
+    let balanced = |open: char, close: char| {
+        let between = &text[head.len()..text.len() - end.len()];
+        between.matches(open).count() == between.matches(close).count()
+    };
+    let numeral = head.ends_with(|c: char| c.is_ascii_alphanumeric());
+    (whole && numeral && balanced('{', '}') && balanced('(', ')'))
+        .then(|| format!("{head}_{{{}}}{end}", &base[..digits]))
 }
 
 #[derive(Clone, Copy, PartialEq)]

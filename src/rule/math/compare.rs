@@ -3,6 +3,7 @@
 mod cases;
 mod colons;
 mod consistent;
+mod constants;
 mod families;
 mod form;
 mod labels;
@@ -288,6 +289,13 @@ impl<'a> Comparison<'a> {
             }
             return self.scalars(Val::of(g), Val::of(p));
         }
+        // "P(3, 4)" is a point with its name.
+        if let (Node::Tuple(_), &Node::Mul(name, point)) = (gn, pn)
+            && matches!(pred.node(point), Node::Tuple(_))
+            && form::names_point(pred, name)
+        {
+            return self.compare(g, point);
+        }
         self.structures(g, p)
     }
 
@@ -315,8 +323,9 @@ impl<'a> Comparison<'a> {
             }
             return Different("different_kind");
         }
-        if let [_, set] = *ids
+        if let [name, set] = *ids
             && kinds == [Rel::In]
+            && form::is_named(self.gold, name)
         {
             return self.compare(set, p);
         }
@@ -363,16 +372,18 @@ impl<'a> Comparison<'a> {
             }
             return found;
         }
-        if let [_, set] = *ids
+        // "−x ∈ S" says nothing of S that "x ∈ S" would.
+        if let [name, set] = *ids
             && kinds == [Rel::In]
+            && form::is_named(self.pred, name)
         {
             return self.compare(g, set);
         }
-        if let [name, residue] = *ids
-            && kinds == [Rel::Other(2)]
-            && (form::is_name(self.pred, name) || self.congruent(name, residue))
-        {
-            return self.compare(g, residue);
+        if kinds.contains(&Rel::Other(2)) && kinds.iter().all(|k| matches!(k, Rel::Other(2) | Rel::Eq)) {
+            let name = ids.len() == 2 && form::is_name(self.pred, ids[0]);
+            if name || ids[..ids.len() - 1].iter().all(|&id| self.congruent(id, last)) {
+                return self.compare(g, last);
+            }
         }
         self.ranges(g, p)
     }

@@ -1,7 +1,9 @@
 //! Where in a completion the answer is: an ordered list of places to look, searched from the end.
 
 mod boxed;
+mod closing;
 mod denial;
+mod derivation;
 mod phrase;
 mod span;
 
@@ -49,13 +51,19 @@ pub struct Extracted {
     pub place: Place,
     /// Narrower readings of the same place, for answers that stand inside a sentence.
     pub narrower: Vec<String>,
+    /// What the answer ends on, where it is a derivation.
+    pub end: Option<String>,
     /// How many boxes the text has, and all of them: for a gold answer of that many parts.
     pub boxes: Option<(usize, String)>,
 }
 
 impl Extracted {
     fn new(text: String, place: Place) -> Self {
-        Extracted { text, place, narrower: Vec::new(), boxes: None }
+        Extracted { text, place, narrower: Vec::new(), end: None, boxes: None }
+    }
+
+    fn with_end(self) -> Self {
+        Extracted { end: derivation::end(&self.text), ..self }
     }
 }
 
@@ -103,7 +111,7 @@ pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
     places.iter().find_map(|&place| match place {
         Place::Boxed => boxed::find(text).map(|(found, more)| {
             let boxes = more.then(|| boxed::all(text)).flatten();
-            Extracted { boxes, ..Extracted::new(found, place) }
+            Extracted { boxes, ..Extracted::new(found, place).with_end() }
         }),
         Place::Hash => text.rfind("####").and_then(|at| {
             let line = phrase::first_line(&text[at + 4..]);
@@ -111,7 +119,9 @@ pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
         }),
         Place::FinalAnswer => phrase::find(text).and_then(|answer| in_sentence(answer, place)),
         // A box that is empty or never closes was meant to hold the answer.
-        Place::LastMath => span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted::new(text, place)),
+        Place::LastMath => closing::stated(text).and_then(|said| in_sentence(said, place)).or_else(|| {
+            span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted::new(text, place).with_end())
+        }),
         Place::LastLine => span::last_line(text)
             .filter(|t| !boxed::marked(t))
             .and_then(span::formula)

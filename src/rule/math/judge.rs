@@ -1,7 +1,7 @@
 //! A gold answer made ready, and an extracted answer judged by it, in each reading that a comma or a sentence allows.
 
 use super::budget::Budget;
-use super::compare::{Comparison, Finding};
+use super::compare::{Comparison, Finding, INCONSISTENT};
 use super::extract::{self, Extracted, Place};
 use super::lex::Commas;
 use super::reading::{Reading, Unread, breaks_off, plain_integer};
@@ -79,13 +79,26 @@ fn has_decimal_of(text: &str, other: &str) -> bool {
     !other.contains(',') && other.split(|c| !part(c)).any(|numeral| numeral.trim_end_matches('.') == pointed)
 }
 
-/// Compares an extracted answer, trying narrower readings of a sentence and other readings of commas.
+/// Compares an extracted answer as it is said; then, where it is a derivation, what it ends on. One that
+/// contradicts itself ends on nothing.
 pub(super) fn judge(
     gold: &Gold,
     found: &Extracted,
     config: &MathConfig,
     decimal_comma: bool,
 ) -> (Finding, Option<String>) {
+    let said = judge_said(gold, found, config, decimal_comma);
+    let Some(end) = &found.end else { return said };
+    if said.0.is_equal() || said.0 == Finding::Different(INCONSISTENT) {
+        return said;
+    }
+    let end = Extracted { text: end.clone(), place: found.place, narrower: Vec::new(), end: None, boxes: None };
+    let ended = judge_said(gold, &end, config, decimal_comma);
+    if ended.0.is_equal() || ended.0 == Finding::Different(INCONSISTENT) { ended } else { said }
+}
+
+/// Compares an extracted answer, trying narrower readings of a sentence and other readings of commas.
+fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma: bool) -> (Finding, Option<String>) {
     if let (Some(a), Some(b)) = (gold.integer, plain_integer(found.text.trim()))
         && (a == b || !config.tolerance.spans_integers())
     {
@@ -122,6 +135,14 @@ pub(super) fn judge(
         }
         if !finding.is_equal() {
             finding = common_logarithms(gold_reading, &pred, config, &mut budget).unwrap_or(finding);
+        }
+        if !finding.is_equal()
+            && let Some(products) = pred.with_products(gold_reading, &mut budget)
+        {
+            let mut comparison = Comparison::new(gold_reading, &products, config, budget);
+            let other = comparison.run();
+            budget = comparison.budget;
+            finding = if other.is_equal() { other } else { finding };
         }
         // A sentence that is no expression: look at the formulas and numbers in it.
         let prose = pred.has_words() && !gold_reading.has_words();

@@ -107,6 +107,7 @@ impl<'a> Lexer<'a, '_> {
                 }
                 b'{' if self.rest().starts_with("{}") && self.prescript(2)? => {}
                 b'_' | b'^' if self.begins() && self.prescript(0)? => {}
+                b'{' if self.braced_unit() => {}
                 b'{' => {
                     self.at += 1;
                     match self.text_depth.last_mut() {
@@ -286,6 +287,10 @@ impl<'a> Lexer<'a, '_> {
             (r"{\prime}", Tok::Prime),
             (r"{'}", Tok::Prime),
             (r"{ \circ }", Tok::Degree),
+            (r"{\degree}", Tok::Degree),
+            (r"\degree", Tok::Degree),
+            (r"{\text{o}}", Tok::Degree),
+            (r"{\mathrm{o}}", Tok::Degree),
             (r"\circ", Tok::Degree),
             (r"\prime", Tok::Prime),
             ("°", Tok::Degree),
@@ -304,9 +309,14 @@ impl<'a> Lexer<'a, '_> {
             return self.number();
         }
         let dots = self.rest().bytes().take_while(|&b| b == b'.').count();
+        let formula = self.text[..self.at].ends_with('$');
         self.at += dots;
+        // "The solution is $v$. A basis is $w$": two statements.
+        let next = self.rest().strip_prefix(' ').filter(|next| next.starts_with(|c: char| c.is_ascii_uppercase()));
         if dots >= 2 {
             self.push(Tok::Dots);
+        } else if formula && next.is_some_and(|next| next.contains(" is $")) {
+            self.push(Tok::Comma);
         } else {
             self.space = true;
         }

@@ -4,6 +4,7 @@
 //! matrix or command argument. A frame keeps where its operators, values and
 //! finished items begin on the shared stacks.
 
+mod apply;
 mod argument;
 mod cases;
 mod close;
@@ -183,6 +184,7 @@ impl<'a> Parser<'a, '_> {
             Tok::Minus => self.binary(Op::Sub),
             Tok::PlusMinus(plus) => self.binary(Op::PlusMinus(plus)),
             Tok::Times => self.binary(Op::Mul),
+            Tok::Cross => self.binary(Op::Cross),
             Tok::Div => self.binary(Op::Div),
             Tok::Mod => self.binary(Op::Mod),
             Tok::Choose => self.binary(Op::Choose),
@@ -315,6 +317,7 @@ impl<'a> Parser<'a, '_> {
                     }
                     Op::Div | Op::Over => Node::Div(left, right),
                     Op::Mod => Node::Call2(Func2::Mod, left, right),
+                    Op::Cross => Node::Call2(Func2::Cross, left, right),
                     Op::Choose => Node::Call2(Func2::Binomial, left, right),
                     Op::Pow => Node::Pow(left, right),
                     _ => Node::Mul(left, right),

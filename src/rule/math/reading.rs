@@ -1,6 +1,6 @@
 //! One answer, read: its expression, its exact values and its normal text, ready to compare many times.
 
-use super::ast::{Arena, Id, Node, Numbers};
+use super::ast::{Arena, Func2, Id, Node, Numbers, Sym};
 use super::budget::{Budget, Stop};
 use super::clean::{clean, repair};
 use super::eval::exact;
@@ -113,6 +113,32 @@ impl Reading {
     pub fn to_base_ten(&self, budget: &mut Budget) -> Option<Reading> {
         let mut reading = self.clone();
         reading.arena.logs_to_base_ten();
+        reading.exact = match exact::fold(&reading.arena, budget) {
+            Ok(exact) => exact,
+            Err(Stop::Budget) => return None,
+            Err(_) => Vec::new(),
+        };
+        Some(reading)
+    }
+
+    /// The same with products for the values of functions, where gold uses the function's letter as a number:
+    /// `h(a + 2)` beside `ah + 2h`. `None` where nothing changes. What the answer itself does with the letter
+    /// counts for nothing: it would choose how it is read.
+    pub fn with_products(&self, gold: &Reading, budget: &mut Budget) -> Option<Reading> {
+        let called = |r: &Reading, sym: Sym| {
+            r.arena.any(
+                r.root,
+                |n| matches!(*n, Node::Call2(Func2::Apply, function, _) if *r.node(function) == Node::Sym(sym)),
+            )
+        };
+        let number = |sym: Sym| gold.arena.any(gold.root, |n| *n == Node::Sym(sym)) && !called(gold, sym);
+        if !self.arena.any(self.root, |n| matches!(n, Node::Call2(Func2::Apply, ..))) {
+            return None;
+        }
+        let mut reading = self.clone();
+        if !reading.arena.calls_to_products(number) {
+            return None;
+        }
         reading.exact = match exact::fold(&reading.arena, budget) {
             Ok(exact) => exact,
             Err(Stop::Budget) => return None,

@@ -253,6 +253,14 @@ pub fn small_letter(source: &str) -> Option<char> {
 
 /// What follows the letter of a multiple-choice answer, as written: `12` in `\text{(B) }12`.
 pub fn behind_choice(text: &str) -> Option<&str> {
+    // "A. 12", "A) 12"
+    let mut letters = text.trim_start_matches(['$', '*', ' ']).char_indices();
+    if let (Some((_, 'A'..='E')), Some((at, '.' | ')'))) = (letters.next(), letters.next()) {
+        let text = text.trim_start_matches(['$', '*', ' ']);
+        let rest = text[at + 1..].trim_start_matches(['}', ' ', '~', '*', ':', '$']).trim();
+        return (text[at + 1..].starts_with([' ', '~', '$', '\\']) && rest.contains(|c: char| c.is_ascii_digit()))
+            .then_some(rest);
+    }
     let at = text.find(')').filter(|&at| at <= 16)?;
     let letter = text[..at].chars().rfind(|c| !matches!(c, '(' | '{' | ' ' | '*'))?;
     let before = text[..at].trim_end_matches(letter);

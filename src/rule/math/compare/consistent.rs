@@ -12,6 +12,9 @@ impl Comparison<'_> {
     /// True if a chain of equalities in the answer has sides with different values.
     pub(super) fn contradictory(&mut self) -> bool {
         let pred = self.pred;
+        if defines_operation(&pred.source) {
+            return false;
+        }
         let (first, root) = (pred.arena.first(pred.root), pred.root);
         (first..=root).any(|id| match *pred.node(id) {
             Node::Chain { operands, rels } => {
@@ -62,11 +65,11 @@ impl Comparison<'_> {
         }
     }
 
-    /// `2^{100} ≡ 76 (mod 100)`: both sides are numbers, and it is true.
+    /// `2^{100} ≡ 76 (mod 100)` is true, and `a + b ≡ 5 (mod 11)` may be.
     pub(super) fn congruent(&mut self, id: Id, last: Id) -> bool {
         match *self.pred.node(last) {
             Node::Call2(Func2::Mod, _, modulus) => {
-                self.pred.value(id).is_some()
+                self.pred.arena.is_scalar(id)
                     && self.pred.value(modulus).is_some()
                     && !self.incongruent(id, last, modulus)
             }
@@ -125,14 +128,25 @@ impl Comparison<'_> {
         if !form::is_constant(pred, a) || !form::is_constant(pred, b) {
             return false;
         }
-        let (Some(x), Some(y)) = (self.side_value(a), self.side_value(b)) else { return false };
+        // One side says its unit and the other leaves it out.
+        let unit = |id: Id| pred.arena.any(id, |n| matches!(n, Node::Unit(_)));
+        let bare = unit(a) != unit(b);
+        let (Some(x), Some(y)) = (self.side_value(a, bare), self.side_value(b, bare)) else { return false };
         let error = (x - y).abs();
         if rough && error <= ROUGH * x.abs().max(y.abs()) {
             return true;
         }
-        let ulp = |id: Id| match *pred.node(id) {
-            Node::Decimal { places, .. } if places > 0 => Some(10f64.powi(-i32::from(places))),
-            _ => None,
+        let ulp = |id: Id| {
+            let numeral = match *pred.node(id) {
+                Node::Mul(number, unit) if matches!(pred.node(unit), Node::Unit(_) | Node::Label(_)) => number,
+                _ => id,
+            };
+            match *pred.node(numeral) {
+                Node::Decimal { places, .. } if places > 0 => Some(10f64.powi(-i32::from(places))),
+                // To the nearest whole number.
+                Node::Num(ref q) if q.is_integer() && rough => Some(0.5 + 1e-9),
+                _ => None,
+            }
         };
         match (ulp(a), ulp(b)) {
             (Some(p), Some(q)) if rough => error < p.max(q),
@@ -146,18 +160,46 @@ impl Comparison<'_> {
         }
     }
 
-    fn side_value(&mut self, id: Id) -> Option<f64> {
+    fn side_value(&mut self, id: Id, ignore_units: bool) -> Option<f64> {
         match self.pred.value(id) {
             Some(q) => Some(Q::to_f64(q)),
-            None => self.constant(self.pred, super::Val::of(id), false),
+            None => self.constant(self.pred, super::Val::of(id), ignore_units),
         }
     }
+}
+
+/// `3 \ast 10 = 26`: between two values stands the mark of an operation that the problem may have defined.
+fn defines_operation(source: &str) -> bool {
+    const MARKS: [&str; 12] =
+        [r"\ast", r"\star", r"\circ", r"\bullet", r"\#", r"\&", r"\$", r"\oplus", r"\otimes", r"\diamond", "*", "@"];
+    MARKS.iter().any(|mark| {
+        source.match_indices(mark).any(|(at, _)| {
+            let (before, behind) = (source[..at].trim_end(), source[at + mark.len()..].trim_start());
+            // The last letter of a command is no value: `\approx \$ 12`.
+            let command = before.trim_end_matches(|c: char| c.is_ascii_alphabetic()).ends_with('\\');
+            before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ')' | '}'))
+                && !command
+                && behind.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '{' | '-' | '\\'))
+        })
+    })
 }
 
 /// "2 boxes = 24 cookies": each side counts something of its own.
 fn counts_other_things(r: &Reading, a: Id, b: Id) -> bool {
     let label = |id: Id| r.arena.subtree(id).iter().find_map(|n| if let Node::Label(l) = n { Some(*l) } else { None });
     matches!((label(a), label(b)), (Some(x), Some(y)) if x != y)
+}
+
+/// `\frac12(\text{base})(\text{height})`: words that are factors, and count nothing.
+fn names_factors(r: &Reading, id: Id) -> bool {
+    let first = r.arena.first(id);
+    let labels: Vec<Id> = (first..=id).filter(|&id| matches!(r.node(id), Node::Label(_))).collect();
+    let label =
+        |id: Id| labels[labels.partition_point(|&at| at < r.arena.first(id))..].first().is_some_and(|&at| at <= id);
+    r.arena.subtree(id).iter().any(|n| match *n {
+        Node::Mul(a, b) => label(a) && !matches!(r.node(b), Node::Unit(_)),
+        _ => false,
+    })
 }
 
 /// A side that has one value: a number, or a point, set or matrix of numbers.
@@ -170,7 +212,7 @@ fn closed(r: &Reading, id: Id) -> bool {
         Node::Text(_) | Node::Dots | Node::PlusMinus(..) | Node::Chain { .. } => true,
         _ => false,
     };
-    if r.arena.any(id, open) {
+    if r.arena.any(id, open) || names_factors(r, id) {
         return false;
     }
     match *r.node(id) {

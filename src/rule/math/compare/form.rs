@@ -1,6 +1,6 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
-use super::super::ast::{Func, Id, Node, Rel, Sym, hash_name};
+use super::super::ast::{Func, Func2, Id, Node, Rel, Sym, hash_name};
 use super::super::lex::is_operator;
 use super::super::number::Q;
 use super::super::reading::Reading;
@@ -24,14 +24,23 @@ pub fn is_name(r: &Reading, id: Id) -> bool {
         Node::Sym(_) | Node::Text(_) => true,
         Node::Tuple(list) => r.arena.list(list).iter().all(|&id| matches!(r.node(id), Node::Sym(_))),
         // `f^{-1}(x)`
-        Node::Mul(inverse, argument) if is_inverse(r, inverse) => matches!(r.node(argument), Node::Sym(_)),
-        // f · x from `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
-        Node::Mul(..) => r.arena.subtree(id).iter().all(|n| {
+        Node::Call2(Func2::Apply, inverse, argument) if is_inverse(r, inverse) => {
+            matches!(r.node(argument), Node::Sym(_))
+        }
+        // `f(x)` without an equals sign right behind, `P(A)`, `∠ABC`, `a_n b`.
+        Node::Mul(..) | Node::Call2(Func2::Apply, ..) => r.arena.subtree(id).iter().all(|n| {
             matches!(n, Node::Sym(_) | Node::Mul(..) | Node::Text(_) | Node::Label(_) | Node::Euler | Node::Imaginary)
+                || matches!(n, Node::Call2(Func2::Apply, ..))
         }),
-        Node::Call(..) => false,
         _ => false,
     }
+}
+
+/// What may be an element of a set: a name, or a point by its coordinates' names or with numbers among them.
+pub fn is_named(r: &Reading, id: Id) -> bool {
+    is_name(r, id)
+        || is_quantified(r, id)
+        || matches!(r.node(id), Node::Tuple(_) | Node::List(_) | Node::Euler | Node::Imaginary)
 }
 
 /// `|AB|`: the length of a segment, named by its ends.
@@ -45,11 +54,10 @@ pub fn is_segment(r: &Reading, id: Id) -> bool {
     matches!(r.node(inner), Node::Mul(..)) && r.arena.subtree(inner).iter().all(capital)
 }
 
-/// `f(x)` inside a chain, where it is read as a product: the value of a function, by the letter it has.
+/// `f(x)` inside a chain: the value of a function.
 pub fn is_function_value(r: &Reading, id: Id) -> bool {
-    let Node::Mul(function, argument) = *r.node(id) else { return false };
-    matches!(*r.node(function), Node::Sym(sym) if matches!(r.arena.name(sym), "f" | "g" | "h" | "F" | "G"))
-        && matches!(r.node(argument), Node::Sym(_))
+    matches!(*r.node(id), Node::Call2(Func2::Apply, function, argument)
+        if matches!(r.node(function), Node::Sym(_)) && matches!(r.node(argument), Node::Sym(_)))
 }
 
 /// `f^{-1}` of a letter that names functions.
@@ -97,6 +105,28 @@ pub fn option(r: &Reading, id: Id) -> Option<char> {
     };
     let mut letters = name.chars();
     letters.next().filter(|c| ('A'..='J').contains(c) && letters.next().is_none())
+}
+
+/// What a point is called in front of its coordinates: a capital, or words.
+pub fn names_point(r: &Reading, id: Id) -> bool {
+    match *r.node(id) {
+        Node::Sym(sym) => {
+            let name = r.arena.name(sym);
+            name.len() == 1 && name.starts_with(|c: char| c.is_ascii_uppercase())
+        }
+        Node::Label(_) => true,
+        _ => false,
+    }
+}
+
+/// `Some(true)` for ∞, `Some(false)` for −∞.
+pub fn infinity(r: &Reading, id: Id) -> Option<bool> {
+    match *r.node(id) {
+        Node::Infinity => Some(true),
+        Node::Neg(a) if *r.node(a) == Node::Infinity => Some(false),
+        Node::PlusMinus(a, true) if *r.node(a) == Node::Infinity => Some(true),
+        _ => None,
+    }
 }
 
 /// No free symbol below.
@@ -283,7 +313,7 @@ pub fn numbered(r: &Reading, id: Id) -> Option<Vec<Val>> {
 fn name_of(r: &Reading, id: Id) -> Option<Sym> {
     match *r.node(id) {
         Node::Sym(sym) => Some(sym),
-        Node::Mul(..) if is_name(r, id) => {
+        Node::Mul(..) | Node::Call2(Func2::Apply, ..) if is_name(r, id) => {
             let letters = r.arena.subtree(id).iter().filter_map(|n| match n {
                 Node::Sym(sym) => Some(r.arena.name(*sym)),
                 _ => None,

@@ -50,6 +50,11 @@ pub(super) fn free_symbols(r: &Reading, id: Id) -> Vec<Sym> {
     syms
 }
 
+/// Of n, k and m only whole numbers are meant where steps tell them from others: in `\lfloor n/2 \rfloor`.
+pub(super) fn names_whole_numbers(r: &Reading, id: Id) -> bool {
+    free_symbols(r, id).iter().all(|&s| matches!(r.arena.name(s), "n" | "k" | "m"))
+}
+
 /// `\varphi` and `\phi`, `x_1` and `x1`.
 fn same_letter(a: &str, b: &str) -> bool {
     let plain = |name: &str| name.trim_start_matches("var").replace('_', "");
@@ -67,11 +72,16 @@ fn arbitrary(gold: (&Reading, Id, Sym, &str), pred: (&Reading, Id, Sym, &str)) -
     let c = |name: &str| name.starts_with(['C', 'c']);
     !i.is_empty()
         || (is_term(gold.0, gold.1, gold.2) && is_term(pred.0, pred.1, pred.2))
-        || (c(gold.3) && c(pred.3) && exponential(gold.0, gold.1))
+        || (c(gold.3) && c(pred.3) && (exponential(gold.0, gold.1) || !parameters(gold.0) && !parameters(pred.0)))
+}
+
+/// The answer has letters that c stands beside in the alphabet.
+fn parameters(r: &Reading) -> bool {
+    r.arena.names.iter().any(|(_, name)| matches!(name.as_str(), "a" | "b" | "A" | "B"))
 }
 
 /// The symbol is a term of its own in a sum.
-fn is_term(r: &Reading, mut id: Id, sym: Sym) -> bool {
+pub(super) fn is_term(r: &Reading, mut id: Id, sym: Sym) -> bool {
     let is = |id: Id| *r.node(id) == Node::Sym(sym);
     loop {
         match *r.node(id) {

@@ -4,7 +4,7 @@ use super::super::ast::{Id, Node, Numbers, Rel};
 use super::super::budget::Budget;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal};
-use super::{Comparison, Val, form, scalar};
+use super::{Comparison, Val, form};
 
 /// Where an interval ends, and its approximate value; no node for the infinities.
 type End = (Option<Val>, f64);
@@ -211,7 +211,10 @@ impl Comparison<'_> {
         out: &mut Vec<Piece>,
         stack: &mut Vec<Id>,
     ) -> Option<()> {
-        if let ([_, set], [Rel::In]) = (ids, kinds) {
+        if let ([name, set], [Rel::In]) = (ids, kinds) {
+            if !form::is_named(r, *name) {
+                return None;
+            }
             stack.push(*set);
             return Some(());
         }
@@ -272,7 +275,7 @@ impl Comparison<'_> {
     }
 
     fn signed_end(&mut self, r: &Reading, val: Val) -> Option<End> {
-        match scalar::infinity(r, val.id) {
+        match form::infinity(r, val.id) {
             Some(true) => return Some((None, f64::INFINITY)),
             Some(false) => return Some((None, f64::NEG_INFINITY)),
             None => {}

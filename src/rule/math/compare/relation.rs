@@ -1,6 +1,6 @@
 //! Equations and inequalities: equal up to rearrangement and scaling.
 
-use super::super::ast::{Id, Node, Rel};
+use super::super::ast::{Func2, Id, Node, Rel};
 use super::super::eval::ball::{Ball, Balls, Sampling, mix};
 use super::super::eval::{Field, eval};
 use super::super::reading::Reading;
@@ -40,6 +40,10 @@ impl Comparison<'_> {
                 && !self.compare(gi[0], pi[0]).is_equal()
             {
                 return Different("quantifier");
+            }
+            let same = || form::is_named(gold, gi[0]) && form::is_named(pred, pi[0]);
+            if !same() && !self.compare(gi[0], pi[0]).is_equal() {
+                return Different("names");
             }
             return self.compare(gi[1], pi[1]);
         }
@@ -87,7 +91,7 @@ impl Comparison<'_> {
                 Some(head) => !head.ends_with(|c: char| c.is_ascii_digit()),
                 None => r.arena.name(sym) == "y",
             },
-            Node::Mul(..) => true,
+            Node::Mul(..) | Node::Call2(Func2::Apply, ..) => true,
             _ => false,
         };
         // Points and abbreviations are what they are called: SRAC = LRAC says nothing of SRA.
@@ -100,7 +104,8 @@ impl Comparison<'_> {
                 _ => false,
             };
             // f(x) and y name the same, AB and AC do not.
-            let products = matches!((gold.node(g[0]), pred.node(p[0])), (Node::Mul(..), Node::Mul(..)));
+            let worked_out = |n: &Node| matches!(n, Node::Mul(..) | Node::Call2(Func2::Apply, ..));
+            let products = worked_out(gold.node(g[0])) && worked_out(pred.node(p[0]));
             let functions = match products {
                 true => {
                     let values = form::is_function_value(gold, g[0]) && form::is_function_value(pred, p[0]);

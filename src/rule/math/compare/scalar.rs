@@ -9,6 +9,7 @@ use super::super::number::Q;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
 use super::form::{self, Factor};
+use super::names::names_whole_numbers;
 use super::units::{Marks, marks};
 use super::{Comparison, Val};
 
@@ -44,20 +45,10 @@ fn irrational(r: &Reading, id: Id) -> usize {
     r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
 }
 
-/// `Some(true)` for ∞, `Some(false)` for −∞.
-pub fn infinity(r: &Reading, id: Id) -> Option<bool> {
-    match *r.node(id) {
-        Node::Infinity => Some(true),
-        Node::Neg(a) if *r.node(a) == Node::Infinity => Some(false),
-        Node::PlusMinus(a, true) if *r.node(a) == Node::Infinity => Some(true),
-        _ => None,
-    }
-}
-
 impl Comparison<'_> {
     pub(super) fn scalars(&mut self, g: Val, p: Val) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
-        match (infinity(gold, g.id), infinity(pred, p.id)) {
+        match (form::infinity(gold, g.id), form::infinity(pred, p.id)) {
             (Some(a), Some(b)) => return if a == b { Equal("exact") } else { Different("sign") },
             (None, None) => {}
             _ => return Different("infinity"),
@@ -136,6 +127,11 @@ impl Comparison<'_> {
             && let (Some(a), Some(b)) = (self.constant(gold, g, ignore_units), self.constant(pred, p, ignore_units))
         {
             return self.rounded(g, p, a, b).unwrap_or(found);
+        }
+        if let Different(_) = found
+            && self.same_family(g, p)
+        {
+            return Equal("arbitrary_constants");
         }
         found
     }
@@ -236,7 +232,11 @@ impl Comparison<'_> {
         };
         let stepped = symbols && (steps(gold, g.id) || steps(pred, p.id));
         let further = if stepped { 24 } else { 0 };
-        let samplings = POINTS.into_iter().chain(std::iter::repeat_n(Sampling::Wide, further));
+        let whole = stepped && names_whole_numbers(gold, g.id) && names_whole_numbers(pred, p.id);
+        let samplings = POINTS
+            .into_iter()
+            .filter(|sampling| !whole || *sampling == Sampling::Integers)
+            .chain(std::iter::repeat_n(Sampling::Wide, further));
         for (i, sampling) in samplings.enumerate() {
             let seed = i as u64 + 1;
             let a = self.ball(gold, g, sampling, seed, ignore_units, &[]);

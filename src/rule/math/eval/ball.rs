@@ -126,6 +126,17 @@ fn unit_value(unit: Unit) -> f64 {
     value
 }
 
+impl Balls<'_> {
+    /// A smooth function of its argument, another one for each value of `name`. It is neither even nor odd nor
+    /// linear, so that no rule holds for it that does not hold for every function.
+    fn stand_in(&mut self, name: &Ball, argument: &Ball, budget: &mut Budget) -> Result<Ball, Stop> {
+        let (x, a) = (mul(&Ball::real(1.3), argument)?, mul(&Ball::real(1.7), name)?);
+        let angle = self.add(&x, &a, budget)?;
+        let angle = self.add(&angle, &Ball::real(0.4), budget)?;
+        call(Func::Sin, &angle)
+    }
+}
+
 impl Field for Balls<'_> {
     type V = Ball;
     const COST: u64 = 6;
@@ -249,6 +260,13 @@ impl Field for Balls<'_> {
                     return Err(Stop::Undefined);
                 }
                 Ok(if (a.re > b.re) == (func == Func2::Max) { *a } else { *b })
+            }
+            Func2::Apply => self.stand_in(a, b, budget),
+            Func2::Cross => {
+                let turned = self.stand_in(b, a, budget)?;
+                let turned = self.neg(&turned);
+                let value = self.stand_in(a, b, budget)?;
+                self.add(&value, &turned, budget)
             }
         }
     }

@@ -162,6 +162,7 @@ impl Field for Exact {
                 let n = if func == Func2::Gcd { g } else { x / g * y };
                 Q::ratio(i128::try_from(n).map_err(|_| Stop::Unsupported)?, 1).ok_or(Stop::Undefined)
             }
+            Func2::Apply | Func2::Cross => Err(Stop::Unsupported),
             Func2::Max => Ok(if a.cmp(b).is_ge() { a.clone() } else { b.clone() }),
             Func2::Min => Ok(if a.cmp(b).is_le() { a.clone() } else { b.clone() }),
         }

@@ -38,6 +38,11 @@ pub fn last(text: &str) -> Option<String> {
     (!joined.trim().is_empty()).then(|| joined.trim().to_string())
 }
 
+/// Where the last formula begins and ends, and what it holds.
+pub fn last_at(text: &str) -> Option<(usize, usize, &str)> {
+    last_before(text, text.len(), &Marks::of(text))
+}
+
 /// Which delimiters a text has: what it lacks is not looked for again before each formula.
 struct Marks {
     delimiters: [bool; DELIMITERS.len()],

@@ -110,6 +110,14 @@ impl<'a> Lexer<'a, '_> {
             _ if self.accent(name) => {}
             "circ" if self.composed() => {}
             "mu" if self.micro() => {}
+            // "max. (1, 2)" is where it is largest.
+            "max" | "min"
+                if self.rest().trim_start().starts_with(". ") || self.rest().trim_start().starts_with(".\\") =>
+            {
+                self.at += self.rest().find('.').map_or(0, |dot| dot + 1);
+                self.space = true;
+            }
+            "times" if self.joins_vectors() => self.push(Tok::Cross),
             // "12 \Omega": ohms.
             "Omega" if self.measures() => self.push(Tok::Word("Ω")),
             // The transpose.

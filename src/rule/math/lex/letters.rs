@@ -1,6 +1,6 @@
 //! Letters: words, symbols with their subscripts, keywords, other scripts.
 
-use super::super::ast::{Func2, Node};
+use super::super::ast::{Func, Func2, Node};
 use super::super::budget::Stop;
 use super::super::number::Q;
 use super::command::balanced;
@@ -67,6 +67,17 @@ impl<'a> Lexer<'a, '_> {
         if let Some(tok) = keyword(run) {
             self.at += len;
             return self.push(tok);
+        }
+        // cis x is e^{ix}.
+        if run == "cis" {
+            self.at += len;
+            self.push(Tok::Func(Func::Exp));
+            return self.push(Tok::Atom(Node::Imaginary));
+        }
+        // "theta/2": a Greek letter by its name.
+        if !in_text && is_greek(run) && !rest[len..].starts_with('_') {
+            self.at += len;
+            return self.named(run);
         }
         if in_text || len > 1 {
             // Words may hold apostrophes and hyphens.
@@ -298,6 +309,11 @@ impl<'a> Lexer<'a, '_> {
         self.at += len;
         self.push(Tok::Word(&rest[..len]));
     }
+}
+
+/// A Greek letter's name that is no English word and no short run of letters.
+fn is_greek(run: &str) -> bool {
+    matches!(run, "alpha" | "beta" | "gamma" | "theta" | "lambda" | "omega" | "sigma" | "rho" | "phi" | "varphi")
 }
 
 fn integer(value: i64) -> Lit<'static> {

@@ -2,6 +2,7 @@
 
 use super::super::ast::{Node, Numbers};
 use super::super::number::Q;
+use super::super::units;
 use super::command::balanced;
 use super::{Delim, Lexer, Rel, Tok};
 
@@ -22,7 +23,7 @@ pub fn is_operator(name: &str) -> bool {
     OPERATORS.contains(&name.split('_').next().unwrap_or(name)) || name.strip_prefix(DERIVATIVE).is_some_and(derivative)
 }
 
-impl Lexer<'_, '_> {
+impl<'a> Lexer<'a, '_> {
     /// `\bar{x}`, `\dot x`, `\vec{AB}`: another name than the letter without its mark. False where the
     /// mark changes nothing: the bar over a segment, the hat of a unit vector, the arrow over one letter.
     pub(super) fn accent(&mut self, mark: &str) -> bool {
@@ -110,10 +111,44 @@ impl Lexer<'_, '_> {
         true
     }
 
+    /// Vectors stand on both sides of the `\times` just read: letters in bold type or under an arrow.
+    pub(super) fn joins_vectors(&self) -> bool {
+        let vector = |text: &str| {
+            let Some(command) = text.strip_prefix('\\') else { return false };
+            let letters = command.bytes().take_while(u8::is_ascii_alphabetic).count();
+            let marked = matches!(
+                &command[..letters],
+                "mathbf" | "boldsymbol" | "bm" | "bold" | "vec" | "overrightarrow" | "hat" | "mathbfit"
+            );
+            let inside = command[letters..].trim_start_matches(['{', ' ', '\\']);
+            marked && inside.starts_with(|c: char| c.is_alphabetic())
+        };
+        let before = &self.text[..self.at];
+        let behind = before[..before.rfind('\\').unwrap_or(0)].rfind('\\');
+        behind.is_some_and(|at| vector(&before[at..])) && vector(self.rest().trim_start_matches([' ', '(', '{']))
+    }
+
     /// Behind a number, and nothing follows.
     pub(super) fn measures(&self) -> bool {
         let behind = self.rest().trim_start_matches(['}', ' ', '$', '.']);
         matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Num(_))) && behind.is_empty()
+    }
+
+    /// `800{ml}`, `800\,{\rm cm}`: braces behind a number that hold a unit's name alone.
+    pub(super) fn braced_unit(&mut self) -> bool {
+        if !matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Num(_))) || !self.text_depth.is_empty() {
+            return false;
+        }
+        let rest = self.rest();
+        let Some(close) = rest.bytes().take(MAX_ARGUMENT).position(|b| b == b'}') else { return false };
+        let inside = rest[1..close].trim_start_matches(r"\rm").trim();
+        let letters = inside.len() > 1 && inside.bytes().all(|b| b.is_ascii_alphabetic());
+        if !letters || units::find(inside).is_none() {
+            return false;
+        }
+        self.at += close + 1;
+        self.push(Tok::Word(inside));
+        true
     }
 
     /// `2 \mu F`, `3\,\mu\mathrm{m}`: behind a number, and before the letter of a unit, a prefix.

@@ -49,6 +49,8 @@ pub enum Tok<'a> {
     Minus,
     PlusMinus(bool),
     Times,
+    /// `\times` between two vectors.
+    Cross,
     Div,
     Mod,
     Caret,

@@ -121,6 +121,7 @@ impl<'a> Parser<'a, '_> {
                 self.function_tail(Callee::Log(Some(id)))?;
                 return Ok(None);
             }
+            Arg::Apply(function) => return Ok(Some(self.applied(function, id)?)),
             Arg::FuncArgs(func) => return Ok(Some(self.fold_args(func, id)?)),
             Arg::SeriesLower(product) => {
                 let (var, lo) = match self.arena.node(id) {

@@ -4,7 +4,7 @@ use super::super::ast::{Func, Id, Node, Rel};
 use super::super::eval::exact;
 use super::super::lex::{Delim, Env, Tok};
 use super::super::number::Q;
-use super::frame::{Frame, Kind, Sep};
+use super::frame::{Arg, Frame, Kind, Sep};
 use super::{Fault, Parser};
 
 impl Parser<'_, '_> {
@@ -30,7 +30,10 @@ impl Parser<'_, '_> {
                 return self.separator(Sep::Comma);
             }
         }
-        if delim == Delim::Paren && self.value_at()? {
+        if delim == Delim::Paren && self.opens_alternative() {
+            return self.separator(Sep::Or);
+        }
+        if delim == Delim::Paren && (self.value_at()? || self.apply()?) {
             return Ok(());
         }
         self.juxtapose()?;
@@ -152,7 +155,8 @@ impl Parser<'_, '_> {
         self.frames.pop();
         match frame.arg {
             Some(arg) => match self.deliver(arg, node)? {
-                Some(id) => self.operand(id, true),
+                // The bracket of `f(x)` is not the one that ends the argument of `\sin f(x)`.
+                Some(id) => self.operand(id, !matches!(arg, Arg::Apply(_))),
                 None => Ok(()),
             },
             None => self.operand(node, frame.kind != Kind::Single),

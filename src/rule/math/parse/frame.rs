@@ -29,8 +29,14 @@ pub(super) enum Arg {
     FuncPower(Callee),
     LogBase,
     FuncArgs(Func2),
+    /// The argument of a function that only has a name.
+    Apply(Id),
     SeriesLower(bool),
-    SeriesUpper { product: bool, var: Sym, lo: Id },
+    SeriesUpper {
+        product: bool,
+        var: Sym,
+        lo: Id,
+    },
     Transparent,
     Base(Id),
 }
@@ -59,6 +65,8 @@ pub(super) enum Op {
     Over,
     PlusMinus(bool),
     Mul,
+    /// `×` between vectors.
+    Cross,
     /// Juxtaposition inside a function's argument: binds tighter than the function.
     TightMul,
     Div,
@@ -91,6 +99,8 @@ impl Op {
             Op::Series { .. } => 25,
             Op::Mul | Op::Div | Op::Mod => 30,
             Op::Neg | Op::Not | Op::PrefixPlusMinus(_) => 35,
+            // −2a × b is −2 times the product of the vectors.
+            Op::Cross => 36,
             Op::Call { .. } => 40,
             Op::TightMul => 45,
             Op::Pow => 50,

@@ -183,39 +183,6 @@ impl<'a> Parser<'a, '_> {
         Ok(true)
     }
 
-    /// `f(2)`, and `P(0) = …`, `y'(0) = …` on the side of a relation: the value of a function at a number is a
-    /// name, and no product that 0 would make nothing of. The bracket is open; true if it was read.
-    pub(super) fn value_at(&mut self) -> Result<bool, Fault> {
-        let Some(id) = self.last_value().filter(|_| !self.expecting()) else { return Ok(false) };
-        let Node::Sym(function) = *self.arena.node(id) else { return Ok(false) };
-        let (mut at, mut numerals) = (self.at, Vec::new());
-        loop {
-            let minus = matches!(self.tokens.get(at).map(|t| &t.tok), Some(Tok::Minus));
-            at += usize::from(minus);
-            let Some(Tok::Num(lit)) = self.tokens.get(at).map(|t| &t.tok) else { return Ok(false) };
-            numerals.push(if minus { lit.value.neg().show() } else { lit.value.show() });
-            at += 2;
-            match self.tokens.get(at - 1).map(|t| &t.tok) {
-                Some(Tok::Comma) if numerals.len() < 3 => {}
-                Some(Tok::Close(Delim::Paren)) => break,
-                _ => return Ok(false),
-            }
-        }
-        let name = self.arena.name(function);
-        let letter = name.trim_end_matches('\'').split('_').next().unwrap_or("");
-        let frame = self.top();
-        let alone = self.values.len() == frame.values + 1 && self.ops.len() == frame.ops;
-        let side = alone && matches!(self.tokens.get(at).map(|t| &t.tok), Some(Tok::Rel(_)));
-        if !matches!(letter, "f" | "g" | "h" | "F" | "G" | "I") && !side {
-            return Ok(false);
-        }
-        let name = format!("{name}({})", numerals.join(","));
-        let sym = self.arena.symbol(&name);
-        self.arena.set_leaf(id, Node::Sym(sym));
-        self.at = at;
-        Ok(true)
-    }
-
     /// The value before is a whole number standing alone: the start of a mixed number.
     fn whole_before(&self) -> Option<(Id, Q)> {
         if self.expecting() || matches!(self.top_op(), Some(Op::Mul | Op::Div | Op::Pow | Op::TightMul)) {

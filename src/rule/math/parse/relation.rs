@@ -3,6 +3,7 @@
 use super::super::ast::{Id, List, Node, Rel};
 use super::super::lex::{Delim, Env, Tok};
 use super::frame::{Kind, Op, Sep};
+use super::statement::NEAR;
 use super::{Fault, Parser};
 
 impl Parser<'_, '_> {
@@ -146,7 +147,7 @@ impl Parser<'_, '_> {
             return false;
         }
         let (mut depth, mut bars) = (0u32, 0);
-        for token in self.tokens[self.at..].iter().take(super::statement::NEAR) {
+        for token in self.tokens[self.at..].iter().take(NEAR) {
             match token.tok {
                 Tok::Open(_) => depth += 1,
                 Tok::Close(_) if depth == 0 => break,
@@ -156,6 +157,22 @@ impl Parser<'_, '_> {
             }
         }
         bars % 2 == 0
+    }
+
+    /// "1/2 (or 0.5)": takes the "or" and the closing bracket out, if they are there.
+    pub(super) fn opens_alternative(&mut self) -> bool {
+        let root = self.top().kind == Kind::Root && !self.expecting();
+        if !root || self.peek() != Some(&Tok::Or) {
+            return false;
+        }
+        let ahead = self.tokens[self.at..].iter().take(NEAR);
+        let Some(close) = ahead.clone().position(|t| t.tok == Tok::Close(Delim::Paren)) else { return false };
+        if ahead.take(close).any(|t| matches!(t.tok, Tok::Open(Delim::Paren))) {
+            return false;
+        }
+        self.tokens.remove(self.at + close);
+        self.at += 1;
+        true
     }
 
     /// Ends the item being read and notes what separates it from the next.

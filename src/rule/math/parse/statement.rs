@@ -1,6 +1,6 @@
 //! Where one statement ends without a comma: relations side by side, and the condition that follows a value.
 
-use super::super::ast::{Id, Node, Rel};
+use super::super::ast::{Func2, Id, Node, Rel};
 use super::super::lex::{Delim, Gap, Tok, Token};
 use super::super::units;
 use super::frame::{Kind, Sep};
@@ -20,8 +20,11 @@ impl<'a> Parser<'a, '_> {
         let rest = || self.tokens[self.at..].iter().map(|t| &t.tok);
         let name = matches!(token.tok, Tok::Sym(_) | Tok::Run(_) | Tok::Atom(Node::Euler | Node::Imaginary));
         if token.gap == Gap::Line {
-            // A name, with what it is taken at, and an equals sign.
-            let mut behind = rest().skip_while(|tok| matches!(tok, Tok::Prime));
+            // A name, in bold type or not, with what it is taken at, and an equals sign.
+            let dressed = token.tok == Tok::Transparent;
+            let dress = |tok: &&Tok<'_>| matches!(tok, Tok::Open(Delim::Group) | Tok::Close(Delim::Group));
+            let behind = rest().skip_while(|tok| dressed && dress(tok)).skip(usize::from(dressed));
+            let mut behind = behind.skip_while(|tok| dressed && dress(tok) || matches!(tok, Tok::Prime));
             let next = match behind.next() {
                 Some(Tok::Open(Delim::Paren)) => {
                     behind.by_ref().take(8).find(|tok| matches!(tok, Tok::Close(Delim::Paren)));
@@ -29,7 +32,7 @@ impl<'a> Parser<'a, '_> {
                 }
                 next => next,
             };
-            return name && matches!(next, Some(Tok::Rel(Rel::Eq)));
+            return (name || dressed) && matches!(next, Some(Tok::Rel(Rel::Eq)));
         }
         let operand = name
             || matches!(token.tok, Tok::Num(_) | Tok::Atom(_) | Tok::Func(_) | Tok::Frac | Tok::Sqrt)
@@ -107,7 +110,8 @@ impl<'a> Parser<'a, '_> {
                     letter = true;
                     true
                 }
-                Node::Mul(..) | Node::Euler | Node::Imaginary | Node::Label(_) => true,
+                Node::Mul(..) | Node::Call2(Func2::Apply, ..) => true,
+                Node::Euler | Node::Imaginary | Node::Label(_) => true,
                 _ => false,
             })
         });
