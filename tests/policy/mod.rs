@@ -172,6 +172,32 @@ fn rollouts_are_of_the_policy_they_name_and_the_reward_rises() {
 }
 
 #[test]
+fn servers_are_told_the_end_of_turn_that_the_model_they_began_with_does_not_stop_at() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let script = move |ask: &crate::support::openai_server::Ask<'_>| {
+        seen.lock().unwrap().push((ask.body["max_tokens"].clone(), ask.body["stop_token_ids"].clone()));
+        crate::support::openai_server::Fault::None
+    };
+    let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..behaviour(false) });
+    let folder = folder_for(&[&server], 0);
+    let template = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %} <pad>{% endif %}{% endfor %}";
+    std::fs::write(folder.path().join("closed.jinja"), template).unwrap();
+    for set in [
+        &["--set", "rl.training.steps=1"][..],
+        &["--set", "rl.training.steps=1", "--set", "rl.chat_template=closed.jinja"],
+    ] {
+        asked.lock().unwrap().clear();
+        gristmill(folder.path(), [&RUN[..], set, &["--from", "rl"]].concat()).succeeded();
+        // `<pad>` is 0; the model and its tokenizer know `<eos>` as the end. Probes of the weights ask for one token.
+        let told = if set.len() > 2 { serde_json::json!([0]) } else { Value::Null };
+        let asked = asked.lock().unwrap();
+        let rollouts: Vec<_> = asked.iter().filter(|(tokens, _)| *tokens == 3).collect();
+        assert!(!rollouts.is_empty() && rollouts.iter().all(|(_, stop)| *stop == told), "{asked:?}");
+    }
+}
+
+#[test]
 fn a_run_killed_at_random_points_ends_with_the_same_bytes() {
     for ahead in [0, 1, 2] {
         let server = OpenAiServer::start(behaviour(false));
