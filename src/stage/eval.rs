@@ -192,7 +192,15 @@ impl EvalStage {
                 (Some(engine), identity)
             }
         };
-        let samples = Samples::of(cx, measured, &cx.folder.join(SAMPLES).join(&entry.folder()), &identity, table);
+        let asked = match &self.servers {
+            None => identity,
+            Some(config) => {
+                let ours = config.tokenizer.as_ref().filter(|_| entry.is_served());
+                identity
+                    + &served::rows_hold(config, ours.map(|_| cx.input_folder(TOKENIZER)).transpose()?)?.to_string()
+            }
+        };
+        let samples = Samples::of(cx, measured, &cx.folder.join(SAMPLES).join(&entry.folder()), &asked, table);
         let judged = match samples.whole()? {
             Some(judged) => judged,
             None => {

@@ -157,6 +157,24 @@ impl Engine for Served {
     }
 }
 
+/// What rows are to hold beside their text, and who makes tokens of the prompts: `tokenizer` is the folder of
+/// `template = "ours"`, of whose files a BLAKE3 tells.
+///
+/// # Errors
+/// The tokenizer cannot be read.
+pub fn rows_hold(config: &VllmConfig, tokenizer: Option<&Path>) -> Result<serde_json::Value> {
+    let digest = |folder: &Path| -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        for file in Tokenizer::FILES.map(|name| folder.join(name)).iter().filter(|file| file.exists()) {
+            hash_file(&mut hasher, file)
+                .or_fail(|| "the tokenizer cannot be read".into())
+                .map_err(|e| e.in_file(file.display()))?;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    };
+    Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer.map(digest).transpose()?]))
+}
+
 fn template(config: &VllmConfig) -> Template {
     if config.template == Template::Plain { Template::Plain } else { Template::Ours }
 }

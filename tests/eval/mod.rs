@@ -130,11 +130,13 @@ fn other_figures_are_computed_from_what_was_sampled() {
     // Another temperature is another distribution.
     assert_eq!(run(&["--set", "eval.sampling.temperature=0.7"]), 2 * ALL + PROMPTS);
     assert_eq!(run(&["--set", "eval.sampling.temperature=0.7", "--from", "eval"]), 3 * ALL + PROMPTS);
+    // Rows that are to hold more are other rows.
+    let last = ["--set", "eval.sampling.temperature=0.7", "--set", "eval.engine.logprobs=true"];
+    assert_eq!(run(&last), 4 * ALL + PROMPTS);
     let kept = folder.path().join("out/2_eval/samples");
     assert!(kept.join("theirs").is_dir());
-    run(&["--set", "eval.sampling.temperature=0.7", "--set", "eval.keep_samples=false"]);
-    assert!(!kept.exists(), "they are not kept where nobody wants them");
-    assert_eq!(server.seen.completions.load(SeqCst), 3 * ALL + PROMPTS, "and those there were are measured");
+    assert_eq!(run(&[&last[..], &["--set", "eval.keep_samples=false"]].concat()), 4 * ALL + PROMPTS);
+    assert!(!kept.exists(), "they are measured, and not kept where nobody wants them");
 }
 
 #[test]

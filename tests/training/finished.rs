@@ -93,3 +93,21 @@ fn a_damaged_model_is_found_and_not_measured() {
     let refused = run(&["--only", "base", "--set", "base.training.steps=9"]);
     assert!(refused.stderr.contains("another configuration, input or file"), "{}", refused.story());
 }
+
+#[test]
+fn parts_of_a_run_measure_a_model_each() {
+    let two =
+        EVAL.replace("[\"base\"]", "[\"base\", { name = \"again\", model = \"base\", chat_template = \"plain\" }]");
+    let folder = folder_with(&format!("{BASE}{two}"));
+    let run = |out: &str, more: &[&str]| {
+        gristmill(folder.path(), [&["run", "recipe.toml", "--out", out], more].concat()).succeeded()
+    };
+    run("whole", &[]);
+    for stage in ["base_text", "base", "prompts"] {
+        run("parts", &["--only", stage]);
+    }
+    let first = run("parts", &["--shard", "0/2"]);
+    assert!(first.stderr.contains("part 0/2 of the stage `eval` is done; 1 of its 2 shards"), "{}", first.story());
+    run("parts", &["--shard", "1/2"]);
+    assert_eq!(digests(&folder.path().join("parts")), digests(&folder.path().join("whole")));
+}

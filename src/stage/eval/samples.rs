@@ -25,6 +25,8 @@ use crate::store::{
     Dataset, Journal, Location, Manifest, ShardInfo, ShardWriter, SyncPolicy, WriterOptions, sweep_unfinished,
 };
 
+/// Raised when the same model would be sampled otherwise: earlier samples are then none.
+const SAMPLING: u32 = 1;
 /// Vouches for finished shards while the others are made.
 const JOURNAL: &str = "_journal";
 /// The fact that names the model and how it was asked.
@@ -43,6 +45,7 @@ pub(super) struct Measured<'a> {
 }
 
 impl<'a> Measured<'a> {
+    /// These prompts, judged by these rules.
     pub fn new(rules: &'a RuleSet, prompts: &'a [Prompt]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for prompt in prompts {
@@ -70,7 +73,7 @@ pub(super) struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// The samples of the model that `identity` names, in `folder`.
+    /// The samples of the model that `identity` names, with how it is asked beside `sampling`, in `folder`.
     pub fn of(
         cx: &'a StageContext<'a>,
         measured: &'a Measured<'a>,
@@ -79,7 +82,8 @@ impl<'a> Samples<'a> {
         table: &EvalTable,
     ) -> Self {
         let sampling_json = serde_json::to_string(&table.sampling).expect("settings are plain data");
-        let asked = content_id([identity.as_bytes(), sampling_json.as_bytes(), &cx.seed.to_le_bytes()]);
+        let parts = (SAMPLING, cx.seed, identity, &sampling_json);
+        let asked = content_id([serde_json::to_vec(&parts).expect("plain data").as_slice()]);
         // A shard never splits a prompt's samples.
         let per_shard = (cx.shard_rows / table.samples as usize).max(1);
         let judged = format!("{} {} {per_shard}", measured.digest, table.samples);

@@ -11,8 +11,8 @@ use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
+use crate::model::Config;
 use crate::model::memory::{Limits, Load};
-use crate::model::{Config, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::opening::Opening;
@@ -144,20 +144,8 @@ impl EngineConfig {
             }
             EngineConfig::Replay(_) => return Ok(serde_json::Value::Null),
         };
-        let mut tokenizer = None;
-        if config.tokenizer.is_some() && policy.is_none() {
-            let folder = cx.input_folder(TOKENIZER)?;
-            let mut hasher = blake3::Hasher::new();
-            for name in Tokenizer::FILES {
-                let file = folder.join(name);
-                if file.exists() {
-                    hash_file(&mut hasher, &file)
-                        .map_err(|e| Error::new("the tokenizer cannot be read").in_file(file.display()).caused_by(e))?;
-                }
-            }
-            tokenizer = Some(hasher.finalize().to_hex().to_string());
-        }
-        Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer]))
+        let ours = config.tokenizer.as_ref().filter(|_| policy.is_none());
+        served::rows_hold(config, ours.map(|_| cx.input_folder(TOKENIZER)).transpose()?)
     }
 
     /// The chat template that is to be used instead of the model's own.

@@ -75,8 +75,7 @@ impl<B: Backend> HeldOut<B> {
         self.config.every
     }
 
-    /// Share of correct samples among the decided ones, as `eval` counts: requests that failed do not
-    /// count. `None` if none is decided.
+    /// Share of correct samples among the decided ones, as `eval` counts: requests that failed do not count. `None` if none is decided.
     ///
     /// # Errors
     /// The engine fails.
