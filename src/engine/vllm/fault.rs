@@ -144,8 +144,8 @@ impl FaultKind {
         )
     }
 
-    /// Whether the endpoint may have had more work than it could take. Only a 429 says so for sure;
-    /// see [`Fault::asks_for_less`].
+    /// Whether the endpoint may have had more work than it could take. One alone says little: gateways turn
+    /// single requests away for reasons of their own, with a `Retry-After` for that request.
     pub(super) fn is_congestion(self) -> bool {
         matches!(self, FaultKind::Throttled | FaultKind::Overloaded | FaultKind::Timeout)
     }
@@ -178,11 +178,6 @@ pub(super) struct Fault {
 impl Fault {
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Fault { kind, message: message.into(), retry_after: None }
-    }
-
-    /// Whether the server itself said that it has too much. A lone 503 or timeout may be one exchange's.
-    pub fn asks_for_less(&self) -> bool {
-        self.kind == FaultKind::Throttled || (self.kind.is_congestion() && self.retry_after.is_some())
     }
 
     /// The text a failed row keeps.

@@ -3,8 +3,8 @@
 //! Additive increase, multiplicative decrease (Chiu and Jain 1989), with slow
 //! start, also back to half of where a storm of refusals began. Time runs in windows: as many
 //! answers as the limit had requests, and a quarter second at least. The limit grows by one step a
-//! window, however many rounds a fast server answers in it, so that what a step brought can be seen. Three things say that an endpoint has enough: it answers 429, or too
-//! often 503 or not in time; its own gauge `vllm:num_requests_waiting` grows; or, where
+//! window, however many rounds a fast server answers in it, so that what a step brought can be seen. Three things say that an endpoint has enough: it answers too
+//! often 429, 503 or not in time; its own gauge `vllm:num_requests_waiting` grows; or, where
 //! there is no gauge, more concurrency no longer brings more tokens a second (by Little's law
 //! that is the same as latency growing with concurrency).
 //!
@@ -200,7 +200,7 @@ impl Limiter {
         self.base = Some(measured);
     }
 
-    /// The endpoint had too much: halve, at most once for each round of answers.
+    /// The endpoint has too much: halve, at most once for each round of answers.
     pub fn on_congestion(&mut self, now: Instant, latency: Duration) {
         let untried = std::mem::replace(&mut self.slow_start, false);
         if now >= self.settled_at {
@@ -219,7 +219,7 @@ impl Limiter {
         }
     }
 
-    /// A 503 or a timeout. Alone it says nothing of the endpoint's load; true if there are so many
+    /// A 429, a 503 or a timeout. Alone it says nothing of the endpoint's load; true if there are so many
     /// that it is taken for congestion.
     pub fn on_doubt(&mut self, now: Instant, latency: Duration) -> bool {
         self.window.doubts += 1;

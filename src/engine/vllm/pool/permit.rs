@@ -54,13 +54,8 @@ impl Permit {
         // A connection that broke may mean that another server stands behind the address now.
         slot.suspect |= matches!(fault.kind, FaultKind::Reset | FaultKind::Unreachable);
         let latency = Duration::from_secs_f64(slot.latency);
-        let congested = if fault.asks_for_less() {
-            slot.limiter.on_congestion(now, latency);
-            true
-        } else {
-            fault.kind.is_congestion() && slot.limiter.on_doubt(now, latency)
-        };
-        if congested {
+        // One request that was turned away waits by itself, as long as it was told to; the others go on.
+        if fault.kind.is_congestion() && slot.limiter.on_doubt(now, latency) {
             // Without a pause every refusal would free a place and so send the next request to be refused.
             let short = latency.clamp(Duration::from_millis(10), Duration::from_secs(1));
             let until = now + fault.retry_after.unwrap_or(short).min(Duration::from_secs(600));

@@ -130,6 +130,32 @@ fn a_storm_that_passes_fails_no_row_and_is_soon_forgotten() {
 }
 
 #[test]
+fn a_429_now_and_then_costs_its_own_request_alone() {
+    let script = |ask: &Ask<'_>| if ask.number % 100 == 50 { Fault::RetryAfter(1) } else { Fault::None };
+    let server = OpenAiServer::start(Behaviour { latency: Duration::from_millis(10), ..scripted(script) });
+    let began = Instant::now();
+    let (rows, engine) = run(config(&[&server]), 300);
+    assert_right(&rows, 8);
+    // Each of twelve would halve the limit and hold all others for a second.
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert!(engine.snapshot().endpoints[0].limit >= 16, "{}", engine.snapshot().endpoints[0].limit);
+}
+
+#[test]
+fn a_server_that_turns_most_away_is_left_alone_as_long_as_it_says() {
+    let began = OnceLock::new();
+    let script = move |ask: &Ask<'_>| {
+        let is_over = began.get_or_init(Instant::now).elapsed() > Duration::from_millis(1200);
+        if is_over || ask.number % 10 == 9 { Fault::None } else { Fault::RetryAfter(1) }
+    };
+    let server = OpenAiServer::start(Behaviour { latency: Duration::from_millis(5), ..scripted(script) });
+    let (rows, engine) = run(config(&[&server]), 50);
+    assert_right(&rows, 8);
+    let thrown_away: u64 = engine.snapshot().retries.iter().map(|(_, n)| *n).sum();
+    assert!((10..60).contains(&thrown_away), "{thrown_away} tries were thrown away");
+}
+
+#[test]
 fn a_server_that_only_seems_well_gets_one_request_at_a_time() {
     // Its probes are answered, its completions never are.
     let broken = OpenAiServer::start(scripted(|_| Fault::Status(500)));
