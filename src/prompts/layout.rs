@@ -168,7 +168,14 @@ fn conversation(
         let columns: Vec<&str> = row.columns.keys().map(String::as_str).take(12).collect();
         let message = format!("no prompt in this row; its columns are {}", columns.join(", "));
         let turns = row.columns.iter().find(|(_, value)| messages::parse(value).and_then(messages::split).is_ok());
+        // A header that was cut at the wrong sign is one long name.
+        let joined = |c: char| columns.len() == 1 && columns[0].contains(c);
         let hint = match turns {
+            None if joined(';') || joined('\t') => {
+                "the file seems to be delimited by another sign than was taken for it: \
+                 write it with commas, or with tabs (`format = \"tsv\"`)"
+                    .to_owned()
+            }
             Some((name, _)) => format!("`{name}` holds conversations: `columns = {{ messages = \"{name}\" }}`"),
             None => "name the column in the source: `columns = { prompt = \"…\" }`".to_owned(),
         };

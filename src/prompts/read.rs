@@ -143,6 +143,11 @@ pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Resu
     }
     let mut reader = Source::new(compression.reader(file, path)?, path);
     let head = reader.head()?;
+    if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
+        return Err(Error::new("the prompts file is UTF-16")
+            .in_file(path.display())
+            .hint("convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`"));
+    }
     if is_parquet(head, path, format) {
         return parquet::rows(spill(reader, path)?, path);
     }

@@ -5,6 +5,7 @@
 //! shapes, `NaN` where JSON has none.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::config::{Reasoning, TokenIds, VllmConfig};
@@ -101,12 +102,7 @@ struct RawError {
 /// The fault: malformed, more choices than asked, a missing part that was required, numbers that are none.
 /// Fewer choices than asked is no error here; the caller asks again for the rest.
 pub(super) fn parse(body: &[u8], path: ApiPath, n: usize, config: &VllmConfig) -> Result<Reply, Fault> {
-    let raw: RawReply = match serde_json::from_slice(body) {
-        Ok(raw) => raw,
-        Err(first) => without_nan(body)
-            .and_then(|cleaned| serde_json::from_slice(&cleaned).ok())
-            .ok_or_else(|| malformed(body, &first))?,
-    };
+    let raw: RawReply = from_json(body).map_err(|error| malformed(body, &error))?;
     if raw.choices.len() > n {
         return Err(wrong_count(raw.choices.len(), n));
     }
@@ -240,6 +236,12 @@ pub(super) fn join_reasoning(reasoning: Option<String>, content: Option<String>,
         }
         (_, content) => content.unwrap_or_default(),
     }
+}
+
+/// Reads JSON as Python's writers have it, too: what is no number in it is null.
+pub(super) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(body)
+        .or_else(|first| without_nan(body).and_then(|cleaned| serde_json::from_slice(&cleaned).ok()).ok_or(first))
 }
 
 /// Bare `NaN`, `Infinity` and `-Infinity`, as Python writes them, become null. `None` if there are none.

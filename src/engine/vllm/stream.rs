@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::config::{VllmConfig, seconds};
 use super::fault::{Fault, FaultKind};
-use super::reply::{Parts, RawLogprobs, Reply, StopReason, Usage, error_message, join_reasoning};
+use super::reply::{Parts, RawLogprobs, Reply, StopReason, Usage, error_message, from_json, join_reasoning};
 use super::transport::from_reqwest;
 use super::wire::ApiPath;
 
@@ -102,8 +102,8 @@ impl Answer {
             self.done = true;
             return Ok(());
         }
-        let event: Event = serde_json::from_slice(data)
-            .map_err(|e| Fault::new(FaultKind::Malformed, format!("{e} in an event of the stream")))?;
+        let event: Event =
+            from_json(data).map_err(|e| Fault::new(FaultKind::Malformed, format!("{e} in an event of the stream")))?;
         if event.error.is_some() {
             return Err(Fault::new(FaultKind::ServerError, error_message(data)));
         }
@@ -231,6 +231,9 @@ mod tests {
         assert_eq!(kind(&[open, "data: {\"cho"]), FaultKind::Malformed);
         assert_eq!(kind(&[r#"data: {"error":{"message":"died"}}"#]), FaultKind::ServerError);
         assert_eq!(kind(&["data: [DONE]"]), FaultKind::WrongCount);
+        let nan =
+            r#"data: {"choices":[{"index":0,"text":"a","finish_reason":"stop","logprobs":{"token_logprobs":[NaN]}}]}"#;
+        assert_eq!(kind(&[nan]), FaultKind::BadLogprobs, "as of a whole answer");
         let whole = r#"data: {"choices":[{"index":0,"text":"a","finish_reason":"stop"}]}"#;
         assert_eq!(answer(1, &[whole], ApiPath::Completions).unwrap().choices[0].text, "a");
     }
