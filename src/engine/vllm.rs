@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
-pub use config::{Api, Prices, Reasoning, ServerConfig, Template, TokenIds, VllmConfig};
+pub use config::{Api, Prices, Reasoning, ServerConfig, Template, TokenIds, VllmConfig, WrongSetting};
 pub use fault::{Action, FaultKind};
 pub use policy::{Loaded, PolicyRollout, PolicyServers, PolicyWeights, chat_encoder};
 pub use probe::Probe;
@@ -154,7 +154,7 @@ impl VllmEngine {
                 .in_field("engine.tokenizer")
                 .hint("name the folder with its tokenizer.json: `tokenizer = \"models/NAME\"`"));
         }
-        let key = Secret::from_env(&config)?;
+        let key = Secret::from_env(&config).map_err(|e| e.in_field("engine.api_key_env"))?;
         let server = match config.launch {
             true => Some(ManagedServer::start(&config.server, key.as_ref().map(|k| k.expose()))?),
             false => None,

@@ -64,8 +64,17 @@ pub(super) fn preview(
             (true, None, Some(tokens)) => progress.say(&format!("at most {tokens} tokens")),
             (true, Some(rows), Some(tokens)) => progress.say(&format!("about {rows} rows, at most {tokens} tokens")),
         }
+        if state == State::Changed
+            && options.part.is_none()
+            && let Some(line) = Manifest::load(&planned.folder)?.and_then(|made| planned.stage.keeps(&made))
+        {
+            progress.say(&line);
+        }
         if runs && let Some(line) = needs.describe(planned)? {
             progress.say(&line);
+        }
+        if runs && let Err(error) = planned.check_process() {
+            progress.say(&format!("it cannot run here as it is: {}", error.message()));
         }
         // What a model has beside it is not counted in its manifest.
         seen.insert(&planned.name, rows.filter(|_| planned.stage.output().is_some()));

@@ -20,7 +20,7 @@ use super::local_engine::LocalTable;
 use super::opening::Opening;
 use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use super::unruled::Unruled;
-use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext, chat_template};
+use super::{FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template};
 use crate::backend::Opened;
 use crate::engine::Sampling;
 use crate::engine::local::LocalEngine;
@@ -250,6 +250,15 @@ impl Stage for EvalStage {
 
     fn output(&self) -> Option<DatasetKind> {
         None
+    }
+
+    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+        let policy = !self.table.models.iter().any(Entry::is_served);
+        self.servers.as_ref().map_or(Ok(()), |config| served::check(config, policy))
+    }
+
+    fn check_process(&self) -> Result<(), Fault> {
+        self.servers.as_ref().map_or(Ok(()), |config| served::check_process(config))
     }
 
     /// 2: prompts that have nothing to vote with are left out of the vote; samples have the logprobs of their temperature.

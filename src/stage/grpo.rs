@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::served::{HOW_SERVED, WHERE_SERVED};
+use super::served::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
-use super::{Input, Materials, Models, Outcome, Stage, StageContext};
+use super::{Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
@@ -298,6 +298,14 @@ impl Stage for GrpoStage {
         inputs.extend(table.reference.iter().map(|of| Input::model(REFERENCE, of)));
         inputs.extend(table.held_out.iter().map(|of| Input::new("held_out", of, DatasetKind::Prompts)));
         inputs
+    }
+
+    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+        self.sampler.servers().map_or(Ok(()), |servers| check_servers(servers, true))
+    }
+
+    fn check_process(&self) -> Result<(), Fault> {
+        self.sampler.servers().map_or(Ok(()), check_key)
     }
 
     fn output(&self) -> Option<DatasetKind> {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{StageContext, chat_template, model_files, model_name};
-use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, chat_encoder};
+use super::{Fault, StageContext, chat_template, model_files, model_name};
+use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::{Config, Dtype, Model, Tokenizer};
 use crate::seed::content_id;
 use crate::store::hash_file;
@@ -35,6 +35,41 @@ pub(super) const HOW_SERVED: &[&str] = &[
 ];
 /// The key of the servers' addresses: of no account where the model is known otherwise.
 pub(super) const WHERE_SERVED: &str = "engine.endpoints";
+
+/// Looks for settings of servers that cannot be used before any is asked. Of a model of the run (`policy`) the
+/// prompts are encoded here, and the stage names the model that a server is started with.
+///
+/// # Errors
+/// As [`VllmConfig::check`], with the key in the stage's table.
+pub(super) fn check(config: &VllmConfig, policy: bool) -> Result<(), Fault> {
+    let mut config = config.clone();
+    if policy {
+        config = as_policy(config);
+        config.server.model = "policy".to_owned();
+    } else if config.template == Template::Ours && config.tokenizer.is_none() {
+        let error = Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine");
+        let hint = "name the folder with its tokenizer.json: `tokenizer = \"models/NAME\"`";
+        return Err(Fault::new("engine.template", error.hint(hint)));
+    }
+    config.check().map_err(fault)
+}
+
+/// Looks for what servers need of this process's environment: the key.
+///
+/// # Errors
+/// It is not there.
+pub(super) fn check_process(config: &VllmConfig) -> Result<(), Fault> {
+    config.check_api_key().map_err(fault)
+}
+
+fn fault(wrong: WrongSetting) -> Fault {
+    Fault::new(format!("engine.{}", wrong.key), wrong.error)
+}
+
+/// The settings as a model of the run is asked with.
+fn as_policy(config: VllmConfig) -> VllmConfig {
+    VllmConfig { api: Api::Completions, template: template(&config), ..config }
+}
 
 /// Servers that are asked for the model that they have; `tokenizer` is the folder of `template = "ours"`.
 ///
@@ -78,7 +113,7 @@ impl Served {
             tokenizer.check_chat_template()?;
         }
         let tokenizer = Arc::new(tokenizer);
-        let mut config = VllmConfig { api: Api::Completions, template: template(config), ..config.clone() };
+        let mut config = as_policy(config.clone());
         if config.launch {
             let folder = std::path::absolute(folder).or_fail(|| "the model's folder has no path".into())?;
             config.server.model = folder.display().to_string();

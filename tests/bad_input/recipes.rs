@@ -1,7 +1,7 @@
 //! Faulty recipes and faulty commands: exit code 2, with line, column and the nearest right word.
 
 use super::{RUN, refused, with_recipe};
-use crate::support::{gristmill, write_recordings};
+use crate::support::{TINY_MODEL, gristmill, write_recordings};
 
 const PROMPTS: &str = "[stages.prompts]\nprocedural = [{ count = 5, mix = [{ name = \"arithmetic\" }] }]\n";
 
@@ -257,4 +257,44 @@ fn what_other_tools_would_take_is_told_how_to_be_given_here() {
         refused(folder.path(), &["inspect", "rows.jsonl"]),
     ];
     assert_told!(told.join("\n"));
+}
+
+#[test]
+fn settings_of_servers_that_cannot_be_used_are_told_by_the_plan_with_their_place() {
+    let endpoints = "endpoints = [\"http://localhost:9\"]";
+    let recipe = |engine: &str| {
+        format!("{PROMPTS}\n[stages.generate]\nsamples = 1\n\n[stages.generate.engine]\nkind = \"vllm\"\n{engine}\n")
+    };
+    for (engine, place, told) in [
+        (format!("{endpoints}\ntoken_timeout_s = 0.0"), "10:19", "`token_timeout_s` is 0"),
+        (format!("{endpoints}\nmax_attempts = 0"), "10:16", "`max_attempts` must be at least 1"),
+        ("endpoints = [\"http://a\", \"ftp://x\"]".into(), "9:26", "does not start with http:// or https://"),
+        ("endpoints = [\"http://a\", \"http://a\"]".into(), "9:26", "`http://a` is listed twice"),
+        (format!("{endpoints}\ntemplate = \"plain\""), "10:12", "always uses the server's template"),
+        (format!("{endpoints}\nextra_body = {{ model = \"x\" }}"), "10:24", "`model` is written by the engine itself"),
+        (format!("{endpoints}\nomit = [\"seed\", \"tempurature\"]"), "10:17", "did you mean `temperature`?"),
+        (String::new(), "7:", "no server to ask"),
+    ] {
+        let folder = with_recipe(&recipe(&engine));
+        let said = refused(folder.path(), &["run", "recipe.toml", "--out", "out", "--dry-run"]);
+        assert!(said.starts_with("exit 2") && said.contains(told), "{said}");
+        assert!(said.contains(&format!("recipe.toml:{place}")), "{place}: {said}");
+    }
+    let folder = with_recipe(&recipe(&format!("{endpoints}\napi_key_env = \"GRISTMILL_NO_SUCH_KEY\"")));
+    let told = "the API key is missing: $GRISTMILL_NO_SUCH_KEY is not set";
+    let plan = gristmill(folder.path(), ["run", "recipe.toml", "--out", "out", "--dry-run"]).succeeded();
+    assert!(plan.stderr.contains(&format!("it cannot run here as it is: {told}")), "{}", plan.story());
+    let said = refused(folder.path(), &RUN);
+    assert!(said.contains(told) && said.contains("recipe.toml:10:15"), "{said}");
+    assert!(!folder.path().join("out/1_prompts").exists(), "nothing had begun");
+}
+
+#[test]
+fn settings_of_servers_are_looked_at_wherever_servers_are_asked() {
+    for stage in ["[stages.grpo]\nmodel = \"base\"\nprompts = \"prompts\"\n", "[stages.eval]\nmodels = [\"base\"]\n"] {
+        let engine = "engine = { kind = \"vllm\", endpoints = [\"http://localhost:9\"], omit = [\"sed\"] }\n";
+        let folder = with_recipe(&format!("{TINY_MODEL}{PROMPTS}{stage}{engine}"));
+        let said = refused(folder.path(), &["run", "recipe.toml", "--out", "out", "--dry-run"]);
+        assert!(said.contains("did you mean `seed`?") && said.contains("recipe.toml:"), "{said}");
+    }
 }

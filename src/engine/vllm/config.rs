@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result, names_a_secret};
+use super::transport::Secret;
+use crate::error::{Error, Result, names_a_secret, nearest};
 
 /// How to reach and use OpenAI-compatible servers. Written as TOML; unknown keys are refused.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -244,6 +245,19 @@ const RESERVED: [&str; 8] = ["model", "prompt", "messages", "n", "seed", "stream
 /// Keys that may have another name or be left out.
 const SAMPLING: [&str; 8] = ["max_tokens", "temperature", "top_p", "top_k", "min_p", "stop", "stop_token_ids", "seed"];
 
+/// A setting that cannot be used.
+#[derive(Debug)]
+pub struct WrongSetting {
+    /// Its key, dotted from the engine's table; a number is an item of a list.
+    pub key: String,
+    /// What is wrong with it, without the key's place.
+    pub error: Error,
+}
+
+fn wrong(key: impl Into<String>, error: Error) -> Result<(), WrongSetting> {
+    Err(WrongSetting { key: key.into(), error })
+}
+
 impl VllmConfig {
     /// What the servers call a key of requests; `None` where it is left out.
     pub(super) fn key<'a>(&'a self, key: &'a str) -> Option<&'a str> {
@@ -259,55 +273,39 @@ impl VllmConfig {
         set.then(|| serde_json::json!([self.rename, self.omit]))
     }
 
+    /// Checks what can be checked without a server; the error names the key.
+    ///
+    /// # Errors
+    /// As [`VllmConfig::check`].
+    pub fn validate(&self) -> Result<()> {
+        self.check().map_err(|wrong| wrong.error.in_field(format!("engine.{}", wrong.key)))
+    }
+
     /// Checks what can be checked without a server.
     ///
     /// # Errors
-    /// A usage error that names the key: no endpoint, an address that is no URL, a template the API
-    /// cannot use, a reserved key in `extra_body`, a key that cannot be renamed or left out, a time that is no positive number.
-    pub fn validate(&self) -> Result<()> {
-        let wrong = |key: &str, what: String| Err(Error::usage(what).in_field(format!("engine.{key}")));
-        if self.launch {
-            if self.server.model.is_empty() {
-                return wrong("server.model", "`launch = true` needs the model that the server shall load".into());
-            }
-            if !self.endpoints.is_empty() {
-                return wrong("endpoints", "`launch = true` starts its own server: leave `endpoints` out".into());
-            }
-        } else if self.endpoints.is_empty() {
-            return Err(Error::usage("no server to ask")
-                .in_field("engine.endpoints")
-                .hint("write `endpoints = [\"http://127.0.0.1:8000\"]`, or `launch = true` to start one"));
-        }
-        for endpoint in &self.endpoints {
-            parse_endpoint(endpoint)?;
-        }
-        for (i, endpoint) in self.endpoints.iter().enumerate() {
-            if self.endpoints[..i].contains(endpoint) {
-                return wrong("endpoints", format!("`{}` is listed twice", without_secrets(endpoint)));
-            }
-        }
+    /// No endpoint, an address that is no URL, a template the API cannot use, a reserved key in `extra_body`, a
+    /// key that cannot be renamed or left out, a time that is no positive number.
+    pub fn check(&self) -> Result<(), WrongSetting> {
+        self.check_endpoints()?;
         match (self.api, self.template) {
             (Api::Chat, Template::Server) | (Api::Completions, Template::Ours | Template::Plain) => {}
-            (Api::Chat, _) => return wrong("template", "`api = \"chat\"` always uses the server's template".into()),
+            (Api::Chat, _) => {
+                return wrong(
+                    "template",
+                    Error::usage("`api = \"chat\"` always uses the server's template")
+                        .hint("`api = \"completions\"` takes prompts that are encoded here"),
+                );
+            }
             (Api::Completions, Template::Server) => {
-                return Err(Error::usage("`api = \"completions\"` needs `template = \"ours\"` or `\"plain\"`")
-                    .in_field("engine.template")
-                    .hint("`api = \"chat\"` lets the server apply its own template"));
+                return wrong(
+                    "template",
+                    Error::usage("`api = \"completions\"` needs `template = \"ours\"` or `\"plain\"`")
+                        .hint("`api = \"chat\"` lets the server apply its own template"),
+                );
             }
         }
-        if let Some(key) = RESERVED.iter().find(|key| self.extra_body.contains_key(**key)) {
-            return wrong("extra_body", format!("`{key}` is written by the engine itself"));
-        }
-        for (name, key) in
-            self.rename.keys().map(|key| ("rename", key)).chain(self.omit.iter().map(|key| ("omit", key)))
-        {
-            if !SAMPLING.contains(&key.as_str()) {
-                return wrong(name, format!("`{key}` is none of the keys it is for: {}", SAMPLING.join(", ")));
-            }
-        }
-        if let Some(key) = self.rename.values().find(|key| key.is_empty() || RESERVED.contains(&key.as_str())) {
-            return wrong("rename", format!("`{key}` is no name for another key"));
-        }
+        self.check_keys()?;
         for (key, seconds) in [
             ("request_timeout_s", self.request_timeout_s),
             ("connect_timeout_s", self.connect_timeout_s),
@@ -318,7 +316,7 @@ impl VllmConfig {
             ("token_timeout_s", self.token_timeout_s),
         ] {
             if !(seconds > 0.0 && seconds <= 1e9) {
-                return wrong(key, format!("{seconds} is no positive number of seconds"));
+                return wrong(key, Error::usage(format!("`{key}` is {seconds}, no positive number of seconds")));
             }
         }
         for (key, count) in [
@@ -328,11 +326,12 @@ impl VllmConfig {
             ("continue_tokens", self.continue_tokens),
         ] {
             if count == 0 {
-                return wrong(key, "must be at least 1".into());
+                return wrong(key, Error::usage(format!("`{key}` must be at least 1")));
             }
         }
         if self.continue_rounds > 0 && self.token_ids == TokenIds::Off {
-            return wrong("continue_rounds", "a continuation needs token ids: set `token_ids = \"require\"`".into());
+            let what = "`continue_rounds` needs token ids: set `token_ids = \"require\"`";
+            return wrong("continue_rounds", Error::usage(what));
         }
         if let Some(prices) = &self.prices
             && !(prices.prompt >= 0.0
@@ -340,9 +339,71 @@ impl VllmConfig {
                 && prices.prompt.is_finite()
                 && prices.completion.is_finite())
         {
-            return wrong("prices", "prices are finite and not negative".into());
+            return wrong("prices", Error::usage("`prices` are finite and not negative"));
         }
         Ok(())
+    }
+
+    fn check_endpoints(&self) -> Result<(), WrongSetting> {
+        if self.launch {
+            if self.server.model.is_empty() {
+                let what = "`launch = true` needs the model that the server shall load";
+                return wrong("server.model", Error::usage(what).hint("name it: `server = { model = \"…\" }`"));
+            }
+            if !self.endpoints.is_empty() {
+                let what = "`launch = true` starts its own server: leave `endpoints` out";
+                return wrong("endpoints", Error::usage(what));
+            }
+        } else if self.endpoints.is_empty() {
+            return wrong(
+                "endpoints",
+                Error::usage("no server to ask")
+                    .hint("write `endpoints = [\"http://127.0.0.1:8000\"]`, or `launch = true` to start one"),
+            );
+        }
+        for (i, endpoint) in self.endpoints.iter().enumerate() {
+            let key = format!("endpoints.{i}");
+            if let Err(error) = parse_endpoint(endpoint) {
+                return wrong(key, error);
+            }
+            if self.endpoints[..i].contains(endpoint) {
+                return wrong(key, Error::usage(format!("`{}` is listed twice", without_secrets(endpoint))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys of requests that are added, renamed or left out.
+    fn check_keys(&self) -> Result<(), WrongSetting> {
+        if let Some(key) = RESERVED.iter().find(|key| self.extra_body.contains_key(**key)) {
+            let what = format!("`{key}` is written by the engine itself, and not by `extra_body`");
+            return wrong(format!("extra_body.{key}"), Error::usage(what));
+        }
+        let renamed = self.rename.keys().map(|key| (format!("rename.{key}"), "rename", key));
+        let omitted = self.omit.iter().enumerate().map(|(i, key)| (format!("omit.{i}"), "omit", key));
+        for (place, list, key) in renamed.chain(omitted) {
+            if !SAMPLING.contains(&key.as_str()) {
+                let error = Error::usage(format!("`{key}` is none of the keys that `{list}` is for"));
+                let near = nearest(key, SAMPLING.iter().copied());
+                let hint = near.map_or_else(|| SAMPLING.join(", "), |near| format!("did you mean `{near}`?"));
+                return wrong(place, error.hint(hint));
+            }
+        }
+        for (key, name) in &self.rename {
+            if name.is_empty() || RESERVED.contains(&name.as_str()) {
+                let error = Error::usage(format!("`{name}` is no name for another key"));
+                return wrong(format!("rename.{key}"), error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the API key in this process's environment.
+    ///
+    /// # Errors
+    /// The variable that `api_key_env` names is unset or empty.
+    pub fn check_api_key(&self) -> Result<(), WrongSetting> {
+        Secret::from_env(self).map(drop).or_else(|error| wrong("api_key_env", error))
     }
 
     /// Longest time one request may take, `max_tokens` included.
@@ -359,9 +420,7 @@ pub(super) fn seconds(value: f64) -> Duration {
 /// The server's root: scheme, host, port and path without a trailing `/` or `/v1`.
 pub(super) fn parse_endpoint(text: &str) -> Result<reqwest::Url> {
     let fail = |what: &str| {
-        Error::usage(format!("`{}` {what}", without_secrets(text)))
-            .in_field("engine.endpoints")
-            .hint("write an address such as `http://gpu1:8000`")
+        Error::usage(format!("`{}` {what}", without_secrets(text))).hint("write an address such as `http://gpu1:8000`")
     };
     let mut url = reqwest::Url::parse(text.trim()).map_err(|e| fail("is no address of a server").caused_by(e))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {

@@ -45,7 +45,6 @@ impl Secret {
         let key = std::env::var(variable).unwrap_or_default().trim().to_owned();
         if key.is_empty() {
             return Err(Error::usage(format!("the API key is missing: ${variable} is not set"))
-                .in_field("engine.api_key_env")
                 .hint(format!("export {variable}=… before the run, or leave `api_key_env` out")));
         }
         Ok(Some(Arc::new(Secret { key, variable: variable.clone() })))
@@ -91,7 +90,7 @@ impl Endpoint {
     /// # Errors
     /// The address, the CA file or the key cannot be used.
     pub fn new(address: &str, config: &VllmConfig, key: Option<Arc<Secret>>) -> Result<Self> {
-        let root = parse_endpoint(address)?;
+        let root = parse_endpoint(address).map_err(|e| e.in_field("engine.endpoints"))?;
         let mut headers = HeaderMap::new();
         if let Some(secret) = &key {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.key)).map_err(|_| {

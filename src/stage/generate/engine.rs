@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::backend::Opened;
+use crate::device::Device;
 use crate::engine::local::LocalEngine;
 use crate::engine::replay::{Replay, ReplayConfig};
 use crate::engine::vllm::VllmConfig;
@@ -17,7 +18,7 @@ use crate::recipe::{Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::opening::Opening;
 use crate::stage::served::{self, HOW_SERVED, Served, WHERE_SERVED};
-use crate::stage::{Input, Models, StageContext, chat_template, model_name};
+use crate::stage::{Fault, Input, Models, StageContext, chat_template, model_name};
 use crate::store::{hash_file, local_file};
 
 /// Who answers: `engine = { kind = "…", … }`.
@@ -86,6 +87,20 @@ impl EngineConfig {
         })
     }
 
+    /// # Errors
+    /// Settings that cannot be used, as far as that can be told before the stage runs.
+    pub fn check(&self) -> Result<(), Fault> {
+        let EngineConfig::Vllm { config, policy } = self else { return Ok(()) };
+        served::check(config, policy.is_some())
+    }
+
+    /// # Errors
+    /// This process lacks the key of the servers.
+    pub fn check_process(&self) -> Result<(), Fault> {
+        let EngineConfig::Vllm { config, .. } = self else { return Ok(()) };
+        served::check_process(config)
+    }
+
     /// The models it reads.
     pub fn inputs(&self) -> Option<Input> {
         match self {
@@ -140,7 +155,9 @@ impl EngineConfig {
                 let resolve = |path: &str| cx.resolve(path);
                 let template = local.chat_template.as_deref();
                 let source = template.map(|template| chat_template::source(template, &resolve)).transpose()?;
-                return Ok(source.map_or(serde_json::Value::Null, Into::into));
+                let source = source.map_or(serde_json::Value::Null, Into::into);
+                // A GPU rounds differently than the CPU.
+                return Ok(if cx.device == Device::Cpu { source } else { serde_json::json!([source, "gpu"]) });
             }
             EngineConfig::Replay(_) => return Ok(serde_json::Value::Null),
         };

@@ -9,6 +9,7 @@ use super::rollouts::Rollouts;
 use super::served::{Served, ServedConfig, Servers};
 use crate::backend::Backend;
 use crate::engine::local::LocalEngine;
+use crate::engine::vllm::VllmConfig;
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Error, Result};
 use crate::model::memory::Limits;
@@ -75,6 +76,14 @@ impl SamplerConfig {
         match self {
             SamplerConfig::Local(limits) => *limits,
             SamplerConfig::Vllm(_) => Limits::default(),
+        }
+    }
+
+    /// The servers' settings, if it is servers.
+    pub fn servers(&self) -> Option<&VllmConfig> {
+        match self {
+            SamplerConfig::Local(_) => None,
+            SamplerConfig::Vllm(config) => Some(&config.servers),
         }
     }
 
