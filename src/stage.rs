@@ -92,6 +92,15 @@ pub trait Stage: Send + Sync {
         Ok(())
     }
 
+    /// Looks for what this process lacks and the one that runs the stage must have, such as a key in its
+    /// environment. A plan may be made elsewhere: it only says so.
+    ///
+    /// # Errors
+    /// That, with the key of the table that asks for it.
+    fn check_process(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Version of what the stage computes. Raise it when the same table and inputs would produce other bytes: what
     /// earlier versions made is then made again.
     fn version(&self) -> u32 {
@@ -136,6 +145,11 @@ pub trait Stage: Send + Sync {
     /// Most tokens it will have sampled, if it samples any and that can be told from the rows of its
     /// inputs: for `--dry-run`.
     fn expected_tokens(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+        None
+    }
+
+    /// What of the finished stage is taken over though it is made anew, in words: for `--dry-run`.
+    fn keeps(&self, _made: &Manifest) -> Option<String> {
         None
     }
 

@@ -23,8 +23,13 @@ mod remote;
 mod run_folder;
 mod sink;
 mod spool;
+mod together;
 mod unique;
 mod writer;
+
+/// Object stores know no locks, so nothing keeps two runs apart that write into one folder.
+const ANOTHER_RUN: &str = "is another run at work in this folder? In an object store nothing holds it off: give each run a \
+                           folder of its own, or let one end before the next";
 
 pub(crate) use cells::cell_text;
 pub use dataset::{Dataset, Shard};

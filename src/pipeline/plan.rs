@@ -215,6 +215,33 @@ impl Planned {
         Ok(opened)
     }
 
+    /// Compares the shards of inputs with what their manifests say was written. A shard is read once for this, and
+    /// again when its size or time changes; object stores look after their bytes themselves.
+    ///
+    /// # Errors
+    /// A shard has other bytes, though as many.
+    pub(super) fn check_inputs(&self, digests: &Digests, inputs: &Opened) -> Result<()> {
+        for (key, dataset) in &inputs.datasets {
+            let Some(manifest) = dataset.manifest() else { continue };
+            for (shard, written) in dataset.shards().iter().zip(&manifest.shards) {
+                let Some(path) = shard.location().as_local() else { continue };
+                if digests.of_file(path)? != written.blake3 {
+                    return Err(Error::new("the shard has other bytes than were written: it was damaged or edited")
+                        .in_file(path.display())
+                        .hint("bring it back; or delete the file and run the recipe that made it: it makes what is missing, and nothing else")
+                        .context(format!("the input `{key}` of `{}`", self.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// This process lacks what the stage needs of it; with the place in the recipe that asks for it.
+    pub(super) fn check_process(&self) -> Result<()> {
+        self.stage.check_process().map_err(|fault| locate(&self.table, &fault.key, fault.error))
+    }
+
     /// Digests of the files that the stage reads beside its inputs.
     pub(super) fn materials(&self, recipe: &Recipe, digests: &Digests) -> Result<Vec<(String, String)>> {
         let resolve = |path: &str| recipe.resolve(path);

@@ -142,6 +142,7 @@ pub fn run(
         // A stage that has run here before is asked when its turn comes: it may be cached.
         if !options.dry_run && matches!(Manifest::load(&planned.folder), Ok(None)) {
             needs.check(planned)?;
+            planned.check_process()?;
         }
     }
     if !options.dry_run {
@@ -205,7 +206,9 @@ impl Run<'_> {
         let depends = planned.depends(self.recipe, self.digests, &inputs)?;
         let state = if forced { State::Forced } else { planned.state(&depends)? };
         let progress = self.reporter.stage(index + 1, self.plan.stages.len(), name, &state);
+        let intact = if state == State::Cached { Ok(()) } else { planned.check_inputs(self.digests, &inputs) };
         self.digests.save(self.out);
+        intact?;
         if state == State::Cached {
             // A kill between the commit and this leaves them.
             delete_journals(&planned.folder)?;
@@ -216,6 +219,7 @@ impl Run<'_> {
         planned.refuse_loss(&state).map_err(within)?;
         planned.check_models(self.plan)?;
         needs.check(planned)?;
+        planned.check_process()?;
         self.log.event(name, "start", serde_json::json!({ "state": state.to_string() }))?;
         let began = Instant::now();
         let made = self.execute(planned, inputs, &depends, state, &*progress);

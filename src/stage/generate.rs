@@ -10,6 +10,8 @@ mod engine;
 mod failures;
 mod feed;
 mod open;
+mod replaced;
+mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -21,6 +23,7 @@ use self::answers::Answers;
 use self::engine::EngineConfig;
 use self::feed::{Feed, Order};
 use self::open::Open;
+use self::replaced::ASKED_AS;
 use super::attend::attend;
 use super::{
     Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template, check_rules, rules_path,
@@ -133,7 +136,12 @@ impl Stage for GenerateStage {
     }
 
     fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+        self.engine.check()?;
         self.config.until.as_ref().map_or(Ok(()), |until| check_rules("until.rules", &until.rules, cx))
+    }
+
+    fn check_process(&self) -> Result<(), Fault> {
+        self.engine.check_process()
     }
 
     fn begins_late(&self) -> bool {
@@ -183,6 +191,13 @@ impl Stage for GenerateStage {
         self.engine.memory(models)
     }
 
+    fn keeps(&self, made: &Manifest) -> Option<String> {
+        let answers = made.rows - made.counts.get("failed").copied().unwrap_or(0);
+        made.facts.contains_key(ASKED_AS).then(|| {
+            format!("of its {answers} answers those are kept that are still asked for, of the same model with the same settings")
+        })
+    }
+
     fn accept(&self, made: &Manifest, folder: &Location) -> Result<()> {
         let failed = made.counts.get("failed").copied().unwrap_or(0);
         if failed == 0 || failed < made.rows { Ok(()) } else { Err(failures::every_row(folder)?) }
@@ -206,7 +221,10 @@ impl Stage for GenerateStage {
         let settings =
             serde_json::json!([cx.seed, self.config.sampling, self.config.system, self.engine.asks_for(cx)?]);
         let served = self.engine.is_served();
-        let mut answers = Answers::open(cx, &settings, &info, per_shard, served)?;
+        // Recordings are read again sooner than they are kept.
+        let asked_as = (!matches!(self.engine, EngineConfig::Replay(_)))
+            .then(|| blake3::hash(serde_json::json!([self.version(), settings]).to_string().as_bytes()).to_hex());
+        let mut answers = Answers::open(cx, &settings, &info, per_shard, served, asked_as.as_deref())?;
         let kept = std::mem::take(&mut answers.kept);
         let state = Mutex::new(Open {
             cx,
@@ -258,6 +276,7 @@ impl Stage for GenerateStage {
         sum.facts.insert("model".to_owned(), info.model.clone().into());
         sum.facts.insert("model_digest".to_owned(), info.model_digest.clone().into());
         sum.facts.insert("deterministic".to_owned(), info.deterministic.into());
+        sum.facts.extend(asked_as.map(|digest| (ASKED_AS.to_owned(), digest.as_str().into())));
         sum.facts.extend(self.config.system.clone().map(|system| ("system".to_owned(), system.into())));
         Ok(sum)
     }

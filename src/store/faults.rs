@@ -7,8 +7,28 @@ use parquet::errors::ParquetError;
 
 use crate::error::Error;
 
-/// An I/O error with the file and, for the common causes, what to do.
+/// Marks an error of a temporary file: the disk at fault is not the one that the bytes are for.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct OfTemporary(io::Error);
+
+/// An error of a temporary file, for [`io_error`] to name the folder of such files.
+pub(super) fn of_temporary(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), OfTemporary(error))
+}
+
+/// An I/O error with the file and, for the common causes, what to do. Of a temporary file ([`of_temporary`]) the
+/// place is the folder of temporary files.
 pub(crate) fn io_error(doing: &str, file: impl Display, error: io::Error) -> Error {
+    if error.get_ref().is_some_and(|cause| cause.is::<OfTemporary>()) {
+        let doing = format!("{doing} {file} by way of a temporary file");
+        let hint = "TMPDIR names the folder for temporary files; what goes to an object store waits there";
+        return plain_error(&doing, std::env::temp_dir().display(), error).hint(hint);
+    }
+    plain_error(doing, file, error)
+}
+
+fn plain_error(doing: &str, file: impl Display, error: io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let (what, hint) = match error.kind() {
         StorageFull => {
@@ -87,6 +107,19 @@ pub(super) fn write_error(file: impl Display, error: ParquetError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_of_temporary_files_is_told_from_the_one_the_bytes_are_for() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let told = io_error("write", "s3://bucket/part", of_temporary(full())).render(false);
+        assert!(told.contains("cannot write s3://bucket/part by way of a temporary file: the disk is full"), "{told}");
+        let folder = std::env::temp_dir().display().to_string();
+        assert!(told.contains(&format!("at: {folder}")) && told.contains("TMPDIR"), "{told}");
+        let told = io_error("write", "out/part", full()).render(false);
+        assert!(told.contains("at: out/part") && !told.contains("TMPDIR"), "{told}");
+        let parquet = ParquetError::External(Box::new(of_temporary(full())));
+        assert!(write_error("s3://bucket/part", parquet).render(false).contains(&format!("at: {folder}")));
+    }
 
     #[test]
     fn an_intact_file_in_another_compression_is_not_called_damaged() {

@@ -16,11 +16,11 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use super::Location;
-use super::faults::io_error;
+use super::faults::{io_error, of_temporary};
 use super::location::{self, sync_folder};
 use super::lock::{is_locked, lock_soon};
 use super::spool::temporary;
+use super::{Location, together};
 use crate::error::{Error, Result};
 pub use replay::Lost;
 use replay::{checksum, replay};
@@ -136,16 +136,16 @@ impl Journal {
             location::Place::Remote { .. } => {
                 let (mut next, mut copy, mut length) = (0, temporary()?, 0);
                 let mut copied = |_: Place, record: &[u8]| {
-                    copy.write_all(record).map_err(|e| io_error("copy the journal", location, e))?;
+                    copy.write_all(record).map_err(|e| io_error("copy the journal", location, of_temporary(e)))?;
                     let place = Place { offset: length, bytes: record.len() as u32 };
                     length += record.len() as u64;
                     take(place, record)
                 };
-                for (number, segment) in segments(location)? {
-                    let bytes = segment.read()?;
-                    lost.add(replay(bytes.as_ref(), &segment, &mut copied)?.lost);
+                each_segment(location, |number, segment, bytes| {
+                    lost.add(replay(bytes, segment, &mut copied)?.lost);
                     next = next.max(number + 1);
-                }
+                    Ok(())
+                })?;
                 Out::Segments { next, pending: MAGIC.to_vec(), copy, length }
             }
         };
@@ -168,9 +168,10 @@ impl Journal {
                 Err(e) => return Err(io_error("read the journal", location, e)),
             },
             location::Place::Remote { .. } => {
-                for (_, segment) in segments(location)? {
-                    lost.add(replay(segment.read()?.as_ref(), &segment, &mut take)?.lost);
-                }
+                each_segment(location, |_, segment, bytes| {
+                    lost.add(replay(bytes, segment, &mut take)?.lost);
+                    Ok(())
+                })?;
             }
         }
         Ok(lost)
@@ -188,7 +189,10 @@ impl Journal {
                 Err(e) => return Err(io_error("read the journal", location, e)),
             },
             location::Place::Remote { .. } => match segments(location)?.into_iter().next() {
-                Some((_, segment)) => (Box::new(std::io::Cursor::new(segment.read()?)), segment),
+                Some((_, segment)) => {
+                    let bytes = together::read(std::slice::from_ref(&segment))?.swap_remove(0);
+                    (Box::new(std::io::Cursor::new(bytes)), segment)
+                }
                 None => return Ok(None),
             },
         };
@@ -208,8 +212,17 @@ impl Journal {
         match location.place() {
             location::Place::Local(_) => location.delete(),
             location::Place::Remote { .. } => {
-                location.list()?.iter().try_for_each(|entry| location.join(&entry.name).delete())
+                let objects: Vec<Location> = location.list()?.iter().map(|entry| location.join(&entry.name)).collect();
+                together::delete(&objects)
             }
+        }
+    }
+
+    /// Bytes of its records, and the objects that they lie in: none on a local disk.
+    pub fn extent(&self) -> (u64, u64) {
+        match &self.out {
+            Out::Local(_, length) => (*length, 0),
+            Out::Segments { next, length, .. } => (*length, *next),
         }
     }
 
@@ -249,7 +262,8 @@ impl Journal {
                 *length - record.len() as u64
             }
             Out::Segments { pending, copy, length, .. } => {
-                copy.write_all(record).map_err(|e| io_error("copy the journal", &self.location, e))?;
+                let refused = |e| io_error("copy the journal", &self.location, of_temporary(e));
+                copy.write_all(record).map_err(refused)?;
                 pending.extend_from_slice(&framed);
                 *length += record.len() as u64;
                 *length - record.len() as u64
@@ -319,4 +333,15 @@ fn segments(location: &Location) -> Result<Vec<(u64, Location)>> {
     let number = |name: &str| name.strip_prefix("segment-").and_then(|n| n.parse::<u64>().ok());
     let entries = location.list()?;
     Ok(entries.iter().filter_map(|entry| Some((number(&entry.name)?, location.join(&entry.name)))).collect())
+}
+
+/// Calls `take` with each object of a journal in an object store: its number, its place, its bytes.
+fn each_segment(location: &Location, mut take: impl FnMut(u64, &Location, &[u8]) -> Result<()>) -> Result<()> {
+    for some in segments(location)?.chunks(together::AT_ONCE) {
+        let files: Vec<Location> = some.iter().map(|(_, file)| file.clone()).collect();
+        for ((number, file), bytes) in some.iter().zip(together::read(&files)?) {
+            take(*number, file, &bytes)?;
+        }
+    }
+    Ok(())
 }

@@ -184,7 +184,8 @@ impl Manifest {
             None => "a shard that the manifest lists is missing".to_owned(),
         };
         let hint = "run the recipe that made it again: it makes what is missing, and nothing else";
-        Err(Error::new(message).in_file(folder.join(&shard.file)).hint(hint))
+        let error = Error::new(message).in_file(folder.join(&shard.file)).hint(hint);
+        Err(if folder.as_local().is_none() { error.hint(super::ANOTHER_RUN) } else { error })
     }
 
     /// Those of its files that are not as they were written, in its order. Reads all of them.

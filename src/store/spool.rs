@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 
 use super::Location;
-use super::faults::io_error;
+use super::faults::{io_error, of_temporary};
 use super::location::{PendingFile, Place};
 use super::remote::{remote_error, upload, wait};
 use crate::error::{Context, Result};
@@ -62,7 +62,7 @@ impl Location {
                     let remote = |e| remote_error("read", &name, e);
                     let mut chunks = store.get(&path).await.map_err(remote)?.into_stream();
                     while let Some(chunk) = chunks.try_next().await.map_err(remote)? {
-                        file.write_all(&chunk).map_err(|e| io_error("write a temporary copy of", &name, e))?;
+                        file.write_all(&chunk).map_err(|e| io_error("copy", &name, of_temporary(e)))?;
                     }
                     file.seek(SeekFrom::Start(0)).map_err(|e| io_error("read a temporary copy of", &name, e))?;
                     Ok(file)
@@ -104,7 +104,7 @@ impl Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         match self {
             Spool::Local(pending) => pending.file.write(bytes),
-            Spool::Remote(file) => file.write(bytes),
+            Spool::Remote(file) => file.write(bytes).map_err(of_temporary),
         }
     }
 

@@ -102,3 +102,25 @@ fn a_damaged_manifest_is_mended_by_making_the_stage_again() {
     run(folder.path(), &["--from", "group"]).succeeded();
     assert_eq!(digests(&folder.path().join("out")), whole);
 }
+
+#[test]
+fn a_shard_with_a_flipped_bit_is_not_read_into_the_next_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    write_recordings(folder.path(), 300);
+    run(folder.path(), &[]).succeeded();
+    let out = folder.path().join("out");
+    let whole = digests(&out);
+    let shard = out.join("3_verify/part-00001.parquet");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    let refused = run(folder.path(), &["--from", "group"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("the shard has other bytes than were written"), "{}", refused.story());
+    assert!(refused.stderr.contains("3_verify/part-00001.parquet"), "{}", refused.story());
+    std::fs::remove_file(&shard).unwrap();
+    let again = run(folder.path(), &[]).succeeded();
+    assert_eq!(again.state_of("verify"), "will make a shard again that is gone or was cut");
+    assert_eq!(digests(&out), whole);
+}

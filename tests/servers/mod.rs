@@ -153,6 +153,46 @@ fn a_named_model_may_move_to_another_server_in_the_middle() {
 }
 
 #[test]
+fn a_finished_stage_that_is_made_anew_keeps_the_answers_that_are_still_asked_for() {
+    let (server, other) = (OpenAiServer::start(Behaviour::default()), OpenAiServer::start(Behaviour::default()));
+    let edit = |folder: &Path, from: &str, to: &str| {
+        let path = folder.join("recipe.toml");
+        let recipe = std::fs::read_to_string(&path).unwrap();
+        assert!(recipe.contains(from), "{recipe}");
+        std::fs::write(&path, recipe.replace(from, to)).unwrap();
+    };
+    let folder = tempfile::tempdir().unwrap();
+    prepare(folder.path(), &server, "");
+    gristmill(folder.path(), RUN).succeeded();
+    // Another address, with the same model behind it.
+    edit(folder.path(), &server.url(), &other.url());
+    let plan = gristmill(folder.path(), RUN.iter().chain(&["--dry-run"])).succeeded();
+    assert!(plan.stderr.contains(&format!("of its {ROWS} answers those are kept")), "{}", plan.story());
+    let moved = gristmill(folder.path(), RUN).succeeded();
+    assert!(moved.stderr.contains(&format!("{ROWS} answers of the finished stage are kept")), "{}", moved.story());
+    assert_eq!(asked(&other), 0, "{}", moved.story());
+    // One sample more of each, then one prompt more.
+    edit(folder.path(), "samples = 2", "samples = 3");
+    gristmill(folder.path(), RUN).succeeded();
+    assert_eq!(asked(&other), PROMPTS as u64);
+    let questions = folder.path().join("questions.jsonl");
+    let text = std::fs::read_to_string(&questions).unwrap();
+    std::fs::write(&questions, format!("{{\"question\": \"What is 1 + 1?\", \"answer\": \"2\"}}\n{text}")).unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    assert_eq!(asked(&other), PROMPTS as u64 + 3);
+    assert_eq!(leftovers(&folder.path().join("out")), [""; 0]);
+    let fresh = gristmill(folder.path(), ["run", "recipe.toml", "--out", "fresh"]).succeeded();
+    assert!(!fresh.stderr.contains("are kept"), "{}", fresh.story());
+    let generated = |out: &str| digests(&folder.path().join(out).join("2_generate"));
+    assert_eq!(generated("out"), generated("fresh"));
+    // Asked in another way, none of them is an answer.
+    let before = asked(&other);
+    edit(folder.path(), "max_tokens = 16", "max_tokens = 17");
+    gristmill(folder.path(), RUN).succeeded();
+    assert_eq!(asked(&other) - before, 3 * (PROMPTS as u64 + 1));
+}
+
+#[test]
 fn the_order_of_asking_is_chosen_and_changes_no_byte() {
     let mut made = Vec::new();
     for order in ["", "order = \"given\"", "order = \"longest\"", "order = \"prefix\""] {

@@ -15,30 +15,30 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::replaced;
+use super::requests::{At, REQUESTS, Requests, is_of_others};
 use crate::engine::EngineInfo;
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, Completion, DatasetKind, FinishReason};
 use crate::stage::record::{self, FORMAT, key};
 use crate::stage::{Outcome, StageContext};
-use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Place, Shard, SyncPolicy};
+use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Shard};
 
-/// Finished requests of shards that are not yet written.
-const REQUESTS: &str = "_requests";
-
-/// What need not be asked. Answers lie in the journal; memory holds where.
+/// What need not be asked. Answers lie in journals; memory holds where.
 pub struct Answers {
     /// Takes further answers.
-    journal: Journal,
+    requests: Requests,
     /// Answers to requests of this machine's unfinished shards, by the completion's key.
-    answered: HashMap<u128, Place>,
+    answered: HashMap<u128, At>,
     /// Shards of a finished run in which nothing is to be asked again.
     pub kept: BTreeMap<usize, Outcome>,
 }
 
 impl Answers {
-    /// Begins the stage and opens the journal. `settings` names what else decides an answer beside the
+    /// Begins the stage and opens the journals. `settings` names what else decides an answer beside the
     /// model: answers under others are not taken over. A shard holds the samples of `per_shard` prompts.
     /// A `served` model is known once its servers are asked; of any other a change is a change of the stage.
+    /// Answers of a finished run that is replaced are kept if it says the same `asked_as`.
     ///
     /// # Errors
     /// What there is was answered by another served model: two in one dataset would pass for one, and
@@ -49,8 +49,8 @@ impl Answers {
         info: &EngineInfo,
         per_shard: usize,
         served: bool,
+        asked_as: Option<&str>,
     ) -> Result<Answers> {
-        let own = cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"));
         if served {
             for entry in cx.folder.list()?.iter().filter(|entry| entry.name.starts_with(REQUESTS)) {
                 let first = Journal::first(&cx.folder.join(&entry.name))?;
@@ -60,30 +60,25 @@ impl Answers {
                 head.map_or(Ok(()), |(_, digest, _)| same_model(cx, &digest, info))?;
             }
         }
+        let head = serde_json::json!([FORMAT, info.model_digest, settings]).to_string();
+        if let Some(asked_as) = asked_as {
+            replaced::keep(cx, head.as_bytes(), info, asked_as, || waiting(cx, per_shard))?;
+        }
         cx.begin()?;
         // Else a manifest is another part's, which found all shards there and committed them meanwhile.
         let manifest = if cx.retry { Manifest::load(cx.folder)? } else { None };
         if let Some(serde_json::Value::String(digest)) = manifest.as_ref().and_then(|m| m.facts.get("model_digest")) {
             same_model(cx, digest, info)?;
         }
-        let head = serde_json::json!([FORMAT, info.model_digest, settings]).to_string();
         let mut wanted = Wanted { cx, head: head.as_bytes(), per_shard, is_ours: None, others: 0, prompts: None };
-        let mut answered = HashMap::new();
-        let at = cx.folder.join(&own);
-        let mut journal = Journal::open(&at, SyncPolicy::default(), |place, record| {
-            answered.extend(wanted.key_of(record)?.map(|key| (key, place)));
-            Ok(())
+        let mut reading = None;
+        let (mut requests, mut answered) = Requests::open(cx, head.as_bytes(), |journal, record| {
+            if reading.replace(journal) != Some(journal) {
+                wanted.is_ours = None;
+            }
+            wanted.key_of(record)
         })?;
-        journal.lost().told(&at).iter().for_each(|line| cx.progress.say(line));
-        if wanted.is_ours == Some(false) {
-            wanted.tell_forgotten();
-            journal.remove()?;
-            journal = Journal::open(&at, SyncPolicy::default(), |_, _| Ok(()))?;
-        }
-        if wanted.is_ours != Some(true) {
-            journal.append(head.as_bytes())?;
-        }
-        for entry in cx.folder.list()?.iter().filter(|entry| entry.name.starts_with(REQUESTS) && entry.name != own) {
+        for entry in cx.folder.list()?.iter().filter(|entry| is_of_others(cx, &entry.name)) {
             wanted.is_ours = None;
             let other = cx.folder.join(&entry.name);
             let lost = Journal::replay(&other, |record| {
@@ -91,35 +86,40 @@ impl Answers {
                 if let Some(key) = wanted.key_of(record)?
                     && !answered.contains_key(&key)
                 {
-                    answered.insert(key, journal.append(record)?);
+                    answered.insert(key, requests.append(record)?);
                 }
                 Ok(())
             })?;
             lost.told(&other).iter().for_each(|line| cx.progress.say(line));
-            wanted.tell_forgotten();
         }
-        let mut answers = Answers { journal, answered, kept: BTreeMap::new() };
+        wanted.tell_forgotten();
+        let mut answers = Answers { requests, answered, kept: BTreeMap::new() };
         if let Some(manifest) = manifest {
             answers.kept = reopen(cx, &manifest, &mut answers, &info.model_digest, per_shard)?;
         }
-        answers.journal.sync()?;
+        answers.requests.sync()?;
         Ok(answers)
     }
 
     /// Notes an answer: from here on a kill does not cost it.
-    pub fn note(&mut self, completion: Completion) -> Result<Place> {
-        self.journal.append(&record::write(completion))
+    pub fn note(&mut self, completion: Completion) -> Result<At> {
+        self.requests.append(&record::write(completion))
     }
 
     /// Takes an earlier run's answer out, if there is one.
-    pub fn recall(&mut self, completion_id: &str) -> Option<Place> {
+    pub fn recall(&mut self, completion_id: &str) -> Option<At> {
         // Nothing to look for in most runs.
         if self.answered.is_empty() { None } else { self.answered.remove(&key(completion_id)) }
     }
 
     /// An answer that was noted, or recalled.
-    pub fn read(&self, place: Place) -> Result<Completion> {
-        record::read(&self.journal.read(place)?)
+    pub fn read(&self, at: At) -> Result<Completion> {
+        record::read(&self.requests.read(at)?)
+    }
+
+    /// These answers are in a shard that is finished: they need not be kept.
+    pub fn are_written(&mut self, cx: &StageContext<'_>, places: impl IntoIterator<Item = At>) -> Result<()> {
+        self.requests.release(places, || cx.sync_journal())
     }
 }
 
@@ -213,7 +213,7 @@ fn reopen(
             }
         }
     }
-    answers.journal.sync()?;
+    answers.requests.sync()?;
     cx.sync_journal()?;
     cx.folder.join(MANIFEST_FILE).delete()?;
     Ok(kept)

@@ -7,13 +7,14 @@ use rayon::prelude::*;
 
 use super::adaptive::{Adaptive, Asked};
 use super::answers::Answers;
+use super::requests::At;
 use super::{Outcome, StageContext, not_asked, tally};
 use crate::engine::{EngineInfo, Generated, Request};
 use crate::error::{Error, Result};
 use crate::schema::{Completion, DatasetKind, FinishReason};
 use crate::seed::sample_seed;
 use crate::stage::judged::completion_id;
-use crate::store::{Place, ShardWriter, WriterOptions};
+use crate::store::{ShardWriter, WriterOptions};
 
 /// The shards that wait for answers.
 pub(super) struct Open<'a> {
@@ -51,7 +52,7 @@ struct Answer {
 
 /// Texts may be long and shards have many: rows wait in the journal.
 enum Row {
-    Noted(Place),
+    Noted(At),
     /// Not noted, since the next run asks again. It has no text.
     Failed(Box<Completion>),
 }
@@ -261,6 +262,10 @@ impl Open<'_> {
         outcome.shards.push(writer.finish()?);
         self.cx.finish_shard(shard, &outcome)?;
         self.shards.get_mut(&shard).expect("still there").outcome = Some(outcome);
-        Ok(())
+        let noted = rows.iter().filter_map(|answer| match answer.row {
+            Row::Noted(at) => Some(at),
+            Row::Failed(_) => None,
+        });
+        self.answers.are_written(self.cx, noted)
     }
 }
