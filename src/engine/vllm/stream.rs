@@ -194,12 +194,15 @@ mod tests {
     use crate::schema::FinishReason;
 
     fn answer(n: usize, lines: &[&str], path: ApiPath) -> Result<Reply, Fault> {
-        let config = VllmConfig::default();
+        answer_as(&VllmConfig::default(), n, lines, path)
+    }
+
+    fn answer_as(config: &VllmConfig, n: usize, lines: &[&str], path: ApiPath) -> Result<Reply, Fault> {
         let mut answer = Answer { choices: Vec::new(), usage: None, prompt_ids: None, done: false, n };
         for line in lines {
             answer.line(line.as_bytes())?;
         }
-        answer.finish(path, &config)
+        answer.finish(path, config)
     }
 
     #[test]
@@ -233,7 +236,9 @@ mod tests {
         assert_eq!(kind(&["data: [DONE]"]), FaultKind::WrongCount);
         let nan =
             r#"data: {"choices":[{"index":0,"text":"a","finish_reason":"stop","logprobs":{"token_logprobs":[NaN]}}]}"#;
-        assert_eq!(kind(&[nan]), FaultKind::BadLogprobs, "as of a whole answer");
+        let asked = VllmConfig { logprobs: true, ..VllmConfig::default() };
+        let fault = answer_as(&asked, 1, &[nan], ApiPath::Completions).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::BadLogprobs, "as of a whole answer");
         let whole = r#"data: {"choices":[{"index":0,"text":"a","finish_reason":"stop"}]}"#;
         assert_eq!(answer(1, &[whole], ApiPath::Completions).unwrap().choices[0].text, "a");
     }
