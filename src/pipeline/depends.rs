@@ -56,7 +56,7 @@ fn in_words(name: &str) -> String {
     match name.split_once('.') {
         Some(("config", key)) => format!("`{key}`"),
         Some(("inputs", key)) => format!("input `{key}`"),
-        Some(("materials", what)) => format!("{what}"),
+        Some(("materials", what)) => what.to_string(),
         _ if ["seed", "shard_rows"].contains(&name) => format!("`{name}`"),
         _ => "version of gristmill".to_owned(),
     }

@@ -6,6 +6,7 @@
 //! are whole are measured again; of others, what the same model was asked in the same way is judged again, and only
 //! what is missing is sampled.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -126,10 +127,10 @@ impl<'a> Samples<'a> {
         let (mut journal, mut done) = self.open_journal()?;
         self.sample(engine, &mut answers, &done)?;
         for (shard, prompts) in self.measured.prompts.chunks(self.per_shard).enumerate() {
-            if !done.contains_key(&shard) {
+            if let Entry::Vacant(missing) = done.entry(shard) {
                 let info = self.write(shard, prompts, &answers, &info)?;
                 journal.append(&serde_json::to_vec(&(shard, &info)).expect("plain data"))?;
-                done.insert(shard, info);
+                missing.insert(info);
             }
         }
         let shards: Vec<ShardInfo> = done.into_values().collect();
