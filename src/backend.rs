@@ -328,9 +328,9 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// `out = 0`, then `out[index[i]] = x[i]`; `rows` are out's.
     fn scatter(&self, x: &Self::Act, index: &[u32], width: usize, rows: usize, out: &mut Self::Act);
 
-    /// How many logits of `rows` rows [`Backend::head`] should keep for the backward pass: none where there are too
-    /// many, which are made again instead.
-    fn kept_logits(_rows: usize, _vocab: usize) -> usize {
+    /// How many logits of `rows` rows [`Backend::head`] should keep for the backward pass, which makes the others again
+    /// with the same bits. `room` of them have memory that nothing else needs; a few may be kept beyond that.
+    fn kept_logits(_rows: usize, _vocab: usize, _room: usize) -> usize {
         0
     }
     /// Log-probability of each target, entropy and log-sum-exp of each row's distribution. The backward pass of the

@@ -368,7 +368,7 @@ impl Backend for Cpu {
         }
     }
 
-    fn kept_logits(rows: usize, vocab: usize) -> usize {
+    fn kept_logits(rows: usize, vocab: usize, _room: usize) -> usize {
         head::kept_logits(rows, vocab)
     }
 

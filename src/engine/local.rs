@@ -132,6 +132,11 @@ impl<B: Backend> LocalEngine<B> {
         }
     }
 
+    /// What it takes on at once.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// How often a sequence gave the pages of its cache up and was run through the model again: where that is often,
     /// more [`Limits::cache_bytes`] or a smaller [`Limits::batch`] is faster.
     pub fn displacements(&self) -> u64 {

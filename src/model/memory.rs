@@ -10,6 +10,7 @@
 //! optimizer    8 bytes a trained weight: two moments
 //! activations  bytes a token of a micro-batch, times the layers that keep them
 //! workspace    gradients of activations, what operations use within themselves, a decoding step
+//! logits       those kept for the backward pass, in a quarter of what the rest leaves; the others are made again
 //! KV cache     pages of tokens, as many as the engine was given room for, or as the rest leaves (`decoding`)
 //! ```
 //!
@@ -67,6 +68,8 @@ pub struct Estimate {
     pub activations: u64,
     /// Gradients of activations, what operations use within themselves, and a decoding step.
     pub workspace: u64,
+    /// Logits kept for the backward pass; none is needed.
+    pub logits: u64,
     /// Keys and values of the sequences being decoded, of all engines.
     pub kv_cache: u64,
     /// Optimizer state in the host's memory: beside all of the above.
@@ -86,13 +89,14 @@ impl Estimate {
         self.parts().iter().map(|part| part.1).sum()
     }
 
-    fn parts(&self) -> [(&'static str, u64); 6] {
+    fn parts(&self) -> [(&'static str, u64); 7] {
         [
             ("parameters", self.parameters),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
             ("activations", self.activations),
             ("workspace", self.workspace),
+            ("logits", self.logits),
             ("KV cache", self.kv_cache),
         ]
     }
@@ -128,16 +132,30 @@ pub fn estimate<B: Backend>(config: &Config, load: &Load) -> Estimate {
     estimate_within::<B>(config, load, None)
 }
 
-/// What a model of this config takes of a device with so many free bytes: an engine's cache may take what the rest leaves.
+/// What a model of this config takes of a device with so many free bytes: the logits that are kept and an engine's cache
+/// take of what the rest leaves.
 pub fn estimate_within<B: Backend>(config: &Config, load: &Load, free: Option<u64>) -> Estimate {
     let others = sum::<B>(config, load, None);
-    match load.decoding {
-        None => others,
-        Some(limits) => {
-            let left = free.map(|free| free.saturating_sub(others.total()));
-            sum::<B>(config, load, Some(limits.within::<B>(config, left)))
+    let left = free.map(|free| free.saturating_sub(others.total()));
+    let logits = match left {
+        Some(left) if load.trains && B::RESERVES => {
+            let room = logits_room::<B>(config, left, load.decoding);
+            4 * B::kept_logits(load.most_rows(), config.vocab_size, room as usize / 4) as u64
         }
-    }
+        _ => 0,
+    };
+    let whole = match load.decoding {
+        None => others,
+        Some(limits) => sum::<B>(config, load, Some(limits.within::<B>(config, left.map(|left| left - logits)))),
+    };
+    Estimate { logits, ..whole }
+}
+
+/// Bytes for the logits that a trainer keeps, of so many that are left beside the model and the trainer's buffers: a quarter,
+/// after the least that an engine on the device takes. More would be worth less than an engine's cache.
+pub fn logits_room<B: Backend>(config: &Config, left: u64, engine: Option<Limits>) -> u64 {
+    let least = engine.map_or(0, |limits| limits.within::<B>(config, Some(0)).bytes::<B>(config));
+    left.saturating_sub(least as u64) / 4
 }
 
 fn sum<B: Backend>(config: &Config, load: &Load, decoding: Option<Decoding>) -> Estimate {
@@ -193,6 +211,7 @@ fn sum<B: Backend>(config: &Config, load: &Load, decoding: Option<Decoding>) -> 
         optimizer: optimizer as u64,
         activations: (rows * forward_bytes::<B>(config, load.recompute)) as u64,
         workspace: (backward + step + B::scratch_bytes(&shape)) as u64,
+        logits: 0,
         kv_cache: decoding.map_or(0, |decoding| decoding.cache_bytes as u64),
         host: host as u64,
     }

@@ -77,6 +77,17 @@ impl<B: Backend> Model<B> {
         self.backend.finish_here()
     }
 
+    /// Has passes keep the logits of scored tokens from forward to backward, as far as `bytes` of the device's memory hold
+    /// them: the backward pass makes the others again. No bit depends on it.
+    ///
+    /// # Errors
+    /// Where the device does not have as much.
+    pub fn keep_logits(&self, work: &mut Workspace<B>, bytes: u64) -> Result<()> {
+        work.last = None;
+        work.keep_logits(&self.config, usize::try_from(bytes / 4).unwrap_or(usize::MAX));
+        self.backend.finish_here()
+    }
+
     /// Adds to `grads` the gradient of a loss whose derivatives by each scored
     /// token's logprob and (optionally) entropy are given, in the order of
     /// [`Batch::scored`]. `grad_logprob` is ∂L/∂logprob: for cross-entropy

@@ -55,8 +55,10 @@ pub struct Workspace<B: Backend> {
     pub(super) logprob: B::F32,
     pub(super) entropy: B::F32,
     pub(super) lse: B::F32,
-    /// Logits of the scored rows, where the backend keeps them.
+    /// Logits of the scored rows, as far as they are kept.
     pub(super) logits: B::F32,
+    /// How many may be, beyond what the backend keeps anyway.
+    logits_room: usize,
     /// Gradients, planned at the first backward pass.
     pub(super) grads: Option<BackwardActs<B>>,
     /// The rows of the last forward pass, which a backward pass must match.
@@ -95,6 +97,7 @@ impl<B: Backend> Workspace<B> {
             entropy: backend.f32(0),
             lse: backend.f32(0),
             logits: backend.f32(0),
+            logits_room: 0,
             grads: None,
             last: None,
         }
@@ -144,9 +147,20 @@ impl<B: Backend> Workspace<B> {
             self.logprob = b.f32(scored);
             self.entropy = b.f32(scored);
             self.lse = b.f32(scored);
-            self.logits = b.f32(B::kept_logits(scored, config.vocab_size));
+            self.plan_logits(config);
             self.grads = None;
         }
+    }
+
+    /// Keeps up to `room` logits from each forward pass for its backward pass.
+    pub(super) fn keep_logits(&mut self, config: &Config, room: usize) {
+        self.logits_room = room;
+        self.plan_logits(config);
+    }
+
+    fn plan_logits(&mut self, config: &Config) {
+        self.logits = self.backend.f32(0);
+        self.logits = self.backend.f32(B::kept_logits(self.scored, config.vocab_size, self.logits_room));
     }
 
     /// Plans the gradients too.

@@ -26,6 +26,7 @@ use super::order::Order;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::memory::Limits;
 use crate::model::{Dtype, Model};
 use crate::seed;
 
@@ -339,6 +340,10 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
 
     fn model(&self) -> &SharedModel<B> {
         self.learner.model()
+    }
+
+    fn keep_logits(&mut self, engine: Limits) -> Result<()> {
+        self.learner.keep_logits(engine)
     }
 
     fn advance(&mut self) -> Result<Vec<StepMetrics>> {

@@ -14,7 +14,7 @@ use super::objective::LossOutputs;
 use super::optimizer::OptimizerConfig;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::memory::{self, Load};
+use crate::model::memory::{self, Limits, Load};
 use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores};
 
 /// A model that an engine samples from and a trainer updates in turn, with no copy between them.
@@ -32,6 +32,8 @@ pub struct Learner<B: Backend = Cpu> {
     config: OptimizerConfig,
     /// Tokens of a micro-batch beyond which it is slower.
     cached_rows: usize,
+    /// Bytes that micro-batches leave of the fullest device, where that tells.
+    left: u64,
     /// Updates applied so far: AdamW's bias correction counts these, not the skipped ones.
     updates: u64,
     /// Updates refused in a row because a gradient was not finite.
@@ -72,7 +74,8 @@ impl<B: Backend> Learner<B> {
             let cached_rows = memory::cached_rows::<B>(model.config());
             (Devices::new(&model, false), model.grads_everywhere(), moments, cached_rows)
         };
-        Ok(Learner { model, devices, grads, moments, config, cached_rows, updates: 0, bad_steps: 0, poisoned: false })
+        let (left, updates, bad_steps, poisoned) = (0, 0, 0, false);
+        Ok(Learner { model, devices, grads, moments, config, cached_rows, left, updates, bad_steps, poisoned })
     }
 
     /// Plans memory for micro-batches of up to `rows` tokens, or of the `longest` row of data, which is not cut, before
@@ -92,12 +95,26 @@ impl<B: Backend> Learner<B> {
             let free = (0..model.devices()).filter_map(|device| model.on(device).backend().free_bytes()).min();
             if let Some(free) = free {
                 let load = Load { rows, longest, recompute, trains: true, lora: model.rank(), ..Load::default() };
-                memory::check_batch::<B>(model.config(), &load, free)?;
+                let batch = memory::check_batch::<B>(model.config(), &load, free)?;
+                self.left = free - (batch.activations + batch.workspace);
             }
             self.devices.reserve(&model, rows.max(longest))?;
         }
         drop(model);
         Ok(self)
+    }
+
+    /// Keeps logits for the backward pass where the device has memory for it beside an engine of these limits. Call it
+    /// before that engine takes its cache.
+    ///
+    /// # Errors
+    /// Where the memory is not there after all.
+    pub fn keep_logits(&mut self, engine: Limits) -> Result<()> {
+        let model = read(&self.model);
+        match memory::logits_room::<B>(model.config(), self.left, Some(engine)) {
+            0 => Ok(()),
+            bytes => self.devices.keep_logits(&model, bytes),
+        }
     }
 
     /// The policy.

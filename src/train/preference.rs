@@ -16,6 +16,7 @@ use super::schedule::Schedule;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::memory::Limits;
 use crate::model::{Model, Scores};
 
 /// Settings of [`PreferenceTrainer`].
@@ -220,6 +221,10 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
 
     fn model(&self) -> &SharedModel<B> {
         self.learner.model()
+    }
+
+    fn keep_logits(&mut self, engine: Limits) -> Result<()> {
+        self.learner.keep_logits(engine)
     }
 
     fn advance(&mut self) -> Result<Vec<StepMetrics>> {

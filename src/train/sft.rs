@@ -15,6 +15,7 @@ use super::schedule::Schedule;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::memory::Limits;
 
 /// Settings of [`SftTrainer`]. The defaults are the paper's 800k fine-tuning: 2 epochs, batch 64,
 /// 5e-6 falling to a tenth along a cosine.
@@ -123,6 +124,10 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
 
     fn model(&self) -> &SharedModel<B> {
         self.learner.model()
+    }
+
+    fn keep_logits(&mut self, engine: Limits) -> Result<()> {
+        self.learner.keep_logits(engine)
     }
 
     fn advance(&mut self) -> Result<Vec<StepMetrics>> {

@@ -14,6 +14,7 @@ use super::objective::LossMetrics;
 use super::order::Position;
 use crate::backend::Backend;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::model::memory::Limits;
 use crate::model::{Model, ParamInfo};
 
 /// One way of training a policy, advanced step by step.
@@ -29,6 +30,12 @@ pub trait Trainer<B: Backend> {
 
     /// The policy.
     fn model(&self) -> &SharedModel<B>;
+
+    /// Spends memory that nothing else needs on speed: an engine of these limits will be there too.
+    ///
+    /// # Errors
+    /// Where the memory is not there after all.
+    fn keep_logits(&mut self, engine: Limits) -> Result<()>;
 
     /// Does the next step, or all updates of the next rollout batch.
     ///

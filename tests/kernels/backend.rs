@@ -299,6 +299,22 @@ fn head(rows: usize, vocab: usize, hidden: usize, with_entropy: bool) {
     // The logits' gradient is rounded to bf16 before its products.
     p.acts("dx", &dxg, &dx, 0.03);
     p.f32s("dw", &dwg, &dw, ROUNDED);
+
+    // Logits that are kept, some of them or all, change no bit.
+    let bits = |kept: &mut Buffer<f32>| {
+        let mut scores = [0; 3].map(|_| p.gpu.f32(rows));
+        let [logprob, entropy, lse] = &mut scores;
+        let (mut dx, (_, mut dw)) = (p.gpu.act(rows * hidden), p.f32(random(vocab * hidden, 5)));
+        p.gpu.head(&xg, &wg, &targets, logprob, entropy, lse, kept);
+        p.gpu.head_backward(&xg, &wg, &targets, entropy, lse, kept, &g, h, &mut dx, Some(&mut dw));
+        let of = |buffer: &Buffer<f32>| p.gpu.get_f32(buffer, 0..buffer.len()).into_iter().map(f32::to_bits);
+        let dx = p.gpu.get_act(&dx, rows * hidden).into_iter().map(f32::to_bits);
+        scores.iter().chain([&dw]).flat_map(of).chain(dx).collect::<Vec<u32>>()
+    };
+    let (made_again, all) = (bits(kept), Cuda::kept_logits(rows, vocab, usize::MAX));
+    for room in [all / 2, all - 1, all] {
+        assert!(bits(&mut p.gpu.f32(Cuda::kept_logits(rows, vocab, room))) == made_again, "{room} of {all} logits");
+    }
 }
 
 #[test]

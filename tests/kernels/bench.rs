@@ -127,6 +127,7 @@ fn multiplications_are_counted_as_the_papers_do() {
     assert_eq!(amount(&format!("attention backward {heads}")), 2.5 * forward);
     assert_eq!(amount("head forward"), 2.0 * 64.0 * 110.0 * 64.0);
     assert_eq!(amount("head backward"), 6.0 * 64.0 * 110.0 * 64.0);
+    assert_eq!(amount("head backward of kept logits"), 4.0 * 64.0 * 110.0 * 64.0);
     assert_eq!(amount("product"), 2.0 * 16.0 * 16.0 * 16.0);
     // Three products of 2 flops for each weight of a layer's matrices and each token.
     let weights = 256 * 64 + 64 * 128 + 2 * 96 * 64 + 64 * 96;

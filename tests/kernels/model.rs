@@ -138,6 +138,34 @@ pub fn same_curve(want: Vec<f64>, found: Vec<f64>) {
 }
 
 #[test]
+fn logits_that_are_kept_change_no_bit_and_take_what_they_were_given() {
+    if !on_host() {
+        return;
+    }
+    let [config, _] = configs();
+    let host = Arc::new(Host::default());
+    let model = model(Cuda::on(host.clone()), &config);
+    let batch = batch();
+    let seeds: Vec<f32> = (0..batch.scored()).map(|i| [-1.0, 0.5][i % 2]).collect();
+    let pass = |bytes: Option<u64>| {
+        let (mut work, mut grads) = (model.workspace(), model.grads());
+        model.reserve(&mut work, batch.rows()).unwrap();
+        let before = host.allocated();
+        bytes.iter().for_each(|&bytes| model.keep_logits(&mut work, bytes).unwrap());
+        let taken = host.allocated() - before;
+        let scores = model.forward(&mut work, &batch).unwrap();
+        model.backward(&mut work, &batch, &seeds, None, &mut grads).unwrap();
+        let grads: Vec<Vec<f32>> = model.parameters().iter().map(|info| grads.get(info)).collect();
+        (taken, scores, grads)
+    };
+    let all = 4 * Cuda::kept_logits(batch.rows(), config.vocab_size, usize::MAX) as u64;
+    let (_, scores, grads) = pass(None);
+    for (bytes, taken) in [(0, 0), (4000, 4000), (all, all), (u64::MAX, all)] {
+        assert!(pass(Some(bytes)) == (taken, scores.clone(), grads.clone()), "{bytes} bytes");
+    }
+}
+
+#[test]
 fn optimizer_state_in_the_hosts_memory_changes_no_bit() {
     let Some(gpu) = cuda() else { return };
     let [config, _] = configs();

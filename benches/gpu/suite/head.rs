@@ -3,9 +3,9 @@
 use std::slice::from_ref;
 
 use gristmill::Result;
-use gristmill::backend::Backend;
 use gristmill::backend::cuda::driver::{Arg, Driver, Grid, Kind, Pointer};
 use gristmill::backend::cuda::signature::signature;
+use gristmill::backend::{Backend, Cuda};
 
 use super::figure::time;
 use super::noise::Noise;
@@ -35,6 +35,17 @@ pub fn head(card: &Card, noise: &Noise, shape: &Shape, scale: &Scale, print: &mu
     })?;
     // The logits again, dx and dw.
     print(Figure::new("head backward", &size, Unit::Flops, 3.0 * product, seconds));
+    let (all, free) = (Cuda::kept_logits(n, v, usize::MAX), gpu.free_bytes().unwrap_or(0));
+    if 8 * all as u64 > free {
+        return Ok(());
+    }
+    let mut kept = gpu.f32(all);
+    gpu.head(&x, &w, &targets, &mut logprob, &mut entropy, &mut lse, &mut kept);
+    let seconds = time(gpu, scale, || {
+        gpu.head_backward(&x, &w, &targets, &entropy, &lse, &mut kept, &seeds, None, &mut dx, Some(&mut dw));
+        Ok(())
+    })?;
+    print(Figure::new("head backward of kept logits", &size, Unit::Flops, 2.0 * product, seconds));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use gristmill::Result;
 use gristmill::backend::{AdamW, Backend, Cuda, Draw, Drawn, STEP_ROWS};
-use gristmill::model::memory::{Limits, token_bytes};
+use gristmill::model::memory::{Limits, logits_room, token_bytes};
 use gristmill::model::{Decoder, Model, ParamKind, Row, Update};
 
 use super::shapes::{Decoding, packed, tokens};
@@ -22,6 +22,10 @@ pub fn train(
     let gpu = card.gpu();
     let (mut work, mut grads, mut moments) = (model.workspace(), model.grads(), model.moments());
     let batch = packed(scale.rows, scale.length, shape.vocab);
+    // As a trainer does.
+    model.reserve(&mut work, batch.rows())?;
+    let kept = logits_room::<Cuda>(model.config(), gpu.free_bytes().unwrap_or(0), None);
+    model.keep_logits(&mut work, kept)?;
     let seeds = vec![-1.0 / batch.scored() as f32; batch.scored()];
     let mut step = 0;
     let mut run = || -> Result<f64> {

@@ -347,6 +347,10 @@ impl Backend for Cuda {
         self.issue("scatter", |ops| ops.scatter(x, index, width, rows, out));
     }
 
+    fn kept_logits(rows: usize, vocab: usize, room: usize) -> usize {
+        head::kept_logits(rows, vocab).min(room)
+    }
+
     fn head(
         &self,
         x: &Buffer<bf16>,
@@ -355,9 +359,9 @@ impl Backend for Cuda {
         logprob: &mut Buffer<f32>,
         entropy: &mut Buffer<f32>,
         lse: &mut Buffer<f32>,
-        _kept: &mut Buffer<f32>,
+        kept: &mut Buffer<f32>,
     ) {
-        self.issue("head", |ops| ops.head(x, head_of(w), targets, logprob, entropy, lse));
+        self.issue("head", |ops| ops.head(x, head_of(w), targets, logprob, entropy, lse, kept));
     }
 
     fn head_backward(
@@ -367,14 +371,14 @@ impl Backend for Cuda {
         targets: &[u32],
         entropy: &Buffer<f32>,
         lse: &Buffer<f32>,
-        _kept: &mut Buffer<f32>,
+        kept: &mut Buffer<f32>,
         grad_logprob: &[f32],
         grad_entropy: Option<&[f32]>,
         dx: &mut Buffer<bf16>,
         dw: Option<&mut Buffer<f32>>,
     ) {
         let seeds = Seeds { targets, entropy, lse, grad_logprob, grad_entropy };
-        self.issue("head_backward", |ops| ops.head_backward(x, head_of(w), &seeds, dx, dw));
+        self.issue("head_backward", |ops| ops.head_backward(x, head_of(w), &seeds, kept, dx, dw));
     }
 
     fn logits(&self, x: &Buffer<bf16>, w: &Param<Self>, rows: usize, out: &mut Buffer<f32>) {

@@ -83,6 +83,11 @@ impl Decoding {
         self.rows() * row + 4 * self.batch * config.vocab_size
     }
 
+    /// All that an engine takes at most: with a trainer, some of its steps' memory is the trainer's too.
+    pub(super) fn bytes<B: Backend>(&self, config: &Config) -> usize {
+        self.cache_bytes + self.step_bytes::<B>(config)
+    }
+
     /// All that a step takes beside the cache.
     fn step_bytes<B: Backend>(&self, config: &Config) -> usize {
         let shape = StepShape {

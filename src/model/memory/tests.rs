@@ -189,6 +189,23 @@ fn the_sum_of_an_engine_and_a_trainer_fits_whatever_is_free() {
 }
 
 #[test]
+fn logits_are_kept_in_a_quarter_of_what_is_left() {
+    let alone = estimate::<Cuda>(&small(), &TRAINING);
+    assert_eq!(alone.logits, 0, "nothing is known of what is left");
+    let of = |left: u64| estimate_within::<Cuda>(&small(), &TRAINING, Some(alone.total() + left)).logits;
+    let all = 4 * 16_384 * 151_936;
+    assert_eq!([of(0), of(4 << 30), of(4 * all), of(400 << 30)], [0, 1 << 30, all, all]);
+    let scoring = Load { trains: false, ..TRAINING };
+    assert_eq!(estimate_within::<Cuda>(&small(), &scoring, Some(1 << 40)).logits, 0, "no backward pass follows");
+    // An engine's least comes first, and what it was told to take.
+    let told = Limits { batch: Some(256), cache_bytes: Some(8 << 30), prefill: Some(64) };
+    let sampling = Load { decoding: Some(told), ..TRAINING };
+    let of = |left: u64| estimate_within::<Cuda>(&small(), &sampling, Some(alone.total() + left)).logits;
+    assert_eq!(of(8 << 30), 0);
+    assert!((700 << 20..1 << 30).contains(&of(12 << 30)), "{}", of(12 << 30));
+}
+
+#[test]
 fn sizes_are_written_for_people() {
     for (bytes, text) in [
         (0, "0.00 KiB"),

@@ -130,6 +130,7 @@ impl<'a, B: Backend> Session<'a, B> {
         if let Some(checkpoint) = train::resume(trainer, &checkpoints)? {
             self.restore(&checkpoint.path)?;
         }
+        trainer.keep_logits(self.policy.engine.limits())?;
         self.total = trainer.total_steps();
         self.cx.progress.start(self.total, "steps");
         self.cx.progress.advance(trainer.step());

@@ -30,6 +30,15 @@ impl<B: Backend> Devices<B> {
         devices.try_for_each(|(device, passes)| passes.reserve(model.on(device), rows))
     }
 
+    /// Keeps logits for the backward pass in `bytes` of every device's memory.
+    ///
+    /// # Errors
+    /// Where a device does not have as much.
+    pub fn keep_logits(&mut self, model: &Model<B>, bytes: u64) -> Result<()> {
+        let mut devices = self.passes.iter_mut().enumerate();
+        devices.try_for_each(|(device, passes)| passes.keep_logits(model.on(device), bytes))
+    }
+
     pub fn score(&mut self, model: &Model<B>, micros: &[MicroBatch]) -> Result<Vec<Scores>> {
         if let [passes] = &mut self.passes[..] {
             return passes.score(model, &micros.iter().collect::<Vec<_>>());

@@ -62,6 +62,18 @@ impl<B: Backend> Passes<B> {
         }
     }
 
+    /// Keeps logits for the backward pass in `bytes` of memory.
+    ///
+    /// # Errors
+    /// Where the device does not have as much.
+    pub fn keep_logits(&mut self, model: &Model<B>, bytes: u64) -> Result<()> {
+        match self {
+            Passes::InTurn(work) => model.keep_logits(work, bytes),
+            // The logits of a small model's micro-batches are kept anyway.
+            Passes::AtOnce(_) => Ok(()),
+        }
+    }
+
     pub fn score(&mut self, model: &Model<B>, micros: &[&MicroBatch]) -> Result<Vec<Scores>> {
         match self {
             Passes::InTurn(work) => micros.iter().map(|micro| model.forward(work, &micro.batch)).collect(),
