@@ -28,6 +28,7 @@ mod grouped;
 pub mod grpo;
 mod judged;
 mod kinds;
+pub(crate) mod layout;
 mod local_engine;
 mod model_folder;
 mod opening;
@@ -52,9 +53,6 @@ use rule_files::{check_rules, rules_path};
 pub(crate) use training::trained_steps;
 use training::{TRAINING_KEYS, in_training, training_materials, training_seed};
 
-/// The folder of the model in the folder of the stage that trained it.
-pub(crate) const MODEL: &str = "model";
-
 /// One stage, configured.
 pub trait Stage: Send + Sync {
     /// The datasets it reads.
@@ -72,6 +70,11 @@ pub trait Stage: Send + Sync {
     /// Whether it leaves a model in the folder `model` of its own.
     fn writes_model(&self) -> bool {
         false
+    }
+
+    /// Whether models compute in it, so that its bytes depend on the kind of device.
+    fn uses_device(&self) -> bool {
+        self.writes_model()
     }
 
     /// What decides its output beside its configuration and inputs: (what, digest) of source
@@ -301,6 +304,9 @@ impl Outcome {
 fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
+
+/// The key, among its manifest's counts, of rows whose request failed: a finished stage that has some asks those again.
+pub(crate) const FAILED: &str = "failed";
 
 /// The key of a stage's figures among its manifest's facts: {name: number}, for tables and claims.
 pub const FIGURES: &str = "figures";

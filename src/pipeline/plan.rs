@@ -9,7 +9,8 @@ use crate::device::Device;
 use crate::error::{Error, Result, nearest};
 use crate::recipe::{Recipe, StageTable};
 use crate::schema::DatasetKind;
-use crate::stage::{self, Input, MODEL, Materials, Stage, Surroundings, Wants};
+use crate::stage::layout::MODEL;
+use crate::stage::{self, Input, Materials, Stage, Surroundings, Wants};
 use crate::store::{Dataset, Location, Manifest, hub_hint};
 
 /// The stages of a recipe in running order.
@@ -284,7 +285,7 @@ impl Planned {
         }
         // A GPU rounds differently than the CPU. Which of them it is, and how many, is no reason to lose what was trained.
         let device = (recipe.device != Device::Cpu).then(|| recipe.device.make());
-        if self.stage.writes_model() || self.kind == "generate" || self.kind == "eval" {
+        if self.stage.uses_device() {
             materials.extend(device.map(|device| ("device".to_owned(), device.to_owned())));
         }
         Ok(Depends::new(serde_json::json!({

@@ -19,7 +19,7 @@ use super::plan::{Opened, Plan, Planned, State};
 use super::preview::{Preview, preview};
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
-use crate::stage::{Outcome, Progress, StageContext, trained_steps};
+use crate::stage::{FAILED, Outcome, Progress, StageContext, trained_steps};
 use crate::store::{Location, Manifest, sweep_unfinished};
 
 /// How to run.
@@ -288,8 +288,11 @@ impl Run<'_> {
                 _ => {
                     if part.is_some() {
                         refuse_if_in_use(folder, part)?;
-                        clearing =
-                            folder.as_local().is_none().then(|| Clearing::decide(folder, fingerprint)).transpose()?;
+                        clearing = folder
+                            .as_local()
+                            .is_none()
+                            .then(|| Clearing::decide(folder, fingerprint, self.stop))
+                            .transpose()?;
                     }
                     if clearing.as_ref().is_none_or(Clearing::is_ours) {
                         clear(folder, fingerprint, !anew)?;
@@ -385,7 +388,7 @@ impl Planned {
     pub(super) fn state(&self, depends: &Depends) -> Result<State> {
         let fingerprint = depends.fingerprint.as_str();
         if let Some(manifest) = Manifest::load(&self.folder)? {
-            let failed = manifest.counts.get("failed").copied().unwrap_or(0);
+            let failed = manifest.counts.get(FAILED).copied().unwrap_or(0);
             return Ok(match manifest.fingerprint == fingerprint {
                 true => match manifest.damaged(&self.folder)?.len() {
                     0 if failed > 0 => State::Retry { failed },

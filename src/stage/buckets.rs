@@ -12,6 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 
 use super::StageContext;
+use super::layout::SPILL;
 use crate::error::{Error, Result};
 use crate::schema::DatasetKind;
 use crate::store::{Dataset, Location, Shard, ShardWriter, WriterOptions, row_bytes};
@@ -62,7 +63,7 @@ impl Buckets {
     /// For rows of a kind; removes what a killed stage left of its runs.
     pub fn new(folder: &Location, kind: DatasetKind) -> Result<Self> {
         let buckets = Buckets {
-            folder: folder.join("_spill"),
+            folder: folder.join(SPILL),
             kind,
             memory: MEMORY,
             held: Held::default(),
@@ -349,7 +350,7 @@ mod tests {
     #[test]
     fn runs_that_a_killed_stage_left_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let spill = folder.path().join("_spill");
+        let spill = folder.path().join(SPILL);
         std::mem::forget(filled(&folder.path().into(), 9001, 1));
         std::fs::write(spill.join("part-00200.parquet.tmp-1-1"), "torn").unwrap();
         assert!(std::fs::read_dir(&spill).unwrap().count() > 50);

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::layout::ROLLOUTS;
 use super::served::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
 use super::{Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings};
@@ -147,8 +148,6 @@ fn stored_temperature(table: &StageTable, own: Option<Node>) -> Result<Option<f3
     Ok(Some(temperature))
 }
 
-/// Folder of the rollouts within the stage's own.
-const ROLLOUTS: &str = "rollouts";
 const REFERENCE: &str = "reference";
 
 /// The stage.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::layout::SENT;
 use super::{Fault, StageContext, chat_template, model_files, model_name};
 use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
@@ -164,7 +165,7 @@ impl Served {
         if !Config::load(folder)?.tied {
             return self.engine.reload_weights(folder);
         }
-        let copy = cx.local_folder()?.join("policy");
+        let copy = cx.local_folder()?.join(SENT);
         self.untied = Some(copy.clone());
         Model::load(folder)?.save_untied(&copy, Dtype::F32)?;
         self.engine.reload_weights(&copy)

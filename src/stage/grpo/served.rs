@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::{Batch, Dtype, Tokenizer};
 use crate::schema::Prompt;
 use crate::stage::StageContext;
+use crate::stage::layout::SENT;
 use crate::stage::training::Policy;
 use crate::train::SharedModel;
 
@@ -85,7 +86,7 @@ impl<B: Backend> Servers<B> {
         policy: &Policy<B>,
         prompts: &[Prompt],
     ) -> Result<Self> {
-        let folder = cx.local_folder()?.join("policy");
+        let folder = cx.local_folder()?.join(SENT);
         remove(&folder)?;
         let sender = WeightSender {
             model: Arc::clone(&policy.model),

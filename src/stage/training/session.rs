@@ -9,7 +9,8 @@ use super::held_out::HeldOut;
 use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::stage::{MODEL, Outcome, StageContext};
+use crate::stage::layout::{CHECKPOINTS, MODEL};
+use crate::stage::{Outcome, StageContext};
 use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
@@ -75,8 +76,6 @@ struct Stored {
 }
 
 const STORED: &str = "session.json";
-/// Folder of the checkpoints within the stage's own.
-const CHECKPOINTS: &str = "checkpoints";
 
 /// Steps that a training stage would go on from; `None` if it has no checkpoint.
 ///
