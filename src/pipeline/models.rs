@@ -3,8 +3,9 @@
 
 use super::digests::Digests;
 use super::foresee::foresee;
-use super::plan::{Plan, Planned, State};
+use super::plan::{Plan, Planned};
 use super::run::Options;
+use super::state::State;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
 use crate::stage::layout::{CHECKPOINTS, MODEL};
