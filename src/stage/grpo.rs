@@ -11,7 +11,7 @@ mod rollouts;
 mod sampler;
 mod served;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -232,7 +232,7 @@ impl GrpoStage {
         let mut reference = self.reference(cx, backend)?;
         // Trainer and sampler are of one distribution, whatever its temperature.
         let mut at_temperature = |temperature: f32| {
-            policy.model.write().unwrap_or_else(PoisonError::into_inner).set_temperature(temperature)?;
+            policy.model.write().set_temperature(temperature)?;
             reference.iter_mut().try_for_each(|reference| reference.set_temperature(temperature))
         };
         if self.table.prompts.is_some() {

@@ -19,14 +19,14 @@ pub(super) use rollout::Ahead;
 pub use rollout::{Offline, Rollout, ScoredCompletion, ScoredGroup};
 
 use super::batch::Sequence;
-use super::learner::{Applied, Learner, SharedModel, copy_weights, load_weights, read};
+use super::learner::{Applied, Learner, copy_weights, load_weights};
 use super::metrics::StepMetrics;
 use super::objective::{Grpo, Objective};
 use super::order::Order;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
-use crate::model::{Dtype, Model};
+use crate::model::{Dtype, Model, SharedModel};
 use crate::seed;
 
 /// Trains a policy on scored groups.
@@ -76,12 +76,12 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             );
         }
         if let Some(reference) = &reference {
-            read(&model).config().check_twin(reference.config())?;
+            model.read().config().check_twin(reference.config())?;
         }
         if rollouts.prompts() == 0 {
             return Err(Error::new("there is nothing to train on: no prompts and no stored groups"));
         }
-        let longest = rollouts.longest(read(&model).config().context);
+        let longest = rollouts.longest(model.read().config().context);
         Ok(GrpoTrainer {
             learner: Learner::new(model, config.optimizer.clone())?.with_memory(
                 config.tokens_per_microbatch,
@@ -381,7 +381,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             && refresh > 0
             && self.step / refresh > first_step / refresh
         {
-            copy_weights(&read(self.learner.model()), reference);
+            copy_weights(&self.learner.model().read(), reference);
             self.refreshed = true;
         }
         if let Some(first) = steps.first_mut() {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Sequence, Source};
-use super::learner::{Learner, SharedModel};
+use super::learner::Learner;
 use super::metrics::StepMetrics;
 use super::objective::{Aggregation, LossInputs, Objective, Sft};
 use super::optimizer::OptimizerConfig;
@@ -15,6 +15,7 @@ use super::schedule::Schedule;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::SharedModel;
 
 /// Settings of [`SftTrainer`]. The defaults are the paper's 800k fine-tuning: 2 epochs, batch 64,
 /// 5e-6 falling to a tenth along a cosine.

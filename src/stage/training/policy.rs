@@ -1,7 +1,7 @@
 //! The model a training stage starts from: another stage's, the user's, or a fresh one.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -9,11 +9,11 @@ use crate::backend::{Backend, Heads};
 use crate::engine::local::LocalEngine;
 use crate::error::{Error, Result};
 use crate::model::memory::{Limits, Load};
-use crate::model::{Config, Dtype, LoraConfig, Model, Tokenizer};
+use crate::model::{Config, Dtype, LoraConfig, Model, SharedModel, Tokenizer};
 use crate::procedural::mini;
 use crate::seed;
 use crate::stage::{Input, Models, StageContext, chat_template};
-use crate::train::{OptimizerConfig, OptimizerKind, SharedModel};
+use crate::train::{OptimizerConfig, OptimizerKind};
 
 /// `model = "…"` or `init = { … }`: one of the two.
 #[derive(Clone, Debug, Default)]
@@ -159,8 +159,8 @@ impl PolicyConfig {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
         };
-        let (model, tokenizer) = (Arc::new(RwLock::new(model)), Arc::new(tokenizer));
-        let engine = LocalEngine::new(Arc::clone(&model), Arc::clone(&tokenizer), cx.name, self.limits)?;
+        let (model, tokenizer) = (SharedModel::new(model), Arc::new(tokenizer));
+        let engine = LocalEngine::new(model.clone(), Arc::clone(&tokenizer), cx.name, self.limits)?;
         Ok(Policy { model, tokenizer, engine: Arc::new(engine), dtype: self.dtype, new_end })
     }
 

@@ -159,7 +159,7 @@ impl<'a, B: Backend> Session<'a, B> {
         let target = folder.join(MODEL);
         let mut outcome = Outcome::default();
         {
-            let mut model = self.policy.model.write().unwrap_or_else(PoisonError::into_inner);
+            let mut model = self.policy.model.write();
             // So that what the stage says and measures of the model is of the one that others load.
             model.round_to(self.policy.dtype)?;
             model.save(&target, self.policy.dtype)?;

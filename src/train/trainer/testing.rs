@@ -1,15 +1,13 @@
 //! A tiny model and helpers for the trainers' tests.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
 
 use super::super::checkpoint::Checkpoints;
-use super::super::learner::{SharedModel, read};
 use super::super::metrics::StepMetrics;
 use super::{Cadence, Observer, Trainer, resume, run};
 use crate::backend::{Cpu, Heads};
 use crate::error::Result;
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, SharedModel};
 
 pub const VOCAB: u32 = 12;
 pub const CONTEXT: usize = 24;
@@ -22,7 +20,7 @@ pub fn tiny_model(seed: u64) -> Model<Cpu> {
 
 /// The same, shared.
 pub fn shared(seed: u64) -> SharedModel {
-    Arc::new(RwLock::new(tiny_model(seed)))
+    SharedModel::new(tiny_model(seed))
 }
 
 /// Every weight's bits.
@@ -93,7 +91,7 @@ pub fn assert_resumes_bit_for_bit<T: Trainer<Cpu>>(make: impl Fn() -> T, kill_at
     assert!(resumed.step() < resumed.total_steps(), "the kill must fall inside the run");
     seen.extend(train(&mut resumed));
     assert_eq!(untimed(&seen), untimed(&expected));
-    assert_eq!(bits(&read(resumed.model())), bits(&read(straight.model())));
+    assert_eq!(bits(&resumed.model().read()), bits(&straight.model().read()));
 }
 
 #[test]
