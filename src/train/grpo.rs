@@ -384,8 +384,9 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             copy_weights(&self.learner.model().read(), reference);
             self.refreshed = true;
         }
+        // What describes the rollout batch is told with its first update.
         if let Some(first) = steps.first_mut() {
-            *first = with_rollout(std::mem::take(first), measured, asked);
+            *first = std::mem::take(first).or(measured).or(asked);
         }
         Ok(steps)
     }
@@ -433,32 +434,6 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
 }
 
 const REFERENCE: &str = "reference";
-
-/// The first update's metrics with those of the rollout batch.
-fn with_rollout(update: StepMetrics, measured: StepMetrics, asked: StepMetrics) -> StepMetrics {
-    StepMetrics {
-        reward_mean: measured.reward_mean,
-        reward_std: measured.reward_std,
-        reward_missing: measured.reward_missing,
-        advantage_abs_mean: measured.advantage_abs_mean,
-        advantage_max: measured.advantage_max,
-        advantage_min: measured.advantage_min,
-        group_count: measured.group_count,
-        groups_without_variance: measured.groups_without_variance,
-        completion_tokens_mean: measured.completion_tokens_mean,
-        completion_tokens_max: measured.completion_tokens_max,
-        truncated: measured.truncated,
-        unusable: measured.unusable,
-        rules: measured.rules,
-        prompts_asked: asked.prompts_asked,
-        groups_failed: asked.groups_failed,
-        groups_stale: asked.groups_stale,
-        rollout_age: asked.rollout_age,
-        reload_seconds: asked.reload_seconds,
-        rollout_seconds: asked.rollout_seconds,
-        ..update
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -266,14 +266,7 @@ impl<B: Backend> Observer for Session<'_, B> {
             None => Vec::new(),
         };
         // Wall-clock times would make equal checkpoints differ.
-        let timeless = |m: &StepMetrics| StepMetrics {
-            rollout_seconds: None,
-            reload_seconds: None,
-            update_seconds: None,
-            tokens_per_second: None,
-            ..m.clone()
-        };
-        let stored = Stored { steps: self.steps.iter().map(timeless).collect(), rollouts };
+        let stored = Stored { steps: self.steps.iter().map(StepMetrics::timeless).collect(), rollouts };
         let bytes = serde_json::to_vec(&stored).or_fail(|| "cannot encode the session".into())?;
         std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())
     }

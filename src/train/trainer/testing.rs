@@ -47,16 +47,9 @@ impl Observer for Recorder {
     }
 }
 
-/// Metrics without what a clock measured.
+/// Metrics without what a clock or an evaluation measured.
 pub fn untimed(steps: &[StepMetrics]) -> Vec<StepMetrics> {
-    let strip = |m: &StepMetrics| StepMetrics {
-        update_seconds: None,
-        rollout_seconds: None,
-        tokens_per_second: None,
-        evaluation: None,
-        ..m.clone()
-    };
-    steps.iter().map(strip).collect()
+    steps.iter().map(|m| StepMetrics { evaluation: None, ..m.timeless() }).collect()
 }
 
 /// Trains to the end.
