@@ -220,7 +220,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::eval::PromptResult;
+    use crate::eval::counts;
     use crate::stage::stoppable::Stoppable;
 
     /// Answers `7`, cut at its limit for every second sample; a prompt that is called so cannot be answered.
@@ -306,8 +306,8 @@ mod tests {
 
     #[test]
     fn a_right_answer_counts_though_what_came_behind_it_was_cut() {
-        let samples = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
-        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 4));
+        let samples: Vec<_> = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
+        assert_eq!(counts(&samples), (4, 4));
     }
 
     #[test]
