@@ -15,13 +15,13 @@ pub mod align;
 mod attend;
 pub mod base_text;
 mod batches;
-mod buckets;
 mod chat_template;
 pub mod claims;
 mod context;
 pub mod corpus;
 pub mod eval;
 pub mod export;
+mod external_sort;
 pub mod generate;
 pub mod group;
 mod grouped;
@@ -91,7 +91,7 @@ pub trait Stage: Send + Sync {
     ///
     /// # Errors
     /// That, with the key at fault.
-    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Input {
 }
 
 /// What [`Stage::check`] may ask the pipeline for.
-pub struct Surroundings<'a> {
+pub struct CheckContext<'a> {
     /// Makes a path of the recipe absolute.
     pub resolve: &'a dyn Fn(&str) -> String,
     /// The kind of dataset that an input is or will be, by its key; `None` if it is none of ours.

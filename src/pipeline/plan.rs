@@ -7,7 +7,7 @@ use super::inputs::{check_input, kind_of};
 use super::order::running_order;
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, StageTable};
-use crate::stage::{self, Input, Materials, Stage, Surroundings};
+use crate::stage::{self, CheckContext, Input, Materials, Stage};
 use crate::store::Location;
 
 /// The stages of a recipe in running order.
@@ -54,7 +54,7 @@ impl Plan {
                 Some(input) => kind_of(recipe, input, stage_of),
             };
             let resolve = |path: &str| recipe.resolve(path);
-            let checked = stage.check(&Surroundings { resolve: &resolve, kind: &kind });
+            let checked = stage.check(&CheckContext { resolve: &resolve, kind: &kind });
             checked.map_err(|fault| locate(table, &fault.key, fault.error))?;
         }
         let order = running_order(recipe, &parts.iter().map(|(.., inputs)| inputs.as_slice()).collect::<Vec<_>>())?;

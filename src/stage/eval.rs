@@ -22,7 +22,7 @@ use super::opening::Opening;
 use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use super::unruled::Unruled;
 use super::{
-    FAILED, FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template,
+    CheckContext, FAILED, FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template,
 };
 use crate::backend::Opened;
 use crate::engine::Sampling;
@@ -253,7 +253,7 @@ impl Stage for EvalStage {
         None
     }
 
-    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         let policy = !self.table.models.iter().any(Entry::is_served);
         self.servers.as_ref().map_or(Ok(()), |config| served::check(config, policy))
     }

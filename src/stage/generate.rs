@@ -26,7 +26,7 @@ use self::open::Open;
 use self::replaced::ASKED_AS;
 use super::attend::attend;
 use super::{
-    FAILED, Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template, check_rules,
+    CheckContext, FAILED, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template, check_rules,
     rules_path,
 };
 use crate::engine::{Engine, Sampling};
@@ -136,7 +136,7 @@ impl Stage for GenerateStage {
         }
     }
 
-    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {
         self.engine.check()?;
         self.config.until.as_ref().map_or(Ok(()), |until| check_rules("until.rules", &until.rules, cx))
     }

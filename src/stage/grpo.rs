@@ -19,7 +19,7 @@ use serde::de::IgnoredAny;
 use super::layout::ROLLOUTS;
 use super::served::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
-use super::{Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings};
+use super::{CheckContext, Fault, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
@@ -299,7 +299,7 @@ impl Stage for GrpoStage {
         inputs
     }
 
-    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         self.sampler.servers().map_or(Ok(()), |servers| check_servers(servers, true))
     }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::unruled::Unruled;
-use super::{Fault, Input, Materials, Outcome, Stage, StageContext, Surroundings, check_rules};
+use super::{CheckContext, Fault, Input, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
@@ -56,7 +56,7 @@ impl Stage for VerifyConfig {
         Some(DatasetKind::Verdicts)
     }
 
-    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {
         check_rules("rules", &self.rules, cx)
     }
 

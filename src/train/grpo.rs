@@ -44,7 +44,7 @@ pub struct GrpoTrainer<'a, B: Backend = Cpu> {
     asked: HashSet<usize>,
     step: u64,
     /// Rollout batches in a row of which no group could be compared.
-    barren: u64,
+    rollouts_without_signal: u64,
 }
 
 /// A rollout batch ready to be trained on.
@@ -97,7 +97,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             ahead: VecDeque::new(),
             asked: HashSet::new(),
             step: 0,
-            barren: 0,
+            rollouts_without_signal: 0,
         })
     }
 
@@ -173,10 +173,10 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
 
     /// Stops a run that cannot teach anything: no group of a whole epoch could be compared. `truncated` is the share of
     /// this batch's completions that were cut at their limit.
-    fn check_barren(&mut self, comparable: usize, truncated: Option<f64>) -> Result<()> {
-        self.barren = if comparable == 0 { self.barren + 1 } else { 0 };
+    fn check_signal(&mut self, comparable: usize, truncated: Option<f64>) -> Result<()> {
+        self.rollouts_without_signal = if comparable == 0 { self.rollouts_without_signal + 1 } else { 0 };
         let prompts = self.rollouts.prompts();
-        if self.barren < prompts.div_ceil(self.config.prompts_per_rollout) as u64 {
+        if self.rollouts_without_signal < prompts.div_ceil(self.config.prompts_per_rollout) as u64 {
             return Ok(());
         }
         if let Some(share) = truncated.filter(|&share| self.config.mask_truncated && share > 0.0) {
@@ -356,7 +356,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         let Prepared { trainees, comparable, metrics: measured } =
             prepare(&groups, &self.config, self.learner.context());
         drop(groups);
-        self.check_barren(comparable, measured.truncated)?;
+        self.check_signal(comparable, measured.truncated)?;
         let mut steps = Vec::new();
         if trainees.is_empty() {
             steps.push(self.skip());

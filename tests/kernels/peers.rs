@@ -142,7 +142,7 @@ fn sums_are_taken_in_the_order_of_the_devices_whoever_owns_them() {
             "of owner {owner}, {len} long"
         );
     }
-    cuda.spread(&mut replicated(&mut all));
+    cuda.broadcast(&mut replicated(&mut all));
     for (_, len, copies) in &all {
         for (backend, copy) in backends.iter().zip(copies) {
             let found = backend.get_f32(copy, 0..*len);
