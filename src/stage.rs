@@ -44,7 +44,7 @@ mod training;
 mod unruled;
 pub mod verify;
 
-pub(crate) use batches::{messages_at, take_rows};
+pub(crate) use batches::{fitting, messages_at, take_rows};
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
 pub use kinds::{KINDS, build};

@@ -36,7 +36,7 @@ pub use dataset::{Dataset, Shard};
 pub(crate) use faults::io_error;
 pub(crate) use fetch::local_file;
 pub(crate) use guard::guarded;
-pub(crate) use hash::hash_file;
+pub(crate) use hash::{digest_files, hash_file};
 pub use hub::hub_hint;
 pub use journal::{Journal, Lost, Place, SyncPolicy};
 pub use location::{Entry, Location};

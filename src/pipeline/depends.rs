@@ -55,22 +55,13 @@ impl Planned {
         let mut materials = self.materials(recipe, digests)?;
         let mut input_digests = inputs.digests.clone();
         for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {
-            let mut hasher = blake3::Hasher::new();
-            for file in stage::model_files(std::path::Path::new(&folder.to_string())) {
-                hasher.update(digests.of_path(&file)?.as_bytes());
-            }
-            input_digests.insert(key.clone(), hasher.finalize().to_hex().to_string());
+            let files = stage::model_files(std::path::Path::new(&folder.to_string()));
+            input_digests.insert(key.clone(), together(files.iter().map(|file| digests.of_path(file)))?);
         }
         for (key, dataset) in &inputs.datasets {
             let digest = match dataset.manifest() {
                 Some(manifest) => manifest.digest(),
-                None => {
-                    let mut hasher = blake3::Hasher::new();
-                    for shard in dataset.shards() {
-                        hasher.update(digests.of_shard(shard)?.as_bytes());
-                    }
-                    hasher.finalize().to_hex().to_string()
-                }
+                None => together(dataset.shards().iter().map(|shard| digests.of_shard(shard)))?,
             };
             input_digests.insert(key.clone(), digest);
         }
@@ -98,6 +89,11 @@ impl Planned {
             "materials": materials,
         })))
     }
+}
+
+/// One digest of several.
+fn together(digests: impl Iterator<Item = Result<String>>) -> Result<String> {
+    Ok(digest(digests.collect::<Result<String>>()?.as_bytes()))
 }
 
 /// Removes a dotted key from a table, and a table within it that nothing is left of: that is as if neither had been

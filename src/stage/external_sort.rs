@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 
-use super::StageContext;
 use super::layout::SPILL;
+use super::{StageContext, fitting};
 use crate::error::{Error, Result};
 use crate::schema::DatasetKind;
 use crate::store::{Dataset, Location, Shard, ShardWriter, WriterOptions, row_bytes};
@@ -123,14 +123,14 @@ impl ExternalSort {
         Ok(())
     }
 
+    /// Bytes of the rows at these places.
+    fn sizes(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = u64> {
+        places.map(|place| u64::from(self.bytes[place as usize]))
+    }
+
     /// How many of the next rows, named by their places, are put in order at once: one at least.
     fn piece(&self, places: impl Iterator<Item = u32>) -> usize {
-        let mut bytes = 0;
-        let fits = |place: &u32| {
-            bytes += u64::from(self.bytes[*place as usize]);
-            bytes <= PIECE
-        };
-        places.take(PIECE_ROWS).take_while(fits).count().max(1)
+        fitting(self.sizes(places.take(PIECE_ROWS)), PIECE)
     }
 
     /// Has `make` work on every range of places, several at once as memory allows, and answers with what
@@ -185,12 +185,7 @@ impl ExternalSort {
 
     /// The end of the window that begins at a place.
     fn window_end(&self, places: &Range<u32>) -> u32 {
-        let mut bytes = 0;
-        let fits = |place: &u32| {
-            bytes += u64::from(self.bytes[*place as usize]);
-            bytes <= WINDOW
-        };
-        let rows = places.clone().take_while(fits).count().max(1);
+        let rows = fitting(self.sizes(places.clone()), WINDOW);
         places.end.min(places.start + rows as u32)
     }
 

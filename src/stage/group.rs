@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::grouped::{self, Aligned, Batches, boundaries, require_distinct};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
+use crate::eval::pass_rate;
 use crate::schema::{BatchExt, DatasetKind};
 use crate::store::{Lookup, Shard, ShardWriter, WriterOptions};
 use crate::train::advantage::AdvantageKind;
@@ -179,9 +180,9 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
         let known: Vec<Option<f64>> =
             (start..end).map(|row| rewards.is_valid(row).then(|| rewards.value(row))).collect();
         let group = AdvantageKind::GroupStd.advantages(&known);
-        let decided = |word: &str| (start..end).filter(|&row| outcomes.value(row) == word).count();
+        let decided = |word: &str| (start..end).filter(|&row| outcomes.value(row) == word).count() as u64;
         let (correct, wrong) = (decided("correct"), decided("wrong"));
-        let pass_rate = (correct + wrong > 0).then(|| correct as f64 / (correct + wrong) as f64);
+        let pass_rate = pass_rate(correct + wrong, correct);
         let id = ids.value(start);
         let (prompt, at) = prompts.get(id)?.ok_or_else(|| {
             Error::new(format!("the completions answer a prompt that is not there: {id}"))
@@ -202,9 +203,9 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
             languages.append_value(language);
         }
         outcome.count("groups", 1);
-        outcome.count("correct", correct as u64);
-        outcome.count("wrong", wrong as u64);
-        outcome.count("cannot_tell", (end - start - correct - wrong) as u64);
+        outcome.count("correct", correct);
+        outcome.count("wrong", wrong);
+        outcome.count("cannot_tell", (end - start) as u64 - correct - wrong);
         if !group.varied {
             outcome.count("groups_without_variance", 1);
         }

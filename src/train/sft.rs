@@ -119,7 +119,11 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
     }
 
     fn total_steps(&self) -> u64 {
-        if self.config.steps > 0 { self.config.steps } else { self.config.epochs * self.steps_per_epoch() }
+        if self.config.steps > 0 {
+            self.config.steps
+        } else {
+            self.config.epochs.saturating_mul(self.steps_per_epoch())
+        }
     }
 
     fn model(&self) -> &SharedModel<B> {

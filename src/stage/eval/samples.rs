@@ -22,7 +22,7 @@ use crate::stage::attend::attend;
 use crate::stage::judged::{group_rows, judge, none_answered};
 use crate::stage::layout::JOURNAL;
 use crate::stage::opening::Opening;
-use crate::stage::{FAILED, StageContext};
+use crate::stage::{FAILED, StageContext, fitting};
 use crate::store::{
     Dataset, Journal, Location, Manifest, ShardInfo, ShardWriter, SyncPolicy, WriterOptions, sweep_unfinished,
 };
@@ -34,7 +34,7 @@ const ASKED: &str = "asked";
 /// So many requests that fail before one is answered end an evaluation.
 const HOPELESS: usize = 512;
 /// Bytes of answers that are judged at once.
-const PIECE_BYTES: usize = 64 << 20;
+const PIECE_BYTES: u64 = 64 << 20;
 
 /// What models are measured on.
 pub(super) struct Measured<'a> {
@@ -233,13 +233,8 @@ impl<'a> Samples<'a> {
         let mut rest = prompts;
         while !rest.is_empty() {
             self.cx.check_stop()?;
-            let mut bytes = 0;
-            let fits = |prompt: &&Prompt| {
-                bytes += answers.bytes(prompt, self.each);
-                bytes <= PIECE_BYTES
-            };
-            let piece = rest.iter().take_while(fits).count().max(1);
-            let (piece, behind) = rest.split_at(piece);
+            let sizes = rest.iter().map(|prompt| answers.bytes(prompt, self.each) as u64);
+            let (piece, behind) = rest.split_at(fitting(sizes, PIECE_BYTES));
             rest = behind;
             let read = piece.iter().map(|prompt| answers.of(prompt, self.each)).collect::<Result<_>>()?;
             for (prompt, judged) in piece.iter().zip(judge(rules, piece, read)) {

@@ -100,3 +100,9 @@ fn weights_that_are_not_finite_are_named_at_the_first_step() {
     let error = trainer.advance().unwrap_err().to_string();
     assert!(error.contains("NaN"), "{error}");
 }
+
+#[test]
+fn more_epochs_than_steps_can_be_counted_are_as_many_as_can() {
+    let config = SftConfig { epochs: u64::MAX, batch_size: 4, ..SftConfig::default() };
+    assert_eq!(SftTrainer::new(shared(1), corpus(30), config).unwrap().total_steps(), u64::MAX);
+}
