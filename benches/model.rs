@@ -14,14 +14,14 @@
 //! norms (1.5 ms) and the rest it took 68 ms where it was least disturbed.
 
 use std::process::Command;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use gristmill::backend::{Backend, Cpu, Heads, Param};
 use gristmill::engine::local::LocalEngine;
 use gristmill::engine::{Engine, Request, Sampling};
 use gristmill::model::memory::{self, Limits};
-use gristmill::model::{Config, Model, Scores, Tokenizer};
+use gristmill::model::{Config, Model, Scores, SharedModel, Tokenizer};
 use gristmill::schema::{Message, Role};
 use gristmill::train::objective::LossOutputs;
 use gristmill::train::{Learner, OptimizerConfig, Sequence};
@@ -164,7 +164,7 @@ fn config() -> Config {
 }
 
 fn train(cpu: &Cpu) -> Rates {
-    let model = Arc::new(RwLock::new(Model::init_on(cpu.clone(), config(), 1)));
+    let model = SharedModel::new(Model::init_on(cpu.clone(), config(), 1));
     let mut learner = Learner::new(model, OptimizerConfig { weight_decay: 0.1, ..Default::default() }).expect("sound");
     let sequence = |i: usize| {
         let tokens: Vec<u32> = (0..PROMPT + COMPLETION).map(|t| ((t * t + i * 7) % VOCAB) as u32).collect();
@@ -190,7 +190,7 @@ fn decode(cpu: &Cpu) -> Rates {
     let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", "{{ messages[0].content }}").expect("words are sound");
     let model = Model::init_on(cpu.clone(), config(), 1);
     let limits = Limits { batch: Some(SEQUENCES), ..Limits::default() };
-    let engine = LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "mini", limits).expect("fits");
+    let engine = LocalEngine::new(SharedModel::new(model), Arc::new(tokenizer), "mini", limits).expect("fits");
     let sampling =
         Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: COMPLETION as u32, ..Sampling::default() });
     let requests: Vec<Request> = (0..SEQUENCES / 16)

@@ -128,7 +128,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     /// parts are undefined afterwards. Only for backends with peers.
     fn reduce(&self, parts: &mut [Replicated<'_, Self>]);
     /// Of each buffer, all become the owner's. Only for backends with peers.
-    fn spread(&self, parts: &mut [Replicated<'_, Self>]);
+    fn broadcast(&self, parts: &mut [Replicated<'_, Self>]);
 
     /// Bytes of memory that nothing uses, where the device tells and more would not be found.
     fn free_bytes(&self) -> Option<u64> {
@@ -436,7 +436,7 @@ pub trait Backend: Clone + Send + Sync + Sized + 'static {
     // --- adapters ---
 
     /// `value += sign · scale · b a`.
-    fn adapter_fold(&self, value: &mut Self::F32, adapter: &Adapter<Self>, sign: f32);
+    fn adapter_merge(&self, value: &mut Self::F32, adapter: &Adapter<Self>, sign: f32);
     /// Of the matrix's gradient: `da += scale · bᵀ dw`, `db += scale · dw aᵀ`.
     fn adapter_backward(&self, dw: &Self::F32, adapter: &Adapter<Self>, da: &mut Self::F32, db: &mut Self::F32);
 

@@ -18,8 +18,8 @@ mod vote;
 pub use bootstrap::{Interval, bootstrap_mean};
 pub use estimators::{pass_at_k, pass_rate};
 pub use interval::wilson;
-pub use report::{Breakdown, Options, Summary, difficulty_band, summarise, summarise_by};
-pub use vote::{Vote, majority};
+pub use report::{Options, Summary, difficulty_band, summarise};
+pub use vote::majority;
 
 /// One judged sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,18 +35,14 @@ pub struct SampleResult {
 /// The samples of one prompt, in sample order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PromptResult {
-    /// The prompt's, such as `math`: figures are broken down by it.
+    /// The prompt's, such as `math`: rules that name no answers do so for a whole domain.
     pub domain: String,
-    /// 0 to 1; `None` if unknown.
-    pub difficulty: Option<f64>,
     /// One for each completion, undecided and truncated ones included.
     pub samples: Vec<SampleResult>,
 }
 
-impl PromptResult {
-    /// (decided samples, correct samples).
-    pub fn counts(&self) -> (u64, u64) {
-        let decided = self.samples.iter().filter_map(|sample| sample.correct);
-        decided.fold((0, 0), |(n, c), correct| (n + 1, c + u64::from(correct)))
-    }
+/// (decided samples, correct samples).
+pub fn counts<'a>(samples: impl IntoIterator<Item = &'a SampleResult>) -> (u64, u64) {
+    let decided = samples.into_iter().filter_map(|sample| sample.correct);
+    decided.fold((0, 0), |(n, c), correct| (n + 1, c + u64::from(correct)))
 }

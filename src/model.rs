@@ -28,6 +28,7 @@ mod parameters;
 mod peft;
 mod replicas;
 mod rope;
+mod shared;
 pub mod tensor_file;
 mod tokenizer;
 mod transformer;
@@ -42,6 +43,7 @@ pub use kv_pages::KvPages;
 pub use lora::LoraConfig;
 pub use parameters::{Grads, Moments, ParamInfo, ParamKind};
 pub use rope::RopeScaling;
+pub use shared::SharedModel;
 pub use tokenizer::Tokenizer;
 pub use weights::Dtype;
 pub use workspace::Workspace;
@@ -354,11 +356,11 @@ impl<B: Backend> Model<B> {
     }
 
     /// Adds the adapters' products to the weights, or takes them out (`sign` −1) as they were folded in.
-    fn fold_adapters(&mut self, sign: f32) {
+    fn merge_adapters(&mut self, sign: f32) {
         let Some(lora) = &self.lora else { return };
         for (param, place) in self.params.iter_mut().zip(&lora.places) {
             if let Some(place) = *place {
-                self.backend.adapter_fold(&mut param.value, &lora.adapters[place], sign);
+                self.backend.adapter_merge(&mut param.value, &lora.adapters[place], sign);
             }
         }
     }

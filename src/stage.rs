@@ -15,19 +15,20 @@ pub mod align;
 mod attend;
 pub mod base_text;
 mod batches;
-mod buckets;
 mod chat_template;
 pub mod claims;
 mod context;
 pub mod corpus;
 pub mod eval;
 pub mod export;
+mod external_sort;
 pub mod generate;
 pub mod group;
 mod grouped;
 pub mod grpo;
 mod judged;
 mod kinds;
+pub(crate) mod layout;
 mod local_engine;
 mod model_folder;
 mod opening;
@@ -43,7 +44,7 @@ mod training;
 mod unruled;
 pub mod verify;
 
-pub(crate) use batches::{messages_at, take_rows};
+pub(crate) use batches::{fitting, messages_at, take_rows};
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
 pub use kinds::{KINDS, build};
@@ -51,9 +52,6 @@ pub(crate) use model_folder::{model_files, model_name};
 use rule_files::{check_rules, rules_path};
 pub(crate) use training::trained_steps;
 use training::{TRAINING_KEYS, in_training, training_materials, training_seed};
-
-/// The folder of the model in the folder of the stage that trained it.
-pub(crate) const MODEL: &str = "model";
 
 /// One stage, configured.
 pub trait Stage: Send + Sync {
@@ -74,6 +72,11 @@ pub trait Stage: Send + Sync {
         false
     }
 
+    /// Whether models compute in it, so that its bytes depend on the kind of device.
+    fn uses_device(&self) -> bool {
+        self.writes_model()
+    }
+
     /// What decides its output beside its configuration and inputs: (what, digest) of source
     /// files, rule files, weights.
     ///
@@ -88,7 +91,7 @@ pub trait Stage: Send + Sync {
     ///
     /// # Errors
     /// That, with the key at fault.
-    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         Ok(())
     }
 
@@ -208,7 +211,7 @@ impl Input {
 }
 
 /// What [`Stage::check`] may ask the pipeline for.
-pub struct Surroundings<'a> {
+pub struct CheckContext<'a> {
     /// Makes a path of the recipe absolute.
     pub resolve: &'a dyn Fn(&str) -> String,
     /// The kind of dataset that an input is or will be, by its key; `None` if it is none of ours.
@@ -301,6 +304,9 @@ impl Outcome {
 fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
+
+/// The key, among its manifest's counts, of rows whose request failed: a finished stage that has some asks those again.
+pub(crate) const FAILED: &str = "failed";
 
 /// The key of a stage's figures among its manifest's facts: {name: number}, for tables and claims.
 pub const FIGURES: &str = "figures";

@@ -36,7 +36,7 @@ pub use dataset::{Dataset, Shard};
 pub(crate) use faults::io_error;
 pub(crate) use fetch::local_file;
 pub(crate) use guard::guarded;
-pub(crate) use hash::hash_file;
+pub(crate) use hash::{digest_files, hash_file};
 pub use hub::hub_hint;
 pub use journal::{Journal, Lost, Place, SyncPolicy};
 pub use location::{Entry, Location};
@@ -44,9 +44,7 @@ pub(crate) use location::{PendingFile, sync_files};
 pub(crate) use lock::lock_soon;
 pub use lookup::Lookup;
 pub(crate) use lookup::hash_id;
-pub use manifest::{
-    Altered, FileInfo, MANIFEST_FILE, Manifest, SchemaName, TIMES_FILE, Unit, damaged, read_times, write_times,
-};
+pub use manifest::{Altered, FileInfo, MANIFEST_FILE, Manifest, SchemaName, Unit, damaged};
 pub use reader::{Batches, Rows};
 pub use run_folder::{MARKER, RunFolder};
 pub(crate) use sink::Sink;

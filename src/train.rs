@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! let data: Vec<Sequence> = …;                                        // or any Source<Sequence>
-//! let model = Arc::new(RwLock::new(Model::load(dir)?));               // an engine may share it
+//! let model = SharedModel::new(Model::load(dir)?);                    // an engine may share it
 //! let mut trainer = SftTrainer::new(model.clone(), data, SftConfig::default())?;
 //! let checkpoints = Checkpoints::open(dir, 2)?;
 //! resume(&mut trainer, &checkpoints)?;
@@ -39,7 +39,7 @@ mod trainer;
 pub use batch::{MicroBatch, Packed, Sequence, Source, pack};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use grpo::{GrpoTrainer, GrpoTrainerConfig, Offline, OldLogprobs, Rollout, ScoredCompletion, ScoredGroup};
-pub use learner::{Applied, Learner, LearnerState, SharedModel};
+pub use learner::{Applied, Learner, LearnerState};
 pub use metrics::{GroupMetrics, RuleMetrics, StepMetrics};
 pub use optimizer::{OptimizerConfig, OptimizerKind};
 pub use order::{Order, Position};

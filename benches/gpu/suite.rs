@@ -18,10 +18,8 @@ pub use card::Card;
 pub use figure::{Figure, Unit};
 pub use shapes::{Scale, Shape};
 
-use std::sync::{Arc, RwLock};
-
 use gristmill::backend::{Backend, Cuda};
-use gristmill::model::Model;
+use gristmill::model::{Model, SharedModel};
 use gristmill::{Error, Result};
 
 /// Every work by name, in the order in which they are done: what scoring takes is counted before others have taken memory.
@@ -50,10 +48,10 @@ pub fn run(card: &Card, works: &[&str], shape: &Shape, scale: &Scale, print: &mu
             none => none.insert(fresh(card, shape, scale)?),
         };
         match work {
-            "train" => model::train(card, &mut write(model), shape, scale, print)?,
-            "scoring" => scoring::scoring(card, &read(model), shape, scale, print)?,
-            "decode" => model::decode(card, &read(model), shape, scale, print)?,
-            "prefill" => model::prefill(card, &read(model), shape, scale, print)?,
+            "train" => model::train(card, &mut model.write(), shape, scale, print)?,
+            "scoring" => scoring::scoring(card, &model.read(), shape, scale, print)?,
+            "decode" => model::decode(card, &model.read(), shape, scale, print)?,
+            "prefill" => model::prefill(card, &model.read(), shape, scale, print)?,
             _ => grpo::grpo(card, model, shape, scale, print)?,
         }
     }
@@ -61,20 +59,12 @@ pub fn run(card: &Card, works: &[&str], shape: &Shape, scale: &Scale, print: &mu
 }
 
 /// A model, as an engine and a trainer share it.
-type Shared = Arc<RwLock<Model<Cuda>>>;
-
-fn read(model: &Shared) -> std::sync::RwLockReadGuard<'_, Model<Cuda>> {
-    model.read().expect("no other thread has panicked")
-}
-
-fn write(model: &Shared) -> std::sync::RwLockWriteGuard<'_, Model<Cuda>> {
-    model.write().expect("no other thread has panicked")
-}
+type Shared = SharedModel<Cuda>;
 
 fn fresh(card: &Card, shape: &Shape, scale: &Scale) -> Result<Shared> {
     let model = Model::init_on(card.gpu().clone(), shape.config(scale.context)?, 1);
     card.gpu().finish()?;
-    Ok(Arc::new(RwLock::new(model)))
+    Ok(SharedModel::new(model))
 }
 
 /// Every kernel and product of a training step by itself.

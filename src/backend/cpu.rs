@@ -174,7 +174,7 @@ impl Backend for Cpu {
         }
     }
 
-    fn spread(&self, parts: &mut [Replicated<'_, Self>]) {
+    fn broadcast(&self, parts: &mut [Replicated<'_, Self>]) {
         for part in parts {
             let owner = std::mem::take(part.copies[part.owner]);
             part.copies.iter_mut().for_each(|copy| (**copy).clone_from(&owner));
@@ -450,7 +450,7 @@ impl Backend for Cpu {
         attention::prefill(self, cache, layer, qkv, at, runs, out);
     }
 
-    fn adapter_fold(&self, value: &mut Vec<f32>, adapter: &Adapter<Self>, sign: f32) {
+    fn adapter_merge(&self, value: &mut Vec<f32>, adapter: &Adapter<Self>, sign: f32) {
         adapter::fold(self, value, adapter, sign);
     }
 

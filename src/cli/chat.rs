@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
 
 use anstyle::Style;
 
@@ -11,7 +11,7 @@ use crate::engine::local::LocalEngine;
 use crate::engine::{Generated, Sampling};
 use crate::error::{Context, Error, Result};
 use crate::model::memory::Limits;
-use crate::model::{Config, Model, Tokenizer};
+use crate::model::{Config, Model, SharedModel, Tokenizer};
 use crate::rule::think::{self, Part, Stream, Tags};
 use crate::schema::{FinishReason, Message, Role};
 use crate::seed;
@@ -109,7 +109,7 @@ impl Session {
         }
         let sampling = sampling(args, model.config())?;
         let name = name_of(&args.model);
-        let engine = LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), name, Limits::default())?;
+        let engine = LocalEngine::new(SharedModel::new(model), Arc::new(tokenizer), name, Limits::default())?;
         let system = args.system.clone().map(|content| Message { role: Role::System, content });
         Ok(Session { engine, sampling, seed: args.seed, system, turns: Vec::new(), asked: 0, raw, json: args.json })
     }

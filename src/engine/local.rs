@@ -15,19 +15,19 @@ mod worker;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::memory::{Decoding, Limits};
-use crate::model::{Model, Tokenizer};
+use crate::model::{Model, SharedModel, Tokenizer};
 use crate::schema::Message;
 use worker::Worker;
 
 /// A model, its tokenizer, and the workers that decode.
 pub struct LocalEngine<B: Backend = Cpu> {
-    model: Arc<RwLock<Model<B>>>,
+    model: SharedModel<B>,
     tokenizer: Arc<Tokenizer>,
     name: String,
     limits: Limits,
@@ -55,7 +55,7 @@ impl<B: Backend> LocalEngine<B> {
         if temperature > 0.0 {
             model.set_temperature(temperature)?;
         }
-        LocalEngine::new(Arc::new(RwLock::new(model)), tokenizer, name, limits)
+        LocalEngine::new(SharedModel::new(model), tokenizer, name, limits)
     }
 
     /// `name` is what completions call the model. Memory is taken when it is first asked: a trainer of the same model that
@@ -64,13 +64,13 @@ impl<B: Backend> LocalEngine<B> {
     /// # Errors
     /// A tokenizer with tokens the model has no embedding for.
     pub fn new(
-        model: Arc<RwLock<Model<B>>>,
+        model: SharedModel<B>,
         tokenizer: Arc<Tokenizer>,
         name: impl Into<String>,
         limits: Limits,
     ) -> Result<Self> {
         let ends = {
-            let model = model.read().unwrap_or_else(PoisonError::into_inner);
+            let model = model.read();
             tokenizer.check(model.config().vocab_size)?;
             let mut ends = model.config().eos_token_ids.clone();
             ends.extend(tokenizer.end_of_text());
@@ -80,7 +80,7 @@ impl<B: Backend> LocalEngine<B> {
     }
 
     /// The model, for whoever trains it.
-    pub fn model(&self) -> &Arc<RwLock<Model<B>>> {
+    pub fn model(&self) -> &SharedModel<B> {
         &self.model
     }
 
@@ -108,7 +108,7 @@ impl<B: Backend> LocalEngine<B> {
             sampling: Arc::new(sampling.clone()),
             policy_step: 0,
         };
-        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let model = self.model.read();
         let limits = Limits { batch: Some(1), ..self.limits };
         let decoding = limits.within::<B>(model.config(), model.backend().free_bytes());
         let mut worker = Worker::new(model.backend().clone(), decoding);
@@ -162,7 +162,7 @@ impl<B: Backend> LocalEngine<B> {
 
 impl<B: Backend> Engine for LocalEngine<B> {
     fn info(&self) -> EngineInfo {
-        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let model = self.model.read();
         EngineInfo { engine: "local", model: self.name.clone(), model_digest: model.digest(), deterministic: true }
     }
 
@@ -171,7 +171,7 @@ impl<B: Backend> Engine for LocalEngine<B> {
         requests: &mut (dyn Iterator<Item = Request> + Send),
         sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
     ) -> Result<()> {
-        let model = &*self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let model = &*self.model.read();
         let mut workers = self.workers(model);
         let requests = &Mutex::new(requests);
         let stop = &AtomicBool::new(false);

@@ -17,7 +17,7 @@ use super::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
 use crate::prompts::read::{self, Item};
 use crate::prompts::source::{ColumnRef, Format, OnError};
-use crate::schema::{FinishReason, Role};
+use crate::schema::{FinishReason, question};
 use crate::store::io_error;
 
 /// Where recorded completions are.
@@ -194,8 +194,7 @@ impl Engine for Replay {
 
 impl Replay {
     fn recordings(&self, request: &Request) -> &[Recording] {
-        let question = request.messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str());
-        self.by_question.get(&question_key(question)).map_or(&[], Vec::as_slice)
+        self.by_question.get(&question_key(question(&request.messages))).map_or(&[], Vec::as_slice)
     }
 }
 

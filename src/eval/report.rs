@@ -1,8 +1,8 @@
-//! Summaries over prompts, whole and by domain or difficulty.
+//! Summaries over prompts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use super::{Interval, PromptResult, SampleResult, bootstrap_mean, majority, pass_at_k, pass_rate};
+use super::{Interval, PromptResult, SampleResult, bootstrap_mean, counts, majority, pass_at_k, pass_rate};
 
 /// How to summarise.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,9 +51,6 @@ pub struct Summary {
     pub vote_gain: Option<Interval>,
 }
 
-/// Summaries by a name, in the name's order.
-pub type Breakdown = BTreeMap<String, Summary>;
-
 /// Summarises prompts; `equal` says whether two answers are the same (see [`majority`]).
 pub fn summarise<'a>(
     results: impl IntoIterator<Item = &'a PromptResult>,
@@ -78,7 +75,7 @@ pub fn summarise<'a>(
     let (mut rates, mut elected, mut gains) = (Vec::new(), Vec::new(), Vec::new());
     let mut estimates = vec![Vec::new(); options.ks.len()];
     for result in results {
-        let (n, c) = result.counts();
+        let (n, c) = counts(&result.samples);
         let truncated = result.samples.iter().filter(|sample| sample.truncated).count() as u64;
         summary.prompts += 1;
         summary.samples += result.samples.len() as u64;
@@ -127,23 +124,8 @@ fn ballots(result: &PromptResult) -> impl Iterator<Item = Option<&str>> {
 fn elected_is_correct(result: &PromptResult, equal: impl FnMut(&str, &str) -> bool) -> Option<bool> {
     match majority(ballots(result), equal) {
         None => Some(false),
-        Some(vote) => result.samples[vote.winner].correct,
+        Some(winner) => result.samples[winner].correct,
     }
-}
-
-/// Summaries of the prompts of each name that `name` gives, for example
-/// `|r| r.domain.clone()` or `|r| difficulty_band(r.difficulty, 4)`.
-pub fn summarise_by(
-    results: &[PromptResult],
-    options: &Options,
-    name: impl Fn(&PromptResult) -> String,
-    mut equal: impl FnMut(&str, &str) -> bool,
-) -> Breakdown {
-    let mut groups: BTreeMap<String, Vec<&PromptResult>> = BTreeMap::new();
-    for result in results {
-        groups.entry(name(result)).or_default().push(result);
-    }
-    groups.into_iter().map(|(name, group)| (name, summarise(group, options, &mut equal))).collect()
 }
 
 /// The name of a difficulty's band of `bands` equal ones: `0.25–0.50`; `unknown` for `None` and NaN.
@@ -167,8 +149,8 @@ mod tests {
         SampleResult { answer: Some(answer.to_owned()), correct, truncated: false }
     }
 
-    fn prompt(domain: &str, difficulty: f64, samples: Vec<SampleResult>) -> PromptResult {
-        PromptResult { domain: domain.to_owned(), difficulty: Some(difficulty), samples }
+    fn prompt(domain: &str, samples: Vec<SampleResult>) -> PromptResult {
+        PromptResult { domain: domain.to_owned(), samples }
     }
 
     #[test]
@@ -179,7 +161,7 @@ mod tests {
             truncated: true,
         };
         let (named, silent) = (cut(Some("5"), Some(true)), cut(None, Some(false)));
-        let results = [prompt("math", 0.1, vec![sample("7", Some(false)), named, silent, sample("5", Some(true))])];
+        let results = [prompt("math", vec![sample("7", Some(false)), named, silent, sample("5", Some(true))])];
         let summary = summarise(&results, &Options { ks: vec![2], ..Options::default() }, |a, b| a == b);
         assert_eq!((summary.samples, summary.truncated, summary.undecided), (4, 2, 0));
         assert_eq!(summary.pass_at_1.unwrap().mean, 0.5);
@@ -191,10 +173,8 @@ mod tests {
 
     #[test]
     fn undecided_samples_and_prompts_are_left_out_and_counted() {
-        let results = [
-            prompt("math", 0.1, vec![sample("1", None), sample("2", Some(true))]),
-            prompt("math", 0.1, vec![sample("1", None)]),
-        ];
+        let results =
+            [prompt("math", vec![sample("1", None), sample("2", Some(true))]), prompt("math", vec![sample("1", None)])];
         let summary = summarise(&results, &Options { ks: vec![2], ..Options::default() }, |_, _| false);
         assert_eq!((summary.prompts, summary.undecided_prompts, summary.undecided), (2, 1, 2));
         assert_eq!(summary.pass_at_1.unwrap().mean, 1.0);
@@ -206,24 +186,22 @@ mod tests {
     #[test]
     fn a_prompt_without_any_answer_loses_its_vote() {
         let silent = SampleResult { answer: None, correct: Some(false), truncated: false };
-        let summary = summarise(&[prompt("math", 0.0, vec![silent])], &Options::default(), |_, _| false);
+        let summary = summarise(&[prompt("math", vec![silent])], &Options::default(), |_, _| false);
         assert_eq!(summary.majority.unwrap().mean, 0.0);
     }
 
     #[test]
     fn where_rules_name_no_answers_there_is_no_vote() {
         let silent = |correct| SampleResult { answer: None, correct: Some(correct), truncated: false };
-        let programs = vec![
-            prompt("code", 0.0, vec![silent(true), silent(true)]),
-            prompt("code", 0.0, vec![silent(false), silent(false)]),
-        ];
+        let programs =
+            vec![prompt("code", vec![silent(true), silent(true)]), prompt("code", vec![silent(false), silent(false)])];
         let summary = summarise(&programs, &Options::default(), |_, _| false);
         assert_eq!((summary.pass_at_1.unwrap().mean, summary.majority, summary.vote_gain), (0.5, None, None));
         assert_eq!(summary.without_vote, 2);
         // Where answers are what is judged, none is a wrong one.
         let mut both = programs;
-        both.push(prompt("math", 0.0, vec![sample("1", Some(true)), silent(false)]));
-        both.push(prompt("math", 0.0, vec![silent(false), silent(false)]));
+        both.push(prompt("math", vec![sample("1", Some(true)), silent(false)]));
+        both.push(prompt("math", vec![silent(false), silent(false)]));
         let summary = summarise(&both, &Options::default(), |_, _| false);
         assert_eq!((summary.majority.unwrap().mean, summary.without_vote), (0.5, 2));
     }
@@ -233,8 +211,8 @@ mod tests {
         // Three of four right on every prompt: the vote gains a quarter on each, whatever the prompts' mean.
         let three =
             vec![sample("1", Some(true)), sample("1", Some(true)), sample("2", Some(false)), sample("1", Some(true))];
-        let mut results = vec![prompt("math", 0.1, three); 30];
-        results.extend(vec![prompt("math", 0.1, vec![sample("1", Some(false)); 4]); 30]);
+        let mut results = vec![prompt("math", three); 30];
+        results.extend(vec![prompt("math", vec![sample("1", Some(false)); 4]); 30]);
         let summary = summarise(&results, &Options::default(), |_, _| false);
         let gain = summary.vote_gain.unwrap();
         assert_eq!(gain.mean, 0.125);
@@ -244,16 +222,9 @@ mod tests {
 
     #[test]
     fn prompts_weigh_the_same_however_many_samples_they_have() {
-        let results = [
-            prompt("math", 0.9, vec![sample("1", Some(true)); 8]),
-            prompt("logic", 0.3, vec![sample("1", Some(false))]),
-        ];
+        let results =
+            [prompt("math", vec![sample("1", Some(true)); 8]), prompt("logic", vec![sample("1", Some(false))])];
         assert_eq!(summarise(&results, &Options::default(), |_, _| false).pass_at_1.unwrap().mean, 0.5);
-        let by = summarise_by(&results, &Options::default(), |r| r.domain.clone(), |_, _| false);
-        assert_eq!(by.keys().collect::<Vec<_>>(), ["logic", "math"]);
-        assert_eq!(by["math"].pass_at_1.unwrap().mean, 1.0);
-        let by = summarise_by(&results, &Options::default(), |r| difficulty_band(r.difficulty, 4), |_, _| false);
-        assert_eq!(by.keys().collect::<Vec<_>>(), ["0.25–0.50", "0.75–1.00"]);
     }
 
     #[test]

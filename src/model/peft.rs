@@ -121,7 +121,7 @@ mod tests {
             let Some(place) = place else { continue };
             let mut value = model.backend.f32(folded[param].len());
             model.backend.put_f32(&mut value, 0, &folded[param]);
-            model.backend.adapter_fold(&mut value, &lora.adapters[*place], 1.0);
+            model.backend.adapter_merge(&mut value, &lora.adapters[*place], 1.0);
             folded[param] = model.backend.get_f32(&value, 0..folded[param].len());
         }
         for info in before.parameters().iter().filter(|info| lora.places[info.param].is_some()) {

@@ -91,15 +91,15 @@ impl<B: Backend> Model<B> {
         for (device, (grads, moments)) in grads.iter().zip(moments).enumerate() {
             let model = self.on_mut(device);
             model.backend.clone().run(|| {
-                model.fold_adapters(-1.0);
+                model.merge_adapters(-1.0);
                 model.step_trained(grads, moments, &mut |info| rule(device, info));
             });
         }
-        self.spread(&owners);
+        self.broadcast(&owners);
         for device in 0..self.devices() {
             let model = self.on_mut(device);
             model.backend.clone().run(|| {
-                model.fold_adapters(1.0);
+                model.merge_adapters(1.0);
                 model.publish_here();
             });
         }
@@ -113,7 +113,7 @@ impl<B: Backend> Model<B> {
     }
 
     /// Gives every device each trained tensor as its owner has it.
-    fn spread(&mut self, owners: &[usize]) {
+    fn broadcast(&mut self, owners: &[usize]) {
         if !self.copies.is_empty() {
             let backend = self.backend.clone();
             let devices = std::iter::once((&mut self.params, &mut self.lora));
@@ -122,7 +122,7 @@ impl<B: Backend> Model<B> {
                 None => params.iter_mut().map(|param| &mut param.value).collect(),
                 Some(lora) => lora.adapters.iter_mut().flat_map(|adapter| [&mut adapter.a, &mut adapter.b]).collect(),
             });
-            backend.spread(&mut replicated(trained.collect(), owners));
+            backend.broadcast(&mut replicated(trained.collect(), owners));
         }
     }
 
@@ -134,7 +134,7 @@ impl<B: Backend> Model<B> {
             let weights: Vec<Vec<&mut B::F32>> =
                 devices.map(|params| params.iter_mut().map(|param| &mut param.value).collect()).collect();
             let owners = vec![0; weights[0].len()];
-            backend.spread(&mut replicated(weights, &owners));
+            backend.broadcast(&mut replicated(weights, &owners));
         }
     }
 }

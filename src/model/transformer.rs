@@ -294,36 +294,40 @@ impl<B: Backend> Pass<'_, B> {
                 let streams = (&mut d.residual, &mut d.branch, &mut d.gated, &mut d.gate_up);
                 self.mlp_backward(index, layer, &layer.attended, streams, rows, grads);
             }
-            b.attention_backward(
-                &d.branch,
-                &layer.qkv,
-                &layer.attended,
-                &layer.lse,
-                &batch.cu_seqlens,
-                heads,
-                &mut d.qkv,
-            );
-            b.rope(&mut d.qkv, &work.positions, &self.model.rope, heads, rows, true);
-            if let Some((q, k)) = index.qk_norm {
-                let weights = (&params[q], &params[k]);
-                let dweights = grads.vectors(q, k);
-                b.qk_norm_backward(&mut d.qkv, &layer.qkv_before, weights, &layer.qk_rstd, heads, rows, dweights);
-            }
-            self.weight_grad(&d.qkv, &layer.norm, (index.qkv, index.qkv_bias), rows, grads);
-            b.linear_dx(&d.qkv, &params[index.qkv], rows, &mut d.branch);
-            b.rms_norm_backward(
-                &d.branch,
-                residual,
-                &params[index.input_norm],
-                &layer.norm_rstd,
-                rows,
-                &mut d.residual,
-                grads.vector(index.input_norm),
-            );
+            let streams = (&mut d.residual, &mut d.branch, &mut d.qkv);
+            self.attention_backward(index, layer, residual, &work.positions, batch, streams, grads);
         }
         if !frozen {
             b.embed_backward(&d.residual, &work.tokens, rows, hidden, &mut grads.stored[layout.embedding]);
         }
+    }
+
+    /// The backward pass of [`Pass::attention`] and the norm before it: `branch` has the gradient of `attended`, and the
+    /// layer's own is added to ∂L/∂h of its input, `residual`.
+    #[allow(clippy::too_many_arguments, reason = "each is another part of the pass")]
+    fn attention_backward(
+        &self,
+        index: &LayerIndex,
+        layer: &LayerActs<B>,
+        input: &B::Act,
+        positions: &B::U32,
+        batch: &Batch,
+        (residual, branch, qkv): (&mut B::Act, &mut B::Act, &mut B::Act),
+        grads: &mut Grads<B>,
+    ) {
+        let (b, params) = (self.backend, &self.model.params);
+        let (rows, heads) = (batch.rows(), self.model.config.heads);
+        b.attention_backward(branch, &layer.qkv, &layer.attended, &layer.lse, &batch.cu_seqlens, heads, qkv);
+        b.rope(qkv, positions, &self.model.rope, heads, rows, true);
+        if let Some((q, k)) = index.qk_norm {
+            let weights = (&params[q], &params[k]);
+            let dweights = grads.vectors(q, k);
+            b.qk_norm_backward(qkv, &layer.qkv_before, weights, &layer.qk_rstd, heads, rows, dweights);
+        }
+        self.weight_grad(qkv, &layer.norm, (index.qkv, index.qkv_bias), rows, grads);
+        b.linear_dx(qkv, &params[index.qkv], rows, branch);
+        let norm = &params[index.input_norm];
+        b.rms_norm_backward(branch, input, norm, &layer.norm_rstd, rows, residual, grads.vector(index.input_norm));
     }
 
     /// The backward pass of [`Pass::mlp`] and the matrix after it: ∂L/∂h goes from below the layer to beside its

@@ -2,6 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::digests::Digests;
+use super::inputs::Opened;
+use super::plan::Planned;
+use crate::device::Device;
+use crate::error::Result;
+use crate::recipe::Recipe;
+use crate::stage;
+use crate::store::Manifest;
+
 /// Parts that are told of a change; more of them are counted.
 const TOLD: usize = 4;
 
@@ -37,6 +46,74 @@ impl Depends {
         }
         let last = told.pop().unwrap_or_default();
         if told.is_empty() { last } else { format!("{} and {last}", told.join(", ")) }
+    }
+}
+
+impl Planned {
+    /// What the output depends on.
+    pub(super) fn depends(&self, recipe: &Recipe, digests: &Digests, inputs: &Opened) -> Result<Depends> {
+        let mut materials = self.materials(recipe, digests)?;
+        let mut input_digests = inputs.digests.clone();
+        for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {
+            let files = stage::model_files(std::path::Path::new(&folder.to_string()));
+            input_digests.insert(key.clone(), together(files.iter().map(|file| digests.of_path(file)))?);
+        }
+        for (key, dataset) in &inputs.datasets {
+            let digest = match dataset.manifest() {
+                Some(manifest) => manifest.digest(),
+                None => together(dataset.shards().iter().map(|shard| digests.of_shard(shard)))?,
+            };
+            input_digests.insert(key.clone(), digest);
+        }
+        let mut config = self.table.config.to_json();
+        // Names of inputs and paths of files are not what the bytes depend on: digests of both are. How the work is
+        // done is not what is computed.
+        let inputs = self.inputs.iter().map(|input| input.key.as_str());
+        for key in inputs.chain(self.stage.unfingerprinted_keys()) {
+            remove(&mut config, key);
+        }
+        // A GPU rounds differently than the CPU. Which of them it is, and how many, is no reason to lose what was trained.
+        let device = (recipe.device != Device::Cpu).then(|| recipe.device.make());
+        if self.stage.uses_device() {
+            materials.extend(device.map(|device| ("device".to_owned(), device.to_owned())));
+        }
+        Ok(Depends::new(serde_json::json!({
+            "format": Manifest::FORMAT,
+            "schema": self.stage.output().map(|kind| (kind.to_string(), kind.version())),
+            "kind": self.kind,
+            "version": self.stage.version(),
+            "config": config,
+            "seed": recipe.seed,
+            "shard_rows": recipe.shard_rows,
+            "inputs": input_digests,
+            "materials": materials,
+        })))
+    }
+}
+
+/// One digest of several.
+fn together(digests: impl Iterator<Item = Result<String>>) -> Result<String> {
+    Ok(digest(digests.collect::<Result<String>>()?.as_bytes()))
+}
+
+/// Removes a dotted key from a table, and a table within it that nothing is left of: that is as if neither had been
+/// written. A number is an item of a list, `*` every one of them.
+fn remove(value: &mut serde_json::Value, key: &str) {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    match (value, rest) {
+        (serde_json::Value::Object(map), None) => drop(map.shift_remove(first)),
+        (serde_json::Value::Object(map), Some(rest)) => {
+            let Some(inner) = map.get_mut(first) else { return };
+            remove(inner, rest);
+            if inner.as_object().is_some_and(serde_json::Map::is_empty) {
+                map.shift_remove(first);
+            }
+        }
+        (serde_json::Value::Array(items), Some(rest)) => {
+            let of_item = |i: &usize| first == "*" || first.parse() == Ok(*i);
+            items.iter_mut().enumerate().filter(|(i, _)| of_item(i)).for_each(|(_, item)| remove(item, rest));
+        }
+        _ => {}
     }
 }
 

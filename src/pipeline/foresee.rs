@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::digests::Digests;
-use super::plan::{Plan, Planned, State};
+use super::plan::{Plan, Planned};
 use super::run::Options;
+use super::state::State;
 use crate::error::Result;
 use crate::recipe::Recipe;
 

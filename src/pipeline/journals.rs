@@ -2,25 +2,23 @@
 //! earlier configuration left.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
+use crate::stage::layout::{CHECKPOINTS, JOURNAL, MODEL, REQUESTS, ROLLOUTS, SAMPLES, SENT, SPILL, of_part};
 use crate::stage::{Outcome, finished_record};
 use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, Unit, damaged};
 
-const JOURNAL: &str = "_journal";
-const REQUESTS: &str = "_requests";
-/// Where stages put weights for servers.
-const SENT: &str = "policy";
 /// Which part clears a stage's folder, where there are no locks to tell.
 const CLAIM: &str = "_claim";
-/// How long a part waits for the one that clears; that one has died by then.
+/// How long a part waits for the one that clears: that one has died by then.
 const CLEARING: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(200);
 
 /// The journal of finished shards; each part of a run in parts (index, of) has one of its own.
 pub(super) fn journal_file(folder: &Location, part: Option<(usize, usize)>) -> Location {
-    folder.join(&part.map_or(JOURNAL.to_owned(), |(index, of)| format!("{JOURNAL}-{index}-of-{of}")))
+    folder.join(&of_part(JOURNAL, part))
 }
 
 /// Opens a journal of finished shards, and heads it with the fingerprint if it is new.
@@ -40,33 +38,55 @@ pub(super) fn open_journal(folder: &Location, part: Option<(usize, usize)>, fing
 
 /// Decides which of the parts that begin a stage at once clears its folder: the others wait until it is
 /// cleared. Object stores know no locks, but of several that make one object one does.
-pub(super) struct Clearing(Option<Location>);
+pub(super) struct Clearing {
+    /// Says when the folder is clear.
+    claim: Location,
+    is_ours: bool,
+}
 
 impl Clearing {
     /// Answers once this part is to clear the folder, or once another one has.
-    pub fn decide(folder: &Location, fingerprint: &str) -> Result<Clearing> {
+    ///
+    /// # Errors
+    /// [`Error::interrupted`] once `stop` is set; the store refuses.
+    pub fn decide(folder: &Location, fingerprint: &str, stop: &AtomicBool) -> Result<Clearing> {
+        Clearing::decide_within(CLEARING, folder, fingerprint, stop)
+    }
+
+    /// Of the parts that find the one dead that was to clear, the first one to make the next claim takes its place.
+    fn decide_within(patience: Duration, folder: &Location, fingerprint: &str, stop: &AtomicBool) -> Result<Clearing> {
         let claim = folder.join(&claim_file(fingerprint));
-        if claim.write_new("clearing")? {
-            return Ok(Clearing(Some(claim)));
-        }
-        let began = Instant::now();
-        while began.elapsed() < CLEARING {
-            if claim.read_if_exists()?.as_deref() == Some(b"cleared") {
-                return Ok(Clearing(None));
+        let is_clear = || Ok::<_, Error>(claim.read_if_exists()?.as_deref() == Some(b"cleared"));
+        let (mut own, mut attempt) = (claim.clone(), 0_u32);
+        loop {
+            if own.write_new("clearing")? {
+                // The one before may have been slow and not dead.
+                let is_ours = attempt == 0 || !is_clear()?;
+                return Ok(Clearing { claim, is_ours });
             }
-            std::thread::sleep(TICK);
+            let began = Instant::now();
+            while began.elapsed() < patience {
+                if is_clear()? {
+                    return Ok(Clearing { claim, is_ours: false });
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::interrupted());
+                }
+                std::thread::sleep(TICK);
+            }
+            attempt += 1;
+            own = folder.join(&format!("{}.{attempt}", claim.file_name()));
         }
-        Ok(Clearing(Some(claim)))
     }
 
     /// Whether it is this part that clears.
     pub fn is_ours(&self) -> bool {
-        self.0.is_some()
+        self.is_ours
     }
 
     /// The folder is clear, and this part's journal is there.
     pub fn done(self) -> Result<()> {
-        self.0.map_or(Ok(()), |claim| claim.write("cleared"))
+        if self.is_ours { self.claim.write("cleared") } else { Ok(()) }
     }
 }
 
@@ -201,10 +221,10 @@ pub(super) fn clear(folder: &Location, fingerprint: &str, keep_requests: bool) -
         match entry.name.as_str() {
             name if name.starts_with(REQUESTS) && keep_requests => {}
             name if name.starts_with(JOURNAL) || name.starts_with(REQUESTS) => Journal::delete(&file)?,
-            name if name == claim_file(fingerprint) => {}
-            "data" | "_spill" if entry.is_folder => clear(&file, fingerprint, true)?,
-            "samples" if keep_requests => {}
-            "model" | "checkpoints" | "rollouts" | "samples" if entry.is_folder => remove_folder(&file)?,
+            name if name.starts_with(&claim_file(fingerprint)) => {}
+            "data" | SPILL if entry.is_folder => clear(&file, fingerprint, true)?,
+            SAMPLES if keep_requests => {}
+            MODEL | CHECKPOINTS | ROLLOUTS | SAMPLES if entry.is_folder => remove_folder(&file)?,
             name if name.starts_with('_') || name == "README.md" => file.delete()?,
             name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
             _ => {}
@@ -234,16 +254,23 @@ fn remove_folder(folder: &Location) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn of_parts_that_begin_at_once_one_clears_and_the_others_wait_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (folder, fingerprint) = (Location::from(folder.path()), "f".repeat(64));
+    const FINGERPRINT: &str = "ffffffffffffffff0000";
+
+    /// A folder with what an earlier configuration left.
+    fn stale() -> (tempfile::TempDir, Location) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Location::from(dir.path());
         folder.join("part-00000.parquet").write("of an earlier configuration").unwrap();
+        (dir, folder)
+    }
+
+    /// Several parts begin at once; one of them clears, and all find the folder clear.
+    fn one_of_several_clears(folder: &Location, patience: Duration) {
         let part = || {
-            let clearing = Clearing::decide(&folder, &fingerprint).unwrap();
+            let clearing = Clearing::decide_within(patience, folder, FINGERPRINT, &AtomicBool::new(false)).unwrap();
             let was_ours = clearing.is_ours();
             if was_ours {
-                clear(&folder, &fingerprint, true).unwrap();
+                clear(folder, FINGERPRINT, true).unwrap();
             }
             let is_clear = folder.join("part-00000.parquet").size().unwrap().is_none();
             clearing.done().unwrap();
@@ -255,7 +282,28 @@ mod tests {
         });
         assert_eq!(parts.iter().filter(|(was_ours, _)| *was_ours).count(), 1);
         assert!(parts.iter().all(|(_, is_clear)| *is_clear));
-        delete_journals(&folder).unwrap();
+        delete_journals(folder).unwrap();
         assert!(folder.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_parts_that_begin_at_once_one_clears_and_the_others_wait_for_it() {
+        let (_dir, folder) = stale();
+        one_of_several_clears(&folder, CLEARING);
+    }
+
+    #[test]
+    fn of_parts_that_outlive_the_one_that_was_to_clear_one_takes_its_place() {
+        let (_dir, folder) = stale();
+        folder.join(&claim_file(FINGERPRINT)).write("clearing").unwrap();
+        one_of_several_clears(&folder, 2 * TICK);
+    }
+
+    #[test]
+    fn a_part_that_waits_for_another_one_to_clear_ends_when_it_is_told_to_stop() {
+        let (_dir, folder) = stale();
+        folder.join(&claim_file(FINGERPRINT)).write("clearing").unwrap();
+        let stopped = Clearing::decide(&folder, FINGERPRINT, &AtomicBool::new(true));
+        assert_eq!(stopped.err().unwrap().kind(), crate::error::ErrorKind::Interrupted);
     }
 }

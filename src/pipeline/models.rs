@@ -3,11 +3,13 @@
 
 use super::digests::Digests;
 use super::foresee::foresee;
-use super::plan::{Plan, Planned, State};
+use super::plan::{Plan, Planned};
 use super::run::Options;
+use super::state::State;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::stage::{MODEL, Wants, trained_steps};
+use crate::stage::layout::{CHECKPOINTS, MODEL};
+use crate::stage::{Wants, trained_steps};
 use crate::store::{Location, Manifest};
 
 /// Fails, before anything runs, if the run would come to a model that is not to be given up unasked.
@@ -57,7 +59,7 @@ impl Planned {
             .hint(anew("it"))),
             State::Discards { steps } => {
                 Err(Error::new(format!("{steps} steps were trained here with another configuration, input or file"))
-                    .in_file(self.folder.join("checkpoints"))
+                    .in_file(self.folder.join(CHECKPOINTS))
                     .hint("take back what has changed, and they are gone on from")
                     .hint(anew("them")))
             }

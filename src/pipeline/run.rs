@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::depends::Depends;
 use super::digests::Digests;
 use super::folder::{begin_alone, check_owner, claim, find_renumbered};
+use super::inputs::Opened;
 use super::journals::{
     Clearing, clear, delete_journals, delete_stage_journals, journal_file, open_journal, read_journals,
     refuse_if_in_use, remove_sent_weights, reopen, units,
@@ -15,12 +16,13 @@ use super::journals::{
 use super::log::RunLog;
 use super::memory::Needs;
 use super::models::refuse_losses;
-use super::plan::{Opened, Plan, Planned, State};
+use super::plan::{Plan, Planned};
 use super::preview::{Preview, preview};
+use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
-use crate::stage::{Outcome, Progress, StageContext, trained_steps};
-use crate::store::{Location, Manifest, sweep_unfinished};
+use crate::stage::{Outcome, Progress, StageContext};
+use crate::store::{Journal, Location, Manifest, sweep_unfinished};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -170,6 +172,23 @@ pub fn run(
     Ok(summary)
 }
 
+/// The state of a stage, and the finished shards that it goes on from; `None` if it does not go on.
+type Begun = (State, Option<BTreeMap<usize, Outcome>>);
+
+/// What of a stage's folder goes when the stage begins.
+enum Stale {
+    /// The stage goes on from what is there.
+    Nothing,
+    /// Of a stage whose failed rows are asked again. The manifest vouches for the shards; a journal that a kill after
+    /// the commit left would vouch for them still when they have been replaced.
+    Journals,
+    /// What an earlier configuration left.
+    All {
+        /// Whether the answers of servers stay.
+        keep_requests: bool,
+    },
+}
+
 /// A run that goes on.
 struct Run<'a> {
     plan: &'a Plan,
@@ -244,63 +263,21 @@ impl Run<'_> {
         planned: &Planned,
         inputs: Opened,
         depends: &Depends,
-        mut state: State,
+        state: State,
         progress: &dyn Progress,
     ) -> Result<()> {
         let fingerprint = depends.fingerprint.as_str();
         let (folder, part) = (&planned.folder, self.options.part);
         let alone = part.and_then(|_| begin_alone(self.out));
-        if part.is_some() {
-            // Other parts may have begun meanwhile; what they made is not to be cleared.
-            state = planned.state(depends)?;
-            if state == State::Cached {
-                return Ok(());
-            }
-            planned.refuse_loss(&state)?;
-        } else {
-            // The run's lock is ours, so what bears a temporary name is a killed writer's.
-            sweep_unfinished(folder)?;
-            remove_sent_weights(folder)?;
-        }
-        // A retry reads what is there; anything else that is stale must not be found again.
-        let begun = match state {
-            State::Partial { .. } | State::Resumes { .. } | State::Waits | State::New => {
-                read_journals(folder, fingerprint)?
-            }
-            State::Damaged { .. } => Some(planned.reopen(part, fingerprint)?),
-            State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
-            State::Replaces { .. } | State::Discards { .. } | State::Broken { .. } => unreachable!("it was refused"),
-        };
-        if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(depends)? == State::Cached {
-            // Where there are no locks another part may have committed between the two looks.
-            return Ok(());
-        }
-        let is_stale = begun.is_none();
+        let Some((state, begun)) = self.look_again(planned, depends, state)? else { return Ok(()) };
         // Whoever asks for a stage from its beginning does not want its old answers.
         let anew = state == State::Forced && self.options.from.as_ref() == Some(&planned.name);
-        let begin = || {
-            let mut clearing = None;
-            match state {
-                _ if !is_stale => {}
-                // The manifest vouches for the shards; a journal that a kill after the commit left would
-                // vouch for them still when they have been replaced.
-                State::Retry { .. } => delete_stage_journals(folder)?,
-                _ => {
-                    if part.is_some() {
-                        refuse_if_in_use(folder, part)?;
-                        clearing =
-                            folder.as_local().is_none().then(|| Clearing::decide(folder, fingerprint)).transpose()?;
-                    }
-                    if clearing.as_ref().is_none_or(Clearing::is_ours) {
-                        clear(folder, fingerprint, !anew)?;
-                    }
-                }
-            }
-            let journal = open_journal(folder, part, fingerprint)?;
-            journal.lost().told(&journal_file(folder, part)).iter().for_each(|line| progress.say(line));
-            clearing.map_or(Ok(()), Clearing::done)?;
-            Ok(journal)
+        let stale = match state {
+            _ if begun.is_some() => Stale::Nothing,
+            State::Retry { .. } => Stale::Journals,
+            _ => Stale::All { keep_requests: !anew },
         };
+        let begin = || self.begin(folder, fingerprint, &stale, progress);
         let resolve = |path: &str| self.recipe.resolve(path);
         let cx = StageContext {
             name: &planned.name,
@@ -350,6 +327,62 @@ impl Run<'_> {
         planned.stage.accept(&manifest, folder)
     }
 
+    /// Looks at the folder as the stage is about to begin: its state now, and the finished shards that the stage goes on
+    /// from, if it goes on. `None` if another part has committed the stage.
+    fn look_again(&self, planned: &Planned, depends: &Depends, mut state: State) -> Result<Option<Begun>> {
+        let (folder, part) = (&planned.folder, self.options.part);
+        if part.is_some() {
+            // Other parts may have begun meanwhile; what they made is not to be cleared.
+            state = planned.state(depends)?;
+            if state == State::Cached {
+                return Ok(None);
+            }
+            planned.refuse_loss(&state)?;
+        } else {
+            // The run's lock is ours, so what bears a temporary name is a killed writer's.
+            sweep_unfinished(folder)?;
+            remove_sent_weights(folder)?;
+        }
+        // A retry reads what is there; anything else that is stale must not be found again.
+        let begun = match state {
+            State::Partial { .. } | State::Resumes { .. } | State::Waits | State::New => {
+                read_journals(folder, &depends.fingerprint)?
+            }
+            State::Damaged { .. } => Some(planned.reopen(part, &depends.fingerprint)?),
+            State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
+            State::Replaces { .. } | State::Discards { .. } | State::Broken { .. } => unreachable!("it was refused"),
+        };
+        if begun.is_none() && matches!(state, State::Partial { .. }) && planned.state(depends)? == State::Cached {
+            // Where there are no locks another part may have committed between the two looks.
+            return Ok(None);
+        }
+        Ok(Some((state, begun)))
+    }
+
+    /// Removes what is stale, and opens the journal of finished shards.
+    fn begin(&self, folder: &Location, fingerprint: &str, stale: &Stale, progress: &dyn Progress) -> Result<Journal> {
+        let part = self.options.part;
+        let mut clearing = None;
+        match *stale {
+            Stale::Nothing => {}
+            Stale::Journals => delete_stage_journals(folder)?,
+            Stale::All { keep_requests } => {
+                if part.is_some() {
+                    refuse_if_in_use(folder, part)?;
+                    let is_remote = folder.as_local().is_none();
+                    clearing = is_remote.then(|| Clearing::decide(folder, fingerprint, self.stop)).transpose()?;
+                }
+                if clearing.as_ref().is_none_or(Clearing::is_ours) {
+                    clear(folder, fingerprint, keep_requests)?;
+                }
+            }
+        }
+        let journal = open_journal(folder, part, fingerprint)?;
+        journal.lost().told(&journal_file(folder, part)).iter().for_each(|line| progress.say(line));
+        clearing.map_or(Ok(()), Clearing::done)?;
+        Ok(journal)
+    }
+
     /// Commits a stage that is whole; answers with the manifest that stands.
     ///
     /// Parts that all find the last shard there all come here. The first one's manifest stands, since its
@@ -382,32 +415,6 @@ impl Run<'_> {
 }
 
 impl Planned {
-    pub(super) fn state(&self, depends: &Depends) -> Result<State> {
-        let fingerprint = depends.fingerprint.as_str();
-        if let Some(manifest) = Manifest::load(&self.folder)? {
-            let failed = manifest.counts.get("failed").copied().unwrap_or(0);
-            return Ok(match manifest.fingerprint == fingerprint {
-                true => match manifest.damaged(&self.folder)?.len() {
-                    0 if failed > 0 => State::Retry { failed },
-                    0 if !self.stage.has_its_lists(&manifest, &self.folder)? => State::Changed,
-                    0 => State::Cached,
-                    files if self.stage.writes_model() => State::Broken { files },
-                    shards => State::Damaged { shards },
-                },
-                false if self.stage.writes_model() => State::Replaces { changed: depends.changed(&manifest.made_of) },
-                false => State::Changed,
-            });
-        }
-        let done = read_journals(&self.folder, fingerprint)?;
-        let trained = if self.stage.writes_model() { trained_steps(&self.folder)? } else { None };
-        Ok(match (done, trained) {
-            (Some(_), Some(step)) => State::Resumes { step },
-            (None, Some(steps)) => State::Discards { steps },
-            (Some(done), None) if !done.is_empty() => State::Partial { shards: done.len() },
-            _ => State::New,
-        })
-    }
-
     /// Makes the finished stage one that lacks the shards it lost; what of it stays.
     fn reopen(&self, part: Option<(usize, usize)>, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
         let manifest = Manifest::load(&self.folder)?.ok_or_else(|| self.lost_manifest())?;

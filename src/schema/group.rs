@@ -39,7 +39,8 @@ dataset! {
         pub group_size: u32,
         /// Mean of the group's rewards; null if none has one.
         pub reward_mean: Option<f64>,
-        /// Population standard deviation of the group's rewards; null if none has one.
+        /// Population standard deviation of the group's rewards, 0 where they differ by rounding alone; null if none
+        /// has one.
         pub reward_std: Option<f64>,
         /// Correct over decided (correct + wrong); null if none is decided.
         pub pass_rate: Option<f64>,

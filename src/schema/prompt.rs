@@ -56,8 +56,13 @@ dataset! {
 }
 
 impl Prompt {
-    /// The text of the last user turn: what a person asked.
+    /// What a person asked: see [`question`].
     pub fn question(&self) -> &str {
-        self.messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str())
+        question(&self.messages)
     }
+}
+
+/// The text of the last user turn: what a person asked. Empty where there is none.
+pub fn question(messages: &[Message]) -> &str {
+    messages.iter().rev().find(|m| m.role == Role::User).map_or("", |m| m.content.as_str())
 }

@@ -5,7 +5,7 @@
 //! same reference, and leaves them in `groups.parquet` and among its figures.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use serde::Deserialize;
@@ -188,7 +188,7 @@ impl Pairs {
     /// Reads all pairs of an input into memory: 4 bytes a token. What is left out of the held-out pairs has its own reasons.
     fn read<B: Backend>(cx: &StageContext<'_>, policy: &Policy<B>, input: &str) -> Result<Self> {
         let (dataset, tokenizer) = (cx.input(input)?, &*policy.tokenizer);
-        let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
+        let context = policy.model.read().config().context;
         let (prefix, what) = if input == HELD_OUT { ("held_out_", "held-out pairs") } else { ("", "pairs") };
         let mut named: Vec<(String, Pair)> = Vec::new();
         let (mut drops, mut rows, mut tokens, mut left_out) = (Drops::default(), 0, 0, 0);
@@ -251,7 +251,7 @@ fn measure<B: Backend>(
     objective: &Preference,
     Pairs { pairs, groups, .. }: Pairs,
 ) -> Result<Vec<Measured>> {
-    let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
+    let model = policy.model.read();
     let mut work = model.workspace();
     let mut sums = vec![(0u64, 0.0, 0.0); groups.len()];
     for chunk in pairs.chunks(PAIRS_AT_ONCE) {

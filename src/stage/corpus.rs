@@ -18,7 +18,7 @@ use serde::Deserialize;
 use self::card::CARD;
 use self::choose::{Candidates, Choice, choose};
 use self::questions::Questions;
-use super::buckets::Buckets;
+use super::external_sort::ExternalSort;
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
@@ -196,7 +196,7 @@ impl CorpusStage {
         // Each row is read once and written once.
         cx.progress.start(2 * choice.chosen() as u64, "rows");
 
-        let mut buckets = Buckets::new(cx.folder, DatasetKind::Corpus)?;
+        let mut sort = ExternalSort::new(cx.folder, DatasetKind::Corpus)?;
         let mut statistics = card::Statistics::default();
         let mut first_row = 0;
         for (i, track) in self.0.tracks.iter().enumerate() {
@@ -225,14 +225,14 @@ impl CorpusStage {
                     };
                     statistics.add(&made)?;
                     cx.progress.advance(kept.len() as u64);
-                    buckets.push(made, kept.iter().map(|&row| choice.places[first_row + row as usize]))?;
+                    sort.push(made, kept.iter().map(|&row| choice.places[first_row + row as usize]))?;
                 }
                 first_row += batch.num_rows();
             }
         }
         let layout = layout(&choice, cx.shard_rows);
         let places: Vec<_> = layout.iter().map(|out| out.places.clone()).collect();
-        outcome.shards = buckets.drain(cx, &places, |shard, rows| {
+        outcome.shards = sort.drain(cx, &places, |shard, rows| {
             let out = &layout[shard];
             let options = WriterOptions { naming: out.naming.clone(), ..WriterOptions::default() };
             let mut writer = ShardWriter::create(cx.folder, out.index, DatasetKind::Corpus, options)?;

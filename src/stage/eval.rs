@@ -16,11 +16,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::layout::SAMPLES;
 use super::local_engine::LocalTable;
 use super::opening::Opening;
 use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use super::unruled::Unruled;
-use super::{FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template};
+use super::{
+    CheckContext, FAILED, FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template,
+};
 use crate::backend::Opened;
 use crate::engine::Sampling;
 use crate::engine::local::LocalEngine;
@@ -82,8 +85,6 @@ fn yes() -> bool {
 
 /// What the folder of `template = "ours"` is called among the inputs.
 const TOKENIZER: &str = "engine.tokenizer";
-/// Folder of the samples within the stage's own.
-const SAMPLES: &str = "samples";
 /// Facts of one model's outcome that carry its table rows.
 const ROWS: &str = "evals";
 
@@ -215,7 +216,7 @@ impl EvalStage {
         outcome.facts.insert(format!("{ROWS}/{name}"), serde_json::to_value(&rows).expect("rows are plain data"));
         let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count();
         if failed > 0 {
-            outcome.count("failed", failed as u64);
+            outcome.count(FAILED, failed as u64);
             cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
         }
         cx.progress.say(&format!("{name}: {}", rows[0].describe()));
@@ -252,7 +253,7 @@ impl Stage for EvalStage {
         None
     }
 
-    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         let policy = !self.table.models.iter().any(Entry::is_served);
         self.servers.as_ref().map_or(Ok(()), |config| served::check(config, policy))
     }
@@ -265,6 +266,10 @@ impl Stage for EvalStage {
     /// 3: what was cut counts as the rules decided of it; samples are in shards.
     fn version(&self) -> u32 {
         3
+    }
+
+    fn uses_device(&self) -> bool {
+        true
     }
 
     /// A finished evaluation is not given up for one that cannot begin.

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grouped::{self, Batches, best_and_worst, boundaries};
-use super::{Fault, Input, Outcome, Stage, StageContext, Surroundings, Wants};
+use super::{CheckContext, Fault, Input, Outcome, Stage, StageContext, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
 use crate::store::{Dataset, Lookup, Shard, ShardInfo, Sink};
@@ -116,7 +116,7 @@ impl Stage for ExportConfig {
         3
     }
 
-    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {
         if self.min_margin.is_nan() || self.min_margin <= 0.0 {
             let error = Error::usage("`min_margin` must be above 0: a pair has a better and a worse answer");
             return Err(Fault::new("min_margin", error));

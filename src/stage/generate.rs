@@ -26,7 +26,8 @@ use self::open::Open;
 use self::replaced::ASKED_AS;
 use super::attend::attend;
 use super::{
-    Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings, chat_template, check_rules, rules_path,
+    CheckContext, FAILED, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template, check_rules,
+    rules_path,
 };
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
@@ -135,13 +136,17 @@ impl Stage for GenerateStage {
         }
     }
 
-    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {
         self.engine.check()?;
         self.config.until.as_ref().map_or(Ok(()), |until| check_rules("until.rules", &until.rules, cx))
     }
 
     fn check_process(&self) -> Result<(), Fault> {
         self.engine.check_process()
+    }
+
+    fn uses_device(&self) -> bool {
+        true
     }
 
     fn begins_late(&self) -> bool {
@@ -192,14 +197,14 @@ impl Stage for GenerateStage {
     }
 
     fn keeps(&self, made: &Manifest) -> Option<String> {
-        let answers = made.rows - made.counts.get("failed").copied().unwrap_or(0);
+        let answers = made.rows - made.counts.get(FAILED).copied().unwrap_or(0);
         made.facts.contains_key(ASKED_AS).then(|| {
             format!("of its {answers} answers those are kept that are still asked for, of the same model with the same settings")
         })
     }
 
     fn accept(&self, made: &Manifest, folder: &Location) -> Result<()> {
-        let failed = made.counts.get("failed").copied().unwrap_or(0);
+        let failed = made.counts.get(FAILED).copied().unwrap_or(0);
         if failed == 0 || failed < made.rows { Ok(()) } else { Err(failures::every_row(folder)?) }
     }
 
@@ -267,7 +272,7 @@ impl Stage for GenerateStage {
         }
         if let Some(held) = engine.holds() {
             let served = sum.shards.iter().map(|shard| shard.rows).sum::<u64>();
-            let failed = sum.counts.get("failed").copied().unwrap_or(0);
+            let failed = sum.counts.get(FAILED).copied().unwrap_or(0);
             let unused = held.saturating_sub(served - failed);
             sum.drops.extend((unused > 0).then(|| ("recording_unused".to_owned(), unused)));
         }
@@ -287,7 +292,7 @@ fn tally(outcome: &mut Outcome, finish: &str, prompt_tokens: Option<u32>, comple
     outcome.count(finish, 1);
     let failed = u64::from(finish == FinishReason::Error.as_str());
     let sums = [
-        ("failed", failed),
+        (FAILED, failed),
         ("prompt_tokens", prompt_tokens.unwrap_or(0).into()),
         ("completion_tokens", completion_tokens.unwrap_or(0).into()),
     ];

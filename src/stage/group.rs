@@ -9,8 +9,10 @@ use serde::Deserialize;
 use super::grouped::{self, Aligned, Batches, boundaries, require_distinct};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
+use crate::eval::pass_rate;
 use crate::schema::{BatchExt, DatasetKind};
 use crate::store::{Lookup, Shard, ShardWriter, WriterOptions};
+use crate::train::advantage::AdvantageKind;
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,9 +45,6 @@ fn yes() -> bool {
     true
 }
 
-/// Added to the standard deviation: keeps an advantage finite in a group of nearly equal rewards.
-const EPSILON: f64 = 1e-6;
-
 const COMPLETION_COLUMNS: &[&str] = &[
     "prompt_id",
     "sample_index",
@@ -68,6 +67,11 @@ impl Stage for GroupConfig {
             Input::new("completions", &self.completions, DatasetKind::Completions),
             Input::new("verdicts", &self.verdicts, DatasetKind::Verdicts),
         ]
+    }
+
+    /// 2: rewards that differ by rounding alone are the same reward, as in training.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -155,22 +159,6 @@ fn join(completions: &RecordBatch, verdicts: &RecordBatch) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(all).expect("slices of equal length with distinct names")
 }
 
-/// Statistics of one group's rewards; population standard deviation, as DeepSeekMath's `std`.
-struct Spread {
-    mean: f64,
-    std: f64,
-}
-
-fn spread(rewards: impl Iterator<Item = f64> + Clone) -> Option<Spread> {
-    let n = rewards.clone().count();
-    if n == 0 {
-        return None;
-    }
-    let mean = rewards.clone().sum::<f64>() / n as f64;
-    let variance = rewards.map(|r| (r - mean).powi(2)).sum::<f64>() / n as f64;
-    Some(Spread { mean, std: variance.sqrt() })
-}
-
 /// Adds the columns that a group has and its completions do not.
 fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outcome) -> Result<RecordBatch> {
     let rows = batch.num_rows();
@@ -179,7 +167,7 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
     let ids = batch.text("prompt_id")?;
     let bounds = boundaries(batch)?;
     require_distinct(batch, &bounds)?;
-    let mut advantage: Vec<Option<f64>> = Vec::with_capacity(rows);
+    let mut advantages: Vec<Option<f64>> = Vec::with_capacity(rows);
     let mut means = Vec::with_capacity(rows);
     let mut stds = Vec::with_capacity(rows);
     let mut pass_rates = Vec::with_capacity(rows);
@@ -189,11 +177,12 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
     let mut languages = StringBuilder::with_capacity(rows, rows * 2);
     for pair in bounds.windows(2) {
         let (start, end) = (pair[0], pair[1]);
-        let reward = |row: usize| rewards.is_valid(row).then(|| rewards.value(row));
-        let stats = spread((start..end).filter_map(reward));
-        let decided = |word: &str| (start..end).filter(|&row| outcomes.value(row) == word).count();
+        let known: Vec<Option<f64>> =
+            (start..end).map(|row| rewards.is_valid(row).then(|| rewards.value(row))).collect();
+        let group = AdvantageKind::GroupStd.advantages(&known);
+        let decided = |word: &str| (start..end).filter(|&row| outcomes.value(row) == word).count() as u64;
         let (correct, wrong) = (decided("correct"), decided("wrong"));
-        let pass_rate = (correct + wrong > 0).then(|| correct as f64 / (correct + wrong) as f64);
+        let pass_rate = pass_rate(correct + wrong, correct);
         let id = ids.value(start);
         let (prompt, at) = prompts.get(id)?.ok_or_else(|| {
             Error::new(format!("the completions answer a prompt that is not there: {id}"))
@@ -203,11 +192,10 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
         let (domain, language) = (prompt.text("domain")?.value(at), prompt.text("language")?.value(at));
         let difficulty = prompt.f64("difficulty")?;
         let difficulty = difficulty.is_valid(at).then(|| difficulty.value(at));
-        for row in start..end {
-            let scored = reward(row).zip(stats.as_ref());
-            advantage.push(scored.map(|(r, s)| if s.std == 0.0 { 0.0 } else { (r - s.mean) / (s.std + EPSILON) }));
-            means.push(stats.as_ref().map(|s| s.mean));
-            stds.push(stats.as_ref().map(|s| s.std));
+        advantages.extend(group.advantages);
+        for _ in start..end {
+            means.push(group.mean);
+            stds.push(group.std);
             pass_rates.push(pass_rate);
             sizes.push((end - start) as u32);
             difficulties.push(difficulty);
@@ -215,10 +203,10 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
             languages.append_value(language);
         }
         outcome.count("groups", 1);
-        outcome.count("correct", correct as u64);
-        outcome.count("wrong", wrong as u64);
-        outcome.count("cannot_tell", (end - start - correct - wrong) as u64);
-        if stats.is_none_or(|s| s.std == 0.0) {
+        outcome.count("correct", correct);
+        outcome.count("wrong", wrong);
+        outcome.count("cannot_tell", (end - start) as u64 - correct - wrong);
+        if !group.varied {
             outcome.count("groups_without_variance", 1);
         }
     }
@@ -226,7 +214,7 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
         ("domain", Arc::new(domains.finish())),
         ("language", Arc::new(languages.finish())),
         ("difficulty", Arc::new(Float64Array::from(difficulties))),
-        ("advantage", Arc::new(Float64Array::from(advantage))),
+        ("advantage", Arc::new(Float64Array::from(advantages))),
         ("group_size", Arc::new(UInt32Array::from(sizes))),
         ("reward_mean", Arc::new(Float64Array::from(means))),
         ("reward_std", Arc::new(Float64Array::from(stds))),
@@ -250,16 +238,4 @@ fn group_rows(batch: &RecordBatch, made: Vec<(&str, ArrayRef)>) -> Result<Record
     });
     RecordBatch::try_new(schema.clone(), columns.collect())
         .map_err(|e| Error::new("the group's columns do not fit the schema").caused_by(e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_spread_is_the_population_standard_deviation() {
-        let stats = spread([1.0, 0.0, 0.0, 1.0].into_iter()).unwrap();
-        assert_eq!((stats.mean, stats.std), (0.5, 0.5));
-        assert!(spread(std::iter::empty()).is_none());
-    }
 }

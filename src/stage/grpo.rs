@@ -11,14 +11,15 @@ mod rollouts;
 mod sampler;
 mod served;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::layout::ROLLOUTS;
 use super::served::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
-use super::{Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings};
+use super::{CheckContext, Fault, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
@@ -147,8 +148,6 @@ fn stored_temperature(table: &StageTable, own: Option<Node>) -> Result<Option<f3
     Ok(Some(temperature))
 }
 
-/// Folder of the rollouts within the stage's own.
-const ROLLOUTS: &str = "rollouts";
 const REFERENCE: &str = "reference";
 
 /// The stage.
@@ -233,7 +232,7 @@ impl GrpoStage {
         let mut reference = self.reference(cx, backend)?;
         // Trainer and sampler are of one distribution, whatever its temperature.
         let mut at_temperature = |temperature: f32| {
-            policy.model.write().unwrap_or_else(PoisonError::into_inner).set_temperature(temperature)?;
+            policy.model.write().set_temperature(temperature)?;
             reference.iter_mut().try_for_each(|reference| reference.set_temperature(temperature))
         };
         if self.table.prompts.is_some() {
@@ -300,7 +299,7 @@ impl Stage for GrpoStage {
         inputs
     }
 
-    fn check(&self, _cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         self.sampler.servers().map_or(Ok(()), |servers| check_servers(servers, true))
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
 use crate::error::{Error, Result};
-use crate::eval::SampleResult;
+use crate::eval::{SampleResult, pass_rate};
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
 use crate::schema::{FinishReason, GroupRow, Outcome, Prompt, Score};
@@ -101,7 +101,7 @@ pub fn judge<P: Borrow<Prompt> + Sync>(
         let answered = answers.iter().filter(|generated| generated.error.is_none());
         let asked: Vec<Sample<'_>> = answered.map(|generated| view(prompt, generated)).collect();
         let mut judgements = rules.judge_batch(&asked).into_iter();
-        let judged = answers.iter().cloned().map(|generated| {
+        let judged = answers.into_iter().map(|generated| {
             let judgement = match generated.error {
                 None => judgements.next().expect("a judgement for each answer"),
                 Some(_) => request_failed(),
@@ -154,16 +154,27 @@ fn request_failed() -> Judgement {
 }
 
 fn view<'a>(prompt: &'a Prompt, generated: &'a Generated) -> Sample<'a> {
+    let text = generated.text.as_deref().unwrap_or_default();
+    sample(prompt, text, generated.finish_reason, generated.completion_tokens)
+}
+
+/// What the rules see of a completion of a prompt.
+pub fn sample<'a>(
+    prompt: &'a Prompt,
+    completion: &'a str,
+    finish_reason: FinishReason,
+    tokens: Option<u32>,
+) -> Sample<'a> {
     Sample {
         prompt: prompt.question(),
-        completion: generated.text.as_deref().unwrap_or_default(),
+        completion,
         gold: prompt.gold.as_deref(),
         verification: prompt.verification.as_deref(),
         domain: &prompt.domain,
         language: &prompt.language,
         difficulty: prompt.difficulty,
-        finish_reason: generated.finish_reason,
-        tokens: generated.completion_tokens,
+        finish_reason,
+        tokens,
     }
 }
 
@@ -179,9 +190,9 @@ pub fn group_rows(
 ) -> Vec<GroupRow> {
     let rewards: Vec<Option<f64>> = samples.iter().map(|s| s.judgement.reward).collect();
     let scored = AdvantageKind::GroupStd.advantages(&rewards);
-    let decided = |word: Outcome| samples.iter().filter(|s| s.judgement.outcome == word).count() as f64;
+    let decided = |word: Outcome| samples.iter().filter(|s| s.judgement.outcome == word).count() as u64;
     let (correct, wrong) = (decided(Outcome::Correct), decided(Outcome::Wrong));
-    let pass_rate = (correct + wrong > 0.0).then(|| correct / (correct + wrong));
+    let pass_rate = pass_rate(correct + wrong, correct);
     let size = samples.len() as u32;
     let rows = samples.into_iter().zip(scored.advantages);
     rows.map(|(Judged { generated, judgement }, advantage)| GroupRow {
@@ -220,7 +231,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use super::*;
-    use crate::eval::PromptResult;
+    use crate::eval::counts;
     use crate::stage::stoppable::Stoppable;
 
     /// Answers `7`, cut at its limit for every second sample; a prompt that is called so cannot be answered.
@@ -306,8 +317,8 @@ mod tests {
 
     #[test]
     fn a_right_answer_counts_though_what_came_behind_it_was_cut() {
-        let samples = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
-        assert_eq!(PromptResult { domain: String::new(), difficulty: None, samples }.counts(), (4, 4));
+        let samples: Vec<_> = ask(&Answering, &["good"]).unwrap().iter().flatten().filter_map(Judged::result).collect();
+        assert_eq!(counts(&samples), (4, 4));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::MODEL;
+use super::layout::MODEL;
 
 /// What completions call a model: its folder's name, or the stage's that trained it.
 pub(crate) fn model_name(folder: &Path) -> String {

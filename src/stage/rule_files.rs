@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Fault, Surroundings};
+use super::{CheckContext, Fault};
 use crate::error::{Error, Result, nearest};
 use crate::rule::file::BUILTIN;
 use crate::store::local_file;
@@ -17,7 +17,7 @@ pub(super) fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> Resul
 }
 
 /// Finds a slip in the name of a rule file before anything runs.
-pub(super) fn check_rules(key: &str, rules: &str, cx: &Surroundings<'_>) -> Result<(), Fault> {
+pub(super) fn check_rules(key: &str, rules: &str, cx: &CheckContext<'_>) -> Result<(), Fault> {
     let path = (cx.resolve)(rules);
     let names = || BUILTIN.iter().map(|(name, _)| *name);
     if path.contains("://") || Path::new(&path).exists() || names().any(|name| name == rules) {

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::layout::SENT;
 use super::{Fault, StageContext, chat_template, model_files, model_name};
 use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
 use crate::model::{Config, Dtype, Model, Tokenizer};
 use crate::seed::content_id;
-use crate::store::hash_file;
+use crate::store::digest_files;
 
 /// Keys of an engine's table that say how and not what servers are asked, dotted from the stage's table.
 pub(super) const HOW_SERVED: &[&str] = &[
@@ -164,7 +165,7 @@ impl Served {
         if !Config::load(folder)?.tied {
             return self.engine.reload_weights(folder);
         }
-        let copy = cx.local_folder()?.join("policy");
+        let copy = cx.local_folder()?.join(SENT);
         self.untied = Some(copy.clone());
         Model::load(folder)?.save_untied(&copy, Dtype::F32)?;
         self.engine.reload_weights(&copy)
@@ -198,14 +199,9 @@ impl Engine for Served {
 /// # Errors
 /// The tokenizer cannot be read.
 pub fn rows_hold(config: &VllmConfig, tokenizer: Option<&Path>) -> Result<serde_json::Value> {
-    let digest = |folder: &Path| -> Result<String> {
-        let mut hasher = blake3::Hasher::new();
-        for file in Tokenizer::FILES.map(|name| folder.join(name)).iter().filter(|file| file.exists()) {
-            hash_file(&mut hasher, file)
-                .or_fail(|| "the tokenizer cannot be read".into())
-                .map_err(|e| e.in_file(file.display()))?;
-        }
-        Ok(hasher.finalize().to_hex().to_string())
+    let digest = |folder: &Path| {
+        let files = Tokenizer::FILES.map(|name| folder.join(name)).into_iter().filter(|file| file.exists());
+        digest_files("the tokenizer", files)
     };
     Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer.map(digest).transpose()?]))
 }
@@ -216,13 +212,7 @@ fn template(config: &VllmConfig) -> Template {
 
 /// BLAKE3 of the files that decide what a model answers.
 pub fn digest(folder: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    for file in model_files(folder) {
-        hash_file(&mut hasher, Path::new(&file))
-            .or_fail(|| "the model cannot be read".into())
-            .map_err(|e| e.in_file(&file))?;
-    }
-    Ok(hasher.finalize().to_hex().to_string())
+    digest_files("the model", model_files(folder))
 }
 
 /// Where a server's log goes that is started for a stage: into the run's folder, under the stage's

@@ -4,8 +4,6 @@
 //! teacher's corpus: the two kinds differ in what their names say, and in nothing else. With
 //! `format = "text"` every token is trained on, which is how a base model is pretrained.
 
-use std::sync::PoisonError;
-
 use serde::Deserialize;
 
 use super::training::{
@@ -240,7 +238,7 @@ impl SftStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let format = self.table.format;
         let policy: Policy<B> = self.policy.open(cx, backend, |tokenizer| format.end(tokenizer))?;
-        let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
+        let context = policy.model.read().config().context;
         let Tokenised { store, rows, tokens, mut drops } = self.tokenise(cx, &policy.tokenizer, context)?;
         let corpus = cx.input("corpus")?.location();
         if rows == 0 {

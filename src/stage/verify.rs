@@ -7,11 +7,11 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::unruled::Unruled;
-use super::{Fault, Input, Materials, Outcome, Stage, StageContext, Surroundings, check_rules};
+use super::{CheckContext, Fault, Input, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
-use crate::schema::{BatchExt, DatasetKind, FinishReason, Score, VerdictRow};
+use crate::schema::{BatchExt, DatasetKind, FinishReason, Score, VerdictRow, question};
 use crate::store::{Location, Lookup, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
@@ -56,7 +56,7 @@ impl Stage for VerifyConfig {
         Some(DatasetKind::Verdicts)
     }
 
-    fn check(&self, cx: &Surroundings<'_>) -> Result<(), Fault> {
+    fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {
         check_rules("rules", &self.rules, cx)
     }
 
@@ -144,12 +144,7 @@ impl PromptTable {
                 .hint("give the prompts that the completions were made from")
         })?;
         let messages = super::messages_at(&batch, "messages", row).map_err(|e| self.0.locate(id, e))?;
-        let question = messages
-            .iter()
-            .rev()
-            .find(|m| m.role == crate::schema::Role::User)
-            .map_or_else(String::new, |m| m.content.clone());
-        Ok(PromptView { batch, row, question })
+        Ok(PromptView { batch, row, question: question(&messages).to_owned() })
     }
 }
 

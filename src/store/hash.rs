@@ -6,6 +6,8 @@ use std::path::Path;
 
 use blake3::Hasher;
 
+use crate::error::{Context, Result};
+
 /// Read at once: enough for all cores to hash a part of it.
 const CHUNK: usize = 4 << 20;
 /// Below this, other cores are not worth waking.
@@ -25,6 +27,21 @@ pub(crate) fn hash_file(hasher: &mut Hasher, path: &Path) -> io::Result<()> {
             _ => hasher.update_rayon(&chunk),
         };
     }
+}
+
+/// BLAKE3 of files' bytes, one file after the other, in hex; `what` they are is for an error.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(crate) fn digest_files<P: AsRef<Path>>(what: &str, files: impl IntoIterator<Item = P>) -> Result<String> {
+    let mut hasher = Hasher::new();
+    for file in files {
+        let file = file.as_ref();
+        hash_file(&mut hasher, file)
+            .or_fail(|| format!("{what} cannot be read"))
+            .map_err(|e| e.in_file(file.display()))?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

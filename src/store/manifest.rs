@@ -12,8 +12,6 @@ use crate::schema::DatasetKind;
 
 /// Name of the manifest in a stage's folder.
 pub const MANIFEST_FILE: &str = "_manifest.json";
-/// Name of the file beside it that holds what differs between two equal runs: wall-clock times.
-pub const TIMES_FILE: &str = "_times.json";
 
 /// A dataset's kind and the version of its contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,23 +292,6 @@ fn cut<'s>(
         }
     }
     Ok(found)
-}
-
-/// Writes what may differ between two equal runs (start, end, seconds) beside the manifest.
-///
-/// # Errors
-/// The disk or store refuses.
-pub fn write_times(folder: &Location, times: &serde_json::Map<String, serde_json::Value>) -> Result<()> {
-    folder.join(TIMES_FILE).write(pretty(times))
-}
-
-/// What [`write_times`] wrote; `None` if there is no such file or it is not readable as JSON.
-///
-/// # Errors
-/// The disk or store refuses.
-pub fn read_times(folder: &Location) -> Result<Option<serde_json::Map<String, serde_json::Value>>> {
-    let bytes = folder.join(TIMES_FILE).read_if_exists()?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 fn pretty(value: &impl Serialize) -> Vec<u8> {

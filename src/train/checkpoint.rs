@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use tensors::{TensorReader, write_tensors};
 
 use crate::error::{Context, Error, Result};
+use crate::store::hash_file;
 
 /// A folder of checkpoints of one run.
 #[derive(Clone, Debug)]
@@ -278,8 +279,8 @@ fn list_files(folder: &Path, prefix: &str, files: &mut Vec<FileEntry>) -> Result
 fn digest(path: &Path) -> Result<(u64, String)> {
     let read = || -> io::Result<_> {
         let mut hasher = blake3::Hasher::new();
-        let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
-        Ok((bytes, hasher.finalize().to_hex().to_string()))
+        hash_file(&mut hasher, path)?;
+        Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
     };
     read().or_fail(|| "cannot read a checkpoint's file".into()).map_err(|e| at(e, path))
 }

@@ -19,7 +19,7 @@ pub(super) use rollout::Ahead;
 pub use rollout::{Offline, Rollout, ScoredCompletion, ScoredGroup};
 
 use super::batch::Sequence;
-use super::learner::{Applied, Learner, SharedModel, copy_weights, load_weights, read};
+use super::learner::{Applied, Learner, copy_weights, load_weights};
 use super::metrics::StepMetrics;
 use super::objective::{Grpo, Objective};
 use super::order::Order;
@@ -27,7 +27,7 @@ use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::memory::Limits;
-use crate::model::{Dtype, Model};
+use crate::model::{Dtype, Model, SharedModel};
 use crate::seed;
 
 /// Trains a policy on scored groups.
@@ -45,7 +45,7 @@ pub struct GrpoTrainer<'a, B: Backend = Cpu> {
     asked: HashSet<usize>,
     step: u64,
     /// Rollout batches in a row of which no group could be compared.
-    barren: u64,
+    rollouts_without_signal: u64,
 }
 
 /// A rollout batch ready to be trained on.
@@ -77,12 +77,12 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             );
         }
         if let Some(reference) = &reference {
-            read(&model).config().check_twin(reference.config())?;
+            model.read().config().check_twin(reference.config())?;
         }
         if rollouts.prompts() == 0 {
             return Err(Error::new("there is nothing to train on: no prompts and no stored groups"));
         }
-        let longest = rollouts.longest(read(&model).config().context);
+        let longest = rollouts.longest(model.read().config().context);
         Ok(GrpoTrainer {
             learner: Learner::new(model, config.optimizer.clone())?.with_memory(
                 config.tokens_per_microbatch,
@@ -98,7 +98,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             ahead: VecDeque::new(),
             asked: HashSet::new(),
             step: 0,
-            barren: 0,
+            rollouts_without_signal: 0,
         })
     }
 
@@ -174,10 +174,10 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
 
     /// Stops a run that cannot teach anything: no group of a whole epoch could be compared. `truncated` is the share of
     /// this batch's completions that were cut at their limit.
-    fn check_barren(&mut self, comparable: usize, truncated: Option<f64>) -> Result<()> {
-        self.barren = if comparable == 0 { self.barren + 1 } else { 0 };
+    fn check_signal(&mut self, comparable: usize, truncated: Option<f64>) -> Result<()> {
+        self.rollouts_without_signal = if comparable == 0 { self.rollouts_without_signal + 1 } else { 0 };
         let prompts = self.rollouts.prompts();
-        if self.barren < prompts.div_ceil(self.config.prompts_per_rollout) as u64 {
+        if self.rollouts_without_signal < prompts.div_ceil(self.config.prompts_per_rollout) as u64 {
             return Ok(());
         }
         if let Some(share) = truncated.filter(|&share| self.config.mask_truncated && share > 0.0) {
@@ -361,7 +361,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         let Prepared { trainees, comparable, metrics: measured } =
             prepare(&groups, &self.config, self.learner.context());
         drop(groups);
-        self.check_barren(comparable, measured.truncated)?;
+        self.check_signal(comparable, measured.truncated)?;
         let mut steps = Vec::new();
         if trainees.is_empty() {
             steps.push(self.skip());
@@ -386,11 +386,12 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             && refresh > 0
             && self.step / refresh > first_step / refresh
         {
-            copy_weights(&read(self.learner.model()), reference);
+            copy_weights(&self.learner.model().read(), reference);
             self.refreshed = true;
         }
+        // What describes the rollout batch is told with its first update.
         if let Some(first) = steps.first_mut() {
-            *first = with_rollout(std::mem::take(first), measured, asked);
+            *first = std::mem::take(first).or(measured).or(asked);
         }
         Ok(steps)
     }
@@ -438,32 +439,6 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
 }
 
 const REFERENCE: &str = "reference";
-
-/// The first update's metrics with those of the rollout batch.
-fn with_rollout(update: StepMetrics, measured: StepMetrics, asked: StepMetrics) -> StepMetrics {
-    StepMetrics {
-        reward_mean: measured.reward_mean,
-        reward_std: measured.reward_std,
-        reward_missing: measured.reward_missing,
-        advantage_abs_mean: measured.advantage_abs_mean,
-        advantage_max: measured.advantage_max,
-        advantage_min: measured.advantage_min,
-        group_count: measured.group_count,
-        groups_without_variance: measured.groups_without_variance,
-        completion_tokens_mean: measured.completion_tokens_mean,
-        completion_tokens_max: measured.completion_tokens_max,
-        truncated: measured.truncated,
-        unusable: measured.unusable,
-        rules: measured.rules,
-        prompts_asked: asked.prompts_asked,
-        groups_failed: asked.groups_failed,
-        groups_stale: asked.groups_stale,
-        rollout_age: asked.rollout_age,
-        reload_seconds: asked.reload_seconds,
-        rollout_seconds: asked.rollout_seconds,
-        ..update
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,6 @@ mod devices;
 mod passes;
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use devices::Devices;
 
@@ -15,11 +14,7 @@ use super::optimizer::OptimizerConfig;
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::memory::{self, Limits, Load};
-use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores};
-
-/// A model that an engine samples from and a trainer updates in turn, with no copy between them.
-/// The trainer holds the lock only while it computes: never while it asks for rollouts or an evaluation.
-pub type SharedModel<B = Cpu> = Arc<RwLock<Model<B>>>;
+use crate::model::{Dtype, Grads, Model, Moments, ParamInfo, Scores, SharedModel};
 
 /// A policy with its gradients, optimizer state and activations.
 pub struct Learner<B: Backend = Cpu> {
@@ -69,7 +64,7 @@ impl<B: Backend> Learner<B> {
     pub fn new(model: SharedModel<B>, config: OptimizerConfig) -> Result<Self> {
         config.validate()?;
         let (devices, grads, moments, cached_rows) = {
-            let model = read(&model);
+            let model = model.read();
             let moments = model.moments_of_owners(config.offload);
             let cached_rows = memory::cached_rows::<B>(model.config());
             (Devices::new(&model, false), model.grads_everywhere(), moments, cached_rows)
@@ -85,7 +80,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// Where the device does not have as much, with the micro-batch that would fit.
     pub fn with_memory(mut self, rows: usize, longest: usize, recompute: bool) -> Result<Self> {
-        let model = read(&self.model);
+        let model = self.model.read();
         if recompute {
             self.devices = Devices::new(&model, true);
         }
@@ -110,7 +105,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// Where the memory is not there after all.
     pub fn keep_logits(&mut self, engine: Limits) -> Result<()> {
-        let model = read(&self.model);
+        let model = self.model.read();
         match memory::logits_room::<B>(model.config(), self.left, Some(engine)) {
             0 => Ok(()),
             bytes => self.devices.keep_logits(&model, bytes),
@@ -124,7 +119,7 @@ impl<B: Backend> Learner<B> {
 
     /// Most tokens of prompt and completion together.
     pub fn context(&self) -> usize {
-        read(&self.model).config().context
+        self.model.read().config().context
     }
 
     /// Packs sequences as [`pack`] does, into micro-batches of at most `budget` tokens, and fewer where that is faster:
@@ -145,7 +140,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// If a batch does not fit the model.
     pub fn score(&mut self, micros: &[MicroBatch]) -> Result<Vec<Scores>> {
-        self.devices.score(&read(&self.model), micros)
+        self.devices.score(&self.model.read(), micros)
     }
 
     /// The same under another model of the same shape, such as the reference; shares the activations.
@@ -167,7 +162,7 @@ impl<B: Backend> Learner<B> {
         micros: &[MicroBatch],
         loss: impl Fn(usize, &Scores) -> Result<LossOutputs> + Sync,
     ) -> Result<Vec<(Scores, LossOutputs)>> {
-        let passed = self.devices.accumulate(&read(&self.model), micros, &mut self.grads, &loss)?;
+        let passed = self.devices.accumulate(&self.model.read(), micros, &mut self.grads, &loss)?;
         self.poisoned |= passed.iter().any(|(_, outputs)| !passes::is_finite(outputs));
         Ok(passed)
     }
@@ -184,14 +179,14 @@ impl<B: Backend> Learner<B> {
         let grad_norm = match self.poisoned {
             true => f64::NAN,
             false => {
-                let model = read(&self.model);
+                let model = self.model.read();
                 model.join(&mut self.grads);
                 model.norm(&self.grads)
             }
         };
         if !grad_norm.is_finite() {
             // A device that failed gives no number either: that is no gradient to skip.
-            read(&self.model).backend().finish()?;
+            self.model.read().backend().finish()?;
         }
         let scale = self.config.clip_scale(grad_norm);
         let applied = grad_norm.is_finite() && grad_norm > 0.0;
@@ -199,7 +194,7 @@ impl<B: Backend> Learner<B> {
             self.updates += 1;
             self.bad_steps = 0;
             let (config, updates) = (&self.config, self.updates);
-            let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
+            let mut model = self.model.write();
             model.update_all(&self.grads, &mut self.moments, |info| config.update(info, rate, updates, scale));
         } else if !grad_norm.is_finite() {
             self.bad_steps += 1;
@@ -228,7 +223,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// When a file cannot be written, or the device has failed.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        let model = &*read(&self.model);
+        let model = &*self.model.read();
         model.save(&dir.join(MODEL), Dtype::F32)?;
         let adapters = model.adapters().iter().map(|info| {
             let value = move || model.get_adapter(info);
@@ -252,7 +247,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// When a file is missing or damaged, or holds other tensors than the model has.
     pub fn read(&mut self, dir: &Path, state: LearnerState) -> Result<()> {
-        let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
+        let mut model = self.model.write();
         load_weights(&mut model, &dir.join(MODEL))?;
         let mut reader = TensorReader::open(&dir.join(OPTIMIZER))?;
         let mut part = |info: &ParamInfo, name: &str| reader.get(&format!("{}.{name}", info.name), &info.shape);
@@ -272,11 +267,6 @@ impl<B: Backend> Learner<B> {
 
 const MODEL: &str = "model";
 const OPTIMIZER: &str = "optimizer.safetensors";
-
-/// The policy, for reading. A panic elsewhere does not make the weights less true.
-pub(super) fn read<B: Backend>(model: &SharedModel<B>) -> RwLockReadGuard<'_, Model<B>> {
-    model.read().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Replaces a model's weights by those of a Hugging Face folder, bit for bit if they are f32 there.
 ///
@@ -320,7 +310,7 @@ mod tests {
         let mut learner = Learner::new(shared(1), config).unwrap();
         let sequence = Sequence::completion(&[1, 2], &[3, 4]);
         let micro = &pack(&[&sequence], 1, 100);
-        let before = bits(&read(learner.model()));
+        let before = bits(&learner.model().read());
         let culprits = || "prompt 7".to_owned();
         for bad in [f32::NAN, f32::INFINITY] {
             // A good micro-batch beside the bad one does not save the step.
@@ -329,13 +319,13 @@ mod tests {
             let refused = learner.step(0.1, culprits).unwrap();
             assert!(!refused.applied && !refused.grad_norm.is_finite());
         }
-        assert_eq!(bits(&read(learner.model())), before);
+        assert_eq!(bits(&learner.model().read()), before);
         assert_eq!(learner.state(), LearnerState { updates: 0, bad_steps: 2 });
 
         learner.accumulate(micro, |_, _| outputs(-1.0, 2)).unwrap();
         assert!(learner.step(0.1, culprits).unwrap().applied, "nothing of the refused gradients is left");
         assert_eq!(learner.state(), LearnerState { updates: 1, bad_steps: 0 });
-        assert_ne!(bits(&read(learner.model())), before);
+        assert_ne!(bits(&learner.model().read()), before);
 
         for _ in 0..2 {
             learner.accumulate(micro, |_, _| outputs(f32::NAN, 2)).unwrap();
@@ -353,18 +343,18 @@ mod tests {
         let micro = &pack(&[&sequence], 1, 100);
         learner.accumulate(micro, |_, _| outputs(-1.0, 2)).unwrap();
         learner.step(0.1, String::new).unwrap();
-        let before = bits(&read(learner.model()));
+        let before = bits(&learner.model().read());
         learner.accumulate(micro, |_, _| outputs(0.0, 2)).unwrap();
         let nothing = learner.step(0.1, String::new).unwrap();
         assert_eq!((nothing.applied, nothing.grad_norm), (false, 0.0));
-        assert_eq!(bits(&read(learner.model())), before);
+        assert_eq!(bits(&learner.model().read()), before);
     }
 
     #[test]
     fn adapters_continue_bit_for_bit() {
         let make = || {
             let lora = LoraConfig { rank: 2, alpha: 4.0 };
-            let model = Arc::new(RwLock::new(tiny_model(1).with_lora(lora, 9).unwrap()));
+            let model = SharedModel::new(tiny_model(1).with_lora(lora, 9).unwrap());
             Learner::new(model, OptimizerConfig::default()).unwrap()
         };
         let sequence = Sequence::completion(&[1, 2], &[3, 4]);
@@ -381,8 +371,8 @@ mod tests {
         let mut resumed = make();
         resumed.read(dir.path(), state).unwrap();
         (0..2).for_each(|_| step(&mut resumed));
-        assert_eq!(bits(&read(resumed.model())), bits(&read(whole.model())));
-        assert_ne!(bits(&read(whole.model())), bits(&tiny_model(1)));
+        assert_eq!(bits(&resumed.model().read()), bits(&whole.model().read()));
+        assert_ne!(bits(&whole.model().read()), bits(&tiny_model(1)));
     }
 
     #[test]

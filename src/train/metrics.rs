@@ -37,7 +37,9 @@ mod exact {
 }
 
 macro_rules! step_metrics {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+    (@without wall_clock) => { None };
+    (@name wall_clock $name:ident) => { stringify!($name) };
+    ($($(#[doc = $doc:literal])* $name:ident $(: $clock:ident)?,)*) => {
         /// The measurements of one optimizer step. `None` means not measured by this trainer, or not
         /// in this step: what describes a whole rollout batch is given once, with its first update.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,9 +59,28 @@ macro_rules! step_metrics {
             pub const COLUMNS: &'static [(&'static str, &'static str)] =
                 &[$((stringify!($name), concat!($($doc),*)),)*];
 
+            /// Columns that a clock measured: they differ between two runs of one seed.
+            pub const WALL_CLOCK: &'static [&'static str] =
+                &[$($(step_metrics!(@name $clock $name),)?)*];
+
             /// The scalar values, in the order of [`StepMetrics::COLUMNS`].
             pub fn values(&self) -> Vec<Option<f64>> {
                 vec![$(self.$name,)*]
+            }
+
+            /// What equal runs have in common: without [`StepMetrics::WALL_CLOCK`].
+            pub fn timeless(&self) -> Self {
+                StepMetrics { $($($name: step_metrics!(@without $clock),)?)* ..self.clone() }
+            }
+
+            /// What `other` measured of the same step where this did not.
+            pub(super) fn or(self, other: StepMetrics) -> Self {
+                StepMetrics {
+                    step: self.step,
+                    $($name: self.$name.or(other.$name),)*
+                    rules: if self.rules.is_empty() { other.rules } else { self.rules },
+                    groups: if self.groups.is_empty() { other.groups } else { self.groups },
+                }
             }
         }
     };
@@ -151,13 +172,13 @@ step_metrics! {
     /// Sequences left out because they do not fit the model's context or have no token to train on.
     unusable,
     /// Seconds spent sampling and scoring the rollout batch.
-    rollout_seconds,
+    rollout_seconds: wall_clock,
     /// Seconds in which the servers took over the policy, for the rollout batch.
-    reload_seconds,
+    reload_seconds: wall_clock,
     /// Seconds of this update, forward passes of old and reference policy included.
-    update_seconds,
+    update_seconds: wall_clock,
     /// Packed tokens (prompts included) a second of this update.
-    tokens_per_second,
+    tokens_per_second: wall_clock,
     /// What the held-out evaluation after this step gave.
     evaluation,
 }
@@ -238,6 +259,26 @@ mod tests {
         let column = |name: &str| StepMetrics::COLUMNS.iter().position(|(n, _)| *n == name).unwrap();
         assert_eq!((values[column("loss")], values[column("evaluation")]), (Some(1.5), Some(0.5)));
         assert!(StepMetrics::COLUMNS.iter().all(|(_, doc)| !doc.is_empty()));
+    }
+
+    #[test]
+    fn what_one_part_of_a_step_measured_is_added_to_that_of_another() {
+        let every = |value: f64| -> StepMetrics {
+            let columns = StepMetrics::COLUMNS.iter().map(|(name, _)| ((*name).to_owned(), value.into()));
+            serde_json::from_value(serde_json::Value::Object(columns.collect())).unwrap()
+        };
+        let update = StepMetrics { step: 3, loss: Some(1.0), ..StepMetrics::default() };
+        let rules = vec![RuleMetrics { rule: "math".into(), ..RuleMetrics::default() }];
+        let measured = StepMetrics { step: 0, rules: rules.clone(), ..every(2.0) };
+        let both = update.clone().or(measured.clone());
+        assert_eq!(both, StepMetrics { step: 3, loss: Some(1.0), ..measured });
+        assert_eq!(both.clone().or(every(4.0)), both);
+        let timeless = both.timeless();
+        for ((name, _), value) in StepMetrics::COLUMNS.iter().zip(timeless.values()) {
+            assert_eq!(value.is_none(), StepMetrics::WALL_CLOCK.contains(name), "{name}");
+        }
+        assert_eq!(StepMetrics::WALL_CLOCK.len(), 4);
+        assert_eq!(timeless.rules, rules);
     }
 
     #[test]

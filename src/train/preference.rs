@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::batch::{MicroBatch, Packed, Sequence, Source};
-use super::learner::{Learner, SharedModel, read};
+use super::learner::Learner;
 use super::metrics::{GroupMetrics, StepMetrics};
 use super::objective::{GroupRobust, GroupRobustConfig, LossInputs, Objective, Preference, PreferenceConfig};
 use super::optimizer::OptimizerConfig;
@@ -17,7 +17,7 @@ use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState, some_ids
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::memory::Limits;
-use crate::model::{Model, Scores};
+use crate::model::{Model, Scores, SharedModel};
 
 /// Settings of [`PreferenceTrainer`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,12 +160,12 @@ impl<'a, B: Backend> PreferenceTrainer<'a, B> {
         config: PreferenceTrainerConfig,
     ) -> Result<Self> {
         config.validate()?;
-        read(&model).config().check_twin(reference.config())?;
+        model.read().config().check_twin(reference.config())?;
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the preferences have no rows"));
         }
         let sizes: Vec<u64> = groups.iter().map(|g| g.pairs).collect();
-        let longest = data.longest(read(&model).config().context);
+        let longest = data.longest(model.read().config().context);
         Ok(PreferenceTrainer {
             objective: Preference::new(config.objective.clone())?,
             weigher: GroupRobust::new(config.groups.clone(), &sizes)?,
@@ -216,7 +216,11 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
     }
 
     fn total_steps(&self) -> u64 {
-        if self.config.steps > 0 { self.config.steps } else { self.config.epochs * self.steps_per_epoch() }
+        if self.config.steps > 0 {
+            self.config.steps
+        } else {
+            self.config.epochs.saturating_mul(self.steps_per_epoch())
+        }
     }
 
     fn model(&self) -> &SharedModel<B> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Sequence, Source};
-use super::learner::{Learner, SharedModel};
+use super::learner::Learner;
 use super::metrics::StepMetrics;
 use super::objective::{Aggregation, LossInputs, Objective, Sft};
 use super::optimizer::OptimizerConfig;
@@ -15,6 +15,7 @@ use super::schedule::Schedule;
 use super::trainer::{ReferencePlace, StepTotals, Trainer, TrainerState};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
+use crate::model::SharedModel;
 use crate::model::memory::Limits;
 
 /// Settings of [`SftTrainer`]. The defaults are the paper's 800k fine-tuning: 2 epochs, batch 64,
@@ -119,7 +120,11 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
     }
 
     fn total_steps(&self) -> u64 {
-        if self.config.steps > 0 { self.config.steps } else { self.config.epochs * self.steps_per_epoch() }
+        if self.config.steps > 0 {
+            self.config.steps
+        } else {
+            self.config.epochs.saturating_mul(self.steps_per_epoch())
+        }
     }
 
     fn model(&self) -> &SharedModel<B> {

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::batch::MicroBatch;
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::grpo::Ahead;
-use super::learner::{Applied, LearnerState, SharedModel, read};
+use super::learner::{Applied, LearnerState};
 use super::metrics::StepMetrics;
 use super::objective::LossMetrics;
 use super::order::Position;
 use crate::backend::Backend;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::memory::Limits;
-use crate::model::{Model, ParamInfo};
+use crate::model::{Model, ParamInfo, SharedModel};
 
 /// One way of training a policy, advanced step by step.
 pub trait Trainer<B: Backend> {
@@ -186,7 +186,7 @@ fn commit<B: Backend>(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let step = trainer.step();
-    check_finite(&read(trainer.model()), step)?;
+    check_finite(&trainer.model().read(), step)?;
     checkpoints.commit(step, evaluation, |dir| {
         trainer.write(dir)?;
         observer.on_checkpoint(dir, step)

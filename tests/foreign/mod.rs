@@ -254,3 +254,21 @@ fn a_card_with_odd_names_is_still_yaml_and_tables() {
     );
     assert!(card.contains("| mine \\| yours | CC BY 4.0: attribution | 1 |"), "{card}");
 }
+
+#[test]
+fn rewards_that_differ_by_rounding_alone_make_a_group_without_variance() {
+    let folder = run();
+    let mut verdicts = read::<VerdictRow>(&folder.path().join("out/3_verify"));
+    // The mean of these has a rounding error.
+    for (verdict, reward) in verdicts.iter_mut().zip([Some(0.1), Some(0.1), Some(0.1), None]) {
+        verdict.reward = reward;
+    }
+    write(&folder.path().join("verdicts"), DatasetKind::Verdicts, &[&verdicts]);
+    let before = manifest(&folder.path().join("out/4_group"));
+    group(folder.path(), "out/2_generate", "verdicts", "g").succeeded();
+    let groups = read::<GroupRow>(&folder.path().join("g/1_group"));
+    let of: Vec<_> = groups[..4].iter().map(|row| (row.advantage, row.reward_std)).collect();
+    assert_eq!(of, [(Some(0.0), Some(0.0)), (Some(0.0), Some(0.0)), (Some(0.0), Some(0.0)), (None, Some(0.0))]);
+    let flat = |manifest: &serde_json::Value| manifest["counts"]["groups_without_variance"].as_u64();
+    assert_eq!(flat(&manifest(&folder.path().join("g/1_group"))), flat(&before).map(|n| n + 1));
+}

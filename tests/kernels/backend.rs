@@ -624,10 +624,10 @@ pub fn adapters_folded_in_and_their_gradients() {
     let (here, there) = (Adapter { a, b, rank, shape, scale }, Adapter { a: ag, b: bg, rank, shape, scale });
     let (mut value, mut valueg) = p.f32(random(out * input, 3));
     let before = value.clone();
-    p.cpu.adapter_fold(&mut value, &here, 1.0);
-    p.gpu.adapter_fold(&mut valueg, &there, 1.0);
+    p.cpu.adapter_merge(&mut value, &here, 1.0);
+    p.gpu.adapter_merge(&mut valueg, &there, 1.0);
     p.f32s("folded in", &valueg, &value, 0.02);
-    p.gpu.adapter_fold(&mut valueg, &there, -1.0);
+    p.gpu.adapter_merge(&mut valueg, &there, -1.0);
     p.f32s("taken out", &valueg, &before, 1e-5);
     let ((dw, dwg), (mut da, mut dag), (mut db, mut dbg)) =
         (p.f32(random(out * input, 4)), p.f32(random(rank * input, 5)), p.f32(random(out * rank, 6)));

@@ -2,13 +2,13 @@
 //! error; the last checkpoint is whole, and a run that resumes from it ends in the same bits.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use gristmill::backend::{Backend, Cpu, Cuda, Heads};
 use gristmill::engine::local::LocalEngine;
 use gristmill::engine::{Engine, Generated, Request, Sampling};
 use gristmill::model::memory::Limits;
-use gristmill::model::{Config, Model, Tokenizer};
+use gristmill::model::{Config, Model, SharedModel, Tokenizer};
 use gristmill::schema::{Message, Role};
 use gristmill::train::{
     Cadence, Checkpoints, GrpoTrainer, GrpoTrainerConfig, Observer, Offline, OptimizerConfig, ScoredCompletion,
@@ -20,14 +20,14 @@ use crate::host::{Fault, Host};
 use crate::model::{configs, model};
 use crate::shim::on_host;
 
-fn bits(model: &RwLock<Model<Cuda>>) -> Vec<u32> {
-    let model = model.read().unwrap();
+fn bits(model: &SharedModel<Cuda>) -> Vec<u32> {
+    let model = model.read();
     model.parameters().iter().flat_map(|info| model.get(info)).map(f32::to_bits).collect()
 }
 
 /// GRPO on four stored groups, two a step.
 fn grpo(host: &Arc<Host>) -> GrpoTrainer<'static, Cuda> {
-    let model = Arc::new(RwLock::new(model(Cuda::on(host.clone()), &configs()[0])));
+    let model = SharedModel::new(model(Cuda::on(host.clone()), &configs()[0]));
     let completion = |i: u32, reward: f64| ScoredCompletion {
         tokens: (0..4).map(|t| (11 * i + t) % 110).collect(),
         logprobs: None,
@@ -84,7 +84,7 @@ fn sft(host: &Arc<Host>) -> SftTrainer<'static, Cuda> {
         let tokens: Vec<u32> = (0..if i == 4 { 24 } else { 6 }).map(|t| (7 * i + 3 * t) % 110).collect();
         Sequence::completion(&tokens[..2], &tokens[2..])
     };
-    let model = Arc::new(RwLock::new(model(Cuda::on(host.clone()), &configs()[0])));
+    let model = SharedModel::new(model(Cuda::on(host.clone()), &configs()[0]));
     let config =
         SftConfig { steps: 6, batch_size: 1, tokens_per_microbatch: 8, shuffle: false, ..SftConfig::default() };
     SftTrainer::new(model, (0..6).map(row).collect::<Vec<_>>(), config).unwrap()
@@ -203,7 +203,7 @@ fn answers(cache_bytes: usize, batch: usize) -> (Vec<Generated>, u64) {
         ["<unk>", "<end>"].map(String::from).into_iter().chain((0..108).map(|i| format!("w{i}"))).collect();
     let template = "{% for m in messages %}{{ m.content }}{% endfor %}";
     let tokenizer = Tokenizer::words(&words, "<unk>", "<end>", template).unwrap();
-    let model = Arc::new(RwLock::new(model(Cuda::on(Arc::new(Host::default())), &configs()[1])));
+    let model = SharedModel::new(model(Cuda::on(Arc::new(Host::default())), &configs()[1]));
     let limits = Limits { batch: Some(batch), cache_bytes: Some(cache_bytes), prefill: Some(16) };
     let engine = LocalEngine::new(model, Arc::new(tokenizer), "tiny", limits).unwrap();
     let sampling = Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 20, ..Sampling::default() });

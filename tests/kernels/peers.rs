@@ -1,14 +1,14 @@
 //! Several devices that hold copies of one model: on the host, each with memory of its own, or on the GPUs of this
 //! machine where there are several. With one GPU, NCCL moves memory from it to itself.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use gristmill::backend::cuda::Buffer;
 use gristmill::backend::cuda::driver::Driver;
 use gristmill::backend::cuda::nccl::Nccl;
 use gristmill::backend::cuda::peers::{Link, Place, Transfer};
 use gristmill::backend::{Backend, Cuda, Replicated};
-use gristmill::model::{Batch, Scores};
+use gristmill::model::{Batch, Scores, SharedModel};
 use gristmill::train::objective::LossOutputs;
 use gristmill::train::{Learner, OptimizerConfig, OptimizerKind, Sequence};
 use gristmill::{Error, Result};
@@ -69,8 +69,8 @@ fn sequences() -> Vec<Sequence> {
 
 /// Norms of the gradients of some steps, and the weights that every device has afterwards.
 fn train(backend: Cuda, kind: OptimizerKind) -> (Vec<f64>, Vec<Vec<f32>>) {
-    let model = Arc::new(RwLock::new(model(backend, &configs()[0])));
-    let mut learner = Learner::new(Arc::clone(&model), OptimizerConfig { kind, ..Default::default() }).unwrap();
+    let model = SharedModel::new(model(backend, &configs()[0]));
+    let mut learner = Learner::new(model.clone(), OptimizerConfig { kind, ..Default::default() }).unwrap();
     let sequences = sequences();
     let micros = learner.pack(&sequences.iter().collect::<Vec<_>>(), 1, 16);
     let tokens: usize = sequences.iter().map(Sequence::trained_tokens).sum();
@@ -83,7 +83,7 @@ fn train(backend: Cuda, kind: OptimizerKind) -> (Vec<f64>, Vec<Vec<f32>>) {
         learner.step(2e-3, String::new).unwrap().grad_norm
     };
     let norms = (0..2).map(|_| step()).collect();
-    let model = model.read().unwrap();
+    let model = model.read();
     model.backend().finish().unwrap();
     let of = |device: usize| model.parameters().iter().flat_map(|info| model.on(device).get(info)).collect();
     (norms, (0..model.devices()).map(of).collect())
@@ -142,7 +142,7 @@ fn sums_are_taken_in_the_order_of_the_devices_whoever_owns_them() {
             "of owner {owner}, {len} long"
         );
     }
-    cuda.spread(&mut replicated(&mut all));
+    cuda.broadcast(&mut replicated(&mut all));
     for (_, len, copies) in &all {
         for (backend, copy) in backends.iter().zip(copies) {
             let found = backend.get_f32(copy, 0..*len);
@@ -182,8 +182,8 @@ fn a_device_of_a_group_that_fails_is_told_and_nothing_is_learned_from_it() {
         return;
     }
     let (hosts, cuda) = hosts(2);
-    let model = Arc::new(RwLock::new(model(cuda, &configs()[0])));
-    let mut learner = Learner::new(Arc::clone(&model), OptimizerConfig::default()).unwrap();
+    let model = SharedModel::new(model(cuda, &configs()[0]));
+    let mut learner = Learner::new(model.clone(), OptimizerConfig::default()).unwrap();
     let sequences = sequences();
     let micros = learner.pack(&sequences.iter().collect::<Vec<_>>(), 1, 16);
     let loss = |_: usize, scores: &Scores| {

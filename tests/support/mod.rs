@@ -88,7 +88,7 @@ pub fn gristmill<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = 
 }
 
 /// What two equal runs may differ in: wall-clock times, the run's own bookkeeping.
-const UNEQUAL: &[&str] = &["run.jsonl", "_lock", "_times.json", "times.parquet", "_digests.json", "report.html"];
+const UNEQUAL: &[&str] = &["run.jsonl", "_lock", "times.parquet", "_digests.json", "report.html"];
 
 /// BLAKE3 of every file below a folder, by relative path; see [`UNEQUAL`] for what is left out.
 pub fn digests(folder: &Path) -> BTreeMap<String, String> {

@@ -10,12 +10,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use gristmill::engine::vllm::{Api, ServerConfig, Template, TokenIds, VllmConfig, VllmEngine};
 use gristmill::engine::{Engine, Generated, Request, Sampling};
-use gristmill::model::{Batch, Dtype, Model, Tokenizer};
+use gristmill::model::{Batch, Dtype, Model, SharedModel, Tokenizer};
 use gristmill::schema::{Message, Role};
 use gristmill::seed::sample_seed;
 use gristmill::train::{Schedule, Sequence, SftConfig, SftTrainer, Trainer};
@@ -91,7 +91,7 @@ impl Models {
         let (base, trained) = (folder.join("base"), folder.join("trained"));
         make_tiny_model(environment, &base, &["0"]);
         let tokenizer = Tokenizer::load(&base).unwrap();
-        let model = Arc::new(RwLock::new(Model::load(&base).unwrap()));
+        let model = SharedModel::new(Model::load(&base).unwrap());
         let row = |i: u32| {
             let [prompt, answer] =
                 [question(i as usize), format!("{}", 2 * i)].map(|text| tokenizer.encode(&text).unwrap());
@@ -103,7 +103,7 @@ impl Models {
         while trainer.step() < trainer.total_steps() {
             trainer.advance().unwrap();
         }
-        model.read().unwrap().save(&trained, Dtype::F32).unwrap();
+        model.read().save(&trained, Dtype::F32).unwrap();
         tokenizer.save(&trained).unwrap();
         Models { base, trained }
     }

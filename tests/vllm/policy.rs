@@ -1,19 +1,17 @@
 //! On-policy training with rollouts by vLLM: the servers load each step's weights.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use gristmill::engine::vllm::{PolicyServers, PolicyWeights, Template};
 use gristmill::engine::{Request, Sampling};
 use gristmill::error::Result;
-use gristmill::model::{Dtype, Model, Tokenizer};
+use gristmill::model::{Dtype, Model, SharedModel, Tokenizer};
 use gristmill::schema::{FinishReason, Message, Role};
 use gristmill::seed::sample_seed;
 use gristmill::train::objective::{Correction, GrpoConfig};
-use gristmill::train::{
-    GrpoTrainer, GrpoTrainerConfig, Rollout, Schedule, ScoredCompletion, ScoredGroup, SharedModel, Trainer,
-};
+use gristmill::train::{GrpoTrainer, GrpoTrainerConfig, Rollout, Schedule, ScoredCompletion, ScoredGroup, Trainer};
 
 use super::{Models, config, distance, our_logprobs, question};
 
@@ -37,7 +35,7 @@ impl Rollout for Served {
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
         let dir = self.folder.join(format!("policy-{step}"));
         let since = Instant::now();
-        let model = self.model.read().unwrap();
+        let model = self.model.read();
         model.save(&dir, Dtype::F32)?;
         self.servers.load(step, &PolicyWeights::Checkpoint(dir), None)?;
         let loaded = since.elapsed();
@@ -93,7 +91,7 @@ impl Rollout for Served {
 
 pub fn servers_follow_a_policy_in_training(address: &str, models: &Models, folder: &Path) {
     let tokenizer = Arc::new(Tokenizer::load(&models.base).unwrap());
-    let model: SharedModel = Arc::new(RwLock::new(Model::load(&models.base).unwrap()));
+    let model = SharedModel::new(Model::load(&models.base).unwrap());
     let mut plain = config(&[address]);
     plain.template = Template::Ours;
     let servers = PolicyServers::connect(plain, tokenizer.clone()).unwrap();

@@ -21,7 +21,7 @@ fn product(m: usize, n: usize, k: usize) -> Product {
 
 impl Ops<'_> {
     /// `value += sign · scale · b a`.
-    pub fn adapter_fold(&mut self, value: &mut Buffer<f32>, adapter: &Adapter<Cuda>, sign: f32) -> Result<()> {
+    pub fn adapter_merge(&mut self, value: &mut Buffer<f32>, adapter: &Adapter<Cuda>, sign: f32) -> Result<()> {
         let (rank, (out, input)) = (adapter.rank, adapter.shape);
         self.begin(&[2 * rank * input, 4 * out * rank, 2 * out * rank])?;
         let a = self.scratch.take::<bf16>(rank * input);

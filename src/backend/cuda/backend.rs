@@ -105,7 +105,7 @@ impl Backend for Cuda {
         self.reduce_parts(parts);
     }
 
-    fn spread(&self, parts: &mut [Replicated<'_, Self>]) {
+    fn broadcast(&self, parts: &mut [Replicated<'_, Self>]) {
         self.spread_parts(parts);
     }
 
@@ -460,8 +460,8 @@ impl Backend for Cuda {
         self.issue("attention_prefill", |ops| ops.attention_prefill(cache, layer, qkv, at, runs, out));
     }
 
-    fn adapter_fold(&self, value: &mut Buffer<f32>, adapter: &Adapter<Self>, sign: f32) {
-        self.issue("adapter_fold", |ops| ops.adapter_fold(value, adapter, sign));
+    fn adapter_merge(&self, value: &mut Buffer<f32>, adapter: &Adapter<Self>, sign: f32) {
+        self.issue("adapter_merge", |ops| ops.adapter_merge(value, adapter, sign));
     }
 
     fn adapter_backward(&self, dw: &Buffer<f32>, adapter: &Adapter<Self>, da: &mut Buffer<f32>, db: &mut Buffer<f32>) {

@@ -24,7 +24,7 @@ fn engine_on(backend: Cpu, limits: Limits) -> LocalEngine {
         model.set(&info, &scaled);
     }
     model.publish();
-    LocalEngine::new(Arc::new(RwLock::new(model)), Arc::new(tokenizer), "tiny", limits).unwrap()
+    LocalEngine::new(SharedModel::new(model), Arc::new(tokenizer), "tiny", limits).unwrap()
 }
 
 fn request(id: usize, words: usize, samples: u32, sampling: &Sampling) -> Request {
@@ -107,7 +107,7 @@ fn a_long_prompt_widens_the_cache_while_others_are_written() {
 fn a_run_that_is_stopped_leaves_its_pages_to_the_next() {
     let engine = engine(Limits::default(), 1);
     let want: Vec<_> = answers(&engine, vec![request(3, 9, 4, &plain(30))]).into_values().collect();
-    let model = engine.model().read().unwrap();
+    let model = engine.model().read();
     let mut worker = Worker::new(model.backend().clone(), Decoding { batch: 8, cache_bytes: 1 << 14, prefill: 8 });
     let mut run = |requests: &mut dyn Iterator<Item = Request>, send: &mut dyn FnMut(Generated) -> bool| {
         worker.run(&model, &engine.tokenizer, &engine.ends, &mut || requests.next(), send, None).unwrap();
@@ -129,7 +129,7 @@ fn a_run_that_is_stopped_leaves_its_pages_to_the_next() {
 fn sampled_logprobs_are_the_trainers_to_the_bit() {
     let engine = engine(Limits::default(), 2);
     let answers = answers(&engine, (0..6).map(|i| request(i, 3 + i * 11, 4, &plain(40))).collect());
-    let model = engine.model().read().unwrap();
+    let model = engine.model().read();
     let mut batch = Batch::new();
     let mut sampled = Vec::new();
     for answer in answers.values() {
@@ -146,9 +146,9 @@ fn at_a_temperature_the_trainer_follows_sampled_logprobs_are_its_own_to_the_bit(
     let cold = Sampling { temperature: 0.7, ..plain(40) };
     let requests = || (0..6).map(|i| request(i, 3 + i * 11, 4, &cold)).collect::<Vec<_>>();
     let plain_policy = answers(&engine, requests());
-    engine.model().write().unwrap().set_temperature(0.7).unwrap();
+    engine.model().write().set_temperature(0.7).unwrap();
     let sampled = answers(&engine, requests());
-    let model = engine.model().read().unwrap();
+    let model = engine.model().read();
     let (mut same, mut all) = (0, 0);
     for (key, answer) in &sampled {
         let mut batch = Batch::new();
@@ -164,7 +164,7 @@ fn at_a_temperature_the_trainer_follows_sampled_logprobs_are_its_own_to_the_bit(
     // What is asked at another temperature is drawn at that one.
     let greedy = Sampling { temperature: 0.0, ..plain(40) };
     let at_policys = answers(&engine, vec![request(1, 9, 1, &greedy)]);
-    engine.model().write().unwrap().set_temperature(1.0).unwrap();
+    engine.model().write().set_temperature(1.0).unwrap();
     assert_eq!(
         answers(&engine, vec![request(1, 9, 1, &greedy)])[&("p1".into(), 0)].token_ids,
         at_policys[&("p1".into(), 0)].token_ids

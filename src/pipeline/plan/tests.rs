@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::pipeline::inputs::Opened;
 
 const RECIPE: &str = r#"
 name = "r"

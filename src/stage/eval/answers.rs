@@ -8,11 +8,9 @@ use crate::error::Result;
 use crate::schema::{Completion, FinishReason, GroupRow, Prompt};
 use crate::stage::StageContext;
 use crate::stage::judged::completion_id;
+use crate::stage::layout::REQUESTS;
 use crate::stage::record::{self, FORMAT, key};
 use crate::store::{Journal, Place, SyncPolicy};
-
-/// What journals of answers are called: as those of `generate`, so the pipeline keeps and deletes both alike.
-const REQUESTS: &str = "_requests";
 
 /// Answers of one model. They lie in the journal; memory holds where.
 pub(super) struct Answers<'a> {

@@ -55,7 +55,6 @@ pub(super) fn rows(
         .zip(judged)
         .map(|(prompt, samples)| PromptResult {
             domain: prompt.domain.clone(),
-            difficulty: prompt.difficulty,
             samples: samples.iter().filter_map(|s| s.result.clone()).collect(),
         })
         .collect();

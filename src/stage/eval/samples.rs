@@ -18,24 +18,23 @@ use crate::error::{Context, Error, Result};
 use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, GroupRow, Prompt};
 use crate::seed::{content_id, sample_seed};
-use crate::stage::StageContext;
 use crate::stage::attend::attend;
 use crate::stage::judged::{group_rows, judge, none_answered};
+use crate::stage::layout::JOURNAL;
 use crate::stage::opening::Opening;
+use crate::stage::{FAILED, StageContext, fitting};
 use crate::store::{
     Dataset, Journal, Location, Manifest, ShardInfo, ShardWriter, SyncPolicy, WriterOptions, sweep_unfinished,
 };
 
 /// Raised when the same model would be sampled otherwise: earlier samples are then none.
 const SAMPLING: u32 = 1;
-/// Vouches for finished shards while the others are made.
-const JOURNAL: &str = "_journal";
 /// The fact that names the model and how it was asked.
 const ASKED: &str = "asked";
 /// So many requests that fail before one is answered end an evaluation.
 const HOPELESS: usize = 512;
 /// Bytes of answers that are judged at once.
-const PIECE_BYTES: usize = 64 << 20;
+const PIECE_BYTES: u64 = 64 << 20;
 
 /// What models are measured on.
 pub(super) struct Measured<'a> {
@@ -107,7 +106,7 @@ impl<'a> Samples<'a> {
     /// The disk refuses.
     pub fn whole(&self) -> Result<Option<Vec<Vec<Brief>>>> {
         let Some(manifest) = Manifest::load(&self.folder)? else { return Ok(None) };
-        let failed = manifest.counts.contains_key("failed");
+        let failed = manifest.counts.contains_key(FAILED);
         if manifest.fingerprint != self.fingerprint || failed || !manifest.altered(&self.folder)?.is_empty() {
             return Ok(None);
         }
@@ -137,7 +136,7 @@ impl<'a> Samples<'a> {
         let judged = self.read(&shards)?;
         let mut manifest = Manifest::new(name, "samples", Some(DatasetKind::Groups), self.fingerprint.clone(), shards);
         let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count() as u64;
-        manifest.counts.extend((failed > 0).then(|| ("failed".to_owned(), failed)));
+        manifest.counts.extend((failed > 0).then(|| (FAILED.to_owned(), failed)));
         manifest.facts.insert(ASKED.to_owned(), self.asked.clone().into());
         manifest.commit(&self.folder)?;
         journal.remove()?;
@@ -234,13 +233,8 @@ impl<'a> Samples<'a> {
         let mut rest = prompts;
         while !rest.is_empty() {
             self.cx.check_stop()?;
-            let mut bytes = 0;
-            let fits = |prompt: &&Prompt| {
-                bytes += answers.bytes(prompt, self.each);
-                bytes <= PIECE_BYTES
-            };
-            let piece = rest.iter().take_while(fits).count().max(1);
-            let (piece, behind) = rest.split_at(piece);
+            let sizes = rest.iter().map(|prompt| answers.bytes(prompt, self.each) as u64);
+            let (piece, behind) = rest.split_at(fitting(sizes, PIECE_BYTES));
             rest = behind;
             let read = piece.iter().map(|prompt| answers.of(prompt, self.each)).collect::<Result<_>>()?;
             for (prompt, judged) in piece.iter().zip(judge(rules, piece, read)) {

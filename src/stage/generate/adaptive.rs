@@ -14,6 +14,7 @@ use crate::eval::wilson;
 use crate::rule::Sample;
 use crate::rule::file::RuleSet;
 use crate::schema::{Completion, FinishReason, Outcome, Prompt};
+use crate::stage::judged::sample;
 
 /// `until = { … }` of a generate stage: when a prompt has enough samples.
 #[derive(Clone, Debug, Deserialize)]
@@ -135,7 +136,7 @@ impl Asked {
         }
         let fresh = std::mem::take(&mut self.fresh);
         let samples: Vec<Sample<'_>> =
-            fresh.iter().map(|(text, reason, tokens)| self.sample(text, *reason, *tokens)).collect();
+            fresh.iter().map(|(text, reason, tokens)| sample(&self.prompt, text, *reason, *tokens)).collect();
         let outcomes: Vec<Outcome> = adaptive.rules.judge_batch(&samples).into_iter().map(|j| j.outcome).collect();
         self.correct += outcomes.iter().filter(|o| **o == Outcome::Correct).count() as u64;
         self.decided += outcomes.iter().filter(|o| **o != Outcome::CannotTell).count() as u64;
@@ -145,20 +146,6 @@ impl Asked {
         let round = self.asked..self.limit.min(self.asked.saturating_add(adaptive.round));
         self.asked = round.end;
         round
-    }
-
-    fn sample<'a>(&'a self, completion: &'a str, finish_reason: FinishReason, tokens: Option<u32>) -> Sample<'a> {
-        Sample {
-            prompt: self.prompt.question(),
-            completion,
-            gold: self.prompt.gold.as_deref(),
-            verification: self.prompt.verification.as_deref(),
-            domain: &self.prompt.domain,
-            language: &self.prompt.language,
-            difficulty: self.prompt.difficulty,
-            finish_reason,
-            tokens,
-        }
     }
 }
 

@@ -16,10 +16,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::replaced;
-use super::requests::{At, REQUESTS, Requests, is_of_others};
+use super::requests::{At, Requests, is_of_others};
 use crate::engine::EngineInfo;
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, Completion, DatasetKind, FinishReason};
+use crate::stage::layout::REQUESTS;
 use crate::stage::record::{self, FORMAT, key};
 use crate::stage::{Outcome, StageContext};
 use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Shard};

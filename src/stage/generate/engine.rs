@@ -1,6 +1,5 @@
 //! Who answers: the engine's table of a `generate` stage, what it reads, and how it opens.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -19,7 +18,7 @@ use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::opening::Opening;
 use crate::stage::served::{self, HOW_SERVED, Served, WHERE_SERVED};
 use crate::stage::{Fault, Input, Models, StageContext, chat_template, model_name};
-use crate::store::{hash_file, local_file};
+use crate::store::{digest_files, local_file};
 
 /// Who answers: `engine = { kind = "…", … }`.
 #[derive(Clone, Debug)]
@@ -191,12 +190,7 @@ impl EngineConfig {
         let files = self.files(&|path| cx.resolve(path))?;
         let engine: Box<dyn Engine> = match self {
             EngineConfig::Replay(config) => {
-                let mut hasher = blake3::Hasher::new();
-                for file in &files {
-                    hash_file(&mut hasher, Path::new(file))
-                        .map_err(|e| Error::new("the recordings cannot be read").in_file(file).caused_by(e))?;
-                }
-                let digest = hasher.finalize().to_hex().to_string();
+                let digest = digest_files("the recordings", &files)?;
                 let paths: Vec<_> = files.iter().map(Into::into).collect();
                 Box::new(Replay::open(config, &paths, digest, cx.run_folder.as_local())?)
             }

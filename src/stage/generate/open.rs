@@ -13,6 +13,7 @@ use crate::engine::{EngineInfo, Generated, Request};
 use crate::error::{Error, Result};
 use crate::schema::{Completion, DatasetKind, FinishReason};
 use crate::seed::sample_seed;
+use crate::stage::fitting;
 use crate::stage::judged::completion_id;
 use crate::store::{ShardWriter, WriterOptions};
 
@@ -68,7 +69,7 @@ impl Answer {
 
 /// Rows that are read, encoded and written at once: so many, or of so many bytes.
 const PIECE_ROWS: usize = 1024;
-const PIECE_BYTES: usize = 8 << 20;
+const PIECE_BYTES: u64 = 8 << 20;
 
 impl Open<'_> {
     /// Registers a shard's requests, takes over what the journal has, and answers with what is left to ask.
@@ -241,13 +242,8 @@ impl Open<'_> {
             ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
         let mut rest = &rows[..];
         while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = |answer: &&Answer| {
-                bytes += answer.bytes();
-                bytes <= PIECE_BYTES
-            };
-            let piece = rest.iter().take(PIECE_ROWS).take_while(fits).count().max(1);
-            let (piece, behind) = rest.split_at(piece);
+            let sizes = rest.iter().take(PIECE_ROWS).map(|answer| answer.bytes() as u64);
+            let (piece, behind) = rest.split_at(fitting(sizes, PIECE_BYTES));
             rest = behind;
             let read = |answer: &Answer| match &answer.row {
                 Row::Noted(noted) => self.answers.read(*noted),

@@ -8,10 +8,8 @@ use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::stage::StageContext;
+use crate::stage::layout::{REQUESTS, of_part};
 use crate::store::{Journal, Location, Place, SyncPolicy};
-
-/// Finished requests of shards that are not yet written.
-pub(super) const REQUESTS: &str = "_requests";
 
 /// Bytes of a journal, and objects of one in an object store, beyond which another is begun.
 const LONG: (u64, u64) = (64 << 20, 256);
@@ -180,7 +178,7 @@ pub(super) fn is_of_others(cx: &StageContext<'_>, entry: &str) -> bool {
 }
 
 fn own_name(cx: &StageContext<'_>) -> String {
-    cx.part.map_or(REQUESTS.to_owned(), |(index, of)| format!("{REQUESTS}-{index}-of-{of}"))
+    of_part(REQUESTS, cx.part)
 }
 
 /// Which of the journals called `name` an entry is.

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::{Keys, WholeGroups};
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::stage::buckets::Buckets;
+use crate::stage::external_sort::ExternalSort;
 use crate::stage::{Outcome, StageContext};
 use crate::store::{Dataset, Shard, hash_id};
 
@@ -45,7 +45,7 @@ pub fn each_shard<'a>(
     // One unit of work: where rows end up is decided over all of them.
     cx.each_shard(1, |_| {
         let Places { of_row, groups } = Places::of(dataset, kind)?;
-        let mut buckets = Buckets::new(cx.folder, DatasetKind::Groups)?;
+        let mut sort = ExternalSort::new(cx.folder, DatasetKind::Groups)?;
         let mut first = 0;
         for shard in 0..dataset.shards().len() {
             for batch in rows(shard)? {
@@ -53,12 +53,11 @@ pub fn each_shard<'a>(
                 let batch = widen(batch?)?;
                 let places = of_row[first..first + batch.num_rows()].iter().copied();
                 first += batch.num_rows();
-                buckets.push(batch, places)?;
+                sort.push(batch, places)?;
             }
         }
         let shards = shards_of(&groups, cx.shard_rows);
-        let made =
-            buckets.drain(cx, &shards, |shard, rows| make((shard, shards.len()), &mut WholeGroups::new(rows)))?;
+        let made = sort.drain(cx, &shards, |shard, rows| make((shard, shards.len()), &mut WholeGroups::new(rows)))?;
         let mut sum = Outcome::default();
         made.into_iter().for_each(|outcome| sum.absorb(outcome));
         Ok(sum)

@@ -52,7 +52,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
     ) -> Result<(Self, Drops)> {
         let table = &stage.table;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
-        let context = policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context;
+        let context = policy.model.read().config().context;
         let Askable { prompts, longest: longest_prompt, drops } = askable(prompts, &policy.tokenizer, context)?;
         let training = &table.training;
         let per_rollout = training.prompts_per_rollout;

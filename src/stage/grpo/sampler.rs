@@ -1,6 +1,6 @@
 //! Who samples for the trainer: this process, or vLLM servers that load each step's weights.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -134,7 +134,7 @@ impl<B: Backend> Opening<B> {
         match self {
             Opening::Local(engine) => engine.info(),
             Opening::Served(servers) => {
-                let model = policy.model.read().unwrap_or_else(PoisonError::into_inner);
+                let model = policy.model.read();
                 EngineInfo { model_digest: model.digest(), ..servers.info() }
             }
         }

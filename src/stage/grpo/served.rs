@@ -5,7 +5,7 @@
 //! may go on meanwhile: a batch asked ahead is of the weights that were written when it was asked.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use super::ask::{Asker, RolloutBatch};
@@ -15,11 +15,11 @@ use crate::backend::Backend;
 use crate::engine::vllm::{CancelToken, PolicyServers, PolicyWeights, Probe, VllmConfig};
 use crate::engine::{Engine, EngineInfo};
 use crate::error::{Context, Error, Result};
-use crate::model::{Batch, Dtype, Tokenizer};
+use crate::model::{Batch, Dtype, SharedModel, Tokenizer};
 use crate::schema::Prompt;
 use crate::stage::StageContext;
+use crate::stage::layout::SENT;
 use crate::stage::training::Policy;
-use crate::train::SharedModel;
 
 /// `engine = { kind = "vllm", … }` of a grpo stage.
 #[derive(Clone, Debug)]
@@ -85,10 +85,10 @@ impl<B: Backend> Servers<B> {
         policy: &Policy<B>,
         prompts: &[Prompt],
     ) -> Result<Self> {
-        let folder = cx.local_folder()?.join("policy");
+        let folder = cx.local_folder()?.join(SENT);
         remove(&folder)?;
         let sender = WeightSender {
-            model: Arc::clone(&policy.model),
+            model: policy.model.clone(),
             send: config.send,
             probe: probe_tokens(&policy.tokenizer, prompts, sender_context(policy))?,
             folder,
@@ -197,13 +197,13 @@ impl<B: Backend> Drop for Served<B> {
 
 impl<B: Backend> WeightSender<B> {
     fn rank(&self) -> Option<usize> {
-        self.model.read().unwrap_or_else(PoisonError::into_inner).rank()
+        self.model.read().rank()
     }
 
     /// Writes the policy of a step, and how it reads the probe.
     fn write(&self, step: u64) -> Result<(PolicyWeights, Option<Probe>)> {
         let folder = self.folder.join(format!("step-{step:06}"));
-        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let model = self.model.read();
         let weights = match self.send {
             Sent::Checkpoint => {
                 model.save_untied(&folder, computed_in::<B>())?;
@@ -228,7 +228,7 @@ impl<B: Backend> WeightSender<B> {
         let server = &mut servers.server;
         if server.model.is_empty() {
             let folder = self.folder.join("start");
-            let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+            let model = self.model.read();
             model.save_untied(&folder, computed_in::<B>())?;
             tokenizer.save(&folder)?;
             server.model = folder.display().to_string();
@@ -262,7 +262,7 @@ fn computed_in<B: Backend>() -> Dtype {
 }
 
 fn sender_context<B: Backend>(policy: &Policy<B>) -> usize {
-    policy.model.read().unwrap_or_else(PoisonError::into_inner).config().context
+    policy.model.read().config().context
 }
 
 /// The first prompts' tokens. A server needs room for one more.

@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::engine::Sampling;
 use crate::engine::local::LocalEngine;
 use crate::error::Result;
-use crate::eval::{PromptResult, pass_rate};
+use crate::eval::{SampleResult, counts, pass_rate};
 use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::StageContext;
@@ -84,8 +84,8 @@ impl<B: Backend> HeldOut<B> {
         let sampling = Arc::new(self.config.sampling.clone());
         let judged =
             sample_and_judge(&*self.engine, &self.rules, &prompts, self.config.samples, &sampling, cx.seed, step)?;
-        let samples = judged.iter().flatten().filter_map(Judged::result).collect();
-        let (decided, correct) = PromptResult { domain: String::new(), difficulty: None, samples }.counts();
+        let samples: Vec<SampleResult> = judged.iter().flatten().filter_map(Judged::result).collect();
+        let (decided, correct) = counts(&samples);
         Ok(pass_rate(decided, correct))
     }
 }

@@ -14,10 +14,8 @@ use crate::train::StepMetrics;
 
 /// The table of what equal runs have in common.
 pub const METRICS: &str = "metrics.parquet";
-/// Columns that differ between two runs of one seed: they have a file of their own.
-const TIMES: &[&str] = &["rollout_seconds", "reload_seconds", "update_seconds", "tokens_per_second"];
 
-/// Writes both files into the stage's folder.
+/// Writes both files into the stage's folder: what a clock measured has one of its own.
 ///
 /// `metrics.parquet` has `step`, every column of [`StepMetrics::COLUMNS`] that some step measured,
 /// `reward/RULE` and `reward_std/RULE` for each rule, `loss/GROUP` and `weight/GROUP` for each group.
@@ -32,7 +30,7 @@ pub fn write(folder: &Path, steps: &[StepMetrics]) -> Result<()> {
     for (index, (name, _)) in StepMetrics::COLUMNS.iter().enumerate() {
         let values: Vec<Option<f64>> = steps.iter().map(|s| s.values()[index]).collect();
         if values.iter().any(Option::is_some) {
-            let to = if TIMES.contains(name) { &mut times } else { &mut metrics };
+            let to = if StepMetrics::WALL_CLOCK.contains(name) { &mut times } else { &mut metrics };
             to.push(((*name).to_owned(), number(values)));
         }
     }

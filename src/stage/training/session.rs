@@ -9,7 +9,8 @@ use super::held_out::HeldOut;
 use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::stage::{MODEL, Outcome, StageContext};
+use crate::stage::layout::{CHECKPOINTS, MODEL};
+use crate::stage::{Outcome, StageContext};
 use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
@@ -75,8 +76,6 @@ struct Stored {
 }
 
 const STORED: &str = "session.json";
-/// Folder of the checkpoints within the stage's own.
-const CHECKPOINTS: &str = "checkpoints";
 
 /// Steps that a training stage would go on from; `None` if it has no checkpoint.
 ///
@@ -161,7 +160,7 @@ impl<'a, B: Backend> Session<'a, B> {
         let target = folder.join(MODEL);
         let mut outcome = Outcome::default();
         {
-            let mut model = self.policy.model.write().unwrap_or_else(PoisonError::into_inner);
+            let mut model = self.policy.model.write();
             // So that what the stage says and measures of the model is of the one that others load.
             model.round_to(self.policy.dtype)?;
             model.save(&target, self.policy.dtype)?;
@@ -268,14 +267,7 @@ impl<B: Backend> Observer for Session<'_, B> {
             None => Vec::new(),
         };
         // Wall-clock times would make equal checkpoints differ.
-        let timeless = |m: &StepMetrics| StepMetrics {
-            rollout_seconds: None,
-            reload_seconds: None,
-            update_seconds: None,
-            tokens_per_second: None,
-            ..m.clone()
-        };
-        let stored = Stored { steps: self.steps.iter().map(timeless).collect(), rollouts };
+        let stored = Stored { steps: self.steps.iter().map(StepMetrics::timeless).collect(), rollouts };
         let bytes = serde_json::to_vec(&stored).or_fail(|| "cannot encode the session".into())?;
         std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())
     }

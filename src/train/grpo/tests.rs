@@ -44,7 +44,7 @@ impl Sampler {
     }
 
     fn sample(&self, step: u64, prompts: &[usize]) -> Vec<ScoredGroup> {
-        let model = &*self.model.write().expect("the trainer holds no lock while it asks");
+        let model = &*self.model.write();
         let group = |&prompt: &usize| {
             let (id, answer) = (format!("prompt {prompt}"), 2 + (prompt % 4) as u32);
             let tokens = vec![1, answer];
@@ -177,7 +177,7 @@ fn training_on_stored_groups_is_the_on_policy_run_bit_for_bit() {
     train(&mut online);
     let mut offline = stored(recorded.take(), GrpoTrainerConfig { shuffle: false, ..settings });
     train(&mut offline);
-    assert_eq!(bits(&read(offline.model())), bits(&read(online.model())));
+    assert_eq!(bits(&offline.model().read()), bits(&online.model().read()));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn rollouts_ahead_need_a_correction_and_must_not_be_dropped_as_stale() {
 fn the_refreshed_reference_is_the_policy() {
     let mut trainer = on_policy(config(|c| (c.objective.kl_coefficient, c.reference_refresh) = (0.05, 2)));
     trainer.advance().unwrap();
-    assert_eq!(bits(trainer.reference.as_ref().unwrap()), bits(&read(trainer.model())));
+    assert_eq!(bits(trainer.reference.as_ref().unwrap()), bits(&trainer.model().read()));
     let next = trainer.advance().unwrap().remove(0);
     assert_eq!(next.kl_reference, Some(0.0));
 }
@@ -276,12 +276,12 @@ fn a_batch_that_teaches_nothing_skips_the_update() {
             // What comes after could be learned from.
             let groups = vec![group(rewards), group(rewards), group(&[Some(1.0), Some(0.0)])];
             let mut trainer = stored(groups, settings);
-            let before = bits(&read(trainer.model()));
+            let before = bits(&trainer.model().read());
             for _ in 0..2 {
                 let steps = trainer.advance().unwrap();
                 assert!(steps.iter().all(|m| m.skipped == Some(1.0) && m.loss == Some(0.0)), "{rewards:?}");
             }
-            assert_eq!(bits(&read(trainer.model())), before);
+            assert_eq!(bits(&trainer.model().read()), before);
         }
     }
 }
@@ -381,7 +381,7 @@ fn an_interrupted_rollout_leaves_the_trainer_as_it_was() {
         let mut trainer = GrpoTrainer::new(model, None, sampler, config(|_| {})).unwrap();
         assert_eq!(trainer.advance().is_err(), stopped);
         train(&mut trainer);
-        bits(&read(trainer.model()))
+        bits(&trainer.model().read())
     };
     let straight = run(false);
     assert_eq!(run(true), straight);

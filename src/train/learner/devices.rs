@@ -105,11 +105,10 @@ mod tests {
     use super::super::super::batch::Sequence;
     use super::super::super::optimizer::{OptimizerConfig, OptimizerKind};
     use super::super::super::trainer::testing::{CONTEXT, VOCAB, bits};
-    use super::super::{Learner, SharedModel, read};
+    use super::super::Learner;
     use crate::backend::{Cpu, Heads};
-    use crate::model::{Config, LoraConfig, Model};
+    use crate::model::{Config, LoraConfig, Model, SharedModel};
     use crate::train::objective::LossOutputs;
-    use std::sync::{Arc, RwLock};
 
     fn model(devices: usize, lora: bool) -> SharedModel {
         let config =
@@ -117,10 +116,10 @@ mod tests {
         let model = Model::init_on(Cpu::new().as_devices(devices), config, 1);
         assert_eq!(model.devices(), devices);
         let lora = lora.then_some(LoraConfig { rank: 2, alpha: 4.0 });
-        Arc::new(RwLock::new(match lora {
+        SharedModel::new(match lora {
             Some(lora) => model.with_lora(lora, 2).unwrap(),
             None => model,
-        }))
+        })
     }
 
     fn learner(devices: usize, kind: OptimizerKind, lora: bool) -> Learner {
@@ -154,7 +153,7 @@ mod tests {
     }
 
     fn weights(learner: &Learner) -> Vec<Vec<u32>> {
-        let model = read(learner.model());
+        let model = learner.model().read();
         (0..model.devices()).map(|device| bits(model.on(device))).collect()
     }
 

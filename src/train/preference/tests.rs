@@ -144,3 +144,9 @@ fn one_key_of_a_table_leaves_the_others_as_they_are() {
         assert_eq!(read(&format!(r#"{{"{table}": {{}}}}"#)), own, "an empty `{table}` changes nothing");
     }
 }
+
+#[test]
+fn more_epochs_than_steps_can_be_counted_are_as_many_as_can() {
+    let trainer = trainer(|c| (c.steps, c.epochs) = (0, u64::MAX));
+    assert_eq!(trainer.total_steps(), u64::MAX);
+}

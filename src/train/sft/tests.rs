@@ -1,5 +1,3 @@
-use std::sync::{Arc, RwLock};
-
 use super::super::optimizer::OptimizerKind;
 use super::super::schedule::Decay;
 use super::super::trainer::testing::{VOCAB, assert_resumes_bit_for_bit, shared, tiny_model, train};
@@ -98,7 +96,13 @@ fn weights_that_are_not_finite_are_named_at_the_first_step() {
     values.fill(f32::NAN);
     model.set(&embedding, &values);
     model.publish();
-    let mut trainer = SftTrainer::new(Arc::new(RwLock::new(model)), corpus(30), config(OptimizerKind::Adamw)).unwrap();
+    let mut trainer = SftTrainer::new(SharedModel::new(model), corpus(30), config(OptimizerKind::Adamw)).unwrap();
     let error = trainer.advance().unwrap_err().to_string();
     assert!(error.contains("NaN"), "{error}");
+}
+
+#[test]
+fn more_epochs_than_steps_can_be_counted_are_as_many_as_can() {
+    let config = SftConfig { epochs: u64::MAX, batch_size: 4, ..SftConfig::default() };
+    assert_eq!(SftTrainer::new(shared(1), corpus(30), config).unwrap().total_steps(), u64::MAX);
 }

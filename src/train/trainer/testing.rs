@@ -1,15 +1,13 @@
 //! A tiny model and helpers for the trainers' tests.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
 
 use super::super::checkpoint::Checkpoints;
-use super::super::learner::{SharedModel, read};
 use super::super::metrics::StepMetrics;
 use super::{Cadence, Observer, Trainer, resume, run};
 use crate::backend::{Cpu, Heads};
 use crate::error::Result;
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, SharedModel};
 
 pub const VOCAB: u32 = 12;
 pub const CONTEXT: usize = 24;
@@ -22,7 +20,7 @@ pub fn tiny_model(seed: u64) -> Model<Cpu> {
 
 /// The same, shared.
 pub fn shared(seed: u64) -> SharedModel {
-    Arc::new(RwLock::new(tiny_model(seed)))
+    SharedModel::new(tiny_model(seed))
 }
 
 /// Every weight's bits.
@@ -49,16 +47,9 @@ impl Observer for Recorder {
     }
 }
 
-/// Metrics without what a clock measured.
+/// Metrics without what a clock or an evaluation measured.
 pub fn untimed(steps: &[StepMetrics]) -> Vec<StepMetrics> {
-    let strip = |m: &StepMetrics| StepMetrics {
-        update_seconds: None,
-        rollout_seconds: None,
-        tokens_per_second: None,
-        evaluation: None,
-        ..m.clone()
-    };
-    steps.iter().map(strip).collect()
+    steps.iter().map(|m| StepMetrics { evaluation: None, ..m.timeless() }).collect()
 }
 
 /// Trains to the end.
@@ -93,7 +84,7 @@ pub fn assert_resumes_bit_for_bit<T: Trainer<Cpu>>(make: impl Fn() -> T, kill_at
     assert!(resumed.step() < resumed.total_steps(), "the kill must fall inside the run");
     seen.extend(train(&mut resumed));
     assert_eq!(untimed(&seen), untimed(&expected));
-    assert_eq!(bits(&read(resumed.model())), bits(&read(straight.model())));
+    assert_eq!(bits(&resumed.model().read()), bits(&straight.model().read()));
 }
 
 #[test]

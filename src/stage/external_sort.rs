@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 
-use super::StageContext;
+use super::layout::SPILL;
+use super::{StageContext, fitting};
 use crate::error::{Error, Result};
 use crate::schema::DatasetKind;
 use crate::store::{Dataset, Location, Shard, ShardWriter, WriterOptions, row_bytes};
@@ -31,7 +32,7 @@ const PIECE: u64 = 8 << 20;
 const WRITING: u64 = 384 << 20;
 
 /// Collects rows with their places and gives them back in the places' order.
-pub struct Buckets {
+pub struct ExternalSort {
     /// Where runs lie.
     folder: Location,
     kind: DatasetKind,
@@ -58,19 +59,19 @@ struct Run {
     places: Vec<u32>,
 }
 
-impl Buckets {
+impl ExternalSort {
     /// For rows of a kind; removes what a killed stage left of its runs.
     pub fn new(folder: &Location, kind: DatasetKind) -> Result<Self> {
-        let buckets = Buckets {
-            folder: folder.join("_spill"),
+        let sort = ExternalSort {
+            folder: folder.join(SPILL),
             kind,
             memory: MEMORY,
             held: Held::default(),
             runs: Vec::new(),
             bytes: Vec::new(),
         };
-        buckets.clear()?;
-        Ok(buckets)
+        sort.clear()?;
+        Ok(sort)
     }
 
     fn clear(&self) -> Result<()> {
@@ -122,14 +123,14 @@ impl Buckets {
         Ok(())
     }
 
+    /// Bytes of the rows at these places.
+    fn sizes(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = u64> {
+        places.map(|place| u64::from(self.bytes[place as usize]))
+    }
+
     /// How many of the next rows, named by their places, are put in order at once: one at least.
     fn piece(&self, places: impl Iterator<Item = u32>) -> usize {
-        let mut bytes = 0;
-        let fits = |place: &u32| {
-            bytes += u64::from(self.bytes[*place as usize]);
-            bytes <= PIECE
-        };
-        places.take(PIECE_ROWS).take_while(fits).count().max(1)
+        fitting(self.sizes(places.take(PIECE_ROWS)), PIECE)
     }
 
     /// Has `make` work on every range of places, several at once as memory allows, and answers with what
@@ -179,17 +180,12 @@ impl Buckets {
 
     /// The rows of a range of places, in order.
     fn in_order(&self, places: Range<u32>) -> InOrder<'_> {
-        InOrder { buckets: self, left: places, window: Held::default(), next: 0, failed: false }
+        InOrder { sort: self, left: places, window: Held::default(), next: 0, failed: false }
     }
 
     /// The end of the window that begins at a place.
     fn window_end(&self, places: &Range<u32>) -> u32 {
-        let mut bytes = 0;
-        let fits = |place: &u32| {
-            bytes += u64::from(self.bytes[*place as usize]);
-            bytes <= WINDOW
-        };
-        let rows = places.clone().take_while(fits).count().max(1);
+        let rows = fitting(self.sizes(places.clone()), WINDOW);
         places.end.min(places.start + rows as u32)
     }
 
@@ -234,7 +230,7 @@ fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
 
 /// Rows in the order of their places, piece by piece. Ends after the first error.
 struct InOrder<'a> {
-    buckets: &'a Buckets,
+    sort: &'a ExternalSort,
     /// Places that no window has reached yet.
     left: Range<u32>,
     window: Held,
@@ -251,13 +247,13 @@ impl Iterator for InOrder<'_> {
             if self.left.is_empty() {
                 return None;
             }
-            let end = self.buckets.window_end(&self.left);
+            let end = self.sort.window_end(&self.left);
             let places = self.left.start..end;
             self.left.start = end;
             self.next = 0;
             // The last window's rows go before the next one's come.
             self.window = Held::default();
-            match self.buckets.merge(&places) {
+            match self.sort.merge(&places) {
                 Ok(window) => self.window = window,
                 Err(error) => {
                     self.failed = true;
@@ -269,7 +265,7 @@ impl Iterator for InOrder<'_> {
             return None;
         }
         let rest = &self.window.rows[self.next..];
-        let piece = self.buckets.piece(rest.iter().map(|row| row.0));
+        let piece = self.sort.piece(rest.iter().map(|row| row.0));
         self.next += piece;
         let picked = self.window.pick(&rest[..piece]);
         self.failed = picked.is_err();
@@ -320,40 +316,40 @@ mod tests {
     }
 
     /// Places 0…`n` in an order far from sorted, pushed in batches of 100.
-    fn filled(folder: &Location, n: u32, memory: usize) -> Buckets {
-        let mut buckets = Buckets { memory, ..Buckets::new(folder, DatasetKind::Corpus).unwrap() };
+    fn filled(folder: &Location, n: u32, memory: usize) -> ExternalSort {
+        let mut sort = ExternalSort { memory, ..ExternalSort::new(folder, DatasetKind::Corpus).unwrap() };
         let places: Vec<u32> = (0..n).map(|i| (i * 7919) % n).collect();
         for chunk in places.chunks(100) {
             let rows: Vec<CorpusRow> = chunk.iter().map(|&place| row(place)).collect();
-            buckets.push(CorpusRow::to_batch(&rows), chunk.iter().copied()).unwrap();
+            sort.push(CorpusRow::to_batch(&rows), chunk.iter().copied()).unwrap();
         }
-        buckets.held.rows.sort_unstable();
-        buckets
+        sort.held.rows.sort_unstable();
+        sort
     }
 
     #[test]
     fn rows_come_in_the_order_of_their_places_whether_they_were_spilled_or_not() {
         let folder = tempfile::tempdir().unwrap();
         for (memory, runs) in [(usize::MAX, 0), (1 << 19, 2), (1, 90)] {
-            let buckets = filled(&folder.path().into(), 9001, memory);
-            assert!(buckets.runs.len() >= runs, "{} runs", buckets.runs.len());
+            let sort = filled(&folder.path().into(), 9001, memory);
+            assert!(sort.runs.len() >= runs, "{} runs", sort.runs.len());
             for range in [0..9001, 0..1, 4000..8200, 9000..9001, 5..5] {
-                let pieces = buckets.in_order(range.clone()).map(|batch| CorpusRow::from_batch(&batch?));
+                let pieces = sort.in_order(range.clone()).map(|batch| CorpusRow::from_batch(&batch?));
                 let seen = pieces.collect::<Result<Vec<_>>>().unwrap().concat();
                 assert_eq!(seen, range.clone().map(row).collect::<Vec<_>>(), "{range:?} of {runs} runs");
             }
-            buckets.clear().unwrap();
+            sort.clear().unwrap();
         }
     }
 
     #[test]
     fn runs_that_a_killed_stage_left_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let spill = folder.path().join("_spill");
+        let spill = folder.path().join(SPILL);
         std::mem::forget(filled(&folder.path().into(), 9001, 1));
         std::fs::write(spill.join("part-00200.parquet.tmp-1-1"), "torn").unwrap();
         assert!(std::fs::read_dir(&spill).unwrap().count() > 50);
-        Buckets::new(&folder.path().into(), DatasetKind::Corpus).unwrap();
+        ExternalSort::new(&folder.path().into(), DatasetKind::Corpus).unwrap();
         assert!(!spill.exists());
     }
 }

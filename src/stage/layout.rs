@@ -1,0 +1,24 @@
+//! What a stage's folder holds, by name. Stages write it, and the pipeline keeps, clears or deletes it by the same names:
+//! what lies in a folder under another name is lost to a run that goes on.
+
+/// The model that the stage trained.
+pub(crate) const MODEL: &str = "model";
+/// A training stage's checkpoints.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+/// Groups that were sampled while the stage trained.
+pub(crate) const ROLLOUTS: &str = "rollouts";
+/// Samples of an evaluation, a folder a model.
+pub(crate) const SAMPLES: &str = "samples";
+/// Weights for servers to load.
+pub(crate) const SENT: &str = "policy";
+/// Rows on their way into order.
+pub(crate) const SPILL: &str = "_spill";
+/// The journal of finished shards.
+pub(crate) const JOURNAL: &str = "_journal";
+/// Journals of finished requests: all whose name begins so.
+pub(crate) const REQUESTS: &str = "_requests";
+
+/// What a journal of a part (index, of) of a run is called; a whole run's bears the name alone.
+pub(crate) fn of_part(journal: &str, part: Option<(usize, usize)>) -> String {
+    part.map_or(journal.to_owned(), |(index, of)| format!("{journal}-{index}-of-{of}"))
+}
