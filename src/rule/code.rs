@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::params::{ParamError, choices, params};
 use super::text::shorten;
-use super::{Rule, Sample, Verdict, think};
+use super::{Rule, Sample, Verdict};
 use sandbox::{Ended, Job, Limits};
 use slots::Slots;
 use tests_of::{Suite, Tests};
@@ -208,7 +208,7 @@ impl CodeRule {
         };
         let wanted = self.wanted(&suite);
         let Some(fences::Block { code, language: said }) =
-            fences::program(think::split(sample.completion).answer, wanted)
+            fences::program(fences::answer(sample.completion), wanted)
         else {
             return Ok(Verdict::wrong("no_code"));
         };
