@@ -141,6 +141,41 @@ fn coroutines_types_and_tests_of_pytest_cross() {
     assert_eq!(check(CodeConfig::default(), "def add(a, b): return a - b", "python", pytest).score, Some(0.0));
 }
 
+/// Tests that would pass because nothing in them is run.
+#[test]
+fn tests_that_are_not_run_pass_nothing() {
+    if !contained() {
+        return;
+    }
+    for test in [
+        "from solution import f\nimport unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(2), 4)",
+        "from solution import f\nclass TestF(Base):\n    def test_a(self):\n        assert f(2) == 4",
+        "from solution import f\nclass TestF:\n    def setup_class(cls): pass\n    def test_a(self):\n        assert f(2) == 4",
+        "from solution import f\nasync def test_a():\n    assert f(2) == 4",
+        "from solution import f\ndef test_a(capsys):\n    assert f(2) == 4",
+        "import pytest\nfrom solution import f\n@pytest.fixture\ndef x(): return 2\ndef test_a():\n    assert f(2) == 4",
+        "import pytest\nfrom solution import f\n@pytest.mark.skip\ndef test_a():\n    assert f(2) == 4",
+    ] {
+        let tests = serde_json::json!({ "test": test }).to_string();
+        let verdict = check(CodeConfig::default(), "def f(x): return 5", "python", &tests);
+        assert!(matches!(verdict.reason, "asserts_not_supported" | "tests_not_supported"), "{test}: {verdict:?}");
+    }
+    for test in [
+        "from solution import f\nclass TestF:\n    def test_a(self):\n        assert f(2) == 4",
+        "import pytest\nfrom solution import f\n@pytest.mark.parametrize('x', [2])\ndef test_a(x):\n    assert f(x) == 4",
+        "import pytest\nfrom solution import f\ndef test_a():\n    with pytest.raises(ValueError):\n        f(2)",
+        "import pytest\nfrom solution import f\ndef test_a():\n    assert f(2) == pytest.approx(4)",
+        "import pytest\nfrom solution import f\ndef test_a():\n    assert [f(2)] == pytest.approx([4.0])",
+    ] {
+        let tests = serde_json::json!({ "test": test }).to_string();
+        for code in ["def f(x): return 5", "class E(float):\n    def __eq__(s, o): return True\ndef f(x): return E(5)"]
+        {
+            let verdict = check(CodeConfig::default(), code, "python", &tests);
+            assert_eq!((verdict.score, verdict.reason), (Some(0.0), "assertion_failed"), "{test}: {verdict:?}");
+        }
+    }
+}
+
 #[test]
 fn javascript_values_and_the_languages_own_words_cross() {
     if !contained() || Language::JavaScript.toolchain().is_none() {
