@@ -37,7 +37,7 @@ struct Side {
 
 const PYTHON: Side = Side {
     wire: &[include_str!("asserts/wire.py"), include_str!("asserts/remote.py")],
-    judge: &[include_str!("asserts/guard.py"), include_str!("asserts/judge.py")],
+    judge: &[include_str!("asserts/guard.py"), include_str!("asserts/pytest.py"), include_str!("asserts/judge.py")],
     agent: include_str!("asserts/agent.py"),
     suffix: "py",
 };
