@@ -292,5 +292,8 @@ fn faults_of_the_data_and_missing_code() {
     assert_eq!(rule.check(&s).reason, "tests_unparsed");
 }
 
+mod checkers;
 mod data;
+mod layouts;
+mod limits;
 mod takeovers;

@@ -233,6 +233,18 @@ fn an_interpreter_may_be_chosen() {
     let call = r#"{"test_list": ["import doubling\nassert f(3) == doubling.double(3)"]}"#;
     assert_eq!(check(config(), "import doubling\nf = doubling.double", "python", call).reason, "tests_passed");
     assert_eq!(check(CodeConfig::default(), stream, "python", DOUBLE).reason, "runtime_error");
+    // Programs run as a user of their own where we are root; a folder that is closed to it is told.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder.path(), private).unwrap();
+    let verdict = check(config(), stream, "python", DOUBLE);
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        assert_eq!((verdict.score, verdict.reason), (None, "toolchain_missing"), "{verdict:?}");
+        let told = format!("chmod o+x {}", folder.path().display());
+        assert!(verdict.evidence.iter().any(|(_, why)| why.contains(&told)), "{verdict:?}");
+    } else {
+        assert_eq!(verdict.reason, "tests_passed");
+    }
     let broken = folder.path().join("broken");
     std::fs::write(&broken, "no interpreter").unwrap();
     let config = CodeConfig { python: Some(broken.display().to_string()), ..CodeConfig::default() };
