@@ -55,3 +55,34 @@ fn quantity(value: &Value, units: &[(&str, f64)]) -> Option<f64> {
     }
     units.iter().find(|(name, _)| *name == singular).map(|(_, factor)| number * factor)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_in_every_unit() {
+        for (row, seconds, mebibytes) in [
+            (r#"{"time_limit": 1.5, "memory_limit": 256.0}"#, Some(1.5), Some(256.0)),
+            (r#"{"time_limit": "2.0 seconds", "memory_limit": "256.0 megabytes"}"#, Some(2.0), Some(256.0)),
+            (r#"{"time_limit": "1 second", "memory_limit": "64MB"}"#, Some(1.0), Some(64.0)),
+            (r#"{"time_limit": "500 ms", "memory_limit": "1 GB"}"#, Some(0.5), Some(1024.0)),
+            (r#"{"time_limit": "3s", "memory_limit": "512"}"#, Some(3.0), Some(512.0)),
+            (r#"{"time_limit": 2000, "memory_limit": 262144}"#, Some(2.0), Some(256.0)),
+            (
+                r#"{"time_limit": {"seconds": 1, "nanos": 500000000}, "memory_limit_bytes": 64000000}"#,
+                Some(1.5),
+                Some(64e6 / 1048576.0),
+            ),
+            (r#"{"time_limit": {"seconds": 4}, "memory_limit": 268435456}"#, Some(4.0), Some(256.0)),
+            (r#"{"time_limit": 0, "memory_limit": -1}"#, None, None),
+            (r#"{"time_limit": null, "memory_limit": "unlimited"}"#, None, None),
+            (r#"{"time_limit": "2 hours", "memory_limit": ""}"#, None, None),
+            (r#"{"time_limit": [1], "memory_limit_bytes": "many"}"#, None, None),
+            ("{}", None, None),
+        ] {
+            let value: Value = serde_json::from_str(row).unwrap();
+            assert_eq!(OfProblem::of(value.as_object().unwrap()), OfProblem { seconds, mebibytes }, "{row}");
+        }
+    }
+}

@@ -65,3 +65,37 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_a_pickle_of_one_string_is_read() {
+        // As Python's pickle writes "ab" in the protocols 2 to 5, and 300 letters in the fourth.
+        let long =
+            [b"\x80\x04\x95\x35\x01\0\0\0\0\0\0X\x2c\x01\0\0".to_vec(), vec![b'x'; 300], b"\x94.".to_vec()].concat();
+        for (pickle, expected) in [
+            (&b"\x80\x02X\x02\0\0\0abq\0."[..], Some("ab")),
+            (b"\x80\x04\x95\x06\0\0\0\0\0\0\0\x8c\x02ab\x94.", Some("ab")),
+            (b"\x80\x04\x8d\x02\0\0\0\0\0\0\0ab.", Some("ab")),
+            (&long, Some(&*"x".repeat(300))),
+            // Two strings of which the first is dropped, a length that is too long, a call, bytes, nothing.
+            (b"\x80\x04\x8c\x02ab0\x8c\x02ab.", None),
+            (b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\xffab.", None),
+            (b"\x80\x04cos\nsystem\n(S'ls'\ntR.", None),
+            (b"\x80\x04\x8c\x01\xff\x94.", None),
+            (b"", None),
+        ] {
+            assert_eq!(pickled(pickle), expected, "{pickle:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[A-Za-z0-9+/= ]{0,64}", bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = (super::text(&text), pickled(&bytes), pickled(&[&b"\x80\x04"[..], &bytes].concat()));
+        }
+    }
+}

@@ -105,7 +105,7 @@ fn a_broken_checker_is_nobodys_fault() {
         // It rejects what is correct, and cannot read anything else.
         ("import sys\nassert open(sys.argv[3]).read().split()[0] != '1'\nprint(0)", "rejects the correct output"),
     ] {
-        let config = CodeConfig { checker_seconds: 1.0, ..CodeConfig::default() };
+        let config = CodeConfig { checker_seconds: 2.0, ..CodeConfig::default() };
         let verdict = check(config, ANY_SUM, "python", &verification(checker).to_string());
         assert_eq!((verdict.score, verdict.reason), (None, "checker_failed"), "{checker}: {verdict:?}");
         let evidence = verdict.evidence.iter().find(|(key, _)| *key == "checker").map(|(_, why)| why.as_str());
@@ -152,7 +152,7 @@ fn no_output_persuades_a_checker_but_a_right_one() {
     // An output that is made to break a checker, or to keep it busy, is wrong where the correct one is neither.
     let slow = "import sys\nn = int(open(sys.argv[3]).read().split()[0])\nwhile n > 100: pass\nprint(1)";
     for (checker, code) in [(slow, "print(101)"), (slow, "print('x')")] {
-        let config = CodeConfig { checker_seconds: 1.0, ..CodeConfig::default() };
+        let config = CodeConfig { checker_seconds: 2.0, ..CodeConfig::default() };
         let verdict = check(config, code, "python", &verification(checker).to_string());
         assert_eq!((verdict.score, verdict.reason), (Some(0.0), "wrong_output"), "{code}: {verdict:?}");
     }
