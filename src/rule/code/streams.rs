@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checker::{Checker, Opinion};
-use super::sandbox::{Ended, Job, Limits};
+use super::sandbox::{Ended, Job, Limits, Ran};
 use super::suite::{Files, MOST_MIB, MOST_SECONDS, Suite};
 use super::toolchain::Toolchain;
 use super::{CodeRule, Compare, Failed, Language, reason_of, sandbox, tail, write};
@@ -55,36 +55,37 @@ impl CodeRule {
                 own_user: false,
             };
             let ran = sandbox::run(&job)?;
-            let (reason, remark) = match (ran.ended, &checker) {
-                (Ended::Exit(0), None) if self.same(&ran.stdout, expected) => ("", String::new()),
-                // What equals the reference needs no other opinion; an empty one may stand for none.
-                (Ended::Exit(0), Some(_)) if !expected.trim().is_empty() && self.same(&ran.stdout, expected) => {
-                    ("", String::new())
+            let (part, remark) = match self.opinion(&ran, input, expected, checker.as_ref())? {
+                Opinion::Score(part, remark) => (part, remark),
+                Opinion::Broken(why) => {
+                    let verdict = Verdict::cannot_tell("checker_failed").with("test", index.to_string());
+                    return Ok(verdict.with("checker", why));
                 }
-                (Ended::Exit(0), None) => ("wrong_output", String::new()),
-                (Ended::Exit(0), Some(checker)) => match checker.judge(input, expected, &ran.stdout)? {
-                    Opinion::Score(1.0, _) => ("", String::new()),
-                    Opinion::Score(part, remark) => {
-                        score += part;
-                        ("wrong_output", remark)
-                    }
-                    Opinion::Broken(why) => {
-                        let verdict = Verdict::cannot_tell("checker_failed").with("test", index.to_string());
-                        return Ok(verdict.with("checker", why));
-                    }
-                },
-                (ended, _) => (reason_of(ended), String::new()),
             };
-            if reason.is_empty() {
-                (passed, score) = (passed + 1, score + 1.0);
+            score += part;
+            if part >= 1.0 {
+                passed += 1;
                 continue;
             }
+            let reason = if ran.ended == Ended::Exit(0) { "wrong_output" } else { reason_of(ran.ended) };
             first.get_or_insert(Failed { index, reason, stdout: ran.stdout, stderr: ran.stderr, remark });
             if !self.config.partial {
                 break;
             }
         }
         Ok(self.verdict(passed, score, streams.len(), first))
+    }
+
+    /// How good the output of a run is. What equals the reference needs no checker, which could hardly be stricter; but
+    /// an empty reference may stand for none.
+    fn opinion(&self, ran: &Ran, input: &str, expected: &str, checker: Option<&Checker<'_>>) -> Result<Opinion> {
+        let same = ran.ended == Ended::Exit(0) && self.same(&ran.stdout, expected);
+        match checker {
+            Some(checker) if ran.ended == Ended::Exit(0) && (!same || expected.trim().is_empty()) => {
+                checker.judge(input, expected, &ran.stdout)
+            }
+            _ => Ok(Opinion::Score(f64::from(u8::from(same)), String::new())),
+        }
     }
 
     /// Compiles; a verdict means that it failed.
