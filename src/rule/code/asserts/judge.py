@@ -53,8 +53,11 @@ class Rewrite(ast.NodeTransformer):
         return node
 
     def visit_ImportFrom(self, node):
-        plain = all(alias.name != "*" and alias.asname in (None, alias.name) for alias in node.names)
-        return ast.copy_location(ast.Pass(), node) if node.module == "solution" and plain else node
+        if node.module != "solution" or any(alias.name == "*" for alias in node.names):
+            return node
+        renamed = [ast.Assign([ast.Name(alias.asname, ast.Store())], ast.Name(alias.name, ast.Load()))
+            for alias in node.names if alias.asname not in (None, alias.name)]
+        return [ast.fix_missing_locations(ast.copy_location(each, node)) for each in renamed or [ast.Pass()]]
 
 
 def prepared(text):

@@ -132,6 +132,10 @@ fn coroutines_types_and_tests_of_pytest_cross() {
         ),
         ("def order(words, key): return sorted(words, key=key)", "assert order(['b', 'A'], str.lower) == ['A', 'b']"),
         ("def add(a, b): return a + b", "from solution import add\ndef test_add():\n    assert add(1, 2) == 3"),
+        (
+            "def add(a, b): return a + b",
+            "from solution import add as plus\ndef test_add():\n    assert plus(1, 2) == 3",
+        ),
     ] {
         let json = serde_json::json!({ "asserts": [test] }).to_string();
         let verdict = check(CodeConfig::default(), code, "python", &json);
