@@ -197,13 +197,13 @@ fn a_verification_that_stands_as_text_has_its_gold_inside() {
 fn columns_of_tests_become_the_verification() {
     for (row, expected, extra) in [
         (
-            r#"{"prompt": "Double it.", "official_tests": [{"input": "1", "output": "2"}], "generated_tests": 0, "generated_checker": "print(1)", "time_limit": 2.0, "memory_limit": null, "rating": 800, "language": "cpp"}"#,
-            r#"{"generated_checker":"print(1)","generated_tests":0,"language":"cpp","official_tests":[{"input":"1","output":"2"}],"time_limit":2.0}"#,
+            r#"{"prompt": "Double it.", "official_tests": [{"input": "1", "output": "2"}], "generated_tests": 0, "generated_checker": "print(1)", "time_limit": 2.0, "rating": 800, "language": "cpp"}"#,
+            r#"{"official_tests":[{"input":"1","output":"2"}],"generated_tests":0,"generated_checker":"print(1)","time_limit":2.0,"language":"cpp"}"#,
             Some(r#"{"rating":800}"#),
         ),
         (
             r#"{"problem": "Double it.", "tests": "[{\"input\": \"1\", \"output\": \"2\", \"testtype\": \"functional\"}]", "metadata": {"func_name": "f"}}"#,
-            r#"{"metadata":{"func_name":"f"},"tests":"[{\"input\": \"1\", \"output\": \"2\", \"testtype\": \"functional\"}]"}"#,
+            r#"{"tests":"[{\"input\": \"1\", \"output\": \"2\", \"testtype\": \"functional\"}]","metadata":{"func_name":"f"}}"#,
             None,
         ),
         (
