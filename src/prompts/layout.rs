@@ -6,6 +6,7 @@
 mod about;
 mod answer;
 mod cells;
+mod programs;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -119,6 +120,9 @@ pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, 
         None => answered.or_else(|| cells.find(SOLUTION).and_then(text_list)),
     };
     let mut gold = gold(&mut cells, layout, config, &mut solution, &mut verification);
+    if verification.is_none() && map.verification.is_none() {
+        verification = programs::tests(&mut cells);
+    }
     if gold == Gold::Missing("absent") && solution.is_none() && map.solution.is_none() && layout == Layout::Columns {
         (messages, solution) = response(&mut cells, messages)?;
     }

@@ -1,10 +1,12 @@
 //! The code rule: does the program pass its tests?
 
 mod asserts;
+mod checker;
 mod fences;
 mod sandbox;
 mod slots;
-mod tests_of;
+mod streams;
+mod suite;
 mod toolchain;
 
 use std::path::Path;
@@ -15,10 +17,10 @@ use rayon::prelude::*;
 
 use super::params::{ParamError, choices, params};
 use super::text::shorten;
-use super::{Rule, Sample, Verdict, think};
-use sandbox::{Ended, Job, Limits};
+use super::{Rule, Sample, Verdict};
+use sandbox::{Ended, Limits};
 use slots::Slots;
-use tests_of::{Suite, Tests};
+use suite::{MOST_MIB, MOST_SECONDS, Suite, Tests};
 use toolchain::{Language, Toolchain};
 
 pub use sandbox::ready;
@@ -29,21 +31,31 @@ pub const DOC: &str = r#"Whether a program passes its unit tests, run in a sandb
 Takes the last fenced block in the tests' language, else the last whose word is
 missing or names one (never `text`, `output`, …), and runs it against the tests of
 the prompt's verification JSON: `{"language": "python", "tests": [{"input": "…",
-"output": "…"}]}` (also `inputs`/`outputs` lists and open-r1's `test_cases`, with
-`fn_name` as calls) for programs, or `{"asserts": ["assert f(2) == 4"], "setup":
-"…"}` (also MBPP's `test_list` and HumanEval's `test` with `entry_point`) for
-functions. Without one, a gold answer that is such a JSON object is read (verl's
-`ground_truth`). Python, C++, Rust and JavaScript, where the toolchain is present;
-asserts for Python and JavaScript, calls for Python. Assertions run in a process
+"output": "…"}]}` for programs, or `{"asserts": ["assert f(2) == 4"], "setup": "…"}`
+for functions. Read as well: the columns of APPS, TACO, CodeContests, LiveCodeBench,
+DeepCoder, open-r1, SYNTHETIC (`fn_name` and `func_name` are calls), AceCode, MBPP,
+HumanEval, and KodCode's functions for pytest. Without a verification, a gold answer
+that is such JSON is read (verl's `ground_truth`). Python, C++, Rust and JavaScript,
+where the toolchain is present; asserts for Python and JavaScript, calls for Python.
+Where several outputs are right, `"checker"` (open-r1's `generated_checker`) is the
+source of a Python program that judges what is not equal to the expected output. It
+is called with the paths of input, correct output and solution's output, in a sandbox
+of its own, and prints a number from 0 to 1, where 1 passes the test, or, printing
+nothing, calls `exit` with 0 or 1. Fails it on an output and works on the correct one
+in its place, the output is wrong; else the verdict is `checker_failed`, nobody's
+fault. `time_limit` (seconds), `memory_limit` (MB) and `input_mode` (`"file"` for
+`input.txt` and `output.txt`) of a problem count for programs; Python and JavaScript
+get what their runtimes take on top of its memory. Assertions run in a process
 that the program never enters: values are compared there, and an object of the
 program's own class equals a plain value only if its content does. What a test asks
-that cannot be asked across (a class derived from the program's, JavaScript that
-waits) is `asserts_not_supported`, told from the test alone. Tests are in the
-language that they say, else in `language`: an answer in another, or in one that is
-not run here, is wrong. Every run has fresh namespaces (bubblewrap): no network, a
-read-only system, limits on memory, CPU, processes, files and output, and a wall
-clock. At most one program a core runs at once in the whole process, whoever asks;
-still, wrong by time out depends on the machine: leave room in `seconds`.
+that cannot be asked across (a class derived from the program's, fixtures, classes of
+unittest, JavaScript that waits) is `asserts_not_supported`, told from the test alone.
+Tests are in the language that they say, else in `language`: an answer in another, or
+in one that is not run here, is wrong. Every run has fresh namespaces (bubblewrap): no
+network, a read-only system, limits on memory, CPU, processes, files and output, and a
+wall clock. At most one program a core runs at once in the whole process, whoever asks;
+still, wrong by time out depends on the machine: leave room in `seconds` and
+`time_factor`.
 # Why
 The only reward for code that is worth having. A machine that cannot contain
 code refuses to run it: verdicts are `sandbox_missing`, never a bare run.
@@ -70,15 +82,19 @@ params! {
     pub struct CodeConfig {
         /// Language of the code where neither the prompt nor the fence says.
         language: String = "python".into(),
-        /// Wall seconds for each test (asserts share one run).
+        /// Wall seconds for each test (asserts share one run), where the problem of a program has no `time_limit`.
         seconds: f64 = 6.0,
+        /// What `time_limit` is multiplied by, for a machine that is slower than the judge's, or answers in Python.
+        time_factor: f64 = 1.0,
         /// Wall seconds for compiling.
         compile_seconds: f64 = 30.0,
-        /// Memory of the whole process tree, MiB.
+        /// Wall seconds for a run of a checker.
+        checker_seconds: f64 = 10.0,
+        /// Memory of the whole process tree, MiB, where the problem of a program has no `memory_limit`.
         memory_mib: u64 = 512,
         /// Most processes and threads at once.
         processes: u64 = 32,
-        /// Most bytes of output of one run, KiB.
+        /// Most bytes of output of one run, KiB; twice the expected output's where that is more.
         output_kib: usize = 1024,
         /// How printed output is compared.
         compare: Compare = Compare::Lines,
@@ -98,7 +114,12 @@ params! {
 
 /// Whether a verification, or a gold answer in its place, holds tests of a program.
 pub(super) fn has_tests(gold: Option<&str>, verification: Option<&str>) -> bool {
-    tests_of::of(verification, gold, 1).is_ok()
+    suite::of(verification, gold, 1).is_ok()
+}
+
+/// Whether a word names a programming language that programs may be in (`cpp`, `Python 3`), and no language of people.
+pub fn is_language(word: &str) -> bool {
+    Language::from_word(word).is_some()
 }
 
 /// See [`DOC`].
@@ -120,13 +141,18 @@ impl CodeRule {
             return Err(ParamError::new("language", format!("`{}` is not a language this rule runs", config.language))
                 .hint("python, cpp, rust or javascript"));
         };
-        for (field, seconds) in [("seconds", config.seconds), ("compile_seconds", config.compile_seconds)] {
-            if !(seconds > 0.0 && seconds <= 600.0) {
-                return Err(ParamError::new(field, format!("`{field}` must be above 0 and at most 600")));
+        for (field, value, most) in [
+            ("seconds", config.seconds, MOST_SECONDS),
+            ("compile_seconds", config.compile_seconds, MOST_SECONDS),
+            ("checker_seconds", config.checker_seconds, MOST_SECONDS),
+            ("time_factor", config.time_factor, 100.0),
+        ] {
+            if !(value > 0.0 && value <= most) {
+                return Err(ParamError::new(field, format!("`{field}` must be above 0 and at most {most}")));
             }
         }
         let bounds = [
-            ("memory_mib", config.memory_mib, 16, 65536),
+            ("memory_mib", config.memory_mib, 16, MOST_MIB as u64),
             ("processes", config.processes, 1, 4096),
             ("output_kib", config.output_kib as u64, 1, 65536),
             ("max_tests", config.max_tests as u64, 1, 10_000),
@@ -155,30 +181,11 @@ impl CodeRule {
             _ => None,
         };
         match chosen {
-            Some((path, found)) => found.get_or_init(|| self.chosen(language, path)).as_ref().map_err(String::as_str),
+            Some((path, found)) => {
+                let tried = || Toolchain::tried(language, path, self.limits(language.has_address_space()));
+                found.get_or_init(tried).as_ref().map_err(String::as_str)
+            }
             None => language.toolchain().ok_or("it is not installed"),
-        }
-    }
-
-    /// A chosen interpreter, if it runs in the sandbox: what does not would make every program wrong.
-    fn chosen(&self, language: Language, path: &str) -> Result<Toolchain, String> {
-        let toolchain = Toolchain::chosen(language, path).ok_or_else(|| format!("{path} does not run"))?;
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        sandbox::open_to_all(folder.path()).map_err(|error| error.to_string())?;
-        let command = [toolchain.run[0].clone(), "--version".to_owned()];
-        let job = Job {
-            command: &command,
-            folder: folder.path(),
-            out: None,
-            toolchain: toolchain.run_folders(),
-            stdin: b"",
-            limits: self.limits(toolchain.address_space),
-            own_user: false,
-        };
-        let ran = sandbox::run(&job).map_err(|error| error.to_string())?;
-        match ran.ended {
-            Ended::Exit(0) => Ok(toolchain),
-            _ => Err(format!("{path} does not run in the sandbox: {}", tail(&ran.stderr))),
         }
     }
 
@@ -189,6 +196,7 @@ impl CodeRule {
             processes: self.config.processes,
             file: 64 << 20,
             output: self.config.output_kib << 10,
+            stack: None,
             address_space,
         }
     }
@@ -202,13 +210,13 @@ impl CodeRule {
     }
 
     fn judge(&self, sample: &Sample<'_>) -> crate::error::Result<Verdict> {
-        let suite = match tests_of::of(sample.verification, sample.gold, self.config.max_tests) {
+        let suite = match suite::of(sample.verification, sample.gold, self.config.max_tests) {
             Ok(suite) => suite,
-            Err(reason) => return Ok(Verdict::cannot_tell(reason)),
+            Err(no) if no.why.is_empty() => return Ok(Verdict::cannot_tell(no.reason)),
+            Err(no) => return Ok(Verdict::cannot_tell(no.reason).with("error", no.why)),
         };
         let wanted = self.wanted(&suite);
-        let Some(fences::Block { code, language: said }) =
-            fences::program(think::split(sample.completion).answer, wanted)
+        let Some(fences::Block { code, language: said }) = fences::program(fences::answer(sample.completion), wanted)
         else {
             return Ok(Verdict::wrong("no_code"));
         };
@@ -231,91 +239,13 @@ impl CodeRule {
             }
         };
         let _slot = self.slots.as_ref().map(Slots::take);
-        let limits = self.limits(toolchain.address_space);
-        let streams = match &suite.tests {
-            Tests::Streams(streams) => streams,
+        match &suite.tests {
+            Tests::Streams(streams) => self.streams(&suite, streams, &code, language, toolchain),
             Tests::Asserts(asserts) => {
-                let outcome = asserts::run(&suite, asserts, &code, language, toolchain, limits)?;
-                return Ok(self.asserted(outcome));
-            }
-        };
-        let folder =
-            tempfile::tempdir().map_err(|e| crate::Error::new("cannot make a folder for a program").caused_by(e))?;
-        sandbox::open_to_all(folder.path())
-            .map_err(|e| crate::Error::new("cannot open a program's folder").caused_by(e))?;
-        write(folder.path(), language.file(), &code)?;
-        if !toolchain.compile.is_empty()
-            && let Some(verdict) = self.compile(toolchain, folder.path())?
-        {
-            return Ok(verdict);
-        }
-        self.streams(streams, toolchain, folder.path())
-    }
-
-    /// Compiles; a verdict means that it failed.
-    fn compile(&self, toolchain: &Toolchain, folder: &Path) -> crate::error::Result<Option<Verdict>> {
-        let out = folder.join("out");
-        std::fs::create_dir(&out).map_err(|e| crate::Error::new("cannot make a folder for a program").caused_by(e))?;
-        let limits = Limits {
-            wall: Duration::from_secs_f64(self.config.compile_seconds),
-            memory: 2 << 30,
-            processes: 128,
-            address_space: false,
-            ..self.limits(false)
-        };
-        let job = Job {
-            command: &toolchain.compile,
-            folder,
-            out: Some(&out),
-            toolchain: &toolchain.folders,
-            stdin: b"",
-            limits,
-            own_user: true,
-        };
-        let ran = sandbox::run(&job)?;
-        let made = out.join("main");
-        if ran.ended == Ended::Exit(0) && made.is_file() {
-            std::fs::rename(made, folder.join("main"))
-                .map_err(|e| crate::Error::new("cannot move a program").caused_by(e))?;
-            return Ok(None);
-        }
-        let reason = if ran.ended == Ended::Exit(1) { "does_not_compile" } else { "compiler_stopped" };
-        Ok(Some(Verdict::wrong(reason).with("ended", format!("{:?}", ran.ended)).with("stderr", tail(&ran.stderr))))
-    }
-
-    fn streams(
-        &self,
-        streams: &[(String, String)],
-        toolchain: &Toolchain,
-        folder: &Path,
-    ) -> crate::error::Result<Verdict> {
-        let limits = self.limits(toolchain.address_space);
-        let (mut passed, mut first) = (0usize, None);
-        for (index, (input, expected)) in streams.iter().enumerate() {
-            let job = Job {
-                command: &toolchain.run,
-                folder,
-                out: None,
-                toolchain: toolchain.run_folders(),
-                stdin: input.as_bytes(),
-                limits,
-                own_user: false,
-            };
-            let ran = sandbox::run(&job)?;
-            let reason = match ran.ended {
-                Ended::Exit(0) if self.same(&ran.stdout, expected) => {
-                    passed += 1;
-                    continue;
-                }
-                Ended::Exit(0) => "wrong_output",
-                ended => reason_of(ended),
-            };
-            first.get_or_insert(Failed { index, reason, stdout: ran.stdout, stderr: ran.stderr });
-            if !self.config.partial {
-                break;
+                let limits = self.limits(toolchain.address_space);
+                Ok(self.asserted(asserts::run(&suite, asserts, &code, language, toolchain, limits)?))
             }
         }
-        Ok(self.verdict(passed, streams.len(), first))
     }
 
     fn asserted(&self, outcome: asserts::Outcome) -> Verdict {
@@ -327,40 +257,30 @@ impl CodeRule {
             asserts::Outcome::Run { passed, reason, error, stderr } => {
                 let count = passed.iter().filter(|passed| **passed).count();
                 let first = passed.iter().position(|passed| !passed);
-                let first = first.map(|index| Failed { index, reason, stdout: Vec::new(), stderr });
-                let verdict = self.verdict(count, passed.len(), first);
+                let failed = |index| Failed { index, reason, stdout: Vec::new(), stderr, remark: String::new() };
+                let verdict = self.verdict(count, count as f64, passed.len(), first.map(failed));
                 if error.is_empty() { verdict } else { verdict.with("error", shorten(&error, 300)) }
             }
         }
     }
 
-    fn verdict(&self, passed: usize, all: usize, first: Option<Failed>) -> Verdict {
-        let Some(Failed { index, reason, stdout, stderr }) = first else {
+    /// `score` is the sum over all tests, of which `passed` have 1.
+    fn verdict(&self, passed: usize, score: f64, all: usize, first: Option<Failed>) -> Verdict {
+        let Some(Failed { index, reason, stdout, stderr, remark }) = first else {
             return Verdict::correct("tests_passed").with("tests", all.to_string());
         };
         let mut verdict = Verdict::wrong(reason).with("failed_test", index.to_string());
         if self.config.partial {
-            verdict.score = Some(passed as f64 / all as f64);
+            verdict.score = Some(score / all as f64);
             verdict = verdict.with("passed", format!("{passed} of {all}"));
         }
         if !stdout.is_empty() && reason == "wrong_output" {
             verdict = verdict.with("stdout", tail(&stdout));
         }
-        if stderr.is_empty() { verdict } else { verdict.with("stderr", tail(&stderr)) }
-    }
-
-    fn same(&self, printed: &[u8], expected: &str) -> bool {
-        let Ok(printed) = std::str::from_utf8(printed) else { return false };
-        match self.config.compare {
-            Compare::Exact => printed == expected,
-            Compare::Tokens => printed.split_whitespace().eq(expected.split_whitespace()),
-            Compare::Lines => {
-                let lines = |text: &'_ str| -> Vec<String> {
-                    text.trim_end().lines().map(|line| line.trim_end().to_owned()).collect()
-                };
-                lines(printed) == lines(expected)
-            }
+        if !remark.is_empty() {
+            verdict = verdict.with("checker", remark);
         }
+        if stderr.is_empty() { verdict } else { verdict.with("stderr", tail(&stderr)) }
     }
 }
 
@@ -370,6 +290,8 @@ struct Failed {
     reason: &'static str,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// The checker's.
+    remark: String,
 }
 
 fn reason_of(ended: Ended) -> &'static str {

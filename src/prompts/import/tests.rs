@@ -194,6 +194,41 @@ fn a_verification_that_stands_as_text_has_its_gold_inside() {
 }
 
 #[test]
+fn columns_of_tests_become_the_verification() {
+    for (row, expected, extra) in [
+        (
+            r#"{"prompt": "Double it.", "official_tests": [{"input": "1", "output": "2"}], "generated_tests": 0, "generated_checker": "print(1)", "time_limit": 2.0, "rating": 800, "language": "cpp"}"#,
+            r#"{"official_tests":[{"input":"1","output":"2"}],"generated_tests":0,"generated_checker":"print(1)","time_limit":2.0,"language":"cpp"}"#,
+            Some(r#"{"rating":800}"#),
+        ),
+        (
+            r#"{"problem": "Double it.", "tests": "[{\"input\": \"1\", \"output\": \"2\", \"testtype\": \"functional\"}]", "metadata": {"func_name": "f"}}"#,
+            r#"{"tests":"[{\"input\": \"1\", \"output\": \"2\", \"testtype\": \"functional\"}]","metadata":{"func_name":"f"}}"#,
+            None,
+        ),
+        (
+            r#"{"question": "Double it.", "test": "from solution import f\ndef test_f():\n    assert f(1) == 2\n", "metadata": {"n": 1}}"#,
+            r#"{"test":"from solution import f\ndef test_f():\n    assert f(1) == 2\n"}"#,
+            Some(r#"{"metadata":{"n":1}}"#),
+        ),
+        (
+            r#"{"prompt": [{"role": "user", "content": "Double it."}], "reward_model": {"ground_truth": ["assert f(1) == 2", "assert f(2) == 4"]}}"#,
+            r#"["assert f(1) == 2","assert f(2) == 4"]"#,
+            None,
+        ),
+    ] {
+        let (prompt, _) = one(row);
+        assert_eq!(prompt.verification.as_deref(), Some(expected), "{row}");
+        assert_eq!((prompt.domain.as_str(), prompt.gold.as_deref()), ("code", None), "{row}");
+        assert_eq!(prompt.extra.as_deref(), extra, "{row}");
+        assert_ne!(prompt.language, "cpp");
+    }
+    let (prompt, _) = one(r#"{"question": "2+2?", "answer": "4", "test": "yes", "tests": ["a"]}"#);
+    assert_eq!((prompt.verification, prompt.domain.as_str()), (None, "math"));
+    assert_eq!(prompt.extra.as_deref(), Some(r#"{"test":"yes","tests":["a"]}"#));
+}
+
+#[test]
 fn a_reference_solution_may_box_its_gold_in_any_layout() {
     let (prompt, layout) = one(
         r#"{"problem": "4*4?", "deepseek_solution": "\\boxed{17}", "ground_truth_solution": "It is \\boxed{16}.", "domain": "math"}"#,

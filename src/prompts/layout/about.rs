@@ -7,6 +7,7 @@ use super::cells::{Cells, find, plain};
 use crate::language::normalise_tag;
 use crate::prompts::read::Fault;
 use crate::prompts::source::{ColumnRef, SourceConfig};
+use crate::rule::code::is_language;
 
 const LANGUAGE: &[&str] = &["language", "lang", "locale"];
 const SOURCE: &[&str] = &["source", "data_source"];
@@ -79,10 +80,11 @@ pub(super) fn source(cells: &mut Cells<'_>, column: &Option<ColumnRef>) -> Optio
     Some(text)
 }
 
-/// The tag of the question's language. A `language` column that names another kind (`python`) stays in `extra`.
+/// The tag of the question's language. A `language` column that names another kind (`python`, `cpp`) stays in `extra`.
 pub(super) fn language(cells: &mut Cells<'_>, column: &Option<ColumnRef>) -> Option<String> {
     let read = cells.used.len();
-    let tag = cells.text(column, LANGUAGE).and_then(|text| normalise_tag(&text));
+    let text = cells.text(column, LANGUAGE).filter(|text| column.is_some() || !is_language(text));
+    let tag = text.and_then(|text| normalise_tag(&text));
     if tag.is_none() {
         cells.used.truncate(read);
     }

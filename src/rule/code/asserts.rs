@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::sandbox::{Ended, Job, Judged, Limits};
-use super::tests_of::Suite;
+use super::suite::Suite;
 use super::toolchain::{Language, Toolchain};
 use super::{sandbox, write};
-use crate::error::{Context, Result};
+use crate::error::Result;
 
 /// What came of a suite.
 pub(super) enum Outcome {
@@ -37,7 +37,7 @@ struct Side {
 
 const PYTHON: Side = Side {
     wire: &[include_str!("asserts/wire.py"), include_str!("asserts/remote.py")],
-    judge: &[include_str!("asserts/guard.py"), include_str!("asserts/judge.py")],
+    judge: &[include_str!("asserts/guard.py"), include_str!("asserts/pytest.py"), include_str!("asserts/judge.py")],
     agent: include_str!("asserts/agent.py"),
     suffix: "py",
 };
@@ -69,7 +69,7 @@ pub(super) fn run(
         Language::JavaScript => JAVASCRIPT,
         _ => return Ok(Outcome::Unsupported(format!("there is no judge for {language:?}"))),
     };
-    let (program, judge) = (folder()?, folder()?);
+    let (program, judge) = (sandbox::folder()?, sandbox::folder()?);
     let main = language.file();
     write(program.path(), &format!("solution.{}", side.suffix), code)?;
     write(program.path(), main, &[&side.wire.join("\n"), side.agent].join("\n"))?;
@@ -92,12 +92,6 @@ pub(super) fn run(
 
 fn job<'a>(command: &'a [String], folder: &'a Path, toolchain: &'a [PathBuf], limits: Limits) -> Job<'a> {
     Job { command, folder, out: None, toolchain, stdin: b"", limits, own_user: false }
-}
-
-fn folder() -> Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir().or_fail(|| "cannot make a folder for a program".into())?;
-    sandbox::open_to_all(folder.path()).or_fail(|| "cannot open a program's folder".into())?;
-    Ok(folder)
 }
 
 /// Reads the judge's report.

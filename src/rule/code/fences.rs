@@ -1,11 +1,54 @@
-//! The program of an answer: which of its fenced blocks is meant.
+//! The program of a completion: what of it is the answer, and which of its fenced blocks is meant.
 //!
 //! Fences as Markdown has them: they open and close at the start of a line (or of a list item), close with at
 //! least as many marks as they opened with, and one that is never closed lasts to the end. So marks inside a
 //! line are no fence, and neither are those inside a triple-quoted string of Python. Models also open one behind
 //! text, with the language's word, and close one behind the last line.
 
+use std::ops::Range;
+
 use super::Language;
+use crate::rule::think::{self, Tags};
+
+/// What of a completion is its answer, as [`think::split`] has it; but tags inside a program are the program's text.
+pub(super) fn answer(completion: &str) -> &str {
+    let Tags { think_open, think_close, answer_open, answer_close, .. } = Tags::R1;
+    let mut tags = Vec::new();
+    for body in programs(completion) {
+        let (from, text) = (body.start, &completion[body]);
+        // One that begins a line is hardly a program's: the block was left open.
+        let inside = |at: usize| text[..at].rfind('\n').map_or(&text[..at], |line| &text[line + 1..at]).trim() != "";
+        for tag in [think_open, think_close, answer_open, answer_close] {
+            let found = text.match_indices(tag).filter(|(at, _)| inside(*at));
+            tags.extend(found.map(|(at, _)| from + at..from + at + tag.len()));
+        }
+    }
+    let mut masked = completion.as_bytes().to_vec();
+    tags.into_iter().for_each(|tag| masked[tag].fill(b'.'));
+    let masked = String::from_utf8(masked).expect("tags are ASCII, and so is what stands for them");
+    let answer = think::split(&masked).answer;
+    if answer.is_empty() {
+        // Perhaps the block was left open all the same.
+        return think::split(completion).answer;
+    }
+    let from = answer.as_ptr() as usize - masked.as_ptr() as usize;
+    &completion[from..from + answer.len()]
+}
+
+/// Where the bodies of closed blocks are that may be programs. One inside which another opens was never closed.
+fn programs(text: &str) -> Vec<Range<usize>> {
+    let lines = lines(text);
+    let at = |line: &str| line.as_ptr() as usize - text.as_ptr() as usize;
+    let is_program = |found: &&Fenced<'_>| {
+        let word = found.fence.word;
+        let opens = |line: &&str| opening(line).is_some_and(|fence| !fence.word.is_empty());
+        found.closed
+            && (word.is_empty() || Language::from_word(word).is_some())
+            && !lines[found.body.clone()].iter().any(opens)
+    };
+    let bodies = fenced(&lines).into_iter().filter(|found| !found.body.is_empty() && is_program(&found));
+    bodies.map(|found| at(lines[found.body.start])..at(lines[found.body.end])).collect()
+}
 
 /// A fenced block that may be a program.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,25 +80,44 @@ struct Fence<'a> {
     word: &'a str,
 }
 
-/// Blocks with text whose word is missing or names a language, in order.
-fn blocks(answer: &str) -> Vec<Block> {
-    let lines: Vec<&str> = answer.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+/// A block, its body in lines.
+struct Fenced<'a> {
+    fence: Fence<'a>,
+    body: Range<usize>,
+    closed: bool,
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect()
+}
+
+/// All blocks, in order.
+fn fenced<'a>(lines: &[&'a str]) -> Vec<Fenced<'a>> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < lines.len() {
         let Some(fence) = opening(lines[at]).or_else(|| behind_text(lines[at])) else {
             at += 1;
             continue;
         };
-        let (language, inside) = (Language::from_word(fence.word), &lines[at + 1..]);
-        let quoted = if language == Some(Language::Python) { closing(inside, &fence, true) } else { None };
+        let inside = &lines[at + 1..];
+        let quotes = Language::from_word(fence.word) == Some(Language::Python);
+        let quoted = if quotes { closing(inside, &fence, true) } else { None };
         let closed = quoted.or_else(|| closing(inside, &fence, false));
-        let length = closed.unwrap_or(inside.len());
-        at += length + 2;
-        let mut code: String =
-            inside[..length].iter().flat_map(|line| [unindented(line, fence.indent), "\n"]).collect();
-        if closed.is_none()
-            && let Some(end) = code.find(&String::from(fence.mark).repeat(fence.length))
-        {
+        let body = at + 1..at + 1 + closed.unwrap_or(inside.len());
+        at = body.end + 1;
+        found.push(Fenced { fence, body, closed: closed.is_some() });
+    }
+    found
+}
+
+/// Blocks with text whose word is missing or names a language, in order.
+fn blocks(answer: &str) -> Vec<Block> {
+    let lines = lines(answer);
+    let mut found = Vec::new();
+    for Fenced { fence, body, closed } in fenced(&lines) {
+        let language = Language::from_word(fence.word);
+        let mut code: String = lines[body].iter().flat_map(|line| [unindented(line, fence.indent), "\n"]).collect();
+        if !closed && let Some(end) = code.find(&String::from(fence.mark).repeat(fence.length)) {
             code.truncate(end);
         }
         if !code.trim().is_empty() && (language.is_some() || fence.word.is_empty()) {
@@ -179,6 +241,31 @@ mod tests {
         ] {
             assert_eq!(code(answer, None), expected, "{answer}");
             assert_eq!(code(answer, Some(Language::Python)), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn tags_inside_a_program_are_its_text() {
+        let tagged = "```python\nprint('<think>a</think><answer>')\n```";
+        for (completion, expected) in [
+            (format!("<think>x</think>So:\n{tagged}\nDone."), format!("So:\n{tagged}\nDone.")),
+            (tagged.to_owned(), tagged.to_owned()),
+            (format!("<think>x</think><answer>\n{tagged}\n</answer>"), tagged.to_owned()),
+            // What stands outside of programs counts as before.
+            (format!("<think>x</think>{tagged}\n</think>No:\n{tagged}"), format!("No:\n{tagged}")),
+            (format!("<think>x</think>\n{tagged}\n<think>Or not"), String::new()),
+            (format!("Draft:\n{tagged}\n</think>{tagged}"), tagged.to_owned()),
+            ("```python\nx\n</think>\n```\nprint(4)\n```".to_owned(), "```\nprint(4)\n```".to_owned()),
+            (
+                "<think>```python\nx\n</think>\n```python\nprint(4)\n```".to_owned(),
+                "```python\nprint(4)\n```".to_owned(),
+            ),
+            (
+                "<think>not </think> yet\n```python\nx\n</think>é\n```python\nprint(4)\n```".to_owned(),
+                "é\n```python\nprint(4)\n```".to_owned(),
+            ),
+        ] {
+            assert_eq!(answer(&completion), expected, "{completion}");
         }
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Limits {
     pub file: u64,
     /// Bytes of standard output and of standard error.
     pub output: usize,
+    /// Bytes of the stack, as far as we may give them; `None` leaves what we have.
+    pub stack: Option<u64>,
     /// Limit the address space (most programs) or only private data (runtimes that reserve much and use little).
     pub address_space: bool,
 }
@@ -91,14 +93,14 @@ pub fn ready() -> Result<()> {
         if !cfg!(target_os = "linux") {
             return Err("it needs Linux namespaces".to_owned());
         }
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        open_to_all(folder.path()).map_err(|error| error.to_string())?;
+        let folder = folder().map_err(|error| error.to_string())?;
         let limits = Limits {
             wall: Duration::from_secs(10),
             memory: 256 << 20,
             processes: 16,
             file: 1 << 20,
             output: 4096,
+            stack: None,
             address_space: true,
         };
         let command = ["/usr/bin/true".to_owned()];
@@ -128,6 +130,13 @@ pub fn ready() -> Result<()> {
 pub(super) fn open_to_all(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+/// A new folder that the sandbox's user may look into; it goes when dropped.
+pub(super) fn folder() -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir().or_fail(|| "cannot make a folder for a program".into())?;
+    open_to_all(folder.path()).or_fail(|| "cannot open a program's folder".into())?;
+    Ok(folder)
 }
 
 fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
@@ -201,9 +210,22 @@ fn arguments(job: &Job<'_>) -> Vec<std::ffi::OsString> {
     ] {
         all.push(limit.into());
     }
+    if let Some(stack) = limits.stack {
+        all.push(format!("--stack={}", stack.min(most_stack())).into());
+    }
     all.push("--".into());
     all.extend(job.command.iter().map(Into::into));
     all
+}
+
+/// Bytes of stack that we may give away.
+fn most_stack() -> u64 {
+    let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `own` is a place for the two numbers.
+    match unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut own) } {
+        0 => own.rlim_max,
+        _ => 8 << 20,
+    }
 }
 
 /// Where bubblewrap is. It is looked for here, because it is started without a `PATH`.

@@ -270,6 +270,18 @@ fn faults_are_told_apart() {
 }
 
 #[test]
+fn a_program_may_be_about_tags() {
+    if !contained() {
+        return;
+    }
+    let tests = r#"{"tests": [{"input": "", "output": "<think>a</think>"}]}"#;
+    let completion = "<think>Print it.</think>\n```python\nprint('<think>' + 'a</think>')\n```\nThat prints the tags.";
+    let mut s = sample(completion);
+    s.verification = Some(tests);
+    assert_eq!(CodeRule::new(CodeConfig::default()).unwrap().check(&s).reason, "tests_passed");
+}
+
+#[test]
 fn faults_of_the_data_and_missing_code() {
     let rule = CodeRule::new(CodeConfig::default()).unwrap();
     assert_eq!(rule.check(&sample("```py\nprint(1)\n```")).reason, "tests_missing");
@@ -280,5 +292,8 @@ fn faults_of_the_data_and_missing_code() {
     assert_eq!(rule.check(&s).reason, "tests_unparsed");
 }
 
+mod checkers;
 mod data;
+mod layouts;
+mod limits;
 mod takeovers;

@@ -1,8 +1,12 @@
 //! The languages code may be written in, and what runs them here.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+use super::sandbox::{self, Ended, Job, Limits};
+use super::tail;
 
 /// A programming language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +36,39 @@ impl Toolchain {
         if self.compile.is_empty() { &self.folders } else { &[] }
     }
 
+    /// An interpreter that was chosen by its path, if it runs in the sandbox: what does not would make every program
+    /// wrong; or why it does not.
+    pub fn tried(language: Language, path: &str, limits: Limits) -> Result<Self, String> {
+        let toolchain = Self::chosen(language, path).ok_or_else(|| format!("{path} does not run"))?;
+        let folder = sandbox::folder().map_err(|error| error.to_string())?;
+        let command = [toolchain.run[0].clone(), "--version".to_owned()];
+        let job = Job {
+            command: &command,
+            folder: folder.path(),
+            out: None,
+            toolchain: toolchain.run_folders(),
+            stdin: b"",
+            limits,
+            own_user: false,
+        };
+        let ran = sandbox::run(&job).map_err(|error| error.to_string())?;
+        if ran.ended == Ended::Exit(0) {
+            return Ok(toolchain);
+        }
+        // SAFETY: geteuid has no preconditions.
+        let root = unsafe { libc::geteuid() } == 0;
+        Err(match toolchain.folders.iter().find_map(|folder| closed(folder)).filter(|_| root) {
+            Some(closed) => format!(
+                "{path} does not run in the sandbox: programs run as a user of their own, which may not enter {0}. \
+                 Let it (`chmod o+x {0}`), or install the interpreter elsewhere, such as below /opt",
+                closed.display()
+            ),
+            None => format!("{path} does not run in the sandbox: {}", tail(&ran.stderr)),
+        })
+    }
+
     /// An interpreter that was chosen by its path; `None` if it does not run.
-    pub fn chosen(language: Language, path: &str) -> Option<Self> {
+    fn chosen(language: Language, path: &str) -> Option<Self> {
         let output = |args: &[&str]| {
             let output = Command::new(path).args(args).output().ok().filter(|output| output.status.success())?;
             String::from_utf8(output.stdout).ok()
@@ -61,9 +96,15 @@ impl Toolchain {
                 outside.push(folder);
             }
         }
-        let address_space = language == Language::Python;
+        let address_space = language.has_address_space();
         Some(Toolchain { compile: Vec::new(), run, folders: outside, address_space })
     }
+}
+
+/// The outermost folder on the way to a path that only its owner may enter.
+fn closed(path: &Path) -> Option<PathBuf> {
+    let entered = |folder: &&Path| std::fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o1 != 0);
+    path.ancestors().filter(|folder| !entered(folder)).last().map(Path::to_owned)
 }
 
 /// Prints the folders of an interpreter and its packages.
@@ -83,6 +124,20 @@ impl Language {
             "javascript" | "js" | "node" | "nodejs" => Language::JavaScript,
             _ => return None,
         })
+    }
+
+    /// Whether the address space of its programs can be limited: V8 reserves much and uses little.
+    pub fn has_address_space(self) -> bool {
+        self != Language::JavaScript
+    }
+
+    /// Bytes that running a program of the language takes before it does anything, which a problem's limit is not about.
+    pub fn runtime_memory(self) -> u64 {
+        match self {
+            Language::Python => 64 << 20,
+            Language::JavaScript => 96 << 20,
+            Language::Cpp | Language::Rust => 0,
+        }
     }
 
     /// The source file's name.

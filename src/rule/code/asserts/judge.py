@@ -53,24 +53,25 @@ class Rewrite(ast.NodeTransformer):
         return node
 
     def visit_ImportFrom(self, node):
-        plain = all(alias.name != "*" and alias.asname in (None, alias.name) for alias in node.names)
-        return ast.copy_location(ast.Pass(), node) if node.module == "solution" and plain else node
+        if node.module != "solution" or any(alias.name == "*" for alias in node.names):
+            return node
+        renamed = [ast.Assign([ast.Name(alias.asname, ast.Store())], ast.Name(alias.name, ast.Load()))
+            for alias in node.names if alias.asname not in (None, alias.name)]
+        return [ast.fix_missing_locations(ast.copy_location(each, node)) for each in renamed or [ast.Pass()]]
 
 
 def prepared(text):
     """A test as it is run, the names it asks for, and the top modules it imports that are not here."""
     tree = Rewrite().visit(ast.parse(text))
     read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    # As pytest does.
-    calls = [node.name + "()" for node in tree.body if isinstance(node, ast.FunctionDef)
-        and node.name.startswith("test") and node.name not in read and not node.args.args]
+    calls, refused = discovered(tree, read)
     tree.body += ast.parse("\n".join(calls)).body
     names = free_names(tree)
     imported = {name.split(".")[0] for node in ast.walk(tree) for name in (
         [alias.name for alias in node.names] if isinstance(node, ast.Import)
         else [node.module or ""] if isinstance(node, ast.ImportFrom) else [])}
-    absent = sorted(name for name in imported if name and importlib.util.find_spec(name) is None)
-    refused = unsupported(tree, names, imported)
+    absent = sorted(name for name in imported - {"", "pytest"} if importlib.util.find_spec(name) is None)
+    refused = refused or unsupported(tree, names, imported)
     return compile(tree, "test", "exec"), names, absent, refused
 
 
@@ -160,6 +161,8 @@ def main():
             tell(test=index, unsupported=refused)
             return
         ready.append((code, names, absent))
+    if any("pytest" in text for text in tests):
+        stand_in_for_pytest()
     if any("asyncio" in text for text in tests):
         run_coroutines_of_the_program()
     for index, (code, names, absent) in enumerate(ready):

@@ -94,6 +94,7 @@ fn escapes_fail() {
             processes: 24,
             file: 32 << 20,
             output: 1 << 16,
+            stack: None,
             address_space: true,
         };
         let started = Instant::now();
@@ -162,6 +163,7 @@ fn the_whole_tree_dies_at_the_wall() {
         processes: 64,
         file: 1 << 20,
         output: 4096,
+        stack: None,
         address_space: true,
     };
     let job = Job {
@@ -192,6 +194,7 @@ fn no_more_programs_run_at_once_than_there_are_cores() {
         processes: 16,
         file: 1 << 20,
         output: 4096,
+        stack: None,
         address_space: true,
     };
     let job = Job {
@@ -233,6 +236,7 @@ fn no_dead_process_is_left_behind() {
         processes: 16,
         file: 1 << 20,
         output: 4096,
+        stack: None,
         address_space: true,
     };
     for (program, ends) in [("true", Ended::Exit(0)), ("sleep 60", Ended::WallLimit)] {

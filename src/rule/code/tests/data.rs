@@ -132,6 +132,10 @@ fn coroutines_types_and_tests_of_pytest_cross() {
         ),
         ("def order(words, key): return sorted(words, key=key)", "assert order(['b', 'A'], str.lower) == ['A', 'b']"),
         ("def add(a, b): return a + b", "from solution import add\ndef test_add():\n    assert add(1, 2) == 3"),
+        (
+            "def add(a, b): return a + b",
+            "from solution import add as plus\ndef test_add():\n    assert plus(1, 2) == 3",
+        ),
     ] {
         let json = serde_json::json!({ "asserts": [test] }).to_string();
         let verdict = check(CodeConfig::default(), code, "python", &json);
@@ -139,6 +143,41 @@ fn coroutines_types_and_tests_of_pytest_cross() {
     }
     let pytest = r#"{"test": "from solution import add\ndef test_add():\n    assert add(1, 2) == 3"}"#;
     assert_eq!(check(CodeConfig::default(), "def add(a, b): return a - b", "python", pytest).score, Some(0.0));
+}
+
+/// Tests that would pass because nothing in them is run.
+#[test]
+fn tests_that_are_not_run_pass_nothing() {
+    if !contained() {
+        return;
+    }
+    for test in [
+        "from solution import f\nimport unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(2), 4)",
+        "from solution import f\nclass TestF(Base):\n    def test_a(self):\n        assert f(2) == 4",
+        "from solution import f\nclass TestF:\n    def setup_class(cls): pass\n    def test_a(self):\n        assert f(2) == 4",
+        "from solution import f\nasync def test_a():\n    assert f(2) == 4",
+        "from solution import f\ndef test_a(capsys):\n    assert f(2) == 4",
+        "import pytest\nfrom solution import f\n@pytest.fixture\ndef x(): return 2\ndef test_a():\n    assert f(2) == 4",
+        "import pytest\nfrom solution import f\n@pytest.mark.skip\ndef test_a():\n    assert f(2) == 4",
+    ] {
+        let tests = serde_json::json!({ "test": test }).to_string();
+        let verdict = check(CodeConfig::default(), "def f(x): return 5", "python", &tests);
+        assert!(matches!(verdict.reason, "asserts_not_supported" | "tests_not_supported"), "{test}: {verdict:?}");
+    }
+    for test in [
+        "from solution import f\nclass TestF:\n    def test_a(self):\n        assert f(2) == 4",
+        "import pytest\nfrom solution import f\n@pytest.mark.parametrize('x', [2])\ndef test_a(x):\n    assert f(x) == 4",
+        "import pytest\nfrom solution import f\ndef test_a():\n    with pytest.raises(ValueError):\n        f(2)",
+        "import pytest\nfrom solution import f\ndef test_a():\n    assert f(2) == pytest.approx(4)",
+        "import pytest\nfrom solution import f\ndef test_a():\n    assert [f(2)] == pytest.approx([4.0])",
+    ] {
+        let tests = serde_json::json!({ "test": test }).to_string();
+        for code in ["def f(x): return 5", "class E(float):\n    def __eq__(s, o): return True\ndef f(x): return E(5)"]
+        {
+            let verdict = check(CodeConfig::default(), code, "python", &tests);
+            assert_eq!((verdict.score, verdict.reason), (Some(0.0), "assertion_failed"), "{test}: {verdict:?}");
+        }
+    }
 }
 
 #[test]
@@ -198,6 +237,18 @@ fn an_interpreter_may_be_chosen() {
     let call = r#"{"test_list": ["import doubling\nassert f(3) == doubling.double(3)"]}"#;
     assert_eq!(check(config(), "import doubling\nf = doubling.double", "python", call).reason, "tests_passed");
     assert_eq!(check(CodeConfig::default(), stream, "python", DOUBLE).reason, "runtime_error");
+    // Programs run as a user of their own where we are root; a folder that is closed to it is told.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(folder.path(), private).unwrap();
+    let verdict = check(config(), stream, "python", DOUBLE);
+    // SAFETY: geteuid has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        assert_eq!((verdict.score, verdict.reason), (None, "toolchain_missing"), "{verdict:?}");
+        let told = format!("chmod o+x {}", folder.path().display());
+        assert!(verdict.evidence.iter().any(|(_, why)| why.contains(&told)), "{verdict:?}");
+    } else {
+        assert_eq!(verdict.reason, "tests_passed");
+    }
     let broken = folder.path().join("broken");
     std::fs::write(&broken, "no interpreter").unwrap();
     let config = CodeConfig { python: Some(broken.display().to_string()), ..CodeConfig::default() };
