@@ -19,10 +19,12 @@ use super::MathConfig;
 use super::ast::{Func2, Id, Node, Rel};
 use super::budget::Budget;
 use super::reading::Reading;
-use super::text;
+use super::{denial, text};
 
 /// The reason for an answer whose own equalities contradict each other.
 pub const INCONSISTENT: &str = "inconsistent_chain";
+/// The step that found words which take the answer back.
+pub const DENIED: &str = "denied";
 
 /// Steps that looking at one pair of subtrees costs, besides their evaluation.
 const VISIT: u64 = 32;
@@ -89,7 +91,10 @@ impl<'a> Comparison<'a> {
         // "Not defined" is undefined, "not 5" is not 5.
         let denial = text::begins_with_denial(&pred.source) && !text::begins_with_denial(&gold.source);
         if denial && !text::same(&gold.text, &pred.text) {
-            return Different("denied");
+            return Different(DENIED);
+        }
+        if self.turned() {
+            return Different(DENIED);
         }
         if gold.is_text() || pred.is_text() {
             return self.words();
@@ -123,14 +128,20 @@ impl<'a> Comparison<'a> {
         found
     }
 
-    /// The answer begins with words that take it back, and gold does not.
-    fn denied(&self, g: Id, first: Id) -> bool {
-        let negative = |r: &Reading, id: Id| {
-            matches!(*r.node(id), Node::Text(index) if r.arena.texts[index as usize].split_whitespace()
-                .any(|word| word.eq_ignore_ascii_case("not") || word.eq_ignore_ascii_case("never") || word.ends_with("n't")))
-        };
-        let gold = self.gold.arena.subtree(g).iter().any(|n| matches!(n, Node::Text(_)));
-        negative(self.pred, first) && !gold || (form::denies(self.pred, first) && form::is_sentence(self.pred, first))
+    /// Words of the answer take back what is put equal to them, and gold has no such words.
+    fn turned(&self) -> bool {
+        let turns =
+            |r: &Reading, id: Id| matches!(*r.node(id), Node::Text(at) if denial::turns(&r.arena.texts[at as usize]));
+        let (gold, pred) = (self.gold, self.pred);
+        if !pred.has_words() || (0..=gold.root).any(|id| turns(gold, id)) {
+            return false;
+        }
+        (pred.arena.first(pred.root)..=pred.root).any(|id| match *pred.node(id) {
+            Node::Chain { operands, .. } => {
+                pred.arena.list(operands).split_last().is_some_and(|(_, sides)| sides.iter().any(|&id| turns(pred, id)))
+            }
+            _ => false,
+        })
     }
 
     /// "Red and blue" is "red and blue", though a short word may read as a product of its letters.
@@ -266,10 +277,7 @@ impl<'a> Comparison<'a> {
         {
             return Different("modulus");
         }
-        if let (Node::Chain { .. }, &Node::Chain { operands, .. }) = (gn, pn) {
-            if self.denied(g, pred.arena.list(operands)[0]) {
-                return Different("denied");
-            }
+        if let (Node::Chain { .. }, Node::Chain { .. }) = (gn, pn) {
             return self.relations(g, p);
         }
         if let Node::Chain { operands, rels } = *gn {
@@ -348,10 +356,6 @@ impl<'a> Comparison<'a> {
         {
             return Different("options");
         }
-        // "I do not think that the answer is 5"
-        if self.denied(g, ids[0]) {
-            return Different("denied");
-        }
         // A gold of letters alone may be a name: a sentence put equal to it does not say it.
         if form::is_sentence(self.pred, ids[0]) && self.gold.text.chars().all(|c| c.is_alphabetic() || c == ' ') {
             return Different("text");
@@ -365,6 +369,11 @@ impl<'a> Comparison<'a> {
             }
             if !found.is_equal() && last_is_rough && ids.len() == 2 && !form::is_name(self.pred, ids[0]) {
                 return self.compare(g, ids[0]);
+            }
+            // "30 minutes = 0.5 hours"
+            if !found.is_equal() && ids.len() == 2 && ids.iter().all(|&id| form::is_quantity(self.pred, id)) {
+                let sides = [Val::of(ids[0]), Val::of(last)];
+                return if self.restates(&sides) { self.compare(g, ids[0]) } else { found };
             }
             // "5 = x".
             if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) && !form::denies(self.pred, last) {

@@ -8,7 +8,7 @@ mod token;
 mod words;
 
 pub use self::command::balanced;
-pub use self::named::is_operator;
+pub use self::named::{is_operator, is_unknown};
 pub use self::token::{Commas, Delim, Env, Gap, Lexed, Lit, Tok, Token};
 pub use self::words::{is_command, wants_more};
 use super::ast::{Arena, Node, Rel};
@@ -202,9 +202,14 @@ impl<'a> Lexer<'a, '_> {
                     self.push(Tok::Prime);
                     self.push(Tok::Prime);
                 }
-                b'"' | b'`' | b'?' | b'#' | b'@' => {
+                b'"' | b'`' | b'?' => {
                     self.at += 1;
                     self.space = true;
+                }
+                b'#' | b'@' => {
+                    let sign = &self.rest()[..1];
+                    self.at += 1;
+                    self.sign(sign);
                 }
                 _ if b < 0x80 => {
                     self.at += 1;
@@ -224,6 +229,20 @@ impl<'a> Lexer<'a, '_> {
                 || matches!(tok, Under | Caret | Transparent | Not | Choose | Over)
         };
         self.out.tokens.last().is_none_or(|last| !operand(&last.tok))
+    }
+
+    /// A sign that is not known: between two operands an operation; before or behind all a mark that says nothing.
+    fn sign(&mut self, sign: &str) {
+        let worded = match self.out.tokens.last().map(|t| &t.tok) {
+            Some(Tok::Run(run)) => run.len() > 3,
+            Some(Tok::Word(_)) => true,
+            _ => !self.text_depth.is_empty(),
+        };
+        self.space = true;
+        if !worded && !self.begins() && !self.rest().trim_matches([' ', '}', '$', '.']).is_empty() {
+            let sym = self.arena.symbol(sign);
+            self.push(Tok::Sym(sym));
+        }
     }
 
     /// "Rs. 500/-": the stroke says that no paise follow.

@@ -1,7 +1,7 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
 use super::super::ast::{Func, Func2, Id, Node, Rel, Sym, hash_name};
-use super::super::lex::is_operator;
+use super::super::lex::{is_operator, is_unknown};
 use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
@@ -16,6 +16,21 @@ pub fn is_quantified(r: &Reading, id: Id) -> bool {
 pub fn is_unevaluated(r: &Reading, id: Id) -> bool {
     // Few answers have such a name at all.
     r.operators && r.arena.any(id, |n| matches!(n, Node::Sym(sym) if is_operator(r.arena.name(*sym))))
+}
+
+/// The operations below that nothing is known of: `\star`, `⊕`.
+pub fn unknown_operations(r: &Reading, id: Id) -> Vec<Sym> {
+    let unknown = |n: &Node| match *n {
+        Node::Sym(sym) if is_unknown(r.arena.name(sym)) => Some(sym),
+        _ => None,
+    };
+    let mut operations: Vec<Sym> = match r.operators {
+        true => r.arena.subtree(id).iter().filter_map(unknown).collect(),
+        false => Vec::new(),
+    };
+    operations.sort_unstable();
+    operations.dedup();
+    operations
 }
 
 /// A name that a value may be given to: `x`, `f(x)`, words, or a tuple of names.
@@ -132,6 +147,11 @@ pub fn infinity(r: &Reading, id: Id) -> Option<bool> {
 /// No free symbol below.
 pub fn is_constant(r: &Reading, id: Id) -> bool {
     r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
+}
+
+/// A constant with its unit.
+pub fn is_quantity(r: &Reading, id: Id) -> bool {
+    is_constant(r, id) && r.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Degree(_) | Node::Percent(_)))
 }
 
 /// The one letter that a leaf is, inside a structure.

@@ -5,6 +5,7 @@ use super::super::eval::ball::{Ball, Balls, Sampling, mix};
 use super::super::eval::{Field, eval};
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
+use super::scalar::same_tree;
 use super::{Comparison, form};
 
 const POINTS: [Sampling; 8] = [
@@ -64,6 +65,8 @@ impl Comparison<'_> {
             && gold.arena.is_scalar(*b)
             && pred.arena.is_scalar(*c)
             && pred.arena.is_scalar(*d)
+            && [a, b].iter().all(|&&id| form::unknown_operations(gold, id).is_empty())
+            && [c, d].iter().all(|&&id| form::unknown_operations(pred, id).is_empty())
         {
             let strict = |k: &Rel| matches!(k, Rel::Lt | Rel::Gt);
             if strict(gk) != strict(pk) {
@@ -131,7 +134,12 @@ impl Comparison<'_> {
                 && gold.arena.is_scalar(g[1])
                 && pred.arena.is_scalar(p[0])
                 && pred.arena.is_scalar(p[1]);
-            if scalar {
+            // An identity has no ratio: both its sides are always the same.
+            if scalar && g.iter().zip(p).all(|(&g, &p)| same_tree(gold, g, pred, p)) {
+                return Equal("same_tree");
+            }
+            let unknown = |r: &Reading, ids: &[Id]| ids.iter().any(|&id| !form::unknown_operations(r, id).is_empty());
+            if scalar && !unknown(gold, g) && !unknown(pred, p) {
                 return match self.ratio((g[0], g[1]), (p[0], p[1])) {
                     Some(_) => Equal("scaled"),
                     None if self.budget.spent() => Unknown("budget"),

@@ -53,6 +53,17 @@ impl Comparison<'_> {
             (None, None) => {}
             _ => return Different("infinity"),
         }
+        // What an operation makes of its operands is not known: nothing else has its value.
+        if gold.operators || pred.operators {
+            let (a, b) = (form::unknown_operations(gold, g.id), form::unknown_operations(pred, p.id));
+            if a != b {
+                return Different("operator");
+            }
+            if !a.is_empty() {
+                let same = g.sign == p.sign && same_tree(gold, g.id, pred, p.id);
+                return if same { Equal("same_tree") } else { Unknown("not_evaluated") };
+            }
+        }
         if form::is_unevaluated(gold, g.id) || form::is_unevaluated(pred, p.id) {
             let same = g.sign == p.sign && same_tree(gold, g.id, pred, p.id);
             return if same { Equal("same_tree") } else { Unknown("not_evaluated") };
@@ -120,6 +131,10 @@ impl Comparison<'_> {
             Some(found) => found,
             None => match self.balls(g, p, ignore_units) {
                 found @ (Equal(_) | Unknown("unsupported")) => self.confirmed(g, p, ignore_units).unwrap_or(found),
+                // Doubles end at 10³⁰⁸.
+                found @ Unknown("undefined") if form::is_constant(gold, g.id) && form::is_constant(pred, p.id) => {
+                    self.confirmed(g, p, ignore_units).unwrap_or(found)
+                }
                 other => other,
             },
         };
@@ -306,21 +321,27 @@ impl Comparison<'_> {
         if agreed >= 2 { Equal("numeric") } else { Unknown("undefined") }
     }
 
-    /// Doubles agree: once more with 320 bits behind the point, where the operations allow it.
+    /// Doubles agree, or do not reach so far: once more with 320 bits behind the point, and for large constants with
+    /// more, where the operations allow it.
     fn confirmed(&mut self, g: Val, p: Val, ignore_units: bool) -> Option<Finding> {
         let alias = self.aliases(g, p);
         let free = |n: &Node| matches!(n, Node::Sym(_));
         let symbols = self.gold.arena.any(g.id, free) || self.pred.arena.any(p.id, free);
-        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 1 }) {
+        let mut large = false;
+        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 2 }) {
             let mut at = |r: &Reading, v: Val, alias: &[(Sym, Sym)]| {
                 let point = Balls { seed: mix(i as u64 + 1), sampling, sign: v.sign, ignore_units, alias };
-                eval(&mut Precise { point }, &r.arena, &r.exact, v.id, &mut self.budget)
+                eval(&mut Precise::new(point, large), &r.arena, &r.exact, v.id, &mut self.budget)
             };
             match (at(self.gold, g, &[]), at(self.pred, p, &alias)) {
                 (Ok(a), Ok(b)) if a.apart(&b) => return Some(Different("precise")),
                 (Ok(a), Ok(b)) if a.sharp() && b.sharp() => return Some(Equal("precise")),
                 (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Some(Unknown("budget")),
+                (Ok(a), _) => large = !symbols && a.large(),
                 _ => {}
+            }
+            if !symbols && !large {
+                break;
             }
         }
         None
@@ -356,7 +377,7 @@ fn decimal(r: &Reading, id: Id) -> Option<(f64, u16, u16)> {
 }
 
 /// Node for node the same, wherever the subtrees lie in their arenas.
-fn same_tree(a: &Reading, ia: Id, b: &Reading, ib: Id) -> bool {
+pub(super) fn same_tree(a: &Reading, ia: Id, b: &Reading, ib: Id) -> bool {
     let (fa, fb) = (a.arena.first(ia), b.arena.first(ib));
     if ia - fa != ib - fb {
         return false;

@@ -1,6 +1,6 @@
 //! What a derivation in one formula ends on: behind its last arrow, in its last row, after the sides in words.
 
-use super::denial::negated;
+use super::super::denial;
 
 /// Arrows from one line of a derivation to the next.
 const ARROWS: [&str; 7] =
@@ -96,7 +96,8 @@ fn behind_words(formula: &str) -> Option<&str> {
     let last = (0..starts.len() - 1).rev().find(|&i| worded(side(i)))?;
     let words = &formula[..starts[last + 1]];
     let turns = words.split(|c: char| !c.is_alphabetic()).any(|word| TURNS.contains(&word));
-    if turns || negated(&words.replace(['{', '}', '\\'], " ")) {
+    let words = words.replace(['{', '}', '\\', '='], " ");
+    if turns || denial::negated(&words) || denial::turns(&words) {
         return None;
     }
     Some(&formula[starts[last + 1]..])

@@ -1,6 +1,6 @@
 //! "The final answer is …" in the languages models write.
 
-use super::denial::{begins, doubted, negated};
+use super::super::denial::{begins, doubted, negated};
 
 /// Words that announce an answer; ASCII ones in lower case.
 const KEYWORDS: [&str; 25] = [

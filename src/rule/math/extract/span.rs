@@ -1,6 +1,6 @@
 //! The last formula, the last line, the last number.
 
-use super::denial::denied;
+use super::super::denial::denied;
 
 const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), ("$", "$")];
 const ENVIRONMENTS: [&str; 5] = ["align", "align*", "equation", "equation*", "gather*"];

@@ -21,6 +21,11 @@ pub(super) fn is_text_command(name: &str) -> bool {
             | "emph"
             | "mathit"
             | "mathsf"
+            | "mathtt"
+            | "textup"
+            | "textsc"
+            | "textsl"
+            | "textmd"
     )
 }
 
@@ -114,10 +119,10 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "div" => Tok::Div,
         "pm" => Tok::PlusMinus(true),
         "mp" => Tok::PlusMinus(false),
-        "le" | "leq" | "leqslant" | "leqq" => Tok::Rel(Rel::Le),
-        "ge" | "geq" | "geqslant" | "geqq" => Tok::Rel(Rel::Ge),
-        "lt" => Tok::Rel(Rel::Lt),
-        "gt" => Tok::Rel(Rel::Gt),
+        "le" | "leq" | "leqslant" | "leqq" | "ngtr" => Tok::Rel(Rel::Le),
+        "ge" | "geq" | "geqslant" | "geqq" | "nless" => Tok::Rel(Rel::Ge),
+        "lt" | "ngeq" => Tok::Rel(Rel::Lt),
+        "gt" | "nleq" => Tok::Rel(Rel::Gt),
         "ne" | "neq" => Tok::Rel(Rel::Ne),
         "approx" | "simeq" | "doteq" => Tok::Rel(Rel::Approx),
         "equiv" => Tok::Rel(Rel::Other(2)),
@@ -167,11 +172,13 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "cr" | "newline" => Tok::Row,
         "overline" | "bar" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "mathbf" | "boldsymbol"
         | "bm" | "mathcal" | "underline" | "boxed" | "fbox" | "mathfrak" | "pmb" | "dot" | "ddot" | "overset"
-        | "bold" => Tok::Transparent,
+        | "bold" | "mathop" | "mathord" | "ensuremath" | "smash" | "mathscr" | "framebox" | "bbox" => Tok::Transparent,
         "quad" | "qquad" | "displaystyle" | "textstyle" | "limits" | "nolimits" | "hfill" | "hline" | "normalsize"
         | "large" | "Large" | "small" | "bf" | "it" | "thinspace" | "par" | "nonumber" | "notag" | "null"
         | "therefore" | "because" | "checkmark" | "blacksquare" | "qedhere" | "allowbreak" | "nobreak" | "space"
-        | "thickspace" | "medspace" | "negthinspace" => {
+        | "thickspace" | "medspace" | "negthinspace" | "huge" | "Huge" | "LARGE" | "tiny" | "footnotesize"
+        | "scriptsize" | "scriptstyle" | "scriptscriptstyle" | "strut" | "mathstrut" | "relax" | "centering"
+        | "qed" => {
             return Command::Space;
         }
         _ => match keyword(name) {

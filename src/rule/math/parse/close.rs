@@ -139,8 +139,14 @@ impl Parser<'_, '_> {
             return Err(Fault::Syntax);
         }
         // "(7" is 7, but `<7` is no vector, and who knows how `[1, 2` or `|-7` go on.
-        if closer.is_none() && matches!(frame.kind, Kind::Bar | Kind::Delim(Delim::Angle | Delim::Bar | Delim::Bracket))
-        {
+        let goes_on = match frame.kind {
+            Kind::Bar => true,
+            Kind::Delim(delim) => {
+                matches!(delim, Delim::Angle | Delim::Bar | Delim::Bracket | Delim::Floor | Delim::Ceil)
+            }
+            _ => false,
+        };
+        if closer.is_none() && goes_on {
             return Err(Fault::Syntax);
         }
         self.end_item()?;
