@@ -2,6 +2,7 @@
 
 mod cases;
 mod colons;
+mod conditions;
 mod consistent;
 mod constants;
 mod families;
@@ -247,13 +248,8 @@ impl<'a> Comparison<'a> {
     fn compare_nodes(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
         let (gn, pn) = (gold.node(g), pred.node(p));
-        // "f(x) = 2x for all x ∈ ℝ" says no more than gold does.
-        if let &Node::Case(value, condition) = pn
-            && !matches!(gn, Node::Case(..) | Node::List(_) | Node::All(_))
-            && form::is_proviso(pred, condition)
-            && gold.arena.any(g, |n| matches!(n, Node::Sym(_)))
-        {
-            return self.compare(g, value);
+        if let Some(found) = self.conditioned(g, p) {
+            return found;
         }
         // Words inside a structure.
         if let (Node::Text(_), _) | (_, Node::Text(_)) = (gn, pn) {

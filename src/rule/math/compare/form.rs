@@ -250,7 +250,12 @@ pub fn is_proviso(r: &Reading, id: Id) -> bool {
     match *r.node(id) {
         Node::Chain { operands, rels } => {
             let ids = r.arena.list(operands);
-            ids.len() == 2 && r.arena.chain_rels(rels, 2) == [Rel::In] && matches!(r.node(ids[1]), Node::Numbers(_))
+            let numbers = |id: Id| match *r.node(id) {
+                Node::Numbers(_) => true,
+                Node::Sym(sym) => matches!(r.arena.name(sym), "positive integers" | "Integers*" | "Naturals*"),
+                _ => false,
+            };
+            ids.len() == 2 && r.arena.chain_rels(rels, 2) == [Rel::In] && numbers(ids[1])
         }
         Node::Text(index) => {
             let words = &r.arena.texts[index as usize];

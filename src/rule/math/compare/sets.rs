@@ -42,11 +42,6 @@ impl Comparison<'_> {
             {
                 return self.scaled_matrices(g, p);
             }
-            (Node::Case(a, b), Node::Case(c, d)) => {
-                let (a, b, c, d) = (*a, *b, *c, *d);
-                let condition = self.compare(b, d);
-                return if condition.is_equal() { self.compare(a, c) } else { condition };
-            }
             (Node::Case(..), _) | (_, Node::Case(..)) => return Different("different_kind"),
             (Node::Call(f, a), Node::Call(h, b)) if f == h => return self.compare(*a, *b),
             (Node::Call2(f, a, b), Node::Call2(h, c, d)) if f == h => {

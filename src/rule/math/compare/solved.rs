@@ -53,7 +53,7 @@ impl Comparison<'_> {
     }
 
     /// Whether a chain of inequalities holds at `x`; where a side has no real value, it does not.
-    fn holds(&mut self, r: &Reading, ids: &[Id], kinds: &[Rel], x: f64) -> Result<bool, Stop> {
+    pub(super) fn holds(&mut self, r: &Reading, ids: &[Id], kinds: &[Rel], x: f64) -> Result<bool, Stop> {
         let mut field = Balls { seed: 0, sampling: Sampling::At(x), sign: true, ignore_units: true, alias: &[] };
         let mut values = Vec::with_capacity(ids.len());
         for &id in ids {

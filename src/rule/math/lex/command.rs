@@ -200,6 +200,9 @@ impl<'a> Lexer<'a, '_> {
         let opens = !(name == "right" || name.ends_with('r'));
         if self.peek() == b'.' {
             self.at += 1;
+            if name == "left" && self.is_evaluated() {
+                self.push(Tok::Open(Delim::Evaluated));
+            }
         } else if self.peek() == b'|' || self.rest().starts_with(r"\|") {
             self.at += if self.peek() == b'|' { 1 } else { 2 };
             self.push(match name {
@@ -210,6 +213,24 @@ impl<'a> Lexer<'a, '_> {
                 _ => Tok::Bar,
             });
         }
+    }
+
+    /// The `\right` of the `\left` just read is a bar with a script at its foot.
+    fn is_evaluated(&self) -> bool {
+        let near = &self.rest()[..self.rest().floor_char_boundary(MAX_EVALUATED)];
+        let mut depth = 0u32;
+        for (at, _) in near.match_indices('\\') {
+            let command = &near[at..];
+            if command.starts_with(r"\left") && !command.starts_with(r"\leftarrow") {
+                depth += 1;
+            } else if let Some(behind) = command.strip_prefix(r"\right").filter(|b| !b.starts_with("arrow")) {
+                if depth == 0 {
+                    return behind.trim_start().strip_prefix('|').is_some_and(|b| b.trim_start().starts_with('_'));
+                }
+                depth -= 1;
+            }
+        }
+        false
     }
 
     fn environment(&mut self, which: &str) {
@@ -255,6 +276,9 @@ pub fn balanced(text: &str) -> Option<usize> {
     }
     None
 }
+
+/// Longest formula that is evaluated at a bar, in bytes.
+const MAX_EVALUATED: usize = 400;
 
 /// Longest argument of a command that names something: an environment, a colour, a label.
 const MAX_NAME: usize = 200;

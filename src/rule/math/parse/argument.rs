@@ -153,6 +153,8 @@ impl<'a> Parser<'a, '_> {
                 return Ok(None);
             }
             Arg::Transparent => return Ok(Some(id)),
+            Arg::Lower(body) => return self.lower_bound(body, id),
+            Arg::Upper(body, lower) => return self.upper_bound(body, lower, id),
             Arg::Base(numeral) => return Ok(Some(self.based(numeral, id)?)),
         };
         Ok(Some(self.arena.push(node)?))

@@ -30,6 +30,9 @@ impl Parser<'_, '_> {
                 return self.separator(Sep::Comma);
             }
         }
+        if delim == Delim::Paren && self.opens_condition()? {
+            return Ok(());
+        }
         if delim == Delim::Paren && self.opens_alternative() {
             return self.separator(Sep::Or);
         }
@@ -52,6 +55,10 @@ impl Parser<'_, '_> {
             self.open(Kind::Reversed, None);
             return Ok(());
         }
+        if delim == Delim::Bar && self.top().kind == Kind::Delim(Delim::Evaluated) {
+            self.close_top(Some(Kind::Delim(Delim::Evaluated)))?;
+            return self.evaluation(false);
+        }
         self.close_top(Some(Kind::Delim(delim)))
     }
 
@@ -63,6 +70,9 @@ impl Parser<'_, '_> {
     pub(super) fn bar(&mut self) -> Result<(), Fault> {
         if self.top().kind == Kind::Bar && !self.expecting() {
             return self.close_top(Some(Kind::Bar));
+        }
+        if self.is_evaluation() {
+            return self.evaluation(true);
         }
         if self.top().kind == Kind::Delim(Delim::Set) && !self.expecting() && self.seps.len() == self.top().seps {
             return self.separator(Sep::SuchThat);
@@ -142,7 +152,10 @@ impl Parser<'_, '_> {
         let goes_on = match frame.kind {
             Kind::Bar => true,
             Kind::Delim(delim) => {
-                matches!(delim, Delim::Angle | Delim::Bar | Delim::Bracket | Delim::Floor | Delim::Ceil)
+                matches!(
+                    delim,
+                    Delim::Angle | Delim::Bar | Delim::Bracket | Delim::Floor | Delim::Ceil | Delim::Evaluated
+                )
             }
             _ => false,
         };

@@ -126,6 +126,10 @@ impl Parser<'_, '_> {
         if self.expecting() {
             return Err(Fault::Syntax);
         }
+        if self.is_bracketed_evaluation() {
+            self.at -= 1;
+            return self.evaluation(false);
+        }
         let id = self.pop_value()?;
         self.top_mut().expect = true;
         if let Node::Num(_) = self.arena.node(id) {

@@ -4,7 +4,7 @@ use super::super::ast::{Id, List, Node, Rel};
 use super::super::lex::{Delim, Env, Tok};
 use super::super::units;
 use super::frame::{Kind, Op, Sep};
-use super::statement::NEAR;
+use super::statement::{MANY, NEAR};
 use super::{Fault, Parser};
 
 impl Parser<'_, '_> {
@@ -165,7 +165,7 @@ impl Parser<'_, '_> {
 
     /// "1/2 (or 0.5)", "30 minutes (0.5 hours)": takes the "or" and the closing bracket out, if they are there.
     pub(super) fn opens_alternative(&mut self) -> bool {
-        let root = self.top().kind == Kind::Root && !self.expecting();
+        let root = self.top().kind == Kind::Root && !self.expecting() && self.tokens.len() < MANY;
         let ahead = [0, 1, 2].map(|i| self.tokens.get(self.at + i).map(|t| &t.tok));
         let quantity = matches!(ahead, [Some(Tok::Num(_)), Some(Tok::Word(unit) | Tok::Run(unit)), Some(Tok::Close(Delim::Paren))]
             if units::find(unit).is_some())
