@@ -53,7 +53,8 @@ impl Comparison<'_> {
             (Node::Add(a, b), Node::Add(c, d))
             | (Node::Sub(a, b), Node::Sub(c, d))
             | (Node::Mul(a, b), Node::Mul(c, d))
-            | (Node::Div(a, b), Node::Div(c, d)) => {
+            | (Node::Div(a, b), Node::Div(c, d))
+            | (Node::Pow(a, b), Node::Pow(c, d)) => {
                 let (a, b, c, d) = (*a, *b, *c, *d);
                 let first = self.compare(a, c);
                 return if first.is_equal() { self.compare(b, d) } else { first };

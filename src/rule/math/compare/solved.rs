@@ -22,7 +22,12 @@ impl Comparison<'_> {
     /// no inequality in one real variable.
     pub(super) fn solutions(&mut self, r: &Reading, relation: Id, pieces: &[Piece]) -> Option<Finding> {
         let relation = match *r.node(relation) {
-            Node::SetOf(what, condition) if matches!(r.node(what), Node::Sym(_)) => condition,
+            Node::SetOf(what, condition)
+                if matches!(*r.node(what), Node::Sym(sym)
+                if r.arena.any(condition, |n| *n == Node::Sym(sym))) =>
+            {
+                condition
+            }
             _ => relation,
         };
         let Node::Chain { operands, rels } = *r.node(relation) else { return None };
