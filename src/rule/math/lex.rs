@@ -165,7 +165,10 @@ impl<'a> Lexer<'a, '_> {
                 b'/' => self.single(Tok::Div),
                 b'^' => self.caret(),
                 b'_' => self.single(Tok::Under),
-                b'!' if self.ahead(1) == b'=' => {
+                // "x != 5", but 5!=120 is a factorial.
+                b'!' if self.ahead(1) == b'='
+                    && !self.text[..self.at].ends_with(|c: char| c.is_ascii_digit() || matches!(c, ')' | '}')) =>
+                {
                     self.at += 2;
                     self.push(Tok::Rel(Rel::Ne));
                 }
@@ -324,7 +327,11 @@ impl<'a> Lexer<'a, '_> {
     }
 
     fn dot(&mut self) -> Result<(), Stop> {
-        if self.ahead(1).is_ascii_digit() {
+        // `.\overline{6}` is 2/3.
+        let repeats = [r".\overline{", r".\bar{", r".\dot{"].iter().any(|open| {
+            self.rest().strip_prefix(open).is_some_and(|inside| inside.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        if self.ahead(1).is_ascii_digit() || repeats {
             return self.number();
         }
         let dots = self.rest().bytes().take_while(|&b| b == b'.').count();

@@ -256,8 +256,7 @@ impl Comparison<'_> {
             && form::is_constant(gold, x.id)
             && (2..=4).contains(&b.len())
             && b.windows(2).all(|pair| pred.node(pair[0].id) != pred.node(pair[1].id))
-            && self.restates(&b)
-            && b.iter().any(|&y| self.element(*x, y).is_equal())
+            && self.restated(*x, &b)
         {
             return Equal("restated");
         }
@@ -274,6 +273,17 @@ impl Comparison<'_> {
         let covered = a.iter().all(|&x| b.iter().any(|&y| self.element(x, y).is_equal()))
             && b.iter().all(|&y| a.iter().any(|&x| self.element(x, y).is_equal()));
         if covered { Equal("set") } else { Different("count") }
+    }
+
+    /// All values are gold's, or all are one quantity and one of them is gold's. "30 minutes or 30 hours" are two.
+    fn restated(&mut self, g: Val, vals: &[Val]) -> bool {
+        let equal = vals.iter().filter(|&&val| self.element(g, val).is_equal()).count();
+        let quantities: Vec<Val> = vals.iter().copied().filter(|val| form::is_quantity(self.pred, val.id)).collect();
+        match equal {
+            0 => false,
+            _ if equal == vals.len() => self.restates(&quantities),
+            _ => self.restates(vals),
+        }
     }
 
     /// The answer's values are all one quantity, "30 minutes or 0.5 hours", whichever of them gold has.

@@ -25,10 +25,15 @@ pub fn end(formula: &str) -> Option<String> {
     (value != formula.trim() && value.contains(|c: char| c.is_ascii_digit() || c == '\\')).then_some(value)
 }
 
+/// Arrows that lead to an equation, or say where a value tends to.
+const TENDING: [&str; 2] = [r"\rightarrow", r"\longrightarrow"];
+
 /// What stands behind the last arrow outside of brackets.
 fn behind_arrow(formula: &str) -> Option<&str> {
+    let tending = TENDING.iter().filter(|arrow| formula.rfind(**arrow).is_some_and(|at| formula[at..].contains('=')));
     let (at, len) = ARROWS
         .iter()
+        .chain(tending)
         .filter_map(|arrow| formula.rfind(arrow).map(|at| (at, arrow.len())))
         .filter(|&(at, len)| !formula[at + len..].starts_with(|c: char| c.is_ascii_alphabetic()))
         .max()?;
