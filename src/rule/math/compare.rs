@@ -29,6 +29,8 @@ pub const DENIED: &str = "denied";
 
 /// Steps that looking at one pair of subtrees costs, besides their evaluation.
 const VISIT: u64 = 32;
+/// How far from the beginning words may stand that take an answer back, in bytes.
+const NEAR: usize = 200;
 /// How deep sums and products of sets, rows and the like are followed: each level is one of the stack's.
 const MAX_DEPTH: u32 = 100;
 
@@ -131,18 +133,25 @@ impl<'a> Comparison<'a> {
 
     /// Words of the answer take back what is put equal to them, and gold has no such words.
     fn turned(&self) -> bool {
+        let (gold, pred) = (self.gold, self.pred);
         let turns =
             |r: &Reading, id: Id| matches!(*r.node(id), Node::Text(at) if denial::turns(&r.arena.texts[at as usize]));
-        let (gold, pred) = (self.gold, self.pred);
-        if !pred.has_words() || (0..=gold.root).any(|id| turns(gold, id)) {
-            return false;
-        }
-        (pred.arena.first(pred.root)..=pred.root).any(|id| match *pred.node(id) {
-            Node::Chain { operands, .. } => {
-                pred.arena.list(operands).split_last().is_some_and(|(_, sides)| sides.iter().any(|&id| turns(pred, id)))
-            }
-            _ => false,
-        })
+        let sides = || {
+            (pred.arena.first(pred.root)..=pred.root).any(|id| match *pred.node(id) {
+                Node::Chain { operands, .. } => {
+                    let sides = pred.arena.list(operands);
+                    sides[..sides.len().saturating_sub(1)].iter().any(|&id| turns(pred, id))
+                }
+                _ => false,
+            })
+        };
+        // "It can't be = 5": short words without `\text` are read as products.
+        let letters = || {
+            let chain = matches!(pred.node(pred.root), Node::Chain { .. });
+            let before = pred.source.rfind('=').filter(|&at| chain && at < NEAR).map_or("", |at| &pred.source[..at]);
+            before.contains(' ') && denial::turns(&denial::words(before))
+        };
+        (pred.has_words() && sides() || letters()) && !(0..=gold.root).any(|id| turns(gold, id))
     }
 
     /// "Red and blue" is "red and blue", though a short word may read as a product of its letters.

@@ -96,6 +96,7 @@ const CHINESE_BOUNDS: [&str; 9] = ["小于", "大于", "至少", "至多", "不�
 /// What is counted may be told by what it is not: "the number of students who are not in a band".
 pub fn turns(words: &str) -> bool {
     let words = words.to_lowercase();
+    let words = words.trim();
     if CHINESE_TURNS.iter().any(|turn| words.contains(turn)) || CHINESE_BOUNDS.iter().any(|end| words.ends_with(end)) {
         return true;
     }
@@ -120,6 +121,38 @@ pub fn turns(words: &str) -> bool {
         let short = word == "no" && next == "of";
         (TURNS.contains(&word.as_str()) || word.ends_with("n't")) && !counted && !short
     })
+}
+
+/// The way to a number bounds it, or takes it back: "it cannot be 5", "≥ 5". Of a sentence only its last clause counts.
+pub fn turned(before: &str) -> bool {
+    const MARKS: [&str; 18] = [
+        "<", ">", "≠", "≤", "≥", "!=", r"\ne", r"\le", r"\ge", r"\lt", r"\gt", r"\not", r"\nless", r"\ngtr", r"\sim",
+        r"\neg", r"\lnot", r"\propto",
+    ];
+    let clause = before.rsplit([',', ';', ':', '，', '；', '：']).next().unwrap_or("");
+    let marked = |mark: &&str| {
+        clause.match_indices(*mark).any(|(at, _)| {
+            let name = clause[at + mark.len()..].trim_start_matches(['q', 's', 'l', 'a', 'n', 't']);
+            // `\left` is no `\le`.
+            !mark.starts_with('\\') || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+        })
+    };
+    let words = words(clause);
+    let bound = |word: &str| {
+        ["below", "above", "under", "over", "beyond", "between"].iter().any(|b| word.eq_ignore_ascii_case(b))
+    };
+    MARKS.iter().any(|mark| marked(&mark)) || words.split_whitespace().next_back().is_some_and(bound) || turns(&words)
+}
+
+/// The words of a text with formulas, and where its clauses end: commands and signs are blanks.
+pub fn words(text: &str) -> String {
+    let mut command = false;
+    let plain = |c: char| {
+        let word = c.is_alphanumeric() || matches!(c, '\'' | '-' | '.' | ',' | ';' | '\n');
+        command = c == '\\' || (command && c.is_ascii_alphabetic());
+        if word && !command { c } else { ' ' }
+    };
+    text.chars().map(plain).collect()
 }
 
 /// True if the words right before or behind an answer say that it is not one.

@@ -165,7 +165,11 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
             let value = side.contains(|c: char| c.is_ascii_digit() || c == '\\');
             // "7 when x = 72" says 7.
             let condition = text[..at].split_whitespace().any(|w| matches!(w, "if" | "when" | "unless" | "because"));
-            if !condition && !side.is_empty() && (value || text[..at].split_whitespace().count() <= 3) {
+            if !condition
+                && !denial::turned(&text[..at])
+                && !side.is_empty()
+                && (value || text[..at].split_whitespace().count() <= 3)
+            {
                 narrower.push(side.to_string());
             }
         }

@@ -159,7 +159,8 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
         }
         // What breaks off is no sentence that a number could be read out of.
         let option = behind_letter.is_some() && text::choice(&gold_reading.text).is_none();
-        if finding.is_equal() || !(prose || option) || breaks_off(text) {
+        let denied = finding == Finding::Different(DENIED);
+        if finding.is_equal() || denied || !(prose || option) || breaks_off(text) {
             return (finding, Some(show(&pred)));
         }
         best.get_or_insert((finding, Some(show(&pred))));

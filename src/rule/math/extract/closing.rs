@@ -58,7 +58,12 @@ pub fn sentence(text: &str) -> &str {
     let text = text.trim_end();
     let ends = |&(at, c): &(usize, char)| match c {
         '\n' => true,
-        '.' | '!' | '?' => text[at + 1..].starts_with(char::is_whitespace),
+        // Behind "p.m." and "sq." small letters follow, and `\! ` is a space.
+        '.' | '!' | '?' => {
+            let behind = &text[at + 1..];
+            let goes_on = behind.trim_start().starts_with(|c: char| c.is_ascii_lowercase());
+            behind.starts_with(char::is_whitespace) && !goes_on && !text[..at].ends_with('\\')
+        }
         _ => false,
     };
     let from = text.char_indices().rev().find(ends).map_or(0, |(at, _)| at + 1);
