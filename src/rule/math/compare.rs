@@ -366,6 +366,10 @@ impl<'a> Comparison<'a> {
             return Different("text");
         }
         if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
+            // "x² − 12 = 0" says what x fulfils, and not that the answer is 0.
+            if ids.len() == 2 && form::is_equation(self.pred, ids[0], last) {
+                return Different("relation");
+            }
             let last_is_rough = kinds.last() == Some(&Rel::Approx);
             let found = self.compare(g, last);
             // "x = 2√3 ≈ 3.46": the exact value before the rough one counts.

@@ -149,6 +149,21 @@ pub fn is_constant(r: &Reading, id: Id) -> bool {
     r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
 }
 
+/// A polynomial in one letter that is put equal to zero.
+pub fn is_equation(r: &Reading, left: Id, right: Id) -> bool {
+    let mut letters =
+        r.arena.subtree(left).iter().filter_map(|n| if let Node::Sym(sym) = n { Some(*sym) } else { None });
+    let Some(letter) = letters.next() else { return false };
+    let plain = |n: &Node| {
+        matches!(n, Node::Sym(_) | Node::Num(_) | Node::Decimal { .. } | Node::Neg(_) | Node::Add(..) | Node::Sub(..))
+            || matches!(n, Node::Mul(..) | Node::Pow(..))
+    };
+    r.value(right).is_some_and(Q::is_zero)
+        && letters.all(|other| other == letter)
+        && r.arena.any(left, |n| matches!(n, Node::Add(..) | Node::Sub(..)))
+        && r.arena.subtree(left).iter().all(plain)
+}
+
 /// A constant with its unit.
 pub fn is_quantity(r: &Reading, id: Id) -> bool {
     is_constant(r, id) && r.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Degree(_) | Node::Percent(_)))

@@ -15,6 +15,7 @@ const TURNS: [&str; 18] = [
 /// The end of a derivation, where the formula is one. Never one of several answers: what is given up for the end is
 /// an equation in the same unknown, or words.
 pub fn end(formula: &str) -> Option<String> {
+    let formula = formula.trim().trim_matches('$');
     let said = behind_arrow(formula).map(str::to_string).or_else(|| last_row(formula)).or_else(|| {
         let (before, last) = formula.rsplit_once(", ")?;
         derives(before, last).then(|| last.to_string())
