@@ -32,6 +32,7 @@ pub fn lex<'a>(text: &'a str, commas: Commas, arena: &mut Arena, budget: &mut Bu
         gap: Gap::None,
         nesting: 0,
         text_depth: Vec::new(),
+        bar: None,
         dollars: text.bytes().filter(|&b| b == b'$').count()
             - text.as_bytes().windows(2).filter(|w| w == b"\\$").count(),
     };
@@ -54,6 +55,8 @@ struct Lexer<'a, 'b> {
     nesting: u32,
     /// Brace depth inside each open `\text{…}`.
     text_depth: Vec<u32>,
+    /// A plain bar is open, and whether it was a double one.
+    bar: Option<bool>,
     dollars: usize,
 }
 
@@ -179,7 +182,10 @@ impl<'a> Lexer<'a, '_> {
                 b';' => self.single(Tok::Semi),
                 b':' => self.single(Tok::Colon),
                 b'|' => {
-                    self.at += if self.ahead(1) == b'|' { 2 } else { 1 };
+                    // `||x||` is a norm, and in `|x||y|` one bar closes and one opens.
+                    let double = self.ahead(1) == b'|' && self.bar != Some(false);
+                    self.bar = if self.bar.is_some() { None } else { Some(double) };
+                    self.at += if double { 2 } else { 1 };
                     self.push(Tok::Bar);
                 }
                 b'=' | b'<' | b'>' => self.relation(),

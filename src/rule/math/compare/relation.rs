@@ -5,7 +5,7 @@ use super::super::eval::ball::{Ball, Balls, Sampling, mix};
 use super::super::eval::{Field, eval};
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
-use super::scalar::same_tree;
+use super::scalar::{same_tree, tells_signs};
 use super::{Comparison, form};
 
 const POINTS: [Sampling; 8] = [
@@ -18,6 +18,9 @@ const POINTS: [Sampling; 8] = [
     Sampling::Integers,
     Sampling::Unit,
 ];
+
+/// Points of both signs for what is the same on one side of zero only.
+const SIGNS: usize = 12;
 
 impl Comparison<'_> {
     /// Both are relations.
@@ -173,10 +176,13 @@ impl Comparison<'_> {
             r.arena.any(a, unit) || r.arena.any(b, unit)
         };
         let ignore_units = !(self.percent_counts() || has_unit(gold, g) && has_unit(pred, p));
+        let signs = [(gold, g), (pred, p)].iter().any(|&(r, (a, b))| tells_signs(r, a) || tells_signs(r, b));
+        let further = if signs { SIGNS } else { 0 };
+        let samplings = POINTS.into_iter().chain(std::iter::repeat_n(Sampling::Mixed, further));
         let mut first: Option<(Ball, Ball)> = None;
         let mut varies = false;
         let mut agreed = 0;
-        for (i, &sampling) in POINTS.iter().enumerate() {
+        for (i, sampling) in samplings.enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
             let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Ball> {
                 let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
@@ -205,7 +211,7 @@ impl Comparison<'_> {
                 continue;
             }
             agreed += 1;
-            if agreed == 4 {
+            if agreed >= 4 && !signs {
                 break;
             }
         }

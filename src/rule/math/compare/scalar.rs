@@ -33,12 +33,25 @@ const POINTS: [Sampling; 16] = [
     Sampling::Integers,
 ];
 const NEEDED: usize = 4;
+/// Points of both signs for what is the same on one side of zero only, and behind how many others they come.
+const SIGNS: usize = 12;
+const BEFORE_SIGNS: usize = 4;
 
 /// Roots and functions in two constants that doubles are trusted with.
 const MAX_IRRATIONAL: usize = 80;
 
 /// Digits from which a decimal prints a fraction whose decimals repeat.
 const PRINTED: u16 = 14;
+
+/// Holds a function that may be another one on the other side of zero: an absolute value, a root, an angle.
+pub(super) fn tells_signs(r: &Reading, id: Id) -> bool {
+    r.arena.any(id, |n| match *n {
+        Node::Call(Func::Abs | Func::Asin | Func::Acos | Func::Atan | Func::Acot | Func::Asec | Func::Acsc, _) => true,
+        Node::Call2(Func2::Root, ..) => true,
+        Node::Pow(_, exponent) => r.value(exponent).is_some_and(|q| !q.is_integer()),
+        _ => false,
+    })
+}
 
 /// How many roots and functions a value is made of.
 fn irrational(r: &Reading, id: Id) -> usize {
@@ -180,7 +193,8 @@ impl Comparison<'_> {
                 let literal = decimal(self.pred, p.id).is_some()
                     || matches!(self.pred.node(p.id), Node::Num(q) if q.is_integer());
                 let enough = if literal { rough && digits >= 3 && places >= 2 } else { digits >= 3 };
-                (enough && error <= 0.5 * ulp * (1.0 + 1e-9)).then_some(Equal("rounds_to_gold"))
+                let half = 0.5 * ulp * (1.0 + 1e-9) + 4.0 * f64::EPSILON * a.abs();
+                (enough && error <= half).then_some(Equal("rounds_to_gold"))
             }
         }
     }
@@ -247,9 +261,15 @@ impl Comparison<'_> {
         };
         let stepped = symbols && (steps(gold, g.id) || steps(pred, p.id));
         let further = if stepped { 24 } else { 0 };
+        // √(x²) is x where x is positive.
+        let signs = if symbols && (tells_signs(gold, g.id) || tells_signs(pred, p.id)) { SIGNS } else { 0 };
         let whole = stepped && names_whole_numbers(gold, g.id) && names_whole_numbers(pred, p.id);
-        let samplings = POINTS
-            .into_iter()
+        let (near, rest) = POINTS.split_at(BEFORE_SIGNS);
+        let samplings = near
+            .iter()
+            .copied()
+            .chain(std::iter::repeat_n(Sampling::Mixed, signs))
+            .chain(rest.iter().copied())
             .filter(|sampling| !whole || *sampling == Sampling::Integers)
             .chain(std::iter::repeat_n(Sampling::Wide, further));
         for (i, sampling) in samplings.enumerate() {
@@ -279,7 +299,8 @@ impl Comparison<'_> {
                 (Err(Stop::Undefined), Ok(_)) | (Ok(_), Err(Stop::Undefined)) if !symbols => stop = Stop::Undefined,
                 (Err(e), _) | (_, Err(e)) => stop = e,
             }
-            if (agreed >= NEEDED && !stepped) || (!symbols && agreed == 1) {
+            let both = signs == 0 || i + 1 >= BEFORE_SIGNS + signs;
+            if (agreed >= NEEDED && both && !stepped) || (!symbols && agreed == 1) {
                 return Equal("numeric");
             }
             if !symbols {
@@ -348,32 +369,36 @@ impl Comparison<'_> {
     }
 }
 
-/// The decimal literal that a value is, apart from sign, unit and percent: value, places, digits.
+/// The decimal literal that a value is, apart from sign, unit and percent: value, places, digits. `3.2 × 10^5` and
+/// "3.2 million" are one; `2/6.2` is an expression, which has a value to any number of digits.
 fn decimal(r: &Reading, id: Id) -> Option<(f64, u16, u16)> {
     let mut found = None;
-    for n in r.arena.subtree(id) {
-        match n {
-            Node::Decimal { value, places, digits } if found.is_none() => {
-                found = Some((value.to_f64(), *places, *digits));
+    let first = r.arena.first(id);
+    // Exponents of ten and of units.
+    let mut exponent = None;
+    for (n, at) in r.arena.subtree(id).iter().zip(first..id + 1).rev() {
+        match *n {
+            Node::Decimal { ref value, places, digits } if found.is_none() && exponent != Some(at) => {
+                found = Some((value.to_f64(), places, digits));
             }
-            Node::Decimal { .. } | Node::Num(_) => {
-                // 3.2 × 10^5 is one literal; anything else is an expression.
-                if !matches!(n, Node::Num(q) if *q == Q::int(10) || q.is_integer()) {
-                    return None;
-                }
+            Node::Pow(base, power)
+                if matches!(r.node(base), Node::Unit(_)) || *r.node(base) == Node::Num(Q::int(10)) =>
+            {
+                exponent = Some(power);
             }
-            Node::Neg(_)
-            | Node::Percent(_)
-            | Node::Degree(_)
-            | Node::Unit(_)
-            | Node::Label(_)
-            | Node::Mul(..)
-            | Node::Div(..)
-            | Node::Pow(..) => {}
+            Node::Num(ref q) if exponent == Some(at) && q.is_integer() => {}
+            Node::Num(ref q) if is_power_of_ten(q) => {}
+            Node::Div(_, below) if r.value(below).is_some() => return None,
+            Node::Neg(_) | Node::Percent(_) | Node::Degree(_) | Node::Unit(_) | Node::Label(_) => {}
+            Node::Mul(..) | Node::Div(..) => {}
             _ => return None,
         }
     }
     found.filter(|(value, ..)| *value != 0.0)
+}
+
+fn is_power_of_ten(q: &Q) -> bool {
+    q.to_i64().is_some_and(|n| (1..=18).any(|power| 10i64.pow(power) == n))
 }
 
 /// Node for node the same, wherever the subtrees lie in their arenas.

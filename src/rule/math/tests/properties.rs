@@ -128,3 +128,26 @@ proptest! {
         prop_assert_eq!(here, there);
     }
 }
+
+#[test]
+fn a_value_and_its_size_differ_whatever_the_letter() {
+    let config = MathConfig::default();
+    let letters = "abcdfghjkmnopqrstuvwxyz";
+    for a in letters.chars() {
+        for (gold, answer) in [
+            (format!("{a}"), format!("|{a}|")),
+            (format!("|{a}|"), format!("{a}")),
+            (format!("{a}"), format!(r"\sqrt{{{a}^2}}")),
+            ("1".to_string(), format!(r"\frac{{|{a}|}}{{{a}}}")),
+            (r"\frac{\pi}{2}".to_string(), format!(r"\arctan {a} + \arctan\frac{{1}}{{{a}}}")),
+        ] {
+            assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
+        }
+        for b in letters.chars().filter(|b| *b > a) {
+            let (gold, answer) = (format!("{a}-{b}"), format!("|{a}-{b}|"));
+            assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
+            let (gold, answer) = (format!(r"{a} \cdot {b}"), format!(r"\sqrt{{{a}^2 \cdot {b}^2}}"));
+            assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
+        }
+    }
+}
