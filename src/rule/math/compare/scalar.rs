@@ -46,8 +46,11 @@ const PRINTED: u16 = 14;
 /// Holds a function that may be another one on the other side of zero: an absolute value, a root, an angle.
 pub(super) fn tells_signs(r: &Reading, id: Id) -> bool {
     r.arena.any(id, |n| match *n {
-        Node::Call(Func::Abs | Func::Asin | Func::Acos | Func::Atan | Func::Acot | Func::Asec | Func::Acsc, _) => true,
-        Node::Call2(Func2::Root, ..) => true,
+        Node::Call(
+            Func::Abs | Func::Sign | Func::Asin | Func::Acos | Func::Atan | Func::Acot | Func::Asec | Func::Acsc,
+            _,
+        ) => true,
+        Node::Call2(Func2::Root | Func2::Max | Func2::Min, ..) => true,
         Node::Pow(_, exponent) => r.value(exponent).is_some_and(|q| !q.is_integer()),
         _ => false,
     })
@@ -254,9 +257,12 @@ impl Comparison<'_> {
         let mut stop = Stop::Undefined;
         // Functions with steps agree on whole stretches: they have to agree everywhere.
         let steps = |r: &Reading, id: Id| {
-            r.arena.any(id, |n| {
-                matches!(n, Node::Call(Func::Floor | Func::Ceil | Func::Sign, _))
-                    || matches!(n, Node::Call2(Func2::Mod | Func2::Gcd | Func2::Lcm | Func2::Max | Func2::Min, ..))
+            r.arena.any(id, |n| match *n {
+                Node::Call(Func::Floor | Func::Ceil | Func::Sign, _) => true,
+                Node::Call2(Func2::Mod | Func2::Gcd | Func2::Lcm | Func2::Max | Func2::Min, ..) => true,
+                // (−1)^n
+                Node::Pow(base, exponent) => r.value(base).is_some_and(Q::is_negative) && r.value(exponent).is_none(),
+                _ => false,
             })
         };
         let stepped = symbols && (steps(gold, g.id) || steps(pred, p.id));

@@ -139,6 +139,8 @@ fn a_value_and_its_size_differ_whatever_the_letter() {
             (format!("|{a}|"), format!("{a}")),
             (format!("{a}"), format!(r"\sqrt{{{a}^2}}")),
             ("1".to_string(), format!(r"\frac{{|{a}|}}{{{a}}}")),
+            ("1".to_string(), format!("(-1)^{{{a}}}")),
+            ("0".to_string(), format!(r"\frac{{1 - (-1)^{{{a}}}}}{{2}}")),
             (r"\frac{\pi}{2}".to_string(), format!(r"\arctan {a} + \arctan\frac{{1}}{{{a}}}")),
         ] {
             assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
