@@ -5,12 +5,14 @@ mod colons;
 mod conditions;
 mod consistent;
 mod constants;
+mod denied;
 mod families;
 mod form;
 mod labels;
 mod names;
 mod ranges;
 mod relation;
+mod rounding;
 mod scalar;
 mod sets;
 mod solved;
@@ -20,7 +22,7 @@ use super::MathConfig;
 use super::ast::{Func2, Id, Node, Rel};
 use super::budget::Budget;
 use super::reading::Reading;
-use super::{denial, text};
+use super::text;
 
 /// The reason for an answer whose own equalities contradict each other.
 pub const INCONSISTENT: &str = "inconsistent_chain";
@@ -29,8 +31,6 @@ pub const DENIED: &str = "denied";
 
 /// Steps that looking at one pair of subtrees costs, besides their evaluation.
 const VISIT: u64 = 32;
-/// How far from the beginning words may stand that take an answer back, in bytes.
-const NEAR: usize = 200;
 /// How deep sums and products of sets, rows and the like are followed: each level is one of the stack's.
 const MAX_DEPTH: u32 = 100;
 
@@ -91,12 +91,7 @@ impl<'a> Comparison<'a> {
         if gold.source == pred.source {
             return Equal("same_text");
         }
-        // "Not defined" is undefined, "not 5" is not 5.
-        let denial = text::begins_with_denial(&pred.source) && !text::begins_with_denial(&gold.source);
-        if denial && !text::same(&gold.text, &pred.text) {
-            return Different(DENIED);
-        }
-        if self.turned() {
+        if self.takes_itself_back() {
             return Different(DENIED);
         }
         if gold.is_text() || pred.is_text() {
@@ -129,29 +124,6 @@ impl<'a> Comparison<'a> {
             return Unknown("budget");
         }
         found
-    }
-
-    /// Words of the answer take back what is put equal to them, and gold has no such words.
-    fn turned(&self) -> bool {
-        let (gold, pred) = (self.gold, self.pred);
-        let turns =
-            |r: &Reading, id: Id| matches!(*r.node(id), Node::Text(at) if denial::turns(&r.arena.texts[at as usize]));
-        let sides = || {
-            (pred.arena.first(pred.root)..=pred.root).any(|id| match *pred.node(id) {
-                Node::Chain { operands, .. } => {
-                    let sides = pred.arena.list(operands);
-                    sides[..sides.len().saturating_sub(1)].iter().any(|&id| turns(pred, id))
-                }
-                _ => false,
-            })
-        };
-        // "It can't be = 5": short words without `\text` are read as products.
-        let letters = || {
-            let chain = matches!(pred.node(pred.root), Node::Chain { .. });
-            let before = pred.source.rfind('=').filter(|&at| chain && at < NEAR).map_or("", |at| &pred.source[..at]);
-            before.contains(' ') && denial::turns(&denial::words(before))
-        };
-        (pred.has_words() && sides() || letters()) && !(0..=gold.root).any(|id| turns(gold, id))
     }
 
     /// "Red and blue" is "red and blue", though a short word may read as a product of its letters.
