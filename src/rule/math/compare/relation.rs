@@ -5,7 +5,7 @@ use super::super::eval::ball::{Ball, Balls, Sampling, mix};
 use super::super::eval::{Field, eval};
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
-use super::scalar::{same_tree, tells_signs};
+use super::scalar::{both_signs, same_tree, tells_signs};
 use super::{Comparison, form};
 
 const POINTS: [Sampling; 8] = [
@@ -18,9 +18,6 @@ const POINTS: [Sampling; 8] = [
     Sampling::Integers,
     Sampling::Unit,
 ];
-
-/// Points of both signs for what is the same on one side of zero only.
-const SIGNS: usize = 12;
 
 impl Comparison<'_> {
     /// Both are relations.
@@ -177,8 +174,7 @@ impl Comparison<'_> {
         };
         let ignore_units = !(self.percent_counts() || has_unit(gold, g) && has_unit(pred, p));
         let signs = [(gold, g), (pred, p)].iter().any(|&(r, (a, b))| tells_signs(r, a) || tells_signs(r, b));
-        let further = if signs { SIGNS } else { 0 };
-        let samplings = POINTS.into_iter().chain(std::iter::repeat_n(Sampling::Mixed, further));
+        let samplings = POINTS.into_iter().chain(both_signs(signs));
         let mut first: Option<(Ball, Ball)> = None;
         let mut varies = false;
         let mut agreed = 0;

@@ -52,6 +52,11 @@ pub(super) fn tells_signs(r: &Reading, id: Id) -> bool {
     })
 }
 
+/// Further points where signs tell.
+pub(super) fn both_signs(tell: bool) -> std::iter::RepeatN<Sampling> {
+    std::iter::repeat_n(Sampling::Mixed, if tell { SIGNS } else { 0 })
+}
+
 /// How many roots and functions a value is made of.
 fn irrational(r: &Reading, id: Id) -> usize {
     r.arena.subtree(id).iter().filter(|n| matches!(n, Node::Call(..) | Node::Call2(..) | Node::Pow(..))).count()
@@ -237,13 +242,13 @@ impl Comparison<'_> {
         let stepped = symbols && (steps(gold, g.id) || steps(pred, p.id));
         let further = if stepped { 24 } else { 0 };
         // √(x²) is x where x is positive.
-        let signs = if symbols && (tells_signs(gold, g.id) || tells_signs(pred, p.id)) { SIGNS } else { 0 };
+        let signs = symbols && (tells_signs(gold, g.id) || tells_signs(pred, p.id));
         let whole = stepped && names_whole_numbers(gold, g.id) && names_whole_numbers(pred, p.id);
         let (near, rest) = POINTS.split_at(BEFORE_SIGNS);
         let samplings = near
             .iter()
             .copied()
-            .chain(std::iter::repeat_n(Sampling::Mixed, signs))
+            .chain(both_signs(signs))
             .chain(rest.iter().copied())
             .filter(|sampling| !whole || *sampling == Sampling::Integers)
             .chain(std::iter::repeat_n(Sampling::Wide, further));
@@ -274,7 +279,7 @@ impl Comparison<'_> {
                 (Err(Stop::Undefined), Ok(_)) | (Ok(_), Err(Stop::Undefined)) if !symbols => stop = Stop::Undefined,
                 (Err(e), _) | (_, Err(e)) => stop = e,
             }
-            let both = signs == 0 || i + 1 >= BEFORE_SIGNS + signs;
+            let both = !signs || i + 1 >= BEFORE_SIGNS + SIGNS;
             if (agreed >= NEEDED && both && !stepped) || (!symbols && agreed == 1) {
                 return Equal("numeric");
             }
@@ -294,7 +299,8 @@ impl Comparison<'_> {
     pub(super) fn products(&mut self, g: (Factor, Id), p: (Factor, Id)) -> Finding {
         let mut agreed = 0;
         let ignore_units = !self.percent_counts();
-        for (i, &sampling) in POINTS.iter().enumerate().take(6) {
+        let signs = tells_signs(self.gold, g.1) || tells_signs(self.pred, p.1);
+        for (i, sampling) in POINTS.into_iter().take(6).chain(both_signs(signs)).enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units, alias: &[] };
             let mut at = |r: &Reading, (factor, id): (Factor, Id)| -> Result<Ball, Stop> {
                 let mut value = eval(&mut field, &r.arena, &r.exact, id, &mut self.budget)?;
