@@ -137,11 +137,30 @@ pub fn turned(before: &str) -> bool {
             !mark.starts_with('\\') || !name.starts_with(|c: char| c.is_ascii_alphabetic())
         })
     };
-    let words = words(clause);
+    let words = words(&without_brackets(clause));
     let bound = |word: &str| {
         ["below", "above", "under", "over", "beyond", "between"].iter().any(|b| word.eq_ignore_ascii_case(b))
     };
     MARKS.iter().any(|mark| marked(&mark)) || words.split_whitespace().next_back().is_some_and(bound) || turns(&words)
+}
+
+/// The text without what stands in brackets: `P(not A) = 0.5` denies nothing.
+fn without_brackets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut open = Vec::new();
+    for c in text.chars() {
+        match (c, open.last()) {
+            ('(', _) => open.push(out.len()),
+            (')', Some(&from)) => {
+                out.truncate(from);
+                open.pop();
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
 }
 
 /// The words of a text with formulas, and where its clauses end: commands and signs are blanks.
