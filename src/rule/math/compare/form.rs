@@ -203,8 +203,9 @@ pub fn letter_unit(r: &Reading, id: Id) -> Option<(&str, i64)> {
         _ => return None,
     };
     let name = r.arena.name(sym);
-    (is_constant(r, value) && matches!(name, "m" | "g" | "s" | "h" | "L" | "J" | "N" | "W" | "V"))
-        .then_some((name, power))
+    // Areas and volumes have powers: 3s² is algebra.
+    let unit = matches!(name, "m" | "g" | "s" | "h" | "L" | "J" | "N" | "W" | "V") && (power == 1 || name == "m");
+    (is_constant(r, value) && unit).then_some((name, power))
 }
 
 /// A matrix and the factor before it.
