@@ -2,6 +2,7 @@
 
 use super::super::ast::{Func2, Id, Node, Rel};
 use super::super::eval::ball::{Ball, Balls, Sampling, mix};
+use super::super::eval::precise::{Fixed, Precise};
 use super::super::eval::{Field, eval};
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
@@ -18,6 +19,9 @@ const POINTS: [Sampling; 8] = [
     Sampling::Integers,
     Sampling::Unit,
 ];
+
+/// The size of a difference of two sides from which doubles are not trusted alone.
+const LARGE: f64 = 1e3;
 
 impl Comparison<'_> {
     /// Both are relations.
@@ -211,6 +215,35 @@ impl Comparison<'_> {
                 break;
             }
         }
-        first.filter(|_| varies && agreed >= 3).map(|(r, _)| r.re)
+        // Beside large numbers what varies is lost.
+        let (ratio, size) =
+            first.filter(|_| varies && agreed >= 3).map(|(r, f)| (r.re, f.abs().max(f.abs() / r.abs())))?;
+        (size < LARGE || !self.ratio_changes(g, p, ignore_units)).then_some(ratio)
+    }
+
+    /// The ratio is another one at another point, where doubles do not tell: x = e^{e^3} and x + 1 = e^{e^3}.
+    fn ratio_changes(&mut self, g: (Id, Id), p: (Id, Id), ignore_units: bool) -> bool {
+        let (gold, pred) = (self.gold, self.pred);
+        let mut before: Option<(Fixed, Fixed)> = None;
+        for (i, &sampling) in POINTS.iter().enumerate().take(3) {
+            let point = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
+            let mut field = Precise::new(point, false);
+            let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Fixed> {
+                let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
+                let y = eval(&mut field, &r.arena, &r.exact, b, &mut self.budget).ok()?;
+                let y = field.neg(&y);
+                field.add(&x, &y, &mut self.budget).ok()
+            };
+            let (Some(f), Some(h)) = (difference(gold, g), difference(pred, p)) else { return false };
+            let Some((f0, h0)) = &before else {
+                before = Some((f, h));
+                continue;
+            };
+            let products = (field.mul(&f, h0, &mut self.budget), field.mul(&h, f0, &mut self.budget));
+            if matches!(products, (Ok(x), Ok(y)) if x.apart(&y)) {
+                return true;
+            }
+        }
+        false
     }
 }
