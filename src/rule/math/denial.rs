@@ -102,11 +102,11 @@ pub fn turns(words: &str) -> bool {
     }
     let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_string();
     let words: Vec<String> = words.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
-    let ends = |end: &&str| {
+    let ends = |end: &str| {
         let end: Vec<&str> = end.split(' ').collect();
         words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
     };
-    if BOUNDS.iter().any(|end| ends(&end)) {
+    if BOUNDS.iter().any(|end| ends(end)) {
         return true;
     }
     words.iter().enumerate().any(|(at, word)| {
@@ -130,8 +130,8 @@ pub fn turned(before: &str) -> bool {
         r"\neg", r"\lnot", r"\propto",
     ];
     let clause = before.rsplit([',', ';', ':', '，', '；', '：']).next().unwrap_or("");
-    let marked = |mark: &&str| {
-        clause.match_indices(*mark).any(|(at, _)| {
+    let marked = |mark: &str| {
+        clause.match_indices(mark).any(|(at, _)| {
             let name = clause[at + mark.len()..].trim_start_matches(['q', 's', 'l', 'a', 'n', 't']);
             // `\left` is no `\le`.
             !mark.starts_with('\\') || !name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -141,7 +141,7 @@ pub fn turned(before: &str) -> bool {
     let bound = |word: &str| {
         ["below", "above", "under", "over", "beyond", "between"].iter().any(|b| word.eq_ignore_ascii_case(b))
     };
-    MARKS.iter().any(|mark| marked(&mark)) || words.split_whitespace().next_back().is_some_and(bound) || turns(&words)
+    MARKS.iter().any(|mark| marked(mark)) || words.split_whitespace().next_back().is_some_and(bound) || turns(&words)
 }
 
 /// The text without what stands in brackets: `P(not A) = 0.5` denies nothing.
