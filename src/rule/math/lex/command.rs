@@ -151,6 +151,8 @@ impl<'a> Lexer<'a, '_> {
             // The transpose.
             "top" | "intercal" => self.named("T"),
             "pounds" => self.unit("£"),
+            "euro" | "texteuro" => self.unit("€"),
+            "textdollar" => self.unit("$"),
             "pmod" | "bmod" | "mod" => {
                 self.push(Tok::Mod);
             }
