@@ -262,6 +262,11 @@ fn denied_behind(text: &str) -> bool {
     let near = &text[..text.floor_char_boundary(NEAR)];
     let near = near.trim_start_matches([' ', '$', ')', ']', '\\', '*', '}', '~']);
     let near = &near[..near.find(['.', ',', ';', '\n', '。', '，']).unwrap_or(near.len())];
+    // "5 (not 6)" denies the 6.
+    let other = near.trim_start_matches('(').strip_prefix("not ");
+    if other.is_some_and(|other| other.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-'))) {
+        return false;
+    }
     for word in near.split_whitespace() {
         let word = word.trim_matches(|c: char| matches!(c, '(' | ')' | '!' | '$' | '\\' | '}')).to_lowercase();
         if AFTER.contains(&word.as_str()) {
@@ -309,6 +314,8 @@ mod tests {
             ("It is not odd, so it is ", ""),
             ("", " is the answer"),
             ("", " and nothing is wrong"),
+            ("", "$ (not 6)"),
+            ("", " not $6$"),
             ("答案是", "。"),
         ] {
             assert!(!denied(before, after), "{before:?} … {after:?}");
