@@ -105,5 +105,7 @@ fn points(pieces: &[Piece]) -> Vec<f64> {
     points.extend((-12..=12).flat_map(|n| [f64::from(n) + 0.5, f64::from(n) + 1.0 / 3.0, f64::from(n) - 1.0 / 3.0]));
     let reach = ends.iter().fold(1.0f64, |reach, end| reach.max(end.abs()));
     points.extend([1.7, 5.3, 31.0, 1e3, 1e6].iter().flat_map(|far| [far * reach, -far * reach]));
+    // 1 − 1/3 is not the end at 2/3, but for rounding.
+    points.retain(|x| ends.iter().all(|end| x == end || (x - end).abs() > 1e-9 * (1.0 + end.abs())));
     points
 }
