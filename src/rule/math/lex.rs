@@ -168,10 +168,7 @@ impl<'a> Lexer<'a, '_> {
                 b'/' => self.single(Tok::Div),
                 b'^' => self.caret(),
                 b'_' => self.single(Tok::Under),
-                // "x != 5", but 5!=120 is a factorial.
-                b'!' if self.ahead(1) == b'='
-                    && !self.text[..self.at].ends_with(|c: char| c.is_ascii_digit() || matches!(c, ')' | '}')) =>
-                {
+                b'!' if self.ahead(1) == b'=' && !self.ends_factorial() => {
                     self.at += 2;
                     self.push(Tok::Rel(Rel::Ne));
                 }
@@ -238,6 +235,13 @@ impl<'a> Lexer<'a, '_> {
                 || matches!(tok, Under | Caret | Transparent | Not | Choose | Over)
         };
         self.out.tokens.last().is_none_or(|last| !operand(&last.tok))
+    }
+
+    /// "x != 5" and "x_2!=5", but in 5!=120 and (3!)!=720 the mark is a factorial.
+    fn ends_factorial(&self) -> bool {
+        let before = &self.text[..self.at];
+        let number = before.trim_end_matches(|c: char| c.is_ascii_digit());
+        before.ends_with(')') || (number.len() < before.len() && !number.ends_with('_'))
     }
 
     /// A sign that is not known: between two operands an operation; before or behind all a mark that says nothing.
