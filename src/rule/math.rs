@@ -11,10 +11,11 @@
 //! **Error probability.** Exact rationals are compared exactly. Rational functions are
 //! compared at two random points modulo 2⁶¹ − 1: two different ones of total degree d
 //! pass with probability at most (d / 2⁶¹)² (Schwartz 1980, Zippel 1979), and a difference
-//! found there is certain. Everything else is evaluated with error bounds at up to twelve
-//! points inside the real domain: a difference found is certain, and equality is
-//! accepted when four points agree within bounds below 10⁻⁷ relative (10⁻¹⁰ for constants)
-//! and, where the functions allow it, agree once more to 60 digits. Two different constants
+//! found there is certain. Everything else is evaluated with error bounds at points inside
+//! the real domain: a difference found is certain, and equality is accepted when four points
+//! agree within bounds below 10⁻⁷ relative (10⁻¹⁰ for constants; sixteen points, of both signs,
+//! where a function may be another one beyond zero, and 40 where it has steps) and, where the
+//! functions allow it, agree once more to 60 digits. Two different constants
 //! built from fewer than 80 roots and functions agree so far only by extreme coincidence.
 
 mod ast;
@@ -22,6 +23,7 @@ mod budget;
 mod clean;
 mod compare;
 mod config;
+mod denial;
 mod eval;
 mod extract;
 mod judge;
@@ -119,10 +121,7 @@ impl MathRule {
             Err(_) => return Verdict::cannot_tell("gold_unparsed").with("step", "gold"),
         };
         let truncated = finish == FinishReason::Length;
-        let Region::Text(text) = region(completion, &self.config) else {
-            return Verdict::wrong(if truncated { "truncated" } else { "no_answer" }).with("step", "extract");
-        };
-        let Some(found) = self.find(text) else {
+        let Some(found) = self.find(region(completion, &self.config)) else {
             return Verdict::wrong(if truncated { "truncated" } else { "no_answer" }).with("step", "extract");
         };
         let mut evidence = vec![("extracted", clip(&found.text)), ("where", found.place.name().to_string())];
@@ -144,8 +143,12 @@ impl MathRule {
         verdict
     }
 
-    fn find(&self, text: &str) -> Option<Extracted> {
-        let found = extract::extract(text, &self.config.extract);
+    fn find(&self, region: Region<'_>) -> Option<Extracted> {
+        let (text, found) = match region {
+            Region::Text(text) => (text, extract::extract(text, &self.config.extract)),
+            Region::Tagged(text) => (text, extract::extract_tagged(text, &self.config.extract)),
+            Region::Unfinished => return None,
+        };
         if !self.config.last_number {
             return found;
         }
@@ -225,10 +228,7 @@ fn writes_decimal_comma(language: &str) -> bool {
 
 /// The answer in a completion, where the configuration says to look.
 pub fn extract_answer(completion: &str, config: &MathConfig) -> Option<Extracted> {
-    match region(completion, config) {
-        Region::Text(text) => MathRule { config: config.clone() }.find(text),
-        Region::Unfinished => None,
-    }
+    MathRule { config: config.clone() }.find(region(completion, config))
 }
 
 /// Whether two answers (not completions) are the same; the first counts as gold for tolerances.

@@ -308,6 +308,26 @@ impl Arena {
         changed
     }
 
+    /// A copy of a value with another value in each place of a symbol.
+    ///
+    /// # Errors
+    /// A value that holds other ones side by side, and too many nodes.
+    pub fn substituted(&mut self, id: Id, sym: Sym, value: Id) -> Result<Id, Stop> {
+        let first = self.first(id);
+        let mut copies: Vec<Id> = Vec::with_capacity((id - first + 1) as usize);
+        for old in first..=id {
+            let copy = match self.nodes[old as usize] {
+                Node::Sym(other) if other == sym && value != id => self.substituted(value, sym, value)?,
+                ref node => {
+                    let node = node.with_children(|child| copies[(child - first) as usize]).ok_or(Stop::Unsupported)?;
+                    self.push(node)?
+                }
+            };
+            copies.push(copy);
+        }
+        Ok(copies[copies.len() - 1])
+    }
+
     /// Reads a leaf as another one.
     pub fn set_leaf(&mut self, id: Id, leaf: Node) {
         self.nodes[id as usize] = leaf;
@@ -415,6 +435,23 @@ impl Arena {
 }
 
 impl Node {
+    /// The same operation on other operands; `None` for what is no plain operation.
+    fn with_children(&self, of: impl Fn(Id) -> Id) -> Option<Node> {
+        Some(match *self {
+            Node::Neg(a) => Node::Neg(of(a)),
+            Node::Add(a, b) => Node::Add(of(a), of(b)),
+            Node::Sub(a, b) => Node::Sub(of(a), of(b)),
+            Node::Mul(a, b) => Node::Mul(of(a), of(b)),
+            Node::Div(a, b) => Node::Div(of(a), of(b)),
+            Node::Pow(a, b) => Node::Pow(of(a), of(b)),
+            Node::Call(func, a) => Node::Call(func, of(a)),
+            Node::Call2(func, a, b) => Node::Call2(func, of(a), of(b)),
+            Node::Num(_) | Node::Decimal { .. } | Node::Sym(_) | Node::Infinity => self.clone(),
+            Node::Pi | Node::Euler | Node::Imaginary => self.clone(),
+            _ => return None,
+        })
+    }
+
     /// True for nodes that hold values side by side instead of computing one.
     pub fn is_structure(&self) -> bool {
         matches!(

@@ -2,14 +2,17 @@
 
 mod cases;
 mod colons;
+mod conditions;
 mod consistent;
 mod constants;
+mod denied;
 mod families;
 mod form;
 mod labels;
 mod names;
 mod ranges;
 mod relation;
+mod rounding;
 mod scalar;
 mod sets;
 mod solved;
@@ -23,6 +26,8 @@ use super::text;
 
 /// The reason for an answer whose own equalities contradict each other.
 pub const INCONSISTENT: &str = "inconsistent_chain";
+/// The step that found words which take the answer back.
+pub const DENIED: &str = "denied";
 
 /// Steps that looking at one pair of subtrees costs, besides their evaluation.
 const VISIT: u64 = 32;
@@ -86,10 +91,8 @@ impl<'a> Comparison<'a> {
         if gold.source == pred.source {
             return Equal("same_text");
         }
-        // "Not defined" is undefined, "not 5" is not 5.
-        let denial = text::begins_with_denial(&pred.source) && !text::begins_with_denial(&gold.source);
-        if denial && !text::same(&gold.text, &pred.text) {
-            return Different("denied");
+        if self.takes_itself_back() {
+            return Different(DENIED);
         }
         if gold.is_text() || pred.is_text() {
             return self.words();
@@ -121,16 +124,6 @@ impl<'a> Comparison<'a> {
             return Unknown("budget");
         }
         found
-    }
-
-    /// The answer begins with words that take it back, and gold does not.
-    fn denied(&self, g: Id, first: Id) -> bool {
-        let negative = |r: &Reading, id: Id| {
-            matches!(*r.node(id), Node::Text(index) if r.arena.texts[index as usize].split_whitespace()
-                .any(|word| word.eq_ignore_ascii_case("not") || word.eq_ignore_ascii_case("never") || word.ends_with("n't")))
-        };
-        let gold = self.gold.arena.subtree(g).iter().any(|n| matches!(n, Node::Text(_)));
-        negative(self.pred, first) && !gold || (form::denies(self.pred, first) && form::is_sentence(self.pred, first))
     }
 
     /// "Red and blue" is "red and blue", though a short word may read as a product of its letters.
@@ -236,13 +229,8 @@ impl<'a> Comparison<'a> {
     fn compare_nodes(&mut self, g: Id, p: Id) -> Finding {
         let (gold, pred) = (self.gold, self.pred);
         let (gn, pn) = (gold.node(g), pred.node(p));
-        // "f(x) = 2x for all x ∈ ℝ" says no more than gold does.
-        if let &Node::Case(value, condition) = pn
-            && !matches!(gn, Node::Case(..) | Node::List(_) | Node::All(_))
-            && form::is_proviso(pred, condition)
-            && gold.arena.any(g, |n| matches!(n, Node::Sym(_)))
-        {
-            return self.compare(g, value);
+        if let Some(found) = self.conditioned(g, p) {
+            return found;
         }
         // Words inside a structure.
         if let (Node::Text(_), _) | (_, Node::Text(_)) = (gn, pn) {
@@ -266,10 +254,7 @@ impl<'a> Comparison<'a> {
         {
             return Different("modulus");
         }
-        if let (Node::Chain { .. }, &Node::Chain { operands, .. }) = (gn, pn) {
-            if self.denied(g, pred.arena.list(operands)[0]) {
-                return Different("denied");
-            }
+        if let (Node::Chain { .. }, Node::Chain { .. }) = (gn, pn) {
             return self.relations(g, p);
         }
         if let Node::Chain { operands, rels } = *gn {
@@ -348,15 +333,15 @@ impl<'a> Comparison<'a> {
         {
             return Different("options");
         }
-        // "I do not think that the answer is 5"
-        if self.denied(g, ids[0]) {
-            return Different("denied");
-        }
         // A gold of letters alone may be a name: a sentence put equal to it does not say it.
         if form::is_sentence(self.pred, ids[0]) && self.gold.text.chars().all(|c| c.is_alphabetic() || c == ' ') {
             return Different("text");
         }
         if kinds.iter().all(|k| matches!(k, Rel::Eq | Rel::Approx)) {
+            // "x² − 12 = 0" says what x fulfils, and not that the answer is 0.
+            if ids.len() == 2 && form::is_equation(self.pred, ids[0], last) {
+                return Different("relation");
+            }
             let last_is_rough = kinds.last() == Some(&Rel::Approx);
             let found = self.compare(g, last);
             // "x = 2√3 ≈ 3.46": the exact value before the rough one counts.
@@ -365,6 +350,11 @@ impl<'a> Comparison<'a> {
             }
             if !found.is_equal() && last_is_rough && ids.len() == 2 && !form::is_name(self.pred, ids[0]) {
                 return self.compare(g, ids[0]);
+            }
+            // "30 minutes = 0.5 hours"
+            if !found.is_equal() && ids.len() == 2 && ids.iter().all(|&id| form::is_quantity(self.pred, id)) {
+                let sides = [Val::of(ids[0]), Val::of(last)];
+                return if self.restates(&sides) { self.compare(g, ids[0]) } else { found };
             }
             // "5 = x".
             if !found.is_equal() && ids.len() == 2 && form::is_name(self.pred, last) && !form::denies(self.pred, last) {

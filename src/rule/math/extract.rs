@@ -2,12 +2,11 @@
 
 mod boxed;
 mod closing;
-mod denial;
 mod derivation;
 mod phrase;
 mod span;
 
-use super::MathConfig;
+use super::{MathConfig, denial};
 use crate::rule::params::choices;
 
 choices! {
@@ -71,6 +70,8 @@ impl Extracted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Region<'a> {
     Text(&'a str),
+    /// Between tags that say that this is the answer.
+    Tagged(&'a str),
     /// The reasoning never ended.
     Unfinished,
 }
@@ -86,20 +87,33 @@ pub fn region<'a>(completion: &'a str, config: &MathConfig) -> Region<'a> {
             // Reasoning that starts again takes back what stands before it.
             return match answer.contains(tags.open.as_str()) {
                 true => Region::Unfinished,
-                false => Region::Text(answer_tagged(answer)),
+                false => answer_tagged(answer),
             };
         }
         if config.think == super::Think::Required || completion.trim_start().starts_with(tags.open.as_str()) {
             return Region::Unfinished;
         }
     }
-    Region::Text(answer_tagged(completion))
+    answer_tagged(completion)
 }
 
 /// The inside of R1-Zero's last closed `<answer>`, or all of a text that has none.
-fn answer_tagged(text: &str) -> &str {
-    let Some(end) = text.rfind("</answer>") else { return text };
-    text[..end].rfind("<answer>").map_or(text, |start| &text[start + "<answer>".len()..end])
+fn answer_tagged(text: &str) -> Region<'_> {
+    let tagged = text.rfind("</answer>").and_then(|end| {
+        let start = text[..end].rfind("<answer>")?;
+        Some(&text[start + "<answer>".len()..end])
+    });
+    tagged.map_or(Region::Text(text), Region::Tagged)
+}
+
+/// The same between answer tags, where the last sentence is the answer if it has no formula.
+pub fn extract_tagged(text: &str, places: &[Place]) -> Option<Extracted> {
+    let found = extract(text, places);
+    let line = found.as_ref().is_none_or(|found| found.place == Place::LastLine);
+    if !line || !places.contains(&Place::FinalAnswer) || boxed::marked(text) {
+        return found;
+    }
+    in_sentence(closing::sentence(text), Place::FinalAnswer)
 }
 
 /// Looks in each place in order; the first that holds something is the answer. None where the last box
@@ -151,7 +165,11 @@ fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
             let value = side.contains(|c: char| c.is_ascii_digit() || c == '\\');
             // "7 when x = 72" says 7.
             let condition = text[..at].split_whitespace().any(|w| matches!(w, "if" | "when" | "unless" | "because"));
-            if !condition && !side.is_empty() && (value || text[..at].split_whitespace().count() <= 3) {
+            if !condition
+                && !denial::turned(&text[..at])
+                && !side.is_empty()
+                && (value || text[..at].split_whitespace().count() <= 3)
+            {
                 narrower.push(side.to_string());
             }
         }

@@ -1,7 +1,7 @@
 //! A gold answer made ready, and an extracted answer judged by it, in each reading that a comma or a sentence allows.
 
 use super::budget::Budget;
-use super::compare::{Comparison, Finding, INCONSISTENT};
+use super::compare::{Comparison, DENIED, Finding, INCONSISTENT};
 use super::extract::{self, Extracted, Place};
 use super::lex::Commas;
 use super::reading::{Reading, Unread, breaks_off, plain_integer};
@@ -80,7 +80,7 @@ fn has_decimal_of(text: &str, other: &str) -> bool {
 }
 
 /// Compares an extracted answer as it is said; then, where it is a derivation, what it ends on. One that
-/// contradicts itself ends on nothing.
+/// contradicts itself or takes itself back ends on nothing.
 pub(super) fn judge(
     gold: &Gold,
     found: &Extracted,
@@ -89,7 +89,7 @@ pub(super) fn judge(
 ) -> (Finding, Option<String>) {
     let said = judge_said(gold, found, config, decimal_comma);
     let Some(end) = &found.end else { return said };
-    if said.0.is_equal() || said.0 == Finding::Different(INCONSISTENT) {
+    if said.0.is_equal() || matches!(said.0, Finding::Different(INCONSISTENT | DENIED)) {
         return said;
     }
     let end = Extracted { text: end.clone(), place: found.place, narrower: Vec::new(), end: None, boxes: None };
@@ -159,7 +159,8 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
         }
         // What breaks off is no sentence that a number could be read out of.
         let option = behind_letter.is_some() && text::choice(&gold_reading.text).is_none();
-        if finding.is_equal() || !(prose || option) || breaks_off(text) {
+        let denied = finding == Finding::Different(DENIED);
+        if finding.is_equal() || denied || !(prose || option) || breaks_off(text) {
             return (finding, Some(show(&pred)));
         }
         best.get_or_insert((finding, Some(show(&pred))));

@@ -8,7 +8,7 @@ mod token;
 mod words;
 
 pub use self::command::balanced;
-pub use self::named::is_operator;
+pub use self::named::{is_operator, is_unknown};
 pub use self::token::{Commas, Delim, Env, Gap, Lexed, Lit, Tok, Token};
 pub use self::words::{is_command, wants_more};
 use super::ast::{Arena, Node, Rel};
@@ -32,6 +32,7 @@ pub fn lex<'a>(text: &'a str, commas: Commas, arena: &mut Arena, budget: &mut Bu
         gap: Gap::None,
         nesting: 0,
         text_depth: Vec::new(),
+        bar: None,
         dollars: text.bytes().filter(|&b| b == b'$').count()
             - text.as_bytes().windows(2).filter(|w| w == b"\\$").count(),
     };
@@ -54,6 +55,8 @@ struct Lexer<'a, 'b> {
     nesting: u32,
     /// Brace depth inside each open `\text{…}`.
     text_depth: Vec<u32>,
+    /// A plain bar is open, and whether it was a double one.
+    bar: Option<bool>,
     dollars: usize,
 }
 
@@ -165,7 +168,7 @@ impl<'a> Lexer<'a, '_> {
                 b'/' => self.single(Tok::Div),
                 b'^' => self.caret(),
                 b'_' => self.single(Tok::Under),
-                b'!' if self.ahead(1) == b'=' => {
+                b'!' if self.ahead(1) == b'=' && !self.ends_factorial() => {
                     self.at += 2;
                     self.push(Tok::Rel(Rel::Ne));
                 }
@@ -176,7 +179,10 @@ impl<'a> Lexer<'a, '_> {
                 b';' => self.single(Tok::Semi),
                 b':' => self.single(Tok::Colon),
                 b'|' => {
-                    self.at += if self.ahead(1) == b'|' { 2 } else { 1 };
+                    // `||x||` is a norm, and in `|x||y|` one bar closes and one opens.
+                    let double = self.ahead(1) == b'|' && self.bar != Some(false);
+                    self.bar = if self.bar.is_some() { None } else { Some(double) };
+                    self.at += if double { 2 } else { 1 };
                     self.push(Tok::Bar);
                 }
                 b'=' | b'<' | b'>' => self.relation(),
@@ -202,9 +208,14 @@ impl<'a> Lexer<'a, '_> {
                     self.push(Tok::Prime);
                     self.push(Tok::Prime);
                 }
-                b'"' | b'`' | b'?' | b'#' | b'@' => {
+                b'"' | b'`' | b'?' => {
                     self.at += 1;
                     self.space = true;
+                }
+                b'#' | b'@' => {
+                    let sign = &self.rest()[..1];
+                    self.at += 1;
+                    self.sign(sign);
                 }
                 _ if b < 0x80 => {
                     self.at += 1;
@@ -224,6 +235,27 @@ impl<'a> Lexer<'a, '_> {
                 || matches!(tok, Under | Caret | Transparent | Not | Choose | Over)
         };
         self.out.tokens.last().is_none_or(|last| !operand(&last.tok))
+    }
+
+    /// "x != 5" and "x_2!=5", but in 5!=120 and (3!)!=720 the mark is a factorial.
+    fn ends_factorial(&self) -> bool {
+        let before = &self.text[..self.at];
+        let number = before.trim_end_matches(|c: char| c.is_ascii_digit());
+        before.ends_with(')') || (number.len() < before.len() && !number.ends_with('_'))
+    }
+
+    /// A sign that is not known: between two operands an operation; before or behind all a mark that says nothing.
+    fn sign(&mut self, sign: &str) {
+        let worded = match self.out.tokens.last().map(|t| &t.tok) {
+            Some(Tok::Run(run)) => run.len() > 3,
+            Some(Tok::Word(_)) => true,
+            _ => !self.text_depth.is_empty(),
+        };
+        self.space = true;
+        if !worded && !self.begins() && !self.rest().trim_matches([' ', '}', '$', '.']).is_empty() {
+            let sym = self.arena.symbol(sign);
+            self.push(Tok::Sym(sym));
+        }
     }
 
     /// "Rs. 500/-": the stroke says that no paise follow.
@@ -305,7 +337,11 @@ impl<'a> Lexer<'a, '_> {
     }
 
     fn dot(&mut self) -> Result<(), Stop> {
-        if self.ahead(1).is_ascii_digit() {
+        // `.\overline{6}` is 2/3.
+        let repeats = [r".\overline{", r".\bar{", r".\dot{"].iter().any(|open| {
+            self.rest().strip_prefix(open).is_some_and(|inside| inside.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        if self.ahead(1).is_ascii_digit() || repeats {
             return self.number();
         }
         let dots = self.rest().bytes().take_while(|&b| b == b'.').count();

@@ -6,6 +6,7 @@
 
 mod apply;
 mod argument;
+mod bounds;
 mod cases;
 mod close;
 mod frame;

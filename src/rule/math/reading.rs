@@ -4,7 +4,7 @@ use super::ast::{Arena, Func2, Id, Node, Numbers, Sym};
 use super::budget::{Budget, Stop};
 use super::clean::{clean, repair};
 use super::eval::exact;
-use super::lex::{Commas, is_operator, wants_more};
+use super::lex::{Commas, is_operator, is_unknown, wants_more};
 use super::number::Q;
 use super::parse::{self, Fault};
 use super::spelled;
@@ -28,7 +28,7 @@ pub struct Reading {
     pub source: String,
     pub ambiguous_comma: bool,
     pub commas: Commas,
-    /// Names an operator that is not worked out.
+    /// Names an operator that is not worked out, or an operation that is not known.
     pub operators: bool,
 }
 
@@ -90,7 +90,7 @@ impl Reading {
             Err(Stop::Budget) => return Err(Unread::Budget),
             Err(_) => Vec::new(),
         };
-        let operators = arena.names.iter().any(|(_, name)| is_operator(name));
+        let operators = arena.names.iter().any(|(_, name)| is_operator(name) || is_unknown(name));
         Ok(Reading { arena, root, exact, text, source: source.to_string(), ambiguous_comma, commas, operators })
     }
 

@@ -89,7 +89,11 @@ impl Comparison<'_> {
         if counts_other_things(pred, a, b) || self.common_factor(a, b) {
             return false;
         }
-        let infinite = |id: Id| pred.arena.any(id, |n| matches!(n, Node::Infinity));
+        // A sum up to infinity may well be finite.
+        let infinite = |id: Id| {
+            pred.arena.any(id, |n| matches!(n, Node::Infinity))
+                && !pred.arena.any(id, |n| matches!(n, Node::Series { .. }))
+        };
         if infinite(a) != infinite(b) {
             return pred.value(a).is_some() || pred.value(b).is_some();
         }

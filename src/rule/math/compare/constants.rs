@@ -8,6 +8,7 @@ use super::super::eval::Field;
 use super::super::eval::ball::{Ball, Balls, Sampling, mix};
 use super::super::reading::Reading;
 use super::names::{free_symbols, is_term};
+use super::scalar::{both_signs, tells_signs};
 use super::{Comparison, Val};
 
 /// Points at which two families are asked, and how many of them must answer.
@@ -51,7 +52,8 @@ impl Comparison<'_> {
     fn difference(&mut self, g: Val, p: Val, alias: &[(Sym, Sym)]) -> Option<Ball> {
         let mut first: Option<Ball> = None;
         let mut agreed = 0;
-        for (i, &sampling) in POINTS.iter().enumerate() {
+        let signs = tells_signs(self.gold, g.id) || tells_signs(self.pred, p.id);
+        for (i, sampling) in POINTS.into_iter().chain(both_signs(signs)).enumerate() {
             let seed = i as u64 + 201;
             let a = self.ball(self.gold, g, sampling, seed, false, &[]);
             let b = self.ball(self.pred, p, sampling, seed, false, alias);

@@ -1,7 +1,7 @@
 //! Shapes of answers: names, constants, the values a list stands for.
 
 use super::super::ast::{Func, Func2, Id, Node, Rel, Sym, hash_name};
-use super::super::lex::is_operator;
+use super::super::lex::{is_operator, is_unknown};
 use super::super::number::Q;
 use super::super::reading::Reading;
 use super::super::text;
@@ -16,6 +16,21 @@ pub fn is_quantified(r: &Reading, id: Id) -> bool {
 pub fn is_unevaluated(r: &Reading, id: Id) -> bool {
     // Few answers have such a name at all.
     r.operators && r.arena.any(id, |n| matches!(n, Node::Sym(sym) if is_operator(r.arena.name(*sym))))
+}
+
+/// The operations below that nothing is known of: `\star`, `⊕`.
+pub fn unknown_operations(r: &Reading, id: Id) -> Vec<Sym> {
+    let unknown = |n: &Node| match *n {
+        Node::Sym(sym) if is_unknown(r.arena.name(sym)) => Some(sym),
+        _ => None,
+    };
+    let mut operations: Vec<Sym> = match r.operators {
+        true => r.arena.subtree(id).iter().filter_map(unknown).collect(),
+        false => Vec::new(),
+    };
+    operations.sort_unstable();
+    operations.dedup();
+    operations
 }
 
 /// A name that a value may be given to: `x`, `f(x)`, words, or a tuple of names.
@@ -134,6 +149,26 @@ pub fn is_constant(r: &Reading, id: Id) -> bool {
     r.arena.is_scalar(id) && !r.arena.any(id, |n| matches!(n, Node::Sym(_)))
 }
 
+/// A polynomial in one letter that is put equal to zero.
+pub fn is_equation(r: &Reading, left: Id, right: Id) -> bool {
+    let mut letters =
+        r.arena.subtree(left).iter().filter_map(|n| if let Node::Sym(sym) = n { Some(*sym) } else { None });
+    let Some(letter) = letters.next() else { return false };
+    let plain = |n: &Node| {
+        matches!(n, Node::Sym(_) | Node::Num(_) | Node::Decimal { .. } | Node::Neg(_) | Node::Add(..) | Node::Sub(..))
+            || matches!(n, Node::Mul(..) | Node::Pow(..))
+    };
+    r.value(right).is_some_and(Q::is_zero)
+        && letters.all(|other| other == letter)
+        && r.arena.any(left, |n| matches!(n, Node::Add(..) | Node::Sub(..)))
+        && r.arena.subtree(left).iter().all(plain)
+}
+
+/// A constant with its unit.
+pub fn is_quantity(r: &Reading, id: Id) -> bool {
+    is_constant(r, id) && r.arena.any(id, |n| matches!(n, Node::Unit(_) | Node::Degree(_) | Node::Percent(_)))
+}
+
 /// The one letter that a leaf is, inside a structure.
 pub fn letter_of(r: &Reading, id: Id) -> Option<char> {
     let name = match r.node(id) {
@@ -168,8 +203,9 @@ pub fn letter_unit(r: &Reading, id: Id) -> Option<(&str, i64)> {
         _ => return None,
     };
     let name = r.arena.name(sym);
-    (is_constant(r, value) && matches!(name, "m" | "g" | "s" | "h" | "L" | "J" | "N" | "W" | "V"))
-        .then_some((name, power))
+    // Areas and volumes have powers: 3s² is algebra.
+    let unit = matches!(name, "m" | "g" | "s" | "h" | "L" | "J" | "N" | "W" | "V") && (power == 1 || name == "m");
+    (is_constant(r, value) && unit).then_some((name, power))
 }
 
 /// A matrix and the factor before it.
@@ -230,7 +266,12 @@ pub fn is_proviso(r: &Reading, id: Id) -> bool {
     match *r.node(id) {
         Node::Chain { operands, rels } => {
             let ids = r.arena.list(operands);
-            ids.len() == 2 && r.arena.chain_rels(rels, 2) == [Rel::In] && matches!(r.node(ids[1]), Node::Numbers(_))
+            let numbers = |id: Id| match *r.node(id) {
+                Node::Numbers(_) => true,
+                Node::Sym(sym) => matches!(r.arena.name(sym), "positive integers" | "Integers*" | "Naturals*"),
+                _ => false,
+            };
+            ids.len() == 2 && r.arena.chain_rels(rels, 2) == [Rel::In] && numbers(ids[1])
         }
         Node::Text(index) => {
             let words = &r.arena.texts[index as usize];

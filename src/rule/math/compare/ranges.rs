@@ -1,6 +1,6 @@
 //! Sets of real numbers: intervals, unions, inequalities in one variable, brought to sorted pieces.
 
-use super::super::ast::{Id, Node, Numbers, Rel};
+use super::super::ast::{Func2, Id, Node, Numbers, Rel, Sym};
 use super::super::budget::Budget;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal};
@@ -90,8 +90,16 @@ impl Comparison<'_> {
         }
     }
 
-    /// The intervals of a set of reals, sorted and merged; `None` where ends are symbolic.
+    /// The intervals of a set of reals, sorted and merged; `None` where ends are symbolic, or where inequalities
+    /// speak of different letters.
     fn pieces(&mut self, r: &Reading, id: Id) -> Option<Vec<Piece>> {
+        if let Node::All(list) | Node::List(list) = *r.node(id) {
+            let mut letters = r.arena.list(list).iter().filter_map(|&id| letter(r, id));
+            let first = letters.next();
+            if letters.any(|other| Some(other) != first) {
+                return None;
+            }
+        }
         let mut out = Vec::new();
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
@@ -138,6 +146,13 @@ impl Comparison<'_> {
                 // {x ∈ ℤ | 1 ≤ x ≤ 3} is no interval.
                 Node::SetOf(what, _)
                     if r.arena.any(what, |n| matches!(n, Node::Numbers(set) if *set != Numbers::Reals)) =>
+                {
+                    return None;
+                }
+                // {y | x ≥ 0} is no set of y.
+                Node::SetOf(what, condition)
+                    if matches!(*r.node(what), Node::Sym(sym)
+                    if !r.arena.any(condition, |n| *n == Node::Sym(sym))) =>
                 {
                     return None;
                 }
@@ -295,6 +310,19 @@ impl Comparison<'_> {
         }
         Some(Piece { lo, hi, closed: (closed.0 && lo.0.is_some(), closed.1 && hi.0.is_some()) })
     }
+}
+
+/// The letter that a relation bounds, or the function whose value it does.
+fn letter(r: &Reading, id: Id) -> Option<Sym> {
+    let Node::Chain { operands, .. } = *r.node(id) else { return None };
+    r.arena.list(operands).iter().find_map(|&id| match *r.node(id) {
+        Node::Sym(sym) => Some(sym),
+        Node::Call2(Func2::Apply, function, _) => match *r.node(function) {
+            Node::Sym(sym) => Some(sym),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 fn everything() -> Piece {

@@ -2,9 +2,11 @@
 
 use super::super::ast::{Func2, Id, Node, Rel};
 use super::super::eval::ball::{Ball, Balls, Sampling, mix};
+use super::super::eval::precise::{Fixed, Precise};
 use super::super::eval::{Field, eval};
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal, Unknown};
+use super::scalar::{both_signs, same_tree, tells_signs};
 use super::{Comparison, form};
 
 const POINTS: [Sampling; 8] = [
@@ -17,6 +19,9 @@ const POINTS: [Sampling; 8] = [
     Sampling::Integers,
     Sampling::Unit,
 ];
+
+/// The size of a difference of two sides from which doubles are not trusted alone.
+const LARGE: f64 = 1e3;
 
 impl Comparison<'_> {
     /// Both are relations.
@@ -64,6 +69,8 @@ impl Comparison<'_> {
             && gold.arena.is_scalar(*b)
             && pred.arena.is_scalar(*c)
             && pred.arena.is_scalar(*d)
+            && [a, b].iter().all(|&&id| form::unknown_operations(gold, id).is_empty())
+            && [c, d].iter().all(|&&id| form::unknown_operations(pred, id).is_empty())
         {
             let strict = |k: &Rel| matches!(k, Rel::Lt | Rel::Gt);
             if strict(gk) != strict(pk) {
@@ -131,7 +138,12 @@ impl Comparison<'_> {
                 && gold.arena.is_scalar(g[1])
                 && pred.arena.is_scalar(p[0])
                 && pred.arena.is_scalar(p[1]);
-            if scalar {
+            // An identity has no ratio: both its sides are always the same.
+            if scalar && g.iter().zip(p).all(|(&g, &p)| same_tree(gold, g, pred, p)) {
+                return Equal("same_tree");
+            }
+            let unknown = |r: &Reading, ids: &[Id]| ids.iter().any(|&id| !form::unknown_operations(r, id).is_empty());
+            if scalar && !unknown(gold, g) && !unknown(pred, p) {
                 return match self.ratio((g[0], g[1]), (p[0], p[1])) {
                     Some(_) => Equal("scaled"),
                     None if self.budget.spent() => Unknown("budget"),
@@ -165,10 +177,12 @@ impl Comparison<'_> {
             r.arena.any(a, unit) || r.arena.any(b, unit)
         };
         let ignore_units = !(self.percent_counts() || has_unit(gold, g) && has_unit(pred, p));
+        let signs = [(gold, g), (pred, p)].iter().any(|&(r, (a, b))| tells_signs(r, a) || tells_signs(r, b));
+        let samplings = POINTS.into_iter().chain(both_signs(signs));
         let mut first: Option<(Ball, Ball)> = None;
         let mut varies = false;
         let mut agreed = 0;
-        for (i, &sampling) in POINTS.iter().enumerate() {
+        for (i, sampling) in samplings.enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
             let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Ball> {
                 let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
@@ -197,10 +211,39 @@ impl Comparison<'_> {
                 continue;
             }
             agreed += 1;
-            if agreed == 4 {
+            if agreed >= 4 && !signs {
                 break;
             }
         }
-        first.filter(|_| varies && agreed >= 3).map(|(r, _)| r.re)
+        // Beside large numbers what varies is lost.
+        let (ratio, size) =
+            first.filter(|_| varies && agreed >= 3).map(|(r, f)| (r.re, f.abs().max(f.abs() / r.abs())))?;
+        (size < LARGE || !self.ratio_changes(g, p, ignore_units)).then_some(ratio)
+    }
+
+    /// The ratio is another one at another point, where doubles do not tell: x = e^{e^3} and x + 1 = e^{e^3}.
+    fn ratio_changes(&mut self, g: (Id, Id), p: (Id, Id), ignore_units: bool) -> bool {
+        let (gold, pred) = (self.gold, self.pred);
+        let mut before: Option<(Fixed, Fixed)> = None;
+        for (i, &sampling) in POINTS.iter().enumerate().take(3) {
+            let point = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
+            let mut field = Precise::new(point, false);
+            let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Fixed> {
+                let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
+                let y = eval(&mut field, &r.arena, &r.exact, b, &mut self.budget).ok()?;
+                let y = field.neg(&y);
+                field.add(&x, &y, &mut self.budget).ok()
+            };
+            let (Some(f), Some(h)) = (difference(gold, g), difference(pred, p)) else { return false };
+            let Some((f0, h0)) = &before else {
+                before = Some((f, h));
+                continue;
+            };
+            let products = (field.mul(&f, h0, &mut self.budget), field.mul(&h, f0, &mut self.budget));
+            if matches!(products, (Ok(x), Ok(y)) if x.apart(&y)) {
+                return true;
+            }
+        }
+        false
     }
 }

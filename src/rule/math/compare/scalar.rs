@@ -1,6 +1,5 @@
 //! Two values: exactly, then modulo primes, then in balls at several points.
 
-use super::super::Tolerance;
 use super::super::ast::{Func, Func2, Id, Node, Sym};
 use super::super::budget::Stop;
 use super::super::eval::ball::{Ball, Balls, Sampling, mix};
@@ -33,12 +32,30 @@ const POINTS: [Sampling; 16] = [
     Sampling::Integers,
 ];
 const NEEDED: usize = 4;
+/// Points of both signs for what is the same on one side of zero only, and behind how many others they come.
+const SIGNS: usize = 12;
+const BEFORE_SIGNS: usize = 4;
 
 /// Roots and functions in two constants that doubles are trusted with.
 const MAX_IRRATIONAL: usize = 80;
 
-/// Digits from which a decimal prints a fraction whose decimals repeat.
-const PRINTED: u16 = 14;
+/// Holds a function that may be another one on the other side of zero: an absolute value, a root, an angle.
+pub(super) fn tells_signs(r: &Reading, id: Id) -> bool {
+    r.arena.any(id, |n| match *n {
+        Node::Call(
+            Func::Abs | Func::Sign | Func::Asin | Func::Acos | Func::Atan | Func::Acot | Func::Asec | Func::Acsc,
+            _,
+        ) => true,
+        Node::Call2(Func2::Root | Func2::Max | Func2::Min, ..) => true,
+        Node::Pow(_, exponent) => r.value(exponent).is_some_and(|q| !q.is_integer()),
+        _ => false,
+    })
+}
+
+/// Further points where signs tell.
+pub(super) fn both_signs(tell: bool) -> std::iter::RepeatN<Sampling> {
+    std::iter::repeat_n(Sampling::Mixed, if tell { SIGNS } else { 0 })
+}
 
 /// How many roots and functions a value is made of.
 fn irrational(r: &Reading, id: Id) -> usize {
@@ -52,6 +69,17 @@ impl Comparison<'_> {
             (Some(a), Some(b)) => return if a == b { Equal("exact") } else { Different("sign") },
             (None, None) => {}
             _ => return Different("infinity"),
+        }
+        // What an operation makes of its operands is not known: nothing else has its value.
+        if gold.operators || pred.operators {
+            let (a, b) = (form::unknown_operations(gold, g.id), form::unknown_operations(pred, p.id));
+            if a != b {
+                return Different("operator");
+            }
+            if !a.is_empty() {
+                let same = g.sign == p.sign && same_tree(gold, g.id, pred, p.id);
+                return if same { Equal("same_tree") } else { Unknown("not_evaluated") };
+            }
         }
         if form::is_unevaluated(gold, g.id) || form::is_unevaluated(pred, p.id) {
             let same = g.sign == p.sign && same_tree(gold, g.id, pred, p.id);
@@ -120,6 +148,10 @@ impl Comparison<'_> {
             Some(found) => found,
             None => match self.balls(g, p, ignore_units) {
                 found @ (Equal(_) | Unknown("unsupported")) => self.confirmed(g, p, ignore_units).unwrap_or(found),
+                // Doubles end at 10³⁰⁸.
+                found @ Unknown("undefined") if form::is_constant(gold, g.id) && form::is_constant(pred, p.id) => {
+                    self.confirmed(g, p, ignore_units).unwrap_or(found)
+                }
                 other => other,
             },
         };
@@ -142,32 +174,6 @@ impl Comparison<'_> {
         }
         let ball = self.ball(r, v, Sampling::Positive, 1, ignore_units, &[]).ok()?;
         (ball.im == 0.0).then_some(ball.re)
-    }
-
-    /// Equal within the tolerance that gold's decimals (or the configuration) grant.
-    fn rounded(&self, g: Val, p: Val, a: f64, b: f64) -> Option<Finding> {
-        let error = (a - b).abs();
-        match self.config.tolerance {
-            Tolerance::Exact => None,
-            Tolerance::Relative(limit) => (error <= limit * a.abs()).then_some(Equal("tolerance")),
-            Tolerance::Absolute(limit) => (error <= limit).then_some(Equal("tolerance")),
-            Tolerance::GoldPrecision => {
-                let printed = decimal(self.pred, p.id).filter(|&(_, _, digits)| digits >= PRINTED);
-                let goes_on = self.gold.value(g.id).is_some_and(Q::repeats);
-                if let (Some((value, _, digits)), true) = (printed, goes_on) {
-                    let ulp = 10f64.powi(value.abs().log10().floor() as i32 - i32::from(digits) + 1);
-                    return (error <= ulp.max(4.0 * f64::EPSILON * a.abs())).then_some(Equal("printed_in_full"));
-                }
-                let (value, places, digits) = decimal(self.gold, g.id)?;
-                let size = value.abs().log10().floor() as i32;
-                let ulp = 10f64.powi(size - digits as i32 + 1) * (a / value).abs();
-                let rough = matches!(decimal(self.pred, p.id), Some((_, _, more)) if more > digits);
-                let literal = decimal(self.pred, p.id).is_some()
-                    || matches!(self.pred.node(p.id), Node::Num(q) if q.is_integer());
-                let enough = if literal { rough && digits >= 3 && places >= 2 } else { digits >= 3 };
-                (enough && error <= 0.5 * ulp * (1.0 + 1e-9)).then_some(Equal("rounds_to_gold"))
-            }
-        }
     }
 
     /// Rational functions modulo a prime: `None` where something else occurs.
@@ -225,16 +231,25 @@ impl Comparison<'_> {
         let mut stop = Stop::Undefined;
         // Functions with steps agree on whole stretches: they have to agree everywhere.
         let steps = |r: &Reading, id: Id| {
-            r.arena.any(id, |n| {
-                matches!(n, Node::Call(Func::Floor | Func::Ceil | Func::Sign, _))
-                    || matches!(n, Node::Call2(Func2::Mod | Func2::Gcd | Func2::Lcm | Func2::Max | Func2::Min, ..))
+            r.arena.any(id, |n| match *n {
+                Node::Call(Func::Floor | Func::Ceil | Func::Sign, _) => true,
+                Node::Call2(Func2::Mod | Func2::Gcd | Func2::Lcm | Func2::Max | Func2::Min, ..) => true,
+                // (−1)^n
+                Node::Pow(base, exponent) => r.value(base).is_some_and(Q::is_negative) && r.value(exponent).is_none(),
+                _ => false,
             })
         };
         let stepped = symbols && (steps(gold, g.id) || steps(pred, p.id));
         let further = if stepped { 24 } else { 0 };
+        // √(x²) is x where x is positive.
+        let signs = symbols && (tells_signs(gold, g.id) || tells_signs(pred, p.id));
         let whole = stepped && names_whole_numbers(gold, g.id) && names_whole_numbers(pred, p.id);
-        let samplings = POINTS
-            .into_iter()
+        let (near, rest) = POINTS.split_at(BEFORE_SIGNS);
+        let samplings = near
+            .iter()
+            .copied()
+            .chain(both_signs(signs))
+            .chain(rest.iter().copied())
             .filter(|sampling| !whole || *sampling == Sampling::Integers)
             .chain(std::iter::repeat_n(Sampling::Wide, further));
         for (i, sampling) in samplings.enumerate() {
@@ -264,7 +279,8 @@ impl Comparison<'_> {
                 (Err(Stop::Undefined), Ok(_)) | (Ok(_), Err(Stop::Undefined)) if !symbols => stop = Stop::Undefined,
                 (Err(e), _) | (_, Err(e)) => stop = e,
             }
-            if (agreed >= NEEDED && !stepped) || (!symbols && agreed == 1) {
+            let both = !signs || i + 1 >= BEFORE_SIGNS + SIGNS;
+            if (agreed >= NEEDED && both && !stepped) || (!symbols && agreed == 1) {
                 return Equal("numeric");
             }
             if !symbols {
@@ -283,7 +299,8 @@ impl Comparison<'_> {
     pub(super) fn products(&mut self, g: (Factor, Id), p: (Factor, Id)) -> Finding {
         let mut agreed = 0;
         let ignore_units = !self.percent_counts();
-        for (i, &sampling) in POINTS.iter().enumerate().take(6) {
+        let signs = tells_signs(self.gold, g.1) || tells_signs(self.pred, p.1);
+        for (i, sampling) in POINTS.into_iter().take(6).chain(both_signs(signs)).enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units, alias: &[] };
             let mut at = |r: &Reading, (factor, id): (Factor, Id)| -> Result<Ball, Stop> {
                 let mut value = eval(&mut field, &r.arena, &r.exact, id, &mut self.budget)?;
@@ -306,57 +323,35 @@ impl Comparison<'_> {
         if agreed >= 2 { Equal("numeric") } else { Unknown("undefined") }
     }
 
-    /// Doubles agree: once more with 320 bits behind the point, where the operations allow it.
+    /// Doubles agree, or do not reach so far: once more with 320 bits behind the point, and for large constants with
+    /// more, where the operations allow it.
     fn confirmed(&mut self, g: Val, p: Val, ignore_units: bool) -> Option<Finding> {
         let alias = self.aliases(g, p);
         let free = |n: &Node| matches!(n, Node::Sym(_));
         let symbols = self.gold.arena.any(g.id, free) || self.pred.arena.any(p.id, free);
-        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 1 }) {
+        let mut large = false;
+        for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 2 }) {
             let mut at = |r: &Reading, v: Val, alias: &[(Sym, Sym)]| {
                 let point = Balls { seed: mix(i as u64 + 1), sampling, sign: v.sign, ignore_units, alias };
-                eval(&mut Precise { point }, &r.arena, &r.exact, v.id, &mut self.budget)
+                eval(&mut Precise::new(point, large), &r.arena, &r.exact, v.id, &mut self.budget)
             };
             match (at(self.gold, g, &[]), at(self.pred, p, &alias)) {
                 (Ok(a), Ok(b)) if a.apart(&b) => return Some(Different("precise")),
                 (Ok(a), Ok(b)) if a.sharp() && b.sharp() => return Some(Equal("precise")),
                 (Err(Stop::Budget), _) | (_, Err(Stop::Budget)) => return Some(Unknown("budget")),
+                (Ok(a), _) => large = !symbols && a.large(),
                 _ => {}
+            }
+            if !symbols && !large {
+                break;
             }
         }
         None
     }
 }
 
-/// The decimal literal that a value is, apart from sign, unit and percent: value, places, digits.
-fn decimal(r: &Reading, id: Id) -> Option<(f64, u16, u16)> {
-    let mut found = None;
-    for n in r.arena.subtree(id) {
-        match n {
-            Node::Decimal { value, places, digits } if found.is_none() => {
-                found = Some((value.to_f64(), *places, *digits));
-            }
-            Node::Decimal { .. } | Node::Num(_) => {
-                // 3.2 × 10^5 is one literal; anything else is an expression.
-                if !matches!(n, Node::Num(q) if *q == Q::int(10) || q.is_integer()) {
-                    return None;
-                }
-            }
-            Node::Neg(_)
-            | Node::Percent(_)
-            | Node::Degree(_)
-            | Node::Unit(_)
-            | Node::Label(_)
-            | Node::Mul(..)
-            | Node::Div(..)
-            | Node::Pow(..) => {}
-            _ => return None,
-        }
-    }
-    found.filter(|(value, ..)| *value != 0.0)
-}
-
 /// Node for node the same, wherever the subtrees lie in their arenas.
-fn same_tree(a: &Reading, ia: Id, b: &Reading, ib: Id) -> bool {
+pub(super) fn same_tree(a: &Reading, ia: Id, b: &Reading, ib: Id) -> bool {
     let (fa, fb) = (a.arena.first(ia), b.arena.first(ib));
     if ia - fa != ib - fb {
         return false;

@@ -42,11 +42,6 @@ impl Comparison<'_> {
             {
                 return self.scaled_matrices(g, p);
             }
-            (Node::Case(a, b), Node::Case(c, d)) => {
-                let (a, b, c, d) = (*a, *b, *c, *d);
-                let condition = self.compare(b, d);
-                return if condition.is_equal() { self.compare(a, c) } else { condition };
-            }
             (Node::Case(..), _) | (_, Node::Case(..)) => return Different("different_kind"),
             (Node::Call(f, a), Node::Call(h, b)) if f == h => return self.compare(*a, *b),
             (Node::Call2(f, a, b), Node::Call2(h, c, d)) if f == h => {
@@ -58,7 +53,8 @@ impl Comparison<'_> {
             (Node::Add(a, b), Node::Add(c, d))
             | (Node::Sub(a, b), Node::Sub(c, d))
             | (Node::Mul(a, b), Node::Mul(c, d))
-            | (Node::Div(a, b), Node::Div(c, d)) => {
+            | (Node::Div(a, b), Node::Div(c, d))
+            | (Node::Pow(a, b), Node::Pow(c, d)) => {
                 let (a, b, c, d) = (*a, *b, *c, *d);
                 let first = self.compare(a, c);
                 return if first.is_equal() { self.compare(b, d) } else { first };
@@ -260,7 +256,7 @@ impl Comparison<'_> {
             && form::is_constant(gold, x.id)
             && (2..=4).contains(&b.len())
             && b.windows(2).all(|pair| pred.node(pair[0].id) != pred.node(pair[1].id))
-            && b.iter().all(|&y| self.element(*x, y).is_equal())
+            && self.restated(*x, &b)
         {
             return Equal("restated");
         }
@@ -277,6 +273,27 @@ impl Comparison<'_> {
         let covered = a.iter().all(|&x| b.iter().any(|&y| self.element(x, y).is_equal()))
             && b.iter().all(|&y| a.iter().any(|&x| self.element(x, y).is_equal()));
         if covered { Equal("set") } else { Different("count") }
+    }
+
+    /// All values are gold's, or all are one quantity and one of them is gold's. "30 minutes or 30 hours" are two.
+    fn restated(&mut self, g: Val, vals: &[Val]) -> bool {
+        let equal = vals.iter().filter(|&&val| self.element(g, val).is_equal()).count();
+        let quantities: Vec<Val> = vals.iter().copied().filter(|val| form::is_quantity(self.pred, val.id)).collect();
+        match equal {
+            0 => false,
+            _ if equal == vals.len() => self.restates(&quantities),
+            _ => self.restates(vals),
+        }
+    }
+
+    /// The answer's values are all one quantity, "30 minutes or 0.5 hours", whichever of them gold has.
+    pub(super) fn restates(&mut self, vals: &[Val]) -> bool {
+        let pred = self.pred;
+        let mut own = Comparison::new(pred, pred, self.config, self.budget.clone());
+        let same = vals.iter().all(|v| form::is_constant(pred, v.id))
+            && vals.windows(2).all(|pair| own.scalars(pair[0], pair[1]).is_equal());
+        self.budget = own.budget;
+        same
     }
 
     fn element(&mut self, g: Val, p: Val) -> Finding {

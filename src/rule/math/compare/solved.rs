@@ -22,7 +22,12 @@ impl Comparison<'_> {
     /// no inequality in one real variable.
     pub(super) fn solutions(&mut self, r: &Reading, relation: Id, pieces: &[Piece]) -> Option<Finding> {
         let relation = match *r.node(relation) {
-            Node::SetOf(what, condition) if matches!(r.node(what), Node::Sym(_)) => condition,
+            Node::SetOf(what, condition)
+                if matches!(*r.node(what), Node::Sym(sym)
+                if r.arena.any(condition, |n| *n == Node::Sym(sym))) =>
+            {
+                condition
+            }
             _ => relation,
         };
         let Node::Chain { operands, rels } = *r.node(relation) else { return None };
@@ -53,7 +58,7 @@ impl Comparison<'_> {
     }
 
     /// Whether a chain of inequalities holds at `x`; where a side has no real value, it does not.
-    fn holds(&mut self, r: &Reading, ids: &[Id], kinds: &[Rel], x: f64) -> Result<bool, Stop> {
+    pub(super) fn holds(&mut self, r: &Reading, ids: &[Id], kinds: &[Rel], x: f64) -> Result<bool, Stop> {
         let mut field = Balls { seed: 0, sampling: Sampling::At(x), sign: true, ignore_units: true, alias: &[] };
         let mut values = Vec::with_capacity(ids.len());
         for &id in ids {
@@ -100,5 +105,7 @@ fn points(pieces: &[Piece]) -> Vec<f64> {
     points.extend((-12..=12).flat_map(|n| [f64::from(n) + 0.5, f64::from(n) + 1.0 / 3.0, f64::from(n) - 1.0 / 3.0]));
     let reach = ends.iter().fold(1.0f64, |reach, end| reach.max(end.abs()));
     points.extend([1.7, 5.3, 31.0, 1e3, 1e6].iter().flat_map(|far| [far * reach, -far * reach]));
+    // 1 − 1/3 is not the end at 2/3, but for rounding.
+    points.retain(|x| ends.iter().all(|end| x == end || (x - end).abs() > 1e-9 * (1.0 + end.abs())));
     points
 }

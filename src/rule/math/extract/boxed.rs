@@ -1,7 +1,7 @@
 //! The last `\boxed{…}`: nested boxes count once, adjacent ones together.
 
+use super::super::denial::denied;
 use super::super::lex::balanced;
-use super::denial::denied;
 
 const MARKS: [&str; 2] = [r"\boxed", r"\fbox"];
 

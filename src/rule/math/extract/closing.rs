@@ -1,6 +1,6 @@
 //! How a text without a box closes: on a number behind its last formula, or on a formula that only says when.
 
-use super::denial::{doubted, negated};
+use super::super::denial::{doubted, negated};
 use super::{phrase, span};
 
 /// Words in front of what a sentence states.
@@ -54,20 +54,45 @@ fn before_condition(head: &str) -> Option<&str> {
 }
 
 /// The last sentence of a text.
-fn sentence(text: &str) -> &str {
+pub fn sentence(text: &str) -> &str {
     let text = text.trim_end();
     let ends = |&(at, c): &(usize, char)| match c {
         '\n' => true,
-        '.' | '!' | '?' => text[at + 1..].starts_with(char::is_whitespace),
+        // Behind "p.m." and "sq." small letters follow, and `\! ` is a space.
+        '.' | '!' | '?' => {
+            let behind = &text[at + 1..];
+            let goes_on = behind.trim_start().starts_with(|c: char| c.is_ascii_lowercase());
+            behind.starts_with(char::is_whitespace) && !goes_on && !text[..at].ends_with('\\')
+        }
         _ => false,
     };
     let from = text.char_indices().rev().find(ends).map_or(0, |(at, _)| at + 1);
     &text[from..]
 }
 
+/// Words behind which a total is no statement, but the reason of one or what a part is taken of.
+const ASIDES: [&str; 13] =
+    ["when", "if", "since", "because", "where", "as", "while", "out", "from", "among", "than", "not", "without"];
+
+/// "for a total of 9", "there are in total 9": where the number begins.
+fn total(part: &str) -> Option<usize> {
+    let at = part.rfind(" total ")? + " total ".len();
+    // "a total area of 12"
+    let kind = part[at..].split(' ').take(3).position(|word| word == "of");
+    let words: usize = part[at..].split(' ').take(kind.map_or(0, |n| n + 1)).map(|word| word.len() + 1).sum();
+    let clause = part[..at].rsplit([',', ';']).next().unwrap_or("");
+    let mut before = clause.split_whitespace().rev().skip(1);
+    let aside = clause.split_whitespace().any(|word| ASIDES.contains(&word.to_lowercase().as_str()));
+    // "3 of a total of 9"
+    let part_of = matches!((before.next(), before.next()), (Some("a" | "the"), Some("of")) | (Some("of"), _));
+    let end = (at + words).min(part.len());
+    let number = part[end..].trim_start_matches(['*', '$', '\\', ' ']).starts_with(|c: char| c.is_ascii_digit());
+    (!aside && !part_of && number).then_some(end)
+}
+
 /// The number, with its unit, that a part of a sentence states last.
 fn number(part: &str) -> Option<&str> {
-    let end = COPULAS.iter().filter_map(|word| part.rfind(word).map(|at| at + word.len())).max()?;
+    let end = COPULAS.iter().filter_map(|word| part.rfind(word).map(|at| at + word.len())).chain(total(part)).max()?;
     let said = phrase::trim_prose(&part[end..]);
     let said = said.split_once(", ").map_or(said, |(said, _)| said);
     let digits = said.trim_start_matches(['*', ' ', '\\', '$', '£', '€', '-', '−', '+']);

@@ -1,6 +1,6 @@
 //! What a derivation in one formula ends on: behind its last arrow, in its last row, after the sides in words.
 
-use super::denial::negated;
+use super::super::denial;
 
 /// Arrows from one line of a derivation to the next.
 const ARROWS: [&str; 7] =
@@ -15,6 +15,7 @@ const TURNS: [&str; 18] = [
 /// The end of a derivation, where the formula is one. Never one of several answers: what is given up for the end is
 /// an equation in the same unknown, or words.
 pub fn end(formula: &str) -> Option<String> {
+    let formula = formula.trim().trim_matches('$');
     let said = behind_arrow(formula).map(str::to_string).or_else(|| last_row(formula)).or_else(|| {
         let (before, last) = formula.rsplit_once(", ")?;
         derives(before, last).then(|| last.to_string())
@@ -25,10 +26,15 @@ pub fn end(formula: &str) -> Option<String> {
     (value != formula.trim() && value.contains(|c: char| c.is_ascii_digit() || c == '\\')).then_some(value)
 }
 
+/// Arrows that lead to an equation, or say where a value tends to.
+const TENDING: [&str; 2] = [r"\rightarrow", r"\longrightarrow"];
+
 /// What stands behind the last arrow outside of brackets.
 fn behind_arrow(formula: &str) -> Option<&str> {
+    let tending = TENDING.iter().filter(|arrow| formula.rfind(**arrow).is_some_and(|at| formula[at..].contains('=')));
     let (at, len) = ARROWS
         .iter()
+        .chain(tending)
         .filter_map(|arrow| formula.rfind(arrow).map(|at| (at, arrow.len())))
         .filter(|&(at, len)| !formula[at + len..].starts_with(|c: char| c.is_ascii_alphabetic()))
         .max()?;
@@ -96,7 +102,8 @@ fn behind_words(formula: &str) -> Option<&str> {
     let last = (0..starts.len() - 1).rev().find(|&i| worded(side(i)))?;
     let words = &formula[..starts[last + 1]];
     let turns = words.split(|c: char| !c.is_alphabetic()).any(|word| TURNS.contains(&word));
-    if turns || negated(&words.replace(['{', '}', '\\'], " ")) {
+    let words = words.replace(['{', '}', '\\', '='], " ");
+    if turns || denial::negated(&words) || denial::turns(&words) {
         return None;
     }
     Some(&formula[starts[last + 1]..])

@@ -1,6 +1,6 @@
 //! "The final answer is …" in the languages models write.
 
-use super::denial::{begins, doubted, negated};
+use super::super::denial::{begins, denied, doubted, negated, turned, words};
 
 /// Words that announce an answer; ASCII ones in lower case.
 const KEYWORDS: [&str; 25] = [
@@ -131,7 +131,8 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
         return nonempty(first_line(answer));
     }
     let len = KEYWORDS.iter().find_map(|k| starts_with_fold(rest, k))?;
-    if doubted(&tail[..at]) {
+    let word = tail[..at].trim_end().rsplit(char::is_whitespace).next().unwrap_or("");
+    if doubted(&tail[..at]) || ["wrong", "incorrect", "false", "invalid"].iter().any(|w| word.eq_ignore_ascii_case(w)) {
         return None;
     }
     let after = &rest[len..];
@@ -193,6 +194,9 @@ pub fn predicate(sentence: &str) -> Option<&str> {
     }
     let copulas = [" is ", " are ", " equals ", " est ", " ist ", " es ", "是", "为"];
     let (end, _) = copulas.iter().filter_map(|c| sentence.rfind(c).map(|at| (at + c.len(), c))).max()?;
+    if turned(&sentence[..end]) {
+        return None;
+    }
     let said = trim_prose(&sentence[end..]);
     said.contains(|c: char| c.is_ascii_digit() || c == '\\').then_some(said)
 }
@@ -257,7 +261,9 @@ pub fn only_number(sentence: &str) -> Option<&str> {
     ];
     let number = super::span::last_number(sentence)?;
     let before = number.as_ptr() as usize - sentence.as_ptr() as usize;
-    let alone = !sentence[..before].contains(|c: char| c.is_ascii_digit());
+    let alone = !sentence[..before].contains(|c: char| c.is_ascii_digit())
+        && !turned(&sentence[..before])
+        && !denied("", &words(&sentence[before + number.len()..]));
     let mut words = sentence.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty());
     (alone && !words.any(|w| TURNS.iter().any(|turn| w.eq_ignore_ascii_case(turn)))).then_some(number)
 }

@@ -1,6 +1,6 @@
 //! The last formula, the last line, the last number.
 
-use super::denial::denied;
+use super::super::denial::{denied, words};
 
 const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), ("$", "$")];
 const ENVIRONMENTS: [&str; 5] = ["align", "align*", "equation", "equation*", "gather*"];
@@ -131,6 +131,21 @@ pub fn formula(line: &str) -> Option<&str> {
     (!side.is_empty() && !prose(side)).then_some(side)
 }
 
+/// Commands that words or units stand in.
+const WORDED: [&str; 6] = ["text", "mathrm", "mbox", "rm", "operatorname", "quad"];
+
+/// Another number may be the answer: "5, maybe 6", "5 or more".
+fn hedged(rest: &str) -> bool {
+    let mut hedge = false;
+    rest.split_whitespace().any(|word| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        hedge |=
+            ["or", "maybe", "perhaps", "possibly", "probably", "wait"].iter().any(|h| bare.eq_ignore_ascii_case(h));
+        let bound = ["more", "less", "fewer", "greater", "above", "below", "higher", "lower"].contains(&bare);
+        hedge && (bound || bare.starts_with(|c: char| c.is_ascii_digit()))
+    })
+}
+
 /// The number that a text starts with, with its sign, currency and percent sign.
 pub fn leading_number(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
@@ -149,8 +164,16 @@ pub fn leading_number(text: &str) -> Option<&str> {
     while end > start && !bytes[end - 1].is_ascii_digit() {
         end -= 1;
     }
-    // Only in front of words: "5 apples" yes, "5x + 2" no.
+    // Only in front of words: "5 apples" yes, "5x + 2" and "5 \cdot 2 m" no.
     let rest = &text[end..];
+    let bare = rest.trim_start_matches(['.', ',', ')', '%', '*', ' ', '$']);
+    let command = bare.strip_prefix('\\').filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()));
+    if command.is_some_and(|name| !WORDED.iter().any(|word| name.starts_with(word)))
+        || hedged(rest)
+        || denied("", &words(rest))
+    {
+        return None;
+    }
     let worded = rest.trim_start_matches(['.', ',', ')', '%', '*', ' ', '$', '\\']);
     let is_word = worded.chars().take(2).filter(|c| c.is_alphabetic()).count() == 2 || worded.is_empty();
     let percent = usize::from(rest.starts_with('%')) + 2 * usize::from(rest.starts_with("\\%"));

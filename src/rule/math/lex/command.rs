@@ -1,8 +1,28 @@
 //! LaTeX commands and environments.
 
 use super::super::ast::{Node, Numbers, Rel};
+use super::named::{is_letter, is_operator};
 use super::words::{Command, command_token, is_text_command};
 use super::{Delim, Env, Gap, Lexer, Tok};
+
+/// What `\not` makes of the relation behind it.
+const NEGATED: [(&str, Rel); 15] = [
+    ("=", Rel::Ne),
+    ("<", Rel::Ge),
+    (">", Rel::Le),
+    (r"\lt", Rel::Ge),
+    (r"\gt", Rel::Le),
+    (r"\in", Rel::NotIn),
+    (r"\le", Rel::Gt),
+    (r"\leq", Rel::Gt),
+    (r"\leqslant", Rel::Gt),
+    (r"\ge", Rel::Lt),
+    (r"\geq", Rel::Lt),
+    (r"\geqslant", Rel::Lt),
+    (r"\subset", Rel::Other(10)),
+    (r"\subseteq", Rel::Other(10)),
+    (r"\equiv", Rel::Other(11)),
+];
 
 impl<'a> Lexer<'a, '_> {
     pub(super) fn command(&mut self) {
@@ -34,7 +54,11 @@ impl<'a> Lexer<'a, '_> {
                     self.push(Tok::Row);
                 }
                 '|' => self.push(Tok::Bar),
-                _ => self.space = true,
+                '&' => self.push(Tok::And),
+                // Spaces, accents and what delimits a formula.
+                c if c.is_whitespace() || r#",;:!>()[]'"`."#.contains(c) => self.space = true,
+                // `2\*3`, `x\_1`: escaped for Markdown.
+                _ => self.at -= c.len_utf8(),
             }
             return;
         }
@@ -97,12 +121,16 @@ impl<'a> Lexer<'a, '_> {
             "not" => {
                 let next = self.rest().trim_start();
                 let skip = self.rest().len() - next.len();
-                for (mark, rel) in [("=", Rel::Ne), (r"\in", Rel::NotIn)] {
-                    if next.starts_with(mark) {
+                for (mark, rel) in NEGATED {
+                    let after = next.strip_prefix(mark);
+                    let whole =
+                        |after: &str| !mark.starts_with('\\') || !after.starts_with(|c: char| c.is_ascii_alphabetic());
+                    if after.is_some_and(whole) {
                         self.at += skip + mark.len();
                         return self.push(Tok::Rel(rel));
                     }
                 }
+                self.named(r"\not");
             }
             "frac" | "dfrac" | "tfrac" if self.derivative() => {}
             "angle" | "measuredangle" if self.figure("angle") => {}
@@ -123,10 +151,13 @@ impl<'a> Lexer<'a, '_> {
             // The transpose.
             "top" | "intercal" => self.named("T"),
             "pounds" => self.unit("£"),
+            "euro" | "texteuro" => self.unit("€"),
+            "textdollar" => self.unit("$"),
             "pmod" | "bmod" | "mod" => {
                 self.push(Tok::Mod);
             }
-            "hspace" | "vspace" | "phantom" | "label" | "tag" | "color" | "textcolor" => {
+            "hspace" | "vspace" | "phantom" | "hphantom" | "vphantom" | "label" | "tag" | "color" | "textcolor"
+            | "colorbox" | "enclose" | "cssId" | "style" | "class" => {
                 let (_, taken) = argument(self.rest());
                 self.at += taken;
                 self.space = true;
@@ -155,7 +186,10 @@ impl<'a> Lexer<'a, '_> {
                     if self.rest().starts_with(r"\limits") {
                         self.at += r"\limits".len();
                     }
-                    self.named(name);
+                    match is_letter(name) || is_operator(name) {
+                        true => self.named(name),
+                        false => self.named(&format!(r"\{name}")),
+                    }
                 }
             },
         }
@@ -168,6 +202,9 @@ impl<'a> Lexer<'a, '_> {
         let opens = !(name == "right" || name.ends_with('r'));
         if self.peek() == b'.' {
             self.at += 1;
+            if name == "left" && self.is_evaluated() {
+                self.push(Tok::Open(Delim::Evaluated));
+            }
         } else if self.peek() == b'|' || self.rest().starts_with(r"\|") {
             self.at += if self.peek() == b'|' { 1 } else { 2 };
             self.push(match name {
@@ -178,6 +215,24 @@ impl<'a> Lexer<'a, '_> {
                 _ => Tok::Bar,
             });
         }
+    }
+
+    /// The `\right` of the `\left` just read is a bar with a script at its foot.
+    fn is_evaluated(&self) -> bool {
+        let near = &self.rest()[..self.rest().floor_char_boundary(MAX_EVALUATED)];
+        let mut depth = 0u32;
+        for (at, _) in near.match_indices('\\') {
+            let command = &near[at..];
+            if command.starts_with(r"\left") && !command.starts_with(r"\leftarrow") {
+                depth += 1;
+            } else if let Some(behind) = command.strip_prefix(r"\right").filter(|b| !b.starts_with("arrow")) {
+                if depth == 0 {
+                    return behind.trim_start().strip_prefix('|').is_some_and(|b| b.trim_start().starts_with('_'));
+                }
+                depth -= 1;
+            }
+        }
+        false
     }
 
     fn environment(&mut self, which: &str) {
@@ -223,6 +278,9 @@ pub fn balanced(text: &str) -> Option<usize> {
     }
     None
 }
+
+/// Longest formula that is evaluated at a bar, in bytes.
+const MAX_EVALUATED: usize = 400;
 
 /// Longest argument of a command that names something: an environment, a colour, a label.
 const MAX_NAME: usize = 200;

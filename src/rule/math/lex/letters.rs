@@ -3,6 +3,7 @@
 use super::super::ast::{Func, Func2, Node};
 use super::super::budget::Stop;
 use super::super::number::Q;
+use super::super::units;
 use super::command::balanced;
 use super::words::{is_text_command, keyword};
 use super::{Delim, Lexer, Lit, Tok, Token};
@@ -289,8 +290,17 @@ impl<'a> Lexer<'a, '_> {
                 let sym = self.arena.symbol(c.encode_utf8(&mut buffer));
                 return self.push(Tok::Sym(sym));
             }
-            self.unit(c.encode_utf8(&mut buffer));
-            return;
+            let sign: &str = c.encode_utf8(&mut buffer);
+            return match units::find(sign) {
+                Some(_) => self.unit(sign),
+                // The bar and the dot over a letter.
+                None if matches!(c, '\u{300}'..='\u{36f}') => {
+                    let sym = self.arena.symbol(sign);
+                    self.push(Tok::Sym(sym));
+                }
+                None if matches!(c, '\u{2000}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '¡' | '¿' | '・') => {}
+                None => self.sign(sign),
+            };
         }
         // "13只鸟和鹳鸟": between two words it is part of what is counted.
         let counted = matches!(self.out.tokens.last(), Some(Token { tok: Tok::Word(_), .. }))

@@ -12,6 +12,20 @@ const MAX_ARGUMENT: usize = 48;
 /// How the names of derivatives begin.
 const DERIVATIVE: &str = "der:";
 
+/// A command that stands for a letter or for a word of logic; any other one that is not known is an operation.
+pub fn is_letter(name: &str) -> bool {
+    const LETTERS: &str = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma \
+        tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega varepsilon vartheta \
+        varkappa varpi varrho varsigma varphi digamma ell hbar hslash imath jmath wp aleph beth gimel complement \
+        forall exists nexists angle measuredangle triangle square";
+    LETTERS.split_whitespace().any(|letter| letter == name)
+}
+
+/// The name of an operation that nothing is known of, `\star` or `⊕`: it is a factor of nothing.
+pub fn is_unknown(name: &str) -> bool {
+    name.starts_with(|c: char| !c.is_alphanumeric() && !matches!(c, '∂' | '|' | '_'))
+}
+
 /// The name of an operator that is not worked out: `\int`, `\lim`, `\nabla`, `d/dx`.
 pub fn is_operator(name: &str) -> bool {
     const OPERATORS: [&str; 10] =

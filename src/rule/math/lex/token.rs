@@ -17,6 +17,8 @@ pub enum Delim {
     Angle,
     /// `\left|` and `\right|`.
     Bar,
+    /// `\left.` up to the bar at which a formula is evaluated.
+    Evaluated,
 }
 
 /// What `\begin{…}` opened.

@@ -21,6 +21,11 @@ pub(super) fn is_text_command(name: &str) -> bool {
             | "emph"
             | "mathit"
             | "mathsf"
+            | "mathtt"
+            | "textup"
+            | "textsc"
+            | "textsl"
+            | "textmd"
     )
 }
 
@@ -67,9 +72,9 @@ pub(super) fn keyword<'a>(run: &str) -> Option<Tok<'a>> {
         "ln" => Tok::Func(Ln),
         "log" => Tok::Log,
         "lg" => Tok::Func(Log10),
-        "abs" => Tok::Func(Abs),
+        "abs" | "Abs" => Tok::Func(Abs),
         "floor" => Tok::Func(Floor),
-        "ceil" => Tok::Func(Ceil),
+        "ceil" | "ceiling" => Tok::Func(Ceil),
         "sgn" | "sign" => Tok::Func(Sign),
         "conj" => Tok::Func(Conj),
         "arg" => Tok::Func(Arg),
@@ -109,15 +114,19 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "det" => Tok::Func(Func::Abs),
         "pi" => Tok::Atom(Node::Pi),
         "infty" => Tok::Atom(Node::Infinity),
+        "R" | "reals" | "Reals" => Tok::Atom(Node::Numbers(Numbers::Reals)),
+        "Z" => Tok::Atom(Node::Numbers(Numbers::Integers)),
+        "N" => Tok::Atom(Node::Numbers(Numbers::Naturals)),
+        "Q" => Tok::Atom(Node::Numbers(Numbers::Rationals)),
         "emptyset" | "varnothing" => Tok::Atom(Node::Numbers(Numbers::Empty)),
-        "cdot" | "times" | "ast" | "bullet" => Tok::Times,
+        "cdot" | "times" | "ast" | "bullet" | "cdotp" | "centerdot" => Tok::Times,
         "div" => Tok::Div,
         "pm" => Tok::PlusMinus(true),
         "mp" => Tok::PlusMinus(false),
-        "le" | "leq" | "leqslant" | "leqq" => Tok::Rel(Rel::Le),
-        "ge" | "geq" | "geqslant" | "geqq" => Tok::Rel(Rel::Ge),
-        "lt" => Tok::Rel(Rel::Lt),
-        "gt" => Tok::Rel(Rel::Gt),
+        "le" | "leq" | "leqslant" | "leqq" | "ngtr" => Tok::Rel(Rel::Le),
+        "ge" | "geq" | "geqslant" | "geqq" | "nless" => Tok::Rel(Rel::Ge),
+        "lt" | "ngeq" => Tok::Rel(Rel::Lt),
+        "gt" | "nleq" => Tok::Rel(Rel::Gt),
         "ne" | "neq" => Tok::Rel(Rel::Ne),
         "approx" | "simeq" | "doteq" => Tok::Rel(Rel::Approx),
         "equiv" => Tok::Rel(Rel::Other(2)),
@@ -147,11 +156,11 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "rbrace" => Tok::Close(Delim::Set),
         "lbrack" => Tok::Open(Delim::Bracket),
         "rbrack" => Tok::Close(Delim::Bracket),
-        "lvert" => Tok::Open(Delim::Bar),
-        "rvert" => Tok::Close(Delim::Bar),
-        "vert" => Tok::Bar,
+        "lvert" | "lVert" => Tok::Open(Delim::Bar),
+        "rvert" | "rVert" => Tok::Close(Delim::Bar),
+        "vert" | "Vert" => Tok::Bar,
         "mid" => Tok::SuchThat,
-        "degree" | "circ" => Tok::Degree,
+        "degree" | "circ" | "textdegree" => Tok::Degree,
         "percent" => Tok::Percent,
         "prime" => Tok::Prime,
         "sum" => Tok::Series(false),
@@ -159,7 +168,7 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "lor" | "vee" => Tok::Logic(true),
         "land" | "wedge" => Tok::Logic(false),
         "neg" | "lnot" => Tok::Not,
-        "dots" | "ldots" | "cdots" | "dotsc" | "dotsb" | "vdots" => Tok::Dots,
+        "dots" | "ldots" | "cdots" | "dotsc" | "dotsb" | "dotsm" | "dotso" | "vdots" | "ddots" => Tok::Dots,
         "max" => Tok::Func2(Func2::Max),
         "min" => Tok::Func2(Func2::Min),
         "Re" => Tok::Func(Func::Re),
@@ -167,11 +176,13 @@ pub(super) fn command_token<'a>(name: &str) -> Command<'a> {
         "cr" | "newline" => Tok::Row,
         "overline" | "bar" | "vec" | "overrightarrow" | "hat" | "widehat" | "tilde" | "mathbf" | "boldsymbol"
         | "bm" | "mathcal" | "underline" | "boxed" | "fbox" | "mathfrak" | "pmb" | "dot" | "ddot" | "overset"
-        | "bold" => Tok::Transparent,
+        | "bold" | "mathop" | "mathord" | "ensuremath" | "smash" | "mathscr" | "framebox" | "bbox" => Tok::Transparent,
         "quad" | "qquad" | "displaystyle" | "textstyle" | "limits" | "nolimits" | "hfill" | "hline" | "normalsize"
         | "large" | "Large" | "small" | "bf" | "it" | "thinspace" | "par" | "nonumber" | "notag" | "null"
         | "therefore" | "because" | "checkmark" | "blacksquare" | "qedhere" | "allowbreak" | "nobreak" | "space"
-        | "thickspace" | "medspace" | "negthinspace" => {
+        | "thickspace" | "medspace" | "negthinspace" | "huge" | "Huge" | "LARGE" | "tiny" | "footnotesize"
+        | "scriptsize" | "scriptstyle" | "scriptscriptstyle" | "strut" | "mathstrut" | "relax" | "centering"
+        | "qed" => {
             return Command::Space;
         }
         _ => match keyword(name) {

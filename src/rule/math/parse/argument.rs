@@ -1,6 +1,6 @@
 //! Arguments of commands and functions: where they begin, and what they make of the operand.
 
-use super::super::ast::{Func, Func2, Id, Node};
+use super::super::ast::{Func, Func2, Id, Node, Rel};
 use super::super::lex::{Delim, Gap, Lit, Tok, Token};
 use super::super::number::Q;
 use super::frame::{Arg, Callee, Kind, Op};
@@ -125,8 +125,8 @@ impl<'a> Parser<'a, '_> {
             Arg::FuncArgs(func) => return Ok(Some(self.fold_args(func, id)?)),
             Arg::SeriesLower(product) => {
                 let (var, lo) = match self.arena.node(id) {
-                    Node::Chain { operands, .. } => match *self.arena.list(*operands) {
-                        [var, lo] => match self.arena.node(var) {
+                    Node::Chain { operands, rels } => match *self.arena.list(*operands) {
+                        [var, lo] if self.arena.chain_rels(*rels, 2) == [Rel::Eq] => match self.arena.node(var) {
                             Node::Sym(sym) => (*sym, lo),
                             Node::Imaginary => (super::super::ast::hash_name("i"), lo),
                             _ => return Err(Fault::Syntax),
@@ -153,6 +153,8 @@ impl<'a> Parser<'a, '_> {
                 return Ok(None);
             }
             Arg::Transparent => return Ok(Some(id)),
+            Arg::Lower(body) => return self.lower_bound(body, id),
+            Arg::Upper(body, lower) => return self.upper_bound(body, lower, id),
             Arg::Base(numeral) => return Ok(Some(self.based(numeral, id)?)),
         };
         Ok(Some(self.arena.push(node)?))

@@ -1,9 +1,7 @@
 //! Brackets, bars, matrices and postfix marks.
 
 use super::super::ast::{Func, Id, Node, Rel};
-use super::super::eval::exact;
 use super::super::lex::{Delim, Env, Tok};
-use super::super::number::Q;
 use super::frame::{Arg, Frame, Kind, Sep};
 use super::{Fault, Parser};
 
@@ -30,6 +28,9 @@ impl Parser<'_, '_> {
                 return self.separator(Sep::Comma);
             }
         }
+        if delim == Delim::Paren && self.opens_condition()? {
+            return Ok(());
+        }
         if delim == Delim::Paren && self.opens_alternative() {
             return self.separator(Sep::Or);
         }
@@ -52,6 +53,10 @@ impl Parser<'_, '_> {
             self.open(Kind::Reversed, None);
             return Ok(());
         }
+        if delim == Delim::Bar && self.top().kind == Kind::Delim(Delim::Evaluated) {
+            self.close_top(Some(Kind::Delim(Delim::Evaluated)))?;
+            return self.evaluation(false);
+        }
         self.close_top(Some(Kind::Delim(delim)))
     }
 
@@ -63,6 +68,9 @@ impl Parser<'_, '_> {
     pub(super) fn bar(&mut self) -> Result<(), Fault> {
         if self.top().kind == Kind::Bar && !self.expecting() {
             return self.close_top(Some(Kind::Bar));
+        }
+        if self.is_evaluation() {
+            return self.evaluation(true);
         }
         if self.top().kind == Kind::Delim(Delim::Set) && !self.expecting() && self.seps.len() == self.top().seps {
             return self.separator(Sep::SuchThat);
@@ -139,8 +147,17 @@ impl Parser<'_, '_> {
             return Err(Fault::Syntax);
         }
         // "(7" is 7, but `<7` is no vector, and who knows how `[1, 2` or `|-7` go on.
-        if closer.is_none() && matches!(frame.kind, Kind::Bar | Kind::Delim(Delim::Angle | Delim::Bar | Delim::Bracket))
-        {
+        let goes_on = match frame.kind {
+            Kind::Bar => true,
+            Kind::Delim(delim) => {
+                matches!(
+                    delim,
+                    Delim::Angle | Delim::Bar | Delim::Bracket | Delim::Floor | Delim::Ceil | Delim::Evaluated
+                )
+            }
+            _ => false,
+        };
+        if closer.is_none() && goes_on {
             return Err(Fault::Syntax);
         }
         self.end_item()?;
@@ -238,51 +255,6 @@ impl Parser<'_, '_> {
             return self.determinant(id);
         }
         Ok(self.arena.push(Node::Call(func, id))?)
-    }
-
-    /// `|x|`: of a matrix its determinant, as a number where the entries are numbers.
-    pub(super) fn determinant(&mut self, id: Id) -> Result<Id, Fault> {
-        let Node::Matrix { rows, cols, entries } = *self.arena.node(id) else {
-            return Ok(self.arena.push(Node::Call(Func::Abs, id))?);
-        };
-        let n = usize::from(rows);
-        let mut cells = Vec::new();
-        if rows == cols && n <= 8 {
-            let exact = exact::fold(self.arena, self.budget).map_err(Fault::from)?;
-            let ids = self.arena.list(entries);
-            cells = ids.iter().map_while(|&id| exact.get(id as usize).and_then(Clone::clone)).collect();
-        }
-        if cells.len() != n * n || n == 0 {
-            return Ok(self.arena.push(Node::Call(Func::Abs, id))?);
-        }
-        let value = self.eliminate(cells, n)?;
-        for part in self.arena.first(id)..=id {
-            self.arena.retire(part);
-        }
-        Ok(self.arena.push(Node::Num(value))?)
-    }
-
-    /// Gauss elimination over the rationals.
-    fn eliminate(&mut self, mut m: Vec<Q>, n: usize) -> Result<Q, Fault> {
-        let mut value = Q::ONE;
-        for k in 0..n {
-            let Some(pivot) = (k..n).find(|&row| !m[row * n + k].is_zero()) else { return Ok(Q::ZERO) };
-            if pivot != k {
-                for col in 0..n {
-                    m.swap(pivot * n + col, k * n + col);
-                }
-                value = value.neg();
-            }
-            value = value.mul(&m[k * n + k], self.budget)?;
-            for row in k + 1..n {
-                let factor = m[row * n + k].div(&m[k * n + k], self.budget)?.neg();
-                for col in k..n {
-                    let change = m[k * n + col].mul(&factor, self.budget)?;
-                    m[row * n + col] = m[row * n + col].add(&change, self.budget)?;
-                }
-            }
-        }
-        Ok(value)
     }
 
     fn set_node(&mut self, frame: Frame) -> Result<Id, Fault> {

@@ -39,6 +39,9 @@ pub(super) enum Arg {
     },
     Transparent,
     Base(Id),
+    /// Of an evaluation bar: the body, and the lower bound once it is read.
+    Lower(Id),
+    Upper(Id, Id),
 }
 
 /// A function whose argument is still to come.

@@ -1,6 +1,6 @@
 //! Arithmetic of matrices of numbers, done while parsing: a sum or product of matrices is a matrix.
 
-use super::super::ast::{Id, Node, hash_name};
+use super::super::ast::{Func, Id, Node, hash_name};
 use super::super::eval::exact;
 use super::super::number::Q;
 use super::frame::Op;
@@ -146,5 +146,50 @@ impl Parser<'_, '_> {
             result = self.product(&result, &a)?;
         }
         Ok(result)
+    }
+
+    /// `|x|`: of a matrix its determinant, as a number where the entries are numbers.
+    pub(super) fn determinant(&mut self, id: Id) -> Result<Id, Fault> {
+        let Node::Matrix { rows, cols, entries } = *self.arena.node(id) else {
+            return Ok(self.arena.push(Node::Call(Func::Abs, id))?);
+        };
+        let n = usize::from(rows);
+        let mut cells = Vec::new();
+        if rows == cols && n <= 8 {
+            let exact = exact::fold(self.arena, self.budget).map_err(Fault::from)?;
+            let ids = self.arena.list(entries);
+            cells = ids.iter().map_while(|&id| exact.get(id as usize).and_then(Clone::clone)).collect();
+        }
+        if cells.len() != n * n || n == 0 {
+            return Ok(self.arena.push(Node::Call(Func::Abs, id))?);
+        }
+        let value = self.eliminate(cells, n)?;
+        for part in self.arena.first(id)..=id {
+            self.arena.retire(part);
+        }
+        Ok(self.arena.push(Node::Num(value))?)
+    }
+
+    /// Gauss elimination over the rationals.
+    fn eliminate(&mut self, mut m: Vec<Q>, n: usize) -> Result<Q, Fault> {
+        let mut value = Q::ONE;
+        for k in 0..n {
+            let Some(pivot) = (k..n).find(|&row| !m[row * n + k].is_zero()) else { return Ok(Q::ZERO) };
+            if pivot != k {
+                for col in 0..n {
+                    m.swap(pivot * n + col, k * n + col);
+                }
+                value = value.neg();
+            }
+            value = value.mul(&m[k * n + k], self.budget)?;
+            for row in k + 1..n {
+                let factor = m[row * n + k].div(&m[k * n + k], self.budget)?.neg();
+                for col in k..n {
+                    let change = m[k * n + col].mul(&factor, self.budget)?;
+                    m[row * n + col] = m[row * n + col].add(&change, self.budget)?;
+                }
+            }
+        }
+        Ok(value)
     }
 }

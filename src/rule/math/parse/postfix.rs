@@ -91,6 +91,15 @@ impl Parser<'_, '_> {
             self.values.push(id);
             return Ok(());
         }
+        if self.arena.any(id, |n| matches!(n, Node::Text(_) | Node::Label(_) | Node::Unit(_))) {
+            return Ok(());
+        }
+        // `(fg)'`: what the dash makes of a formula is not worked out.
+        let value = self.pop_value()?;
+        let dash = self.arena.symbol("'");
+        let dash = self.arena.push(Node::Sym(dash))?;
+        let id = self.arena.push(Node::Mul(value, dash))?;
+        self.values.push(id);
         Ok(())
     }
 
@@ -116,6 +125,10 @@ impl Parser<'_, '_> {
     pub(super) fn subscript(&mut self) -> Result<(), Fault> {
         if self.expecting() {
             return Err(Fault::Syntax);
+        }
+        if self.is_bracketed_evaluation() {
+            self.at -= 1;
+            return self.evaluation(false);
         }
         let id = self.pop_value()?;
         self.top_mut().expect = true;

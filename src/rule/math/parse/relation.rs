@@ -2,8 +2,9 @@
 
 use super::super::ast::{Id, List, Node, Rel};
 use super::super::lex::{Delim, Env, Tok};
+use super::super::units;
 use super::frame::{Kind, Op, Sep};
-use super::statement::NEAR;
+use super::statement::{MANY, NEAR};
 use super::{Fault, Parser};
 
 impl Parser<'_, '_> {
@@ -59,7 +60,10 @@ impl Parser<'_, '_> {
         }
         if self.expecting() {
             let fresh = self.top_op().is_none() && self.chain.len() == self.top().chain;
+            let again = self.top_op().is_none() && self.chain_rels[self.top().rels..].last() == Some(&Rel::Eq);
             return match rel {
+                // "The area is = 5".
+                Rel::Eq if again => Ok(()),
                 // "= 5": the left side was left out.
                 Rel::Eq | Rel::Approx if fresh => Ok(()),
                 // "<1, 2>" is a vector.
@@ -159,10 +163,14 @@ impl Parser<'_, '_> {
         bars % 2 == 0
     }
 
-    /// "1/2 (or 0.5)": takes the "or" and the closing bracket out, if they are there.
+    /// "1/2 (or 0.5)", "30 minutes (0.5 hours)": takes the "or" and the closing bracket out, if they are there.
     pub(super) fn opens_alternative(&mut self) -> bool {
-        let root = self.top().kind == Kind::Root && !self.expecting();
-        if !root || self.peek() != Some(&Tok::Or) {
+        let root = self.top().kind == Kind::Root && !self.expecting() && self.tokens.len() < MANY;
+        let ahead = [0, 1, 2].map(|i| self.tokens.get(self.at + i).map(|t| &t.tok));
+        let quantity = matches!(ahead, [Some(Tok::Num(_)), Some(Tok::Word(unit) | Tok::Run(unit)), Some(Tok::Close(Delim::Paren))]
+            if units::find(unit).is_some())
+            && self.last_value().is_some_and(|id| self.arena.any(id, |n| matches!(n, Node::Unit(_))));
+        if !root || !(quantity || self.peek() == Some(&Tok::Or)) {
             return false;
         }
         let ahead = self.tokens[self.at..].iter().take(NEAR);
@@ -171,7 +179,7 @@ impl Parser<'_, '_> {
             return false;
         }
         self.tokens.remove(self.at + close);
-        self.at += 1;
+        self.at += usize::from(!quantity);
         true
     }
 

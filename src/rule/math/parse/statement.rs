@@ -8,6 +8,8 @@ use super::{Fault, Parser};
 
 /// Furthest that a condition is looked for, in tokens.
 pub(super) const NEAR: usize = 64;
+/// Most tokens of an answer from which a bracket is taken out.
+pub(super) const MANY: usize = 400;
 
 impl<'a> Parser<'a, '_> {
     /// `x = 5 \quad y = 3`, or on two lines: the token behind the gap begins a relation of its own, where it would
@@ -73,6 +75,46 @@ impl<'a> Parser<'a, '_> {
             return Ok(false);
         }
         self.at += skipped;
+        self.separator(Sep::Comma)?;
+        self.condition_from = Some(self.items.len());
+        Ok(true)
+    }
+
+    /// "y = 2x (x ≥ 0)": the bracket just met holds a condition and ends the item. Takes its end out if so.
+    pub(super) fn opens_condition(&mut self) -> Result<bool, Fault> {
+        let frame = *self.top();
+        let named =
+            self.values.len() == frame.values + 1 && self.chain.len() == frame.chain && self.ops.len() == frame.ops;
+        let name = named && self.last_value().is_some_and(|id| matches!(self.arena.node(id), Node::Sym(_)));
+        if frame.kind != Kind::Root
+            || self.tokens.len() >= MANY
+            || self.expecting()
+            || self.condition_from.is_some()
+            || name
+        {
+            return Ok(false);
+        }
+        let (mut depth, mut relations, mut end) = (0u32, 0, None);
+        for (ahead, token) in self.tokens[self.at..].iter().take(NEAR).enumerate() {
+            match token.tok {
+                Tok::Open(_) => depth += 1,
+                Tok::Close(Delim::Paren) if depth == 0 => {
+                    end = Some(self.at + ahead);
+                    break;
+                }
+                Tok::Close(_) if depth == 0 => break,
+                Tok::Close(_) => depth -= 1,
+                Tok::Rel(rel) if rel.is_order() || matches!(rel, Rel::In | Rel::Ne) => relations += 1,
+                Tok::Rel(_) | Tok::Comma | Tok::Semi | Tok::And | Tok::Or | Tok::Word(_) if depth == 0 => break,
+                _ => {}
+            }
+        }
+        let Some(end) = end.filter(|_| relations > 0) else { return Ok(false) };
+        let behind = self.tokens.get(end + 1).map(|t| &t.tok);
+        if !matches!(behind, None | Some(Tok::Comma | Tok::Semi | Tok::And | Tok::Or)) {
+            return Ok(false);
+        }
+        self.tokens.remove(end);
         self.separator(Sep::Comma)?;
         self.condition_from = Some(self.items.len());
         Ok(true)

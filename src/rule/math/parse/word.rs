@@ -186,7 +186,12 @@ impl<'a> Parser<'a, '_> {
             }
             // "5 if n is 2": a condition is no label and gives nothing its value.
             let clause = matches!(word, "if" | "unless" | "when" | "because");
-            if clause || denies(word) || self.speaks(word) || !self.labels_only_follow() {
+            let bound = matches!(word, "least" | "most")
+                && matches!(
+                    self.at.checked_sub(2).map(|at| &self.tokens[at].tok),
+                    Some(Tok::Word("at") | Tok::Run("at"))
+                );
+            if clause || bound || denies(word) || self.speaks(word) || !self.labels_only_follow() {
                 self.prose = true;
             }
             self.juxtapose()?;
@@ -332,7 +337,9 @@ fn is_roman(run: &str) -> bool {
 
 /// "5 (incorrect)" is no 5.
 fn denies(word: &str) -> bool {
-    matches!(word, "wrong" | "incorrect" | "false" | "not" | "isn't" | "no" | "never" | "impossible" | "invalid")
+    matches!(word, "wrong" | "incorrect" | "false" | "not" | "no" | "never" | "impossible" | "invalid")
+        || matches!(word, "cannot" | "nicht" | "kein" | "keine")
+        || word.ends_with("n't")
 }
 
 /// Words that count a bare number by the dozen.

@@ -81,7 +81,7 @@ fn a_sentence_behind_the_announcement_is_read_for_what_it_says() {
     accepts("Final Answer: The smallest $k$ is 41.", "41");
     accepts(r"Final answer: the ratio equals $\frac{2}{9}$.", "2/9");
     accepts("Final Answer: The two of them met 6 days ago.", "6");
-    rejects("Final Answer: The area is not 96.", "96", "different_kind");
+    rejects("Final Answer: The area is not 96.", "96", "not_equal");
     rejects("Final Answer: It takes less than 6 days.", "6", "different_kind");
     rejects("Final Answer: Of 6 boys and 7 girls all came.", "7", "not_equal");
 }

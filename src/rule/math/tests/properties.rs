@@ -128,3 +128,34 @@ proptest! {
         prop_assert_eq!(here, there);
     }
 }
+
+#[test]
+fn a_value_and_its_size_differ_whatever_the_letter() {
+    let config = MathConfig::default();
+    let letters = "abdfghjkmnopqrstvwxyz";
+    for a in letters.chars() {
+        for (gold, answer) in [
+            (format!("{a}"), format!("|{a}|")),
+            (format!("|{a}|"), format!("{a}")),
+            (format!("{a}"), format!(r"\sqrt{{{a}^2}}")),
+            ("1".to_string(), format!(r"\frac{{|{a}|}}{{{a}}}")),
+            (format!("|{a}| + C"), format!("{a} + C")),
+            (
+                format!(r"2\begin{{pmatrix}}|{a}|\\1\end{{pmatrix}}"),
+                format!(r"2\begin{{pmatrix}}{a}\\1\end{{pmatrix}}"),
+            ),
+            (format!("u^2 = |{a}|"), format!("u^2 = {a}")),
+            ("1".to_string(), format!("(-1)^{{{a}}}")),
+            ("0".to_string(), format!(r"\frac{{1 - (-1)^{{{a}}}}}{{2}}")),
+            (r"\frac{\pi}{2}".to_string(), format!(r"\arctan {a} + \arctan\frac{{1}}{{{a}}}")),
+        ] {
+            assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
+        }
+        for b in letters.chars().filter(|b| *b > a) {
+            let (gold, answer) = (format!("{a}-{b}"), format!("|{a}-{b}|"));
+            assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
+            let (gold, answer) = (format!(r"{a} \cdot {b}"), format!(r"\sqrt{{{a}^2 \cdot {b}^2}}"));
+            assert_eq!(equivalent(&gold, &answer, &config), Equivalence::Different, "{gold} | {answer}");
+        }
+    }
+}

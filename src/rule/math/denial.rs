@@ -75,6 +75,105 @@ const BETWEEN: [&str; 16] = [
     "the",
 ];
 
+/// Words that take back a value put equal to them.
+const TURNS: [&str; 24] = [
+    "not", "never", "no", "none", "nothing", "neither", "nor", "cannot", "without", "except", "unless", "unlikely",
+    "doubtful", "mistake", "nicht", "nie", "kein", "keine", "falsch", "pas", "jamais", "faux", "não", "nunca",
+];
+
+/// Words that do so at the end, or where they speak of the answer itself: "Wrong answers = 5" counts them.
+const FAULTS: [&str; 6] = ["wrong", "incorrect", "false", "impossible", "invalid", "untrue"];
+
+/// Ends of words that give a value only a bound, or name what it is not.
+const BOUNDS: [&str; 10] =
+    ["than", "at least", "at most", "up to", "anything but", "all but", "except for", "exceeds", "exceed", "rather"];
+
+/// The same in Chinese, without blanks between words.
+const CHINESE_TURNS: [&str; 8] = ["不是", "不为", "不等于", "不可能", "并非", "错误", "不对", "不正确"];
+const CHINESE_BOUNDS: [&str; 9] = ["小于", "大于", "至少", "至多", "不超过", "不少于", "多于", "少于", "不到"];
+
+/// Words on the left of an equals sign that take its right side back: "It is not", "less than", "anything but".
+/// What is counted may be told by what it is not: "the number of students who are not in a band".
+pub fn turns(words: &str) -> bool {
+    let words = words.to_lowercase();
+    let words = words.trim();
+    if CHINESE_TURNS.iter().any(|turn| words.contains(turn)) || CHINESE_BOUNDS.iter().any(|end| words.ends_with(end)) {
+        return true;
+    }
+    let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_string();
+    let words: Vec<String> = words.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    let ends = |end: &str| {
+        let end: Vec<&str> = end.split(' ').collect();
+        words.len() >= end.len() && words[words.len() - end.len()..].iter().eq(end.iter())
+    };
+    if BOUNDS.iter().any(|end| ends(end)) {
+        return true;
+    }
+    words.iter().enumerate().any(|(at, word)| {
+        let next = words.get(at + 1).map_or("", String::as_str);
+        if FAULTS.contains(&word.as_str()) {
+            return matches!(next, "" | "that" | "answer" | "value" | "result" | "to" | "is");
+        }
+        let counted =
+            words[..at].iter().any(|w| matches!(w.as_str(), "of" | "who" | "which" | "that" | "with" | "for"))
+                && !matches!(next, "" | "be" | "equal" | "equals" | "the" | "a" | "an" | "to" | "that" | "is" | "been");
+        // "No. of ways"
+        let short = word == "no" && next == "of";
+        (TURNS.contains(&word.as_str()) || word.ends_with("n't")) && !counted && !short
+    })
+}
+
+/// The way to a number bounds it, or takes it back: "it cannot be 5", "≥ 5". Of a sentence only its last clause counts.
+pub fn turned(before: &str) -> bool {
+    const MARKS: [&str; 18] = [
+        "<", ">", "≠", "≤", "≥", "!=", r"\ne", r"\le", r"\ge", r"\lt", r"\gt", r"\not", r"\nless", r"\ngtr", r"\sim",
+        r"\neg", r"\lnot", r"\propto",
+    ];
+    let clause = before.rsplit([',', ';', ':', '，', '；', '：']).next().unwrap_or("");
+    let marked = |mark: &str| {
+        clause.match_indices(mark).any(|(at, _)| {
+            let name = clause[at + mark.len()..].trim_start_matches(['q', 's', 'l', 'a', 'n', 't']);
+            // `\left` is no `\le`.
+            !mark.starts_with('\\') || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+        })
+    };
+    let words = words(&without_brackets(clause));
+    let bound = |word: &str| {
+        ["below", "above", "under", "over", "beyond", "between"].iter().any(|b| word.eq_ignore_ascii_case(b))
+    };
+    MARKS.iter().any(|mark| marked(mark)) || words.split_whitespace().next_back().is_some_and(bound) || turns(&words)
+}
+
+/// The text without what stands in brackets: `P(not A) = 0.5` denies nothing.
+fn without_brackets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut open = Vec::new();
+    for c in text.chars() {
+        match (c, open.last()) {
+            ('(', _) => open.push(out.len()),
+            (')', Some(&from)) => {
+                out.truncate(from);
+                open.pop();
+                continue;
+            }
+            _ => {}
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The words of a text with formulas, and where its clauses end: commands and signs are blanks.
+pub fn words(text: &str) -> String {
+    let mut command = false;
+    let plain = |c: char| {
+        let word = c.is_alphanumeric() || matches!(c, '\'' | '-' | '.' | ',' | ';' | '\n');
+        command = c == '\\' || (command && c.is_ascii_alphabetic());
+        if word && !command { c } else { ' ' }
+    };
+    text.chars().map(plain).collect()
+}
+
 /// True if the words right before or behind an answer say that it is not one.
 pub fn denied(before: &str, after: &str) -> bool {
     denies_next(before) || denied_behind(after)
@@ -163,6 +262,11 @@ fn denied_behind(text: &str) -> bool {
     let near = &text[..text.floor_char_boundary(NEAR)];
     let near = near.trim_start_matches([' ', '$', ')', ']', '\\', '*', '}', '~']);
     let near = &near[..near.find(['.', ',', ';', '\n', '。', '，']).unwrap_or(near.len())];
+    // "5 (not 6)" denies the 6.
+    let other = near.trim_start_matches('(').strip_prefix("not ");
+    if other.is_some_and(|other| other.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\' | '-'))) {
+        return false;
+    }
     for word in near.split_whitespace() {
         let word = word.trim_matches(|c: char| matches!(c, '(' | ')' | '!' | '$' | '\\' | '}')).to_lowercase();
         if AFTER.contains(&word.as_str()) {
@@ -181,7 +285,7 @@ fn denied_behind(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::denied;
+    use super::{denied, turns};
 
     #[test]
     fn words_that_take_an_answer_back() {
@@ -210,9 +314,24 @@ mod tests {
             ("It is not odd, so it is ", ""),
             ("", " is the answer"),
             ("", " and nothing is wrong"),
+            ("", "$ (not 6)"),
+            ("", " not $6$"),
             ("答案是", "。"),
         ] {
             assert!(!denied(before, after), "{before:?} … {after:?}");
+        }
+    }
+
+    #[test]
+    fn words_that_take_back_what_is_put_equal_to_them() {
+        for words in ["It is not", "It can't be", "Not", "less than", "It is at most", "the wrong answer", "答案不是"]
+        {
+            assert!(turns(words), "{words}");
+        }
+        for words in
+            ["Number of students not in a band", "Wrong answers", "No. of ways", "Least value", "Primes less than ten"]
+        {
+            assert!(!turns(words), "{words}");
         }
     }
 }
