@@ -56,6 +56,7 @@ const MAIN: &[(&[&str], &str)] = &[
     (&["kl_reference", "kl"], "KL to the reference"),
     (&["kl_old"], "KL to the sampling policy"),
     (&["loss"], "Loss"),
+    (&["validation_loss"], "Validation loss (nats a token)"),
     (&["worst_group_loss"], "Loss of the worst group"),
     (&["pair_accuracy"], "Pairs ranked rightly"),
     (&["nll"], "Negative log-likelihood (nats a token)"),

@@ -17,6 +17,7 @@ use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Message};
+use crate::store::Dataset;
 use crate::train::{Sequence, SftConfig, SftTrainer};
 
 /// The stage's table in a recipe.
@@ -40,6 +41,8 @@ struct SftTable {
     split: String,
     #[serde(default)]
     format: Format,
+    /// Rows of the corpus whose loss is measured while training.
+    validation: Option<ValidationConfig>,
     /// Prompts to measure accuracy on while training.
     held_out: Option<String>,
     #[serde(default)]
@@ -55,6 +58,22 @@ fn default_corpus() -> String {
 }
 fn default_split() -> String {
     "train".to_owned()
+}
+
+/// `validation = { split = …, rows = … }`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ValidationConfig {
+    /// The corpus's split; a corpus need not have the default one.
+    split: String,
+    /// The first so many rows; 0 measures nothing.
+    rows: usize,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        ValidationConfig { split: "validation".to_owned(), rows: 200 }
+    }
 }
 
 /// What of a conversation is trained on.
@@ -94,15 +113,19 @@ impl SftStage {
         Ok(SftStage { table: read, policy })
     }
 
-    /// The rows that a model with this context can be trained on.
-    fn tokenise(&self, cx: &StageContext<'_>, tokenizer: &Tokenizer, context: usize) -> Result<Tokenised> {
-        let corpus = cx.input("corpus")?;
-        let split = corpus.split(&self.table.split);
-        // A corpus that was not split is taken whole.
-        let rows = if split.shards().is_empty() { corpus } else { &split };
-        let file = corpus.location().file_name();
+    /// Of the first `most` rows of a split, those that a model with this context can be trained on; what is left out has
+    /// reasons that begin with `prefix`.
+    fn tokenise(
+        &self,
+        cx: &StageContext<'_>,
+        tokenizer: &Tokenizer,
+        context: usize,
+        (split, most): (&Dataset, usize),
+        prefix: &str,
+    ) -> Result<Tokenised> {
+        let file = split.location().file_name();
         // Nothing else is looked at, so files of other programs need have nothing else.
-        let batches = rows.batches(Some(DatasetKind::Corpus), Some(&["messages"]));
+        let batches = split.batches(Some(DatasetKind::Corpus), Some(&["messages"]));
         let conversations = batches.flat_map(|batch| {
             let (rows, fault) = match batch {
                 Ok(batch) => ((0..batch.num_rows()).map(|row| messages_at(&batch, "messages", row)).collect(), None),
@@ -110,7 +133,7 @@ impl SftStage {
             };
             rows.into_iter().chain(fault)
         });
-        let sequences = in_order(conversations.enumerate(), |(row, messages)| {
+        let sequences = in_order(conversations.take(most).enumerate(), |(row, messages)| {
             cx.check_stop()?;
             let tokens = self.table.format.tokens(tokenizer, &messages?);
             tokens.map_err(|e| e.at_row(row as u64).in_file(file))
@@ -126,7 +149,7 @@ impl SftStage {
             match sequence.fault(context) {
                 None => Some(Ok(sequence)),
                 Some((reason, detail)) => {
-                    drops.add([("row", (rows - 1).into())], reason, &detail);
+                    drops.add([("row", (rows - 1).into())], &format!("{prefix}{reason}"), &detail);
                     None
                 }
             }
@@ -136,10 +159,10 @@ impl SftStage {
     }
 }
 
-/// A corpus as tokens.
+/// A split as tokens.
 struct Tokenised {
     store: TokenStore,
-    /// Of the whole corpus, what is left out included.
+    /// Of the whole split, what is left out included.
     rows: usize,
     tokens: u64,
     drops: Drops,
@@ -207,7 +230,7 @@ impl Stage for SftStage {
     }
 
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
-        super::TRAINING_KEYS.to_vec()
+        [super::TRAINING_KEYS, &["validation"]].concat()
     }
 
     fn model_config(&self, models: &Models<'_>) -> Result<Option<Config>> {
@@ -235,25 +258,68 @@ impl Stage for SftStage {
 }
 
 impl SftStage {
+    /// The rows that the loss is measured on, and what of them is left out; `None` where the corpus has no such split.
+    fn validation(
+        &self,
+        cx: &StageContext<'_>,
+        tokenizer: &Tokenizer,
+        context: usize,
+    ) -> Result<Option<(TokenStore, Drops)>> {
+        let wanted = self.table.validation.clone().unwrap_or_default();
+        let corpus = cx.input("corpus")?;
+        let split = corpus.split(&wanted.split);
+        if split.shards().is_empty() {
+            let named = self.table.validation.as_ref().is_some_and(|wanted| wanted.rows > 0);
+            return match named {
+                true => Err(Error::new(format!("the corpus has no split `{}`", wanted.split))
+                    .in_file(corpus.location())
+                    .hint(
+                        "`validation = 0.01` in the corpus stage splits it; leave `validation` out here to do without",
+                    )),
+                false => Ok(None),
+            };
+        }
+        let Tokenised { store, rows, tokens, mut drops } =
+            self.tokenise(cx, tokenizer, context, (&split, wanted.rows), "validation_")?;
+        let left_out = tokens - store.tokens();
+        drops.sum_up("validation rows", rows, left_out, tokens).map_err(|e| e.in_file(corpus.location()))?;
+        Ok(Some((store, drops)))
+    }
+
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let format = self.table.format;
         let policy: Policy<B> = self.policy.open(cx, backend, |tokenizer| format.end(tokenizer))?;
         let context = policy.model.read().config().context;
-        let Tokenised { store, rows, tokens, mut drops } = self.tokenise(cx, &policy.tokenizer, context)?;
-        let corpus = cx.input("corpus")?.location();
+        let corpus = cx.input("corpus")?;
+        let split = corpus.split(&self.table.split);
+        // A corpus that was not split is taken whole.
+        let split = if split.shards().is_empty() { corpus } else { &split };
+        let tokenised = self.tokenise(cx, &policy.tokenizer, context, (split, usize::MAX), "")?;
+        let Tokenised { store, rows, tokens, mut drops } = tokenised;
+        let file = corpus.location();
         if rows == 0 {
-            return Err(Error::new("the corpus has no rows to train on").in_file(corpus));
+            return Err(Error::new("the corpus has no rows to train on").in_file(file));
         }
         let left_out = tokens - store.tokens();
-        drops.sum_up("rows of the corpus", rows, left_out, tokens).map_err(|e| e.in_file(corpus))?;
+        drops.sum_up("rows of the corpus", rows, left_out, tokens).map_err(|e| e.in_file(file))?;
+        let validation = self.validation(cx, &policy.tokenizer, context)?;
+        let validation = validation.map(|(validation, dropped)| {
+            drops.absorb(dropped);
+            validation
+        });
         let held_out = self.table.held_out.as_ref().map(|_| HeldOut::open(cx, &policy, &self.table.evaluate, None));
         let held_out = held_out.transpose()?;
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
-        let mut trainer = SftTrainer::new(policy.model.clone(), store, config)?;
+        let model = policy.model.clone();
+        let mut trainer = match validation {
+            Some(validation) => SftTrainer::with_validation(model, store, validation, config)?,
+            None => SftTrainer::new(model, store, config)?,
+        };
         cx.begin()?;
         drops.tell(cx)?;
         let session = Session::new(cx, &policy, self.table.checkpoints, held_out);
+        let session = session.measuring_every(self.table.evaluate.every);
         let mut outcome = session.train(&mut trainer)?.outcome;
         outcome.drops = drops.counts;
         outcome.count("corpus_rows", rows as u64);

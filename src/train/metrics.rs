@@ -181,6 +181,8 @@ step_metrics! {
     tokens_per_second: wall_clock,
     /// What the held-out evaluation after this step gave.
     evaluation,
+    /// Mean −log π(o_t) in nats, per trained token, of the validation rows after this step.
+    validation_loss,
 }
 
 /// One rule's scores over a rollout batch.

@@ -82,6 +82,8 @@ impl SftConfig {
 pub struct SftTrainer<'a, B: Backend = Cpu> {
     learner: Learner<B>,
     data: Box<dyn Source<Sequence> + 'a>,
+    /// What [`Trainer::validate`] measures.
+    validation: Box<dyn Source<Sequence> + 'a>,
     config: SftConfig,
     order: Order,
     step: u64,
@@ -94,15 +96,30 @@ impl<'a, B: Backend> SftTrainer<'a, B> {
     /// # Errors
     /// A usage error if a setting is out of range or there is no data.
     pub fn new(model: SharedModel<B>, data: impl Source<Sequence> + 'a, config: SftConfig) -> Result<Self> {
+        SftTrainer::with_validation(model, data, Vec::<Sequence>::new(), config)
+    }
+
+    /// The same, with sequences that [`Trainer::validate`] measures the loss on and nothing is learned from. They have to
+    /// fit the model's context too.
+    ///
+    /// # Errors
+    /// As [`SftTrainer::new`].
+    pub fn with_validation(
+        model: SharedModel<B>,
+        data: impl Source<Sequence> + 'a,
+        validation: impl Source<Sequence> + 'a,
+        config: SftConfig,
+    ) -> Result<Self> {
         config.validate()?;
         if data.is_empty() {
             return Err(Error::new("there is nothing to train on: the corpus has no rows"));
         }
         let learner = Learner::new(model, config.optimizer.clone())?;
-        let longest = data.longest(learner.context());
+        let context = learner.context();
+        let longest = data.longest(context).max(validation.longest(context));
         let learner = learner.with_memory(config.tokens_per_microbatch, longest, config.recompute)?;
         let order = Order::new(config.seed, "sft order", data.len(), config.shuffle);
-        Ok(SftTrainer { learner, data: Box::new(data), config, order, step: 0 })
+        Ok(SftTrainer { learner, data: Box::new(data), validation: Box::new(validation), config, order, step: 0 })
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -169,6 +186,20 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
         };
         self.step += 1;
         Ok(vec![metrics])
+    }
+
+    fn validate(&mut self) -> Result<Option<f64>> {
+        let (mut sum, mut tokens) = (0.0, 0);
+        for first in (0..self.validation.len()).step_by(self.config.batch_size) {
+            let rows = first..self.validation.len().min(first + self.config.batch_size);
+            let read: Vec<Sequence> = rows.map(|row| self.validation.get(row)).collect::<Result<_>>()?;
+            let micros = self.learner.pack(&read.iter().collect::<Vec<_>>(), 1, self.config.tokens_per_microbatch);
+            for scores in self.learner.score(&micros)? {
+                sum -= scores.logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
+                tokens += scores.logprobs.len();
+            }
+        }
+        Ok((tokens > 0).then(|| sum / tokens as f64))
     }
 
     fn write(&self, dir: &Path) -> Result<()> {

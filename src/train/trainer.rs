@@ -44,6 +44,15 @@ pub trait Trainer<B: Backend> {
     /// [`Error::interrupted`] leaves the trainer as it was before.
     fn advance(&mut self) -> Result<Vec<StepMetrics>>;
 
+    /// Loss of the policy as it is on data that nothing is learned from, in nats a token; `None` where there is none.
+    /// Changes nothing of what follows.
+    ///
+    /// # Errors
+    /// When the data cannot be read, or the policy cannot take it.
+    fn validate(&mut self) -> Result<Option<f64>> {
+        Ok(None)
+    }
+
     /// Writes all that [`Trainer::read`] needs to an empty folder.
     ///
     /// # Errors
@@ -153,8 +162,9 @@ pub fn run<B: Backend>(
         let mut evaluation = None;
         if due(cadence.evaluate_every) {
             evaluation = observer.evaluate(after)?;
+            let validation_loss = trainer.validate()?;
             if let Some(metrics) = steps.last_mut() {
-                metrics.evaluation = evaluation;
+                (metrics.evaluation, metrics.validation_loss) = (evaluation, validation_loss);
             }
         }
         for metrics in &steps {

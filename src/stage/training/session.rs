@@ -56,6 +56,8 @@ pub struct Session<'a, B: Backend> {
     policy: &'a Policy<B>,
     checkpoints: CheckpointConfig,
     held_out: Option<HeldOut<B>>,
+    /// Optimizer steps between measurements.
+    measure_every: u64,
     rollouts: Option<Arc<Mutex<dyn RolloutLog + 'a>>>,
     steps: Vec<StepMetrics>,
     total: u64,
@@ -106,7 +108,14 @@ impl<'a, B: Backend> Session<'a, B> {
         checkpoints: CheckpointConfig,
         held_out: Option<HeldOut<B>>,
     ) -> Self {
-        Session { cx, policy, checkpoints, held_out, rollouts: None, steps: Vec::new(), total: 0 }
+        let measure_every = held_out.as_ref().map_or(0, HeldOut::every);
+        Session { cx, policy, checkpoints, held_out, measure_every, rollouts: None, steps: Vec::new(), total: 0 }
+    }
+
+    /// Has what the trainer validates measured as often, whether or not there are held-out prompts.
+    pub fn measuring_every(mut self, steps: u64) -> Self {
+        self.measure_every = steps;
+        self
     }
 
     /// Stores a rollout source's position with each checkpoint.
@@ -133,10 +142,7 @@ impl<'a, B: Backend> Session<'a, B> {
         self.total = trainer.total_steps();
         self.cx.progress.start(self.total, "steps");
         self.cx.progress.advance(trainer.step());
-        let cadence = Cadence {
-            evaluate_every: self.held_out.as_ref().map_or(0, HeldOut::every),
-            checkpoint_every: self.checkpoints.every,
-        };
+        let cadence = Cadence { evaluate_every: self.measure_every, checkpoint_every: self.checkpoints.every };
         train::run(trainer, Some(&checkpoints), cadence, &mut self)?;
         self.leave(folder)
     }
@@ -182,7 +188,12 @@ impl<'a, B: Backend> Session<'a, B> {
         outcome.counts.retain(|_, n| *n > 0);
         let last = |of: fn(&StepMetrics) -> Option<f64>| self.steps.iter().rev().find_map(of);
         let mut figures = serde_json::Map::new();
-        for (name, value) in [("loss", last(|s| s.loss)), ("held_out", last(|s| s.evaluation))] {
+        let named = [
+            ("loss", last(|s| s.loss)),
+            ("validation_loss", last(|s| s.validation_loss)),
+            ("held_out", last(|s| s.evaluation)),
+        ];
+        for (name, value) in named {
             figures.extend(value.map(|value| (name.to_owned(), value.into())));
         }
         outcome.facts.insert(super::super::FIGURES.to_owned(), figures.into());
@@ -229,6 +240,7 @@ impl<'a, B: Backend> Session<'a, B> {
             ("length", of_rollout(|m| m.completion_tokens_mean)),
             ("gradient norm", m.grad_norm),
             ("tokens/s", m.tokens_per_second),
+            ("validation loss", m.validation_loss),
             ("held-out accuracy", m.evaluation),
         ];
         for (name, value) in figures {
@@ -245,7 +257,8 @@ impl<B: Backend> Observer for Session<'_, B> {
     fn on_step(&mut self, metrics: &StepMetrics) -> Result<()> {
         self.cx.progress.advance(1);
         let tenth = (self.total / 10).max(1);
-        if metrics.evaluation.is_some() || (metrics.step + 1).is_multiple_of(tenth) {
+        let measured = metrics.evaluation.is_some() || metrics.validation_loss.is_some();
+        if measured || (metrics.step + 1).is_multiple_of(tenth) {
             self.cx.progress.say(&self.describe(metrics));
         }
         self.steps.push(metrics.clone());

@@ -106,3 +106,28 @@ fn more_epochs_than_steps_can_be_counted_are_as_many_as_can() {
     let config = SftConfig { epochs: u64::MAX, batch_size: 4, ..SftConfig::default() };
     assert_eq!(SftTrainer::new(shared(1), corpus(30), config).unwrap().total_steps(), u64::MAX);
 }
+
+#[test]
+fn validation_is_the_mean_over_tokens_and_changes_no_bit_of_the_training() {
+    let held_out = || corpus(70).split_off(61);
+    let make = |validation: Vec<Sequence>| {
+        SftTrainer::with_validation(shared(1), corpus(30), validation, config(OptimizerKind::Adamw)).unwrap()
+    };
+    let (mut plain, mut measured) = (make(Vec::new()), make(held_out()));
+    assert_eq!(plain.validate().unwrap(), None);
+    let before = measured.validate().unwrap().unwrap();
+    assert!((before - f64::from(VOCAB).ln()).abs() < 0.2, "a fresh model is uniform: {before}");
+    // Rows of their own, one after the other.
+    let sequences = held_out();
+    let micros = measured.learner.pack(&sequences.iter().collect::<Vec<_>>(), 1, 1);
+    assert_eq!(micros.len(), 9);
+    let logprobs: Vec<f32> = measured.learner.score(&micros).unwrap().into_iter().flat_map(|s| s.logprobs).collect();
+    let mean = -logprobs.iter().map(|&x| f64::from(x)).sum::<f64>() / 27.0;
+    assert!(logprobs.len() == 27 && (before - mean).abs() < 1e-12, "{before} {mean}");
+    for _ in 0..3 {
+        let (a, b) = (plain.advance().unwrap(), measured.advance().unwrap());
+        measured.validate().unwrap();
+        assert_eq!((a[0].loss, a[0].grad_norm), (b[0].loss, b[0].grad_norm));
+    }
+    assert!(measured.validate().unwrap().unwrap() < before);
+}

@@ -1,0 +1,60 @@
+//! The loss on rows that nothing is learned from: measured where the corpus has some, and no part of what is trained.
+
+use crate::support::{column, gristmill, manifest};
+
+const RECIPE: &str = r#"name = "validated"
+
+[stages.chats]
+kind = "prompts"
+sources = [{ path = "chats.jsonl", layout = "chat" }]
+dedup = { near = false }
+
+[stages.corpus]
+validation = 0.25
+tracks = [{ name = "c", prompts = "chats" }]
+
+[stages.student]
+kind = "distill"
+init = { tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, context = 64 }
+corpus = "corpus"
+evaluate = { every = 2 }
+training = { steps = 5, batch_size = 4 }
+"#;
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |i: usize| {
+        serde_json::json!({ "messages": [
+            { "role": "user", "content": format!("what is {i} + {} ?", i + 1) },
+            { "role": "assistant", "content": format!("it is {} .", 2 * i + 1) },
+        ] })
+    };
+    let lines: String = (0..40).map(|i| format!("{}\n", line(i))).collect();
+    std::fs::write(folder.path().join("chats.jsonl"), lines).unwrap();
+    std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+    folder
+}
+
+#[test]
+fn the_loss_on_the_validation_split_is_measured_on_the_way_and_at_the_end() {
+    let folder = folder();
+    let run = |more: &[&str]| gristmill(folder.path(), [&["run", "recipe.toml", "--out", "out"][..], more].concat());
+    let log = run(&[]).succeeded();
+    assert!(log.stderr.contains("validation loss "), "{}", log.stderr);
+    let student = folder.path().join("out/3_student");
+    let losses = column(&student.join("metrics.parquet"), "validation_loss");
+    let measured: Vec<bool> = losses.iter().map(Option::is_some).collect();
+    assert_eq!(measured, [false, true, false, true, true]);
+    assert!(losses[4] < losses[1], "{losses:?}");
+    let first = manifest(&student);
+    assert_eq!(first["facts"]["figures"]["validation_loss"].as_f64(), losses[4], "{first:#}");
+    // Only what is measured differs, so what is trained stays.
+    let again = run(&["--set", "student.validation={ rows = 3 }", "--dry-run"]).succeeded();
+    assert!(again.stdout.contains("student") && !again.stdout.contains("will run"), "{}", again.stdout);
+    let other = run(&["--set", "student.validation={ rows = 0 }", "--from", "student"]).succeeded();
+    assert!(!other.stderr.contains("validation loss"), "{}", other.stderr);
+    assert_eq!(manifest(&student)["facts"]["model_digest"], first["facts"]["model_digest"]);
+    let refused = run(&["--set", "student.validation={ split = \"dev\" }", "--from", "student"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the corpus has no split `dev`"), "{}", refused.stderr);
+}
