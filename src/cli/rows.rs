@@ -8,6 +8,7 @@ pub mod parquet;
 pub mod raw;
 
 use crate::error::{Context, Error, Result};
+use crate::prompts::gold::last_boxed;
 use crate::prompts::layout::{self, find};
 use crate::prompts::source::json_text;
 use crate::rule::{Sample, domain_of};
@@ -38,7 +39,8 @@ pub fn gold_columns() -> impl Iterator<Item = &'static str> {
 pub fn is_read(name: &str) -> bool {
     let columns =
         [COMPLETION, PROMPT, VERIFICATION, &[REWARD_MODEL], DOMAIN, LANGUAGE, TOKENS, &["difficulty", "finish_reason"]];
-    columns.into_iter().flatten().copied().chain(gold_columns()).any(|column| column.eq_ignore_ascii_case(name))
+    let columns = columns.into_iter().chain([layout::SOLUTION]).flatten().copied();
+    columns.chain(gold_columns()).any(|column| column.eq_ignore_ascii_case(name))
 }
 
 /// What the rules read of a row, owned.
@@ -88,6 +90,8 @@ impl Fields {
         let gold = gold_columns().find_map(|name| find(&[name])).and_then(plain);
         let truth = find(&[REWARD_MODEL]).and_then(ground_truth);
         let gold = gold.or_else(|| truth.as_ref().and_then(plain));
+        let solution = || find(layout::SOLUTION).and_then(Value::as_str).and_then(answer_of);
+        let gold = gold.or_else(solution);
         let word = |names: &[&str]| find(names).and_then(Value::as_str).map(str::to_owned);
         let said = find(&["finish_reason"]).map(|value| plain(value).unwrap_or_else(|| value.to_string()));
         let finish_reason = match said {
@@ -134,12 +138,22 @@ impl Fields {
     }
 }
 
+/// The answer of a worked solution: in its last box, as imported prompts have it, or all of it where it is one formula
+/// (TRL's and open-r1's `accuracy_reward` take both).
+fn answer_of(solution: &str) -> Option<String> {
+    let formula = || solution.trim().strip_prefix('$')?.strip_suffix('$').filter(|inner| !inner.contains('$'));
+    last_boxed(solution).or_else(formula).map(str::to_owned)
+}
+
 fn plain(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(value) => Some(value.to_string()),
-        Value::Array(items) if items.len() == 1 => plain(&items[0]),
+        // Several answers are one that names them all, as imported prompts have it.
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().map(plain).collect::<Option<Vec<_>>>().map(|items| items.join(", "))
+        }
         _ => None,
     }
 }
@@ -327,6 +341,16 @@ mod tests {
             assert_eq!(fields(json!({"completion": "x", *name: "7"})).gold.as_deref(), Some("7"), "{name}");
         }
         assert_eq!(fields(json!({"completion": "x", "answerKey": "B", "label": true})).gold.as_deref(), Some("B"));
+        assert_eq!(fields(json!({"completion": "x", "gold": ["3", 4]})).gold.as_deref(), Some("3, 4"));
+        for (solution, gold) in [
+            ("So it is $\\boxed{3}$.", Some("3")),
+            ("$\\frac{1}{2}$", Some("\\frac{1}{2}")),
+            ("$2$ and $3$", None),
+            ("It cannot be.", None),
+        ] {
+            let row = fields(json!({"problem": "q", "completion": "x", "solution": solution}));
+            assert_eq!(row.gold.as_deref(), gold, "{solution}");
+        }
         assert_eq!(fields(json!({"completion": "x", "answer": "work #### 7", "gold": "7"})).gold.as_deref(), Some("7"));
         assert_eq!(fields(json!({"completion": "x", "label": 1})).gold, None);
         let text = json!({"completion": "x", "reward_model": "{\"style\": \"rule\", \"ground_truth\": \"7\"}"});

@@ -60,6 +60,10 @@ pub fn run(args: ScoreArgs) -> Result<()> {
         if args.output == "-" {
             return Err(Error::usage("Parquet does not go to standard output").hint("--output scored.parquet"));
         }
+        if [".jsonl", ".json"].iter().any(|end| args.output.ends_with(end)) {
+            return Err(Error::usage(format!("{} is to be JSON lines, but the rows come as Parquet", args.output))
+                .hint("write to a file that ends in .parquet, or give the rows as JSON lines"));
+        }
         parquet::score(&rules, &files, &args.output, args.bad_rows)?.tell();
         return Ok(());
     }

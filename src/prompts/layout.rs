@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::about::{difficulty, domain, language, source};
-pub use self::answer::GOLD;
-use self::answer::{SOLUTION, add_choices, gold, response};
+pub use self::answer::{GOLD, SOLUTION};
+use self::answer::{add_choices, gold, response};
 pub use self::cells::find;
 use self::cells::{Cells, plain, text_list};
 use super::gold::Gold;

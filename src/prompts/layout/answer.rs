@@ -25,7 +25,8 @@ pub const GOLD: &[&str] = &[
     "answerkey",
     "label",
 ];
-pub(super) const SOLUTION: &[&str] = &[
+/// Columns of a worked solution, the likeliest first.
+pub const SOLUTION: &[&str] = &[
     "solution",
     "reference_solution",
     "gold_solution",
