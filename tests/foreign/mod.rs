@@ -270,5 +270,5 @@ fn rewards_that_differ_by_rounding_alone_make_a_group_without_variance() {
     let of: Vec<_> = groups[..4].iter().map(|row| (row.advantage, row.reward_std)).collect();
     assert_eq!(of, [(Some(0.0), Some(0.0)), (Some(0.0), Some(0.0)), (Some(0.0), Some(0.0)), (None, Some(0.0))]);
     let flat = |manifest: &serde_json::Value| manifest["counts"]["groups_without_variance"].as_u64();
-    assert_eq!(flat(&manifest(&folder.path().join("g/1_group"))), flat(&before).map(|n| n + 1));
+    assert_eq!((flat(&before), flat(&manifest(&folder.path().join("g/1_group")))), (None, Some(1)));
 }
