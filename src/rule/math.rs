@@ -13,8 +13,8 @@
 //! pass with probability at most (d / 2⁶¹)² (Schwartz 1980, Zippel 1979), and a difference
 //! found there is certain. Everything else is evaluated with error bounds at points inside
 //! the real domain: a difference found is certain, and equality is accepted when four points
-//! agree within bounds below 10⁻⁷ relative (10⁻¹⁰ for constants; sixteen points, of both signs,
-//! where a function may be another one beyond zero, and 40 where it has steps) and, where the
+//! agree within bounds below 10⁻⁷ relative (10⁻¹⁰ for constants; 40 points, of both signs,
+//! where a function may be another one beyond zero, and as many where it has steps) and, where the
 //! functions allow it, agree once more to 60 digits. Two different constants
 //! built from fewer than 80 roots and functions agree so far only by extreme coincidence.
 

@@ -145,7 +145,7 @@ pub fn turned(before: &str) -> bool {
 }
 
 /// The text without what stands in brackets: `P(not A) = 0.5` denies nothing.
-fn without_brackets(text: &str) -> String {
+pub fn without_brackets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut open = Vec::new();
     for c in text.chars() {

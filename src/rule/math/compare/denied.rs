@@ -35,7 +35,7 @@ impl Comparison<'_> {
         let letters = || {
             let chain = matches!(pred.node(pred.root), Node::Chain { .. });
             let before = pred.source.rfind('=').filter(|&at| chain && at < NEAR).map_or("", |at| &pred.source[..at]);
-            before.contains(' ') && denial::turns(&denial::words(before))
+            before.contains(' ') && denial::turns(&denial::words(&denial::without_brackets(before)))
         };
         (pred.has_words() && sides() || letters()) && !(0..=gold.root).any(|id| turns(gold, id))
     }

@@ -33,7 +33,7 @@ const POINTS: [Sampling; 16] = [
 ];
 const NEEDED: usize = 4;
 /// Points of both signs for what is the same on one side of zero only, and behind how many others they come.
-const SIGNS: usize = 12;
+const SIGNS: usize = 36;
 const BEFORE_SIGNS: usize = 4;
 
 /// Roots and functions in two constants that doubles are trusted with.
@@ -52,9 +52,10 @@ pub(super) fn tells_signs(r: &Reading, id: Id) -> bool {
     })
 }
 
-/// Further points where signs tell.
-pub(super) fn both_signs(tell: bool) -> std::iter::RepeatN<Sampling> {
-    std::iter::repeat_n(Sampling::Mixed, if tell { SIGNS } else { 0 })
+/// Further points where signs tell: |x + 6| is another one only far from zero.
+pub(super) fn both_signs(tell: bool) -> impl Iterator<Item = Sampling> {
+    let (near, far) = if tell { (SIGNS / 3, SIGNS - SIGNS / 3) } else { (0, 0) };
+    std::iter::repeat_n(Sampling::Mixed, near).chain(std::iter::repeat_n(Sampling::Far, far))
 }
 
 /// How many roots and functions a value is made of.

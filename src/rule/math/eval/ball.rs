@@ -60,6 +60,8 @@ pub enum Sampling {
     Large,
     /// Whole numbers up to a thousand, where steps and remainders show.
     Wide,
+    /// Of both signs, from a twentieth to two thousand, each size as likely.
+    Far,
     /// Every symbol has this value.
     At(f64),
 }
@@ -108,6 +110,7 @@ impl Balls<'_> {
             Sampling::Unit => 0.05 + 0.9 * u,
             Sampling::Large => 3.0 + 37.0 * u,
             Sampling::Wide => (u * 1000.0).floor(),
+            Sampling::Far => (10.6 * u - 3.0).exp() * if bits & 1 == 0 { -1.0 } else { 1.0 },
             Sampling::At(value) => value,
         }
     }

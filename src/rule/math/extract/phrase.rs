@@ -1,6 +1,6 @@
 //! "The final answer is …" in the languages models write.
 
-use super::super::denial::{begins, denied, doubted, negated, turned, words};
+use super::super::denial::{begins, denied, doubted, negated, turned, turns, words};
 
 /// Words that announce an answer; ASCII ones in lower case.
 const KEYWORDS: [&str; 25] = [
@@ -156,7 +156,7 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
     {
         return nonempty(first_line(bare));
     }
-    let (end, _) = CONNECTORS
+    let (end, connector) = CONNECTORS
         .iter()
         .filter_map(|c| head.find(c).map(|i| (i + c.len(), *c)))
         .filter(|&(end, c)| {
@@ -164,7 +164,9 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
             !c.starts_with(' ') || !line[end..].starts_with(|c: char| c.is_alphabetic())
         })
         .min_by_key(|(end, _)| *end)?;
-    if negated(&line[..end]) {
+    // 答案至少是12
+    let bounded = !line.is_ascii() && turns(&line[..end - connector.len()]);
+    if negated(&line[..end]) || bounded {
         return None;
     }
     let answer = line[end..].trim_start_matches([' ', ':', '：', '*', '=']);

@@ -139,6 +139,8 @@ fn a_value_and_its_size_differ_whatever_the_letter() {
             (format!("|{a}|"), format!("{a}")),
             (format!("{a}"), format!(r"\sqrt{{{a}^2}}")),
             ("1".to_string(), format!(r"\frac{{|{a}|}}{{{a}}}")),
+            (format!("|{a} + 6|"), format!("{a} + 6")),
+            (format!("|{a} - 50|"), format!("50 - {a}")),
             (format!("|{a}| + C"), format!("{a} + C")),
             (
                 format!(r"2\begin{{pmatrix}}|{a}|\\1\end{{pmatrix}}"),
