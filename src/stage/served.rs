@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Fault, StageContext, chat_template, model_files, model_name};
-use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
+use crate::engine::vllm::{Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
 use crate::model::{Config, Dtype, Model, Tokenizer};
@@ -44,7 +44,7 @@ pub(super) const WHERE_SERVED: &str = "engine.endpoints";
 pub(super) fn check(config: &VllmConfig, policy: bool) -> Result<(), Fault> {
     let mut config = config.clone();
     if policy {
-        config = as_policy(config);
+        config = config.asking_in_tokens();
         config.server.model = "policy".to_owned();
     } else if config.template == Template::Ours && config.tokenizer.is_none() {
         let error = Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine");
@@ -64,11 +64,6 @@ pub(super) fn check_process(config: &VllmConfig) -> Result<(), Fault> {
 
 fn fault(wrong: WrongSetting) -> Fault {
     Fault::new(format!("engine.{}", wrong.key), wrong.error)
-}
-
-/// The settings as a model of the run is asked with.
-fn as_policy(config: VllmConfig) -> VllmConfig {
-    VllmConfig { api: Api::Completions, template: template(&config), ..config }
 }
 
 /// Servers that are asked for the model that they have; `tokenizer` is the folder of `template = "ours"`.
@@ -113,7 +108,7 @@ impl Served {
             tokenizer.check_chat_template()?;
         }
         let tokenizer = Arc::new(tokenizer);
-        let mut config = as_policy(config.clone());
+        let mut config = config.clone().asking_in_tokens();
         if config.launch {
             let folder = std::path::absolute(folder).or_fail(|| "the model's folder has no path".into())?;
             config.server.model = folder.display().to_string();
@@ -141,7 +136,8 @@ impl Served {
         folder: &Path,
         chat_template: Option<&str>,
     ) -> Result<String> {
-        let mut settings = serde_json::json!([template(config), config.extra_body, config.n_per_request]).to_string();
+        let template = config.clone().asking_in_tokens().template;
+        let mut settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
         let plain = VllmConfig::default();
         if config.reasoning != plain.reasoning || config.continue_rounds > 0 {
             let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
@@ -198,29 +194,25 @@ impl Engine for Served {
 /// # Errors
 /// The tokenizer cannot be read.
 pub fn rows_hold(config: &VllmConfig, tokenizer: Option<&Path>) -> Result<serde_json::Value> {
-    let digest = |folder: &Path| -> Result<String> {
-        let mut hasher = blake3::Hasher::new();
-        for file in Tokenizer::FILES.map(|name| folder.join(name)).iter().filter(|file| file.exists()) {
-            hash_file(&mut hasher, file)
-                .or_fail(|| "the tokenizer cannot be read".into())
-                .map_err(|e| e.in_file(file.display()))?;
-        }
-        Ok(hasher.finalize().to_hex().to_string())
+    let digest = |folder: &Path| {
+        let files = Tokenizer::FILES.map(|name| folder.join(name));
+        digest_of(files.into_iter().filter(|file| file.exists()), "the tokenizer")
     };
     Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer.map(digest).transpose()?]))
 }
 
-fn template(config: &VllmConfig) -> Template {
-    if config.template == Template::Plain { Template::Plain } else { Template::Ours }
-}
-
 /// BLAKE3 of the files that decide what a model answers.
 pub fn digest(folder: &Path) -> Result<String> {
+    digest_of(model_files(folder).into_iter().map(PathBuf::from), "the model")
+}
+
+/// BLAKE3 of files, one after the other; `what` they are, for errors.
+fn digest_of(files: impl Iterator<Item = PathBuf>, what: &str) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    for file in model_files(folder) {
-        hash_file(&mut hasher, Path::new(&file))
-            .or_fail(|| "the model cannot be read".into())
-            .map_err(|e| e.in_file(&file))?;
+    for file in files {
+        hash_file(&mut hasher, &file)
+            .or_fail(|| format!("{what} cannot be read"))
+            .map_err(|e| e.in_file(file.display()))?;
     }
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -208,6 +208,12 @@ impl VllmConfig {
         }
     }
 
+    /// As a model is asked whose tokenizer we have: prompts go out as its tokens, or as text with `template = "plain"`.
+    pub fn asking_in_tokens(self) -> Self {
+        let template = if self.template == Template::Plain { Template::Plain } else { Template::Ours };
+        VllmConfig { api: Api::Completions, template, ..self }
+    }
+
     /// `rename` and `omit` where they are set, for what a model is known by.
     pub fn other_keys(&self) -> Option<Value> {
         let set = !self.rename.is_empty() || !self.omit.is_empty();
