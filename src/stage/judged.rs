@@ -61,33 +61,82 @@ pub fn sample_and_judge(
     seed: u64,
     step: u64,
 ) -> Result<Vec<Vec<Judged>>> {
-    let place: HashMap<&str, usize> = prompts.iter().enumerate().map(|(i, p)| (p.prompt_id.as_str(), i)).collect();
-    if place.len() != prompts.len() {
-        return Err(Error::new("the same prompt is asked twice in one batch")
-            .hint("remove duplicates, or ask for fewer prompts at once than there are"));
+    let mut asked = Asked::new(prompts, samples)?;
+    asked.ask(engine, sampling, seed, step)?;
+    Ok(judge(rules, prompts, asked.whole()?))
+}
+
+/// The samples of some prompts, as far as they are there.
+pub struct Asked<'a> {
+    prompts: &'a [&'a Prompt],
+    place: HashMap<&'a str, usize>,
+    answers: Vec<Vec<Option<Generated>>>,
+}
+
+impl<'a> Asked<'a> {
+    /// So many samples of each prompt, none of them there.
+    ///
+    /// # Errors
+    /// A prompt comes twice.
+    pub fn new(prompts: &'a [&'a Prompt], samples: u32) -> Result<Self> {
+        let place: HashMap<&str, usize> = prompts.iter().enumerate().map(|(i, p)| (p.prompt_id.as_str(), i)).collect();
+        if place.len() != prompts.len() {
+            return Err(Error::new("the same prompt is asked twice in one batch")
+                .hint("remove duplicates, or ask for fewer prompts at once than there are"));
+        }
+        Ok(Asked { prompts, place, answers: prompts.iter().map(|_| vec![None; samples as usize]).collect() })
     }
-    let mut requests = prompts.iter().map(|prompt| Request {
-        prompt_id: prompt.prompt_id.as_str().into(),
-        messages: prompt.messages.clone().into(),
-        samples: (0..samples).map(|i| (i, sample_seed(seed, &prompt.prompt_id, i, step))).collect(),
-        sampling: Arc::clone(sampling),
-        policy_step: step,
-    });
-    let mut answers: Vec<Vec<Option<Generated>>> = prompts.iter().map(|_| vec![None; samples as usize]).collect();
-    engine.generate(&mut requests, &mut |generated| {
-        let at = place.get(&*generated.prompt_id).copied();
-        let slot = at.and_then(|at| answers[at].get_mut(generated.sample_index as usize));
+
+    /// Takes an answer.
+    ///
+    /// # Errors
+    /// It answers none of these prompts.
+    pub fn take(&mut self, generated: Generated) -> Result<()> {
+        let at = self.place.get(&*generated.prompt_id).copied();
+        let slot = at.and_then(|at| self.answers[at].get_mut(generated.sample_index as usize));
         let Some(slot) = slot else {
             return Err(Error::new(format!("the engine answered what was not asked: {}", generated.prompt_id)));
         };
         *slot = Some(generated);
         Ok(())
-    })?;
-    let whole = prompts.iter().zip(answers).map(|(prompt, answers)| {
-        let answers: Option<Vec<Generated>> = answers.into_iter().collect();
-        answers.ok_or_else(|| Error::new(format!("the engine left a sample of prompt {} out", prompt.prompt_id)))
-    });
-    Ok(judge(rules, prompts, whole.collect::<Result<_>>()?))
+    }
+
+    /// Asks for what is not there.
+    ///
+    /// # Errors
+    /// The engine cannot go on; what it had answered until then is there.
+    pub fn ask(&mut self, engine: &dyn Engine, sampling: &Arc<Sampling>, seed: u64, step: u64) -> Result<()> {
+        let missing = |answers: &[Option<Generated>]| -> Vec<u32> {
+            (0..).zip(answers).filter(|(_, answer)| answer.is_none()).map(|(i, _)| i).collect()
+        };
+        let missing: Vec<Vec<u32>> = self.answers.iter().map(|answers| missing(answers)).collect();
+        let left = self.prompts.iter().zip(missing).filter(|(_, samples)| !samples.is_empty());
+        let mut requests = left.map(|(prompt, samples)| Request {
+            prompt_id: prompt.prompt_id.as_str().into(),
+            messages: prompt.messages.clone().into(),
+            samples: samples.into_iter().map(|i| (i, sample_seed(seed, &prompt.prompt_id, i, step))).collect(),
+            sampling: Arc::clone(sampling),
+            policy_step: step,
+        });
+        engine.generate(&mut requests, &mut |generated| self.take(generated))
+    }
+
+    /// All samples, in the order of prompts and samples.
+    ///
+    /// # Errors
+    /// One is not there.
+    pub fn whole(self) -> Result<Vec<Vec<Generated>>> {
+        let whole = self.prompts.iter().zip(self.answers).map(|(prompt, answers)| {
+            let answers: Option<Vec<Generated>> = answers.into_iter().collect();
+            answers.ok_or_else(|| Error::new(format!("the engine left a sample of prompt {} out", prompt.prompt_id)))
+        });
+        whole.collect()
+    }
+
+    /// Those that are there and did not fail.
+    pub fn answered(self) -> Vec<Generated> {
+        self.answers.into_iter().flatten().flatten().filter(|generated| generated.error.is_none()).collect()
+    }
 }
 
 /// Judges the answers to each of the prompts, in their order.

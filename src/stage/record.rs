@@ -4,6 +4,7 @@
 //! tokens; then its token ids, logprobs and prompt token ids, each a count and so many numbers as they lie
 //! in memory (little endian). Numbers keep every bit, and a million of them are not text.
 
+use crate::engine::Generated;
 use crate::error::{Error, Result};
 use crate::schema::Completion;
 
@@ -16,6 +17,49 @@ const NULL: u32 = u32::MAX;
 /// What an id is found by.
 pub fn key(id: &str) -> u128 {
     u128::from_le_bytes(blake3::hash(id.as_bytes()).as_bytes()[..KEY].try_into().expect("a digest has 32 bytes"))
+}
+
+/// An answer as a completion, where what it is kept in says who made it and how.
+pub fn completion(generated: Generated, completion_id: String, policy_step: u64) -> Completion {
+    Completion {
+        completion_id,
+        prompt_id: generated.prompt_id.to_string(),
+        sample_index: generated.sample_index,
+        text: generated.text,
+        token_ids: generated.token_ids,
+        logprobs: generated.logprobs,
+        prompt_token_ids: generated.prompt_token_ids,
+        finish_reason: generated.finish_reason,
+        stop_reason: generated.stop_reason,
+        prompt_tokens: generated.prompt_tokens,
+        completion_tokens: generated.completion_tokens,
+        engine: String::new(),
+        model: String::new(),
+        model_digest: String::new(),
+        policy_step,
+        seed: None,
+        sampling: String::new(),
+        label: None,
+        error: generated.error,
+    }
+}
+
+/// The answer that [`completion`] was made of.
+pub fn generated(completion: Completion) -> Generated {
+    Generated {
+        prompt_id: completion.prompt_id.into(),
+        sample_index: completion.sample_index,
+        text: completion.text,
+        token_ids: completion.token_ids,
+        logprobs: completion.logprobs,
+        prompt_token_ids: completion.prompt_token_ids,
+        finish_reason: completion.finish_reason,
+        stop_reason: completion.stop_reason,
+        prompt_tokens: completion.prompt_tokens,
+        completion_tokens: completion.completion_tokens,
+        error: completion.error,
+        label: None,
+    }
 }
 
 /// The record of an answer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layout::SENT;
 use super::{Fault, StageContext, chat_template, model_files, model_name};
-use crate::engine::vllm::{Api, Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
+use crate::engine::vllm::{Template, VllmConfig, VllmEngine, WrongSetting, chat_encoder};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
 use crate::model::{Config, Dtype, Model, Tokenizer};
@@ -45,7 +45,7 @@ pub(super) const WHERE_SERVED: &str = "engine.endpoints";
 pub(super) fn check(config: &VllmConfig, policy: bool) -> Result<(), Fault> {
     let mut config = config.clone();
     if policy {
-        config = as_policy(config);
+        config = config.asking_in_tokens();
         config.server.model = "policy".to_owned();
     } else if config.template == Template::Ours && config.tokenizer.is_none() {
         let error = Error::usage("`template = \"ours\"` needs the model's tokenizer on this machine");
@@ -65,11 +65,6 @@ pub(super) fn check_process(config: &VllmConfig) -> Result<(), Fault> {
 
 fn fault(wrong: WrongSetting) -> Fault {
     Fault::new(format!("engine.{}", wrong.key), wrong.error)
-}
-
-/// The settings as a model of the run is asked with.
-fn as_policy(config: VllmConfig) -> VllmConfig {
-    VllmConfig { api: Api::Completions, template: template(&config), ..config }
 }
 
 /// Servers that are asked for the model that they have; `tokenizer` is the folder of `template = "ours"`.
@@ -114,7 +109,7 @@ impl Served {
             tokenizer.check_chat_template()?;
         }
         let tokenizer = Arc::new(tokenizer);
-        let mut config = as_policy(config.clone());
+        let mut config = config.clone().asking_in_tokens();
         if config.launch {
             let folder = std::path::absolute(folder).or_fail(|| "the model's folder has no path".into())?;
             config.server.model = folder.display().to_string();
@@ -142,7 +137,8 @@ impl Served {
         folder: &Path,
         chat_template: Option<&str>,
     ) -> Result<String> {
-        let mut settings = serde_json::json!([template(config), config.extra_body, config.n_per_request]).to_string();
+        let template = config.clone().asking_in_tokens().template;
+        let mut settings = serde_json::json!([template, config.extra_body, config.n_per_request]).to_string();
         let plain = VllmConfig::default();
         if config.reasoning != plain.reasoning || config.continue_rounds > 0 {
             let continued = (config.continue_rounds > 0).then_some((config.continue_rounds, config.continue_tokens));
@@ -204,10 +200,6 @@ pub fn rows_hold(config: &VllmConfig, tokenizer: Option<&Path>) -> Result<serde_
         digest_files("the tokenizer", files)
     };
     Ok(serde_json::json!([config.logprobs, config.token_ids, tokenizer.map(digest).transpose()?]))
-}
-
-fn template(config: &VllmConfig) -> Template {
-    if config.template == Template::Plain { Template::Plain } else { Template::Ours }
 }
 
 /// BLAKE3 of the files that decide what a model answers.

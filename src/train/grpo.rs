@@ -132,6 +132,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
                 }
             }
         }
+        self.rollouts.collected()?;
         // Kept for the measurements: rewards and lengths are of all that was sampled, not of the
         // groups that happened to vary.
         kept.append(&mut flat);

@@ -83,6 +83,12 @@ pub trait Observer {
         Ok(None)
     }
 
+    /// Asked when a step was interrupted: whether the source of its data holds what no checkpoint does, so that one
+    /// more is worth it though no step was made.
+    fn unstored(&self) -> bool {
+        false
+    }
+
     /// Asked after every update: `true` ends the run after a checkpoint, with [`Error::interrupted`].
     fn stopping(&self) -> bool {
         false
@@ -144,10 +150,13 @@ pub fn run<B: Backend>(
         let mut steps = match trainer.advance() {
             Ok(steps) => steps,
             Err(error) if error.kind() == ErrorKind::Interrupted => {
-                if let Some(checkpoints) = checkpoints.filter(|_| before > 0)
-                    && checkpoints.latest()?.is_none_or(|latest| latest.step < before)
-                {
-                    commit(trainer, checkpoints, None, observer)?;
+                if let Some(checkpoints) = checkpoints {
+                    let latest = checkpoints.latest()?;
+                    if latest.as_ref().map_or(0, |latest| latest.step) < before || observer.unstored() {
+                        // One of the same step gives way, and what was measured stands.
+                        let measured = latest.filter(|latest| latest.step == before).and_then(|latest| latest.metric);
+                        commit(trainer, checkpoints, measured, observer)?;
+                    }
                 }
                 return Err(error);
             }

@@ -3,9 +3,12 @@
 //! The servers are the tests' own, with a model behind them that loads what the trainer writes and
 //! samples from it: what vLLM does, without its minutes. `tests/vllm` tells the same with the real one.
 
+#[cfg(unix)]
+mod stop;
+
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -252,51 +255,6 @@ fn a_server_that_dies_and_comes_back_without_the_weights_changes_no_byte() {
     if back.seen.completions.load(SeqCst) > 0 {
         assert!(calls.iter().any(|(path, _)| path == "/collective_rpc"), "it was asked before it had the weights");
     }
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_commits_the_steps_that_were_made_though_a_server_hangs() {
-    use crate::support::openai_server::Fault;
-    // The number of the first request that hangs.
-    let hangs = Arc::new(AtomicU64::new(u64::MAX));
-    let from = Arc::clone(&hangs);
-    let script = move |ask: &crate::support::openai_server::Ask<'_>| match ask.number >= from.load(SeqCst) {
-        true => Fault::Hang,
-        false => Fault::None,
-    };
-    let server = OpenAiServer::start(Behaviour { script: Box::new(script), ..behaviour(false) });
-    let folder_for = || {
-        let folder = folder_for(&[&server], 0);
-        let path = folder.path().join("recipe.toml");
-        let recipe = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, recipe.replace("kind = \"vllm\",", "kind = \"vllm\", drain_timeout_s = 0.5,")).unwrap();
-        folder
-    };
-    let whole = folder_for();
-    gristmill(whole.path(), RUN).succeeded();
-    // Three of the eight batches are answered, each with its probe.
-    let first = server.seen.completions.load(SeqCst) + 3 * BATCH as u64 + 8;
-    hangs.store(first, SeqCst);
-    let folder = folder_for();
-    let child = command(folder.path()).args(RUN).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let since = Instant::now();
-    while server.seen.completions.load(SeqCst) < first + 4 {
-        assert!(since.elapsed() < Duration::from_secs(60), "nothing hangs");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    // SAFETY: the child has not been waited for, so the id is still its own.
-    assert_eq!(unsafe { libc::kill(libc::pid_t::try_from(child.id()).unwrap(), libc::SIGINT) }, 0);
-    let since = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
-    let checkpoints = std::fs::read_dir(folder.path().join("out/2_rl/checkpoints")).unwrap().count();
-    assert!(checkpoints > 0, "the steps that were made are committed");
-    hangs.store(u64::MAX, SeqCst);
-    gristmill(folder.path(), RUN).succeeded();
-    assert_eq!(digests(&folder.path().join("out")), digests(&whole.path().join("out")));
 }
 
 #[test]

@@ -66,7 +66,9 @@ pub struct VllmConfig {
     pub connect_timeout_s: f64,
     /// How long to wait at the start for a first server to answer.
     pub startup_timeout_s: f64,
-    /// With no server available for this long, the run stops (what was done is kept).
+    /// With no server up for this long, the run stops (what was done is kept). One that takes requests and never
+    /// answers may just be slow: it is up until those in flight are past their deadlines, which come on top. With
+    /// `stream` a deadline is a silence: `request_timeout_s` before the first token, `token_timeout_s` between two.
     pub give_up_after_s: f64,
     /// How long Ctrl-C waits for requests in flight.
     pub drain_timeout_s: f64,
@@ -204,6 +206,12 @@ impl VllmConfig {
             true => None,
             false => Some(self.rename.get(key).map_or(key, String::as_str)),
         }
+    }
+
+    /// As a model is asked whose tokenizer we have: prompts go out as its tokens, or as text with `template = "plain"`.
+    pub fn asking_in_tokens(self) -> Self {
+        let template = if self.template == Template::Plain { Template::Plain } else { Template::Ours };
+        VllmConfig { api: Api::Completions, template, ..self }
     }
 
     /// `rename` and `omit` where they are set, for what a model is known by.

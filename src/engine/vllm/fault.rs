@@ -213,11 +213,12 @@ impl From<Fatal> for Error {
 /// The pause before try number `attempt` (from 1): exponential up to 30 s with full jitter in the
 /// upper half, from a stream of its own so that it changes no other random number. It doubles from a
 /// quarter second where the endpoint may be overloaded. Other faults are mostly of one exchange, and
-/// the row's whole shard waits for it: their pauses begin short and grow by three, so that some
-/// seconds have passed before the row is given up all the same. A server's Retry-After, up to ten
+/// the row's whole shard waits for it, at the end of a run with nothing else to do: their pauses begin at
+/// a hundredth of a second and grow fast, so that some seconds have passed before the row is given up all
+/// the same. A server's Retry-After, up to ten
 /// minutes, is the least.
 pub(super) fn backoff(row_seed: u64, attempt: u32, fault: &Fault) -> Duration {
-    let (first, growth) = if fault.kind.is_congestion() { (0.25, 2.0) } else { (0.05, 3.0) };
+    let (first, growth) = if fault.kind.is_congestion() { (0.25, 2.0) } else { (0.0125, 4.5) };
     let ceiling = (first * f64::powi(growth, attempt.saturating_sub(1).min(20) as i32)).min(30.0);
     let jitter = seed::stream(row_seed, "retry", u64::from(attempt)).uniform();
     let pause = Duration::from_secs_f64(ceiling * (0.5 + 0.5 * jitter));
@@ -243,10 +244,10 @@ mod tests {
             assert!(pauses[10] >= 15.0 && pauses[0] <= 0.25, "{pauses:?}");
             assert!(backoff(seed, 1, &asked) >= Duration::from_secs(7));
             assert!(
-                (25..=50).contains(&backoff(seed, 1, &reset).as_millis()),
+                (6..=12).contains(&backoff(seed, 1, &reset).as_millis()),
                 "one broken exchange is soon asked again"
             );
-            assert!((75..=150).contains(&backoff(seed, 2, &reset).as_millis()), "a second one later");
+            assert!((28..=56).contains(&backoff(seed, 2, &reset).as_millis()), "a second one later");
             let all: f64 = (1..6).map(|attempt| backoff(seed, attempt, &reset).as_secs_f64()).sum();
             assert!(all > 3.0, "six tries last through a hiccup, not {all} s");
         }

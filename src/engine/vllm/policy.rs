@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::config::{Api, Template, TokenIds, VllmConfig};
+use super::config::{TokenIds, VllmConfig};
 use super::probe::Probe;
 use super::{EncodedPrompt, PromptEncoder, VllmEngine};
 use crate::engine::{Engine, EngineInfo, Generated, Request};
@@ -87,9 +87,7 @@ impl PolicyServers {
     /// # Errors
     /// As [`VllmEngine::connect_until`].
     pub fn connect_until(config: VllmConfig, tokenizer: Arc<Tokenizer>, stop: &AtomicBool) -> Result<Self> {
-        let template = if config.template == Template::Plain { Template::Plain } else { Template::Ours };
-        let config =
-            VllmConfig { api: Api::Completions, template, token_ids: TokenIds::Require, logprobs: true, ..config };
+        let config = VllmConfig { token_ids: TokenIds::Require, logprobs: true, ..config.asking_in_tokens() };
         let engine = VllmEngine::connect_until(config, Some(chat_encoder(tokenizer)), stop)?;
         Ok(PolicyServers { engine, step: None })
     }

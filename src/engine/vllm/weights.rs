@@ -101,7 +101,10 @@ impl VllmEngine {
             if let Some(fatal) = pool.fatal() {
                 return Err(fatal.into());
             }
-            if since.elapsed() > patience || self.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() {
+                return Err(Error::interrupted());
+            }
+            if since.elapsed() > patience {
                 let waited = since.elapsed().as_secs_f64();
                 return Err(Error::new(format!("no server is up to load the new weights, for {waited:.0} s"))
                     .hint("what was done is kept up to the last checkpoint; run again when a server is up"));

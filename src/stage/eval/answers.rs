@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::{EngineInfo, Generated};
 use crate::error::Result;
-use crate::schema::{Completion, FinishReason, GroupRow, Prompt};
+use crate::schema::{FinishReason, GroupRow, Prompt};
 use crate::stage::StageContext;
 use crate::stage::judged::completion_id;
 use crate::stage::layout::REQUESTS;
@@ -80,28 +80,8 @@ impl<'a> Answers<'a> {
             self.failed.insert(key(&id), error);
             return Ok(());
         }
-        let record = record::write(Completion {
-            completion_id: id.clone(),
-            prompt_id: generated.prompt_id.to_string(),
-            sample_index: generated.sample_index,
-            text: generated.text,
-            token_ids: generated.token_ids,
-            logprobs: generated.logprobs,
-            prompt_token_ids: generated.prompt_token_ids,
-            finish_reason: generated.finish_reason,
-            stop_reason: generated.stop_reason,
-            prompt_tokens: generated.prompt_tokens,
-            completion_tokens: generated.completion_tokens,
-            // The journal's name and its ids say the rest.
-            engine: String::new(),
-            model: String::new(),
-            model_digest: String::new(),
-            policy_step: 0,
-            seed: None,
-            sampling: String::new(),
-            label: None,
-            error: None,
-        });
+        // The journal's name and its ids say the rest.
+        let record = record::write(record::completion(generated, id.clone(), 0));
         let place = self.journal.append(&record)?;
         self.places.insert(key(&id), place);
         Ok(())
@@ -158,20 +138,6 @@ impl<'a> Answers<'a> {
             let error = self.failed.get(&key).cloned().unwrap_or_else(|| "not asked".to_owned());
             return Ok(Generated::failed(prompt_id, sample, error));
         };
-        let answer = record::read(&self.journal.read(place)?)?;
-        Ok(Generated {
-            prompt_id,
-            sample_index: sample,
-            text: answer.text,
-            token_ids: answer.token_ids,
-            logprobs: answer.logprobs,
-            prompt_token_ids: answer.prompt_token_ids,
-            finish_reason: answer.finish_reason,
-            stop_reason: answer.stop_reason,
-            prompt_tokens: answer.prompt_tokens,
-            completion_tokens: answer.completion_tokens,
-            error: None,
-            label: None,
-        })
+        record::read(&self.journal.read(place)?).map(record::generated)
     }
 }

@@ -15,6 +15,7 @@ use crate::schema::{Completion, DatasetKind, FinishReason};
 use crate::seed::sample_seed;
 use crate::stage::fitting;
 use crate::stage::judged::completion_id;
+use crate::stage::record;
 use crate::store::{ShardWriter, WriterOptions};
 
 /// The shards that wait for answers.
@@ -200,32 +201,16 @@ impl Open<'_> {
     }
 
     fn complete(&self, generated: Generated) -> Completion {
+        let (prompt_id, sample) = (&generated.prompt_id, generated.sample_index);
+        let id = completion_id(&self.info.model_digest, &self.sampling, prompt_id, sample, 0);
         Completion {
-            completion_id: completion_id(
-                &self.info.model_digest,
-                &self.sampling,
-                &generated.prompt_id,
-                generated.sample_index,
-                0,
-            ),
-            seed: self.draws.then(|| sample_seed(self.cx.seed, &generated.prompt_id, generated.sample_index, 0)),
-            prompt_id: generated.prompt_id.to_string(),
-            sample_index: generated.sample_index,
-            text: generated.text,
-            token_ids: generated.token_ids,
-            logprobs: generated.logprobs,
-            prompt_token_ids: generated.prompt_token_ids,
-            finish_reason: generated.finish_reason,
-            stop_reason: generated.stop_reason,
-            prompt_tokens: generated.prompt_tokens,
-            completion_tokens: generated.completion_tokens,
+            seed: self.draws.then(|| sample_seed(self.cx.seed, prompt_id, sample, 0)),
             engine: self.info.engine.to_owned(),
             model: self.info.model.clone(),
             model_digest: self.info.model_digest.clone(),
-            policy_step: 0,
             sampling: self.sampling.clone(),
             label: generated.label.map(|good| if good { "correct" } else { "wrong" }.to_owned()),
-            error: generated.error,
+            ..record::completion(generated, id, 0)
         }
     }
 

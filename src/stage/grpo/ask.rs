@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Engine, EngineInfo, Sampling};
-use crate::error::Result;
+use crate::engine::{Engine, EngineInfo, Generated, Sampling};
+use crate::error::{Error, ErrorKind, Result};
 use crate::rule::file::RuleSet;
 use crate::schema::{FinishReason, GroupRow, Prompt};
-use crate::stage::judged::{ensure_some_answer, group_rows, sample_and_judge};
+use crate::stage::judged::{Asked, ensure_some_answer, group_rows, judge};
 use crate::train::{ScoredCompletion, ScoredGroup};
 
 /// What is asked, and how it is judged.
@@ -39,6 +39,19 @@ pub struct RolloutBatch {
     pub news: Vec<String>,
 }
 
+/// A batch that was asked for and is not whole, since the user stopped.
+pub struct Part {
+    pub key: Key,
+    /// What was answered until then.
+    pub answered: Vec<Generated>,
+}
+
+/// What came of a batch that was asked for.
+pub enum Came {
+    Whole(RolloutBatch),
+    Part(Part),
+}
+
 impl Asker {
     fn chosen(&self, prompts: &[usize]) -> Vec<&Prompt> {
         prompts.iter().map(|&i| &self.prompts[i]).collect()
@@ -49,13 +62,21 @@ impl Asker {
         (step, self.chosen(prompts).iter().map(|prompt| prompt.prompt_id.clone()).collect())
     }
 
-    /// Samples and judges.
+    /// Samples what is not answered yet, and judges.
     ///
     /// # Errors
-    /// As [`sample_and_judge`]; a whole batch of which nothing was answered.
-    pub fn ask(&self, engine: &dyn Engine, step: u64, prompts: &[usize]) -> Result<RolloutBatch> {
+    /// The engine cannot go on; a whole batch of which nothing was answered.
+    pub fn ask(&self, engine: &dyn Engine, step: u64, prompts: &[usize], answered: Vec<Generated>) -> Result<Came> {
         let chosen = self.chosen(prompts);
-        let judged = sample_and_judge(engine, &self.rules, &chosen, self.group_size, &self.asked, self.seed, step)?;
+        let mut asked = Asked::new(&chosen, self.group_size)?;
+        answered.into_iter().try_for_each(|answer| asked.take(answer))?;
+        match asked.ask(engine, &self.asked, self.seed, step) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                return Ok(Came::Part(Part { key: self.key(step, prompts), answered: asked.answered() }));
+            }
+            outcome => outcome?,
+        }
+        let judged = judge(&self.rules, &chosen, asked.whole()?);
         if prompts.len() >= self.per_rollout {
             ensure_some_answer(judged.iter().flatten())?;
         }
@@ -64,7 +85,20 @@ impl Asker {
             group_rows(prompt, samples, &self.info, self.rules.digest(), &sampling, step)
         };
         let groups = chosen.iter().zip(judged).map(rows).collect();
-        Ok(RolloutBatch { key: self.key(step, prompts), groups, reload_seconds: None, news: Vec::new() })
+        let key = self.key(step, prompts);
+        Ok(Came::Whole(RolloutBatch { key, groups, reload_seconds: None, news: Vec::new() }))
+    }
+
+    /// Where prompts with these ids are.
+    ///
+    /// # Errors
+    /// One of them is not asked in this run.
+    pub fn places(&self, ids: &[String]) -> Result<Vec<usize>> {
+        let place = |id: &String| {
+            let found = self.prompts.iter().position(|prompt| prompt.prompt_id == *id);
+            found.ok_or_else(|| Error::new(format!("a checkpoint asks the prompt {id}, which is not there")))
+        };
+        ids.iter().map(place).collect()
     }
 }
 

@@ -1,17 +1,17 @@
 //! Rollouts of the policy: sample, judge, keep.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
 use super::GrpoStage;
-use super::ask::{Asker, Key, RolloutBatch};
+use super::ask::{Asker, Came, Part, RolloutBatch};
 use super::rollouts::Rollouts;
 use super::sampler::{Sampler, SamplerConfig};
 use crate::backend::Backend;
-use crate::engine::{Engine, Sampling};
+use crate::engine::{Generated, Sampling};
 use crate::error::{Error, Result};
 use crate::model::Tokenizer;
 use crate::rule::file::RuleSet;
@@ -26,15 +26,13 @@ use crate::train::{Rollout, ScoredGroup};
 pub struct OnPolicy<'a, B: Backend> {
     sampler: Sampler<B>,
     asker: Arc<Asker>,
-    rollouts: Arc<Mutex<Rollouts>>,
+    rollouts: Arc<Mutex<Rollouts<'a>>>,
     reload_seconds: Option<f64>,
     /// Tokens of the longest prompt.
     longest_prompt: usize,
     /// Set by Ctrl-C.
     stop: &'a AtomicBool,
     progress: &'a dyn Progress,
-    /// The step whose rollouts are in the log, or begin to be.
-    logged: Option<u64>,
 }
 
 impl<'a, B: Backend> OnPolicy<'a, B> {
@@ -48,7 +46,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
         policy: &Policy<B>,
         rules: RuleSet,
         stage: &GrpoStage,
-        rollouts: Arc<Mutex<Rollouts>>,
+        rollouts: Arc<Mutex<Rollouts<'a>>>,
     ) -> Result<(Self, Drops)> {
         let table = &stage.table;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
@@ -89,7 +87,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             seed: cx.seed,
             info: opening.info(policy),
         });
-        let sampler = opening.start(&asker, &mut rollouts.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let sampler = opening.start(cx, &asker, &mut rollouts.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok((
             OnPolicy {
                 sampler,
@@ -99,27 +97,54 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
                 longest_prompt,
                 stop: cx.stop,
                 progress: cx.progress,
-                logged: None,
             },
             drops,
         ))
     }
 
-    /// A batch from the servers. Ctrl-C ends the waiting where the batch can be asked again: it is of the
-    /// policy as it is now, and not one of several rounds of which an earlier one is in the log. Batches
-    /// made ahead are of weights that will be gone, so they are waited for.
-    fn taken(&self, step: u64, key: &Key) -> Result<RolloutBatch> {
-        let mut log = self.log();
-        let again = self.logged != Some(step) && log.waits_for_nothing_but(key);
-        let tick = || {
-            if let (true, Sampler::Served(served), true) = (again, &self.sampler, self.stop.load(Relaxed)) {
-                served.stop();
+    /// A batch of the policy as it was after `step` optimizer steps.
+    fn batch(&mut self, step: u64, prompts: &[usize]) -> Result<RolloutBatch> {
+        let key = self.asker.key(step, prompts);
+        match &self.sampler {
+            Sampler::Local(engine) => {
+                if let Some(batch) = self.log().came(&key) {
+                    return Ok(batch);
+                }
+                let stoppable = Stoppable { engine: &**engine, stop: self.stop };
+                match self.asker.ask(&stoppable, step, prompts, Vec::new())? {
+                    Came::Whole(batch) => Ok(batch),
+                    // Asked again as a whole: on a GPU the bits of an answer may depend on those beside it.
+                    Came::Part(_) => Err(Error::interrupted()),
+                }
             }
-        };
-        log.take(key, &tick)
+            Sampler::Served(_) => {
+                let begun = self.log().go_on();
+                for Part { key: (step, ids), answered } in begun {
+                    let prompts = self.asker.places(&ids)?;
+                    self.ask(step, &prompts, answered)?;
+                }
+                if !self.log().holds(&key) {
+                    self.ask(step, prompts, Vec::new())?;
+                }
+                self.log().take(&key)
+            }
+        }
     }
 
-    fn log(&self) -> MutexGuard<'_, Rollouts> {
+    /// Asks servers for a batch, which comes to the log.
+    fn ask(&mut self, step: u64, prompts: &[usize], answered: Vec<Generated>) -> Result<()> {
+        let Sampler::Served(served) = &mut self.sampler else {
+            return Err(Error::usage("the policy's own engine cannot sample while its weights change")
+                .in_field("training.rollouts_ahead")
+                .hint("sample on servers: `engine = { kind = \"vllm\", … }`"));
+        };
+        served.ask(step, prompts, answered)?;
+        let key = self.asker.key(step, prompts);
+        self.log().expect(key);
+        Ok(())
+    }
+
+    fn log(&self) -> MutexGuard<'_, Rollouts<'a>> {
         self.rollouts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,35 +209,16 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
     }
 
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
-        let key = self.asker.key(step, prompts);
-        // Under way, or restored from a checkpoint.
-        let begun = self.log().holds(&key);
-        let batch = match &self.sampler {
-            Sampler::Local(engine) if !begun => {
-                let engine = &**engine;
-                // Ctrl-C ends a rollout, but not where an earlier round of this step is in the log already.
-                let stoppable = Stoppable { engine, stop: self.stop };
-                let engine: &dyn Engine = if self.logged == Some(step) { engine } else { &stoppable };
-                self.asker.ask(engine, step, prompts)?
-            }
-            Sampler::Local(_) => self.log().take(&key, &|| {})?,
-            Sampler::Served(_) => {
-                if !begun {
-                    self.begin(step, prompts)?;
-                }
-                self.taken(step, &key)?
-            }
-        };
+        let batch = self.batch(step, prompts).inspect_err(|_| self.log().give_back())?;
         batch.news.iter().for_each(|line| self.progress.say(line));
         self.reload_seconds = batch.reload_seconds;
-        self.logged = Some(step);
         let groups = batch.scored();
-        let mut log = self.log();
-        for rows in batch.groups {
-            log.push(rows)?;
-        }
-        drop(log);
+        self.log().keep(batch);
         Ok(groups)
+    }
+
+    fn collected(&mut self) -> Result<()> {
+        self.log().collected()
     }
 
     fn longest(&self, context: usize) -> usize {
@@ -221,15 +227,7 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
     }
 
     fn begin(&mut self, step: u64, prompts: &[usize]) -> Result<()> {
-        let Sampler::Served(served) = &mut self.sampler else {
-            return Err(Error::usage("the policy's own engine cannot sample while its weights change")
-                .in_field("training.rollouts_ahead")
-                .hint("sample on servers: `engine = { kind = \"vllm\", … }`"));
-        };
-        served.ask(step, prompts)?;
-        let key = self.asker.key(step, prompts);
-        self.log().expect(key);
-        Ok(())
+        self.ask(step, prompts, Vec::new())
     }
 
     fn reload_seconds(&self) -> Option<f64> {

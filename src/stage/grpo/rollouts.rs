@@ -1,13 +1,15 @@
 //! The groups sampled so far: on disk, in memory, and still under way.
 
+mod unfinished;
+
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::ask::{Key, RolloutBatch};
+use super::ask::{Came, Key, Part, RolloutBatch};
 use crate::error::{Context, Error, Result};
-use crate::schema::{DatasetKind, GroupRow};
+use crate::schema::{DatasetKind, GroupRow, Row};
 use crate::stage::training::RolloutLog;
 use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 
@@ -15,21 +17,42 @@ use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 ///
 /// Where a shard ends depends on the rows alone, not on checkpoints, so a killed and resumed run
 /// writes the same files. A checkpoint waits for what is under way and keeps it: the policy that it
-/// is of will be gone when the run goes on.
-pub struct Rollouts {
+/// is of will be gone when the run goes on. Once the user has stopped it keeps what was answered by then
+/// ([`unfinished`]), with that policy.
+pub struct Rollouts<'a> {
     folder: Location,
     shard_rows: usize,
     pending: Vec<GroupRow>,
     shards: Vec<ShardInfo>,
-    /// Where batches come from that were asked ahead.
-    coming: Option<mpsc::Receiver<Result<RolloutBatch>>>,
+    /// Where batches come from that servers were asked for.
+    coming: Option<Coming<'a>>,
     /// Those that were asked, in the order they come.
     asked: VecDeque<Key>,
     /// Those that came and were not trained on yet.
     came: Vec<RolloutBatch>,
+    /// Those of the collection under way: their rows are not the log's before it is whole.
+    taken: Vec<RolloutBatch>,
+    /// Those that were asked and did not come whole.
+    parts: Vec<Part>,
+    /// Whether there are answers that no checkpoint has.
+    unstored: bool,
 }
 
-impl Rollouts {
+/// Where batches come from that servers were asked for.
+pub struct Coming<'a> {
+    pub batches: mpsc::Receiver<Result<Came>>,
+    /// Folder of the weights they are of: those of a step lie in [`weights_of`].
+    pub policy: PathBuf,
+    /// Called now and then by whoever waits for them: stops the servers once the user says so.
+    pub tick: Box<dyn Fn() + Send + 'a>,
+}
+
+/// Where the weights of a step are, for servers.
+pub fn weights_of(policy: &Path, step: u64) -> PathBuf {
+    policy.join(format!("step-{step:06}"))
+}
+
+impl<'a> Rollouts<'a> {
     pub fn new(folder: Location, shard_rows: usize) -> Self {
         Rollouts {
             folder,
@@ -39,11 +62,14 @@ impl Rollouts {
             coming: None,
             asked: VecDeque::new(),
             came: Vec::new(),
+            taken: Vec::new(),
+            parts: Vec::new(),
+            unstored: false,
         }
     }
 
     /// Batches will come from here.
-    pub fn receive_from(&mut self, coming: mpsc::Receiver<Result<RolloutBatch>>) {
+    pub fn receive_from(&mut self, coming: Coming<'a>) {
         self.coming = Some(coming);
     }
 
@@ -57,42 +83,81 @@ impl Rollouts {
         self.asked.contains(key) || self.came.iter().any(|batch| batch.key == *key)
     }
 
-    /// A batch that was asked for, waiting for it; `tick` is called now and then meanwhile.
+    /// A batch that came and was not taken yet.
+    pub fn came(&mut self, key: &Key) -> Option<RolloutBatch> {
+        let place = self.came.iter().position(|batch| batch.key == *key)?;
+        Some(self.came.remove(place))
+    }
+
+    /// A batch that was asked for, waiting for it.
     ///
     /// # Errors
-    /// Sampling it, or one asked before it, failed.
-    pub fn take(&mut self, key: &Key, tick: &dyn Fn()) -> Result<RolloutBatch> {
+    /// Sampling it, or one asked before it, failed; [`Error::interrupted`] if the user stopped before it was whole.
+    pub fn take(&mut self, key: &Key) -> Result<RolloutBatch> {
         loop {
-            if let Some(place) = self.came.iter().position(|batch| batch.key == *key) {
-                return Ok(self.came.remove(place));
+            if let Some(batch) = self.came(key) {
+                return Ok(batch);
             }
-            self.wait(tick)?;
+            if self.parts.iter().any(|part| part.key == *key) {
+                return Err(Error::interrupted());
+            }
+            self.wait()?;
         }
     }
 
-    /// Whether this batch is all that was asked for and has not come.
-    pub fn waits_for_nothing_but(&self, key: &Key) -> bool {
-        self.asked.iter().all(|asked| asked == key)
-    }
-
-    /// Waits for the next batch.
-    fn wait(&mut self, tick: &dyn Fn()) -> Result<()> {
+    /// Waits for the next batch, or for as much of it as there is.
+    fn wait(&mut self) -> Result<()> {
         let ended = || Error::new("the thread that samples has ended");
         let coming = self.coming.as_ref().ok_or_else(ended)?;
-        let batch = loop {
-            match coming.recv_timeout(TICK) {
-                Ok(batch) => break batch,
-                Err(RecvTimeoutError::Timeout) => tick(),
+        let came = loop {
+            (coming.tick)();
+            match coming.batches.recv_timeout(TICK) {
+                Ok(came) => break came,
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(ended()),
             }
         };
         self.asked.pop_front();
-        self.came.push(batch?);
+        match came? {
+            Came::Whole(batch) => {
+                self.unstored = true;
+                self.came.push(batch);
+            }
+            Came::Part(part) => {
+                self.unstored |= !part.answered.is_empty();
+                self.parts.push(part);
+            }
+        }
         Ok(())
     }
 
+    /// What there is of batches that are to be asked for again, in the order they were asked.
+    pub fn go_on(&mut self) -> Vec<Part> {
+        std::mem::take(&mut self.parts)
+    }
+
+    /// Keeps a batch of the collection under way.
+    pub fn keep(&mut self, batch: RolloutBatch) {
+        self.taken.push(batch);
+    }
+
+    /// The collection under way is whole: its batches are the log's.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn collected(&mut self) -> Result<()> {
+        let groups = std::mem::take(&mut self.taken).into_iter().flat_map(|batch| batch.groups);
+        groups.into_iter().try_for_each(|rows| self.push(rows))
+    }
+
+    /// The collection under way came to nothing: whoever goes on takes its batches again.
+    pub fn give_back(&mut self) {
+        self.unstored |= !self.taken.is_empty();
+        self.came.append(&mut self.taken);
+    }
+
     /// Adds the rows of one group.
-    pub fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
+    fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
         self.pending.extend(rows);
         if self.pending.len() >= self.shard_rows { self.write_shard() } else { Ok(()) }
     }
@@ -119,27 +184,31 @@ fn ahead(index: usize) -> String {
     format!("ahead-{index}.rows")
 }
 
-fn write_rows(checkpoint: &Path, file: &str, rows: &[GroupRow]) -> Result<()> {
+fn write_rows<R: Row>(checkpoint: &Path, file: &str, rows: &[R]) -> Result<()> {
     let folder = Location::from(checkpoint);
-    let mut writer = ShardWriter::create(&folder, 0, DatasetKind::Groups, WriterOptions::default())?;
+    let mut writer = ShardWriter::create(&folder, 0, R::KIND, WriterOptions::default())?;
     writer.push_rows(rows)?;
     let written = checkpoint.join(writer.finish()?.file);
     std::fs::rename(&written, checkpoint.join(file)).or_fail(|| format!("cannot rename {}", written.display()))
 }
 
 /// The rows in a checkpoint's file, if it has that.
-fn read_rows(checkpoint: &Path, file: &str) -> Result<Option<Vec<GroupRow>>> {
+fn read_rows<R: Row + Send + 'static>(checkpoint: &Path, file: &str) -> Result<Option<Vec<R>>> {
     let path = checkpoint.join(file);
     if !path.exists() {
         return Ok(None);
     }
-    Dataset::open(&Location::from(path))?.rows_of::<GroupRow>().collect::<Result<_>>().map(Some)
+    Dataset::open(&Location::from(path))?.rows_of::<R>().collect::<Result<_>>().map(Some)
 }
 
-impl RolloutLog for Rollouts {
-    fn store(&mut self, checkpoint: &Path) -> Result<Vec<ShardInfo>> {
+impl RolloutLog for Rollouts<'_> {
+    fn unstored(&self) -> bool {
+        self.unstored
+    }
+
+    fn store(&mut self, checkpoint: &Path, step: u64) -> Result<Vec<ShardInfo>> {
         while !self.asked.is_empty() {
-            self.wait(&|| {})?;
+            self.wait()?;
         }
         if !self.pending.is_empty() {
             write_rows(checkpoint, PENDING, &self.pending)?;
@@ -147,6 +216,9 @@ impl RolloutLog for Rollouts {
         for (index, batch) in self.came.iter().enumerate() {
             write_rows(checkpoint, &ahead(index), &batch.groups.concat())?;
         }
+        let policy = self.coming.as_ref().map(|coming| coming.policy.as_path());
+        unfinished::store(checkpoint, step, &self.parts, policy)?;
+        self.unstored = false;
         Ok(self.shards.clone())
     }
 
@@ -158,6 +230,8 @@ impl RolloutLog for Rollouts {
             let Some(rows) = read_rows(checkpoint, &ahead(index))? else { break };
             self.came.extend(RolloutBatch::of_rows(rows));
         }
+        self.parts = unfinished::resume(checkpoint, self.coming.as_ref().map(|coming| coming.policy.as_path()))?;
+        self.unstored = false;
         Ok(())
     }
 

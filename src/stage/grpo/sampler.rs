@@ -144,10 +144,10 @@ impl<B: Backend> Opening<B> {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(self, asker: &Arc<Asker>, log: &mut Rollouts) -> Result<Sampler<B>> {
+    pub fn start<'a>(self, cx: &StageContext<'a>, asker: &Arc<Asker>, log: &mut Rollouts<'a>) -> Result<Sampler<B>> {
         Ok(match self {
             Opening::Local(engine) => Sampler::Local(engine),
-            Opening::Served(servers) => Sampler::Served(servers.start(asker, log)?),
+            Opening::Served(servers) => Sampler::Served(servers.start(cx, asker, log)?),
         })
     }
 }

@@ -5,16 +5,17 @@
 //! may go on meanwhile: a batch asked ahead is of the weights that were written when it was asked.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use super::ask::{Asker, RolloutBatch};
-use super::rollouts::Rollouts;
+use super::ask::{Asker, Came, Part, RolloutBatch};
+use super::rollouts::{Coming, Rollouts, weights_of};
 use super::sampler::Sent;
 use crate::backend::Backend;
 use crate::engine::vllm::{CancelToken, PolicyServers, PolicyWeights, Probe, VllmConfig};
-use crate::engine::{Engine, EngineInfo};
-use crate::error::{Context, Error, Result};
+use crate::engine::{Engine, EngineInfo, Generated};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::model::{Batch, Dtype, SharedModel, Tokenizer};
 use crate::schema::Prompt;
 use crate::stage::StageContext;
@@ -37,6 +38,8 @@ impl ServedConfig {
 
 /// What the servers call the policy's adapter.
 const ADAPTER: &str = "policy";
+/// Beside the weights: how the policy reads that text, written last.
+const PROBE: &str = "probe.json";
 /// Tokens of the text that shows which policy a server has: enough for a mean, few enough to cost nothing.
 const PROBE_TOKENS: usize = 128;
 
@@ -70,6 +73,8 @@ pub struct Served<B: Backend> {
 struct Job {
     step: u64,
     prompts: Vec<usize>,
+    /// What of it is answered already.
+    answered: Vec<Generated>,
     weights: Option<(PolicyWeights, Option<Probe>)>,
 }
 
@@ -113,16 +118,24 @@ impl<B: Backend> Servers<B> {
         self.servers.info()
     }
 
-    /// Gives the servers to their thread; what it samples comes to the log.
+    /// Gives the servers to their thread; what it samples comes to the log. Once `cx` says to stop, whoever waits for
+    /// the log has no more requests sent, and those in flight are answered.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(self, asker: &Arc<Asker>, log: &mut Rollouts) -> Result<Served<B>> {
+    pub fn start<'a>(self, cx: &StageContext<'a>, asker: &Arc<Asker>, log: &mut Rollouts<'a>) -> Result<Served<B>> {
         let (jobs, todo) = mpsc::channel();
-        let (done, coming) = mpsc::channel();
-        log.receive_from(coming);
+        let (done, batches) = mpsc::channel();
         let (servers, asker) = (self.servers, Arc::clone(asker));
         let cancel = servers.engine().cancel_token();
+        let (stop, progress, stopping) = (cx.stop, cx.progress, cancel.clone());
+        let tick = move || {
+            if stop.load(Relaxed) && !stopping.is_cancelled() {
+                progress.say("stopping once the requests in flight are answered");
+                stopping.cancel();
+            }
+        };
+        log.receive_from(Coming { batches, policy: self.sender.folder.clone(), tick: Box::new(tick) });
         let thread = std::thread::Builder::new()
             .name("rollouts".to_owned())
             .spawn(move || work(servers, &asker, &todo, &done))
@@ -132,50 +145,48 @@ impl<B: Backend> Servers<B> {
 }
 
 impl<B: Backend> Served<B> {
-    /// Asks for a batch of the policy as it is now, after `step` optimizer steps.
+    /// Asks for a batch of the policy as it is now, after `step` optimizer steps; or as it was then, where a checkpoint
+    /// kept that. Of the batch this is `answered` already.
     ///
     /// # Errors
     /// The weights cannot be written.
-    pub fn ask(&mut self, step: u64, prompts: &[usize]) -> Result<()> {
-        let weights = if self.written == Some(step) { None } else { Some(self.sender.write(step)?) };
+    pub fn ask(&mut self, step: u64, prompts: &[usize], answered: Vec<Generated>) -> Result<()> {
+        let weights = if self.written == Some(step) { None } else { Some(self.sender.weights(step)?) };
         self.written = Some(step);
         let jobs = self.jobs.as_ref().expect("taken only by drop");
-        let job = Job { step, prompts: prompts.to_vec(), weights };
+        let job = Job { step, prompts: prompts.to_vec(), answered, weights };
         jobs.send(job).map_err(|_| Error::new("the thread that samples has ended"))
-    }
-
-    /// Sends nothing more; what is under way comes back as interrupted once the servers have answered it.
-    pub fn stop(&self) {
-        self.cancel.cancel();
     }
 }
 
-/// The thread's work, until nobody asks any more.
-fn work(
-    mut servers: PolicyServers,
-    asker: &Asker,
-    todo: &mpsc::Receiver<Job>,
-    done: &mpsc::Sender<Result<RolloutBatch>>,
-) {
+/// The thread's work, until nobody asks any more. Once cancelled it gives back what it has of each batch.
+fn work(mut servers: PolicyServers, asker: &Asker, todo: &mpsc::Receiver<Job>, done: &mpsc::Sender<Result<Came>>) {
     let cancel = servers.engine().cancel_token();
     let mut last: Option<PathBuf> = None;
-    while let Ok(Job { step, prompts, weights }) = todo.recv() {
-        if cancel.is_cancelled() {
-            return;
-        }
-        let sample = || -> Result<RolloutBatch> {
-            let mut reload_seconds = None;
-            if let Some((weights, probe)) = weights {
-                reload_seconds = Some(servers.load(step, &weights, probe)?.seconds);
-                let (PolicyWeights::Checkpoint(folder) | PolicyWeights::Lora { path: folder, .. }) = weights;
-                if let Some(old) = last.replace(folder) {
-                    remove(&old)?;
-                }
+    while let Ok(Job { step, prompts, answered, weights }) = todo.recv() {
+        let load = |servers: &mut PolicyServers| -> Result<Option<f64>> {
+            let Some((weights, probe)) = weights else { return Ok(None) };
+            let seconds = servers.load(step, &weights, probe)?.seconds;
+            let (PolicyWeights::Checkpoint(folder) | PolicyWeights::Lora { path: folder, .. }) = weights;
+            if let Some(old) = last.replace(folder) {
+                remove(&old)?;
             }
-            let batch = asker.ask(&servers, step, &prompts)?;
-            Ok(RolloutBatch { reload_seconds, news: servers.engine().take_news(), ..batch })
+            Ok(Some(seconds))
         };
-        if done.send(sample()).is_err() {
+        let loaded = if cancel.is_cancelled() { Err(Error::interrupted()) } else { load(&mut servers) };
+        let came = match loaded {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                Ok(Came::Part(Part { key: asker.key(step, &prompts), answered }))
+            }
+            Err(error) => Err(error),
+            Ok(reload_seconds) => asker.ask(&servers, step, &prompts, answered).map(|came| match came {
+                Came::Whole(batch) => {
+                    Came::Whole(RolloutBatch { reload_seconds, news: servers.engine().take_news(), ..batch })
+                }
+                part => part,
+            }),
+        };
+        if done.send(came).is_err() {
             return;
         }
     }
@@ -200,27 +211,47 @@ impl<B: Backend> WeightSender<B> {
         self.model.read().rank()
     }
 
-    /// Writes the policy of a step, and how it reads the probe.
-    fn write(&self, step: u64) -> Result<(PolicyWeights, Option<Probe>)> {
-        let folder = self.folder.join(format!("step-{step:06}"));
-        let model = self.model.read();
-        let weights = match self.send {
-            Sent::Checkpoint => {
-                model.save_untied(&folder, computed_in::<B>())?;
-                PolicyWeights::Checkpoint(folder)
-            }
-            Sent::Lora => {
-                model.save_adapters(&folder)?;
-                PolicyWeights::Lora { name: ADAPTER.to_owned(), path: folder }
+    /// The policy of a step, and how it reads the probe: as it is now, unless it was written before.
+    fn weights(&self, step: u64) -> Result<(PolicyWeights, Option<Probe>)> {
+        let folder = weights_of(&self.folder, step);
+        let read = folder.join(PROBE);
+        let logprobs = match std::fs::read(&read) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| {
+                Error::new("how the policy reads the probe is malformed").in_file(read.display()).caused_by(e)
+            })?,
+            Err(_) => {
+                let logprobs = self.write(&folder)?;
+                let text = serde_json::to_vec(&logprobs).or_fail(|| "cannot encode logprobs".into())?;
+                std::fs::write(&read, text).or_fail(|| format!("cannot write {}", read.display()))?;
+                logprobs
             }
         };
+        let weights = match self.send {
+            Sent::Checkpoint => PolicyWeights::Checkpoint(folder),
+            Sent::Lora => PolicyWeights::Lora { name: ADAPTER.to_owned(), path: folder },
+        };
+        // Without any the check is off.
+        let probe = (!logprobs.is_empty() && self.tolerance.is_finite()).then(|| Probe {
+            tokens: self.probe.clone(),
+            logprobs,
+            tolerance: self.tolerance,
+        });
+        Ok((weights, probe))
+    }
+
+    /// Writes the policy as it is now; its logprobs of the probe.
+    fn write(&self, folder: &Path) -> Result<Vec<f32>> {
+        let model = self.model.read();
+        match self.send {
+            Sent::Checkpoint => model.save_untied(folder, computed_in::<B>())?,
+            Sent::Lora => model.save_adapters(folder)?,
+        }
         if self.probe.len() < 2 || self.tolerance.is_infinite() {
-            return Ok((weights, None));
+            return Ok(Vec::new());
         }
         let mut batch = Batch::new();
         batch.push(&self.probe, |_| true);
-        let logprobs = model.forward(&mut model.workspace(), &batch)?.logprobs;
-        Ok((weights, Some(Probe { tokens: self.probe.clone(), logprobs, tolerance: self.tolerance })))
+        Ok(model.forward(&mut model.workspace(), &batch)?.logprobs)
     }
 
     /// What a server of our own is started with, where the recipe does not say it.

@@ -32,12 +32,14 @@ impl Default for CheckpointConfig {
 
 /// What a rollout source has sampled; the session stores its position with each checkpoint.
 pub trait RolloutLog: Send {
-    /// Puts what is not yet in a shard into a checkpoint's folder, what is still under way included;
-    /// answers with the shards so far.
+    /// Whether there are answers that no checkpoint has.
+    fn unstored(&self) -> bool;
+    /// Puts what is not yet in a shard into the folder of the checkpoint of `step`, what is still under way
+    /// included; answers with the shards so far.
     ///
     /// # Errors
     /// The disk refuses, or what is under way fails.
-    fn store(&mut self, checkpoint: &Path) -> Result<Vec<ShardInfo>>;
+    fn store(&mut self, checkpoint: &Path, step: u64) -> Result<Vec<ShardInfo>>;
     /// Continues from [`RolloutLog::store`].
     ///
     /// # Errors
@@ -273,10 +275,14 @@ impl<B: Backend> Observer for Session<'_, B> {
         self.cx.check_stop().is_err()
     }
 
-    fn on_checkpoint(&mut self, dir: &Path, _step: u64) -> Result<()> {
+    fn unstored(&self) -> bool {
+        self.rollouts.as_ref().is_some_and(|log| log.lock().unwrap_or_else(PoisonError::into_inner).unstored())
+    }
+
+    fn on_checkpoint(&mut self, dir: &Path, step: u64) -> Result<()> {
         self.policy.tokenizer.save(&dir.join(MODEL))?;
         let rollouts = match &self.rollouts {
-            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).store(dir)?,
+            Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).store(dir, step)?,
             None => Vec::new(),
         };
         // Wall-clock times would make equal checkpoints differ.

@@ -57,6 +57,15 @@ pub trait Rollout {
     /// When no more groups can be had: the training stops.
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>>;
 
+    /// The batch of these rollouts is whole, and is trained on: those since the last call. Where a rollout failed
+    /// instead, the trainer asks for all of them again once it goes on.
+    ///
+    /// # Errors
+    /// The rollouts cannot be kept: the training stops.
+    fn collected(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Packed tokens of the longest completion with its prompt that it can give, of those that a model with this context
     /// can be trained on: all that fits, where it does not know better.
     fn longest(&self, context: usize) -> usize {

@@ -187,3 +187,18 @@ fn a_slow_source_and_a_slow_sink_are_no_silence_of_the_server() {
         .unwrap();
     assert_eq!(rows, 16);
 }
+
+#[test]
+fn a_server_that_never_answers_is_given_up_once_what_is_in_flight_is_past_its_deadline() {
+    // It is healthy as far as probes can tell.
+    let server = OpenAiServer::start(Behaviour { script: Box::new(|_| Fault::Hang), ..Behaviour::default() });
+    let deadline = VllmConfig { request_timeout_s: 2.0, token_timeout_s: 1e-6, ..config(&[&server]) };
+    let engine = VllmEngine::connect(VllmConfig { give_up_after_s: 0.5, ..deadline }, None).unwrap();
+    let since = Instant::now();
+    let (rows, outcome) = collect(&engine, requests(50));
+    let error = outcome.unwrap_err();
+    assert!(error.to_string().contains("no server has answered"), "{error}");
+    assert!(error.render(false).contains("timeout"), "{error:?}");
+    assert!(rows.is_empty() && since.elapsed() > Duration::from_secs(2), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+}
