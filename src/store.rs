@@ -20,6 +20,7 @@ mod lookup;
 mod manifest;
 mod reader;
 mod remote;
+mod row_writer;
 mod run_folder;
 mod sink;
 mod spool;
@@ -48,6 +49,7 @@ pub use manifest::{
     Altered, FileInfo, MANIFEST_FILE, Manifest, SchemaName, TIMES_FILE, Unit, damaged, read_times, write_times,
 };
 pub use reader::{Batches, Rows};
+pub use row_writer::RowWriter;
 pub use run_folder::{MARKER, RunFolder};
 pub(crate) use sink::Sink;
 pub use spool::FileWriter;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ask::{Key, RolloutBatch};
 use crate::error::{Context, Error, Result};
-use crate::schema::{DatasetKind, GroupRow};
+use crate::schema::{DatasetKind, GroupRow, Row};
 use crate::stage::training::RolloutLog;
 use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 
@@ -19,7 +19,10 @@ use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 pub struct Rollouts {
     folder: Location,
     shard_rows: usize,
+    /// A shard ends here, too: what is in it waits in memory, and is in every checkpoint.
+    shard_bytes: usize,
     pending: Vec<GroupRow>,
+    pending_bytes: usize,
     shards: Vec<ShardInfo>,
     /// Where batches come from that were asked ahead.
     coming: Option<mpsc::Receiver<Result<RolloutBatch>>>,
@@ -34,7 +37,9 @@ impl Rollouts {
         Rollouts {
             folder,
             shard_rows,
+            shard_bytes: SHARD_BYTES,
             pending: Vec::new(),
+            pending_bytes: 0,
             shards: Vec::new(),
             coming: None,
             asked: VecDeque::new(),
@@ -93,8 +98,14 @@ impl Rollouts {
 
     /// Adds the rows of one group.
     pub fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
-        self.pending.extend(rows);
-        if self.pending.len() >= self.shard_rows { self.write_shard() } else { Ok(()) }
+        for row in rows {
+            self.pending_bytes += row.bytes();
+            self.pending.push(row);
+        }
+        if self.pending.len() >= self.shard_rows || self.pending_bytes >= self.shard_bytes {
+            self.write_shard()?;
+        }
+        Ok(())
     }
 
     fn write_shard(&mut self) -> Result<()> {
@@ -103,9 +114,13 @@ impl Rollouts {
         writer.push_rows(&self.pending)?;
         self.shards.push(writer.finish()?);
         self.pending.clear();
+        self.pending_bytes = 0;
         Ok(())
     }
 }
+
+/// Most bytes of a shard's rows but for its last group: as many as 16,384 completions of some 4,000 tokens.
+const SHARD_BYTES: usize = 1 << 30;
 
 /// How often whoever waits for a batch looks up.
 const TICK: Duration = Duration::from_millis(50);
@@ -153,6 +168,7 @@ impl RolloutLog for Rollouts {
     fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()> {
         self.shards = shards;
         self.pending = read_rows(checkpoint, PENDING)?.unwrap_or_default();
+        self.pending_bytes = self.pending.iter().map(Row::bytes).sum();
         self.came.clear();
         for index in 0.. {
             let Some(rows) = read_rows(checkpoint, &ahead(index))? else { break };
@@ -166,5 +182,35 @@ impl RolloutLog for Rollouts {
             self.write_shard()?;
         }
         Ok(self.shards.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_ends_by_its_bytes_too_and_a_resumed_run_ends_it_at_the_same_row() {
+        let golden = Location::from(std::path::PathBuf::from("datasets/golden/v1/groups.parquet"));
+        let row = Dataset::open(&golden).unwrap().rows_of::<GroupRow>().next().unwrap().unwrap();
+        let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let [folder, other, checkpoint] = &folders[..] else { unreachable!("three") };
+        let begin = |folder: &tempfile::TempDir| {
+            let mut rollouts = Rollouts::new(folder.path().into(), 1000);
+            rollouts.shard_bytes = 4 * row.bytes();
+            rollouts
+        };
+        let group = || std::iter::repeat_n(row.clone(), 3);
+        let mut rollouts = begin(folder);
+        (0..3).try_for_each(|_| rollouts.push(group())).unwrap();
+        let shards = rollouts.store(checkpoint.path()).unwrap();
+        assert_eq!(shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(), [6], "three rows wait");
+        let mut resumed = begin(other);
+        resumed.resume(checkpoint.path(), shards).unwrap();
+        for rollouts in [&mut rollouts, &mut resumed] {
+            rollouts.push(group()).unwrap();
+            let shards = rollouts.finish().unwrap();
+            assert_eq!(shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(), [6, 6]);
+        }
     }
 }
