@@ -6,6 +6,7 @@
 //! The calls block; those that reach an object store run on a small runtime of
 //! their own and may be made from any thread.
 
+mod cell_json;
 mod cells;
 mod dataset;
 mod faults;
@@ -32,6 +33,7 @@ mod writer;
 const ANOTHER_RUN: &str = "is another run at work in this folder? In an object store nothing holds it off: give each run a \
                            folder of its own, or let one end before the next";
 
+pub(crate) use cell_json::cell_json;
 pub(crate) use cells::cell_text;
 pub use dataset::{Dataset, Shard};
 pub(crate) use faults::io_error;
