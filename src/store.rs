@@ -6,6 +6,7 @@
 //! The calls block; those that reach an object store run on a small runtime of
 //! their own and may be made from any thread.
 
+mod cell_json;
 mod cells;
 mod dataset;
 mod faults;
@@ -20,6 +21,7 @@ mod lookup;
 mod manifest;
 mod reader;
 mod remote;
+mod row_writer;
 mod run_folder;
 mod sink;
 mod spool;
@@ -31,6 +33,7 @@ mod writer;
 const ANOTHER_RUN: &str = "is another run at work in this folder? In an object store nothing holds it off: give each run a \
                            folder of its own, or let one end before the next";
 
+pub(crate) use cell_json::cell_json;
 pub(crate) use cells::cell_text;
 pub use dataset::{Dataset, Shard};
 pub(crate) use faults::io_error;
@@ -46,6 +49,7 @@ pub use lookup::Lookup;
 pub(crate) use lookup::hash_id;
 pub use manifest::{Altered, FileInfo, MANIFEST_FILE, Manifest, SchemaName, Unit, damaged};
 pub use reader::{Batches, Rows};
+pub use row_writer::RowWriter;
 pub use run_folder::{MARKER, RunFolder};
 pub(crate) use sink::Sink;
 pub use spool::FileWriter;

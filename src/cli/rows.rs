@@ -116,7 +116,7 @@ impl Fields {
             verification,
             domain,
             language: word(LANGUAGE).unwrap_or_else(|| "und".into()),
-            difficulty: find(&["difficulty"]).and_then(Value::as_f64).filter(|value| value.is_finite()),
+            difficulty: find(&["difficulty"]).and_then(number).filter(|value| value.is_finite()),
             finish_reason,
             tokens: find(TOKENS).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()),
         })
@@ -156,6 +156,11 @@ fn plain(value: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// A number, also where it stands as text: Parquet's decimals do.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 /// The ground truth of verl's `reward_model`: an object, also where it stands as text.
@@ -205,39 +210,43 @@ pub struct Line {
     pub text: Vec<u8>,
 }
 
+/// The row of a JSON text, with what the rules read as text (a gold that is a number, a verification that is an object)
+/// as it is written. Numbers that JSON does not have (`NaN`) are null.
+///
+/// # Errors
+/// What is no JSON object.
+pub fn row(text: &[u8]) -> serde_json::Result<Row> {
+    let mut row: Row = serde_json::from_slice(text).or_else(|error| {
+        let text = std::str::from_utf8(text).ok();
+        text.and_then(|text| serde_json::from_str(&raw::without_oddities(text)).ok()).ok_or(error)
+    })?;
+    let members = std::str::from_utf8(text).ok().and_then(raw::members).unwrap_or_default();
+    for (key, written) in members {
+        let name = raw::name(key);
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match row.get_mut(name.as_ref()) {
+            Some(value @ Value::Number(_)) if gold_columns().any(is) => *value = written.into(),
+            Some(value @ Value::Object(_)) if VERIFICATION.iter().any(|other| is(other)) => *value = written.into(),
+            Some(Value::Object(model)) if is(REWARD_MODEL) => {
+                let inner = raw::members(written).unwrap_or_default();
+                let truth = inner.iter().find(|(key, _)| raw::name(key) == "ground_truth");
+                if let (Some((_, written)), Some(value @ Value::Number(_))) = (truth, model.get_mut("ground_truth")) {
+                    *value = (*written).into();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(row)
+}
+
 impl Line {
-    /// The row, with what the rules read as text (a gold that is a number, a verification that is an object)
-    /// as it is written. Numbers that JSON does not have (`NaN`) are null.
+    /// The row; see [`row`].
     ///
     /// # Errors
     /// What is no JSON object, and the column.
     pub fn row(&self) -> std::result::Result<Row, (String, usize)> {
-        let mut row: Row = match serde_json::from_slice(&self.text) {
-            Ok(row) => row,
-            Err(error) => std::str::from_utf8(&self.text)
-                .ok()
-                .and_then(|text| serde_json::from_str(&raw::without_oddities(text)).ok())
-                .ok_or_else(|| (format!("this line is not a JSON object: {error}"), error.column()))?,
-        };
-        let members = std::str::from_utf8(&self.text).ok().and_then(raw::members).unwrap_or_default();
-        for (key, written) in members {
-            let name = raw::name(key);
-            let is = |other: &str| name.eq_ignore_ascii_case(other);
-            match row.get_mut(name.as_ref()) {
-                Some(value @ Value::Number(_)) if gold_columns().any(is) => *value = written.into(),
-                Some(value @ Value::Object(_)) if VERIFICATION.iter().any(|other| is(other)) => *value = written.into(),
-                Some(Value::Object(model)) if is(REWARD_MODEL) => {
-                    let inner = raw::members(written).unwrap_or_default();
-                    let truth = inner.iter().find(|(key, _)| raw::name(key) == "ground_truth");
-                    if let (Some((_, written)), Some(value @ Value::Number(_))) = (truth, model.get_mut("ground_truth"))
-                    {
-                        *value = (*written).into();
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(row)
+        row(&self.text).map_err(|error| (format!("this line is not a JSON object: {error}"), error.column()))
     }
 
     /// An error at this line.

@@ -223,6 +223,9 @@ fn finish(mut faults: Vec<Error>, files: usize, what: &str) -> Result<()> {
     }
 }
 
+/// Longest completion in bytes, as long as a line that `score` reads.
+const MAX_COMPLETION: usize = 64 << 20;
+
 fn try_one(args: &TryArgs) -> Result<()> {
     let rules = RuleSet::load(&args.rules)?;
     rules.ensure_ready()?;
@@ -231,7 +234,13 @@ fn try_one(args: &TryArgs) -> Result<()> {
         None => {
             let mut bytes = Vec::new();
             let source = super::rows::open(&args.file)?;
-            source.take(64 << 20).read_to_end(&mut bytes).or_fail(|| format!("cannot read {}", args.file))?;
+            let most = MAX_COMPLETION as u64;
+            source.take(most + 1).read_to_end(&mut bytes).or_fail(|| format!("cannot read {}", args.file))?;
+            if bytes.len() > MAX_COMPLETION {
+                return Err(Error::new(format!("the completion is longer than {} MiB", MAX_COMPLETION >> 20))
+                    .in_file(&args.file)
+                    .hint("give a file of one completion; `gristmill score` judges many"));
+            }
             String::from_utf8(bytes).map_err(|_| Error::new("the completion is not UTF-8").in_file(&args.file))?
         }
     };
@@ -289,6 +298,10 @@ mod tests {
         run_line(&["test", file]).unwrap();
         run_line(&["try", file, "--completion", "4", "--gold", "5"]).unwrap();
         assert_eq!(run_line(&["try", file, "--watch"]).unwrap_err().exit_code(), 2);
+        let long = folder.path().join("long.txt");
+        std::fs::File::create(&long).unwrap().set_len(MAX_COMPLETION as u64 + 1).unwrap();
+        let error = run_line(&["try", file, long.to_str().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("longer than 64 MiB"), "cut off and judged all the same: {error}");
         run_line(&["list"]).unwrap();
         run_line(&["list", "format"]).unwrap();
         run_line(&["list", "--schema"]).unwrap();

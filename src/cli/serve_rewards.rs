@@ -5,17 +5,20 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, RequestExt, Router};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::rows::{Fields, Row, Unfit};
+use super::rows::{self, Fields, Row, Unfit, raw};
 use super::told::Told;
 use crate::error::{Context, Error, Result};
 use crate::rule::{Judgement, RuleSet};
@@ -122,45 +125,97 @@ fn refused(status: StatusCode, message: impl Into<String>) -> Response {
 }
 
 /// `{"rows": [{"completion": …, "gold": …}]}` to `{"rewards": […], "results": […]}`, in order.
-async fn score(State(server): State<Arc<Server>>, body: std::result::Result<Json<Value>, JsonRejection>) -> Response {
+async fn score(State(server): State<Arc<Server>>, request: Request) -> Response {
+    // Before the body is read: the queue bounds what is held in memory, too.
     let Ok(place) = server.places.clone().try_acquire_owned() else {
-        let reply = refused(StatusCode::SERVICE_UNAVAILABLE, "the queue is full, try again");
-        return ([(RETRY_AFTER, "1")], reply).into_response();
+        return turned_away(request).await;
     };
-    let Json(mut body) = match body {
+    if !is_json(&request) {
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be JSON: `content-type: application/json`");
+    }
+    let body = match Bytes::from_request(request, &server).await {
         Ok(body) => body,
         Err(rejection) => return refused(rejection.status(), rejection.body_text()),
     };
-    let rows: Vec<Value> = match body.get_mut("rows").map(Value::take).map(serde_json::from_value) {
-        Some(Ok(rows)) => rows,
-        _ => return refused(StatusCode::BAD_REQUEST, "the body is {\"rows\": [{\"completion\": …, \"gold\": …}, …]}"),
+    let work = tokio::task::spawn_blocking(move || {
+        let reply = match judge(&server, &body) {
+            Ok(reply) => Json(reply).into_response(),
+            Err(message) => refused(StatusCode::BAD_REQUEST, message),
+        };
+        drop(place);
+        reply
+    });
+    work.await.unwrap_or_else(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "the rules failed on these rows"))
+}
+
+/// The answer to a request for which there is no place. Many clients look for one only when all of the body is sent: it
+/// is taken off the line, and not kept.
+async fn turned_away(request: Request) -> Response {
+    let mut body = request.into_limited_body().into_data_stream();
+    while let Some(Ok(_)) = body.next().await {}
+    let reply = refused(StatusCode::SERVICE_UNAVAILABLE, "the queue is full, try again");
+    ([(RETRY_AFTER, "1")], reply).into_response()
+}
+
+/// Pages of other sites cannot send this type unasked.
+fn is_json(request: &Request) -> bool {
+    let said = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let said = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    said == "application/json" || said.starts_with("application/") && said.ends_with("+json")
+}
+
+/// What is asked. Rows stay text, since a number that passes through a float comes out as another one.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    rows: Vec<&'a RawValue>,
+}
+
+/// Judges the rows of a body.
+///
+/// # Errors
+/// What is wrong with the body as a whole. A row that cannot be judged is no reason to leave its batch without rewards.
+fn judge(server: &Server, body: &[u8]) -> std::result::Result<Value, String> {
+    let body = std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"))?;
+    let cleaned;
+    let asked: Asked<'_> = match serde_json::from_str(body) {
+        Ok(asked) => asked,
+        Err(error) if error.is_data() => {
+            return Err("the body is {\"rows\": [{\"completion\": …, \"gold\": …}, …]}".to_owned());
+        }
+        // As `score` reads rows that Python wrote.
+        Err(error) => {
+            cleaned = raw::without_oddities(body);
+            serde_json::from_str(&cleaned).map_err(|_| format!("the body is not JSON: {error}"))?
+        }
     };
-    // A row that cannot be judged is no reason to leave its batch without rewards.
-    let (mut fields, mut results) = (Vec::new(), Vec::with_capacity(rows.len()));
-    for (index, row) in rows.iter().enumerate() {
-        let not_json = || Unfit { reason: "not_json", column: "", message: "a row is no JSON object".to_owned() };
-        match row.as_object().ok_or_else(not_json).and_then(Fields::of) {
+    let read: Vec<std::result::Result<Fields, Unfit>> = asked.rows.iter().map(|row| fields(row.get())).collect();
+    let (mut good, mut results) = (Vec::new(), Vec::with_capacity(read.len()));
+    for (index, row) in read.into_iter().enumerate() {
+        match row {
             Ok(row) => {
-                fields.push(row);
+                good.push(row);
                 results.push(Value::Null);
             }
             Err(unfit) => results.push(bad_row(index, &unfit)),
         }
     }
-    let judged = tokio::task::spawn_blocking(move || {
-        let judged = super::score::judge(&server.rules, &fields);
-        server.tell(&judged);
-        drop(place);
-        judged
-    });
-    let Ok(judged) = judged.await else {
-        return refused(StatusCode::INTERNAL_SERVER_ERROR, "the rules failed on these rows");
-    };
+    let judged = super::score::judge(&server.rules, &good);
+    server.tell(&judged);
     for (result, judgement) in results.iter_mut().filter(|result| result.is_null()).zip(judged) {
         *result = judged_row(judgement);
     }
     let rewards: Vec<&Value> = results.iter().map(|result| &result["reward"]).collect();
-    Json(json!({"rewards": rewards, "results": results})).into_response()
+    Ok(json!({"rewards": rewards, "results": results}))
+}
+
+fn fields(text: &str) -> std::result::Result<Fields, Unfit> {
+    let row = rows::row(text.as_bytes()).map_err(|error| Unfit {
+        reason: "not_json",
+        column: "",
+        message: format!("a row is no JSON object: {error}"),
+    })?;
+    Fields::of(&row)
 }
 
 fn judged_row(judgement: Judgement) -> Value {
@@ -184,30 +239,46 @@ mod tests {
 
     use super::*;
 
-    fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+    /// Begins a request whose body has this length.
+    fn begin(address: SocketAddr, method: &str, path: &str, length: usize) -> std::net::TcpStream {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            body.len()
+            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
-        // A server that refuses a large body may close before reading all of it.
-        let _ = stream.write_all(body.as_bytes());
+        stream
+    }
+
+    /// Status, head and body of the answer.
+    fn reply(mut stream: std::net::TcpStream) -> (u16, String, Value) {
         let mut text = String::new();
         let _ = stream.read_to_string(&mut text);
         let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-        let json =
-            text.split_once("\r\n\r\n").map_or(Value::Null, |(_, body)| serde_json::from_str(body).unwrap_or_default());
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+        (status, head.to_owned(), serde_json::from_str(body).unwrap_or_default())
+    }
+
+    fn call(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = begin(address, method, path, body.len());
+        // A server that refuses a large body may close before reading all of it.
+        let _ = stream.write_all(body.as_bytes());
+        let (status, _, json) = reply(stream);
         (status, json)
     }
 
-    #[test]
-    fn trainers_get_rewards_in_order_and_bad_requests_get_reasons() {
+    /// A server that lives as long as the runtime, and its address.
+    fn serve(queue: usize, max_body: usize) -> (tokio::runtime::Runtime, SocketAddr) {
         let rules = RuleSet::parse("[rules.a]\nkind = \"exact\"\n", "r").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(async move { axum::serve(listener, router(rules, 4, 4096)).await });
+        runtime.spawn(async move { axum::serve(listener, router(rules, queue, max_body)).await });
+        (runtime, address)
+    }
+
+    #[test]
+    fn trainers_get_rewards_in_order_and_bad_requests_get_reasons() {
+        let (_runtime, address) = serve(4, 4096);
         let rows = r#"{"rows": [{"completion": "4", "gold": "4"}, {"completion": [{"role": "assistant", "content": "5"}], "gold": "4"}, {"completion": "4"}, {"completion": null, "gold": "4"}, 7, {"completion": "4", "gold": "4"}]}"#;
         let (status, reply) = call(address, "POST", "/score", rows);
         assert_eq!((status, &reply["rewards"]), (200, &json!([1.0, 0.0, null, null, null, 1.0])));
@@ -223,11 +294,37 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_full_queue_says_when_to_ask_again() {
-        let rules = RuleSet::parse("[rules.a]\nkind = \"exact\"\n", "r").unwrap();
-        let server = Arc::new(Server::new(rules, 0));
-        let reply = score(State(server), Ok(Json(json!({"rows": []})))).await;
-        assert_eq!((reply.status().as_u16(), reply.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    #[test]
+    fn numbers_are_graded_as_they_were_written_and_one_that_is_none_costs_no_batch() {
+        let (_runtime, address) = serve(4, 4096);
+        let big = "123456789012345678901234567890";
+        let rows = format!(
+            r#"{{"rows": [{{"completion": "{big}", "gold": {big}}}, {{"completion": "1.10", "gold": 1.10}},
+                {{"completion": "4", "gold": "4", "difficulty": NaN}}]}}"#
+        );
+        let (status, reply) = call(address, "POST", "/score", &rows);
+        assert_eq!((status, &reply["rewards"]), (200, &json!([1.0, 1.0, 1.0])), "{reply}");
+    }
+
+    #[test]
+    fn a_request_has_its_place_before_its_body_is_read() {
+        let (_runtime, address) = serve(1, 4096);
+        let body = r#"{"rows": [{"completion": "4", "gold": "4"}]}"#;
+        let asked = std::time::Instant::now();
+        // Which of the two the server sees first is its own affair: asked again until it is the first.
+        let (mut first, head, told) = loop {
+            let first = begin(address, "POST", "/score", body.len());
+            let mut second = begin(address, "POST", "/score", body.len());
+            second.write_all(body.as_bytes()).unwrap();
+            let (status, head, told) = reply(second);
+            if status == 503 {
+                break (first, head, told);
+            }
+            assert!(asked.elapsed().as_secs() < 20, "{status}: a body that has not come holds no place");
+        };
+        assert!(head.to_ascii_lowercase().contains("retry-after: 1"), "{head}");
+        assert_eq!(told["error"], "the queue is full, try again");
+        first.write_all(body.as_bytes()).unwrap();
+        assert_eq!(reply(first).2["rewards"], json!([1.0]));
     }
 }

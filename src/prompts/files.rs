@@ -1,18 +1,17 @@
 //! Which files a source names: a file, a folder's data files, or those a pattern matches, local or in an object store.
 
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
 use super::read;
 use crate::store::{Location, hub_hint};
 use crate::{Error, Result};
 
-/// Folders below one another that `**` looks into, at most: links can form a circle.
-const DEEPEST: usize = 32;
-
 /// A file itself, a folder's data files, or the files that match a pattern: in name order.
 ///
 /// In a pattern `*` and `?` stand for any characters and any one character of a name, `**` for any folders. Names that
-/// begin with `.` or `_` are passed over unless the pattern says them.
+/// begin with `.` or `_` are passed over unless the pattern says them. `**` follows links to folders, and looks into no
+/// folder twice.
 ///
 /// # Errors
 /// A folder without a data file, a pattern that matches nothing, a URL of an unknown kind.
@@ -40,8 +39,12 @@ pub fn expand(path: &str, base: &Path) -> Result<Vec<Location>> {
     let (folder, pattern) = pattern.unwrap_or_default();
     let folder = resolve(folder)?;
     let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-    let mut files = Vec::new();
-    walk(&folder, &parts, 0, &mut files)?;
+    let mut walk = Walk::default();
+    walk.find(&folder, &parts)?;
+    while let Some((folder, parts)) = walk.links.pop_front() {
+        walk.find(&folder, parts)?;
+    }
+    let mut files = walk.files;
     files.sort_by_cached_key(Location::to_string);
     files.dedup_by(|a, b| a.to_string() == b.to_string());
     if files.is_empty() {
@@ -84,42 +87,63 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with(['.', '_'])
 }
 
-fn walk(folder: &Location, parts: &[&str], depth: usize, files: &mut Vec<Location>) -> Result<()> {
-    let Some((&part, rest)) = parts.split_first() else { return Ok(()) };
-    if part == "**" {
-        if !rest.is_empty() {
-            walk(folder, rest, depth, files)?;
+/// A search for the files of a pattern.
+#[derive(Default)]
+struct Walk<'a> {
+    files: Vec<Location>,
+    /// Folders that `**` has looked into, as they are called without links, and how many parts of the pattern were left.
+    seen: HashSet<(String, usize)>,
+    /// Links to folders that `**` found, and what is looked for there: after all else, so that a file has the name it
+    /// has without them if it lies here at all.
+    links: VecDeque<(Location, &'a [&'a str])>,
+}
+
+impl<'a> Walk<'a> {
+    fn find(&mut self, folder: &Location, parts: &'a [&'a str]) -> Result<()> {
+        let Some((&part, rest)) = parts.split_first() else { return Ok(()) };
+        if part == "**" {
+            return self.find_anywhere(folder, parts, rest);
         }
+        if !part.contains(['*', '?']) {
+            let next = folder.join(part);
+            if !rest.is_empty() {
+                return self.find(&next, rest);
+            }
+            self.files.extend(next.size()?.map(|_| next));
+            return Ok(());
+        }
+        for entry in folder.list()? {
+            if !matches(part, &entry.name) || is_hidden(&entry.name) && !is_hidden(part) {
+                continue;
+            }
+            match (entry.is_folder, rest.is_empty()) {
+                (false, true) => self.files.push(folder.join(&entry.name)),
+                (true, false) => self.find(&folder.join(&entry.name), rest)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `parts` begin with `**`, `rest` is behind it.
+    fn find_anywhere(&mut self, folder: &Location, parts: &'a [&'a str], rest: &'a [&'a str]) -> Result<()> {
+        if !self.seen.insert((folder.canonical(), parts.len())) {
+            return Ok(());
+        }
+        self.find(folder, rest)?;
         for entry in folder.list()?.iter().filter(|entry| !is_hidden(&entry.name)) {
-            if entry.is_folder && depth < DEEPEST {
-                walk(&folder.join(&entry.name), parts, depth + 1, files)?;
-            } else if !entry.is_folder && rest.is_empty() && read::is_data_file(Path::new(&entry.name)) {
-                files.push(folder.join(&entry.name));
+            let next = folder.join(&entry.name);
+            if entry.is_folder {
+                match next.as_local().is_some_and(Path::is_symlink) {
+                    true => self.links.push_back((next, parts)),
+                    false => self.find_anywhere(&next, parts, rest)?,
+                }
+            } else if rest.is_empty() && read::is_data_file(Path::new(&entry.name)) {
+                self.files.push(next);
             }
         }
-        return Ok(());
+        Ok(())
     }
-    if !part.contains(['*', '?']) {
-        let next = folder.join(part);
-        return match rest.is_empty() {
-            false => walk(&next, rest, depth, files),
-            true => {
-                files.extend(next.size()?.map(|_| next));
-                Ok(())
-            }
-        };
-    }
-    for entry in folder.list()? {
-        if !matches(part, &entry.name) || is_hidden(&entry.name) && !is_hidden(part) {
-            continue;
-        }
-        match (entry.is_folder, rest.is_empty()) {
-            (false, true) => files.push(folder.join(&entry.name)),
-            (true, false) => walk(&folder.join(&entry.name), rest, depth, files)?,
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// `*` stands for any run of characters, `?` for one. Steps back to the last star only, so it is quadratic at worst.
@@ -186,6 +210,31 @@ mod tests {
         ] {
             assert_eq!(names(path), expected, "{path}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_each_folder_is_looked_into_once() {
+        let dir = tree();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::create_dir(elsewhere.path().join("z")).unwrap();
+        std::fs::write(elsewhere.path().join("z/far.jsonl"), "").unwrap();
+        link(".", "around");
+        link("..", "x/up");
+        link("../x", "x/y/again");
+        link("x", "a-link-before-x");
+        link(elsewhere.path().to_str().unwrap(), "far");
+        link(dir.path().to_str().unwrap(), "x/y/whole");
+        let names = |path: &str| -> Vec<String> {
+            let strip = |file: Location| file.to_string().replace(&format!("{}/", dir.path().display()), "");
+            expand(path, dir.path()).unwrap().into_iter().map(strip).collect()
+        };
+        assert_eq!(names("**/*.jsonl"), ["a.jsonl", "b.jsonl", "far/z/far.jsonl", "x/c*.jsonl", "x/c1.jsonl"]);
+        assert_eq!(names("**/y/*.csv"), ["x/y/c2.csv"]);
+        // A name that the pattern says is found by that name.
+        assert_eq!(names("a-link-before-x/c1*"), ["a-link-before-x/c1.jsonl"]);
+        assert_eq!(names("far/**"), ["far/z/far.jsonl"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What to read and how: the `[[source]]` table of a prompts stage.
+//! What to read and how: a table of a prompts stage's `sources`.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -22,11 +22,21 @@ pub trait Cell: Sized {
     /// The cells as an array of exactly [`ColumnType::arrow`]'s type.
     fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef;
 
+    /// Bytes of its data, as they count towards the size of a piece of rows; an offset is 4.
+    fn bytes(&self) -> usize;
+
     /// The cells of an array of exactly that type, without nulls unless nullable.
     ///
     /// # Errors
     /// The first row whose value is none of the type, such as a word that nobody knows.
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault>;
+}
+
+/// Bytes of an offset: where a text or a list ends.
+const OFFSET: usize = size_of::<i32>();
+
+fn text_bytes(text: &str) -> usize {
+    OFFSET + text.len()
 }
 
 /// What is wrong with one value of a column.
@@ -66,6 +76,10 @@ impl Cell for String {
         Arc::new(StringArray::from_iter_values(cells))
     }
 
+    fn bytes(&self) -> usize {
+        text_bytes(self)
+    }
+
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
         let array = array.as_string::<i32>();
         Ok((0..array.len()).map(|row| array.value(row).to_owned()).collect())
@@ -78,6 +92,10 @@ impl Cell for Option<String> {
 
     fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
         Arc::new(cells.map(|cell| cell.as_deref()).collect::<StringArray>())
+    }
+
+    fn bytes(&self) -> usize {
+        text_bytes(self.as_deref().unwrap_or_default())
     }
 
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
@@ -96,6 +114,10 @@ macro_rules! number_cell {
                 Arc::new(<$array>::from_iter_values(cells.copied()))
             }
 
+            fn bytes(&self) -> usize {
+                size_of::<$rust>()
+            }
+
             fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
                 Ok(array.as_primitive::<$arrow>().values().to_vec())
             }
@@ -107,6 +129,10 @@ macro_rules! number_cell {
 
             fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
                 Arc::new(cells.copied().collect::<$array>())
+            }
+
+            fn bytes(&self) -> usize {
+                size_of::<$rust>()
             }
 
             fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
@@ -138,6 +164,10 @@ macro_rules! token_cell {
                 Arc::new(builder.finish())
             }
 
+            fn bytes(&self) -> usize {
+                OFFSET + size_of_val(self.as_deref().unwrap_or_default())
+            }
+
             fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
                 let read = |list: ArrayRef| list.as_primitive::<$arrow>().values().to_vec();
                 Ok(array.as_list::<i32>().iter().map(|cell| cell.map(read)).collect())
@@ -163,6 +193,11 @@ impl Cell for Vec<Message> {
             }
         }
         list_of_structs(ColumnType::Messages, lengths, vec![Arc::new(roles.finish()), Arc::new(contents.finish())])
+    }
+
+    fn bytes(&self) -> usize {
+        let turn = |turn: &Message| text_bytes(turn.role.as_str()) + text_bytes(&turn.content);
+        OFFSET + self.iter().map(turn).sum::<usize>()
     }
 
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
@@ -207,6 +242,17 @@ impl Cell for Vec<Score> {
         list_of_structs(ColumnType::Scores, lengths, fields)
     }
 
+    fn bytes(&self) -> usize {
+        let score = |score: &Score| {
+            score.rule.bytes()
+                + score.score.bytes()
+                + score.outcome.bytes()
+                + score.reason.bytes()
+                + score.evidence.bytes()
+        };
+        OFFSET + self.iter().map(score).sum::<usize>()
+    }
+
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
         let list = array.as_list::<i32>();
         let item = list.values().as_struct();
@@ -233,6 +279,10 @@ impl Cell for FinishReason {
         Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
     }
 
+    fn bytes(&self) -> usize {
+        text_bytes(self.as_str())
+    }
+
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
         let array = array.as_string::<i32>();
         (0..array.len())
@@ -252,6 +302,10 @@ impl Cell for Outcome {
 
     fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
         Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
+    }
+
+    fn bytes(&self) -> usize {
+        text_bytes(self.as_str())
     }
 
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {

@@ -185,6 +185,20 @@ fn version_2_of_preferences_says_why_answers_ended() {
     reads_as(2, &preferences());
 }
 
+#[test]
+fn a_row_tells_the_bytes_that_it_has_in_a_batch() {
+    fn agree<R: Row>(rows: &[R]) {
+        let told: Vec<usize> = rows.iter().map(Row::bytes).collect();
+        assert_eq!(told, crate::store::row_bytes(&R::to_batch(rows)), "{}", R::KIND);
+    }
+    agree(&prompts());
+    agree(&completions());
+    agree(&verdicts());
+    agree(&groups());
+    agree(&corpus());
+    agree(&preferences());
+}
+
 fn write<R: Row>(rows: &[R]) {
     let scratch = tempfile::tempdir().unwrap();
     let options = WriterOptions { naming: Naming::Part, ..WriterOptions::default() };

@@ -21,8 +21,11 @@ pub trait Row: Sized {
     /// Rows as one Arrow batch of [`DatasetKind::arrow`]'s schema.
     ///
     /// At most 2 GiB of text a column (Arrow's 32-bit offsets); `ShardWriter`
-    /// pushes rows in pieces far below that.
+    /// pushes rows in pieces far below that, by their [`Row::bytes`].
     fn to_batch(rows: &[Self]) -> RecordBatch;
+
+    /// Bytes of its data in a batch.
+    fn bytes(&self) -> usize;
 
     /// The rows of a batch that holds all columns of the contract, in any order.
     ///
@@ -81,6 +84,10 @@ macro_rules! dataset {
                     <$type as $crate::schema::Cell>::array(&mut rows.iter().map(|row| &row.$field)),
                 )+];
                 $crate::schema::row::assemble(Self::KIND, arrays)
+            }
+
+            fn bytes(&self) -> usize {
+                0 $( + $crate::schema::Cell::bytes(&self.$field) )+
             }
 
             fn from_batch(batch: &arrow::array::RecordBatch) -> $crate::error::Result<Vec<Self>> {

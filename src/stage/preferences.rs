@@ -12,7 +12,7 @@ use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, GroupRow, Preference, Prompt, Row};
-use crate::store::{Lookup, ShardWriter, WriterOptions};
+use crate::store::{Lookup, RowWriter, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -173,7 +173,11 @@ impl Stage for PreferencesStage {
             cx.progress.start(prompts.rows()?, "prompts");
             return cx.each_shard(prompts.shards().len(), |shard| {
                 let rows = prompts.shards()[shard].rows_of::<Prompt>()?;
-                write(cx, shard, rows.map(|prompt| Ok(self.own_pair(prompt?))))
+                let mut pairs = Pairs::create(cx, shard)?;
+                for prompt in rows {
+                    pairs.push(self.own_pair(prompt?))?;
+                }
+                pairs.finish()
             });
         }
         let groups = cx.input("groups")?;
@@ -183,7 +187,7 @@ impl Stage for PreferencesStage {
             Ok(Box::new(groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?))
         };
         grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |(shard, _), groups| {
-            let mut pairs = Vec::new();
+            let mut pairs = Pairs::create(cx, shard)?;
             for batch in groups {
                 let batch = batch?;
                 let rows = GroupRow::from_batch(&batch)?;
@@ -195,38 +199,42 @@ impl Stage for PreferencesStage {
                             .hint("give the prompts that the groups were made from")
                     })?;
                     let prompt = Prompt::from_batch(&batch.slice(at, 1))?.remove(0);
-                    pairs.push(Ok(self.group_pair(prompt, rows)));
+                    pairs.push(self.group_pair(prompt, rows))?;
                 }
             }
-            write(cx, shard, pairs.into_iter())
+            pairs.finish()
         })
     }
 }
 
 /// Writes one shard of pairs, counting what gives none.
-fn write(
-    cx: &StageContext<'_>,
-    shard: usize,
-    pairs: impl Iterator<Item = Result<std::result::Result<Preference, &'static str>>>,
-) -> Result<Outcome> {
-    let mut outcome = Outcome::default();
-    let mut rows = Vec::new();
-    let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Preferences, WriterOptions::default())?;
-    for pair in pairs {
-        cx.check_stop()?;
-        match pair? {
-            Ok(pair) => {
-                outcome.count(&format!("group {}", pair.group), 1);
-                rows.push(pair);
-                if rows.len() == 1024 {
-                    writer.push_rows(&std::mem::take(&mut rows))?;
-                }
-            }
-            Err(reason) => outcome.drop_row(reason),
-        }
-        cx.progress.advance(1);
+struct Pairs<'a> {
+    cx: &'a StageContext<'a>,
+    writer: RowWriter<Preference>,
+    outcome: Outcome,
+}
+
+impl<'a> Pairs<'a> {
+    fn create(cx: &'a StageContext<'_>, shard: usize) -> Result<Pairs<'a>> {
+        let writer = RowWriter::create(cx.folder, shard, WriterOptions::default())?;
+        Ok(Pairs { cx, writer, outcome: Outcome::default() })
     }
-    writer.push_rows(&rows)?;
-    outcome.shards.push(writer.finish()?);
-    Ok(outcome)
+
+    fn push(&mut self, pair: std::result::Result<Preference, &'static str>) -> Result<()> {
+        self.cx.check_stop()?;
+        match pair {
+            Ok(pair) => {
+                self.outcome.count(&format!("group {}", pair.group), 1);
+                self.writer.push(pair)?;
+            }
+            Err(reason) => self.outcome.drop_row(reason),
+        }
+        self.cx.progress.advance(1);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Outcome> {
+        self.outcome.shards.push(self.writer.finish()?);
+        Ok(self.outcome)
+    }
 }

@@ -17,7 +17,7 @@ use crate::prompts::{
 };
 use crate::recipe::{Node, StageTable, Value};
 use crate::schema::{BatchExt, DatasetKind, Prompt};
-use crate::store::{FileWriter, Location, Manifest, ShardInfo, ShardWriter, WriterOptions};
+use crate::store::{FileWriter, Location, Manifest, RowWriter, ShardInfo, WriterOptions};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -353,7 +353,8 @@ fn measured(cx: &StageContext<'_>) -> Result<PassRates> {
 /// Writes what stays as shards, what goes as lists.
 struct Shards<'a> {
     cx: &'a StageContext<'a>,
-    pending: Vec<Prompt>,
+    /// The shard under way.
+    writer: Option<RowWriter<Prompt>>,
     shards: Vec<ShardInfo>,
     /// Rows that cannot be read are in this list too.
     drops: &'a RefCell<Lines>,
@@ -365,22 +366,26 @@ impl<'a> Shards<'a> {
     fn new(cx: &'a StageContext<'a>, drops: &'a RefCell<Lines>) -> Self {
         let lines = |name| Lines::new(cx.folder.join(name));
         let (hits, conflicts) = (lines(HITS), lines(CONFLICTS));
-        Shards { cx, pending: Vec::new(), shards: Vec::new(), drops, hits, conflicts }
+        Shards { cx, writer: None, shards: Vec::new(), drops, hits, conflicts }
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let mut writer =
-            ShardWriter::create(self.cx.folder, self.shards.len(), DatasetKind::Prompts, WriterOptions::default())?;
-        writer.push_rows(&self.pending)?;
-        self.shards.push(writer.finish()?);
-        self.pending.clear();
+    fn writer(&mut self) -> Result<&mut RowWriter<Prompt>> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => Ok(none.insert(RowWriter::create(self.cx.folder, self.shards.len(), WriterOptions::default())?)),
+        }
+    }
+
+    fn end_shard(&mut self) -> Result<()> {
+        self.shards.extend(self.writer.take().map(RowWriter::finish).transpose()?);
         Ok(())
     }
 
     fn finish(mut self) -> Result<Outcome> {
-        if !self.pending.is_empty() || self.shards.is_empty() {
-            self.flush()?;
+        if self.shards.is_empty() {
+            self.writer()?;
         }
+        self.end_shard()?;
         for lines in [self.hits, self.conflicts] {
             lines.finish()?;
         }
@@ -390,8 +395,9 @@ impl<'a> Shards<'a> {
 
 impl Sink for Shards<'_> {
     fn keep(&mut self, prompt: Prompt) -> Result<()> {
-        self.pending.push(prompt);
-        if self.pending.len() == self.cx.shard_rows { self.flush() } else { Ok(()) }
+        let writer = self.writer()?;
+        writer.push(prompt)?;
+        if writer.rows() == self.cx.shard_rows as u64 { self.end_shard() } else { Ok(()) }
     }
 
     fn drop(&mut self, drop: Dropped) -> Result<()> {

@@ -168,6 +168,15 @@ impl Location {
         }
     }
 
+    /// What the folder is called without links, if it is there; an object store has none.
+    pub(crate) fn canonical(&self) -> String {
+        let real = self.as_local().and_then(|path| match path.as_os_str().is_empty() {
+            true => std::env::current_dir().ok(),
+            false => fs::canonicalize(path).ok(),
+        });
+        real.map_or_else(|| self.to_string(), |path| path.display().to_string())
+    }
+
     /// What lies directly in the folder, by name; nothing if there is no such folder.
     ///
     /// # Errors

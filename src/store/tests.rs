@@ -102,6 +102,51 @@ fn the_bytes_do_not_depend_on_how_the_rows_were_pushed() {
     }
 }
 
+/// A row that says that it is long, and lies in no batch with too many others.
+struct Long(VerdictRow);
+
+impl Row for Long {
+    const KIND: DatasetKind = DatasetKind::Verdicts;
+
+    fn columns() -> &'static [crate::schema::Column] {
+        VerdictRow::columns()
+    }
+
+    fn to_batch(rows: &[Self]) -> arrow::array::RecordBatch {
+        assert!(rows.iter().map(Row::bytes).sum::<usize>() <= 64 << 20, "{} long rows in a batch", rows.len());
+        VerdictRow::to_batch(&rows.iter().map(|row| row.0.clone()).collect::<Vec<_>>())
+    }
+
+    fn bytes(&self) -> usize {
+        if self.0.reason == "endless" { 2 << 30 } else { 2_100_000 }
+    }
+
+    fn from_batch(_: &arrow::array::RecordBatch) -> crate::Result<Vec<Self>> {
+        unreachable!("only written")
+    }
+}
+
+#[test]
+fn long_rows_are_pushed_a_few_at_a_time_and_the_bytes_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::from(folder.path());
+    let whole = write(folder.path(), 0, &rows(0..1100), small_groups());
+    let long: Vec<Long> = rows(0..1100).into_iter().map(Long).collect();
+    let mut writer = ShardWriter::create(&location, 1, DatasetKind::Verdicts, small_groups()).unwrap();
+    writer.push_rows(&long).unwrap();
+    assert_eq!(writer.finish().unwrap().blake3, whole.blake3);
+
+    let mut writer = RowWriter::create(&location, 2, small_groups()).unwrap();
+    long.into_iter().try_for_each(|row| writer.push(row)).unwrap();
+    assert_eq!(writer.rows(), 1100);
+    assert_eq!(writer.finish().unwrap().blake3, whole.blake3, "one by one");
+
+    let mut writer = ShardWriter::create(&location, 3, DatasetKind::Verdicts, small_groups()).unwrap();
+    let endless = Long(VerdictRow { reason: "endless".into(), ..verdict(0) });
+    let error = writer.push_rows(&[Long(verdict(0)), endless]).unwrap_err().render(false);
+    assert!(error.contains("part-00003.parquet, row 1") && error.contains("shorten its longest text"), "{error}");
+}
+
 #[test]
 fn a_writer_that_does_not_finish_leaves_nothing_and_leftovers_are_swept() {
     let folder = tempfile::tempdir().unwrap();

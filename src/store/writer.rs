@@ -27,7 +27,11 @@ use crate::error::{Error, Result};
 use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY};
 
 /// Rows handed to the encoder at once: Parquet's own mini-batch, so that page ends do not move.
-const PIECE_ROWS: usize = 1024;
+pub(super) const PIECE_ROWS: usize = 1024;
+/// Rows become one batch of at most so many bytes: its columns have 32-bit offsets.
+const BATCH_BYTES: usize = 64 << 20;
+/// What a row may hold, so that a piece with it is far from those offsets' end.
+const ROW_BYTES: usize = 1 << 30;
 
 /// One finished shard, as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,14 +165,36 @@ impl ShardWriter {
     /// Appends rows.
     ///
     /// # Errors
-    /// As [`ShardWriter::push`].
+    /// As [`ShardWriter::push`]; a row of more than 1 GiB.
     pub fn push_rows<R: Row>(&mut self, rows: &[R]) -> Result<()> {
         if R::KIND != self.kind {
             return Err(
                 Error::new(format!("{} rows do not belong in a {} dataset", R::KIND, self.kind)).in_file(&self.target)
             );
         }
-        rows.chunks(PIECE_ROWS).try_for_each(|rows| self.push(&R::to_batch(rows)))
+        let mut rest = rows;
+        while let Some(first) = rest.first() {
+            let mut bytes = first.bytes();
+            if bytes > ROW_BYTES {
+                return Err(Error::new(format!("a row holds {bytes} bytes, and can hold {ROW_BYTES} at most"))
+                    .in_file(&self.target)
+                    .at_row(self.rows())
+                    .hint("leave it out, or shorten its longest text"));
+            }
+            let fits = |row: &&R| {
+                bytes += row.bytes();
+                bytes <= BATCH_BYTES
+            };
+            let (batch, behind) = rest.split_at(1 + rest[1..].iter().take(PIECE_ROWS - 1).take_while(fits).count());
+            self.push(&R::to_batch(batch))?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Bytes of rows that are worth encoding at once.
+    pub(super) fn piece_bytes(&self) -> usize {
+        self.options.piece_bytes
     }
 
     /// Rows appended so far.

@@ -1,23 +1,13 @@
 //! Parquet rows as JSON: of a file, or of a folder's files as one table.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, LargeStringArray, RecordBatch, StringArray, StringViewArray,
-};
-use arrow::datatypes::DataType;
-use arrow::util::display::array_value_to_string;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::metadata::ParquetMetaData;
-use serde_json::{Map, Value};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
 
 use super::{Row, is_read};
-use crate::error::{Context, Result};
-use crate::store::{Dataset, Location};
-
-/// Most bytes of the rows read at once.
-const MAX_BATCH: i64 = 64 << 20;
+use crate::error::{Error, Result};
+use crate::store::{Batches, Dataset, Location, Shard, cell_json, guarded};
 
 /// The files of a path that names Parquet, in order: a file, or the shards of a folder. None for anything else.
 ///
@@ -31,47 +21,83 @@ pub fn files(path: &str) -> Result<Option<Vec<PathBuf>>> {
     Ok(Some(folder.shards().iter().filter_map(|shard| shard.location().as_local().map(Path::to_owned)).collect()))
 }
 
-/// A reader of batches of at most `size` rows, fewer where rows are large.
+fn shard(file: &Path) -> Result<Shard> {
+    let dataset = Dataset::open(&Location::from(file))?;
+    dataset.shards().first().cloned().ok_or_else(|| Error::new("this is no Parquet file").in_file(file.display()))
+}
+
+/// The columns of a file.
 ///
 /// # Errors
 /// The file is not there, or is not Parquet.
-pub fn open(file: &Path, size: usize) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let source = File::open(file).or_fail(|| format!("cannot read {}", file.display()))?;
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(source).or_fail(|| format!("{} is not Parquet", file.display()))?;
-    let fit = batch_size(builder.metadata(), size);
-    Ok(builder.with_batch_size(fit))
+pub fn schema(file: &Path) -> Result<SchemaRef> {
+    Ok(shard(file)?.schema()?.clone())
 }
 
-fn batch_size(metadata: &ParquetMetaData, most: usize) -> usize {
-    let largest = metadata.row_groups().iter().map(|group| group.total_byte_size() / group.num_rows().max(1)).max();
-    let fit = MAX_BATCH / largest.unwrap_or(0).max(1);
-    usize::try_from(fit).unwrap_or(most).clamp(1, most)
+/// The rows of a file, in batches of at most `size` that hold what they seem to. Ends after the first error.
+pub struct Tables {
+    file: String,
+    size: usize,
+    batches: Batches,
+    /// What is left of the last batch.
+    rest: Option<RecordBatch>,
 }
 
-/// The columns of a batch that rules may read, without dictionaries.
+impl Tables {
+    /// All columns, or those that rules may read.
+    ///
+    /// # Errors
+    /// The file is not there, or is not Parquet.
+    pub fn open(file: &Path, size: usize, only_read: bool) -> Result<Tables> {
+        let shard = shard(file)?;
+        let names: Vec<&str> = shard.schema()?.fields().iter().map(|field| field.name().as_str()).collect();
+        let read: Vec<&str> = names.into_iter().filter(|name| is_read(name)).collect();
+        let batches = shard.batches(None, only_read.then_some(&read[..]))?;
+        Ok(Tables { file: shard.to_string(), size, batches, rest: None })
+    }
+}
+
+impl Iterator for Tables {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = match self.rest.take() {
+            Some(rest) => rest,
+            None => match self.batches.next()?.and_then(|batch| whole(&self.file, batch)) {
+                Ok(batch) => batch,
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        let rows = batch.num_rows();
+        if rows > self.size {
+            self.rest = Some(batch.slice(self.size, rows - self.size));
+        }
+        Some(Ok(batch.slice(0, rows.min(self.size))))
+    }
+}
+
+/// The batch, if its texts are texts and its offsets lead into it: of a damaged file they may not.
+fn whole(file: &str, batch: RecordBatch) -> Result<RecordBatch> {
+    guarded(file, || {
+        batch.columns().iter().try_for_each(|column| column.to_data().validate_full())?;
+        Ok(batch)
+    })
+}
+
+/// The columns of a batch that rules may read.
 pub struct Columns(Vec<(String, ArrayRef)>);
 
 impl Columns {
-    /// # Errors
-    /// A dictionary that does not decode.
-    pub fn of(batch: &RecordBatch) -> Result<Columns> {
+    /// Of all the batch has.
+    pub fn of(batch: &RecordBatch) -> Columns {
         let schema = batch.schema();
         let read = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| is_read(field.name()));
-        let columns = read.map(|(field, column)| {
-            let column = match column.data_type() {
-                DataType::Dictionary(_, values) => arrow::compute::cast(column, values)
-                    .or_fail(|| format!("cannot read the column `{}`", field.name()))?,
-                _ => column.clone(),
-            };
-            Ok((field.name().clone(), column))
-        });
-        Ok(Columns(columns.collect::<Result<_>>()?))
+        Columns(read.map(|(field, column)| (field.name().clone(), column.clone())).collect())
     }
 
     /// One row.
     pub fn row(&self, i: usize) -> Row {
-        self.0.iter().map(|(name, column)| (name.clone(), json(column, i))).collect()
+        self.0.iter().map(|(name, column)| (name.clone(), cell_json(column, i))).collect()
     }
 }
 
@@ -81,54 +107,11 @@ impl Columns {
 /// A file that cannot be read, or what `each` fails with.
 pub(super) fn read(files: &[PathBuf], size: usize, mut each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
     for file in files {
-        let unread = || format!("cannot read {}", file.display());
-        for batch in open(file, size)?.build().or_fail(unread)? {
-            let batch = batch.or_fail(unread)?;
-            let columns = Columns::of(&batch)?;
+        for batch in Tables::open(file, size, true)? {
+            let batch = batch?;
+            let columns = Columns::of(&batch);
             each((0..batch.num_rows()).map(|i| columns.row(i)).collect())?;
         }
     }
     Ok(())
-}
-
-/// One value as JSON; bytes, and numbers that JSON does not have, are null.
-fn json(array: &ArrayRef, i: usize) -> Value {
-    if array.is_null(i) {
-        return Value::Null;
-    }
-    let any = array.as_any();
-    if let Some(texts) = any.downcast_ref::<StringArray>() {
-        return texts.value(i).into();
-    }
-    if let Some(texts) = any.downcast_ref::<LargeStringArray>() {
-        return texts.value(i).into();
-    }
-    if let Some(texts) = any.downcast_ref::<StringViewArray>() {
-        return texts.value(i).into();
-    }
-    if let Some(flags) = any.downcast_ref::<BooleanArray>() {
-        return flags.value(i).into();
-    }
-    match array.data_type() {
-        DataType::List(_) => list(&array.as_list::<i32>().value(i)),
-        DataType::LargeList(_) => list(&array.as_list::<i64>().value(i)),
-        DataType::Struct(fields) => {
-            let columns = array.as_struct().columns();
-            let map: Map<String, Value> =
-                fields.iter().zip(columns).map(|(field, column)| (field.name().clone(), json(column, i))).collect();
-            Value::Object(map)
-        }
-        DataType::FixedSizeList(..) => list(&array.as_fixed_size_list().value(i)),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Value::Null,
-        // As it is printed: an f32 of 0.1 is 0.1, and no 64-bit integer is rounded.
-        kind if kind.is_numeric() => {
-            let text = array_value_to_string(array, i).unwrap_or_default();
-            serde_json::from_str::<serde_json::Number>(&text).map_or(Value::Null, Value::Number)
-        }
-        _ => array_value_to_string(array, i).map_or(Value::Null, Value::String),
-    }
-}
-
-fn list(items: &ArrayRef) -> Value {
-    Value::Array((0..items.len()).map(|i| json(items, i)).collect())
 }

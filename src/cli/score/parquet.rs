@@ -11,7 +11,8 @@ use parquet::file::properties::WriterProperties;
 
 use super::output::Output;
 use super::{Bad, BadRows, CHUNK, Tally, judge, parts};
-use crate::cli::rows::{Fields, parquet::Columns, parquet::open};
+use crate::cli::rows::Fields;
+use crate::cli::rows::parquet::{Columns, Tables, schema};
 use crate::error::{Context, Error, Result};
 use crate::rule::RuleSet;
 
@@ -28,20 +29,19 @@ pub(super) fn score(rules: &RuleSet, inputs: &[PathBuf], output: &str, handling:
     let mut fields: Vec<Arc<Field>> = own.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new("reward", DataType::Float64, true)));
     fields.push(Arc::new(Field::new("verdicts", DataType::Utf8, false)));
-    let schema = Arc::new(Schema::new_with_metadata(fields, own.metadata().clone()));
+    let scored_schema = Arc::new(Schema::new_with_metadata(fields, own.metadata().clone()));
     let target = Output::open(output)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut writer =
-        ArrowWriter::try_new(target, schema.clone(), Some(properties)).or_fail(|| format!("cannot write {output}"))?;
+    let mut writer = ArrowWriter::try_new(target, scored_schema.clone(), Some(properties))
+        .or_fail(|| format!("cannot write {output}"))?;
     let names = own.fields().iter().map(|field| field.name().clone()).collect();
     let mut tally = Tally { columns: names, ..Tally::default() };
     for input in inputs {
         let name = input.display().to_string();
-        let reader = open(input, CHUNK)?.build().or_fail(|| format!("cannot read {name}"))?;
         let mut first = 0;
-        for batch in reader {
-            let batch = batch.or_fail(|| format!("cannot read {name}"))?;
-            let scored = scored(rules, &batch, &schema, handling, &mut tally, |row, error| {
+        for batch in Tables::open(input, CHUNK, false)? {
+            let batch = batch?;
+            let scored = scored(rules, &batch, &scored_schema, handling, &mut tally, |row, error| {
                 error.in_file(&name).at_row(first + row)
             })?;
             first += batch.num_rows() as u64;
@@ -60,7 +60,7 @@ pub(super) fn score(rules: &RuleSet, inputs: &[PathBuf], output: &str, handling:
 fn columns(inputs: &[PathBuf]) -> Result<Schema> {
     let mut common: Option<Schema> = None;
     for input in inputs {
-        let schema = open(input, CHUNK)?.schema().clone();
+        let schema = schema(input)?;
         let kept = schema.fields().iter().filter(|field| !ADDED.contains(&field.name().as_str()));
         let here = Schema::new_with_metadata(kept.cloned().collect::<Vec<_>>(), schema.metadata().clone());
         let Some(before) = common.take() else {
@@ -92,7 +92,7 @@ fn scored(
     tally: &mut Tally,
     place: impl Fn(u64, Error) -> Error,
 ) -> Result<RecordBatch> {
-    let columns = Columns::of(batch)?;
+    let columns = Columns::of(batch);
     let (mut good, mut verdicts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..batch.num_rows() {
         let bad = match Fields::of(&columns.row(i)) {
@@ -229,7 +229,7 @@ mod tests {
             ("logprobs", Arc::new(logprobs) as ArrayRef),
         ])
         .unwrap();
-        assert_eq!(Columns::of(&batch).unwrap().row(0).keys().collect::<Vec<_>>(), ["completion", "Gold"]);
+        assert_eq!(Columns::of(&batch).row(0).keys().collect::<Vec<_>>(), ["completion", "Gold"]);
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in.parquet"), folder.path().join("out.parquet"));
         write(&input, &batch);
@@ -283,5 +283,66 @@ mod tests {
         assert_eq!(scored.column(1), batch.column(1));
         assert!(scored.column(2).is_null(1) && !scored.column(2).is_null(2));
         assert!(scored.column(3).as_string::<i32>().value(1).contains("no_completion"));
+    }
+
+    #[test]
+    fn gold_is_what_import_reads_of_the_same_column() {
+        use arrow::array::{BinaryArray, MapBuilder, StringBuilder};
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.parquet"), folder.path().join("out.parquet"));
+        let mut model = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        model.keys().append_value("ground_truth");
+        model.values().append_value("4");
+        model.append(true).unwrap();
+        let columns: [(&str, ArrayRef); 2] =
+            [("answer", Arc::new(BinaryArray::from_vec(vec![b"4"]))), ("reward_model", Arc::new(model.finish()))];
+        for (name, gold) in columns {
+            let texts =
+                ["completion", "question"].map(|text| (text, Arc::new(StringArray::from(vec!["4"])) as ArrayRef));
+            let batch = RecordBatch::try_from_iter(texts.into_iter().chain([(name, gold)])).unwrap();
+            write(&input, &batch);
+            assert_eq!(
+                score(&rules(), from_ref(&input), output.to_str().unwrap(), BadRows::Fail).unwrap().correct,
+                1,
+                "{name}"
+            );
+            let rows = crate::prompts::read::open(&input, crate::prompts::source::Format::Auto).unwrap();
+            let read: Vec<_> = rows.map(Result::unwrap).collect();
+            let crate::prompts::read::Item::Row(row) = &read[0] else { panic!("a fault") };
+            assert_eq!(Fields::of(&row.columns).unwrap().gold.as_deref(), Some("4"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, output) = (folder.path().join("in.parquet"), folder.path().join("out.parquet"));
+        let words: DictionaryArray<Int32Type> = (0..400).map(|i| ["4", "5", "six"][i % 3]).collect();
+        let lists = (0..400).map(|i| Some([Some(1), None, Some(i)]));
+        let lists = arrow::array::ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+        let texts: Vec<String> = (0..400).map(|i| format!("{}", i % 50)).collect();
+        let batch = RecordBatch::try_from_iter([
+            ("completion", Arc::new(StringArray::from(texts)) as ArrayRef),
+            ("gold", Arc::new(words) as ArrayRef),
+            ("other", Arc::new(lists) as ArrayRef),
+        ])
+        .unwrap();
+        write(&input, &batch);
+        let bytes = std::fs::read(&input).unwrap();
+        let mut rng = crate::seed::Rng::new(3);
+        let mut errors = 0;
+        for _ in 0..400 {
+            let mut broken = bytes.clone();
+            for _ in 0..rng.between(1, 4) {
+                let at = rng.below(broken.len() as u64) as usize;
+                broken[at] = rng.below(256) as u8;
+            }
+            std::fs::write(&input, &broken).unwrap();
+            if let Err(error) = score(&rules(), from_ref(&input), output.to_str().unwrap(), BadRows::Skip) {
+                errors += 1;
+                assert!(error.to_string().contains("in.parquet"), "{error}");
+            }
+        }
+        assert!(errors > 50, "{errors} of 400 were found out");
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn redact(mut text: String, secret: &str) -> String {
 }
 
 /// Longest answer that is read, in bytes.
-const MAX_BODY: usize = 512 << 20;
+pub(super) const MAX_BODY: usize = 512 << 20;
 
 impl Endpoint {
     /// Prepares connections; makes none yet.

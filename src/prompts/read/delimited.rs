@@ -18,12 +18,23 @@ pub(super) struct Delimited {
 impl Delimited {
     /// Reads the header. An empty file has no rows.
     pub(super) fn new(source: Source, delimiter: u8) -> Result<Self> {
+        Self::with_limit(source, delimiter, MAX_ROW_BYTES)
+    }
+
+    fn with_limit(source: Source, delimiter: u8, most: usize) -> Result<Self> {
         let path = source.path;
-        let mut reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).from_reader(Quotes::new(source.reader, delimiter));
+        let quotes = Quotes::new(source.reader, delimiter, most);
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(quotes);
         let unusable = |message: String| Error::new(message).in_file(path.display()).at_line(1, None);
-        let header = reader.headers().map_err(|e| unusable("cannot read the header line".to_owned()).caused_by(e))?;
-        let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        let header = match reader.headers() {
+            Ok(header) => header.iter().map(|name| name.trim().to_owned()).collect::<Vec<_>>(),
+            Err(error) => {
+                let too_long = reader.get_ref().too_long(&path);
+                return Err(
+                    too_long.unwrap_or_else(|| unusable("cannot read the header line".to_owned()).caused_by(error))
+                );
+            }
+        };
         for (i, name) in header.iter().enumerate() {
             if header[..i].contains(name) {
                 return Err(unusable(format!("two columns are named `{name}`")).hint("rename one in the header line"));
@@ -65,17 +76,13 @@ impl Delimited {
                     let fault = Fault::new(place(pos.as_ref(), row), "ragged_row", message);
                     Ok(Some(Item::Fault(fault.hint("a cell that holds the delimiter or a newline needs quotes"))))
                 }
-                csv::ErrorKind::Io(cause) if cause.kind() == std::io::ErrorKind::FileTooLarge => {
-                    Err(Error::new(cause.to_string())
+                _ => Err(self.reader.get_ref().too_long(&self.path).unwrap_or_else(|| {
+                    Error::new("cannot read on in the prompts file")
                         .in_file(self.path.display())
-                        .at_line(self.reader.get_ref().opened, None)
-                        .hint("a quote inside a cell is written twice; is one of them missing?"))
-                }
-                _ => Err(Error::new("cannot read on in the prompts file")
-                    .in_file(self.path.display())
-                    .at_line(self.reader.position().line() as usize, None)
-                    .hint(super::TRUNCATED)
-                    .caused_by(error)),
+                        .at_line(self.reader.position().line() as usize, None)
+                        .hint(super::TRUNCATED)
+                        .caused_by(error)
+                })),
             },
         }
     }
@@ -93,16 +100,20 @@ impl Delimited {
     }
 }
 
-/// Follows the quotes of what is read: the parser takes the end of the file for a closing quote.
+/// Follows the quotes of what is read: the parser takes the end of the file for a closing quote, and a row of any length.
 struct Quotes {
     reader: Box<dyn BufRead + Send>,
     delimiter: u8,
     state: State,
     /// 1-based line of the byte last seen.
     line: usize,
-    /// The line where the last quoted cell began, and its bytes so far.
-    opened: usize,
+    /// The line where the row began, and its bytes so far.
+    began: usize,
     length: usize,
+    /// Most bytes of a row.
+    most: usize,
+    /// The line where the last quoted cell began.
+    opened: usize,
     ended: bool,
 }
 
@@ -116,27 +127,57 @@ enum State {
 }
 
 impl Quotes {
-    fn new(reader: Box<dyn BufRead + Send>, delimiter: u8) -> Self {
-        Quotes { reader, delimiter, state: State::CellStart, line: 1, opened: 1, length: 0, ended: false }
+    fn new(reader: Box<dyn BufRead + Send>, delimiter: u8, most: usize) -> Self {
+        Quotes {
+            reader,
+            delimiter,
+            state: State::CellStart,
+            line: 1,
+            began: 1,
+            length: 0,
+            most,
+            opened: 1,
+            ended: false,
+        }
     }
 
     fn follow(&mut self, bytes: &[u8]) {
         for &byte in bytes {
+            self.line += usize::from(byte == b'\n');
+            self.length += 1;
             self.state = match (self.state, byte) {
                 (State::CellStart, b'"') => {
-                    (self.opened, self.length) = (self.line, 0);
+                    self.opened = self.line;
                     State::Quoted
                 }
                 (State::Quoted, b'"') => State::QuoteInQuoted,
                 (State::QuoteInQuoted, b'"') => State::Quoted,
                 (State::Quoted, _) => State::Quoted,
-                (_, b'\n' | b'\r') => State::CellStart,
+                (_, b'\n' | b'\r') => {
+                    (self.began, self.length) = (self.line, 0);
+                    State::CellStart
+                }
                 (_, byte) if byte == self.delimiter => State::CellStart,
                 _ => State::Cell,
             };
-            self.line += usize::from(byte == b'\n');
         }
-        self.length += bytes.len();
+    }
+
+    /// The error of a row that is too long, once there is one.
+    fn too_long(&self, path: &std::path::Path) -> Option<Error> {
+        if self.length <= self.most {
+            return None;
+        }
+        let (what, line, hint) = match self.state {
+            State::Quoted => (
+                "a row with an open quote",
+                self.opened,
+                "a quote inside a cell is written twice; is one of them missing?",
+            ),
+            _ => ("a row", self.began, "a row ends with its line; is this file something else?"),
+        };
+        let message = format!("{what} is longer than {} MiB", self.most >> 20);
+        Some(Error::new(message).in_file(path.display()).at_line(line, None).hint(hint))
     }
 }
 
@@ -145,11 +186,8 @@ impl Read for Quotes {
         let read = self.reader.read(out)?;
         self.ended |= read == 0 && !out.is_empty();
         self.follow(&out[..read]);
-        if self.state == State::Quoted && self.length > MAX_ROW_BYTES {
-            let message = format!("a quoted cell is longer than {} MiB", MAX_ROW_BYTES >> 20);
-            return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
-        }
-        Ok(read)
+        // The parser passes this on, and whoever asked it says what `too_long` has.
+        if self.length > self.most { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(read) }
     }
 }
 
@@ -163,5 +201,42 @@ impl Iterator for Delimited {
         let step = self.step().transpose();
         self.done = !matches!(step, Some(Ok(_)));
         step
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 1 << 20;
+
+    fn read(text: String) -> (usize, Option<String>) {
+        let source = Source::new(Box::new(std::io::Cursor::new(text)), std::path::Path::new("a.csv"));
+        let rows = Delimited::with_limit(source, b',', MOST).map(|rows| rows.collect::<Vec<_>>());
+        let steps = rows.unwrap_or_else(|error| vec![Err(error)]);
+        let error = steps.iter().find_map(|step| step.as_ref().err()).map(|error| error.render(false));
+        (steps.iter().filter(|step| matches!(step, Ok(Item::Row(_)))).count(), error)
+    }
+
+    #[test]
+    fn a_row_that_never_ends_is_an_error_with_its_line() {
+        let long = "x".repeat(MOST + 1);
+        let cases = [
+            (long.clone(), "a.csv:1", "something else"),
+            (format!("q,a\n1,2\n{long}"), "a.csv:3", "something else"),
+            (format!("q,a\n1,2\n\"a\",{}", "y,".repeat(MOST)), "a.csv:3", "something else"),
+            (format!("q,a\r\n1,\"a\nb\"\r\n1,\"{}", "x\n".repeat(MOST)), "a.csv:4", "written twice"),
+        ];
+        for (text, place, hint) in cases {
+            let error = read(text).1.expect("too long");
+            assert!(error.contains("longer than 1 MiB") && error.contains(place) && error.contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn many_rows_are_no_long_row() {
+        let rows = |row: &str| read(format!("q,a\n{}", row.repeat(MOST / 4)));
+        assert_eq!(rows("1,\"a\"\n"), (MOST / 4, None));
+        assert_eq!(rows("1,\"\"\"\n\"\r\n"), (MOST / 4, None));
     }
 }

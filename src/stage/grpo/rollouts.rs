@@ -22,7 +22,10 @@ use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 pub struct Rollouts<'a> {
     folder: Location,
     shard_rows: usize,
+    /// A shard ends here, too: what is in it waits in memory, and is in every checkpoint.
+    shard_bytes: usize,
     pending: Vec<GroupRow>,
+    pending_bytes: usize,
     shards: Vec<ShardInfo>,
     /// Where batches come from that servers were asked for.
     coming: Option<Coming<'a>>,
@@ -57,7 +60,9 @@ impl<'a> Rollouts<'a> {
         Rollouts {
             folder,
             shard_rows,
+            shard_bytes: SHARD_BYTES,
             pending: Vec::new(),
+            pending_bytes: 0,
             shards: Vec::new(),
             coming: None,
             asked: VecDeque::new(),
@@ -158,8 +163,14 @@ impl<'a> Rollouts<'a> {
 
     /// Adds the rows of one group.
     fn push(&mut self, rows: impl IntoIterator<Item = GroupRow>) -> Result<()> {
-        self.pending.extend(rows);
-        if self.pending.len() >= self.shard_rows { self.write_shard() } else { Ok(()) }
+        for row in rows {
+            self.pending_bytes += row.bytes();
+            self.pending.push(row);
+        }
+        if self.pending.len() >= self.shard_rows || self.pending_bytes >= self.shard_bytes {
+            self.write_shard()?;
+        }
+        Ok(())
     }
 
     fn write_shard(&mut self) -> Result<()> {
@@ -168,9 +179,13 @@ impl<'a> Rollouts<'a> {
         writer.push_rows(&self.pending)?;
         self.shards.push(writer.finish()?);
         self.pending.clear();
+        self.pending_bytes = 0;
         Ok(())
     }
 }
+
+/// Most bytes of a shard's rows but for its last group: as many as 16,384 completions of some 4,000 tokens.
+const SHARD_BYTES: usize = 1 << 30;
 
 /// How often whoever waits for a batch looks up.
 const TICK: Duration = Duration::from_millis(50);
@@ -225,6 +240,7 @@ impl RolloutLog for Rollouts<'_> {
     fn resume(&mut self, checkpoint: &Path, shards: Vec<ShardInfo>) -> Result<()> {
         self.shards = shards;
         self.pending = read_rows(checkpoint, PENDING)?.unwrap_or_default();
+        self.pending_bytes = self.pending.iter().map(Row::bytes).sum();
         self.came.clear();
         for index in 0.. {
             let Some(rows) = read_rows(checkpoint, &ahead(index))? else { break };
@@ -240,5 +256,35 @@ impl RolloutLog for Rollouts<'_> {
             self.write_shard()?;
         }
         Ok(self.shards.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_ends_by_its_bytes_too_and_a_resumed_run_ends_it_at_the_same_row() {
+        let golden = Location::from(std::path::PathBuf::from("datasets/golden/v1/groups.parquet"));
+        let row = Dataset::open(&golden).unwrap().rows_of::<GroupRow>().next().unwrap().unwrap();
+        let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let [folder, other, checkpoint] = &folders[..] else { unreachable!("three") };
+        let begin = |folder: &tempfile::TempDir| {
+            let mut rollouts = Rollouts::new(folder.path().into(), 1000);
+            rollouts.shard_bytes = 4 * row.bytes();
+            rollouts
+        };
+        let group = || std::iter::repeat_n(row.clone(), 3);
+        let mut rollouts = begin(folder);
+        (0..3).try_for_each(|_| rollouts.push(group())).unwrap();
+        let shards = rollouts.store(checkpoint.path()).unwrap();
+        assert_eq!(shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(), [6], "three rows wait");
+        let mut resumed = begin(other);
+        resumed.resume(checkpoint.path(), shards).unwrap();
+        for rollouts in [&mut rollouts, &mut resumed] {
+            rollouts.push(group()).unwrap();
+            let shards = rollouts.finish().unwrap();
+            assert_eq!(shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(), [6, 6]);
+        }
     }
 }

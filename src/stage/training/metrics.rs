@@ -10,6 +10,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{Context, Result};
+use crate::store::PendingFile;
 use crate::train::StepMetrics;
 
 /// The table of what equal runs have in common.
@@ -65,17 +66,15 @@ pub fn write_table(path: &Path, columns: Vec<(String, ArrayRef)>) -> Result<()> 
         (name, column, nullable)
     });
     let batch = RecordBatch::try_from_iter_with_nullable(nullable).or_fail(failed)?;
-    let temporary = path.with_extension("parquet.tmp");
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
+    let target = PendingFile::create(path)?;
     let write = || -> Result<()> {
-        let file = std::fs::File::create(&temporary).or_fail(failed)?;
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).or_fail(failed)?;
+        let mut writer = ArrowWriter::try_new(&target.file, batch.schema(), Some(properties)).or_fail(failed)?;
         writer.write(&batch).or_fail(failed)?;
-        let file = writer.into_inner().or_fail(failed)?;
-        file.sync_all().or_fail(failed)?;
-        std::fs::rename(&temporary, path).or_fail(failed)
+        writer.close().or_fail(failed).map(drop)
     };
-    write().map_err(|e| e.in_file(path.display()))
+    write().map_err(|e| e.in_file(path.display()))?;
+    target.publish()
 }
 
 #[cfg(test)]
@@ -102,5 +101,14 @@ mod tests {
         };
         assert_eq!(columns("metrics.parquet"), ["step", "loss", "reward/format", "reward_std/format"]);
         assert_eq!(columns("times.parquet"), ["step", "update_seconds"]);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_written_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(METRICS)).unwrap();
+        write(dir.path(), &[StepMetrics::default()]).unwrap_err();
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [METRICS]);
     }
 }
