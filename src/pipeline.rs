@@ -17,6 +17,7 @@ mod models;
 mod plan;
 mod preview;
 mod run;
+mod stage_folder;
 
 pub use plan::{Plan, Planned, State};
 pub use preview::Preview;

@@ -54,6 +54,8 @@ use training::{TRAINING_KEYS, in_training, training_materials, training_seed};
 
 /// The folder of the model in the folder of the stage that trained it.
 pub(crate) const MODEL: &str = "model";
+/// The folder of the rollouts, a groups dataset, in the folder of the stage that drew them.
+pub(crate) const ROLLOUTS: &str = "rollouts";
 
 /// One stage, configured.
 pub trait Stage: Send + Sync {

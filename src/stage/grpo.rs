@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 
 use super::served::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
-use super::{Fault, Input, Materials, Models, Outcome, Stage, StageContext, Surroundings};
+use super::{Fault, Input, Materials, Models, Outcome, ROLLOUTS, Stage, StageContext, Surroundings};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
@@ -147,8 +147,6 @@ fn stored_temperature(table: &StageTable, own: Option<Node>) -> Result<Option<f3
     Ok(Some(temperature))
 }
 
-/// Folder of the rollouts within the stage's own.
-const ROLLOUTS: &str = "rollouts";
 const REFERENCE: &str = "reference";
 
 /// The stage.
