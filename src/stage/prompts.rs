@@ -127,9 +127,9 @@ fn node_at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
 
 impl Stage for PromptsConfig {
     /// 2: rows for which nobody names a domain are of the one that what they are checked by tells, and the copy of a prompt
-    /// that can be graded is the one that stays.
+    /// that can be graded is the one that stays. 3: chains of thought beside an assistant's `content`.
     fn version(&self) -> u32 {
-        2
+        if self.sources.is_empty() { 2 } else { 3 }
     }
 
     fn inputs(&self) -> Vec<Input> {
