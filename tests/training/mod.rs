@@ -231,7 +231,8 @@ fn what_was_trained_outlives_a_change_of_how_and_is_not_lost_to_one_of_what() {
     assert_eq!(plan.state_of("base"), "will continue: from the checkpoint of step 8");
 
     let what = ["--set", "base.training.batch_size=4"];
-    let plan = run(&[&what[..], &["--dry-run"]].concat()).succeeded();
+    let plan = run(&[&what[..], &["--dry-run"]].concat());
+    assert_eq!(plan.code, Some(1), "it ends as the run would: {}", plan.story());
     assert!(plan.state_of("base").ends_with("has changed, and 8 steps would be lost"), "{}", plan.story());
     let refused = run(&what);
     assert_eq!(refused.code, Some(1), "{}", refused.story());
@@ -427,7 +428,6 @@ fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainer
         assert!((sampling["temperature"].as_f64().unwrap() - 0.7).abs() < 1e-6, "{sampling}");
         assert_eq!(sampling["top_p"], 1.0, "what is not written is the policy's own distribution");
     }
-    let evals = folder.path().join("out/5_eval/evals.parquet");
     // The stage's folder, by its path, is what its name is in a recipe.
     let alone = |stage: &str, args: &[&str]| {
         let output = format!("alone/{stage}");
@@ -459,6 +459,7 @@ fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainer
         let refused = alone(stage, args);
         assert!(refused.code == Some(2) && refused.stderr.contains(told), "{told}: {}", refused.story());
     }
+    let evals = folder.path().join("out/5_eval/evals.parquet");
     let (failed, undecided) = (column(&evals, "failed")[0].unwrap(), column(&evals, "undecided")[0].unwrap());
     assert!((failed - 1.0 / 21.0).abs() < 1e-9 && undecided < 0.05, "{failed} {undecided}");
 }
