@@ -19,6 +19,7 @@ mod order;
 mod plan;
 mod preview;
 mod run;
+mod stage_folder;
 mod state;
 
 pub use plan::{Plan, Planned};

@@ -10,6 +10,7 @@ pub mod raw;
 use crate::error::{Context, Error, Result};
 use crate::prompts::gold::last_boxed;
 use crate::prompts::layout::{self, find};
+use crate::prompts::messages;
 use crate::prompts::source::json_text;
 use crate::rule::{Sample, domain_of};
 use crate::schema::FinishReason;
@@ -176,7 +177,9 @@ fn last_text(value: &Value, role: &str) -> Option<String> {
     match value {
         Value::Array(turns) => {
             let last = turns.iter().rev().find(|turn| turn.get("role").and_then(Value::as_str) == Some(role));
-            last.or(turns.last())?.get("content")?.as_str().map(str::to_owned)
+            let turn = last.or(turns.last())?.as_object()?;
+            let content = turn.get("content")?.as_str()?.to_owned();
+            if role == "assistant" { messages::with_reasoning(turn, content).ok() } else { Some(content) }
         }
         other => plain(other),
     }
@@ -339,6 +342,8 @@ mod tests {
             (verl.prompt.as_str(), verl.gold.as_deref(), verl.completion.as_str(), verl.domain.as_str()),
             ("q", Some("g"), "a", "code")
         );
+        let parted = json!([{"role": "assistant", "content": "4", "reasoning_content": "2+2=4"}]);
+        assert_eq!(fields(json!({"completion": parted})).completion, "<think>\n2+2=4\n</think>\n\n4");
         let unfit = |value: Value| Fields::of(value.as_object().unwrap()).unwrap_err().reason;
         assert_eq!(unfit(json!({"gold": "1"})), "no_completion");
         assert_eq!(unfit(json!({"completion": "1", "finish_reason": "because"})), "unknown_finish_reason");

@@ -142,5 +142,5 @@ pub fn run(args: Args) -> Result<()> {
             outln!("{}\t{}\t{}", stage.stage, stage.folder, stage.made());
         }
     }
-    Ok(())
+    summary.refusal.map_or(Ok(()), Err)
 }

@@ -189,5 +189,5 @@ pub fn run(command: Command) -> Result<()> {
     for stage in &summary.stages {
         outln!("{}\t{}\t{}", stage.stage, stage.folder, stage.made());
     }
-    Ok(())
+    summary.refusal.map_or(Ok(()), Err)
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::digests::Digests;
 use super::models::damaged_model;
 use super::plan::{Plan, Planned, locate};
+use super::stage_folder::part_wanted;
 use crate::error::{Error, Result, nearest};
 use crate::recipe::{Recipe, StageTable};
 use crate::schema::DatasetKind;
@@ -29,11 +30,11 @@ impl Planned {
         let mut opened = Opened::default();
         for input in &self.inputs {
             let stage = plan.find(&input.of).map(|stage| stage.folder.clone());
+            let context = |e: Error| e.context(format!("the input `{}` of `{}`", input.key, self.name));
             let location = match &stage {
                 Some(folder) => folder.clone(),
-                None => Location::parse(&recipe.resolve(&input.of))?,
+                None => part_wanted(Location::parse(&recipe.resolve(&input.of))?, input.wants).map_err(context)?,
             };
-            let context = |e: Error| e.context(format!("the input `{}` of `{}`", input.key, self.name));
             // A folder without a manifest is unfinished, whatever shards it has by now.
             let manifest = Manifest::load(&location)?;
             if stage.is_some() && manifest.is_none() {
@@ -99,7 +100,9 @@ pub(super) fn kind_of<'s>(
 ) -> Result<Option<DatasetKind>> {
     match (stage_of(&input.of), input.wants) {
         (Some(stage), _) => Ok(dataset_of(stage)),
-        (None, Wants::Dataset(_)) => Dataset::open(&Location::parse(&recipe.resolve(&input.of))?)?.kind(),
+        (None, Wants::Dataset(_)) => {
+            Dataset::open(&part_wanted(Location::parse(&recipe.resolve(&input.of))?, input.wants)?)?.kind()
+        }
         (None, _) => Ok(None),
     }
 }
@@ -138,8 +141,9 @@ pub(super) fn check_input<'s>(
         }
         None => {
             let path = recipe.resolve(&input.of);
-            if Location::parse(&path)?.exists()? {
-                return Ok(());
+            let location = Location::parse(&path)?;
+            if location.exists()? {
+                return part_wanted(location, input.wants).map(drop).map_err(|e| locate(table, &input.key, e));
             }
             let what = if input.wants == Wants::Model { "model's folder" } else { "dataset" };
             if recipe.is_one_stage {

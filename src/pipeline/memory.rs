@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::plan::{Plan, Planned};
+use super::stage_folder::part_wanted;
 use crate::backend::{Backend, Cpu, Cuda, Device};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::{self, Estimate, Limits, Load};
 use crate::recipe::Recipe;
-use crate::stage::Models;
-use crate::store::local_file;
+use crate::stage::{Models, Wants};
+use crate::store::{Location, local_file};
 
 /// Where models of a run live, and how much of it is free.
 pub(super) enum Place {
@@ -158,12 +159,9 @@ impl<'a> Needs<'a> {
     /// The shape of the model that a stage will leave, or of one that is there. A plan has no cycles, so this ends.
     fn config(&self, of: &str) -> Result<Config> {
         let Some(stage) = self.plan.find(of) else {
-            let path = self.recipe.resolve(of);
-            if !path.contains("://") {
-                return Config::load(Path::new(&path));
-            }
+            let folder = part_wanted(Location::parse(&self.recipe.resolve(of))?, Wants::Model)?;
             // Of a model in an object store the shape is asked for now, the weights when its stage's turn comes.
-            let file = local_file(&format!("{path}/config.json"))?;
+            let file = local_file(&format!("{folder}/config.json"))?;
             return Config::load(Path::new(&file).parent().unwrap_or(Path::new(".")));
         };
         let resolve = |path: &str| self.recipe.resolve(path);
@@ -181,7 +179,6 @@ fn fits(place: &Place, planned: &Planned, loads: &[(Config, Load)]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Location;
 
     /// A base of a large model's width that nothing has made yet, trained on by two more stages, and sampled.
     const RECIPE: &str = r#"

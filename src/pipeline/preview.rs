@@ -7,9 +7,11 @@ use super::foresee::{Foreseen, foresee};
 use super::memory::Needs;
 use super::plan::{Plan, Planned};
 use super::run::{Options, Reporter};
+use super::stage_folder::part_wanted;
 use super::state::State;
 use crate::error::Result;
 use crate::recipe::Recipe;
+use crate::stage::Input;
 use crate::store::{Dataset, Location, Manifest};
 
 /// What a stage would do.
@@ -49,11 +51,11 @@ pub(super) fn preview(
     for Foreseen { planned, index, state } in foresee(plan, recipe, options, digests)? {
         let runs = state != State::Cached;
         let (rows, tokens) = if runs {
-            let rows_of = |of: &str| match seen.get(of) {
+            let rows_of = |input: &Input| match seen.get(input.of.as_str()) {
                 Some(rows) => *rows,
-                None => rows_of_input(plan, recipe, of),
+                None => rows_of_input(plan, recipe, input),
             };
-            let inputs: Vec<Option<u64>> = planned.inputs.iter().map(|input| rows_of(&input.of)).collect();
+            let inputs: Vec<Option<u64>> = planned.inputs.iter().map(rows_of).collect();
             (planned.stage.expected_rows(&inputs), planned.stage.expected_tokens(&inputs))
         } else {
             (Manifest::load(&planned.folder)?.map(|manifest| manifest.rows), None)
@@ -96,10 +98,10 @@ fn described(planned: &Planned, state: &State, rows: Option<u64>, tokens: Option
 }
 
 /// Rows of an input that no stage of this dry run makes; `None` if it is no dataset.
-fn rows_of_input(plan: &Plan, recipe: &Recipe, of: &str) -> Option<u64> {
-    let location = match plan.find(of) {
+fn rows_of_input(plan: &Plan, recipe: &Recipe, input: &Input) -> Option<u64> {
+    let location = match plan.find(&input.of) {
         Some(stage) => stage.folder.clone(),
-        None => Location::parse(&recipe.resolve(of)).ok()?,
+        None => part_wanted(Location::parse(&recipe.resolve(&input.of)).ok()?, input.wants).ok()?,
     };
     Dataset::open(&location).ok()?.rows().ok()
 }

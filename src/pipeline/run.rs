@@ -85,7 +85,7 @@ impl StageSummary {
 }
 
 /// What a run came to.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Debug, serde::Serialize)]
 pub struct RunSummary {
     /// The recipe's.
     pub name: String,
@@ -96,6 +96,9 @@ pub struct RunSummary {
     /// Of a dry run: what each stage would do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Preview>,
+    /// Of a dry run: what the run would end with before anything runs, as where a finished model would be lost.
+    #[serde(skip)]
+    pub refusal: Option<Error>,
     /// Of a run with `--shard`: what other parts have to make before this one can go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
@@ -155,11 +158,13 @@ pub fn run(
         out: out.to_string(),
         stages: Vec::new(),
         plan: Vec::new(),
+        refusal: None,
         waits_for: None,
         seconds: 0.0,
     };
     if options.dry_run {
         summary.plan = preview(&plan, recipe, options, &digests, &mut needs, reporter)?;
+        summary.refusal = refuse_losses(&plan, recipe, options, &digests).err();
     } else {
         let run = Run { plan: &plan, recipe, out, options, digests: &digests, log: &log, reporter, stop };
         match run.stages(&mut needs, &mut summary.stages) {

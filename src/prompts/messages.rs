@@ -1,9 +1,9 @@
 //! Conversations in the two spellings of the field: `role`/`content` and `from`/`value`.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::read::kind;
-use crate::schema::{Message, Role};
+use crate::schema::{Message, REASONING_FIELDS, Role};
 
 /// Reads a list of turns, given as JSON or (CSV) as text that holds JSON.
 ///
@@ -36,7 +36,35 @@ fn message(turn: &Value, index: usize) -> Result<Message, String> {
         }
         content += &calls.to_string();
     }
+    // A chain that was cut before its answer is none to learn from, and leaves the turn empty.
+    if role == Role::Assistant && !content.trim().is_empty() {
+        content = with_reasoning(object, content).map_err(|what| format!("turn {index}: {what}"))?;
+    }
     Ok(Message { role, content })
+}
+
+/// What an assistant's turn says: `content`, and in tags before it the chain of thought that APIs and servers put beside
+/// it, if there is one and the content does not show it already. Without content the chain was cut, and stays open.
+///
+/// # Errors
+/// The chain is no text, in words.
+pub fn with_reasoning(turn: &Map<String, Value>, content: String) -> Result<String, String> {
+    for name in REASONING_FIELDS {
+        let reasoning = match turn.get(*name) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => text.trim(),
+            Some(other) => return Err(format!("`{name}` beside the content must be text, it is {}", kind(other))),
+        };
+        if reasoning.is_empty() {
+            continue;
+        }
+        return Ok(match content.trim_start() {
+            shown if shown.starts_with("<think>") => content,
+            "" => format!("<think>\n{reasoning}"),
+            answer => format!("<think>\n{reasoning}\n</think>\n\n{answer}"),
+        });
+    }
+    Ok(content)
 }
 
 fn role(name: &str) -> Option<Role> {
@@ -131,6 +159,31 @@ mod tests {
         assert_eq!(solution.as_deref(), Some("It is 42."));
         let unanswered = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]);
         assert_eq!(split(parse(&unanswered).unwrap()).unwrap().1.as_deref(), Some("a\n\nb"), "no turn is lost");
+    }
+
+    #[test]
+    fn a_chain_of_thought_beside_the_content_comes_before_it_in_tags() {
+        let said = |turn: Value| {
+            let turns = json!([{"role": "user", "content": "1 + 3?", "reasoning": "not the assistant's"}, turn]);
+            let (messages, solution) = split(parse(&turns).unwrap()).unwrap();
+            assert_eq!(messages[0].content, "1 + 3?");
+            solution
+        };
+        let whole = Some("<think>\n1+3=4\n</think>\n\n4".to_owned());
+        for name in ["reasoning_content", "reasoning", "thinking"] {
+            assert_eq!(said(json!({"role": "assistant", "content": "\n\n4", name: "\n1+3=4\n"})), whole, "{name}");
+            assert_eq!(said(json!({"from": "gpt", "value": "4", name: "1+3=4"})), whole, "{name}");
+            for nothing in [Value::Null, json!(""), json!(" \n")] {
+                assert_eq!(said(json!({"role": "assistant", "content": "4", name: nothing})).as_deref(), Some("4"));
+            }
+            assert_eq!(said(json!({"role": "assistant", "content": null, name: "1+3"})), None, "it was cut");
+        }
+        let twice = json!({"role": "assistant", "content": "<think>\n1+3=4\n</think>\n\n4", "reasoning": "1+3=4"});
+        assert_eq!(said(twice), whole);
+        let both = json!({"role": "assistant", "content": "4", "reasoning_content": "", "reasoning": "1+3=4"});
+        assert_eq!(said(both), whole);
+        let fault = parse(&json!([{"role": "assistant", "content": "4", "reasoning": {"effort": "high"}}]));
+        assert!(fault.unwrap_err().contains("turn 0: `reasoning` beside the content must be text"));
     }
 
     #[test]

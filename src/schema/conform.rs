@@ -10,7 +10,7 @@ use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef};
 
 use super::cell::Fault;
-use super::{Column, ColumnType, DatasetKind, SCHEMA_KEY, VERSION_KEY};
+use super::{Column, ColumnType, DatasetKind, REASONING_FIELDS, SCHEMA_KEY, VERSION_KEY};
 use crate::error::{Error, Result};
 
 /// What [`DatasetKind::check`] found: which file columns to read, and the schema batches will have.
@@ -272,7 +272,25 @@ fn conform_items(list: &ListArray, wanted: ColumnType) -> Result<ArrayRef, Fault
             .map_err(|fault| Fault { what: format!("field `{name}`: {}", fault.what), ..row_of(fault) })?;
         arrays.push(array);
     }
+    if wanted == ColumnType::Messages {
+        no_reasoning_beside(found).map_err(row_of)?;
+    }
     Ok(Arc::new(StructArray::new(fields.clone(), arrays, None)))
+}
+
+/// A turn has one text: a chain of thought beside it would go without a word.
+fn no_reasoning_beside(turns: &StructArray) -> Result<(), Fault> {
+    for name in REASONING_FIELDS {
+        let Some(array) = turns.column_by_name(name).filter(|array| array.null_count() < array.len()) else { continue };
+        let texts = cast(array, &DataType::Utf8).map_err(|e| Fault::new(0, format!("field `{name}`: {e}")))?;
+        let says = |text: Option<&str>| text.is_some_and(|text| !text.trim().is_empty());
+        if let Some(row) = texts.as_string::<i32>().iter().position(says) {
+            let hint = "put it before `content`, within <think> tags, as `prompts` with `layout = \"chat\"` does";
+            let fault = Fault::new(row, format!("a turn has a chain of thought beside its `content`, in `{name}`"));
+            return Err(Fault { hint: Some(hint.to_owned()), ..fault });
+        }
+    }
+    Ok(())
 }
 
 /// A column of numbers without NaN and infinities; the same buffers where it has none.

@@ -16,6 +16,10 @@ pub enum Role {
     Tool,
 }
 
+/// Where APIs and servers put an assistant's chain of thought beside its `content`: DeepSeek's API and earlier vLLM, later
+/// vLLM and OpenRouter, Ollama. Our turns have one text.
+pub const REASONING_FIELDS: &[&str] = &["reasoning_content", "reasoning", "thinking"];
+
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Message {

@@ -172,3 +172,34 @@ fn another_kind_of_dataset_is_refused() {
     let error = DatasetKind::Prompts.check("v.parquet", &DatasetKind::Verdicts.arrow(), None).unwrap_err();
     assert!(error.to_string().contains("this is a verdicts dataset where prompts is expected"));
 }
+
+#[test]
+fn a_chain_of_thought_beside_the_content_is_not_lost_without_a_word() {
+    use arrow::array::{AsArray, ListArray, StringArray, StructArray};
+    let batch = Prompt::to_batch(&[prompt("a"), prompt("b")]);
+    let list = batch.column_by_name("messages").unwrap().as_list::<i32>().clone();
+    let with = |thoughts: [Option<&str>; 2]| {
+        let turns = list.values().as_struct();
+        let mut fields: Vec<_> = turns.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new("reasoning_content", DataType::Utf8, true)));
+        let mut columns = turns.columns().to_vec();
+        columns.push(Arc::new(StringArray::from(thoughts.to_vec())));
+        let turns = StructArray::new(fields.into(), columns, None);
+        let item = Arc::new(Field::new("item", turns.data_type().clone(), true));
+        let messages: ArrayRef = Arc::new(ListArray::new(item, list.offsets().clone(), Arc::new(turns), None));
+        let schema = batch.schema();
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        let mut columns = batch.columns().to_vec();
+        let at = schema.index_of("messages").unwrap();
+        fields[at] = Arc::new(Field::new("messages", messages.data_type().clone(), false));
+        columns[at] = messages;
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    };
+    for nothing in [[None, None], [None, Some(" \n")]] {
+        assert_eq!(DatasetKind::Prompts.conform("f", &with(nothing)).unwrap().columns(), batch.columns());
+    }
+    let error = DatasetKind::Prompts.conform("f", &with([None, Some("1 + 1 = 2")])).unwrap_err().render(false);
+    for told in ["beside its `content`, in `reasoning_content`", "f, row 1, column `messages`", "<think> tags"] {
+        assert!(error.contains(told), "{told}: {error}");
+    }
+}

@@ -12,7 +12,8 @@ mod rows;
 
 use std::collections::BTreeMap;
 
-use arrow::array::Array;
+use arrow::array::{Array, StringArray};
+use rayon::prelude::*;
 use serde::Deserialize;
 
 use self::card::CARD;
@@ -142,9 +143,9 @@ impl Stage for CorpusStage {
         inputs
     }
 
+    /// 3: a template takes solutions apart that have tags already, and equal conversations are taken once.
     fn version(&self) -> u32 {
-        // Completions were not put into another form before.
-        if self.0.tracks.iter().any(|track| track.groups.is_some() && track.template.is_some()) { 2 } else { 1 }
+        3
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -260,13 +261,18 @@ fn read_keys(
 ) -> Result<()> {
     let input = cx.input(&track.rows_key(index))?;
     let (kind, columns): (_, &[&str]) = match track.groups {
-        Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain"]),
+        Some(_) => (DatasetKind::Groups, &["prompt_id", "completion_id", "domain", "text"]),
         None => (DatasetKind::Prompts, &["prompt_id", "solution", "domain"]),
     };
     for batch in input.batches(Some(kind), Some(columns)) {
         let batch = batch?;
         let (prompts, domains) = (batch.text("prompt_id")?, batch.text("domain")?);
         let second = batch.text(columns[1])?;
+        let said = match track.groups {
+            Some(_) => said(track, prompts, batch.text("text")?),
+            // A prompt has one solution.
+            None => vec![None; batch.num_rows()],
+        };
         let mut question = 0;
         for row in 0..batch.num_rows() {
             if let Some(questions) = questions
@@ -276,11 +282,22 @@ fn read_keys(
             }
             let id = if track.groups.is_some() { second.value(row) } else { prompts.value(row) };
             let usable = track.groups.is_some() || second.is_valid(row);
-            out.push(index, domains.value(row), question, id, usable);
+            out.push(index, domains.value(row), question, id, said[row], usable);
         }
         cx.check_stop()?;
     }
     Ok(())
+}
+
+/// Of each completion, what its conversation is told by: its prompt and the reply, as the track has it.
+fn said(track: &TrackConfig, prompts: &StringArray, texts: &StringArray) -> Vec<Option<u64>> {
+    let key = |row: usize| {
+        let mut hasher = blake3::Hasher::new();
+        let (prompt, reply) = (prompts.value(row), rows::reply(track.template, texts.value(row)));
+        hasher.update(&prompt.len().to_le_bytes()).update(prompt.as_bytes()).update(reply.as_bytes());
+        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("a digest has 32 bytes"))
+    };
+    (0..texts.len()).into_par_iter().map(|row| texts.is_valid(row).then(|| key(row))).collect()
 }
 
 /// The prompts that a track's completions answer.

@@ -8,6 +8,7 @@
 //! | `prompt_completion` | corpus | `{"prompt": [turns], "completion": [turn]}`: TRL |
 //! | `sharegpt` | corpus | `{"conversations": [{"from", "value"}], "system"}`: LLaMA-Factory |
 //! | `preference` | groups, preferences | `{"prompt": [turns], "chosen": [turn], "rejected": [turn]}`: TRL's DPO |
+//! | `prompt_only` | prompts | `{"prompt": [turns], "gold", "verification", "domain", "language", "difficulty"}`: TRL's GRPO |
 //! | `verl` | prompts | `data_source`, `prompt`, `ability`, `reward_model`, `extra_info`: verl's RL rows |
 //!
 //! JSON Lines, `verl` apart, which is Parquet: nothing else is read there. Files are called as the Hugging
@@ -66,16 +67,19 @@ pub enum ExportFormat {
     Sharegpt,
     /// `prompt`, `chosen` and `rejected`, each as turns (TRL); of groups or preferences.
     Preference,
+    /// `prompt` as turns and beside it what rules judge by, which TRL's GRPO hands to reward functions; of prompts.
+    PromptOnly,
     /// verl's columns, in Parquet; of prompts, where those without gold are dropped.
     Verl,
 }
 
 impl ExportFormat {
-    const ALL: [ExportFormat; 5] = [
+    const ALL: [ExportFormat; 6] = [
         ExportFormat::Messages,
         ExportFormat::PromptCompletion,
         ExportFormat::Sharegpt,
         ExportFormat::Preference,
+        ExportFormat::PromptOnly,
         ExportFormat::Verl,
     ];
 
@@ -86,6 +90,7 @@ impl ExportFormat {
             ExportFormat::PromptCompletion => "prompt_completion",
             ExportFormat::Sharegpt => "sharegpt",
             ExportFormat::Preference => "preference",
+            ExportFormat::PromptOnly => "prompt_only",
             ExportFormat::Verl => "verl",
         }
     }
@@ -96,7 +101,7 @@ impl ExportFormat {
             ExportFormat::Messages => &[DatasetKind::Corpus, DatasetKind::Prompts],
             ExportFormat::PromptCompletion | ExportFormat::Sharegpt => &[DatasetKind::Corpus],
             ExportFormat::Preference => &[DatasetKind::Groups, DatasetKind::Preferences],
-            ExportFormat::Verl => &[DatasetKind::Prompts],
+            ExportFormat::PromptOnly | ExportFormat::Verl => &[DatasetKind::Prompts],
         }
     }
 }
@@ -112,8 +117,9 @@ impl Stage for ExportConfig {
         None
     }
 
+    /// 4: verl's `extra_info` has the domain.
     fn version(&self) -> u32 {
-        3
+        if self.format == ExportFormat::Verl { 4 } else { 3 }
     }
 
     fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {
@@ -144,9 +150,7 @@ impl Stage for ExportConfig {
                 let mut out = Lines::create(cx, &names[shard])?;
                 match kind {
                     DatasetKind::Corpus => each::<CorpusRow>(source, |row| out.push(&self.corpus_row(row)?))?,
-                    DatasetKind::Prompts => {
-                        each::<Prompt>(source, |row| out.push(&json!({ "messages": row.messages })))?
-                    }
+                    DatasetKind::Prompts => each::<Prompt>(source, |row| out.push(&self.prompt_row(row)))?,
                     DatasetKind::Preferences => {
                         each::<Preference>(source, |row| {
                             out.push(&preference(&row.messages, &row.chosen, &row.rejected))
@@ -249,6 +253,20 @@ impl ExportConfig {
         }
     }
 
+    fn prompt_row(&self, row: Prompt) -> Value {
+        match self.format {
+            ExportFormat::PromptOnly => json!({
+                "prompt": row.messages,
+                "gold": row.gold,
+                "verification": row.verification,
+                "domain": row.domain,
+                "language": row.language,
+                "difficulty": row.difficulty,
+            }),
+            _ => json!({ "messages": row.messages }),
+        }
+    }
+
     fn corpus_row(&self, row: CorpusRow) -> Result<Value> {
         let mut messages = row.messages;
         Ok(match self.format {
@@ -265,7 +283,9 @@ impl ExportConfig {
                 let turns: Vec<Value> = messages[leading..].iter().map(turn).collect();
                 json!({ "conversations": turns, "system": system.join("\n\n") })
             }
-            ExportFormat::Preference | ExportFormat::Verl => return Err(self.unfit(DatasetKind::Corpus)),
+            ExportFormat::Preference | ExportFormat::PromptOnly | ExportFormat::Verl => {
+                return Err(self.unfit(DatasetKind::Corpus));
+            }
         })
     }
 

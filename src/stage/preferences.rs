@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::grouped::{self, Batches, best_and_worst, boundaries};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
+use crate::prompts::messages;
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, GroupRow, Preference, Prompt, Row};
 use crate::store::{Lookup, RowWriter, WriterOptions};
@@ -83,13 +84,7 @@ impl PreferencesStage {
             return Err("answers_do_not_differ");
         }
         let group = self.group(&prompt, extra.get("preference").and_then(Value::as_str));
-        Ok(Preference {
-            group,
-            chosen: chosen.to_owned(),
-            rejected: rejected.to_owned(),
-            ranked_by: prompt.source.clone(),
-            ..of_prompt(prompt)
-        })
+        Ok(Preference { group, chosen, rejected, ranked_by: prompt.source.clone(), ..of_prompt(prompt) })
     }
 
     /// The best against the worst of a group.
@@ -114,16 +109,17 @@ impl PreferencesStage {
 }
 
 /// An answer as a column holds it: its text, or the last turn of a conversation if that is the assistant's.
-fn reply(column: Option<&Value>) -> Option<&str> {
+fn reply(column: Option<&Value>) -> Option<String> {
     let text = match column? {
-        Value::String(text) => text,
+        Value::String(text) => text.clone(),
         Value::Array(turns) => {
             let turn = turns.last()?;
             let role = turn.get("role").or_else(|| turn.get("from"))?.as_str()?;
             if !matches!(role, "assistant" | "gpt" | "model") {
                 return None;
             }
-            turn.get("content").or_else(|| turn.get("value"))?.as_str()?
+            let content = turn.get("content").or_else(|| turn.get("value"))?.as_str()?;
+            messages::with_reasoning(turn.as_object()?, content.to_owned()).ok()?
         }
         _ => return None,
     };
@@ -163,8 +159,9 @@ impl Stage for PreferencesStage {
     }
 
     /// 2: of groups, what was cut is not the better answer, and fewer than two rewards have a reason of their own.
+    /// 3: of pairs that rows bring along, chains of thought beside `content`.
     fn version(&self) -> u32 {
-        2
+        if self.0.groups.is_some() { 2 } else { 3 }
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

@@ -11,7 +11,7 @@ use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{BatchExt, DatasetKind};
-use crate::store::{ShardWriter, WriterOptions};
+use crate::store::{Dataset, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe. Filters apply in the order of the fields here, and the
 /// first that a completion fails names its drop.
@@ -38,7 +38,7 @@ pub struct SelectConfig {
     /// Which of a prompt's completions are kept.
     #[serde(default)]
     pub policy: Policy,
-    /// At most so many completions a prompt; unlimited if not set.
+    /// At most so many completions of a group; unlimited if not set. Of rollouts a prompt has a group for each policy step.
     pub per_prompt: Option<usize>,
     /// For `policy = "diverse"`: a completion whose 5-word shingles overlap a kept one's by
     /// more than this (Jaccard) is dropped.
@@ -90,6 +90,13 @@ impl Stage for SelectConfig {
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let groups = cx.input("groups")?;
+        if self.per_prompt.is_some() && has_several_steps(groups)? {
+            cx.progress.say(&format!(
+                "{}: {} holds groups of several policy steps: `per_prompt` counts within each, so a prompt may keep more",
+                cx.name,
+                groups.location()
+            ));
+        }
         cx.progress.start(groups.rows()?, "completions");
         let rows = |shard: usize| -> Result<Batches<'_>> {
             let shard = &groups.shards()[shard];
@@ -118,6 +125,19 @@ impl Stage for SelectConfig {
         }
         Ok(outcome)
     }
+}
+
+/// Whether a prompt may have more than one group, under one policy each.
+fn has_several_steps(groups: &Dataset) -> Result<bool> {
+    let mut first = None;
+    for batch in groups.batches(Some(DatasetKind::Groups), Some(&["policy_step"])) {
+        let batch = batch?;
+        let steps = batch.u64("policy_step")?.values();
+        if steps.iter().any(|step| *first.get_or_insert(*step) != *step) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Count of the completions that a required rule judged; it leaves no trace in the manifest.

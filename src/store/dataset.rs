@@ -40,7 +40,8 @@ impl Dataset {
     /// whose names begin with `_` or `.` are no data: other programs' metadata and temporary files.
     ///
     /// # Errors
-    /// There is nothing, or nothing in Parquet; a shard of the manifest is missing or has another size.
+    /// There is nothing, or nothing in Parquet; the stage that wrote the folder leaves no rows in it; a shard of the
+    /// manifest is missing or has another size.
     pub fn open(location: &Location) -> Result<Dataset> {
         if let Some(entry) = location.look()? {
             let shard = Shard::new(location.clone(), entry.name, entry.bytes, entry.mark);
@@ -83,6 +84,11 @@ impl Dataset {
     }
 
     fn of_manifest(location: &Location, manifest: Manifest) -> Result<Dataset> {
+        if !manifest.has_rows() {
+            return Err(Error::new(format!("the folder of a finished stage `{}` holds no dataset", manifest.kind))
+                .in_file(location)
+                .hint("give a folder in it that holds Parquet files, or the folder of a stage that writes a dataset"));
+        }
         manifest.check_shards(location)?;
         let shards = manifest
             .shards

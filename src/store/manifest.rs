@@ -222,6 +222,11 @@ impl Manifest {
         cut(folder, self.listed().map(|(file, bytes, _)| (file, bytes)))
     }
 
+    /// Whether the stage wrote a dataset into its own folder, and not only a model, figures, or texts for other tools.
+    pub fn has_rows(&self) -> bool {
+        self.schema.is_some() || self.shards.iter().any(|shard| shard.file.ends_with(".parquet"))
+    }
+
     /// All of its files: path, bytes, digest.
     pub fn listed(&self) -> impl Iterator<Item = (&str, u64, &str)> {
         let shards = self.shards.iter().map(|shard| (shard.file.as_str(), shard.bytes, shard.blake3.as_str()));

@@ -171,8 +171,9 @@ pub(super) fn load_footer(location: &Location, bytes: u64) -> Result<ArrowReader
     let name = location.file_name().trim_end_matches(".gz").trim_end_matches(".zst");
     if [".jsonl", ".json", ".csv", ".tsv"].iter().any(|ending| name.ends_with(ending)) {
         return Err(Error::new("this is no Parquet file, which stages read").in_file(file).hint(
-            "rows of JSONL, JSON or CSV become datasets by stages: questions by `prompts` (`sources`), completions by \
-             `generate` with the engine `replay`; `gristmill score` judges rows of JSONL as they are",
+            "rows of JSONL, JSON or CSV become datasets by stages: questions by `prompts` (`sources`), conversations to \
+             train on by `prompts` with `layout = \"chat\"` and then `corpus`, completions by `generate` with the engine \
+             `replay`; `gristmill score` judges rows of JSONL as they are",
         ));
     }
     if bytes < 12 {

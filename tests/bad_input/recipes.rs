@@ -260,6 +260,21 @@ fn what_other_tools_would_take_is_told_how_to_be_given_here() {
 }
 
 #[test]
+fn a_rule_file_that_is_not_there_is_a_slip_of_whoever_named_it() {
+    let folder = with_recipe(
+        "[stages.prompts]\nprocedural = [{ count = 8, mix = [{ name = \"mini_mix\" }], levels = [1] }]\n\n\
+        [stages.grpo]\nprompts = \"prompts\"\nrules = \"nope.toml\"\ninit = { tokenizer = \"mini\", hidden = 8, layers = 1, heads = 1 }\n",
+    );
+    for args in [&["rules", "check", "nope.toml"][..], &["serve-rewards", "--rules", "nope.toml"], &RUN] {
+        let refused = gristmill(folder.path(), args);
+        assert_eq!(refused.code, Some(2), "{}", refused.story());
+        for told in ["cannot read the rule file ", "nope.toml", "No such file", "hint: give the path of a rule file"] {
+            assert!(refused.stderr.contains(told), "{told}: {}", refused.story());
+        }
+    }
+}
+
+#[test]
 fn settings_of_servers_that_cannot_be_used_are_told_by_the_plan_with_their_place() {
     let endpoints = "endpoints = [\"http://localhost:9\"]";
     let recipe = |engine: &str| {

@@ -150,6 +150,11 @@ fn every_export_format_is_what_its_reader_expects() {
     let preference = first("preference", "4_group", &["--set", "prompts=out/1_prompts"]);
     let (chosen, rejected) = (&preference["chosen"][0]["content"], &preference["rejected"][0]["content"]);
     assert!(chosen.as_str().unwrap().contains("####") && chosen != rejected, "{preference:#}");
+    let asked = first("prompt_only", "1_prompts", &[]);
+    assert_eq!((&asked["prompt"][0]["role"], asked["prompt"].as_array().unwrap().len()), (&"user".into(), 1));
+    let read: Vec<&str> = asked.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(read, ["prompt", "gold", "verification", "domain", "language", "difficulty"]);
+    assert!(asked["gold"].is_string() && asked["domain"] == "math" && asked["language"] == "en", "{asked:#}");
     // What tells data from the manifest beside it is the split in a file's name.
     for (format, expected) in [("messages", "train-00000-of-00001.jsonl"), ("preference", "train-00000-of-00001.jsonl")]
     {
@@ -249,6 +254,7 @@ fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
     assert_eq!(field("extra_info", "index").as_primitive::<Int64Type>().values(), &[0, 2]);
     assert_eq!(text(&field("extra_info", "split"), 0), "test");
     assert_eq!(field("extra_info", "prompt_id").null_count(), 0);
+    assert_eq!(text(&field("extra_info", "domain"), 1), "math", "a reward function is given nothing of a row but this");
 }
 
 #[test]

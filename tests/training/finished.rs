@@ -23,11 +23,14 @@ fn a_finished_model_is_trained_anew_only_where_that_is_asked_for() {
     let made = digests(&out);
 
     let other = ["--set", "base.training.batch_size=4"];
-    let plan = run(&[&other[..], &["--dry-run"]].concat()).succeeded();
+    let plan = run(&[&other[..], &["--dry-run", "--json"]].concat());
     let state = "will not run: its finished model was trained with another `training.batch_size`";
     assert_eq!(plan.state_of("base"), state);
+    let summary: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert!(summary["plan"].as_array().unwrap().iter().any(|stage| stage["state"] == state), "{summary:#}");
     let refused = run(&other);
     assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert_eq!((plan.code, plan.refusal()), (refused.code, refused.refusal()), "a dry run ends as the run would");
     for told in ["another `training.batch_size`", "would be trained anew", "`--out`", "`--from base`"] {
         assert!(refused.stderr.contains(told), "{told}: {}", refused.story());
     }
@@ -79,7 +82,8 @@ fn a_damaged_model_is_found_and_not_measured() {
         assert_eq!(refused.code, Some(1), "{more:?}: {}", refused.story());
         assert!(refused.stderr.contains("is gone") && refused.stderr.contains("`--from base`"), "{}", refused.story());
     }
-    assert!(run(&["--dry-run"]).succeeded().state_of("base").starts_with("will not run: "));
+    let plan = run(&["--dry-run"]);
+    assert!(plan.code == Some(1) && plan.state_of("base").starts_with("will not run: "), "{}", plan.story());
 
     // What an earlier version finished has no list, and is as good as it was.
     std::fs::write(&weights, whole).unwrap();

@@ -232,7 +232,8 @@ fn what_was_trained_outlives_a_change_of_how_and_is_not_lost_to_one_of_what() {
     assert_eq!(plan.state_of("base"), "will continue: from the checkpoint of step 8");
 
     let what = ["--set", "base.training.batch_size=4"];
-    let plan = run(&[&what[..], &["--dry-run"]].concat()).succeeded();
+    let plan = run(&[&what[..], &["--dry-run"]].concat());
+    assert_eq!(plan.code, Some(1), "it ends as the run would: {}", plan.story());
     assert!(plan.state_of("base").ends_with("has changed, and 8 steps would be lost"), "{}", plan.story());
     let refused = run(&what);
     assert_eq!(refused.code, Some(1), "{}", refused.story());
@@ -427,6 +428,37 @@ fn a_prompt_that_is_too_long_costs_itself_alone_and_a_temperature_is_the_trainer
         let sampling: serde_json::Value = serde_json::from_str(&row.unwrap().sampling).unwrap();
         assert!((sampling["temperature"].as_f64().unwrap() - 0.7).abs() < 1e-6, "{sampling}");
         assert_eq!(sampling["top_p"], 1.0, "what is not written is the policy's own distribution");
+    }
+    // The stage's folder, by its path, is what its name is in a recipe.
+    let alone = |stage: &str, args: &[&str]| {
+        let output = format!("alone/{stage}");
+        gristmill(folder.path(), [&[stage][..], args, &["--output", &output]].concat())
+    };
+    let every = ["-s", "outcome=any", "-s", "truncated=true", "-s", "per_prompt=1"];
+    let select = |groups: &str| alone("select", &[&["--groups", groups][..], &every].concat()).succeeded();
+    let selected = select("out/4_rl");
+    assert!(selected.stderr.contains("`per_prompt` counts within each"), "{}", selected.story());
+    assert!(select("out/4_rl/rollouts").state_of("select").starts_with("cached"), "it is the same dataset");
+    let kept = manifest(&folder.path().join("alone/select/1_select"))["rows"].as_f64().unwrap();
+    assert_eq!(kept, groups.iter().flatten().sum::<f64>(), "one of each group");
+    let tuned = ["--corpus", "out/1_base_text", "-s", "format=text", "-s", "training.steps=1"];
+    alone("sft", &[&tuned[..], &["--model", "out/2_base"]].concat()).succeeded();
+    for (stage, args, told) in [
+        (
+            "select",
+            &["--groups", "out/2_base"][..],
+            "a stage `sft`, which holds no groups: it has metrics.parquet, model/",
+        ),
+        ("preferences", &["--prompts", "out/4_rl", "--groups", "out/4_rl"], "a stage `grpo`, which holds no prompts"),
+        ("export", &["--input", "out/2_base", "-s", "format=messages"], "a stage `sft`, which holds no dataset"),
+        (
+            "sft",
+            &["--corpus", "out/1_base_text", "--model", "out/1_base_text"],
+            "holds no model: it has part-00000.parquet",
+        ),
+    ] {
+        let refused = alone(stage, args);
+        assert!(refused.code == Some(2) && refused.stderr.contains(told), "{told}: {}", refused.story());
     }
     let evals = folder.path().join("out/5_eval/evals.parquet");
     let (failed, undecided) = (column(&evals, "failed")[0].unwrap(), column(&evals, "undecided")[0].unwrap());

@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_table_becomes_keys_with_their_meaning_below() {
         let text = section("select").unwrap();
-        assert!(text.contains("\n  per_prompt\n        at most so many of a prompt; over_limit\n"), "{text}");
+        assert!(text.contains("\n  per_prompt\n        at most so many of a group; over_limit\n"), "{text}");
         assert!(section("generate").unwrap().contains("until = { rules = \"r1\""));
         let grpo = section("grpo").unwrap();
         assert!(grpo.contains("\n  rollouts_ahead\n") && grpo.contains("\n  optimizer.kind\n"), "{grpo}");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::error::{Context, Error, Result, nearest};
+use crate::error::{Error, Result, nearest};
 
 /// Largest rule file in bytes.
 const MAX_BYTES: usize = 1 << 20;
@@ -132,12 +132,18 @@ pub(super) fn open(name: &str, folder: Option<&Path>) -> Result<(String, String,
         };
         return Err(Error::usage(format!("there is no rule file `{name}`")).hint(hint));
     }
-    let bytes = std::fs::metadata(&path).or_fail(|| format!("cannot read the rule file {}", path.display()))?.len();
+    let unread = |error: std::io::Error| {
+        let names: Vec<&str> = BUILTIN.iter().map(|(builtin, _)| *builtin).collect();
+        Error::usage(format!("cannot read the rule file {}", path.display()))
+            .caused_by(error)
+            .hint(format!("give the path of a rule file, or a built-in one's name: {}", names.join(", ")))
+    };
+    let bytes = std::fs::metadata(&path).map_err(unread)?.len();
     if bytes > MAX_BYTES as u64 {
         return Err(Error::usage(format!("a rule file may have {MAX_BYTES} bytes; this one has {bytes}"))
             .in_file(path.display()));
     }
-    let text = std::fs::read_to_string(&path).or_fail(|| format!("cannot read the rule file {}", path.display()))?;
+    let text = std::fs::read_to_string(&path).map_err(unread)?;
     let folder = path.parent().map(Path::to_path_buf);
     Ok((path.display().to_string(), text, folder))
 }

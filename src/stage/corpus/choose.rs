@@ -1,11 +1,12 @@
 //! Which rows go into the corpus, and where: quotas, shuffle and split by rank.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::CorpusConfig;
 use crate::stage::Outcome;
 
-/// Keys of the rows that may be chosen, in reading order: 32 bytes each.
+/// Keys of the rows that may be chosen, in reading order: 40 bytes each.
 pub struct Candidates {
     seed: u64,
     /// Share of the questions that are for validation.
@@ -20,6 +21,8 @@ struct Candidate {
     id: u64,
     /// What its prompt asks.
     question: u64,
+    /// Its whole conversation; its id where nothing else could say the same.
+    said: u64,
     domain: u32,
     track: u16,
     is_validation: bool,
@@ -32,8 +35,8 @@ impl Candidates {
     }
 
     /// The next row. Its rank derives from the run's seed and its id alone, its split from the seed and
-    /// what its prompt asks.
-    pub fn push(&mut self, track: usize, domain: &str, question: u64, id: &str, usable: bool) {
+    /// what its prompt asks. Rows of one conversation have one `said`; without it a row is equal to no other.
+    pub fn push(&mut self, track: usize, domain: &str, question: u64, id: &str, said: Option<u64>, usable: bool) {
         let hash = |name: &str, bytes: &[u8]| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&self.seed.to_le_bytes()).update(name.as_bytes()).update(bytes);
@@ -50,7 +53,8 @@ impl Candidates {
             }
         };
         let is_validation = share < self.validation;
-        self.rows.push(Candidate { rank, id, question, domain, track: track as u16, is_validation, usable });
+        let said = said.unwrap_or(id);
+        self.rows.push(Candidate { rank, id, question, said, domain, track: track as u16, is_validation, usable });
     }
 }
 
@@ -86,25 +90,34 @@ impl Choice {
     }
 }
 
-/// Applies quotas, removes rows and questions that an earlier track has, and lays out the splits.
+/// Removes rows that are twice in a track and questions that an earlier track has, applies quotas, and lays out the splits.
 pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outcome) -> Choice {
     let Candidates { rows: candidates, domains: names, .. } = candidates;
-    let mut seen = HashSet::with_capacity(candidates.len());
+    // Conversations of a track, each with the id of the first row that has it.
+    let mut said: HashMap<u64, u64> = HashMap::with_capacity(candidates.len());
     // What the tracks before ask; within a track a question may have several answers.
     let mut asked: HashSet<u64> = HashSet::new();
     let mut chosen: Vec<u32> = Vec::new();
     let mut quotas = Vec::new();
     for (t, track) in config.tracks.iter().enumerate() {
         let mut rows: Vec<u32> = Vec::new();
+        // What an earlier track has of these, its questions tell; what that left may be this one's.
+        said.clear();
         for (row, candidate) in candidates.iter().enumerate().filter(|(_, c)| usize::from(c.track) == t) {
             if !candidate.usable {
                 outcome.drop_row("no_answer");
-            } else if !seen.insert(candidate.id) {
-                outcome.drop_row("duplicate");
-            } else if asked.contains(&candidate.question) {
-                outcome.drop_row("question_of_another_track");
-            } else {
-                rows.push(row as u32);
+                continue;
+            }
+            match said.entry(candidate.said) {
+                Entry::Occupied(first) if *first.get() == candidate.id => outcome.drop_row("duplicate"),
+                Entry::Occupied(_) => outcome.drop_row("equal_conversation"),
+                Entry::Vacant(_) if asked.contains(&candidate.question) => {
+                    outcome.drop_row("question_of_another_track");
+                }
+                Entry::Vacant(place) => {
+                    place.insert(candidate.id);
+                    rows.push(row as u32);
+                }
             }
         }
         let key = |row: &u32| (candidates[*row as usize].rank, *row);
@@ -183,7 +196,7 @@ mod tests {
         let mut candidates = Candidates::new(1, validation);
         for i in (0..times).flat_map(|_| 0..n) {
             let domain = if i.is_multiple_of(3) { "math" } else { "code" };
-            candidates.push(0, domain, i as u64 / 2, &format!("c{i}"), true);
+            candidates.push(0, domain, i as u64 / 2, &format!("c{i}"), None, true);
         }
         candidates
     }
@@ -212,10 +225,44 @@ mod tests {
     }
 
     #[test]
-    fn the_same_completion_in_two_tracks_is_taken_once() {
+    fn the_same_completion_is_taken_once() {
         let mut outcome = Outcome::default();
         let choice = choose(&config(&[], Some(100), 0.0), candidates(10, 2, 0.0), &mut outcome);
         assert_eq!((choice.chosen(), outcome.drops["duplicate"]), (10, 10));
+    }
+
+    #[test]
+    fn completions_that_say_the_same_to_one_prompt_are_taken_once_and_counted() {
+        let mut candidates = Candidates::new(1, 0.0);
+        for (id, said) in [("a", Some(1)), ("b", Some(1)), ("c", Some(2)), ("a", Some(1)), ("d", None), ("e", None)] {
+            candidates.push(0, "math", 0, id, said, true);
+        }
+        let mut outcome = Outcome::default();
+        let choice = choose(&config(&[], None, 0.0), candidates, &mut outcome);
+        let taken: Vec<bool> = choice.places.iter().map(|place| *place != Choice::OUT).collect();
+        assert_eq!(taken, [true, false, true, false, true, true]);
+        assert_eq!((outcome.drops["equal_conversation"], outcome.drops["duplicate"]), (1, 1));
+    }
+
+    #[test]
+    fn what_one_track_left_of_its_completions_another_may_take() {
+        let mut parted = config(&[("math", 10)], None, 0.0);
+        parted.tracks.push(TrackConfig {
+            name: "other".into(),
+            domains: [("code".to_owned(), 10)].into(),
+            ..parted.tracks[0].clone()
+        });
+        let mut candidates = Candidates::new(1, 0.0);
+        for track in 0..2 {
+            for i in 0..20 {
+                let domain = if i % 2 == 0 { "math" } else { "code" };
+                candidates.push(track, domain, i, &format!("c{i}"), Some(i), true);
+            }
+        }
+        let mut outcome = Outcome::default();
+        let choice = choose(&parted, candidates, &mut outcome);
+        assert_eq!(choice.quotas.iter().map(|quota| quota.got).collect::<Vec<_>>(), [10, 10]);
+        assert_eq!(outcome.drops["question_of_another_track"], 10);
     }
 
     #[test]
@@ -225,7 +272,7 @@ mod tests {
         let mut candidates = Candidates::new(1, 0.0);
         for track in 0..2 {
             for i in 0..40 {
-                candidates.push(track, "math", i / 2, &format!("{track}-{i}"), true);
+                candidates.push(track, "math", i / 2, &format!("{track}-{i}"), None, true);
             }
         }
         let questions = |choice: &Choice, track: usize| -> HashSet<usize> {

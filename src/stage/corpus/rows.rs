@@ -1,6 +1,7 @@
 //! Corpus rows out of groups and prompts, column by column: what a row shares with its source is
 //! the source's column, and only the conversation and its parts are written anew.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
@@ -47,7 +48,7 @@ pub fn from_groups(track: &TrackConfig, groups: &RecordBatch, prompts: &RecordBa
         return Err(Error::new(format!("the completion {id} has no text")).hint("make the groups with `carry = true`"));
     }
     let replies = match track.template {
-        Some(template) => reformed(template, texts),
+        Some(_) => StringArray::from_iter_values(texts.iter().flatten().map(|text| reply(track.template, text))),
         None => texts.clone(),
     };
     let mut made = conversation(track.system.as_deref(), prompts.list("messages")?, &replies)?;
@@ -75,24 +76,28 @@ pub fn from_prompts(track: &TrackConfig, prompts: &RecordBatch) -> Result<Record
     assemble(made, &[prompts])
 }
 
-/// Completions in the template's form, whatever form they have. One without reasoning stays as it is.
-fn reformed(template: Template, texts: &StringArray) -> StringArray {
-    let reply = |text: &str| {
-        let parts = think::split(text);
-        parts.reasoning.map_or_else(|| text.to_owned(), |reasoning| template.render(reasoning, parts.answer))
-    };
-    StringArray::from_iter_values(texts.iter().flatten().map(reply))
+/// A completion as it stands in the corpus: in the template's form, whatever form it has. One without reasoning stays
+/// as it is.
+pub fn reply(template: Option<Template>, text: &str) -> Cow<'_, str> {
+    let parts = template.map(|template| (template, think::split(text)));
+    match parts.and_then(|(template, parts)| Some((template, parts.reasoning?, parts.answer))) {
+        Some((template, reasoning, answer)) => template.render(reasoning, answer).into(),
+        None => text.into(),
+    }
 }
 
-/// Each solution with its gold answer in the template's form. A solution that is the answer alone
-/// has no reasoning to wrap.
+/// Each solution in the template's form. One whose reasoning stands in tags is taken apart as a completion is; any
+/// other is the reasoning, with the gold answer behind it, unless it is that answer and nothing else.
 fn wrapped(template: Template, solutions: &StringArray, golds: &StringArray) -> StringArray {
     let pairs = solutions.iter().zip(golds);
-    let reply = |(solution, gold): (Option<&str>, Option<&str>)| match (solution, gold) {
+    let in_form = |(solution, gold): (Option<&str>, Option<&str>)| match (solution, gold) {
+        (Some(solution), _) if think::split(solution).reasoning.is_some() => {
+            Some(reply(Some(template), solution).into_owned())
+        }
         (Some(solution), Some(gold)) if solution != gold => Some(template.render(solution, gold)),
         (solution, _) => solution.map(str::to_owned),
     };
-    pairs.map(reply).collect()
+    pairs.map(in_form).collect()
 }
 
 fn constant(text: &str, rows: usize) -> ArrayRef {
@@ -229,10 +234,28 @@ mod tests {
     }
 
     #[test]
+    fn a_template_does_not_wrap_what_has_tags_already() {
+        let tagged = ["<think>\nOne and one.\n</think>\n\nIt is 2.", "One and one.</think> <answer>It is 2.</answer>"];
+        let prompts = Prompt::to_batch(&tagged.map(prompt));
+        for (template, form) in [
+            (Template::ThinkAnswer, "<think> One and one. </think> <answer> It is 2. </answer>"),
+            (Template::Think, "<think>\nOne and one.\n</think>\n\nIt is 2."),
+        ] {
+            let made = from_prompts(&track(Some(template)), &prompts).unwrap();
+            for row in CorpusRow::from_batch(&made).unwrap() {
+                assert_eq!(row.messages[1].content, form);
+                assert_eq!((row.reasoning.as_deref(), row.answer.as_str()), (Some("One and one."), "It is 2."));
+            }
+        }
+    }
+
+    #[test]
     fn a_template_gives_completions_another_form() {
-        let texts = ["<think> One and one. </think> <answer> 2 </answer>", "2"];
-        let replies = reformed(Template::Think, &StringArray::from_iter_values(texts));
-        assert_eq!(replies.iter().flatten().collect::<Vec<_>>(), ["<think>\nOne and one.\n</think>\n\n2", "2"]);
+        let form = |text| reply(Some(Template::Think), text).into_owned();
+        let said = form("<think> One and one. </think> <answer> 2 </answer>");
+        assert_eq!(said, "<think>\nOne and one.\n</think>\n\n2");
+        assert_eq!(form("2"), "2");
+        assert_eq!(reply(None, "<think> x </think> 2"), "<think> x </think> 2");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn rows(batch: &RecordBatch, first: i64, split: &str) -> Result<(RecordBatch, us
         |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, kept.num_rows()))) as ArrayRef;
     let reward = [("style", all("rule")), ("ground_truth", column("gold"))];
     let mut extra = vec![("split", all(split)), ("index", index)];
-    extra.extend(["prompt_id", "language", "difficulty", "verification"].map(|name| (name, column(name))));
+    extra.extend(["prompt_id", "domain", "language", "difficulty", "verification"].map(|name| (name, column(name))));
     let columns = [
         ("data_source", column("source")),
         ("prompt", column("messages")),
