@@ -277,7 +277,7 @@ mod tests {
         let group = || std::iter::repeat_n(row.clone(), 3);
         let mut rollouts = begin(folder);
         (0..3).try_for_each(|_| rollouts.push(group())).unwrap();
-        let shards = rollouts.store(checkpoint.path()).unwrap();
+        let shards = rollouts.store(checkpoint.path(), 1).unwrap();
         assert_eq!(shards.iter().map(|shard| shard.rows).collect::<Vec<_>>(), [6], "three rows wait");
         let mut resumed = begin(other);
         resumed.resume(checkpoint.path(), shards).unwrap();
