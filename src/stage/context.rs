@@ -60,9 +60,10 @@ pub(crate) fn finished_record(shard: usize, outcome: &Outcome) -> Vec<u8> {
     serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data")
 }
 
-fn local<'a>(folder: &'a Location, what: &str) -> Result<&'a Path> {
+/// What models and tables of figures are written to and read from: libraries that make them know no object stores.
+fn local(folder: &Location, what: impl FnOnce() -> String) -> Result<&Path> {
     folder.as_local().ok_or_else(|| {
-        Error::usage(format!("{what} in a local folder, and this is none"))
+        Error::usage(format!("{} a local folder, and this is none", what()))
             .in_file(folder)
             .hint("run in a local folder with `--out`; datasets may stay where they are")
     })
@@ -89,7 +90,7 @@ impl StageContext<'_> {
     pub fn input_folder(&self, key: &str) -> Result<&Path> {
         let folder = self.folders.get(key);
         let folder = folder.ok_or_else(|| Error::usage(format!("the stage `{}` has no input `{key}`", self.name)))?;
-        local(folder, "a model is read")
+        local(folder, || format!("the stage `{}` reads its input `{key}` from", self.name))
     }
 
     /// The stage's own folder as a path, for what cannot be written to an object store.
@@ -97,7 +98,7 @@ impl StageContext<'_> {
     /// # Errors
     /// A run in an object store.
     pub fn local_folder(&self) -> Result<&Path> {
-        local(self.folder, "a model is trained")
+        local(self.folder, || format!("the stage `{}` writes to", self.name))
     }
 
     /// Makes a path of the recipe absolute.
@@ -210,5 +211,18 @@ impl StageContext<'_> {
             "part {index}/{of} of the stage `{}` is done; {missing} of its {total} shards are other parts' and not there yet",
             self.name
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_a_local_folder_is_told_by_name() {
+        let folder = Location::parse("s3://bucket/run").unwrap();
+        let told = local(&folder, || "the stage `claims` writes to".to_owned()).unwrap_err().render(false);
+        assert!(told.contains("the stage `claims` writes to a local folder, and this is none"), "{told}");
+        assert!(told.contains("s3://bucket/run"), "{told}");
     }
 }

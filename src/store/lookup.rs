@@ -76,7 +76,8 @@ impl Lookup {
             (None, None, Some(shard)) => shard.schema()?.fields().iter().map(|field| field.name().clone()).collect(),
             (None, None, None) => Vec::new(),
         };
-        let mut keys = Vec::with_capacity(rows as usize);
+        // A damaged footer may say anything; but ids that are unique take a byte each at least.
+        let mut keys = Vec::with_capacity(rows.min(dataset.bytes()) as usize);
         let mut blocks = Vec::new();
         for (index, shard) in dataset.shards().iter().enumerate() {
             plan_blocks(index, shard, &columns, keys.len() as u32, &mut blocks)?;

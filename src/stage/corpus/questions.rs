@@ -22,7 +22,8 @@ impl Questions {
     /// # Errors
     /// It cannot be read, or a turn has an unknown role.
     pub fn of(prompts: &Dataset) -> Result<Questions> {
-        let mut keys = Vec::with_capacity(prompts.rows()? as usize);
+        // As in a lookup: a footer that is damaged may say anything.
+        let mut keys = Vec::with_capacity(prompts.rows()?.min(prompts.bytes()) as usize);
         for shard in prompts.shards() {
             let mut first = 0;
             for batch in shard.batches(Some(DatasetKind::Prompts), Some(&["prompt_id", "messages"]))? {
