@@ -3,6 +3,7 @@
 mod ends;
 mod finished;
 mod left_out;
+mod stored;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
