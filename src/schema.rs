@@ -31,7 +31,7 @@ pub use verdict::{Outcome, Score, VerdictRow};
 
 /// The words an enum has in text columns.
 macro_rules! words {
-    ($name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($name:ident { $($variant:ident = $word:literal $(| $other:literal)*),+ $(,)? }) => {
         impl $name {
             /// Every value.
             pub const ALL: &'static [$name] = &[$($name::$variant),+];
@@ -41,15 +41,15 @@ macro_rules! words {
                 match self { $($name::$variant => $word),+ }
             }
 
-            /// The value of that word.
+            /// The value of that word, or of another that programs have for it.
             pub fn parse(word: &str) -> Option<$name> {
-                match word { $($word => Some($name::$variant),)+ _ => None }
+                match word { $($word $(| $other)* => Some($name::$variant),)+ _ => None }
             }
         }
     };
 }
 
-words!(Role { System = "system", User = "user", Assistant = "assistant", Tool = "tool" });
+words!(Role { System = "system" | "developer", User = "user", Assistant = "assistant", Tool = "tool" });
 words!(FinishReason { Stop = "stop", Length = "length", Error = "error", Unknown = "unknown" });
 words!(Outcome { Correct = "correct", Wrong = "wrong", CannotTell = "cannot_tell" });
 

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::Config;
 use crate::model::memory::Load;
+use crate::model::{Config, Tokenizer};
 use crate::schema::DatasetKind;
 use crate::store::{FileInfo, Location, Manifest, ShardInfo};
 
@@ -136,11 +136,20 @@ pub trait Stage: Send + Sync {
         Ok(None)
     }
 
+    /// Whether the model it leaves can be shown conversations, which takes a chat template.
+    ///
+    /// # Errors
+    /// A model it starts from that cannot be read.
+    fn has_chat_template(&self, _models: &Models<'_>) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Models and what goes with them, each as much as it holds at once: for `--dry-run`, and for an error
     /// before anything starts.
     ///
     /// # Errors
-    /// As [`Stage::model_config`].
+    /// As [`Stage::model_config`]; models that do not fit together, or that are to be shown conversations and have no chat
+    /// template.
     fn memory(&self, _models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         Ok(Vec::new())
     }
@@ -239,6 +248,21 @@ pub struct Models<'a> {
     pub resolve: &'a dyn Fn(&str) -> String,
     /// The shape of a model by what an input calls it: a stage, or a folder.
     pub config: &'a dyn Fn(&str) -> Result<Config>,
+    /// Whether such a model has a chat template.
+    pub has_chat_template: &'a dyn Fn(&str) -> Result<bool>,
+}
+
+impl Models<'_> {
+    /// Checks, before anything has run, that conversations can be shown to a model.
+    ///
+    /// # Errors
+    /// It has no chat template; its files cannot be read.
+    pub fn check_chat_template(&self, of: &str) -> Result<()> {
+        match (self.has_chat_template)(of)? {
+            true => Ok(()),
+            false => Err(Tokenizer::without_chat_template().context(format!("the model `{of}`"))),
+        }
+    }
 }
 
 /// What [`Stage::materials`] may ask the pipeline for.

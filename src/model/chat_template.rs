@@ -25,19 +25,24 @@ pub(super) struct ChatTemplate {
 const NAME: &str = "chat_template";
 
 /// Templates by name, for models that have none of their own, as base models do.
+///
+/// A conversation reads as its last reply was asked for and given: what opens the reply, the reply, the end of turn. So
+/// what is trained on, what is sampled and what an earlier turn looks like are the same tokens.
 pub const CHAT_TEMPLATES: &[(&str, &str)] = &[("plain", PLAIN), ("r1_zero", R1_ZERO)];
 
 /// What is said, and nothing else: turns with a blank line between, the end of turn after a reply.
 const PLAIN: &str = "{% for message in messages %}{% if not loop.first %}{{ '\n\n' }}{% endif %}{{ message.content }}\
-{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}";
+{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}\
+{% if add_generation_prompt and messages %}{{ '\n\n' }}{% endif %}";
 
 /// DeepSeek-R1-Zero's (arXiv 2501.12948, table 1), which asks a base model for reasoning and answer in their tags.
+/// It ends with the colon, as the paper's does: a space before the reply is the model's to write, with its first word.
 const R1_ZERO: &str = "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. \
 The assistant first thinks about the reasoning process in the mind and then provides the user with the answer. The \
 reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., \
 <think> reasoning process here </think> <answer> answer here </answer>.\
 {% for message in messages %}\
-{% if message.role == 'assistant' %} Assistant: {{ message.content }}{{ eos_token }}\
+{% if message.role == 'assistant' %} Assistant:{{ message.content }}{{ eos_token }}\
 {% elif message.role == 'user' %} User: {{ message.content }}\
 {% else %} {{ message.content }}{% endif %}\
 {% endfor %}{% if add_generation_prompt %} Assistant:{% endif %}";
@@ -169,10 +174,34 @@ mod tests {
             let special = [("eos_token".to_owned(), "<eos>".to_owned())];
             ChatTemplate::new(source).unwrap().render(&turns, &special, true).unwrap()
         };
-        assert_eq!(shown("plain"), "1 + 1?\n\n2<eos>\n\nAnd 2 + 2?");
+        assert_eq!(shown("plain"), "1 + 1?\n\n2<eos>\n\nAnd 2 + 2?\n\n");
         let zero = shown("r1_zero");
         assert!(zero.starts_with("A conversation between User and Assistant. The user asks"), "{zero}");
-        assert!(zero.ends_with("</answer>. User: 1 + 1? Assistant: 2<eos> User: And 2 + 2? Assistant:"), "{zero}");
+        assert!(zero.ends_with("</answer>. User: 1 + 1? Assistant:2<eos> User: And 2 + 2? Assistant:"), "{zero}");
+    }
+
+    #[test]
+    fn a_conversation_reads_as_its_replies_were_asked_for_and_given() {
+        let turn = |role, content: &str| Message { role, content: content.into() };
+        let asked = |i: usize| user(&format!("question {i}"));
+        let replied = |i: usize| turn(Role::Assistant, &format!(" <think>\n{i}\n</think> {i}"));
+        let system = turn(Role::System, "Be brief.");
+        let conversations = [
+            vec![asked(1), replied(1)],
+            vec![system.clone(), asked(1), replied(1)],
+            vec![asked(1), replied(1), asked(2), replied(2)],
+            vec![system, asked(1), replied(1), asked(2), turn(Role::Tool, "4"), replied(2)],
+        ];
+        let special = [("eos_token".to_owned(), "<eos>".to_owned())];
+        for (name, source) in CHAT_TEMPLATES {
+            let template = ChatTemplate::new(source).unwrap();
+            let shown = |turns: &[Message], generate| template.render(turns, &special, generate).unwrap();
+            for turns in &conversations {
+                let (last, before) = turns.split_last().unwrap();
+                let trained = shown(before, true) + &last.content + "<eos>";
+                assert_eq!(shown(turns, false), trained, "{name}");
+            }
+        }
     }
 
     #[test]

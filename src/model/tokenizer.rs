@@ -9,6 +9,7 @@ use super::chat_template::{CHAT_TEMPLATES, ChatTemplate};
 use super::config::read_object;
 use crate::error::{Context, Error, Result};
 use crate::schema::{Message, Role};
+use crate::store::Location;
 
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -228,10 +229,14 @@ impl Tokenizer {
     /// # Errors
     /// What the library reports.
     pub fn encode_document(&self, text: &str) -> Result<Vec<u32>> {
-        let plain = self.encode(text)?;
-        let failed = |e| Error::new(format!("cannot tokenize: {e}"));
-        let whole = self.inner.encode_fast(text, true).map_err(failed)?.get_ids().to_vec();
-        Ok(if whole.first() == plain.first() { plain } else { whole })
+        let (plain, framed) = (self.encode(text)?, self.encode_framed(text)?);
+        Ok(if framed.first() == plain.first() { plain } else { framed })
+    }
+
+    /// Tokens of a text with what the tokenizer's post-processor puts around one.
+    fn encode_framed(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(|e| Error::new(format!("cannot tokenize: {e}")))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Tokens of a text, special tokens in it recognised and none added.
@@ -265,17 +270,33 @@ impl Tokenizer {
     }
 
     fn chat_template(&self) -> Result<&ChatTemplate> {
-        self.template.as_ref().ok_or_else(|| {
-            let names: Vec<String> = CHAT_TEMPLATES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            Error::new("the model has no chat template")
-                .hint(format!(
-                    "name one in the recipe, beside the model: `chat_template = \"FILE\"` of Jinja, or one of {}",
-                    names.join(", ")
-                ))
-                .hint(
-                    "or put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json",
-                )
-        })
+        self.template.as_ref().ok_or_else(Tokenizer::without_chat_template)
+    }
+
+    /// What is said where conversations are to be shown to a model that has no chat template.
+    pub fn without_chat_template() -> Error {
+        let names: Vec<String> = CHAT_TEMPLATES.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        Error::new("the model has no chat template")
+            .hint(format!(
+                "name one in the recipe, beside the model: `chat_template = \"FILE\"` of Jinja, or one of {}",
+                names.join(", ")
+            ))
+            .hint("or put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json")
+    }
+
+    /// Whether the tokenizer in a model's folder, which may lie in an object store, has a chat template: without reading
+    /// the tokenizer itself.
+    ///
+    /// # Errors
+    /// The folder cannot be read; a `tokenizer_config.json` that is no JSON object.
+    pub fn has_chat_template_in(folder: &Location) -> Result<bool> {
+        if folder.join(TEMPLATE).exists()? {
+            return Ok(true);
+        }
+        let file = folder.join(TOKENIZER_CONFIG);
+        let Some(bytes) = file.read_if_exists()? else { return Ok(false) };
+        let config = serde_json::from_slice::<Map<String, Value>>(&bytes).or_fail(|| "not a JSON object".into());
+        Ok(template_of(&config.map_err(|e| e.in_file(&file))?).is_some())
     }
 
     /// The tokenizer with this chat template instead of its own.
@@ -284,6 +305,20 @@ impl Tokenizer {
     /// A template that does not parse, with its line.
     pub fn with_chat_template(self, source: &str) -> Result<Self> {
         Ok(Tokenizer::of_parts(self.inner, Some(ChatTemplate::new(source)?), self.config, true))
+    }
+
+    /// The tokenizer with one of [`CHAT_TEMPLATES`], which begins as the tokenizer begins documents: with Llama's
+    /// `bos_token`, and with nothing where it adds nothing.
+    ///
+    /// # Errors
+    /// What the library reports.
+    pub fn with_built_in_template(self, source: &str) -> Result<Self> {
+        let (plain, framed) = (self.encode("a")?, self.encode_framed("a")?);
+        match framed.first().filter(|first| plain.first() != Some(*first)).and_then(|&first| self.token(first)) {
+            // Part of the template, so that other programs that read it from the model's folder write it too.
+            Some(begins) => self.with_chat_template(&format!("{{{{ {} }}}}{source}", json!(begins))),
+            None => self.with_chat_template(source),
+        }
     }
 
     /// The tokenizer with a chat template that knows what day it is: for conversations with people, since training and
@@ -354,6 +389,7 @@ mod tests {
     fn words_come_back_after_saving() {
         let dir = tempfile::tempdir().unwrap();
         words().save(dir.path()).unwrap();
+        assert!(Tokenizer::has_chat_template_in(&Location::from(dir.path())).unwrap());
         let tokenizer = Tokenizer::load(dir.path()).unwrap();
         assert_eq!(tokenizer.encode("two one three <end>").unwrap(), [3, 2, 0, 1]);
         assert_eq!(tokenizer.decode(&[3, 2, 1]).unwrap(), "two one <end>");
@@ -429,6 +465,17 @@ mod tests {
         assert_eq!(begun.encode_document("one two").unwrap(), [1, 2, 3]);
         assert_eq!(begun.encode_document("<end> one two").unwrap(), [1, 2, 3], "it has its beginning");
         assert_eq!(begun.encode("one two").unwrap(), [2, 3], "a chat template writes its own");
+        let asked = [Message { role: Role::User, content: "one".into() }];
+        let chat = |tokenizer: Tokenizer, source| tokenizer.with_built_in_template(source).unwrap();
+        for (name, source) in CHAT_TEMPLATES {
+            let plain = chat(words(), source);
+            let begun = chat(Tokenizer::from_json(&file.to_string(), Map::new()).unwrap(), source);
+            let tokens = [&[1][..], &plain.encode_chat(&asked).unwrap()[..]].concat();
+            assert_eq!(begun.encode_chat(&asked).unwrap(), tokens, "{name}");
+            let saved = tempfile::tempdir().unwrap();
+            begun.save(saved.path()).unwrap();
+            assert_eq!(Tokenizer::load(saved.path()).unwrap().encode_chat(&asked).unwrap(), tokens, "{name}");
+        }
         assert_eq!(words().encode_document("one two").unwrap(), [2, 3]);
     }
 
@@ -444,6 +491,8 @@ mod tests {
         assert!(Tokenizer::load(dir.path()).unwrap_err().to_string().contains("tokenizer.json"));
         words().save(dir.path()).unwrap();
         std::fs::write(dir.path().join(TOKENIZER_CONFIG), "{}").unwrap();
+        let folder = Location::from(dir.path());
+        assert!(!Tokenizer::has_chat_template_in(&folder).unwrap());
         let error = Tokenizer::load(dir.path()).unwrap().render(&[], true).unwrap_err();
         assert!(error.render(false).contains("chat_template.jinja"));
         std::fs::write(dir.path().join(TOKENIZER), "{}").unwrap();

@@ -6,8 +6,8 @@ use super::plan::{Plan, Planned};
 use super::stage_folder::part_wanted;
 use crate::backend::{Backend, Cpu, Cuda, Device};
 use crate::error::{Error, Result};
-use crate::model::Config;
 use crate::model::memory::{self, Estimate, Limits, Load};
+use crate::model::{Config, Tokenizer};
 use crate::recipe::Recipe;
 use crate::stage::{Models, Wants};
 use crate::store::{Location, local_file};
@@ -150,9 +150,7 @@ impl<'a> Needs<'a> {
     }
 
     fn loads(&self, planned: &Planned) -> Result<Vec<(Config, Load)>> {
-        let resolve = |path: &str| self.recipe.resolve(path);
-        let config = |of: &str| self.config(of);
-        let loads = planned.stage.memory(&Models { resolve: &resolve, config: &config });
+        let loads = self.with_models(|models| planned.stage.memory(models));
         loads.map_err(|e| e.context(format!("stage `{}`", planned.name)))
     }
 
@@ -164,10 +162,25 @@ impl<'a> Needs<'a> {
             let file = local_file(&format!("{folder}/config.json"))?;
             return Config::load(Path::new(&file).parent().unwrap_or(Path::new(".")));
         };
-        let resolve = |path: &str| self.recipe.resolve(path);
-        let config = |of: &str| self.config(of);
-        let found = stage.stage.model_config(&Models { resolve: &resolve, config: &config })?;
+        let found = self.with_models(|models| stage.stage.model_config(models))?;
         found.ok_or_else(|| Error::usage(format!("the stage `{of}` leaves no model")))
+    }
+
+    /// Whether such a model has a chat template.
+    fn has_chat_template(&self, of: &str) -> Result<bool> {
+        match self.plan.find(of) {
+            Some(stage) => self.with_models(|models| stage.stage.has_chat_template(models)),
+            None => Tokenizer::has_chat_template_in(&Location::parse(&self.recipe.resolve(of))?),
+        }
+    }
+
+    /// What a stage may ask of the models of the plan.
+    fn with_models<T>(&self, ask: impl FnOnce(&Models<'_>) -> Result<T>) -> Result<T> {
+        ask(&Models {
+            resolve: &|path| self.recipe.resolve(path),
+            config: &|of| self.config(of),
+            has_chat_template: &|of| self.has_chat_template(of),
+        })
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use serde::Deserialize;
 
-use super::training::{CheckpointConfig, Drops, NewModel, Policy, PolicyConfig, Session, reply_tokens, write_table};
+use super::training::{
+    CheckpointConfig, Drops, NewModel, Policy, PolicyConfig, Reply, Session, reply_tokens, tell_closed, write_table,
+};
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
@@ -109,9 +111,9 @@ impl Stage for AlignStage {
     }
 
     /// 2: one key of `schedule` leaves the others; what was cut has no end of turn. 3: pairs that are too long make no batch
-    /// smaller and count in no group; turns end as the chat template ends them, and the model stops there.
+    /// smaller and count in no group; turns end as the chat template ends them, and the model stops there. 4: as of `sft`.
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     /// A finished model is not given up for one that cannot begin.
@@ -131,9 +133,14 @@ impl Stage for AlignStage {
         self.policy.config(models).map(Some)
     }
 
+    fn has_chat_template(&self, models: &Models<'_>) -> Result<bool> {
+        self.policy.has_chat_template(models)
+    }
+
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         self.policy.check_reference(self.table.reference.as_deref(), models)?;
         let (config, training) = (self.policy.config(models)?, &self.table.training);
+        self.policy.check_chat_template(models)?;
         let load = Load {
             rows: training.tokens_per_microbatch,
             longest_possible: 2 * config.context,
@@ -155,7 +162,7 @@ impl Stage for AlignStage {
 impl AlignStage {
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
-        let Pairs { pairs, groups, mut drops } = Pairs::read(cx, &policy, PREFERENCES)?;
+        let Pairs { pairs, groups, closed, replies, mut drops } = Pairs::read(cx, &policy, PREFERENCES)?;
         let mut held_out = self.table.held_out.as_ref().map(|_| Pairs::read(cx, &policy, HELD_OUT)).transpose()?;
         held_out.iter_mut().for_each(|held_out| drops.absorb(std::mem::take(&mut held_out.drops)));
         let mut config = self.table.training.clone();
@@ -166,9 +173,13 @@ impl AlignStage {
         let mut trainer = PreferenceTrainer::new(policy.model.clone(), reference, pairs, groups, config)?;
         cx.begin()?;
         drops.tell(cx)?;
+        tell_closed(closed, replies, "replies of the pairs").iter().for_each(|line| cx.progress.say(line));
         let mut outcome = Session::new(cx, &policy, self.table.checkpoints, None).train(&mut trainer)?.outcome;
         outcome.drops = drops.counts;
         outcome.count("pairs", count);
+        if closed > 0 {
+            outcome.count("without_reasoning", closed);
+        }
         if let Some(held_out) = held_out {
             let measured = measure(cx, &policy, &self.reference(cx, backend)?, &objective, held_out)?;
             report(cx, &measured, &mut outcome)?;
@@ -181,6 +192,9 @@ impl AlignStage {
 struct Pairs {
     pairs: Vec<Pair>,
     groups: Vec<Group>,
+    /// Replies without reasoning where the chat template opens it, of so many.
+    closed: u64,
+    replies: u64,
     drops: Drops,
 }
 
@@ -192,14 +206,17 @@ impl Pairs {
         let (prefix, what) = if input == HELD_OUT { ("held_out_", "held-out pairs") } else { ("", "pairs") };
         let mut named: Vec<(String, Pair)> = Vec::new();
         let (mut drops, mut rows, mut tokens, mut left_out) = (Drops::default(), 0, 0, 0);
+        let mut closed = 0;
         for (index, row) in dataset.rows_of::<PreferenceRow>().enumerate() {
             let row = row?;
             let at = |e: Error| e.at_row(index as u64).in_file(dataset.location());
             let shown = tokenizer.render(&row.messages, true).map_err(at)?;
             let prompt = tokenizer.encode(&shown).map_err(at)?;
-            let side = |reply: &str, finish_reason: Option<&str>| {
+            let mut side = |reply: &str, finish_reason: Option<&str>| -> Result<Vec<u32>> {
                 let ends = finish_reason != Some(FinishReason::Length.as_str());
-                reply_tokens(tokenizer, &shown, reply, ends).map_err(at)
+                let Reply { tokens, closes_reasoning } = reply_tokens(tokenizer, &shown, reply, ends).map_err(at)?;
+                closed += u64::from(closes_reasoning);
+                Ok(tokens)
             };
             let chosen = side(&row.chosen, row.chosen_finish_reason.as_deref())?;
             let rejected = side(&row.rejected, row.rejected_finish_reason.as_deref())?;
@@ -226,7 +243,7 @@ impl Pairs {
             let group = index(&group).expect("every group was counted");
             Pair { group, ..pair }
         });
-        Ok(Pairs { pairs: pairs.collect(), groups, drops })
+        Ok(Pairs { pairs: pairs.collect(), groups, closed, replies: 2 * rows as u64, drops })
     }
 }
 

@@ -17,8 +17,12 @@ pub(crate) fn messages_at(batch: &RecordBatch, column: &str, row: usize) -> Resu
     let (roles, contents) = (field("role")?, field("content")?);
     (0..turns.len())
         .map(|i| {
-            let role = Role::parse(roles.value(i))
-                .ok_or_else(|| Error::new(format!("`{}` is no role", roles.value(i))).in_field(column))?;
+            let role = Role::parse(roles.value(i)).ok_or_else(|| {
+                let known: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
+                Error::new(format!("turn {i}: `{}` is no role", roles.value(i)))
+                    .in_field(column)
+                    .hint(format!("roles: {}", known.join(", ")))
+            })?;
             Ok(Message { role, content: contents.value(i).to_owned() })
         })
         .collect()

@@ -6,21 +6,35 @@ use crate::error::{Context, Error, Result};
 use crate::model::{CHAT_TEMPLATES, Tokenizer};
 use crate::store::local_file;
 
+/// The Jinja of a template.
+enum Found {
+    File(String),
+    BuiltIn(&'static str),
+}
+
+/// The template of a name: a file of that path, or a built-in one if there is no such file.
+fn find(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<Found> {
+    let path = local_file(&resolve(template))?;
+    if Path::new(&path).exists() {
+        let read = std::fs::read_to_string(&path).or_fail(|| "the chat template cannot be read".into());
+        return read.map(Found::File).map_err(|e| e.in_file(&path));
+    }
+    let named = CHAT_TEMPLATES.iter().find(|(name, _)| *name == template);
+    named.map(|(_, source)| Found::BuiltIn(source)).ok_or_else(|| {
+        let names: Vec<&str> = CHAT_TEMPLATES.iter().map(|(name, _)| *name).collect();
+        Error::usage(format!("there is no chat template `{path}`"))
+            .hint(format!("give a file of Jinja, or a built-in template's name: {}", names.join(", ")))
+    })
+}
+
 /// The Jinja of a template: a file of that path, or a built-in one of that name if there is no such file.
 ///
 /// # Errors
 /// Neither is there, or the file cannot be read.
 pub fn source(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<String> {
-    let path = local_file(&resolve(template))?;
-    if Path::new(&path).exists() {
-        let read = std::fs::read_to_string(&path).or_fail(|| "the chat template cannot be read".into());
-        return read.map_err(|e| e.in_file(&path));
-    }
-    let named = CHAT_TEMPLATES.iter().find(|(name, _)| *name == template);
-    named.map(|(_, source)| (*source).to_owned()).ok_or_else(|| {
-        let names: Vec<&str> = CHAT_TEMPLATES.iter().map(|(name, _)| *name).collect();
-        Error::usage(format!("there is no chat template `{path}`"))
-            .hint(format!("give a file of Jinja, or a built-in template's name: {}", names.join(", ")))
+    Ok(match find(template, resolve)? {
+        Found::File(source) => source,
+        Found::BuiltIn(source) => source.to_owned(),
     })
 }
 
@@ -52,5 +66,8 @@ pub fn with_template(
 ) -> Result<Tokenizer> {
     let Some(template) = template else { return Ok(tokenizer) };
     let context = |e: Error| e.context(format!("the chat template `{template}`"));
-    tokenizer.with_chat_template(&source(template, resolve)?).map_err(context)
+    match find(template, resolve)? {
+        Found::File(source) => tokenizer.with_chat_template(&source).map_err(context),
+        Found::BuiltIn(source) => tokenizer.with_built_in_template(source).map_err(context),
+    }
 }

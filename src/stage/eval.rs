@@ -27,7 +27,7 @@ use super::{
 use crate::backend::Opened;
 use crate::engine::Sampling;
 use crate::engine::local::LocalEngine;
-use crate::engine::vllm::VllmConfig;
+use crate::engine::vllm::{Template, VllmConfig};
 use crate::error::{Error, Result};
 use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
@@ -297,15 +297,19 @@ impl Stage for EvalStage {
 
     /// One model at a time; servers' memory is their own.
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
-        if self.servers.is_some() {
-            return Ok(Vec::new());
-        }
         let of = |model: &str| -> Result<(Config, Load)> {
             let config = (models.config)(model)?;
             let load = Load { decoding: Some(self.limits), ..Load::default() };
             Ok((config, load))
         };
-        self.table.models.iter().filter_map(Entry::model).map(of).collect()
+        let loads = match &self.servers {
+            Some(_) => Vec::new(),
+            None => self.table.models.iter().filter_map(Entry::model).map(of).collect::<Result<_>>()?,
+        };
+        let plain = self.servers.as_ref().is_some_and(|config| config.template == Template::Plain);
+        let bare = self.table.models.iter().filter(|entry| entry.chat_template().is_none() && !plain);
+        bare.filter_map(Entry::model).try_for_each(|model| models.check_chat_template(model))?;
+        Ok(loads)
     }
 
     fn expected_tokens(&self, inputs: &[Option<u64>]) -> Option<u64> {

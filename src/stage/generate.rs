@@ -265,11 +265,14 @@ impl Stage for GenerateStage {
             .into_iter()
             .filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome)))
             .collect();
-        let mut sum = Outcome::default();
+        let (mut sum, mut first_failure) = (Outcome::default(), None);
         for shard in 0..total {
             let done = fresh.remove(&shard).or_else(|| kept.get(&shard).or(cx.finished(shard)).cloned());
-            sum.absorb(done.ok_or_else(|| cx.waits_for_others(total))?);
+            let mut done = done.ok_or_else(|| cx.waits_for_others(total))?;
+            first_failure = first_failure.or(done.facts.remove(failures::FIRST_FAILURE));
+            sum.absorb(done);
         }
+        failures::some_rows(&sum, first_failure.as_ref()).iter().for_each(|line| cx.progress.say(line));
         if let Some(held) = engine.holds() {
             let served = sum.shards.iter().map(|shard| shard.rows).sum::<u64>();
             let failed = sum.counts.get(FAILED).copied().unwrap_or(0);

@@ -31,6 +31,7 @@ use crate::schema::DatasetKind;
 use crate::store::{FileInfo, Manifest, ShardInfo, sweep_unfinished};
 use crate::train::objective::{Grpo, Objective, Surrogate};
 use crate::train::{GrpoTrainer, GrpoTrainerConfig, Offline};
+use offline::Stored;
 use on_policy::OnPolicy;
 use rollouts::Rollouts;
 use sampler::{SamplerConfig, Sent};
@@ -51,9 +52,9 @@ struct GrpoTable {
     chat_template: Option<String>,
     /// What the KL penalty is measured against; the model as it was at the start if absent.
     reference: Option<String>,
-    /// Prompts to ask the policy.
+    /// Prompts to ask the policy; beside `groups`, what groups without token ids answer.
     prompts: Option<String>,
-    /// Groups that were sampled and scored before, instead of prompts.
+    /// Groups that were sampled and scored before, instead of asking.
     groups: Option<String>,
     /// A rule file, or the name of a built-in one. Stored groups have their rewards already.
     #[serde(default = "default_rules")]
@@ -180,7 +181,7 @@ impl GrpoStage {
         };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;
-        if read.prompts.is_some() == read.groups.is_some() {
+        if read.prompts.is_none() && read.groups.is_none() {
             let error = Error::usage(format!("the stage `{}` needs either `prompts` or `groups`", table.name));
             return Err(at(error.hint("`prompts` trains on policy, `groups` on what was sampled and scored before")));
         }
@@ -235,11 +236,35 @@ impl GrpoStage {
             policy.model.write().set_temperature(temperature)?;
             reference.iter_mut().try_for_each(|reference| reference.set_temperature(temperature))
         };
-        if self.table.prompts.is_some() {
+        if self.on_policy() {
             at_temperature(self.sampling.temperature)?;
             return self.train_on_policy(cx, &policy, reference, config, held_out);
         }
-        let (groups, drawn) = offline::read(cx.input("groups")?, &policy.tokenizer)?;
+        let tokens = offline::Tokens {
+            tokenizer: &policy.tokenizer,
+            prompts: self.table.prompts.as_ref().map(|_| cx.input("prompts")).transpose()?,
+            old_logprobs: config.old_logprobs,
+        };
+        let input = cx.input("groups")?;
+        let Stored { groups, drawn, scattered, tokenised, drops } = offline::read(input, &tokens)?;
+        if groups.len() < config.prompts_per_rollout {
+            let others = if drops.counts.is_empty() { String::new() } else { format!(" (others: {drops})") };
+            return Err(Error::new(format!(
+                "a batch wants {} groups, and there are {} to train on{others}",
+                config.prompts_per_rollout,
+                groups.len()
+            ))
+            .in_file(input.location())
+            .hint("lower `training.prompts_per_rollout`, with `training.minibatches`, or make more groups"));
+        }
+        if scattered {
+            cx.progress.say(&format!("groups of {} lie scattered; they are brought together", input.location()));
+        }
+        if tokenised > 0 {
+            cx.progress.say(&format!(
+                "{tokenised} completions have no token ids and are tokenised by the policy's chat template and tokenizer"
+            ));
+        }
         let temperature = self.stored_at.map_or_else(|| drawn.temperature(), Ok)?;
         at_temperature(temperature)?;
         if temperature != 1.0 {
@@ -247,7 +272,16 @@ impl GrpoStage {
         }
         drawn.cut().into_iter().for_each(|warning| cx.progress.say(&warning));
         let mut trainer = GrpoTrainer::new(policy.model.clone(), reference, Offline(groups), config)?;
-        Ok(Session::new(cx, &policy, self.table.checkpoints, held_out).train(&mut trainer)?.outcome)
+        cx.begin()?;
+        drops.tell(cx)?;
+        let mut outcome = Session::new(cx, &policy, self.table.checkpoints, held_out).train(&mut trainer)?.outcome;
+        outcome.drops = drops.counts;
+        Ok(outcome)
+    }
+
+    /// Whether the policy is asked itself.
+    fn on_policy(&self) -> bool {
+        self.table.groups.is_none()
     }
 
     fn train_on_policy<B: Backend>(
@@ -312,7 +346,7 @@ impl Stage for GrpoStage {
     }
 
     fn beside(&self) -> Option<(DatasetKind, &'static str)> {
-        self.table.prompts.is_some().then_some((DatasetKind::Groups, ROLLOUTS))
+        self.on_policy().then_some((DatasetKind::Groups, ROLLOUTS))
     }
 
     fn writes_model(&self) -> bool {
@@ -321,8 +355,9 @@ impl Stage for GrpoStage {
 
     /// 2: stored groups are trained on at the temperature they were drawn at; one key of `schedule` leaves the others.
     /// 3: groups are refilled and dropped by their rewards as judged, and the model stops where its turns end.
+    /// 4: a penalty makes a step of its own; rows of stored groups are brought together.
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     /// A finished model is not given up for one that cannot begin.
@@ -334,7 +369,7 @@ impl Stage for GrpoStage {
         let table = &self.table;
         let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules(Some(&table.rules)));
         let mut materials = super::training_materials(cx, &self.policy, evaluation)?;
-        if table.prompts.is_some() {
+        if self.on_policy() {
             let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve)?)?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
@@ -354,15 +389,22 @@ impl Stage for GrpoStage {
         self.policy.config(models).map(Some)
     }
 
+    fn has_chat_template(&self, models: &Models<'_>) -> Result<bool> {
+        self.policy.has_chat_template(models)
+    }
+
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         let (config, table) = (self.policy.config(models)?, &self.table);
         self.policy.check_reference(table.reference.as_deref(), models)?;
         // The engine that samples is the one that is evaluated.
-        let decodes = table.prompts.is_some() && self.sampler.is_local() || table.held_out.is_some();
+        if table.prompts.is_some() || table.held_out.is_some() {
+            self.policy.check_chat_template(models)?;
+        }
+        let decodes = self.on_policy() && self.sampler.is_local() || table.held_out.is_some();
         let load = Load {
             rows: table.training.tokens_per_microbatch,
             // What is sampled may be as long; how long stored groups are is known when they are read.
-            longest: if table.prompts.is_some() { config.context.min(self.sampling.max_tokens as usize) } else { 0 },
+            longest: if self.on_policy() { config.context.min(self.sampling.max_tokens as usize) } else { 0 },
             longest_possible: config.context,
             recompute: table.training.recompute,
             reference: Grpo::new(table.training.objective.clone())?.needs_reference(),

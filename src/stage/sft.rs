@@ -7,8 +7,8 @@
 use serde::Deserialize;
 
 use super::training::{
-    CheckpointConfig, Drops, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, TokenStore, completion_tokens,
-    in_order,
+    CheckpointConfig, Drops, HeldOut, HeldOutConfig, Policy, PolicyConfig, Reply, Session, TokenStore,
+    completion_tokens, in_order, tell_closed,
 };
 use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
@@ -17,7 +17,7 @@ use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Message};
-use crate::store::Dataset;
+use crate::store::{Dataset, Shard};
 use crate::train::{Sequence, SftConfig, SftTrainer};
 
 /// The stage's table in a recipe.
@@ -123,28 +123,20 @@ impl SftStage {
         (split, most): (&Dataset, usize),
         prefix: &str,
     ) -> Result<Tokenised> {
-        let file = split.location().file_name();
-        // Nothing else is looked at, so files of other programs need have nothing else.
-        let batches = split.batches(Some(DatasetKind::Corpus), Some(&["messages"]));
-        let conversations = batches.flat_map(|batch| {
-            let (rows, fault) = match batch {
-                Ok(batch) => ((0..batch.num_rows()).map(|row| messages_at(&batch, "messages", row)).collect(), None),
-                Err(error) => (Vec::new(), Some(Err(error))),
-            };
-            rows.into_iter().chain(fault)
-        });
-        let sequences = in_order(conversations.take(most).enumerate(), |(row, messages)| {
+        let sequences = in_order(split.shards().iter().flat_map(conversations).take(most), |conversation| {
             cx.check_stop()?;
-            let tokens = self.table.format.tokens(tokenizer, &messages?);
-            tokens.map_err(|e| e.at_row(row as u64).in_file(file))
+            let (messages, shard, row) = conversation?;
+            let tokens = messages.and_then(|messages| self.table.format.tokens(tokenizer, &messages));
+            tokens.map_err(|e| e.at_row(row).in_file(shard))
         });
-        let (mut rows, mut tokens, mut drops) = (0, 0, Drops::default());
+        let (mut rows, mut tokens, mut drops, mut closed) = (0, 0, Drops::default(), 0);
         let usable = sequences.filter_map(|sequence| {
-            let sequence: Sequence = match sequence {
+            let (sequence, closes_reasoning): (Sequence, bool) = match sequence {
                 Ok(sequence) => sequence,
                 Err(error) => return Some(Err(error)),
             };
             rows += 1;
+            closed += u64::from(closes_reasoning);
             tokens += sequence.tokens.len() as u64;
             match sequence.fault(context) {
                 None => Some(Ok(sequence)),
@@ -155,8 +147,32 @@ impl SftStage {
             }
         });
         let store = TokenStore::build(usable)?;
-        Ok(Tokenised { store, rows, tokens, drops })
+        Ok(Tokenised { store, rows, tokens, closed, drops })
     }
+}
+
+/// A conversation, or what is wrong with it, with its file and row there.
+type Conversation<'a> = Result<(Result<Vec<Message>>, &'a Shard, u64)>;
+
+/// The conversations of a file. Nothing else is looked at, so files of other programs need have nothing else.
+fn conversations(shard: &Shard) -> Box<dyn Iterator<Item = Conversation<'_>> + '_> {
+    let batches = match shard.batches(Some(DatasetKind::Corpus), Some(&["messages"])) {
+        Ok(batches) => batches,
+        Err(error) => return Box::new(std::iter::once(Err(error))),
+    };
+    let mut first = 0;
+    Box::new(batches.flat_map(move |batch| {
+        let (rows, fault) = match batch {
+            Ok(batch) => {
+                let row = |row: usize| Ok((messages_at(&batch, "messages", row), shard, first + row as u64));
+                let rows: Vec<Conversation<'_>> = (0..batch.num_rows()).map(row).collect();
+                first += rows.len() as u64;
+                (rows, None)
+            }
+            Err(error) => (Vec::new(), Some(Err(error))),
+        };
+        rows.into_iter().chain(fault)
+    }))
 }
 
 /// A split as tokens.
@@ -165,6 +181,8 @@ struct Tokenised {
     /// Of the whole split, what is left out included.
     rows: usize,
     tokens: u64,
+    /// Rows whose reply has no reasoning where the chat template opens it.
+    closed: u64,
     drops: Drops,
 }
 
@@ -177,18 +195,19 @@ impl Format {
         }
     }
 
-    fn tokens(self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<Sequence> {
+    /// A row's tokens, and whether reasoning that the chat template opens was closed before its reply.
+    fn tokens(self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Sequence, bool)> {
         match self {
             Format::Chat => {
-                let (prompt, completion) = completion_tokens(tokenizer, messages)?;
-                Ok(Sequence::completion(&prompt, &completion))
+                let (prompt, Reply { tokens, closes_reasoning }) = completion_tokens(tokenizer, messages)?;
+                Ok((Sequence::completion(&prompt, &tokens), closes_reasoning))
             }
             Format::Text => {
                 let text: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
                 let mut tokens = tokenizer.encode_document(&text.join(" "))?;
                 let end = self.end(tokenizer).filter(|end| tokens.last() != Some(end));
                 tokens.extend(end);
-                Ok(Sequence::completion(&[], &tokens))
+                Ok((Sequence::completion(&[], &tokens), false))
             }
         }
     }
@@ -211,9 +230,10 @@ impl Stage for SftStage {
     }
 
     /// 2: documents begin as the tokenizer begins them. 3: rows that are too long make no batch smaller; turns end as the
-    /// chat template ends them, and the model stops there.
+    /// chat template ends them, and the model stops there. 4: reasoning that the chat template opens is closed before a reply
+    /// that has none; built-in chat templates begin as documents do.
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     /// A finished model is not given up for one that cannot begin.
@@ -237,8 +257,15 @@ impl Stage for SftStage {
         self.policy.config(models).map(Some)
     }
 
+    fn has_chat_template(&self, models: &Models<'_>) -> Result<bool> {
+        self.policy.has_chat_template(models)
+    }
+
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
         let (config, training) = (self.policy.config(models)?, &self.table.training);
+        if self.table.format == Format::Chat || self.table.held_out.is_some() {
+            self.policy.check_chat_template(models)?;
+        }
         let load = Load {
             rows: training.tokens_per_microbatch,
             longest_possible: config.context,
@@ -279,7 +306,7 @@ impl SftStage {
                 false => Ok(None),
             };
         }
-        let Tokenised { store, rows, tokens, mut drops } =
+        let Tokenised { store, rows, tokens, mut drops, .. } =
             self.tokenise(cx, tokenizer, context, (&split, wanted.rows), "validation_")?;
         let left_out = tokens - store.tokens();
         drops.sum_up("validation rows", rows, left_out, tokens).map_err(|e| e.in_file(corpus.location()))?;
@@ -295,7 +322,7 @@ impl SftStage {
         // A corpus that was not split is taken whole.
         let split = if split.shards().is_empty() { corpus } else { &split };
         let tokenised = self.tokenise(cx, &policy.tokenizer, context, (split, usize::MAX), "")?;
-        let Tokenised { store, rows, tokens, mut drops } = tokenised;
+        let Tokenised { store, rows, tokens, closed, mut drops } = tokenised;
         let file = corpus.location();
         if rows == 0 {
             return Err(Error::new("the corpus has no rows to train on").in_file(file));
@@ -318,12 +345,16 @@ impl SftStage {
         };
         cx.begin()?;
         drops.tell(cx)?;
+        tell_closed(closed, rows as u64, "rows of the corpus").iter().for_each(|line| cx.progress.say(line));
         let session = Session::new(cx, &policy, self.table.checkpoints, held_out);
         let session = session.measuring_every(self.table.evaluate.every);
         let mut outcome = session.train(&mut trainer)?.outcome;
         outcome.drops = drops.counts;
         outcome.count("corpus_rows", rows as u64);
         outcome.count("corpus_tokens", tokens);
+        if closed > 0 {
+            outcome.count("without_reasoning", closed);
+        }
         Ok(outcome)
     }
 }

@@ -29,4 +29,4 @@ pub use policy::PolicyConfig;
 pub use session::CheckpointConfig;
 pub(crate) use session::trained_steps;
 pub(super) use session::{RolloutLog, Session, Trained};
-pub(super) use tokens::{TokenStore, completion_tokens, in_order, reply_tokens};
+pub(super) use tokens::{Reply, TokenStore, completion_tokens, in_order, reply_tokens, tell_closed};

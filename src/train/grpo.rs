@@ -269,8 +269,6 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         let RolloutBatch { trainees, old, reference } = batch;
         let lengths: Vec<usize> = chosen.iter().map(|&i| trainees[i].rollout.len()).collect();
         let weights = self.config.objective.aggregation.weights(&lengths);
-        // Without one advantage there is nothing to learn from; a penalty alone makes no step.
-        let usable = chosen.iter().any(|&i| trainees[i].advantage != 0.0);
         let pack = |members: &[usize]| {
             let sequences: Vec<&Sequence> = members.iter().map(|&k| &trainees[chosen[k]].sequence).collect();
             let mut micros = self.learner.pack(&sequences, 1, self.config.tokens_per_microbatch);
@@ -280,7 +278,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
         };
         // What has no gradient goes forward alone, to be measured as the others are, in micro-batches of its own.
         let (teaching, others): (Vec<usize>, Vec<usize>) =
-            (0..chosen.len()).filter(|_| usable).partition(|&k| self.teaches(&trainees[chosen[k]]));
+            (0..chosen.len()).partition(|&k| self.teaches(&trainees[chosen[k]]));
         let micros = [pack(&teaching), pack(&others)].concat();
         let minibatch = Minibatch {
             objective: &self.objective,

@@ -169,13 +169,27 @@ models = [{ name = "base", model = "bare" }]
 samples = 1
 sampling = { max_tokens = 8 }
 "#;
-    let what = "the model has no chat template";
-    for (stage, told) in
-        [(rl, format!("no prompt can be asked (20 refused): {what}")), (generate, what.into()), (eval, what.into())]
-    {
+    // Through a stage that needs none itself, and before it has run.
+    let later = r#"
+[stages.text]
+kind = "sft"
+model = "bare"
+corpus = "out/1_base_text"
+format = "text"
+training = { steps = 1 }
+
+[stages.generate]
+prompts = "out/3_prompts"
+engine = { kind = "local", model = "text" }
+"#;
+    let told = |of: &str| format!("the model `{of}`: the model has no chat template");
+    for (stage, told) in [(rl, told("bare")), (generate, told("bare")), (eval, told("bare")), (later, told("text"))] {
         let refused = run(stage);
         assert_eq!(refused.code, Some(1), "{}", refused.story());
         assert!(refused.stderr.contains(&told), "{}", refused.story());
+        assert!(!folder.path().join("of_bare/1_text").exists(), "nothing has started");
+        let planned = gristmill(folder.path(), ["run", "bare.toml", "--out", "of_bare", "--dry-run"]);
+        assert!(planned.code == Some(1) && planned.stderr.contains(&told), "{}", planned.story());
         assert!(
             refused.stderr.contains("`chat_template = \"FILE\"` of Jinja, or one of \"plain\", \"r1_zero\""),
             "{}",
@@ -195,7 +209,8 @@ sampling = { max_tokens = 8 }
     let template = std::fs::read_to_string(folder.path().join("of_bare/1_rl/model/chat_template.jinja")).unwrap();
     assert!(template.contains("message.content"), "{template}");
     // An untrained model is never right, and says so: stdout tells what was made.
-    let idle = "warning: 2 of 2 optimizer steps were skipped and changed nothing: in 100% of the groups";
+    let idle = "warning: 2 of 2 optimizer steps were skipped and changed nothing: 2 had no completion with an \
+                advantage: in 100% of the groups";
     assert!(trained.stderr.contains(idle), "{}", trained.story());
     assert!(trained.stderr.contains("groups of one reward 1.000"), "{}", trained.story());
     assert!(trained.stdout.contains("\t2 optimizer steps\n"), "{}", trained.stdout);

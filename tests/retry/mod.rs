@@ -87,7 +87,9 @@ fn with_failures(server: &Server) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path(), server);
     server.is(REFUSES);
-    gristmill(folder.path(), RUN).succeeded();
+    let run = gristmill(folder.path(), RUN).succeeded();
+    let said = format!("{FAILED} of 400 requests failed; first: ");
+    assert!(run.stderr.contains(&said), "{}", run.story());
     assert_eq!(manifest(&folder.path().join("out/2_generate"))["counts"]["failed"], FAILED);
     folder
 }

@@ -86,6 +86,47 @@ fn rows_that_are_too_long_are_counted_listed_and_told_and_make_no_batch_smaller(
 }
 
 #[test]
+fn a_turn_of_nobody_is_told_with_file_and_row_and_a_developer_is_the_system() {
+    use arrow::array::{ListBuilder, RecordBatch, StringBuilder, StructBuilder};
+    use arrow::datatypes::{DataType, Field};
+    let folder = folder(|_| false);
+    let write = |name: &str, conversations: &[&[&str]]| {
+        let fields = ["role", "content"].map(|name| Field::new(name, DataType::Utf8, true)).to_vec();
+        let mut rows = ListBuilder::new(StructBuilder::from_fields(fields, 0));
+        for roles in conversations {
+            for role in *roles {
+                let turn = rows.values();
+                turn.field_builder::<StringBuilder>(0).unwrap().append_value(role);
+                turn.field_builder::<StringBuilder>(1).unwrap().append_value("what is 1 + 1 ?");
+                turn.append(true);
+            }
+            rows.append(true);
+        }
+        let rows: arrow::array::ArrayRef = std::sync::Arc::new(rows.finish());
+        let batch = RecordBatch::try_from_iter([("messages", rows)]).unwrap();
+        std::fs::create_dir_all(folder.path().join("chats")).unwrap();
+        let file = std::fs::File::create(folder.path().join("chats").join(name)).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    };
+    let train = |output: &str| {
+        let init = "init={ tokenizer = \"mini\", hidden = 16, layers = 1, heads = 2, context = 64 }";
+        let args = ["sft", "--corpus", "chats", "--set", init, "--set", "training.steps=1", "--output", output];
+        gristmill(folder.path(), args)
+    };
+    let chat = &["user", "assistant"][..];
+    write("a.parquet", &[chat, &["developer", "user", "assistant"]]);
+    train("first").succeeded();
+    write("b.parquet", &[chat, chat, &["user", "critic"]]);
+    let refused = train("second");
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    for part in ["turn 1: `critic` is no role", "chats/b.parquet, row 2, column `messages`", "roles: system, user"] {
+        assert!(refused.stderr.contains(part), "`{part}` is not in\n{}", refused.story());
+    }
+}
+
+#[test]
 fn a_corpus_of_which_nothing_fits_is_refused_with_the_reason() {
     let folder = folder(|_| true);
     let run = gristmill(folder.path(), RUN);

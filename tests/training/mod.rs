@@ -3,6 +3,7 @@
 mod ends;
 mod finished;
 mod left_out;
+mod stored;
 mod validation;
 
 use std::collections::BTreeSet;

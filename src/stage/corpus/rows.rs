@@ -118,7 +118,7 @@ fn conversation(system: Option<&str>, asked: &ListArray, texts: &StringArray) ->
     let mut lengths = Vec::with_capacity(texts.len());
     for row in 0..texts.len() {
         let (start, end) = (asked.value_offsets()[row] as usize, asked.value_offsets()[row + 1] as usize);
-        let begins_with_system = start < end && asked_roles.value(start) == Role::System.as_str();
+        let begins_with_system = start < end && Role::parse(asked_roles.value(start)) == Some(Role::System);
         let system = system.filter(|_| !begins_with_system);
         if let Some(system) = system {
             roles.append_value(Role::System.as_str());
@@ -126,10 +126,9 @@ fn conversation(system: Option<&str>, asked: &ListArray, texts: &StringArray) ->
         }
         for turn in start..end {
             let role = asked_roles.value(turn);
-            if Role::parse(role).is_none() {
-                return Err(Error::new(format!("`{role}` is no role")).in_field("messages"));
-            }
-            roles.append_value(role);
+            let known =
+                Role::parse(role).ok_or_else(|| Error::new(format!("`{role}` is no role")).in_field("messages"))?;
+            roles.append_value(known.as_str());
             contents.append_value(asked_contents.value(turn));
         }
         let text = if texts.is_valid(row) { texts.value(row) } else { "" };

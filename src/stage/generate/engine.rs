@@ -8,7 +8,7 @@ use crate::backend::Opened;
 use crate::device::Device;
 use crate::engine::local::LocalEngine;
 use crate::engine::replay::{Replay, ReplayConfig};
-use crate::engine::vllm::VllmConfig;
+use crate::engine::vllm::{Template, VllmConfig};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::Config;
@@ -128,10 +128,19 @@ impl EngineConfig {
     /// What the stage holds where the model is in this process.
     ///
     /// # Errors
-    /// Its configuration cannot be read.
+    /// Its configuration cannot be read, or it has no chat template.
     pub fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
-        let EngineConfig::Local(local) = self else { return Ok(Vec::new()) };
+        let local = match self {
+            EngineConfig::Local(local) => local,
+            EngineConfig::Vllm { config, policy: Some(of) } if config.template != Template::Plain => {
+                return models.check_chat_template(of).map(|()| Vec::new());
+            }
+            EngineConfig::Replay(_) | EngineConfig::Vllm { .. } => return Ok(Vec::new()),
+        };
         let config = (models.config)(&local.model)?;
+        if local.chat_template.is_none() {
+            models.check_chat_template(&local.model)?;
+        }
         let load = Load { decoding: Some(local.limits()), ..Load::default() };
         Ok(vec![(config, load)])
     }

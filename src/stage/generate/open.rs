@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::adaptive::{Adaptive, Asked};
 use super::answers::Answers;
+use super::failures::FIRST_FAILURE;
 use super::requests::At;
 use super::{Outcome, StageContext, not_asked, tally};
 use crate::engine::{EngineInfo, Generated, Request};
@@ -225,6 +226,7 @@ impl Open<'_> {
         not_asked(&mut outcome, open.not_available);
         let mut writer =
             ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;
+        let mut failed = None;
         let mut rest = &rows[..];
         while !rest.is_empty() {
             let sizes = rest.iter().take(PIECE_ROWS).map(|answer| answer.bytes() as u64);
@@ -237,10 +239,12 @@ impl Open<'_> {
             let piece: Vec<Completion> = piece.par_iter().map(read).collect::<Result<_>>()?;
             for row in &piece {
                 tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
+                failed = failed.or_else(|| row.error.clone());
             }
             writer.push_rows(&piece)?;
         }
         outcome.shards.push(writer.finish()?);
+        outcome.facts.extend(failed.map(|error| (FIRST_FAILURE.to_owned(), error.into())));
         self.cx.finish_shard(shard, &outcome)?;
         self.shards.get_mut(&shard).expect("still there").outcome = Some(outcome);
         let noted = rows.iter().filter_map(|answer| match answer.row {

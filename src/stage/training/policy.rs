@@ -11,6 +11,7 @@ use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Dtype, LoraConfig, Model, SharedModel, Tokenizer};
 use crate::seed;
 use crate::stage::{Input, Models, StageContext, chat_template};
+use crate::store::Location;
 use crate::train::{OptimizerConfig, OptimizerKind};
 
 /// `model = "…"` or `init = { … }`: one of the two.
@@ -83,6 +84,32 @@ impl PolicyConfig {
             (Some(new), _) => Ok(new.config(models.resolve)?.0),
             (None, Some(of)) => (models.config)(of),
             (None, None) => Err(Error::usage("there is no model to train")),
+        }
+    }
+
+    /// Whether the model that is left can be shown conversations.
+    ///
+    /// # Errors
+    /// The model it starts from cannot be read.
+    pub fn has_chat_template(&self, models: &Models<'_>) -> Result<bool> {
+        match (&self.chat_template, &self.init, &self.model) {
+            (None, Some(new), _) if new.tokenizer != MINI => {
+                Tokenizer::has_chat_template_in(&Location::parse(&(models.resolve)(&new.tokenizer))?)
+            }
+            (None, None, Some(of)) => (models.has_chat_template)(of),
+            _ => Ok(true),
+        }
+    }
+
+    /// Checks, before anything has run, that conversations can be shown to the model.
+    ///
+    /// # Errors
+    /// It has no chat template and is given none; the model it starts from cannot be read.
+    pub fn check_chat_template(&self, models: &Models<'_>) -> Result<()> {
+        let of = self.model.as_deref().or(self.init.as_ref().map(|new| new.tokenizer.as_str()));
+        match self.has_chat_template(models)? {
+            true => Ok(()),
+            false => Err(Tokenizer::without_chat_template().context(format!("the model `{}`", of.unwrap_or_default()))),
         }
     }
 

@@ -199,31 +199,12 @@ impl<'a, B: Backend> Session<'a, B> {
             figures.extend(value.map(|value| (name.to_owned(), value.into())));
         }
         outcome.facts.insert(super::super::FIGURES.to_owned(), figures.into());
-        self.idle().iter().for_each(|line| self.cx.progress.say(line));
+        idle(&self.steps).iter().for_each(|line| self.cx.progress.say(line));
         let rollouts = match &self.rollouts {
             Some(log) => log.lock().unwrap_or_else(PoisonError::into_inner).finish()?,
             None => Vec::new(),
         };
         Ok(Trained { outcome, rollouts })
-    }
-
-    /// A line for people if most steps changed nothing.
-    fn idle(&self) -> Option<String> {
-        let (steps, skipped) = (self.steps.len(), self.steps.iter().filter(|s| s.skipped == Some(1.0)).count());
-        if 2 * skipped <= steps {
-            return None;
-        }
-        let mut line = format!("warning: {skipped} of {steps} optimizer steps were skipped and changed nothing");
-        let shares: Vec<f64> = self.steps.iter().filter_map(|s| s.groups_without_variance).collect();
-        if !shares.is_empty() {
-            let share = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
-            line += &format!(
-                ": in {share:.0}% of the groups all completions had the same reward, which leaves nothing to compare. Look at \
-                 their rewards and reasons; harder or easier prompts, larger groups, other rules or a model that can do some of \
-                 it make rewards differ"
-            );
-        }
-        Some(line)
     }
 
     /// One line of a step's figures, for people.
@@ -253,6 +234,44 @@ impl<'a, B: Backend> Session<'a, B> {
         }
         line
     }
+}
+
+/// A line for people if most steps changed nothing, with what is known of why.
+fn idle(steps: &[StepMetrics]) -> Option<String> {
+    let skipped: Vec<&StepMetrics> = steps.iter().filter(|s| s.skipped == Some(1.0)).collect();
+    if 2 * skipped.len() <= steps.len() {
+        return None;
+    }
+    let broken = skipped.iter().filter(|s| s.grad_norm.is_some_and(|norm| !norm.is_finite())).count();
+    let shares: Vec<f64> = steps.iter().filter_map(|s| s.groups_without_variance).collect();
+    // Ratios are measured over tokens with an advantage alone.
+    let flat = match shares.is_empty() {
+        true => 0,
+        false => skipped.iter().filter(|s| s.grad_norm == Some(0.0) && s.ratio_mean.is_none()).count(),
+    };
+    let still = skipped.len() - broken - flat;
+    let mut reasons = Vec::new();
+    if flat > 0 {
+        let share = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
+        reasons.push(format!(
+            "{flat} had no completion with an advantage: in {share:.0}% of the groups all completions had the same reward, which \
+             leaves nothing to compare. Look at their rewards and reasons; harder or easier prompts, larger groups, other rules \
+             or a model that can do some of it make rewards differ"
+        ));
+    }
+    if still > 0 {
+        let advantages = if shares.is_empty() { "" } else { ", though there were advantages" };
+        reasons.push(format!(
+            "{still} had a gradient of exactly 0{advantages}: the model is sure of every token it is trained on, or each was \
+             clipped"
+        ));
+    }
+    if broken > 0 {
+        reasons.push(format!("{broken} had a gradient that is not finite: lower the learning rate"));
+    }
+    let (steps, skipped) = (steps.len(), skipped.len());
+    let reasons = reasons.join("; ");
+    Some(format!("warning: {skipped} of {steps} optimizer steps were skipped and changed nothing: {reasons}"))
 }
 
 impl<B: Backend> Observer for Session<'_, B> {
@@ -289,5 +308,43 @@ impl<B: Backend> Observer for Session<'_, B> {
         let stored = Stored { steps: self.steps.iter().map(StepMetrics::timeless).collect(), rollouts };
         let bytes = serde_json::to_vec(&stored).or_fail(|| "cannot encode the session".into())?;
         std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skipped(grad_norm: f64, ratio_mean: Option<f64>, flat: Option<f64>) -> StepMetrics {
+        StepMetrics {
+            skipped: Some(1.0),
+            grad_norm: Some(grad_norm),
+            ratio_mean,
+            groups_without_variance: flat,
+            ..StepMetrics::default()
+        }
+    }
+
+    #[test]
+    fn steps_that_changed_nothing_are_told_with_their_own_reasons() {
+        let flat = skipped(0.0, None, Some(1.0));
+        let sure = skipped(0.0, Some(1.0), Some(0.0));
+        let broken = skipped(f64::NAN, Some(1.0), Some(0.0));
+        let done = StepMetrics { skipped: Some(0.0), groups_without_variance: Some(0.0), ..StepMetrics::default() };
+        assert_eq!(idle(&[flat.clone(), done.clone()]), None, "half of them taught");
+        let line = idle(&[flat.clone(), flat, done.clone()]).unwrap();
+        assert!(
+            line.contains("2 of 3 ") && line.contains("2 had no completion with an advantage: in 67% of"),
+            "{line}"
+        );
+        assert!(!line.contains("exactly 0") && !line.contains("not finite"), "{line}");
+        let line = idle(&[sure.clone(), sure, broken, done]).unwrap();
+        assert!(
+            line.contains("2 had a gradient of exactly 0, though") && line.contains("1 had a gradient that"),
+            "{line}"
+        );
+        assert!(!line.contains("same reward"), "{line}");
+        let line = idle(&[skipped(0.0, None, None)]).unwrap();
+        assert!(line.contains("1 had a gradient of exactly 0: the model"), "no groups, no advantages: {line}");
     }
 }

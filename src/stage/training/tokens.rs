@@ -87,6 +87,24 @@ pub fn in_order<T: Send, R: Send>(
     chunks.flatten()
 }
 
+/// A reply as tokens.
+#[derive(Debug, PartialEq)]
+pub struct Reply {
+    /// With the token that ends a turn, if the reply ends.
+    pub tokens: Vec<u32>,
+    /// Whether reasoning that the prompt opened was closed before it, since it has none.
+    pub closes_reasoning: bool,
+}
+
+/// What to tell people of replies without reasoning, if there are any: `what` is trained on.
+pub fn tell_closed(closed: u64, total: u64, what: &str) -> Option<String> {
+    (closed > 0).then(|| {
+        format!(
+            "{closed} of {total} {what} have no reasoning, which the chat template opens: it is closed again before them"
+        )
+    })
+}
+
 /// Tokens of a conversation whose last turn is trained on: (prompt, completion).
 ///
 /// The prompt is what the engine would show the model. The completion is the turn's text as it
@@ -95,7 +113,7 @@ pub fn in_order<T: Send, R: Send>(
 ///
 /// # Errors
 /// A conversation that does not end with the assistant, a template that refuses it.
-pub fn completion_tokens(tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Vec<u32>, Vec<u32>)> {
+pub fn completion_tokens(tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Vec<u32>, Reply)> {
     let Some((last, before)) = messages.split_last().filter(|(last, _)| last.role == Role::Assistant) else {
         return Err(Error::new("the conversation does not end with the assistant's turn").in_field("messages"));
     };
@@ -103,19 +121,29 @@ pub fn completion_tokens(tokenizer: &Tokenizer, messages: &[Message]) -> Result<
     Ok((tokenizer.encode(&shown)?, reply_tokens(tokenizer, &shown, &last.content, true)?))
 }
 
+/// What closes reasoning that holds nothing, as Qwen3 writes it.
+const NO_REASONING: &str = "\n</think>\n\n";
+
 /// Tokens of the reply that follows a rendered prompt, and of the end of the turn if it `ends` there: what was cut at
 /// its token limit does not.
 ///
 /// # Errors
 /// What the tokenizer reports.
-pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str, ends: bool) -> Result<Vec<u32>> {
-    // Templates of reasoning models open the reasoning themselves: it must not be opened twice.
+pub fn reply_tokens(tokenizer: &Tokenizer, shown: &str, reply: &str, ends: bool) -> Result<Reply> {
+    // Templates of reasoning models open the reasoning themselves: it must not be opened twice, nor take up an answer
+    // that was given without any. What was cut may have been cut within its reasoning.
     let opened = shown.trim_end().ends_with("<think>");
-    let reply = if opened { reply.trim_start().strip_prefix("<think>").unwrap_or(reply) } else { reply };
-    let reply = if opened { reply.trim_start_matches('\n') } else { reply };
-    let mut completion = tokenizer.encode(reply)?;
-    completion.extend(tokenizer.end_of_turn().filter(|_| ends));
-    Ok(completion)
+    let closes_reasoning = opened && ends && !reply.contains("<think>") && !reply.contains("</think>");
+    let mut tokens = match opened {
+        false => tokenizer.encode(reply)?,
+        true if closes_reasoning => tokenizer.encode(&format!("{NO_REASONING}{}", reply.trim_start_matches('\n')))?,
+        true => {
+            let reply = reply.trim_start().strip_prefix("<think>").unwrap_or(reply);
+            tokenizer.encode(reply.trim_start_matches('\n'))?
+        }
+    };
+    tokens.extend(tokenizer.end_of_turn().filter(|_| ends));
+    Ok(Reply { tokens, closes_reasoning })
 }
 
 #[cfg(test)]
@@ -152,9 +180,34 @@ mod tests {
     fn reasoning_that_the_template_opens_is_not_opened_twice() {
         let words = ["<eos>", "<unk>", "<think>", "ask", "why", "</think>"].map(str::to_owned);
         let tokenizer = Tokenizer::words(&words, "<unk>", "<eos>", "").unwrap();
-        let completion = |shown: &str, reply: &str| reply_tokens(&tokenizer, shown, reply, true).unwrap();
+        let completion = |shown: &str, reply: &str| reply_tokens(&tokenizer, shown, reply, true).unwrap().tokens;
         assert_eq!(completion("ask <think>\n", "<think>\nwhy </think>"), vec![4, 5, 0]);
         assert_eq!(completion("ask", "<think> why </think>"), vec![2, 4, 5, 0]);
-        assert_eq!(reply_tokens(&tokenizer, "ask", "<think> why", false).unwrap(), vec![2, 4], "cut, so no end");
+        let cut = reply_tokens(&tokenizer, "ask", "<think> why", false).unwrap();
+        assert_eq!(cut, Reply { tokens: vec![2, 4], closes_reasoning: false }, "cut, so no end");
+    }
+
+    #[test]
+    fn an_answer_without_reasoning_is_not_taken_up_by_reasoning_that_the_template_opens() {
+        let words = ["<eos>", "<unk>", "<think>", "ask", "why", "</think>"].map(str::to_owned);
+        let tokenizer = Tokenizer::words(&words, "<unk>", "<eos>", "{{ messages[0].content }} <think>\n").unwrap();
+        let turn = |role, content: &str| Message { role, content: content.to_owned() };
+        let trained = |reply: &str| {
+            let turns = [turn(Role::User, "ask"), turn(Role::Assistant, reply)];
+            completion_tokens(&tokenizer, &turns).unwrap()
+        };
+        let closed = Reply { tokens: vec![5, 4, 0], closes_reasoning: true };
+        assert_eq!(trained("why"), (vec![3, 2], closed));
+        for (reply, tokens) in [("<think>\nask </think> why", [3, 5, 4, 0]), ("ask </think> why", [3, 5, 4, 0])] {
+            assert_eq!(trained(reply).1, Reply { tokens: tokens.to_vec(), closes_reasoning: false }, "{reply}");
+        }
+        let cut = reply_tokens(&tokenizer, "ask <think>", "why", false).unwrap();
+        assert_eq!(
+            cut,
+            Reply { tokens: vec![4], closes_reasoning: false },
+            "it may have been cut within its reasoning"
+        );
+        assert_eq!(tell_closed(0, 3, "rows"), None);
+        assert!(tell_closed(1, 3, "rows").unwrap().starts_with("1 of 3 rows have no reasoning"));
     }
 }

@@ -287,6 +287,33 @@ fn a_batch_that_teaches_nothing_skips_the_update() {
 }
 
 #[test]
+fn a_penalty_teaches_where_no_completion_has_an_advantage() {
+    let [varied, flat] = [[1.0, 0.0], [1.0, 1.0]].map(|rewards| group(&rewards.map(Some)));
+    let second = |kl_coefficient, entropy_coefficient| {
+        let settings = config(|c| {
+            (c.prompts_per_rollout, c.minibatches, c.shuffle, c.reference_refresh) = (1, 1, false, 0);
+            (c.objective.kl_coefficient, c.objective.entropy_coefficient) = (kl_coefficient, entropy_coefficient);
+        });
+        // The first step moves the policy away from its reference.
+        let mut trainer = stored(vec![varied.clone(), flat.clone()], settings);
+        assert_eq!(trainer.advance().unwrap()[0].skipped, Some(0.0));
+        let before = bits(&trainer.model().read());
+        let step = trainer.advance().unwrap().remove(0);
+        let moved = bits(&trainer.model().read()) != before;
+        assert_eq!((step.skipped == Some(0.0), step.groups_without_variance), (moved, Some(1.0)));
+        (moved, step)
+    };
+    for (kl, entropy) in [(0.1, 0.0), (0.0, 0.1)] {
+        assert!(second(kl, entropy).0, "KL {kl}, entropy {entropy}");
+    }
+    let (moved, step) = second(0.1, 0.0);
+    assert!(moved && step.kl_reference.unwrap() > 0.0 && step.grad_norm.unwrap() > 0.0);
+    // Without one there is nothing to learn, and what is said is measured all the same.
+    let (moved, step) = second(0.0, 0.0);
+    assert!(!moved && step.nll.is_some_and(|nll| nll > 0.0) && step.ratio_mean.is_none(), "{step:?}");
+}
+
+#[test]
 fn a_run_of_which_no_group_can_be_compared_stops_after_an_epoch() {
     let cases: [&[Option<f64>]; 4] = [&[Some(0.5)], &[None, None], &[Some(1.0), None], &[]];
     for rewards in cases {
