@@ -48,7 +48,7 @@ macro_rules! tables {
 
 tables!(
     numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders, distinct, written, notation,
-    apart
+    apart, claims
 );
 
 #[test]
