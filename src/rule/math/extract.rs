@@ -62,6 +62,11 @@ impl Extracted {
         Extracted { text, place, narrower: Vec::new(), end: None, boxes: None }
     }
 
+    /// An answer that is this text and nothing else.
+    pub(super) fn at(text: &str, place: Place) -> Self {
+        Extracted::new(text.to_string(), place)
+    }
+
     fn with_end(self) -> Self {
         Extracted { end: derivation::end(&self.text), ..self }
     }

@@ -1,6 +1,7 @@
 //! The rule through its public interface: tables of cases by topic, properties, hostile input.
 
 mod completions;
+mod copied;
 mod hostile;
 mod properties;
 
