@@ -146,9 +146,14 @@ pub fn doubted(before: &str) -> bool {
     if !near.bytes().any(|b| b.is_ascii_alphabetic()) {
         return false;
     }
-    // A full stop inside "0.25" ends no sentence, a comma inside "1,000" no clause.
+    // A full stop inside "0.25" ends no sentence, a comma inside "(-2, 4)" no clause.
     let ends = |at: usize, c: char| match c {
-        '.' | ',' => near[at + 1..].chars().next().is_none_or(char::is_whitespace),
+        '.' => near[at + 1..].chars().next().is_none_or(char::is_whitespace),
+        ',' => {
+            let next = near[at + 1..].trim_start_matches([' ', '$', '*']);
+            let word = next.starts_with("I ") || next.chars().take(2).filter(|c| c.is_alphabetic()).count() == 2;
+            next.is_empty() || (word && next.len() < near.len() - at - 1)
+        }
         _ => matches!(c, '!' | '?' | '\n' | ';' | '。' | '，'),
     };
     let start = near.char_indices().rev().find(|&(at, c)| ends(at, c)).map_or(0, |(at, c)| at + c.len_utf8());
@@ -265,6 +270,9 @@ mod tests {
             "It is not the case that the answer is ",
             "It is not true that it is ",
             "Yes. But this is not the final ",
+            "I don't think the answer is (-2, 4)",
+            "I don't think that it is 2, 3",
+            "I doubt that it is x = 2, y = 1,000",
         ] {
             assert!(doubted(before), "{before:?}");
         }
@@ -279,6 +287,8 @@ mod tests {
             "Since 6 is not the largest of them, the answer is ",
             "The product is not the sum of the two numbers here and it is ",
             "That is not true. It is ",
+            "Since 6 is not the largest, $",
+            "I don't think it is 8, I would say it is ",
             "I'm not sure, but it is ",
         ] {
             assert!(!doubted(before), "{before:?}");
