@@ -158,7 +158,7 @@ pub fn doubted(before: &str) -> bool {
     };
     let start = near.char_indices().rev().find(|&(at, c)| ends(at, c)).map_or(0, |(at, c)| at + c.len_utf8());
     let clause = near[start..].to_lowercase().replace('’', "'");
-    let bare = |word: &'_ str| word.trim_matches(|c: char| !c.is_alphanumeric() && c != '\'').to_string();
+    let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric() && c != '\'').to_string();
     let words: Vec<String> = clause.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
     let from = words.iter().rposition(|word| CONNECTIVES.contains(&word.as_str())).map_or(0, |at| at + 1);
     let words: Vec<&str> = words[from..].iter().map(String::as_str).collect();
