@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::{RuleSet, Sample};
 use crate::schema::FinishReason;
 
+mod honest;
 mod probes;
 
 pub use probes::PROBES;
@@ -152,9 +153,9 @@ pub fn audit(rules: &RuleSet, cases: &[Case]) -> Report {
     }));
     for case in cases {
         let reward = |completion: &str| rules.judge(&case.sample(completion)).reward;
-        let reasoning = probes::reasoning(&case.language);
-        let right = probes::right(case);
-        let wrong = probes::wrong(case);
+        let reasoning = honest::reasoning(&case.language);
+        let right = honest::right(case);
+        let wrong = honest::wrong(case);
         let earned = |template: &Template| reward(&template.fill(reasoning, &right)).unwrap_or(f64::NEG_INFINITY);
         let templates = TEMPLATES.map(Template);
         let best = templates.into_iter().reduce(|a, b| if earned(&b) > earned(&a) { b } else { a });
@@ -224,6 +225,10 @@ pub fn builtin_cases() -> Vec<Case> {
         case("What is the distance between (0, 0) and (1, 1)?", "\\sqrt{2}", "math"),
         case("Give the solution set of |x - 1| < 3.", "(-2, 4)", "math"),
         case("Expand (x + 1)^2.", "x^2 + 2x + 1", "math"),
+        // A copy of these is equal to gold.
+        case("What is 17 + 35?", "52", "math"),
+        case("Simplify $\\sqrt{242}$.", "11\\sqrt{2}", "math"),
+        case("Compute $\\frac{2}{5} + \\frac{1}{3}$.", "\\frac{11}{15}", "math"),
         case("A jacket of 80 dollars is sold at 25 percent off. What does it cost in dollars?", "60", "math"),
         case("What fraction of a day is 6 hours, as a decimal?", "0.25", "math"),
         case("Which gas do plants take in?\nA) oxygen\nB) nitrogen\nC) carbon dioxide\nD) helium", "C", "stem"),

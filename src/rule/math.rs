@@ -23,6 +23,7 @@ mod budget;
 mod clean;
 mod compare;
 mod config;
+mod copied;
 mod denial;
 mod eval;
 mod extract;
@@ -43,9 +44,11 @@ use std::sync::Arc;
 
 use self::compare::Finding;
 pub use self::config::{DOC, MathConfig, Tags, Think, Tolerance};
+use self::copied::{COPIED, Question};
 pub use self::extract::{Extracted, Place};
 use self::extract::{Region, region};
 use self::judge::{clip, judge, prepare, show};
+use self::lex::Commas;
 use self::reading::{Reading, Unread};
 use super::params::ParamError;
 use super::{Rule, Sample, Verdict};
@@ -111,10 +114,17 @@ impl MathRule {
 
     /// Checks a completion against a gold answer parsed before.
     pub fn check_prepared(&self, completion: &str, gold: &Gold, finish: FinishReason) -> Verdict {
-        self.verdict(completion, gold, finish, self.config.decimal_comma.unwrap_or(false))
+        self.verdict("", completion, gold, finish, self.config.decimal_comma.unwrap_or(false))
     }
 
-    fn verdict(&self, completion: &str, gold: &Gold, finish: FinishReason, decimal_comma: bool) -> Verdict {
+    fn verdict(
+        &self,
+        prompt: &str,
+        completion: &str,
+        gold: &Gold,
+        finish: FinishReason,
+        decimal_comma: bool,
+    ) -> Verdict {
         let gold_reading = match &gold.reading {
             Ok(reading) => reading,
             Err(Unread::Budget) => return Verdict::cannot_tell("budget").with("step", "gold"),
@@ -125,7 +135,10 @@ impl MathRule {
             return Verdict::wrong(if truncated { "truncated" } else { "no_answer" }).with("step", "extract");
         };
         let mut evidence = vec![("extracted", clip(&found.text)), ("where", found.place.name().to_string())];
-        let (finding, parsed) = judge(gold, &found, &self.config, decimal_comma);
+        let (mut finding, parsed) = judge(gold, &found, &self.config, decimal_comma);
+        if finding.is_equal() && self.copies(prompt, completion, gold, &found, decimal_comma) {
+            finding = Finding::Different(COPIED);
+        }
         if let Some(parsed) = parsed {
             evidence.push(("parsed", parsed));
         }
@@ -135,12 +148,25 @@ impl MathRule {
             Finding::Different("answer_unparsed") => Verdict::wrong("answer_unparsed").with("step", "parse"),
             Finding::Different("different_kind") => Verdict::wrong("different_kind").with("step", "kind"),
             Finding::Different(why @ compare::INCONSISTENT) => Verdict::wrong(why).with("step", "consistency"),
+            Finding::Different(COPIED) => Verdict::wrong(COPIED).with("step", "prompt"),
             Finding::Different(step) => Verdict::wrong("not_equal").with("step", step),
             Finding::Unknown(why) => Verdict::cannot_tell(why).with("step", "compare"),
         };
         evidence.append(&mut verdict.evidence);
         verdict.evidence = evidence;
         verdict
+    }
+
+    /// Whether an answer that is equal to gold only repeats the prompt.
+    fn copies(&self, prompt: &str, completion: &str, gold: &Gold, found: &Extracted, decimal_comma: bool) -> bool {
+        if copied::is_number_apart(found) {
+            return false;
+        }
+        let commas = if decimal_comma { Commas::Decimal } else { Commas::Thousands };
+        let meets =
+            |part: &str| judge(gold, &Extracted::at(part, found.place), &self.config, decimal_comma).0.is_equal();
+        Question::new(prompt, gold, commas, self.config.steps)
+            .is_some_and(|question| question.is_repeated_by(found, completion, meets))
     }
 
     fn find(&self, region: Region<'_>) -> Option<Extracted> {
@@ -194,7 +220,7 @@ impl Rule for MathRule {
                 prepared
             }
         });
-        self.verdict(sample.completion, &prepared, sample.finish_reason, comma)
+        self.verdict(sample.prompt, sample.completion, &prepared, sample.finish_reason, comma)
     }
 }
 

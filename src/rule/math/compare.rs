@@ -17,6 +17,7 @@ mod scalar;
 mod sets;
 mod solved;
 mod units;
+mod worded;
 
 use super::MathConfig;
 use super::ast::{Func2, Id, Node, Rel};
@@ -147,10 +148,16 @@ impl<'a> Comparison<'a> {
         let (gold, pred) = (self.gold, self.pred);
         // A gold of `a` is a variable: `A` is another.
         let variable = text::small_letter(&gold.source);
-        text::choice(&gold.text).is_some()
+        !self.lists_option()
+            && text::choice(&gold.text).is_some()
             && text::choice(&pred.text).is_some()
             && variable.is_none_or(|letter| pred.source.contains(letter))
             && text::same(&gold.text, &pred.text)
+    }
+
+    /// The answer has an option and something else side by side, `(C), 12`, and gold has not.
+    fn lists_option(&self) -> bool {
+        worded::lists_option(&self.pred.source) && !worded::lists_option(&self.gold.source)
     }
 
     /// Several options, once as one word and once one by one.
@@ -165,7 +172,7 @@ impl<'a> Comparison<'a> {
         let (gold, pred) = (&self.gold.text, &self.pred.text);
         // What is no words is compared as it is written: n! is not n, nor A a.
         let same = if text::is_words(&self.gold.source) && text::is_words(&self.pred.source) {
-            text::same(gold, pred)
+            text::same(gold, pred) && !(text::choice(gold).is_some() && self.lists_option())
         } else {
             text::same_formula(&self.gold.source, &self.pred.source) || self.same_choice()
         };
@@ -205,7 +212,7 @@ impl<'a> Comparison<'a> {
         let Node::Chain { operands, .. } = self.pred.node(self.pred.root) else { return None };
         let sides = self.pred.arena.list(*operands);
         let last = *sides.last()?;
-        if form::is_sentence(self.pred, sides[0]) {
+        if form::is_sentence(self.pred, sides[0]) || worded::equates_names(&self.pred.source) {
             return None;
         }
         match self.pred.node(last) {

@@ -232,29 +232,71 @@ pub fn denies_itself(text: &str) -> bool {
     !text.is_ascii() && DENIALS.iter().any(|denial| text.contains(denial))
 }
 
-/// A sentence that goes on to announce an answer and does not mean it: "I don't think that …".
+/// Words behind which a clause of its own begins, so that what stands before them doubts nothing in it.
+const CONNECTIVES: [&str; 9] = ["so", "but", "hence", "thus", "therefore", "and", "because", "then", "whereas"];
+
+/// What nobody says who goes on to state an answer.
+const ASSERTIONS: [&str; 9] = ["think", "believe", "say", "claim", "conclude", "mean", "sure", "certain", "convinced"];
+
+/// A clause that goes on to name an answer and does not mean it: "I don't think that …", "I doubt that …".
 pub fn doubted(before: &str) -> bool {
-    let near = &before[before.ceil_char_boundary(before.len().saturating_sub(2 * NEAR))..];
+    let near = &before[before.ceil_char_boundary(before.len().saturating_sub(3 * NEAR))..];
     // A number alone doubts nothing.
     if !near.bytes().any(|b| b.is_ascii_alphabetic()) {
         return false;
     }
-    // A full stop inside "0.25" ends no sentence.
+    // A full stop inside "0.25" ends no sentence, a comma inside "(-2, 4)" no clause.
     let ends = |at: usize, c: char| match c {
         '.' => near[at + 1..].chars().next().is_none_or(char::is_whitespace),
-        _ => matches!(c, '!' | '?' | '\n' | ';'),
+        ',' => {
+            let next = near[at + 1..].trim_start_matches([' ', '$', '*']);
+            let word = next.starts_with("I ") || next.chars().take(2).filter(|c| c.is_alphabetic()).count() == 2;
+            next.is_empty() || (word && next.len() < near.len() - at - 1)
+        }
+        _ => matches!(c, '!' | '?' | '\n' | ';' | '。' | '，'),
     };
     let start = near.char_indices().rev().find(|&(at, c)| ends(at, c)).map_or(0, |(at, c)| at + c.len_utf8());
-    let sentence = near[start..].to_lowercase();
-    let words: Vec<&str> = sentence.split_whitespace().collect();
-    words.windows(2).any(|pair| {
-        let negative = pair[0] == "not" || pair[0].ends_with("n't") || pair[0] == "cannot";
-        negative
-            && matches!(
-                pair[1].trim_matches(','),
-                "think" | "believe" | "true" | "correct" | "say" | "mean" | "the" | "sure"
-            )
-    }) || words.iter().any(|word| matches!(*word, "doubt" | "wrongly" | "falsely"))
+    let clause = near[start..].to_lowercase().replace('’', "'");
+    let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric() && c != '\'').to_string();
+    let words: Vec<String> = clause.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
+    let from = words.iter().rposition(|word| CONNECTIVES.contains(&word.as_str())).map_or(0, |at| at + 1);
+    let words: Vec<&str> = words[from..].iter().map(String::as_str).collect();
+    let negative = |word: &str| matches!(word, "not" | "cannot" | "never") || word.ends_with("n't");
+    words.iter().enumerate().any(|(at, word)| {
+        let behind = &words[at + 1..];
+        let skipped = behind.iter().take_while(|word| matches!(**word, "be" | "really" | "actually" | "quite" | "yet"));
+        let behind = &behind[skipped.count()..];
+        match (*word, behind.first()) {
+            ("doubt" | "doubtful" | "wrongly" | "falsely", _) => {
+                !words[..at].iter().any(|word| negative(word) || matches!(*word, "no" | "without" | "beyond"))
+            }
+            (word, _) if !negative(word) => false,
+            // "I don't think so: …"
+            (_, Some(said)) if ASSERTIONS.contains(said) => behind.get(1) != Some(&"so"),
+            (_, Some(&("true" | "correct"))) => behind.contains(&"that"),
+            // "It is not the case that …", "This is not the final …"
+            (_, Some(&"the")) => behind.get(1) == Some(&"case") || behind.len() < 3,
+            _ => false,
+        }
+    })
+}
+
+/// The sentence goes on to a question mark, and the next one does not say yes: "Is it 9?"
+pub fn asked(after: &str) -> bool {
+    let near = &after[..after.floor_char_boundary(3 * NEAR)];
+    // An aside asks for itself: "(Why does this make sense?)"
+    if near.trim_start().starts_with('(') {
+        return false;
+    }
+    let ends = |&(at, c): &(usize, char)| match c {
+        '.' | '!' => near[at + 1..].chars().next().is_none_or(|c| !c.is_alphanumeric()),
+        _ => matches!(c, '?' | '？' | '\n' | ';' | '。'),
+    };
+    let Some((at, '?' | '？')) = near.char_indices().find(ends) else { return false };
+    let next = near[at..].trim_start_matches(|c: char| !c.is_alphabetic());
+    !["yes", "indeed", "correct", "是", "对"]
+        .iter()
+        .any(|yes| next.get(..yes.len()).is_some_and(|start| start.eq_ignore_ascii_case(yes)))
 }
 
 /// The text begins with words that deny what came before, in the same sentence.
@@ -285,7 +327,7 @@ fn denied_behind(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{denied, turns};
+    use super::{asked, denied, doubted, turns};
 
     #[test]
     fn words_that_take_an_answer_back() {
@@ -332,6 +374,63 @@ mod tests {
             ["Number of students not in a band", "Wrong answers", "No. of ways", "Least value", "Primes less than ten"]
         {
             assert!(!turns(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn clauses_that_do_not_mean_what_they_name() {
+        for before in [
+            "I don't think the answer is ",
+            "I do not believe that the answer is $",
+            "I don’t really think it is ",
+            "I doubt that the answer is ",
+            "We cannot say that the answer is $",
+            "We can't be sure that x = 0.25 or ",
+            "It is not the case that the answer is ",
+            "It is not true that it is ",
+            "Yes. But this is not the final ",
+            "I don't think the answer is (-2, 4)",
+            "I don't think that it is 2, 3",
+            "I doubt that it is x = 2, y = 1,000",
+        ] {
+            assert!(doubted(before), "{before:?}");
+        }
+        for before in [
+            "I don't think it's 8; the answer is ",
+            "I don't think it is 8, so the answer is ",
+            "I don't think it is 8 so it must be ",
+            "I do not think so. It is ",
+            "I don't think so: it is ",
+            "Without doubt the answer is ",
+            "There is no doubt that it is ",
+            "Since 6 is not the largest of them, the answer is ",
+            "The product is not the sum of the two numbers here and it is ",
+            "That is not true. It is ",
+            "Since 6 is not the largest, $",
+            "I don't think it is 8, I would say it is ",
+            "I'm not sure, but it is ",
+        ] {
+            assert!(!doubted(before), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn questions_state_nothing_unless_they_are_answered() {
+        for after in ["?", "$?", " the answer?", "$? No.", "，对吗？", "**?"] {
+            assert!(asked(after), "{after:?}");
+        }
+        for after in [
+            "",
+            ".",
+            "$. Is it right?",
+            "\nWhat else?",
+            "? Yes.",
+            "$? Indeed so.",
+            "**. What next?",
+            r".\](Why is that?)",
+            " (Why is that?)",
+        ] {
+            assert!(!asked(after), "{after:?}");
         }
     }
 }

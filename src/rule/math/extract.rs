@@ -61,6 +61,11 @@ impl Extracted {
         Extracted { text, place, narrower: Vec::new(), end: None, boxes: None }
     }
 
+    /// An answer that is this text and nothing else.
+    pub(super) fn at(text: &str, place: Place) -> Self {
+        Extracted::new(text.to_string(), place)
+    }
+
     fn with_end(self) -> Self {
         Extracted { end: derivation::end(&self.text), ..self }
     }
@@ -134,20 +139,30 @@ pub fn extract(text: &str, places: &[Place]) -> Option<Extracted> {
         Place::FinalAnswer => phrase::find(text).and_then(|answer| in_sentence(answer, place)),
         // A box that is empty or never closes was meant to hold the answer.
         Place::LastMath => closing::stated(text).and_then(|said| in_sentence(said, place)).or_else(|| {
-            span::last(text).filter(|t| !boxed::marked(t)).map(|text| Extracted::new(text, place).with_end())
+            let found = span::last(text).filter(|t| !boxed::marked(t) && !span::last_is_unmeant(text));
+            found.map(|text| Extracted::new(text, place).with_end())
         }),
         Place::LastLine => span::last_line(text)
-            .filter(|t| !boxed::marked(t))
+            .filter(|t| !boxed::marked(t) && !is_question(t))
             .and_then(span::formula)
             .and_then(|line| in_sentence(line, place)),
         Place::LastNumber => span::last_number(text).map(|number| Extracted::new(number.to_string(), place)),
     })
 }
 
+/// A line that asks states nothing.
+fn is_question(line: &str) -> bool {
+    line.trim_end_matches(['*', '_', '$', ' ']).ends_with(['?', '？'])
+}
+
 /// An answer in running text: as it stands, its formulas, the number it starts with.
 fn in_sentence(line: &str, place: Place) -> Option<Extracted> {
     let text = phrase::trim_prose(line);
-    if text.is_empty() || denial::denies_itself(text) || denial::doubted(text.trim_end_matches(['.', '!', ' '])) {
+    if text.is_empty()
+        || is_question(text)
+        || denial::denies_itself(text)
+        || denial::doubted(text.trim_end_matches(['.', '!', ' ']))
+    {
         return None;
     }
     let mut narrower = Vec::new();

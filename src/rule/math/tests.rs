@@ -1,6 +1,7 @@
 //! The rule through its public interface: tables of cases by topic, properties, hostile input.
 
 mod completions;
+mod copied;
 mod hostile;
 mod properties;
 
@@ -48,7 +49,7 @@ macro_rules! tables {
 
 tables!(
     numbers, algebra, sets, relations, units, mixed, everyday, latex, common, graders, distinct, written, notation,
-    apart
+    apart, claims
 );
 
 #[test]

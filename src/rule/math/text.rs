@@ -62,7 +62,8 @@ pub fn same_formula(a: &str, b: &str) -> bool {
     !x.is_empty() && x == y
 }
 
-fn bare_formula(text: &str) -> String {
+/// A formula without blanks, sizes of brackets, dollar signs and braces around one character.
+pub fn bare_formula(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {

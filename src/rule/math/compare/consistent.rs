@@ -3,7 +3,7 @@
 use super::super::ast::{Func2, Id, Node, Rel, Sym};
 use super::super::number::Q;
 use super::super::reading::Reading;
-use super::{Comparison, Different, form};
+use super::{Comparison, Different, Val, form};
 
 /// Rounding that ≈ grants where no side is a decimal.
 const ROUGH: f64 = 5e-3;
@@ -32,6 +32,9 @@ impl Comparison<'_> {
         if let Node::Call2(Func2::Mod, _, modulus) = *pred.node(last) {
             // "2^10 = 24 (mod 1000)" speaks of all its sides.
             return ids[..ids.len() - 1].iter().any(|&id| self.incongruent(id, last, modulus));
+        }
+        if self.signs_contradict(ids, kinds) {
+            return true;
         }
         let letters = |&id: &Id| pred.arena.any(id, |n| matches!(n, Node::Euler | Node::Imaginary));
         let last_letters = ids.iter().rposition(&letters);
@@ -63,6 +66,26 @@ impl Comparison<'_> {
                 .any(|&id| pred.arena.is_scalar(id) && symbols(pred, id) && self.sides_differ(ids[at], id, false)),
             _ => false,
         }
+    }
+
+    /// `1789 = 1 ± √19`: a number that is neither of the two that a side with ± stands for.
+    fn signs_contradict(&mut self, ids: &[Id], kinds: &[Rel]) -> bool {
+        let pred = self.pred;
+        let signed = |&&id: &&Id| {
+            let open = |n: &Node| matches!(n, Node::Sym(_) | Node::Text(_) | Node::Dots | Node::Chain { .. });
+            pred.arena.is_scalar(id)
+                && pred.arena.any(id, |n| matches!(n, Node::PlusMinus(..)))
+                && !pred.arena.any(id, open)
+        };
+        let exact = |&&id: &&Id| pred.value(id).is_some() && !pred.arena.any(id, |n| matches!(n, Node::Decimal { .. }));
+        let (Some(&two), Some(&one)) = (ids.iter().find(signed), ids.iter().find(exact)) else { return false };
+        !kinds.contains(&Rel::Approx)
+            && [true, false].iter().all(|&sign| {
+                let mut own = Comparison::new(pred, pred, self.config, self.budget.clone());
+                let found = own.scalars(Val { id: one, sign }, Val { id: two, sign });
+                self.budget = own.budget;
+                matches!(found, Different(_))
+            })
     }
 
     /// `2^{100} ≡ 76 (mod 100)` is true, and `a + b ≡ 5 (mod 11)` may be.
@@ -167,7 +190,7 @@ impl Comparison<'_> {
     fn side_value(&mut self, id: Id, ignore_units: bool) -> Option<f64> {
         match self.pred.value(id) {
             Some(q) => Some(Q::to_f64(q)),
-            None => self.constant(self.pred, super::Val::of(id), ignore_units),
+            None => self.constant(self.pred, Val::of(id), ignore_units),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The last `\boxed{…}`: nested boxes count once, adjacent ones together.
 
-use super::super::denial::denied;
+use super::super::denial::{asked, denied, doubted};
 use super::super::lex::balanced;
 
 const MARKS: [&str; 2] = [r"\boxed", r"\fbox"];
@@ -28,7 +28,8 @@ pub fn find(text: &str) -> Option<(String, bool)> {
         let Some(found) = last_before(text, until) else { break };
         until = found.start;
         let next = boxes.last().map_or(text.len(), |next| next.start.max(found.end));
-        if found.inside.trim().is_empty() || denied(&text[..found.start], &text[found.end..next]) {
+        let (before, behind) = (&text[..found.start], &text[found.end..next]);
+        if found.inside.trim().is_empty() || denied(before, behind) || unmeant(before, &text[found.end..]) {
             continue;
         }
         match boxes.last() {
@@ -61,7 +62,8 @@ pub fn all(text: &str) -> Option<(usize, String)> {
     let mut boxes: Vec<Found<'_>> = Vec::new();
     while let Some(found) = last_before(text, until) {
         until = found.start;
-        if denied(&text[..found.start], &text[found.end..]) {
+        let (before, behind) = (&text[..found.start], &text[found.end..]);
+        if denied(before, behind) || unmeant(before, behind) {
             return None;
         }
         match boxes.last() {
@@ -79,6 +81,11 @@ pub fn all(text: &str) -> Option<(usize, String)> {
     let parts: Vec<&str> = boxes.iter().rev().map(|b| b.inside.trim()).collect();
     // The same box twice is one answer said twice.
     (parts.windows(2).any(|pair| pair[0] != pair[1])).then(|| (parts.len(), parts.join(", ")))
+}
+
+/// The sentence around a box doubts it or asks for it.
+fn unmeant(before: &str, behind: &str) -> bool {
+    doubted(before) || asked(behind)
 }
 
 /// Text that goes on with a list: short, with a comma or "and", or without words.

@@ -26,6 +26,10 @@ const CONDITIONS: [&str; 8] = [" when", " if", " since", " because", " where", "
 /// −7 of "The minimum of $y$ is −7, which occurs when $x = 0$."
 pub fn stated(text: &str) -> Option<&str> {
     let text = text.trim_end();
+    // A question states nothing.
+    if text.ends_with(['?', '？']) {
+        return None;
+    }
     let (start, end, _) = span::last_at(text)?;
     if !text[end..].contains(|c: char| c.is_alphanumeric()) {
         return before_condition(&text[..start]);

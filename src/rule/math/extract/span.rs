@@ -1,6 +1,6 @@
 //! The last formula, the last line, the last number.
 
-use super::super::denial::{denied, words};
+use super::super::denial::{asked, denied, doubted, words};
 
 const DELIMITERS: [(&str, &str); 4] = [("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"), ("$", "$")];
 const ENVIRONMENTS: [&str; 5] = ["align", "align*", "equation", "equation*", "gather*"];
@@ -36,6 +36,11 @@ pub fn last(text: &str) -> Option<String> {
     parts.reverse();
     let joined = parts.join(", ");
     (!joined.trim().is_empty()).then(|| joined.trim().to_string())
+}
+
+/// The sentence of the last formula doubts it or asks for it.
+pub fn last_is_unmeant(text: &str) -> bool {
+    last_at(text).is_some_and(|(start, end, _)| doubted(&text[..start]) || asked(&text[end..]))
 }
 
 /// Where the last formula begins and ends, and what it holds.
