@@ -274,7 +274,7 @@ fn read_keys(
             None => vec![None; batch.num_rows()],
         };
         let mut question = 0;
-        for row in 0..batch.num_rows() {
+        for (row, said) in said.into_iter().enumerate() {
             if let Some(questions) = questions
                 && (row == 0 || prompts.value(row) != prompts.value(row - 1))
             {
@@ -282,7 +282,7 @@ fn read_keys(
             }
             let id = if track.groups.is_some() { second.value(row) } else { prompts.value(row) };
             let usable = track.groups.is_some() || second.is_valid(row);
-            out.push(index, domains.value(row), question, id, said[row], usable);
+            out.push(index, domains.value(row), question, id, said, usable);
         }
         cx.check_stop()?;
     }
