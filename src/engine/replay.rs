@@ -4,6 +4,7 @@
 //! Recordings are found by their question's text. They wait in an unnamed temporary file;
 //! memory holds one small entry a recording.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -15,9 +16,10 @@ use serde_json::{Map, Value};
 
 use super::{Engine, EngineInfo, Generated, Request};
 use crate::error::{Context, Error, Result};
+use crate::prompts::messages;
 use crate::prompts::read::{self, Item};
 use crate::prompts::source::{ColumnRef, Format, OnError};
-use crate::schema::{FinishReason, question};
+use crate::schema::{FinishReason, Role, question};
 use crate::store::io_error;
 
 /// Where recorded completions are.
@@ -26,10 +28,10 @@ use crate::store::io_error;
 pub struct ReplayConfig {
     /// JSONL, JSON, CSV or Parquet files, plain or compressed; relative to the recipe.
     pub files: Vec<String>,
-    /// The column with the question, as the prompts have it.
+    /// The column with the question, as the prompts have it: a text, or turns whose last user's it is.
     #[serde(default = "default_question")]
     pub question: ColumnName,
-    /// Columns with completions: each a string or a list of strings.
+    /// Columns with completions: each a string or turns, whose last answer it is, or a list of such.
     pub completions: Vec<ColumnName>,
     /// Columns with the recording's own judgement, one beside each of `completions`: `true` or `false`, 1
     /// or 0, `correct` or `wrong` and words like these, or a list of such. Kept as `label`, to measure
@@ -113,14 +115,14 @@ impl Replay {
                     }
                     Err(error) => return Err(error),
                 };
-                let list = by_question.entry(question_key(question)).or_default();
+                let list = by_question.entry(question_key(&question)).or_default();
                 for recorded in recorded {
                     let Some(text) = recorded.text else {
                         *left_out.entry("recording_null".to_owned()).or_default() += 1;
                         continue;
                     };
                     held += 1;
-                    let (offset, bytes) = out.push(text)?;
+                    let (offset, bytes) = out.push(&text)?;
                     list.push(Recording { offset, bytes, finish: recorded.finish, label: recorded.label });
                 }
             }
@@ -224,7 +226,7 @@ struct RecordedColumns {
 /// A completion as a row of the recordings has it.
 struct Recorded<'a> {
     /// None of a sample that was not recorded.
-    text: Option<&'a str>,
+    text: Option<Cow<'a, str>>,
     finish: FinishReason,
     label: Option<bool>,
 }
@@ -248,8 +250,8 @@ impl Columns {
     }
 
     /// The question of a row and what is recorded as its answers.
-    fn read<'a>(&'a self, row: &'a Map<String, Value>) -> Result<(&'a str, Vec<Recorded<'a>>)> {
-        let question = find(&self.question, row)?.as_str().ok_or_else(|| unusable(&self.question, row))?;
+    fn read<'a>(&'a self, row: &'a Map<String, Value>) -> Result<(Cow<'a, str>, Vec<Recorded<'a>>)> {
+        let question = text_or(find(&self.question, row)?, asked).ok_or_else(|| unusable(&self.question, row))?;
         let mut all = Vec::new();
         for columns in &self.recorded {
             let texts = items(find(&columns.texts, row)?);
@@ -261,7 +263,7 @@ impl Columns {
                     continue;
                 }
                 all.push(Recorded {
-                    text: Some(text.as_str().ok_or_else(|| unusable(&columns.texts, row))?),
+                    text: Some(text_or(text, answered).ok_or_else(|| unusable(&columns.texts, row))?),
                     finish: finishes.get(i).map_or(Ok(FinishReason::Unknown), |value| finish_reason(value))?,
                     label: labels.get(i).map_or(Ok(None), |value| label(value))?,
                 });
@@ -295,9 +297,32 @@ fn beside<'a>(column: Option<&'a ColumnRef>, row: &'a Map<String, Value>, texts:
     }
 }
 
+/// A cell's text, or what its turns say.
+fn text_or(value: &Value, said: impl FnOnce(&Value) -> Option<String>) -> Option<Cow<'_, str>> {
+    value.as_str().map(Cow::Borrowed).or_else(|| said(value).map(Cow::Owned))
+}
+
+/// What the last user of a conversation asks, as prompts that are imported have it.
+fn asked(turns: &Value) -> Option<String> {
+    let (prompt, _) = messages::split(messages::parse(turns).ok()?).ok()?;
+    Some(question(&prompt).to_owned())
+}
+
+/// What is answered to that; of turns without a user, as in TRL's `completion`, the last answer.
+fn answered(turns: &Value) -> Option<String> {
+    let mut turns = messages::parse(turns).ok()?;
+    if turns.iter().any(|turn| turn.role == Role::User) {
+        return messages::split(turns).ok()?.1;
+    }
+    let last = turns.iter().rposition(|turn| turn.role == Role::Assistant)?;
+    Some(turns.swap_remove(last).content)
+}
+
 fn items(value: &Value) -> Vec<&Value> {
     match value {
         Value::Null => Vec::new(),
+        // A conversation is one completion.
+        Value::Array(turns) if turns.first().is_some_and(Value::is_object) => vec![value],
         Value::Array(items) => items.iter().collect(),
         value => vec![value],
     }
@@ -398,6 +423,38 @@ mod tests {
         let slip = told(&config(""), "{\"question\": \"q\", \"c\": [\"x\"]}\n{\"question\": \"q\", \"text\": \"x\"}");
         assert!(slip.contains("no usable `c`") && slip.contains("r.jsonl:2"), "{slip}");
         assert_eq!(recordings(&config(""), r#"{"question": "q", "c": null}"#), []);
+    }
+
+    #[test]
+    fn conversations_are_read_as_prompts_read_them() {
+        let turn = |role: &str, content: &str| serde_json::json!({ "role": role, "content": content });
+        let (asks, answers) = (turn("user", "1 + 1?"), turn("assistant", "2"));
+        let earlier = [turn("user", "Hello"), turn("assistant", "Hello.")];
+        let turns = [&earlier[..], &[asks.clone(), answers.clone()]].concat();
+        let chat = serde_json::json!({ "messages": turns });
+        let trl = serde_json::json!({ "prompt": [&asks], "completion": [&answers] });
+        let several = serde_json::json!({ "prompt": "1 + 1?", "completion": [[&answers], [turn("assistant", "3")]] });
+        let config = |question: &str, completions: &str| -> ReplayConfig {
+            let columns = format!("question = '{question}'\ncompletions = ['{completions}']");
+            toml::from_str(&format!("files = []\n{columns}")).unwrap()
+        };
+        let prompt = config("prompt", "completion");
+        for (config, row, texts) in [
+            (&config("messages", "messages"), &chat, &["2"][..]),
+            (&prompt, &trl, &["2"]),
+            (&prompt, &several, &["2", "3"]),
+        ] {
+            let replay = open(config, &row.to_string()).unwrap();
+            let found = &replay.by_question[&question_key("1 + 1?")];
+            let sizes: Vec<usize> = found.iter().map(|recording| recording.bytes as usize).collect();
+            assert_eq!(sizes, texts.iter().map(|text| text.len()).collect::<Vec<_>>(), "{row}");
+            let mut spooled = vec![0; sizes.iter().sum()];
+            replay.spool.read_exact_at(&mut spooled, 0).unwrap();
+            assert_eq!(spooled, texts.concat().into_bytes(), "{row}");
+        }
+        let unanswered = serde_json::json!({ "messages": [&asks] });
+        let told = open(&config("messages", "messages"), &unanswered.to_string()).err().unwrap().to_string();
+        assert!(told.contains("no usable `messages`"), "{told}");
     }
 
     #[test]
