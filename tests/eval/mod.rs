@@ -87,6 +87,22 @@ fn a_kill_costs_what_was_under_way_and_the_bytes_are_the_same() {
     assert!(twice <= 3 * AT_ONCE, "{twice} samples were asked for again after three kills");
 }
 
+/// As if killed between the samples' manifest and the end of the journal that it takes the place of.
+#[test]
+fn a_journal_that_a_kill_left_beside_finished_samples_goes() {
+    let server = OpenAiServer::start(Behaviour::default());
+    let folder = folder_for(&server);
+    gristmill(folder.path(), RUN).succeeded();
+    let reference = digests(&folder.path().join("out"));
+    let stage = folder.path().join("out/2_eval");
+    std::fs::write(stage.join("samples/theirs/_journal"), "what was there").unwrap();
+    std::fs::remove_file(stage.join("_manifest.json")).unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    assert_eq!(leftovers(&folder.path().join("out")), [""; 0]);
+    assert_eq!(digests(&folder.path().join("out")), reference);
+    assert_eq!(server.seen.completions.load(SeqCst), ALL, "nothing is asked again");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_waits_for_servers_and_nothing_is_asked_twice() {

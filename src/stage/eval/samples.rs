@@ -110,6 +110,8 @@ impl<'a> Samples<'a> {
         if manifest.fingerprint != self.fingerprint || failed || !manifest.altered(&self.folder)?.is_empty() {
             return Ok(None);
         }
+        // A kill may have come between the two.
+        Journal::delete(&self.folder.join(JOURNAL))?;
         self.cx.progress.advance(manifest.rows);
         self.read(&manifest.shards).map(Some)
     }
