@@ -1,20 +1,11 @@
 //! The question is no answer to itself, and what an honest answer takes from it is one.
 
 use super::super::*;
+use crate::rule::testing::with_gold;
 use crate::schema::Outcome;
 
 fn verdict(prompt: &str, gold: &str, completion: &str) -> Verdict {
-    MathRule::default().check(&Sample {
-        prompt,
-        completion,
-        gold: Some(gold),
-        verification: None,
-        domain: "math",
-        language: "en",
-        difficulty: None,
-        finish_reason: FinishReason::Stop,
-        tokens: None,
-    })
+    MathRule::default().check(&Sample { prompt, ..with_gold(completion, gold) })
 }
 
 /// `prompt ;; gold ;; = accepted ;; ! copied`, a completion each; `@` stands for the prompt, ⏎ for a line break.
