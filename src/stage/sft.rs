@@ -309,7 +309,13 @@ impl SftStage {
         let Tokenised { store, rows, tokens, mut drops, .. } =
             self.tokenise(cx, tokenizer, context, (&split, wanted.rows), "validation_")?;
         let left_out = tokens - store.tokens();
-        drops.sum_up("validation rows", rows, left_out, tokens).map_err(|e| e.in_file(corpus.location()))?;
+        match drops.sum_up("validation rows", rows, left_out, tokens) {
+            // Nobody asked for a measurement, so the training goes on without it.
+            Err(error) if self.table.validation.is_none() => {
+                drops.say(format!("no validation loss is measured: {}", error.message()));
+            }
+            summed => summed.map_err(|e| e.in_file(corpus.location()))?,
+        }
         Ok(Some((store, drops)))
     }
 

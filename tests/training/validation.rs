@@ -1,6 +1,6 @@
 //! The loss on rows that nothing is learned from: measured where the corpus has some, and no part of what is trained.
 
-use crate::support::{column, gristmill, manifest};
+use crate::support::{column, files, gristmill, manifest};
 
 const RECIPE: &str = r#"name = "validated"
 
@@ -57,4 +57,55 @@ fn the_loss_on_the_validation_split_is_measured_on_the_way_and_at_the_end() {
     let refused = run(&["--set", "student.validation={ split = \"dev\" }", "--from", "student"]);
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
     assert!(refused.stderr.contains("the corpus has no split `dev`"), "{}", refused.stderr);
+}
+
+/// A corpus of conversations, and one whose replies no context of the test holds.
+const TWO: &str = r#"name = "two"
+
+[stages.short]
+kind = "prompts"
+sources = [{ path = "chats.jsonl", layout = "chat" }]
+dedup = { near = false }
+
+[stages.short_corpus]
+kind = "corpus"
+tracks = [{ name = "c", prompts = "short" }]
+
+[stages.long]
+kind = "prompts"
+sources = [{ path = "long.jsonl", layout = "chat" }]
+dedup = { near = false }
+
+[stages.long_corpus]
+kind = "corpus"
+tracks = [{ name = "c", prompts = "long" }]
+"#;
+
+#[test]
+fn a_split_that_nobody_named_and_that_fits_no_context_ends_no_training() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let long = std::fs::read_to_string(at("chats.jsonl")).unwrap().replace(" .\"", &format!("{}\"", " yes".repeat(80)));
+    std::fs::write(at("long.jsonl"), long).unwrap();
+    std::fs::write(at("two.toml"), TWO).unwrap();
+    gristmill(folder.path(), ["run", "two.toml", "--out", "out"]).succeeded();
+    std::fs::create_dir(at("mixed")).unwrap();
+    for (stage, split) in [("out/2_short_corpus", "train"), ("out/4_long_corpus", "validation")] {
+        let shard = files(&at(stage)).into_iter().find(|file| file.ends_with(".parquet")).unwrap();
+        std::fs::copy(at(stage).join(shard), at("mixed").join(format!("{split}-00000-of-00001.parquet"))).unwrap();
+    }
+    let train = |output: &str, more: &[&str]| {
+        let init =
+            r#"init={ tokenizer = "mini", hidden = 16, intermediate = 32, layers = 1, heads = 2, context = 64 }"#;
+        let args = ["sft", "--corpus", "mixed", "--output", output, "--set", init, "--set", "training.steps=2"];
+        gristmill(folder.path(), [&args[..], more].concat())
+    };
+    let run = train("plain", &[]).succeeded();
+    let told =
+        "no validation loss is measured: none of the 40 validation rows can be trained on (40 validation_too_long)";
+    assert!(run.stderr.contains(told), "{}", run.stderr);
+    assert_eq!(manifest(&at("plain/1_sft"))["counts"]["steps"], 2);
+    let refused = train("named", &["--set", "validation={ rows = 40 }"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("none of the 40 validation rows"), "{}", refused.stderr);
 }
