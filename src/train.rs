@@ -49,7 +49,7 @@ pub use sft::{SftConfig, SftTrainer};
 pub use trainer::{Cadence, Observer, Trainer, resume, run};
 
 #[cfg(test)]
-mod readme;
+mod guide;
 
 use crate::error::{Error, Result};
 

@@ -19,6 +19,7 @@ mod inspect;
 mod kill;
 mod memory;
 mod own_data;
+mod pages;
 mod papers_scale;
 mod plan;
 mod policy;

@@ -1,6 +1,6 @@
 //! `gristmill serve-rewards`: the rules over HTTP, for trainers that call a reward function.
 //!
-//! `README.md` has the functions that TRL and verl call.
+//! `rules/README.md` has the functions that TRL and verl call.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The reward functions that the README gives to other trainers, run as they stand there.
+//! The reward functions that the rule guide gives to other trainers, run as they stand there.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -53,15 +53,13 @@ impl Drop for Server {
 }
 
 fn blocks(language: &str) -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let guide = &readme[readme.find("## Writing rules").expect("the guide")..];
-    let guide = &guide[..guide[3..].find("\n## ").map_or(guide.len(), |end| end + 3)];
+    let guide = include_str!("../../rules/README.md");
     let fence = format!("```{language}\n");
     guide.split(&fence).skip(1).map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
-fn the_functions_of_the_readme_punish_what_its_rules_punish() {
+fn the_functions_of_the_guide_punish_what_its_rules_punish() {
     if Command::new("python3").arg("--version").output().is_err() {
         eprintln!("skipped: no python3");
         return;

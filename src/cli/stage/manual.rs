@@ -1,13 +1,13 @@
-//! The keys of a stage's table, for `--help`: its section of the README, so that there is one text only.
+//! The keys of a stage's table, for `--help`: its section of `datasets/README.md`, so that there is one text only.
 
-const README: &str = include_str!("../../../README.md");
+const GUIDE: &str = include_str!("../../../datasets/README.md");
 
-/// What the README says of a stage's keys, as plain text; `None` if it says nothing.
+/// What the guide says of a stage's keys, as plain text; `None` if it says nothing.
 pub(super) fn section(kind: &str) -> Option<String> {
-    let stages = README.split("\n## ").find(|part| part.starts_with("Stages\n"))?;
+    let stages = GUIDE.split("\n## ").find(|part| part.starts_with("Stages\n"))?;
     let is_of = |section: &&str| section.lines().next().is_some_and(|title| title.contains(&format!("`{kind}`")));
     let section = stages.split("\n### ").skip(1).find(is_of)?;
-    let mut text = String::from("The stage's keys (⇐ an input: a dataset's path or URL), from the README:\n");
+    let mut text = String::from("The stage's keys (⇐ an input: a dataset's path or URL), from datasets/README.md:\n");
     let mut lines = section.lines().skip(1).peekable();
     let (mut in_code, mut in_paragraph) = (false, false);
     // Whether the table that is read says in its second column which stages a key is of.
@@ -21,7 +21,7 @@ pub(super) fn section(kind: &str) -> Option<String> {
         } else if in_code {
             text += &format!("    {line}\n");
         } else if !table_row.starts_with('|') {
-            // Where a line ends in the README is its own affair: the help is wrapped to the terminal.
+            // Where a line ends in the guide is its own affair: the help is wrapped to the terminal.
             if goes_on {
                 text.pop();
                 text.push(' ');
@@ -38,7 +38,7 @@ pub(super) fn section(kind: &str) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
-/// Whether a line of the README does not go on with the paragraph before it.
+/// Whether a line of the guide does not go on with the paragraph before it.
 fn begins_block(line: &str) -> bool {
     let is_numbered = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok());
     line.is_empty() || is_numbered || line.starts_with(['#', '|']) || line.starts_with("- ") || line.starts_with("```")
@@ -103,16 +103,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_stage_has_its_keys_in_the_readme() {
+    fn every_stage_has_its_keys_in_the_guide() {
         for (kind, ..) in crate::stage::KINDS {
-            let text = section(kind).unwrap_or_else(|| panic!("the README has no section of `{kind}`"));
+            let text = section(kind).unwrap_or_else(|| panic!("the guide has no section of `{kind}`"));
             assert!(text.lines().count() > 2, "{kind}: {text}");
-            assert!(!text.contains("](#") && !text.contains("|--"), "{kind}: {text}");
+            assert!(!text.contains("](") && !text.contains("|--"), "{kind}: {text}");
         }
     }
 
     #[test]
-    fn a_paragraph_is_one_line_however_it_is_broken_in_the_readme() {
+    fn a_paragraph_is_one_line_however_it_is_broken_in_the_guide() {
         let text = section("prompts").unwrap();
         assert!(text.contains("\nDrops, each listed in _drops.jsonl"), "{text}");
         let drops = text.lines().find(|line| line.starts_with("Drops, each listed")).unwrap();

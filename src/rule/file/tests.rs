@@ -2,16 +2,20 @@ use super::*;
 use crate::rule::testing::{sample, with_gold};
 
 #[test]
-fn the_rule_file_of_the_readme_loads_and_keeps_its_example() {
-    let readme = include_str!("../../../README.md");
-    let guide = &readme[readme.find("## Writing rules").unwrap()..];
-    let (_, text) = guide.split_once("```toml\n").unwrap();
+fn the_rule_file_of_the_guide_loads_and_keeps_its_example() {
+    let (_, text) = include_str!("../../../rules/README.md").split_once("```toml\n").unwrap();
     let rules = RuleSet::parse(text.split_once("```").unwrap().0, "my_rules.toml").unwrap();
     assert!(!rules.examples().is_empty());
     for example in rules.examples() {
         let (_, differences) = example.run(&rules);
         assert!(differences.is_empty(), "{differences:?}");
     }
+}
+
+#[test]
+fn the_rule_file_of_the_readme_loads() {
+    let (_, text) = include_str!("../../../README.md").split_once("reward:\n\n```toml\n").unwrap();
+    RuleSet::parse(text.split_once("```").unwrap().0, "readme.toml").unwrap();
 }
 
 const BASE: &str = r#"

@@ -1,4 +1,4 @@
-//! The README's table of `training`, which `--help` shows too, against the settings themselves.
+//! The table of `training`, which `datasets/README.md` has and `--help` shows, against the settings themselves.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use super::advantage::OverlongPenalty;
 use super::objective::Correction;
 use super::{GrpoTrainerConfig, PreferenceTrainerConfig, SftConfig};
 
-const README: &str = include_str!("../../README.md");
+const GUIDE: &str = include_str!("../../datasets/README.md");
 
 /// A row of the table: the key, of what stages, the default, what it means.
 type Row<'a> = [&'a str; 4];
 
 fn rows() -> Vec<Row<'static>> {
     let (_, table) =
-        README.split_once("\n| `training` | of | default | means |\n|---|---|---|---|\n").expect("the table");
+        GUIDE.split_once("\n| `training` | of | default | means |\n|---|---|---|---|\n").expect("the table");
     let cells = |line: &'static str| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         <Row>::try_from(cells).unwrap_or_else(|cells| panic!("four cells: {cells:?}"))
@@ -77,20 +77,20 @@ fn agree<T: Serialize + DeserializeOwned>(stage: &str, default: &T, optional: &[
                 text => serde_json::from_str(text).unwrap_or_else(|e| panic!("{key}: {text}: {e}")),
             };
             let same = parsed == value || parsed.as_f64().is_some_and(|number| Some(number) == value.as_f64());
-            assert!(same, "{stage}: `{key}` is {value} by default; the README says {written}");
+            assert!(same, "{stage}: `{key}` is {value} by default; the guide says {written}");
             if value.is_string() && value != "required" && !optional.iter().any(|(of, _)| key.starts_with(of)) {
                 for word in words(default, key) {
                     let known = default_cell.contains(&word) || means.contains(&word);
-                    assert!(known, "the README does not say that `{key}` may be `{word}`");
+                    assert!(known, "the guide does not say that `{key}` may be `{word}`");
                 }
             }
         }
     }
-    assert!(expected.is_empty(), "the README's table lacks settings of {stage}: {expected:?}");
+    assert!(expected.is_empty(), "the table lacks settings of {stage}: {expected:?}");
 }
 
 #[test]
-fn the_readme_has_every_setting_of_training_with_its_default() {
+fn the_guide_has_every_setting_of_training_with_its_default() {
     agree("sft", &SftConfig::default(), &[]);
     agree("distill", &SftConfig::default(), &[]);
     agree("align", &PreferenceTrainerConfig::default(), &[]);
@@ -105,8 +105,8 @@ fn the_readme_has_every_setting_of_training_with_its_default() {
 }
 
 #[test]
-fn the_algorithms_of_the_readme_are_settings() {
-    let (_, after) = README.split_once("The field's algorithms, as settings:\n\n```toml\n").expect("the block");
+fn the_algorithms_of_the_guide_are_settings() {
+    let (_, after) = GUIDE.split_once("The field's algorithms, as settings:\n\n```toml\n").expect("the block");
     let block: toml::Table = after.split_once("```").unwrap().0.parse().unwrap();
     assert!(block.len() >= 4, "{block:?}");
     for (name, settings) in block {
