@@ -11,3 +11,4 @@ tests "operations" 120 op_parity.txt backend::
 tests "models" 150 op_parity.txt model:: r1_mini:: recording::
 tests "the benches, over a few tokens" 60 op_parity.txt bench::
 tests "several GPUs" 60 op_parity.txt peers::
+alone op_parity.txt

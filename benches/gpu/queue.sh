@@ -67,16 +67,24 @@ part() {
   printf '%s: %s (%d s)\n' "$name" "$said" $(($(date +%s) - started)) | tee -a "$results/queue.txt"
 }
 
-# tests NAME SECONDS FILE FILTER…: tests of the kernels on the card. A fault of the card lasts as long as its process, so
-# those that failed are run again, each in a process of its own: what fails there too has failed by itself.
+# tests NAME SECONDS FILE FILTER…: tests of the kernels on the card. Those that failed are kept for `alone`.
+on_card=(env GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture)
+failed_tests=()
 tests() {
   local name=$1 limit=$2 file=$3 failed
   shift 3
-  local run=(env GRISTMILL_TEST_DEVICE=cuda "$test_binary" --test-threads 1 --nocapture)
-  part "$name" "$limit" "$file" "${run[@]}" "$@"
+  part "$name" "$limit" "$file" "${on_card[@]}" "$@"
   tail -n 1 "$results/queue.txt" | grep -q ': FAILED' || return 0
-  for failed in $(sed -n "/^== $name (/,\$p" "$results/$file" | sed -n '/^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/\1/p' | sort -u); do
-    part "$name, alone: $failed" 40 "$file" "${run[@]}" --exact "$failed"
+  mapfile -t failed < <(sed -n "/^== $name (/,\$p" "$results/$file" | sed -n '/^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/\1/p' | sort -u | head -n 8)
+  failed_tests+=("${failed[@]}")
+}
+
+# alone FILE: runs tests that failed again, each in a process of its own, at most eight of a part. A fault of the card lasts as long as
+# its process: what fails alone too has failed by itself. After all parts, since one fault can fail dozens of tests.
+alone() {
+  local failed
+  for failed in ${failed_tests[@]+"${failed_tests[@]}"}; do
+    part "alone: $failed" 40 "$1" "${on_card[@]}" --exact "$failed"
   done
 }
 

@@ -1,7 +1,7 @@
 //! Whole steps of GRPO through the library: the engine samples from the weights that the trainer updates.
 //!
-//! As `gristmill` runs them where a recipe says nothing of its engine, without files and rule files: a completion's reward is a coin that its tokens toss. No token
-//! ends a turn, so every completion has the length that was asked for.
+//! As `gristmill` runs them where a recipe says nothing of its engine, without files and rule files: a completion's reward is a
+//! coin that its tokens toss. No token ends a turn, so every completion has the length that was asked for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +47,7 @@ pub fn grpo(card: &Card, model: &Shared, shape: &Shape, scale: &Scale, print: &m
         ..GrpoTrainerConfig::default()
     };
     let mut trainer = GrpoTrainer::new(model.clone(), None, sampler, config)?;
+    trainer.keep_logits(Limits::default())?;
     let (mut seconds, mut rollouts, mut updates) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..=steps {
         let start = Instant::now();

@@ -3,13 +3,14 @@
 // It takes what the real library takes and no more: descriptions that fit each other, addresses aligned as the heuristic
 // was told (256 bytes, its default), a workspace on the GPU, an algorithm that was found for these types and transposes.
 // It has none where a leading dimension is odd, and one found for a length does not serve lengths of 5 more than a multiple
-// of 16, so that whoever calls meets both answers. Products go to the stream, or into what it records.
+// of 16, so that whoever calls meets both answers. Products go to the stream, or into what it records; algorithms are not to be had
+// while the thread records, as of CUDA 13.3.
 #include "work.h"
 #include <cstring>
 #include <vector>
 
 typedef unsigned long long Address;
-enum { kSuccess = 0, kInvalidValue = 7, kExecutionFailed = 13, kNotSupported = 15 };
+enum { kSuccess = 0, kInvalidValue = 7, kExecutionFailed = 13, kInternalError = 14, kNotSupported = 15 };
 enum { kF32 = 0, kBf16 = 14, kCompute32 = 68 };
 
 struct Operation {
@@ -123,6 +124,7 @@ CALL cublasLtMatmulAlgoGetHeuristic(void*, const Operation* operation, const Lay
                                     const Layout* d, const Preference* preference, int wanted, Found* found, int* count) {
   Shape shape;
   *count = 0;
+  if (of_driver<int()>("gm_records")()) return kInternalError;
   if (wanted < 1 || !shape_of(operation, a, b, c, d, &shape)) return kInvalidValue;
   if (a->ld % 2 || b->ld % 2 || d->ld % 2) return kNotSupported;
   Algorithm algorithm = {kMark, {shape.m, shape.n, shape.k}, {operation->transposed[0], operation->transposed[1]},

@@ -39,6 +39,14 @@ CALL gm_drain(void* stream, uint64_t number) {
   LOCKED;
   return drain(static_cast<Stream*>(stream), number);
 }
+// Whether this thread records.
+CALL gm_records() {
+  LOCKED;
+  for (Stream* stream : streams) {
+    if (stream->capture && stream->capture->thread == std::this_thread::get_id()) return 1;
+  }
+  return 0;
+}
 CALL gm_live(void* stream, Address address, size_t bytes) {
   LOCKED;
   return is_live(static_cast<Stream*>(stream)->context->gpu, address, bytes);
