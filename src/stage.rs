@@ -47,7 +47,7 @@ pub mod verify;
 pub(crate) use batches::{fitting, messages_at, take_rows};
 pub(crate) use context::finished_record;
 pub use context::{Progress, StageContext};
-pub use kinds::{KINDS, build};
+pub use kinds::{Alone, KINDS, StageKind, build};
 pub(crate) use model_folder::{model_files, model_name};
 use rule_files::{check_rules, rules_path};
 pub(crate) use training::trained_steps;
