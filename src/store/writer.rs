@@ -24,7 +24,7 @@ use super::faults::{io_error, write_error};
 use super::location::{TEMPORARY, live};
 use super::sink::Sink;
 use crate::error::{Error, Result};
-use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY};
+use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY, Values};
 
 /// Rows handed to the encoder at once: Parquet's own mini-batch, so that page ends do not move.
 pub(super) const PIECE_ROWS: usize = 1024;
@@ -281,18 +281,12 @@ fn properties(kind: DatasetKind, options: &WriterOptions) -> Result<WriterProper
         let path = ColumnPath::from(column.name);
         let nested = |parts: &[&str]| ColumnPath::new(parts.iter().map(|part| (*part).to_owned()).collect());
         match column.column_type {
-            ColumnType::U32 | ColumnType::U64 | ColumnType::F64 => {
+            // No dictionary and no statistics pay for running text.
+            ColumnType::Text if column.values == Values::Prose => {}
+            ColumnType::Text | ColumnType::U32 | ColumnType::U64 | ColumnType::F64 => {
                 builder = builder
                     .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
-                    .set_column_dictionary_enabled(path, true);
-            }
-            ColumnType::Text if is_free_text(column.name) => {}
-            ColumnType::Text => {
-                let unique =
-                    column.name == "completion_id" || (column.name == "prompt_id" && kind == DatasetKind::Prompts);
-                builder = builder
-                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
-                    .set_column_dictionary_enabled(path, !unique);
+                    .set_column_dictionary_enabled(path, column.values == Values::Repeated);
             }
             ColumnType::TokenIds => {}
             // The exponent bytes of logprobs are alike: apart from the rest they compress.
@@ -313,13 +307,6 @@ fn properties(kind: DatasetKind, options: &WriterOptions) -> Result<WriterProper
         }
     }
     Ok(builder.build())
-}
-
-/// Columns of running text: no dictionary and no statistics pay for them.
-fn is_free_text(name: &str) -> bool {
-    let names =
-        ["text", "gold", "solution", "verification", "extra", "reasoning", "answer", "chosen", "rejected", "error"];
-    names.contains(&name)
 }
 
 /// Bytes of data in each row, by content alone: the same however the batch was cut or built.
