@@ -1,5 +1,5 @@
-//! Models on vLLM servers, as `generate` and `eval` ask them: the settings, servers that have a model of their own, and a model
-//! of this run that they are given.
+//! What `generate` and `eval` ask of vLLM servers: settings, servers with a model of their own, and a model of this run
+//! at servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
