@@ -6,7 +6,6 @@
 //! renamed when it is whole and on the disk.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -20,8 +19,7 @@ use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::Location;
-use super::faults::{io_error, write_error};
-use super::location::{TEMPORARY, live};
+use super::faults::write_error;
 use super::sink::Sink;
 use crate::error::{Error, Result};
 use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY, Values};
@@ -240,27 +238,6 @@ impl ShardWriter {
         let ShardWriter { writer, target, rows, .. } = self;
         writer.into_inner().map_err(|e| write_error(&target, e))?.finish(rows)
     }
-}
-
-/// Removes what killed writers left in the folder and its `data` folder; returns how many files.
-///
-/// Call it when no other process writes there; shards being written by this process are left alone.
-///
-/// # Errors
-/// The disk refuses.
-pub fn sweep_unfinished(folder: &Location) -> Result<usize> {
-    let mut removed = 0;
-    for folder in [folder.clone(), folder.join("data")] {
-        let Some(path) = folder.as_local() else { continue };
-        for entry in folder.list()?.iter().filter(|entry| !entry.is_folder && entry.name.contains(TEMPORARY)) {
-            let file = path.join(&entry.name);
-            if !live().contains(&file) {
-                fs::remove_file(&file).map_err(|e| io_error("delete", file.display(), e))?;
-                removed += 1;
-            }
-        }
-    }
-    Ok(removed)
 }
 
 /// How each column is encoded: dictionaries for words that repeat, statistics where a reader can skip by them.
