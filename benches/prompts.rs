@@ -9,7 +9,7 @@ mod full;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use gristmill::prompts::text::Normal;
+use gristmill::prompts::normal::Normal;
 use gristmill::prompts::{DedupConfig, Deduplicator};
 
 fn main() {

@@ -21,6 +21,7 @@ mod batch;
 mod chat_template;
 mod config;
 mod decoder;
+mod json_object;
 mod kv_pages;
 mod lora;
 pub mod memory;

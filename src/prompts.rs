@@ -3,14 +3,13 @@
 //! One idea a file, in the order a row meets them: [`source`] says what to
 //! read, [`files`] where it lies, [`read`] turns bytes into rows, [`layout`] turns rows into prompts,
 //! [`import`] joins the two; then [`filter`], [`dedup`], [`decontam`] and
-//! [`sample`] decide what stays, and [`pipeline`] runs them in that order with
+//! [`sample`] decide what stays, and [`prepare`] runs them in that order with
 //! bounded memory. A row that does not stay leaves a [`drops::Dropped`] behind.
 //!
 //! This room writes no Parquet: the prompts stage feeds it and stores what it yields.
 //!
 //! [`Prompt`]: crate::schema::Prompt
 
-mod codec;
 pub mod decontam;
 pub mod dedup;
 pub mod difficulty;
@@ -24,11 +23,12 @@ pub mod import;
 pub mod layout;
 pub mod messages;
 pub mod minhash;
-pub mod pipeline;
+pub mod normal;
+pub mod prepare;
 pub mod read;
 pub mod sample;
 pub mod source;
-pub mod text;
+mod spill;
 
 pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit, SetReport};
 pub use dedup::{DedupConfig, Deduplicator, NearConfig};
@@ -38,6 +38,6 @@ pub use filter::FilterConfig;
 pub use identity::{mint, prompt_id};
 pub use import::{FaultPlace, ImportReport, Imported, Importer, Step};
 pub use layout::Layout;
-pub use pipeline::{PipelineConfig, PromptPipeline, Summary};
+pub use prepare::{Preparation, PrepareConfig, Summary};
 pub use sample::SampleConfig;
 pub use source::{ColumnRef, Extra, Format, Mapping, OnError, SourceConfig};

@@ -19,7 +19,7 @@ mod verdict;
 
 pub use batch::BatchExt;
 pub use cell::{Cell, Fault};
-pub use columns::{Column, ColumnType, DatasetKind, SCHEMA_KEY, VERSION_KEY};
+pub use columns::{Column, ColumnType, DatasetKind, SCHEMA_KEY, VERSION_KEY, Values};
 pub use completion::{Completion, FinishReason};
 pub use conform::Projection;
 pub use corpus::CorpusRow;

@@ -19,6 +19,7 @@ mod location;
 mod lock;
 mod lookup;
 mod manifest;
+mod pending;
 mod reader;
 mod remote;
 mod row_writer;
@@ -43,18 +44,19 @@ pub(crate) use hash::{digest_files, hash_file};
 pub use hub::hub_hint;
 pub use journal::{Journal, Lost, Place, SyncPolicy};
 pub use location::{Entry, Location};
-pub(crate) use location::{PendingFile, sync_files};
 pub(crate) use lock::lock_soon;
 pub use lookup::Lookup;
 pub(crate) use lookup::hash_id;
 pub use manifest::{Altered, FileInfo, MANIFEST_FILE, Manifest, SchemaName, Unit, damaged};
+pub use pending::sweep_unfinished;
+pub(crate) use pending::{PendingFile, sync_files};
 pub use reader::{Batches, Rows};
 pub use row_writer::RowWriter;
 pub use run_folder::{MARKER, RunFolder};
 pub(crate) use sink::Sink;
 pub use spool::FileWriter;
 pub(crate) use writer::row_bytes;
-pub use writer::{Naming, ShardInfo, ShardWriter, WriterOptions, sweep_unfinished};
+pub use writer::{Naming, ShardInfo, ShardWriter, WriterOptions};
 
 #[cfg(test)]
 #[path = "store/tests.rs"]

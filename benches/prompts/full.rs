@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gristmill::prompts::text::Normal;
+use gristmill::prompts::normal::Normal;
 use gristmill::prompts::{DecontamConfig, Decontaminator, DedupConfig, Deduplicator, EvalRow, EvalSet};
 use gristmill::seed::Rng;
 use rayon::prelude::*;

@@ -5,40 +5,24 @@
 
 mod manual;
 
+use clap::{ArgMatches, Args as _, FromArgMatches, Subcommand};
+
 use super::progress::Terminal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{self, Options};
 use crate::recipe::Recipe;
+use crate::stage::{Alone, KINDS, StageKind};
 use crate::store::Location;
 
-#[derive(Debug, clap::Subcommand)]
-pub enum Command {
-    /// Import, generate, deduplicate and decontaminate prompts
-    Prompts(Args),
-    /// Sample completions from an engine
-    Generate(Args),
-    /// Judge completions by a rule file
-    Verify(Args),
-    /// Rewards and advantages by prompt
-    Group(Args),
-    /// Rejection sampling: keep what is worth training on
-    Select(Args),
-    /// Mix tracks to quotas into an SFT dataset with its card
-    Corpus(Args),
-    /// Write a dataset in the layout another tool reads
-    Export(Args),
-    /// Make pairs of a better and a worse answer
-    Preferences(Args),
-    /// Fine-tune a model on a corpus
-    Sft(Args),
-    /// Reinforcement learning on rule rewards, on policy or on stored groups
-    Grpo(Args),
-    /// Preference optimisation, plain or worst group first
-    Align(Args),
-    /// Fine-tune a smaller model on a teacher's corpus
-    Distill(Args),
-    /// Measure pass@1, pass@k and majority vote of models on prompts
-    Eval(Args),
+/// The options that name what a stage works on; each stage shows those that it takes.
+const WORKS_ON: &[&str] = &["prompts", "completions", "verdicts", "groups", "corpus", "preferences", "model", "rules"];
+
+/// One of [`KINDS`] that runs alone, and what it was given.
+#[derive(Debug)]
+pub struct Command {
+    kind: &'static StageKind,
+    alone: &'static Alone,
+    args: Args,
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,62 +74,60 @@ pub struct Args {
     threads: Option<usize>,
 }
 
-/// What a stage takes: its kind, the options that name datasets, models and rules, and the key that
-/// `--input` stands for.
-type Takes = (&'static str, &'static [&'static str], Option<&'static str>);
+impl Subcommand for Command {
+    fn augment_subcommands(command: clap::Command) -> clap::Command {
+        command.subcommands(all_alone().map(|(kind, alone)| subcommand(kind, alone)))
+    }
 
-const TAKES: &[Takes] = &[
-    ("prompts", &[], None),
-    ("generate", &["prompts"], Some("prompts")),
-    ("verify", &["prompts", "completions", "rules"], Some("completions")),
-    ("group", &["prompts", "completions", "verdicts"], Some("completions")),
-    ("select", &["groups"], Some("groups")),
-    ("corpus", &[], None),
-    ("export", &["prompts"], Some("input")),
-    ("preferences", &["prompts", "groups"], Some("groups")),
-    ("sft", &["corpus", "model"], Some("corpus")),
-    ("grpo", &["prompts", "groups", "model", "rules"], None),
-    ("align", &["preferences", "model"], Some("preferences")),
-    ("distill", &["corpus", "model"], Some("corpus")),
-    ("eval", &["prompts", "model", "rules"], Some("prompts")),
-];
+    fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_subcommands(command)
+    }
 
-/// Shows each stage the options that it takes, and at the end of `--help` the keys of its table.
-pub fn described(command: clap::Command) -> clap::Command {
-    const INPUTS: &[&str] =
-        &["prompts", "completions", "verdicts", "groups", "corpus", "preferences", "model", "rules"];
-    TAKES.iter().fold(command, |command, (kind, options, input)| {
-        command.mut_subcommand(kind, |stage| {
-            let hidden = INPUTS.iter().filter(|input| !options.contains(input));
-            let stage = hidden.fold(stage, |stage, input| stage.mut_arg(input, |option| option.hide(true)));
-            let stage = stage.mut_arg("input", |option| match input {
-                Some(key) => option.help(format!("The dataset that the stage works on (short for --set {key}=…)")),
-                None => option.hide(true),
-            });
-            stage.after_help("`--help` lists the keys.").after_long_help(manual::section(kind).unwrap_or_default())
-        })
-    })
+    fn has_subcommand(name: &str) -> bool {
+        alone(name).is_some()
+    }
+}
+
+impl FromArgMatches for Command {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = matches.subcommand().and_then(|(name, matches)| Some((alone(name)?, matches)));
+        let ((kind, alone), matches) =
+            given.ok_or_else(|| clap::Error::new(clap::error::ErrorKind::MissingSubcommand))?;
+        Ok(Command { kind, alone, args: Args::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The kinds of stages that run alone.
+fn all_alone() -> impl Iterator<Item = (&'static StageKind, &'static Alone)> {
+    KINDS.iter().filter_map(|kind| Some((kind, kind.alone.as_ref()?)))
+}
+
+fn alone(name: &str) -> Option<(&'static StageKind, &'static Alone)> {
+    all_alone().find(|(kind, _)| kind.name == name)
+}
+
+/// A stage's subcommand: it shows the options that the stage takes, and at the end of `--help` the keys of its table.
+fn subcommand(kind: &StageKind, alone: &Alone) -> clap::Command {
+    let takes = |option: &str| alone.keys.iter().any(|key| *key == option || (*key == "models" && option == "model"));
+    let hidden = WORKS_ON.iter().filter(|option| !takes(option));
+    let command = Args::augment_args(clap::Command::new(kind.name)).about(kind.about);
+    let command = hidden.fold(command, |command, option| command.mut_arg(option, |option| option.hide(true)));
+    let command = command.mut_arg("input", |option| match alone.input {
+        Some(key) => option.help(format!("The dataset that the stage works on (short for --set {key}=…)")),
+        None => option.hide(true),
+    });
+    command.after_help("`--help` lists the keys.").after_long_help(manual::section(kind.name).unwrap_or_default())
 }
 
 pub fn run(command: Command) -> Result<()> {
-    let (kind, args) = match command {
-        Command::Prompts(args) => ("prompts", args),
-        Command::Generate(args) => ("generate", args),
-        Command::Verify(args) => ("verify", args),
-        Command::Group(args) => ("group", args),
-        Command::Select(args) => ("select", args),
-        Command::Corpus(args) => ("corpus", args),
-        Command::Export(args) => ("export", args),
-        Command::Preferences(args) => ("preferences", args),
-        Command::Sft(args) => ("sft", args),
-        Command::Grpo(args) => ("grpo", args),
-        Command::Align(args) => ("align", args),
-        Command::Distill(args) => ("distill", args),
-        Command::Eval(args) => ("eval", args),
-    };
+    let Command { kind: StageKind { name: kind, .. }, alone, args } = command;
     let mut overrides = vec![format!("seed={}", args.seed)];
-    let input_key = TAKES.iter().find(|(of, ..)| *of == kind).and_then(|(.., input)| *input);
-    let input = match (input_key, args.input) {
+    let input = match (alone.input, args.input) {
         (None, Some(_)) => {
             return Err(Error::usage(format!("`gristmill {kind}` has no single input"))
                 .hint(format!("`gristmill {kind} --help` lists what it takes")));
@@ -166,10 +148,12 @@ pub fn run(command: Command) -> Result<()> {
         overrides.extend(value.map(|value| format!("stages.{kind}.{key}={}", toml::Value::String(value))));
     }
     let models: Vec<toml::Value> = args.model.into_iter().map(toml::Value::String).collect();
-    match (kind, models.as_slice()) {
-        (_, []) => {}
-        ("eval", _) => overrides.push(format!("stages.eval.models={}", toml::Value::Array(models))),
-        (_, [one]) => overrides.push(format!("stages.{kind}.model={one}")),
+    match models.as_slice() {
+        [] => {}
+        _ if alone.keys.contains(&"models") => {
+            overrides.push(format!("stages.{kind}.models={}", toml::Value::Array(models)));
+        }
+        [one] => overrides.push(format!("stages.{kind}.model={one}")),
         _ => return Err(Error::usage(format!("`gristmill {kind}` takes one `--model`"))),
     }
     overrides.extend(args.set.into_iter().map(|set| format!("stages.{kind}.{set}")));

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::json_object::{Keys, read_object};
 use super::rope::RopeScaling;
 use crate::backend::Heads;
 use crate::error::{Context, Error, Result};
@@ -39,6 +40,24 @@ impl Family {
             Family::Qwen2 => "Qwen2ForCausalLM",
             Family::Qwen3 => "Qwen3ForCausalLM",
         }
+    }
+
+    /// The family that a `config.json` names.
+    fn read(keys: &Keys<'_>) -> Result<Family> {
+        let architectures = keys.read("architectures", "a list", Value::as_array)?;
+        let architecture = architectures.and_then(|names| names.first()).and_then(Value::as_str);
+        let model_type = keys.text("model_type")?;
+        let families = [Family::Llama, Family::Qwen2, Family::Qwen3];
+        let found = match (architecture, model_type) {
+            (Some(name), _) => families.into_iter().find(|f| f.architecture() == name),
+            (None, Some(name)) => families.into_iter().find(|f| f.model_type() == name),
+            (None, None) => None,
+        };
+        found.ok_or_else(|| {
+            let name = architecture.or(model_type).unwrap_or("(none named)");
+            Error::new(format!("architecture `{name}` is not supported"))
+                .hint("supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM")
+        })
     }
 }
 
@@ -208,7 +227,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn from_json(raw: Map<String, Value>) -> Result<Self> {
         let keys = Keys(&raw);
-        let family = keys.family()?;
+        let family = Family::read(&keys)?;
         let hidden_size = keys.size("hidden_size")?;
         let query = keys.size("num_attention_heads")?;
         let kv = match keys.0.get("num_key_value_heads") {
@@ -326,95 +345,6 @@ impl Config {
 /// The ids with this one before the others.
 fn first(id: u32, ids: Vec<u32>) -> Vec<u32> {
     std::iter::once(id).chain(ids.into_iter().filter(|other| *other != id)).collect()
-}
-
-/// The JSON object in a file.
-pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).or_fail(|| "cannot be read".into()).map_err(|e| {
-        e.in_file(path.display()).hint("a model is a folder with config.json, weights and tokenizer.json")
-    })?;
-    match serde_json::from_str(&text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Error::new("not a JSON object").in_file(path.display())),
-        Err(e) => Err(Error::new(format!("not JSON: {e}")).in_file(path.display()).at_line(e.line(), Some(e.column()))),
-    }
-}
-
-/// A JSON object's keys, each of the type that it is to have.
-pub(super) struct Keys<'a>(pub &'a Map<String, Value>);
-
-impl<'a> Keys<'a> {
-    fn family(&self) -> Result<Family> {
-        let architectures = self.read("architectures", "a list", Value::as_array)?;
-        let architecture = architectures.and_then(|names| names.first()).and_then(Value::as_str);
-        let model_type = self.text("model_type")?;
-        let families = [Family::Llama, Family::Qwen2, Family::Qwen3];
-        let found = match (architecture, model_type) {
-            (Some(name), _) => families.into_iter().find(|f| f.architecture() == name),
-            (None, Some(name)) => families.into_iter().find(|f| f.model_type() == name),
-            (None, None) => None,
-        };
-        found.ok_or_else(|| {
-            let name = architecture.or(model_type).unwrap_or("(none named)");
-            Error::new(format!("architecture `{name}` is not supported"))
-                .hint("supported: LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM")
-        })
-    }
-
-    fn size(&self, key: &str) -> Result<usize> {
-        match self.size_or(key, 0)? {
-            0 => Err(Error::new(format!("`{key}` is missing or 0")).in_field(key)),
-            size => Ok(size),
-        }
-    }
-
-    fn size_or(&self, key: &str, default: usize) -> Result<usize> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => match value.as_u64() {
-                Some(size) if size <= 1 << 32 => Ok(size as usize),
-                _ => Err(Error::new(format!("`{key}` must be a size, not {value}")).in_field(key)),
-            },
-        }
-    }
-
-    /// What a key holds; `None` where it is absent or null, which means the default.
-    ///
-    /// # Errors
-    /// Something else than `what`.
-    pub fn read<T>(&self, key: &str, what: &str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match read(value) {
-                Some(read) => Ok(Some(read)),
-                None => Err(Error::new(format!("`{key}` must be {what}, not {value}")).in_field(key)),
-            },
-        }
-    }
-
-    /// An id, a list of ids, or null.
-    pub fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
-        fn id(value: &Value) -> Option<u32> {
-            value.as_u64().and_then(|id| u32::try_from(id).ok())
-        }
-        let ids = self.read(key, "a token's id, or a list of such", |value| match value {
-            Value::Array(ids) => ids.iter().map(id).collect(),
-            value => id(value).map(|id| vec![id]),
-        });
-        ids.map(Option::unwrap_or_default)
-    }
-
-    pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.read(key, "a number", Value::as_f64)
-    }
-
-    pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
-        self.read(key, "a string", Value::as_str)
-    }
-
-    pub fn flag(&self, key: &str) -> Result<bool> {
-        Ok(self.read(key, "true or false", Value::as_bool)?.unwrap_or(false))
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::config::Keys;
+use super::json_object::Keys;
 use crate::error::{Error, Result};
 
 /// How a config stretches the rotary frequencies beyond the length the model was pretrained at.

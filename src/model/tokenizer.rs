@@ -1,21 +1,15 @@
 //! Text to tokens and back: `tokenizer.json`, special tokens and the chat template.
 
-use std::path::Path;
+mod files;
+
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
 use super::chat_template::{CHAT_TEMPLATES, ChatTemplate};
-use super::config::read_object;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::schema::{Message, Role};
-use crate::store::Location;
-
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// Where special tokens were before `tokenizer_config.json` had them too.
-const SPECIAL_TOKENS: &str = "special_tokens_map.json";
-const TEMPLATE: &str = "chat_template.jinja";
+use files::template_of;
 
 /// A model's tokenizer with its chat template.
 #[derive(Debug)]
@@ -32,42 +26,6 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Files of a model's folder that decide what the tokenizer does; all but the first need not be there.
-    pub const FILES: [&str; 4] = [TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, TEMPLATE];
-
-    /// Reads `tokenizer.json`, and `tokenizer_config.json`, `special_tokens_map.json` and
-    /// `chat_template.jinja` where there are any.
-    ///
-    /// # Errors
-    /// A file that cannot be read or parsed.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join(TOKENIZER);
-        let bytes = std::fs::read(&path)
-            .or_fail(|| "the model has no readable tokenizer.json".into())
-            .map_err(|e| e.in_file(path.display()))?;
-        let inner = parse(&bytes).map_err(|e| e.in_file(path.display()))?;
-        let path = dir.join(TOKENIZER_CONFIG);
-        let mut config = if path.exists() { read_object(&path)? } else { Map::new() };
-        let path = dir.join(SPECIAL_TOKENS);
-        let elsewhere = if path.exists() { read_object(&path)? } else { Map::new() };
-        for (name, token) in elsewhere {
-            let own = config.entry(name).or_insert(Value::Null);
-            if own.is_null() {
-                *own = token;
-            }
-        }
-        let path = dir.join(TEMPLATE);
-        let file = match path.exists() {
-            true => Some(std::fs::read_to_string(&path).or_fail(|| format!("cannot read {}", path.display()))?),
-            false => None,
-        };
-        let template_file = file.is_some();
-        let source = file.or_else(|| template_of(&config));
-        let template = source.map(|source| ChatTemplate::new(&source)).transpose();
-        let template = template.map_err(|e| e.context(dir.display().to_string()))?;
-        Ok(Tokenizer::of_parts(inner, template, config, template_file))
-    }
-
     /// A tokenizer from the text of a `tokenizer.json` and the keys of a `tokenizer_config.json`.
     ///
     /// # Errors
@@ -127,25 +85,6 @@ impl Tokenizer {
     ) -> Self {
         let special = special_tokens(&config);
         Tokenizer { inner, special, template, config, template_file, end_of_turn: OnceLock::new() }
-    }
-
-    /// Writes the files [`Tokenizer::load`] reads.
-    ///
-    /// # Errors
-    /// Where the folder cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<()> {
-        std::fs::create_dir_all(dir).or_fail(|| format!("cannot make {}", dir.display()))?;
-        let text = self.inner.to_string(true).map_err(|e| Error::new(format!("cannot write the tokenizer: {e}")))?;
-        let mut files =
-            vec![(TOKENIZER, text), (TOKENIZER_CONFIG, format!("{:#}\n", Value::Object(self.config.clone())))];
-        if let (true, Some(template)) = (self.template_file, &self.template) {
-            files.push((TEMPLATE, template.source().to_owned()));
-        }
-        for (name, text) in files {
-            let path = dir.join(name);
-            std::fs::write(&path, text).or_fail(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
     }
 
     /// # Errors
@@ -284,21 +223,6 @@ impl Tokenizer {
             .hint("or put a chat_template.jinja beside tokenizer.json, or `chat_template` into tokenizer_config.json")
     }
 
-    /// Whether the tokenizer in a model's folder, which may lie in an object store, has a chat template: without reading
-    /// the tokenizer itself.
-    ///
-    /// # Errors
-    /// The folder cannot be read; a `tokenizer_config.json` that is no JSON object.
-    pub fn has_chat_template_in(folder: &Location) -> Result<bool> {
-        if folder.join(TEMPLATE).exists()? {
-            return Ok(true);
-        }
-        let file = folder.join(TOKENIZER_CONFIG);
-        let Some(bytes) = file.read_if_exists()? else { return Ok(false) };
-        let config = serde_json::from_slice::<Map<String, Value>>(&bytes).or_fail(|| "not a JSON object".into());
-        Ok(template_of(&config.map_err(|e| e.in_file(&file))?).is_some())
-    }
-
     /// The tokenizer with this chat template instead of its own.
     ///
     /// # Errors
@@ -353,18 +277,6 @@ fn parse(json: impl AsRef<[u8]>) -> Result<tokenizers::Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The template in `tokenizer_config.json`: a string, or the one named `default` of a list.
-fn template_of(config: &Map<String, Value>) -> Option<String> {
-    match config.get("chat_template")? {
-        Value::String(source) => Some(source.clone()),
-        Value::Array(templates) => {
-            let default = templates.iter().find(|t| t.get("name").and_then(Value::as_str) == Some("default"));
-            Some(default.or(templates.first())?.get("template")?.as_str()?.to_owned())
-        }
-        _ => None,
-    }
-}
-
 /// Keys such as `bos_token`, whose values are a text or an object with one.
 fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
@@ -376,126 +288,4 @@ fn special_tokens(config: &Map<String, Value>) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words() -> Tokenizer {
-        let words = ["<unk>", "<end>", "one", "two", "user:"].map(String::from);
-        let template = "{% for m in messages %}user: {{ m.content }} {% endfor %}";
-        Tokenizer::words(&words, "<unk>", "<end>", template).unwrap()
-    }
-
-    #[test]
-    fn words_come_back_after_saving() {
-        let dir = tempfile::tempdir().unwrap();
-        words().save(dir.path()).unwrap();
-        assert!(Tokenizer::has_chat_template_in(&Location::from(dir.path())).unwrap());
-        let tokenizer = Tokenizer::load(dir.path()).unwrap();
-        assert_eq!(tokenizer.encode("two one three <end>").unwrap(), [3, 2, 0, 1]);
-        assert_eq!(tokenizer.decode(&[3, 2, 1]).unwrap(), "two one <end>");
-        assert_eq!(tokenizer.end_of_turn(), Some(1));
-        let message = Message { role: Role::User, content: "one".into() };
-        assert_eq!(tokenizer.encode_chat(&[message]).unwrap(), [4, 2]);
-    }
-
-    #[test]
-    fn stored_truncation_and_padding_are_no_part_of_a_tokenizer() {
-        let mut file: Value = serde_json::from_str(&words().inner.to_string(false).unwrap()).unwrap();
-        file["truncation"] = json!({"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0});
-        file["padding"] = json!({"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": null,
-            "pad_id": 1, "pad_type_id": 0, "pad_token": "<end>"});
-        let tokenizer = Tokenizer::from_json(&file.to_string(), Map::new()).unwrap();
-        assert_eq!(tokenizer.encode("one two one two").unwrap(), [2, 3, 2, 3]);
-        let dir = tempfile::tempdir().unwrap();
-        words().save(dir.path()).unwrap();
-        std::fs::write(dir.path().join(TOKENIZER), file.to_string()).unwrap();
-        assert_eq!(Tokenizer::load(dir.path()).unwrap().encode("one two one").unwrap(), [2, 3, 2]);
-    }
-
-    #[test]
-    fn the_end_of_a_turn_is_found_wherever_a_model_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        words().save(dir.path()).unwrap();
-        let load = |file: &str, text: &str| {
-            std::fs::write(dir.path().join(file), text).unwrap();
-            Tokenizer::load(dir.path()).unwrap()
-        };
-        let nameless = load(TOKENIZER_CONFIG, "{\"eos_token\": null}");
-        assert_eq!(nameless.end_of_turn(), None);
-        let error = nameless.ending_with(&[]).unwrap_err();
-        assert!(error.render(false).contains("eos_token_id"), "{error}");
-        let by_model = Tokenizer::load(dir.path()).unwrap().ending_with(&[77, 3]).unwrap();
-        let by_map = load(SPECIAL_TOKENS, "{\"eos_token\": {\"content\": \"<end>\"}}").ending_with(&[3]).unwrap();
-        for (tokenizer, end) in [(by_model, 3), (by_map, 1)] {
-            let saved = tempfile::tempdir().unwrap();
-            tokenizer.save(saved.path()).unwrap();
-            let ends = [tokenizer.end_of_turn(), Tokenizer::load(saved.path()).unwrap().end_of_turn()];
-            assert_eq!(ends, [Some(end); 2]);
-        }
-    }
-
-    #[test]
-    fn a_turn_ends_with_the_special_token_that_the_template_closes_it_with() {
-        let closing_with_two = |special: bool| {
-            let mut file: Value = serde_json::from_str(&words().inner.to_string(false).unwrap()).unwrap();
-            let two = json!({"id": 3, "content": "two", "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": special});
-            file["added_tokens"].as_array_mut().unwrap().push(two);
-            let config = json!({"eos_token": "<end>", "chat_template": "{{ messages[-1].content }} two\n"});
-            let Value::Object(config) = config else { panic!("an object") };
-            Tokenizer::from_json(&file.to_string(), config).unwrap()
-        };
-        let chat = closing_with_two(true);
-        assert_eq!((chat.end_of_turn(), chat.end_of_text()), (Some(3), Some(1)));
-        assert_eq!(closing_with_two(false).end_of_turn(), Some(1), "a word is no end");
-        let plain = chat.with_chat_template(CHAT_TEMPLATES[0].1).unwrap();
-        assert_eq!(plain.end_of_turn(), Some(1), "another template, another end");
-        let refusing = plain.with_chat_template("{{ raise_exception('no') }}").unwrap();
-        assert_eq!(refusing.end_of_turn(), Some(1));
-    }
-
-    #[test]
-    fn a_document_begins_as_the_tokenizer_begins_one_and_once() {
-        let mut file: Value = serde_json::from_str(&words().inner.to_string(false).unwrap()).unwrap();
-        file["post_processor"] = json!({"type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<end>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"<end>": {"id": "<end>", "ids": [1], "tokens": ["<end>"]}}});
-        let begun = Tokenizer::from_json(&file.to_string(), Map::new()).unwrap();
-        assert_eq!(begun.encode_document("one two").unwrap(), [1, 2, 3]);
-        assert_eq!(begun.encode_document("<end> one two").unwrap(), [1, 2, 3], "it has its beginning");
-        assert_eq!(begun.encode("one two").unwrap(), [2, 3], "a chat template writes its own");
-        let asked = [Message { role: Role::User, content: "one".into() }];
-        let chat = |tokenizer: Tokenizer, source| tokenizer.with_built_in_template(source).unwrap();
-        for (name, source) in CHAT_TEMPLATES {
-            let plain = chat(words(), source);
-            let begun = chat(Tokenizer::from_json(&file.to_string(), Map::new()).unwrap(), source);
-            let tokens = [&[1][..], &plain.encode_chat(&asked).unwrap()[..]].concat();
-            assert_eq!(begun.encode_chat(&asked).unwrap(), tokens, "{name}");
-            let saved = tempfile::tempdir().unwrap();
-            begun.save(saved.path()).unwrap();
-            assert_eq!(Tokenizer::load(saved.path()).unwrap().encode_chat(&asked).unwrap(), tokens, "{name}");
-        }
-        assert_eq!(words().encode_document("one two").unwrap(), [2, 3]);
-    }
-
-    #[test]
-    fn a_vocabulary_too_small_for_the_tokenizer_is_an_error() {
-        assert!(words().check(5).is_ok() && words().check(64).is_ok());
-        assert!(words().check(4).unwrap_err().to_string().contains("`user:` with id 4"));
-    }
-
-    #[test]
-    fn a_missing_template_and_a_broken_tokenizer_say_what_to_do() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(Tokenizer::load(dir.path()).unwrap_err().to_string().contains("tokenizer.json"));
-        words().save(dir.path()).unwrap();
-        std::fs::write(dir.path().join(TOKENIZER_CONFIG), "{}").unwrap();
-        let folder = Location::from(dir.path());
-        assert!(!Tokenizer::has_chat_template_in(&folder).unwrap());
-        let error = Tokenizer::load(dir.path()).unwrap().render(&[], true).unwrap_err();
-        assert!(error.render(false).contains("chat_template.jinja"));
-        std::fs::write(dir.path().join(TOKENIZER), "{}").unwrap();
-        assert!(Tokenizer::load(dir.path()).is_err());
-    }
-}
+mod tests;

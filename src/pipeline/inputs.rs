@@ -16,7 +16,7 @@ use crate::store::{Dataset, Location, Manifest, hub_hint};
 
 /// A stage's inputs, opened.
 #[derive(Default)]
-pub(super) struct Opened {
+pub(super) struct Inputs {
     pub datasets: BTreeMap<String, Dataset>,
     /// Models, and stages whose figures are read.
     pub folders: BTreeMap<String, Location>,
@@ -26,8 +26,8 @@ pub(super) struct Opened {
 
 impl Planned {
     /// Opens the inputs: other stages' folders, or datasets and models of the user's.
-    pub(super) fn open_inputs(&self, plan: &Plan, recipe: &Recipe) -> Result<Opened> {
-        let mut opened = Opened::default();
+    pub(super) fn open_inputs(&self, plan: &Plan, recipe: &Recipe) -> Result<Inputs> {
+        let mut inputs = Inputs::default();
         for input in &self.inputs {
             let stage = plan.find(&input.of).map(|stage| stage.folder.clone());
             let context = |e: Error| e.context(format!("the input `{}` of `{}`", input.key, self.name));
@@ -45,7 +45,7 @@ impl Planned {
                 let beside =
                     plan.find(&input.of).and_then(|of| of.stage.beside()).map(|(_, folder)| location.join(folder));
                 let dataset = Dataset::open(&beside.unwrap_or(location)).map_err(context)?;
-                opened.datasets.insert(input.key.clone(), dataset);
+                inputs.datasets.insert(input.key.clone(), dataset);
                 continue;
             }
             if let (Some(_), Wants::Model, Some(manifest)) = (&stage, input.wants, &manifest)
@@ -59,10 +59,10 @@ impl Planned {
                 (None, Wants::Model) => location.local_folder().map_err(context)?.into(),
                 _ => location,
             };
-            opened.digests.extend(manifest.map(|manifest| (input.key.clone(), manifest.digest())));
-            opened.folders.insert(input.key.clone(), model);
+            inputs.digests.extend(manifest.map(|manifest| (input.key.clone(), manifest.digest())));
+            inputs.folders.insert(input.key.clone(), model);
         }
-        Ok(opened)
+        Ok(inputs)
     }
 
     /// Compares the shards of inputs with what their manifests say was written. A shard is read once for this, and
@@ -70,7 +70,7 @@ impl Planned {
     ///
     /// # Errors
     /// A shard has other bytes, though as many.
-    pub(super) fn check_inputs(&self, digests: &Digests, inputs: &Opened) -> Result<()> {
+    pub(super) fn check_inputs(&self, digests: &Digests, inputs: &Inputs) -> Result<()> {
         for (key, dataset) in &inputs.datasets {
             let Some(manifest) = dataset.manifest() else { continue };
             for (shard, written) in dataset.shards().iter().zip(&manifest.shards) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::depends::Depends;
 use super::digests::Digests;
 use super::folder::{begin_alone, check_owner, claim, find_renumbered};
-use super::inputs::Opened;
+use super::inputs::Inputs;
 use super::journals::{
     Clearing, clear, delete_journals, delete_stage_journals, journal_file, open_journal, read_journals,
     refuse_if_in_use, remove_sent_weights, reopen, units,
@@ -266,7 +266,7 @@ impl Run<'_> {
     fn execute(
         &self,
         planned: &Planned,
-        inputs: Opened,
+        inputs: Inputs,
         depends: &Depends,
         state: State,
         progress: &dyn Progress,

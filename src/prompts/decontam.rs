@@ -8,7 +8,7 @@
 //! such as an instruction they all end with, tells nothing and is left out
 //! ([`DecontamConfig::common`]).
 
-mod filter;
+mod bloom;
 mod grams;
 mod runs;
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use self::grams::{Grams, Place};
 use self::runs::{HEAD, Runs};
 use super::hash::rolling;
-use super::text::{Normal, Token, TokenKind};
+use super::normal::{Normal, Token, TokenKind};
 use crate::{Error, Result};
 
 /// How an overlap is judged.

@@ -19,7 +19,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::gold;
 use super::hash::{fold, hash_bytes, rolling};
 use super::minhash::{MinHasher, similarity};
-use super::text::{Normal, TokenKind};
+use super::normal::{Normal, TokenKind};
 use crate::Result;
 pub use config::{DedupConfig, NearConfig};
 

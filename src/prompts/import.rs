@@ -13,9 +13,9 @@ use super::files::expand;
 use super::gold::Gold;
 use super::identity::mint;
 use super::layout::{Draft, Layout, draft};
+use super::normal::asked;
 use super::read::{self, Fault, Item, Place, Row, Rows};
 use super::source::{Extra, Format, OnError, SourceConfig};
-use super::text::asked;
 use crate::language;
 use crate::rule::domain_of;
 use crate::schema::Prompt;
@@ -100,13 +100,13 @@ pub struct Importer {
     /// Reports name files relative to it: where a recipe lies is not part of what it makes.
     base: PathBuf,
     files: std::vec::IntoIter<Location>,
-    current: Option<Open>,
+    current: Option<OpenFile>,
     report: ImportReport,
     ids: HashSet<u64>,
     done: bool,
 }
 
-struct Open {
+struct OpenFile {
     location: Location,
     file: Arc<str>,
     rows: Rows,
@@ -194,7 +194,7 @@ impl Importer {
                     config.columns = config.columns.or_of_prompts();
                 }
                 let mapped = Mapped::new(&config.columns);
-                self.current = Some(Open { location, file, rows, layout: config.layout, config, mapped });
+                self.current = Some(OpenFile { location, file, rows, layout: config.layout, config, mapped });
                 continue;
             };
             let Some(item) = open.rows.next() else {

@@ -1,103 +1,28 @@
 //! Files to rows: opens a file, tells its compression and format, and streams its rows as JSON objects.
 //!
-//! Compression is told by magic bytes (gzip `1f 8b`, zstd `28 b5 2f fd`), never
-//! by name. A fault of one row is data ([`Item::Fault`]), so that the caller
-//! decides whether it stops the stage; a fault of the file is an [`Error`].
+//! A fault of one row is data ([`Item::Fault`]), so that the caller decides whether it stops the stage; a fault of the
+//! file is an [`Error`].
 
 mod delimited;
 mod json;
 mod lines;
+mod object;
 mod parquet;
+mod row;
+mod unpack;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
+use self::unpack::{Compression, Unpacked, peek};
 use super::source::Format;
-use crate::error::Context;
 use crate::store::Location;
 use crate::{Error, Result};
 
+pub(super) use self::object::kind;
+pub use self::row::{Fault, Item, Place, Row};
+
 /// Longest single row that is read, in bytes: a guard against files that are no text at all.
 pub const MAX_ROW_BYTES: usize = 256 << 20;
-
-/// One row of a file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Its row, and its line in a text file.
-    pub place: Place,
-    /// By name, as JSON: of CSV and TSV all text, and null where the cell is empty.
-    pub columns: Map<String, Value>,
-}
-
-/// Where in its file a row is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// 0-based.
-    pub row: u64,
-    /// 1-based line of a text file where the row starts; `None` for Parquet.
-    pub line: Option<usize>,
-}
-
-/// What is wrong with one row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
-    /// Its row, and its line in a text file.
-    pub place: Place,
-    /// 1-based, in characters, where known.
-    pub column: Option<usize>,
-    /// The column at fault; `None` if the row is as a whole.
-    pub field: Option<String>,
-    /// A short, stable code, counted by the import report: `bad_json`, `invalid_utf8`, `missing_prompt` …
-    pub reason: &'static str,
-    /// For people, without the place.
-    pub message: String,
-    /// Boxed: a fault travels in every row's `Result`.
-    pub hint: Option<Box<str>>,
-}
-
-impl Fault {
-    pub(super) fn new(place: Place, reason: &'static str, message: impl Into<String>) -> Self {
-        Fault { place, column: None, field: None, reason, message: message.into(), hint: None }
-    }
-
-    pub(super) fn in_field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
-        self
-    }
-
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into().into_boxed_str());
-        self
-    }
-
-    /// The fault as an error that stops the stage; `reader` is the table of the recipe that names the file.
-    pub fn into_error(self, file: &Path, reader: &str) -> Error {
-        let mut error = Error::new(self.message).in_file(file.display());
-        error = match self.place.line {
-            Some(line) => error.at_line(line, self.column),
-            None => error.at_row(self.place.row),
-        };
-        if let Some(field) = self.field {
-            error = error.in_field(field);
-        }
-        if let Some(hint) = self.hint {
-            error = error.hint(hint);
-        }
-        error.hint(format!("`on_error = \"skip\"` in the {reader} leaves such rows out and counts them"))
-    }
-}
-
-/// One step of reading.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Item {
-    /// A row as JSON, whatever the file's format.
-    Row(Row),
-    /// A row that cannot be read; what follows it can be.
-    Fault(Fault),
-}
 
 /// Streams the rows of one file.
 pub struct Rows {
@@ -141,7 +66,7 @@ pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Resu
     if compression == Compression::None && is_parquet(&magic, path, format) {
         return parquet::rows(file, path);
     }
-    let mut reader = Source::new(compression.reader(file, path)?, path);
+    let mut reader = Unpacked::new(compression.reader(file, path)?, path);
     let head = reader.head()?;
     if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
         return Err(Error::new("the prompts file is UTF-16")
@@ -149,7 +74,8 @@ pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Resu
             .hint("convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`"));
     }
     if is_parquet(head, path, format) {
-        return parquet::rows(spill(reader, path)?, path);
+        // Its reader seeks.
+        return parquet::rows(reader.into_file()?, path);
     }
     let format = match format {
         Format::Auto => text_format(path, head)?,
@@ -165,86 +91,6 @@ pub fn open_at(location: &Location, format: Format, field: Option<&str>) -> Resu
     Ok(Rows { items, format, is_prompts: false })
 }
 
-/// A decompressed byte stream that knows its file and has lost its byte-order mark.
-pub(super) struct Source {
-    reader: Box<dyn BufRead + Send>,
-    path: PathBuf,
-}
-
-impl Source {
-    fn new(reader: Box<dyn BufRead + Send>, path: &Path) -> Self {
-        Source { reader, path: path.to_owned() }
-    }
-
-    /// The first bytes, not consumed; a UTF-8 byte-order mark is.
-    fn head(&mut self) -> Result<&[u8]> {
-        let path = &self.path;
-        let broken = |error: std::io::Error| {
-            Error::new("cannot read the prompts file").in_file(path.display()).caused_by(error).hint(TRUNCATED)
-        };
-        if self.reader.fill_buf().map_err(broken)?.starts_with(b"\xef\xbb\xbf") {
-            self.reader.consume(3);
-        }
-        self.reader.fill_buf().map_err(broken)
-    }
-
-    /// An input/output fault with its place: most often a cut-off archive.
-    fn error(&self, error: std::io::Error, line: Option<usize>) -> Error {
-        let mut report = Error::new("cannot read on in the prompts file").in_file(self.path.display()).hint(TRUNCATED);
-        if let Some(line) = line {
-            report = report.at_line(line, None);
-        }
-        report.caused_by(error)
-    }
-}
-
-const TRUNCATED: &str = "the file may be cut off or damaged; compare its size or checksum with the original's";
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    fn of(magic: &[u8]) -> Self {
-        match magic {
-            [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-            _ => Compression::None,
-        }
-    }
-
-    fn reader(self, file: File, path: &Path) -> Result<Box<dyn BufRead + Send>> {
-        let file = BufReader::with_capacity(1 << 16, file);
-        Ok(match self {
-            Compression::None => Box::new(file),
-            // Concatenated members are one file, as gzip(1) has it.
-            Compression::Gzip => {
-                Box::new(BufReader::with_capacity(1 << 17, flate2::bufread::MultiGzDecoder::new(file)))
-            }
-            Compression::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(file)
-                    .or_fail(|| "cannot start to decompress".to_owned())
-                    .map_err(|error| error.in_file(path.display()))?;
-                Box::new(BufReader::with_capacity(1 << 17, decoder))
-            }
-        })
-    }
-}
-
-fn peek(file: &mut File, path: &Path) -> Result<Vec<u8>> {
-    let mut magic = Vec::with_capacity(4);
-    Read::by_ref(file)
-        .take(4)
-        .read_to_end(&mut magic)
-        .and_then(|_| file.seek(SeekFrom::Start(0)))
-        .or_fail(|| "cannot read the prompts file".to_owned())
-        .map_err(|error| error.in_file(path.display()))?;
-    Ok(magic)
-}
-
 /// By magic, or because the name or the recipe says so: then a wrong magic is the Parquet reader's error.
 fn is_parquet(head: &[u8], path: &Path, format: Format) -> bool {
     match format {
@@ -252,16 +98,6 @@ fn is_parquet(head: &[u8], path: &Path, format: Format) -> bool {
         Format::Auto => head.starts_with(b"PAR1") || extension(path).as_deref() == Some("parquet"),
         _ => false,
     }
-}
-
-/// Parquet needs to seek: a compressed one is unpacked to a temporary file first.
-fn spill(mut reader: Source, path: &Path) -> Result<File> {
-    let mut file = tempfile::tempfile().or_fail(|| "cannot make a temporary file".to_owned())?;
-    std::io::copy(&mut reader.reader, &mut file)
-        .and_then(|_| file.seek(SeekFrom::Start(0)))
-        .or_fail(|| "cannot unpack the Parquet file".to_owned())
-        .map_err(|error| error.in_file(path.display()).hint(TRUNCATED))?;
-    Ok(file)
 }
 
 /// The extension below `.gz` and `.zst`, in lower case.
@@ -291,50 +127,6 @@ fn text_format(path: &Path, head: &[u8]) -> Result<Format> {
         _ => Err(Error::new("cannot tell what format the prompts file is in")
             .in_file(path.display())
             .hint("say it in the source: `format = \"jsonl\"`, `json`, `csv`, `tsv` or `parquet`")),
-    }
-}
-
-/// Parses one JSON object, or says what is wrong with it.
-fn parse_object(bytes: &[u8], place: Place) -> std::result::Result<Map<String, Value>, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let mut fault =
-            Fault::new(place, "invalid_utf8", format!("invalid UTF-8 (byte {} of the row)", error.valid_up_to() + 1))
-                .hint("convert the file to UTF-8, for example with iconv");
-        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-        fault.column = (!valid.contains('\n')).then(|| valid.chars().count() + 1);
-        fault
-    })?;
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(columns)) => Ok(columns),
-        Ok(other) => {
-            Err(Fault::new(place, "not_an_object", format!("a row must be a JSON object, this is {}", kind(&other))))
-        }
-        Err(error) => {
-            // serde_json counts from the row's own first line.
-            let place = Place { line: place.line.map(|line| line + error.line().saturating_sub(1)), ..place };
-            let mut message = error.to_string();
-            if let Some(cut) = message.rfind(" at line ") {
-                message.truncate(cut);
-            }
-            let mut fault = Fault::new(place, "bad_json", format!("bad JSON: {message}"));
-            fault.column = (error.column() > 0).then_some(error.column());
-            if text.contains("NaN") || text.contains("Infinity") {
-                fault = fault.hint("JSON has no NaN or Infinity; write null");
-            }
-            Err(fault)
-        }
-    }
-}
-
-/// What a JSON value is, in words.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

@@ -32,12 +32,12 @@ struct Plot {
 #[derive(Debug, Default)]
 pub struct Collector {
     /// In order of first appearance.
-    metrics: Vec<(String, Vec<Measured>)>,
+    metrics: Vec<(String, Vec<Curve>)>,
 }
 
 /// What one stage measured of a metric.
 #[derive(Debug)]
-struct Measured {
+struct Curve {
     /// Stages of different kinds measure on different scales, so each kind has its own plot.
     kind: String,
     line: Line,
@@ -105,7 +105,7 @@ impl Collector {
 
     /// Takes a metric out, with its lines. `names` are its names, the preferred one first: where a
     /// stage has it under two, the preferred one counts. Of a prefix, every metric that has it.
-    fn take(&mut self, names: &[&str]) -> Vec<(String, Vec<Measured>)> {
+    fn take(&mut self, names: &[&str]) -> Vec<(String, Vec<Curve>)> {
         let is_prefix = names[0].ends_with('/');
         let wanted = |name: &str| match is_prefix {
             true => name.starts_with(names[0]),
@@ -119,7 +119,7 @@ impl Collector {
         }
         taken.sort_by_key(|(name, _)| names.iter().position(|known| known == name));
         let name = taken[0].0.clone();
-        let mut lines: Vec<Measured> = Vec::new();
+        let mut lines: Vec<Curve> = Vec::new();
         for measured in taken.into_iter().flat_map(|(_, lines)| lines) {
             if lines.iter().all(|known| known.line.label != measured.line.label) {
                 lines.push(measured);
@@ -130,9 +130,9 @@ impl Collector {
 }
 
 /// Adds the plots of a metric, one for each kind of stage.
-fn plot(plots: &mut Vec<Plot>, title: String, name: &str, lines: Vec<Measured>) -> Result<()> {
+fn plot(plots: &mut Vec<Plot>, title: String, name: &str, lines: Vec<Curve>) -> Result<()> {
     let mut kinds: Vec<(String, Vec<Line>)> = Vec::new();
-    for Measured { kind, line } in lines {
+    for Curve { kind, line } in lines {
         match kinds.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, lines)) => lines.push(line),
             None => kinds.push((kind, vec![line])),
@@ -148,14 +148,14 @@ fn plot(plots: &mut Vec<Plot>, title: String, name: &str, lines: Vec<Measured>) 
 }
 
 /// The one value that every step of every stage has, if it is one.
-fn constant(lines: &[Measured]) -> Option<f64> {
+fn constant(lines: &[Curve]) -> Option<f64> {
     let mut values = lines.iter().flat_map(|measured| measured.line.points.iter().map(|point| point.1));
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)
 }
 
 /// A line for each column of numbers; steps where it is null or not finite are skipped.
-fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Measured)>> {
+fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Curve)>> {
     let columns: Vec<&str> = table.numbers().filter(|name| *name != "step").collect();
     let wanted: Vec<_> = std::iter::once("step").chain(columns.iter().copied()).map(col).collect();
     // A stage that was killed after a step and resumed may have written the step twice.
@@ -171,6 +171,6 @@ fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Measured)>> {
     };
     // Distilling is fine-tuning on another's completions.
     let kind = if table.kind == "distill" { "sft" } else { &table.kind };
-    let lines = columns.into_iter().map(|name| (name.to_owned(), Measured { kind: kind.to_owned(), line: line(name) }));
+    let lines = columns.into_iter().map(|name| (name.to_owned(), Curve { kind: kind.to_owned(), line: line(name) }));
     Ok(lines.filter(|(_, measured)| !measured.line.points.is_empty()).collect())
 }

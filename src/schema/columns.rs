@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-use super::{Completion, CorpusRow, GroupRow, Preference, Prompt, Row, VerdictRow};
+use super::{Cell, Completion, CorpusRow, GroupRow, Preference, Prompt, Row, VerdictRow};
 
 /// The datasets that stages exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -47,8 +47,16 @@ pub enum ColumnType {
     Scores,
 }
 
-/// Columns that a later version than the first added. They may be null, and are in files that do not have them.
-const LATER: &[&str] = &["chosen_finish_reason", "rejected_finish_reason"];
+/// How a column's values repeat, which is how a file is laid out best for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Many rows have the same, as with words and figures.
+    Repeated,
+    /// No two rows have the same, and people look for one.
+    Unique,
+    /// Running text.
+    Prose,
+}
 
 /// One column of a dataset.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +67,41 @@ pub struct Column {
     pub column_type: ColumnType,
     /// Whether null is allowed; where it is not, a null is an error with file and row.
     pub nullable: bool,
+    /// How its values repeat; of lists it says nothing.
+    pub values: Values,
+    /// The version of the contract that added it. A column that a later one than the first added reads as null in files
+    /// that lack it.
+    pub since: u32,
     /// What it means, its unit, who writes it, what null means. As the doc comment
     /// has it; [`Column::doc`] is the tidy form.
     pub doc: &'static str,
 }
 
 impl Column {
+    /// A column with cells of that type, whose values repeat, in the contract from the start.
+    pub(super) const fn of<C: Cell>(name: &'static str, doc: &'static str) -> Column {
+        Column { name, column_type: C::TYPE, nullable: C::NULLABLE, values: Values::Repeated, since: 1, doc }
+    }
+
+    /// It holds running text.
+    pub(super) const fn prose(self) -> Column {
+        Column { values: Values::Prose, ..self }
+    }
+
+    /// No two rows have the same value.
+    pub(super) const fn unique(self) -> Column {
+        Column { values: Values::Unique, ..self }
+    }
+
+    /// That version of the contract added it.
+    pub(super) const fn since(self, version: u32) -> Column {
+        assert!(self.nullable, "what earlier files lack reads as null");
+        Column { since: version, ..self }
+    }
+
     /// Whether files of an earlier version lack it, where it reads as null.
     pub(super) fn came_later(&self) -> bool {
-        self.nullable && LATER.contains(&self.name)
+        self.since > 1
     }
 
     /// The documentation on one line.

@@ -42,9 +42,9 @@ dataset! {
         /// 0-based index among the samples of this prompt under this policy.
         pub sample_index: u32,
         /// 32 hex digits: BLAKE3 over prompt id, sample index, policy step, model digest and sampling.
-        pub completion_id: String,
+        pub completion_id: String as unique,
         /// All that the model wrote, reasoning included with its tags; null if the request failed.
-        pub text: Option<String>,
+        pub text: Option<String> as prose,
         /// Token ids of `text`, and the token that ended it if the model wrote one; null where the engine does not tell.
         pub token_ids: Option<Vec<u32>>,
         /// Natural-log probability of each token under the sampler's policy, nothing cut off, same length as `token_ids`:
@@ -76,6 +76,6 @@ dataset! {
         /// What the source of a recorded completion says of it, `correct` or `wrong`; null where it says nothing.
         pub label: Option<String>,
         /// What went wrong; null unless `finish_reason` is `error`.
-        pub error: Option<String>,
+        pub error: Option<String> as prose,
     }
 }

@@ -11,9 +11,9 @@ dataset! {
         /// The whole conversation; the last turn is the assistant's, reasoning included with its tags.
         pub messages: Vec<Message>,
         /// The chain of thought alone; null if the row has none.
-        pub reasoning: Option<String>,
+        pub reasoning: Option<String> as prose,
         /// What follows the reasoning.
-        pub answer: String,
+        pub answer: String as prose,
         /// `reasoning` or `other`, or the user's own track.
         pub track: String,
         /// The prompt's domain.
@@ -33,7 +33,7 @@ dataset! {
         /// 0-based index among the samples of the prompt.
         pub sample_index: u32,
         /// The completion the row was made of.
-        pub completion_id: String,
+        pub completion_id: String as unique,
         /// The completion's reward; null where no rule scored it.
         pub reward: Option<f64>,
         /// Name of the model that wrote it, as its engine calls it.

@@ -17,7 +17,7 @@ dataset! {
         /// 0-based index among the samples of the group.
         pub sample_index: u32,
         /// As in the completions dataset.
-        pub completion_id: String,
+        pub completion_id: String as unique,
         /// The prompt's domain.
         pub domain: String,
         /// The prompt's language, BCP 47 primary tag; `und` if unknown.
@@ -49,7 +49,7 @@ dataset! {
         /// Tokens of the completion; null where the engine did not tell.
         pub completion_tokens: Option<u32>,
         /// As in the completions dataset; null too where the stage was told not to carry it.
-        pub text: Option<String>,
+        pub text: Option<String> as prose,
         /// As in the completions dataset; null too where the stage was told not to carry it.
         pub prompt_token_ids: Option<Vec<u32>>,
         /// As in the completions dataset; null too where the stage was told not to carry it.

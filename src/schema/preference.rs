@@ -13,9 +13,9 @@ dataset! {
         /// The conversation both answers continue.
         pub messages: Vec<Message>,
         /// The better answer.
-        pub chosen: String,
+        pub chosen: String as prose,
         /// The worse answer.
-        pub rejected: String,
+        pub rejected: String as prose,
         /// Reward of the chosen answer; null where a person or a judge only ranked the two.
         pub chosen_reward: Option<f64>,
         /// Reward of the rejected answer; null where a person or a judge only ranked the two.
@@ -34,10 +34,10 @@ dataset! {
         pub rejected_completion_id: Option<String>,
         /// Why the chosen answer ended, as in the completions dataset; null where that is not known. One that was cut
         /// (`length`) is trained on without an end of turn.
-        pub chosen_finish_reason: Option<String>,
+        pub chosen_finish_reason: Option<String> as since(2),
         /// Why the rejected answer ended, as in the completions dataset; null where that is not known. One that was cut
         /// (`length`) is trained on without an end of turn.
-        pub rejected_finish_reason: Option<String>,
+        pub rejected_finish_reason: Option<String> as since(2),
         /// Who or what said which is better: a rules digest, a judge, a person.
         pub ranked_by: String,
     }

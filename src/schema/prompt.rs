@@ -35,15 +35,15 @@ dataset! {
     /// One row of a prompts dataset.
     pub struct Prompt {
         /// 32 hex digits: BLAKE3 over the messages, gold, verification and domain.
-        pub prompt_id: String,
+        pub prompt_id: String as unique,
         /// The conversation to answer, in order; the last turn is the user's.
         pub messages: Vec<Message>,
         /// The reference answer; null where no rule compares to one.
-        pub gold: Option<String>,
+        pub gold: Option<String> as prose,
         /// A reference chain of thought or worked solution; null where there is none.
-        pub solution: Option<String>,
+        pub solution: Option<String> as prose,
         /// What a rule needs beyond `gold`, as JSON (unit tests, constraints, choices); null for most.
-        pub verification: Option<String>,
+        pub verification: Option<String> as prose,
         /// `math`, `code`, `stem`, `logic`, `general`, or the user's own word.
         pub domain: String,
         /// BCP 47 primary tag of the question's language, such as `en`, `fr`, `zh`; `und` if unknown.
@@ -55,7 +55,7 @@ dataset! {
         /// SPDX licence id of the source, null if unknown.
         pub license: Option<String>,
         /// The source's remaining columns as one JSON object; null if there were none.
-        pub extra: Option<String>,
+        pub extra: Option<String> as prose,
     }
 }
 

@@ -49,13 +49,14 @@ pub(super) fn assemble(kind: DatasetKind, arrays: Vec<ArrayRef>) -> RecordBatch 
 
 /// Declares the row struct of a dataset: `dataset! { Kind; /// docs … pub struct Name { /// docs … pub field: Type, } }`.
 ///
-/// Each field's doc comment is its column's documentation.
+/// Each field's doc comment is its column's documentation. What else there is to say of a column stands behind its type,
+/// `pub text: Option<String> as prose`: the methods of [`Column`] that a declaration may have.
 macro_rules! dataset {
     (
         $kind:ident;
         $(#[doc = $struct_doc:literal])*
         pub struct $name:ident {
-            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+
+            $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty $(as $is:ident $(($argument:literal))?)?, )+
         }
     ) => {
         $(#[doc = $struct_doc])*
@@ -69,12 +70,8 @@ macro_rules! dataset {
 
             fn columns() -> &'static [$crate::schema::Column] {
                 const COLUMNS: &[$crate::schema::Column] = &[$(
-                    $crate::schema::Column {
-                        name: stringify!($field),
-                        column_type: <$type as $crate::schema::Cell>::TYPE,
-                        nullable: <$type as $crate::schema::Cell>::NULLABLE,
-                        doc: concat!($($doc),+),
-                    },
+                    $crate::schema::Column::of::<$type>(stringify!($field), concat!($($doc),+))
+                        $(.$is($($argument)?))?,
                 )+];
                 COLUMNS
             }

@@ -39,7 +39,7 @@ dataset! {
         /// 0-based index among the samples of the prompt.
         pub sample_index: u32,
         /// The completion that was judged.
-        pub completion_id: String,
+        pub completion_id: String as unique,
         /// The rule file's reward expression over the scores; null if it cannot be told.
         pub reward: Option<f64>,
         /// The outcome of the rule file's deciding rule (`outcome = …`, by default its first).

@@ -248,7 +248,7 @@ impl Pairs {
 }
 
 /// One group of held-out pairs.
-struct Measured {
+struct HeldOutGroup {
     group: String,
     pairs: u64,
     /// Mean loss of a pair.
@@ -267,7 +267,7 @@ fn measure<B: Backend>(
     reference: &Model<B>,
     objective: &Preference,
     Pairs { pairs, groups, .. }: Pairs,
-) -> Result<Vec<Measured>> {
+) -> Result<Vec<HeldOutGroup>> {
     let model = policy.model.read();
     let mut work = model.workspace();
     let mut sums = vec![(0u64, 0.0, 0.0); groups.len()];
@@ -296,7 +296,7 @@ fn measure<B: Backend>(
     }
     let measured = groups.into_iter().zip(sums).filter(|(_, (pairs, ..))| *pairs > 0);
     Ok(measured
-        .map(|(group, (pairs, loss, right))| Measured {
+        .map(|(group, (pairs, loss, right))| HeldOutGroup {
             group: group.name,
             pairs,
             loss: loss / pairs as f64,
@@ -305,9 +305,9 @@ fn measure<B: Backend>(
         .collect())
 }
 
-fn report(cx: &StageContext<'_>, measured: &[Measured], outcome: &mut Outcome) -> Result<()> {
+fn report(cx: &StageContext<'_>, measured: &[HeldOutGroup], outcome: &mut Outcome) -> Result<()> {
     let numbers =
-        |of: fn(&Measured) -> f64| Arc::new(Float64Array::from_iter_values(measured.iter().map(of))) as ArrayRef;
+        |of: fn(&HeldOutGroup) -> f64| Arc::new(Float64Array::from_iter_values(measured.iter().map(of))) as ArrayRef;
     let columns: Vec<(String, ArrayRef)> = vec![
         ("group".to_owned(), Arc::new(StringArray::from_iter_values(measured.iter().map(|m| &m.group)))),
         ("pairs".to_owned(), Arc::new(UInt64Array::from_iter_values(measured.iter().map(|m| m.pairs)))),

@@ -18,8 +18,8 @@ use serde::Deserialize;
 
 use super::layout::SAMPLES;
 use super::local_engine::LocalTable;
-use super::opening::Opening;
-use super::served::{self, HOW_SERVED, Served, WHERE_SERVED};
+use super::open_engine::OpenEngine;
+use super::servers::{self, HOW_SERVED, ServedModel, WHERE_SERVED};
 use super::unruled::Unruled;
 use super::{
     CheckContext, FAILED, FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template,
@@ -36,7 +36,7 @@ use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, Prompt};
 use crate::seed::content_id;
 use entry::Entry;
-use samples::{Measured, Samples};
+use samples::{Benchmark, Samples};
 use slice::Slice;
 use table::EvalRow;
 
@@ -139,19 +139,19 @@ impl EvalStage {
     }
 
     /// The engine that samples from one model.
-    fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<Opening> {
+    fn open_engine(&self, cx: &StageContext<'_>, index: usize) -> Result<OpenEngine> {
         let entry = &self.table.models[index];
         if let (true, Some(config)) = (entry.is_served(), &self.servers) {
             let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
-            return Ok(Opening::Servers(Box::new(served::connect(config, cx, tokenizer)?)));
+            return Ok(OpenEngine::Servers(Box::new(servers::connect(config, cx, tokenizer)?)));
         }
         let folder = cx.input_folder(&Self::key(index))?;
         if let Some(config) = &self.servers {
-            return Ok(Opening::Policy(Box::new(Served::open(config, cx, folder, entry.chat_template())?)));
+            return Ok(OpenEngine::Policy(Box::new(ServedModel::open(config, cx, folder, entry.chat_template())?)));
         }
         let tokenizer = Arc::new(self.tokenizer(cx, index)?);
         let (name, temperature, limits) = (entry.name(), self.table.sampling.temperature, self.limits);
-        Ok(Opening::Here(match cx.device.open()? {
+        Ok(OpenEngine::Local(match cx.device.open()? {
             Opened::Cpu(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
             Opened::Cuda(on) => Box::new(LocalEngine::load(on, folder, tokenizer, name, temperature, limits)?),
         }))
@@ -165,11 +165,11 @@ impl EvalStage {
         }
         let folder = cx.input_folder(&Self::key(index))?;
         if let Some(config) = &self.servers {
-            return Served::identity(config, cx, folder, entry.chat_template()).map(Some);
+            return ServedModel::identity(config, cx, folder, entry.chat_template()).map(Some);
         }
         let template =
             entry.chat_template().map(|of| chat_template::source(of, &|path| cx.resolve(path))).transpose()?;
-        let parts = [served::digest(folder)?, cx.device.make().to_owned(), template.unwrap_or_default()];
+        let parts = [servers::digest(folder)?, cx.device.make().to_owned(), template.unwrap_or_default()];
         Ok(Some(content_id(parts.iter().map(String::as_bytes))))
     }
 
@@ -182,7 +182,7 @@ impl EvalStage {
     }
 
     /// Samples what is not there yet of a model's samples, and measures it by them.
-    fn evaluate(&self, cx: &StageContext<'_>, index: usize, measured: &Measured<'_>) -> Result<Outcome> {
+    fn evaluate(&self, cx: &StageContext<'_>, index: usize, benchmark: &Benchmark<'_>) -> Result<Outcome> {
         let (entry, table) = (&self.table.models[index], &self.table);
         let name = entry.name();
         let (engine, identity) = match self.identity(cx, index)? {
@@ -198,10 +198,10 @@ impl EvalStage {
             Some(config) => {
                 let ours = config.tokenizer.as_ref().filter(|_| entry.is_served());
                 identity
-                    + &served::rows_hold(config, ours.map(|_| cx.input_folder(TOKENIZER)).transpose()?)?.to_string()
+                    + &servers::rows_hold(config, ours.map(|_| cx.input_folder(TOKENIZER)).transpose()?)?.to_string()
             }
         };
-        let samples = Samples::of(cx, measured, &cx.folder.join(SAMPLES).join(&entry.folder()), &asked, table);
+        let samples = Samples::of(cx, benchmark, &cx.folder.join(SAMPLES).join(&entry.folder()), &asked, table);
         let judged = match samples.whole()? {
             Some(judged) => judged,
             None => {
@@ -210,9 +210,9 @@ impl EvalStage {
                 samples.make(&engine, &name)?
             }
         };
-        let rows = figures::rows(&name, measured, table, cx.seed, &judged);
+        let rows = figures::rows(&name, benchmark, table, cx.seed, &judged);
         let mut outcome = Outcome::default();
-        outcome.count("samples", (measured.prompts.len() * table.samples as usize) as u64);
+        outcome.count("samples", (benchmark.prompts.len() * table.samples as usize) as u64);
         outcome.facts.insert(format!("{ROWS}/{name}"), serde_json::to_value(&rows).expect("rows are plain data"));
         let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count();
         if failed > 0 {
@@ -255,11 +255,11 @@ impl Stage for EvalStage {
 
     fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         let policy = !self.table.models.iter().any(Entry::is_served);
-        self.servers.as_ref().map_or(Ok(()), |config| served::check(config, policy))
+        self.servers.as_ref().map_or(Ok(()), |config| servers::check(config, policy))
     }
 
     fn check_process(&self) -> Result<(), Fault> {
-        self.servers.as_ref().map_or(Ok(()), |config| served::check_process(config))
+        self.servers.as_ref().map_or(Ok(()), |config| servers::check_process(config))
     }
 
     /// 2: prompts that have nothing to vote with are left out of the vote; samples have the logprobs of their temperature.
@@ -334,7 +334,7 @@ impl Stage for EvalStage {
             (0..models).try_for_each(|index| self.tokenizer(cx, index).map(drop))?;
         }
         cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
-        let measured = Measured::new(&rules, &prompts);
+        let benchmark = Benchmark::new(&rules, &prompts);
         let mut done: BTreeMap<usize, Outcome> = BTreeMap::new();
         // Not in the journal yet: a finished evaluation is not given up before something is sampled for the next.
         let mut new = Vec::new();
@@ -343,7 +343,7 @@ impl Stage for EvalStage {
             if let Some(outcome) = cx.finished(index) {
                 done.insert(index, outcome.clone());
             } else if cx.is_mine(index) {
-                new.push((index, self.evaluate(cx, index, &measured)?));
+                new.push((index, self.evaluate(cx, index, &benchmark)?));
             }
             if cx.has_begun() || index + 1 == models {
                 cx.begin()?;

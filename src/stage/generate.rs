@@ -9,7 +9,7 @@ mod answers;
 mod engine;
 mod failures;
 mod feed;
-mod open;
+mod open_shards;
 mod replaced;
 mod requests;
 
@@ -22,7 +22,7 @@ use self::adaptive::{Adaptive, Until};
 use self::answers::Answers;
 use self::engine::EngineConfig;
 use self::feed::{Feed, Order};
-use self::open::Open;
+use self::open_shards::OpenShards;
 use self::replaced::ASKED_AS;
 use super::attend::attend;
 use super::{
@@ -209,8 +209,8 @@ impl Stage for GenerateStage {
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let opening = self.engine.open(cx, &self.config.sampling)?;
-        let (engine, servers) = (opening.engine(), opening.servers());
+        let open = self.engine.open(cx, &self.config.sampling)?;
+        let (engine, servers) = (open.engine(), open.servers());
         let info = engine.info();
         let order = self.config.order.unwrap_or(if servers.is_some() { Order::Longest } else { Order::Given });
         let prompts = cx.input("prompts")?;
@@ -231,7 +231,7 @@ impl Stage for GenerateStage {
             .then(|| blake3::hash(serde_json::json!([self.version(), settings]).to_string().as_bytes()).to_hex());
         let mut answers = Answers::open(cx, &settings, &info, per_shard, served, asked_as.as_deref())?;
         let kept = std::mem::take(&mut answers.kept);
-        let state = Mutex::new(Open {
+        let state = Mutex::new(OpenShards {
             cx,
             info: &info,
             adaptive: adaptive.as_ref(),

@@ -9,7 +9,7 @@ mod offline;
 mod on_policy;
 mod rollouts;
 mod sampler;
-mod served;
+mod servers;
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::layout::ROLLOUTS;
-use super::served::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
+use super::servers::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
 use super::{CheckContext, Fault, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};

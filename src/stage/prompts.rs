@@ -9,11 +9,11 @@ use serde_json::json;
 use super::{Input, Materials, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::procedural::ProceduralConfig;
-use crate::prompts::pipeline::Sink;
+use crate::prompts::prepare::Sink;
 use crate::prompts::read::Place;
 use crate::prompts::{
     DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FaultPlace, FilterConfig, GoldConflict, Hit, ImportReport,
-    Imported, Importer, PassRates, PassWindow, PipelineConfig, PromptPipeline, SampleConfig, SourceConfig, Step,
+    Imported, Importer, PassRates, PassWindow, Preparation, PrepareConfig, SampleConfig, SourceConfig, Step,
 };
 use crate::recipe::{Node, StageTable, Value};
 use crate::schema::{BatchExt, DatasetKind, Prompt};
@@ -205,16 +205,16 @@ impl PromptsConfig {
         for (set, report) in evals.iter().zip(&evals_read).filter(|(_, report)| !report.skipped.is_empty()) {
             cx.progress.say(&not_searched_for(cx.name, set, report));
         }
-        let config = PipelineConfig {
+        let config = PrepareConfig {
             filter: self.filter.clone(),
             dedup: self.dedup.clone(),
             decontaminate: self.decontaminate.clone(),
             pass_rate: self.pass_rate.clone(),
             sample: self.sample.clone(),
         };
-        let mut pipeline = PromptPipeline::new(config, cx.seed, &evals)?;
+        let mut preparation = Preparation::new(config, cx.seed, &evals)?;
         if self.measured_by.is_some() {
-            pipeline = pipeline.with_pass_rates(measured(cx)?);
+            preparation = preparation.with_pass_rates(measured(cx)?);
         }
         cx.progress.start(0, "prompts");
         let drops = RefCell::new(Lines::new(cx.folder.join(DROPS)));
@@ -244,7 +244,7 @@ impl PromptsConfig {
         });
         let rows = imported.chain(made).inspect(|_| cx.progress.advance(1));
         let mut sink = Shards::new(cx, &drops);
-        let summary = pipeline.run(StopOn { rows, cx }, &mut sink)?;
+        let summary = preparation.run(StopOn { rows, cx }, &mut sink)?;
         let mut outcome = sink.finish()?;
         drops.into_inner().finish()?;
         outcome.drops = summary.drops.clone();

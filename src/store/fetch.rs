@@ -8,7 +8,8 @@ use object_store::ObjectStoreExt;
 
 use super::Location;
 use super::faults::io_error;
-use super::location::{PendingFile, Place};
+use super::location::Place;
+use super::pending::PendingFile;
 use super::remote::{remote_error, wait};
 use crate::error::{Error, Result};
 

@@ -17,8 +17,9 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::faults::{io_error, of_temporary};
-use super::location::{self, sync_folder};
+use super::location;
 use super::lock::{is_locked, lock_soon};
+use super::pending::sync_folder;
 use super::spool::temporary;
 use super::{Location, together};
 use crate::error::{Error, Result};

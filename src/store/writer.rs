@@ -6,7 +6,6 @@
 //! renamed when it is whole and on the disk.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -20,11 +19,10 @@ use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::Location;
-use super::faults::{io_error, write_error};
-use super::location::{TEMPORARY, live};
+use super::faults::write_error;
 use super::sink::Sink;
 use crate::error::{Error, Result};
-use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY};
+use crate::schema::{ColumnType, DatasetKind, Row, SCHEMA_KEY, VERSION_KEY, Values};
 
 /// Rows handed to the encoder at once: Parquet's own mini-batch, so that page ends do not move.
 pub(super) const PIECE_ROWS: usize = 1024;
@@ -242,27 +240,6 @@ impl ShardWriter {
     }
 }
 
-/// Removes what killed writers left in the folder and its `data` folder; returns how many files.
-///
-/// Call it when no other process writes there; shards being written by this process are left alone.
-///
-/// # Errors
-/// The disk refuses.
-pub fn sweep_unfinished(folder: &Location) -> Result<usize> {
-    let mut removed = 0;
-    for folder in [folder.clone(), folder.join("data")] {
-        let Some(path) = folder.as_local() else { continue };
-        for entry in folder.list()?.iter().filter(|entry| !entry.is_folder && entry.name.contains(TEMPORARY)) {
-            let file = path.join(&entry.name);
-            if !live().contains(&file) {
-                fs::remove_file(&file).map_err(|e| io_error("delete", file.display(), e))?;
-                removed += 1;
-            }
-        }
-    }
-    Ok(removed)
-}
-
 /// How each column is encoded: dictionaries for words that repeat, statistics where a reader can skip by them.
 fn properties(kind: DatasetKind, options: &WriterOptions) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(options.zstd_level)
@@ -281,18 +258,12 @@ fn properties(kind: DatasetKind, options: &WriterOptions) -> Result<WriterProper
         let path = ColumnPath::from(column.name);
         let nested = |parts: &[&str]| ColumnPath::new(parts.iter().map(|part| (*part).to_owned()).collect());
         match column.column_type {
-            ColumnType::U32 | ColumnType::U64 | ColumnType::F64 => {
+            // No dictionary and no statistics pay for running text.
+            ColumnType::Text if column.values == Values::Prose => {}
+            ColumnType::Text | ColumnType::U32 | ColumnType::U64 | ColumnType::F64 => {
                 builder = builder
                     .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
-                    .set_column_dictionary_enabled(path, true);
-            }
-            ColumnType::Text if is_free_text(column.name) => {}
-            ColumnType::Text => {
-                let unique =
-                    column.name == "completion_id" || (column.name == "prompt_id" && kind == DatasetKind::Prompts);
-                builder = builder
-                    .set_column_statistics_enabled(path.clone(), EnabledStatistics::Page)
-                    .set_column_dictionary_enabled(path, !unique);
+                    .set_column_dictionary_enabled(path, column.values == Values::Repeated);
             }
             ColumnType::TokenIds => {}
             // The exponent bytes of logprobs are alike: apart from the rest they compress.
@@ -313,13 +284,6 @@ fn properties(kind: DatasetKind, options: &WriterOptions) -> Result<WriterProper
         }
     }
     Ok(builder.build())
-}
-
-/// Columns of running text: no dictionary and no statistics pay for them.
-fn is_free_text(name: &str) -> bool {
-    let names =
-        ["text", "gold", "solution", "verification", "extra", "reasoning", "answer", "chosen", "rejected", "error"];
-    names.contains(&name)
 }
 
 /// Bytes of data in each row, by content alone: the same however the batch was cut or built.

@@ -68,19 +68,19 @@ impl Cuda {
         self.recorder.begin()?;
         turn.recording = Some(Attempt { by: std::thread::current().id(), fault: None });
         drop(turn);
-        let open = Open { cuda: self, ended: false };
+        let open = OpenRecording { cuda: self, ended: false };
         work();
         open.end()
     }
 }
 
 /// A recording that ends with its owner: if the work panics, the others go on.
-struct Open<'a> {
+struct OpenRecording<'a> {
     cuda: &'a Cuda,
     ended: bool,
 }
 
-impl Open<'_> {
+impl OpenRecording<'_> {
     fn end(mut self) -> Result<Recording> {
         self.ended = true;
         self.close()
@@ -97,7 +97,7 @@ impl Open<'_> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenRecording<'_> {
     fn drop(&mut self) {
         if !self.ended {
             // What was recorded so far is nothing.

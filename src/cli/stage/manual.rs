@@ -101,10 +101,11 @@ fn plain(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::{KINDS, StageKind};
 
     #[test]
     fn every_stage_has_its_keys_in_the_guide() {
-        for (kind, ..) in crate::stage::KINDS {
+        for StageKind { name: kind, .. } in KINDS {
             let text = section(kind).unwrap_or_else(|| panic!("the guide has no section of `{kind}`"));
             assert!(text.lines().count() > 2, "{kind}: {text}");
             assert!(!text.contains("](") && !text.contains("|--"), "{kind}: {text}");

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::pipeline::inputs::Opened;
+use crate::pipeline::inputs::Inputs;
 
 const RECIPE: &str = r#"
 name = "r"
@@ -63,7 +63,7 @@ fn fingerprints(set: &[&str]) -> BTreeMap<String, String> {
     let out = tempfile::tempdir().unwrap();
     let out = Location::from(out.path());
     let (plan, digests) = (Plan::new(&recipe, &out).unwrap(), Digests::load(&out));
-    let of = |planned: &Planned| planned.depends(&recipe, &digests, &Opened::default()).unwrap().fingerprint;
+    let of = |planned: &Planned| planned.depends(&recipe, &digests, &Inputs::default()).unwrap().fingerprint;
     plan.stages.iter().map(|planned| (planned.name.clone(), of(planned))).collect()
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::filter::{Filter, Prehashed};
+use super::bloom::{Bloom, Prehashed};
 use super::{Indexed, SetReport};
 use crate::prompts::hash::rolling;
 
 /// n-gram hash to its places, behind a filter that turns most misses away.
 pub(super) struct Grams {
     pub n: usize,
-    filter: Filter,
+    filter: Bloom,
     heads: HashMap<u64, u32, Prehashed>,
     places: Vec<Place>,
 }
@@ -38,7 +38,7 @@ impl Grams {
             rolling(&hashes, n, |at, hash| found.push((hash, Place { row: index, at: at as u32, next: END })));
         }
         let left_out = common_grams(n, common, rows, &found, reports);
-        let mut grams = Grams { n, filter: Filter::new(found.len()), heads: HashMap::default(), places: Vec::new() };
+        let mut grams = Grams { n, filter: Bloom::new(found.len()), heads: HashMap::default(), places: Vec::new() };
         // Backwards, so that a chain runs from the first place to the last.
         for (hash, mut place) in found.into_iter().rev() {
             if left_out.contains(&(rows[place.row as usize].set, hash)) {

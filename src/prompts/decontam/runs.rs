@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 
 use super::Indexed;
-use super::filter::{Filter, Prehashed};
+use super::bloom::{Bloom, Prehashed};
 use crate::prompts::hash::fold;
-use crate::prompts::text::{Normal, Token, TokenKind};
+use crate::prompts::normal::{Normal, Token, TokenKind};
 
 /// Fewer tokens than this are matched only where they are the whole prompt.
 pub(super) const HEAD: usize = 3;
@@ -16,7 +16,7 @@ pub(super) const HEAD: usize = 3;
 /// Runs by the hash of all their tokens; how long runs may be is known by their first [`HEAD`] tokens.
 #[derive(Default)]
 pub(super) struct Runs {
-    filter: Option<Filter>,
+    filter: Option<Bloom>,
     lengths: HashMap<u64, Vec<usize>, Prehashed>,
     rows: HashMap<u64, Vec<u32>, Prehashed>,
     powers: Vec<u64>,
@@ -59,7 +59,7 @@ impl Runs {
                 .take(longest + 1)
                 .collect(),
         };
-        let mut filter = Filter::new(wanted.len());
+        let mut filter = Bloom::new(wanted.len());
         for &row in wanted {
             let tokens = &rows[row as usize].normal.tokens;
             let beginnings = Beginnings::of(tokens);

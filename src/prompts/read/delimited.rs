@@ -4,7 +4,8 @@ use std::io::{BufRead, Read};
 
 use serde_json::{Map, Value};
 
-use super::{Fault, Item, MAX_ROW_BYTES, Place, Row, Source};
+use super::unpack::{TRUNCATED, Unpacked};
+use super::{Fault, Item, MAX_ROW_BYTES, Place, Row};
 use crate::{Error, Result};
 
 pub(super) struct Delimited {
@@ -17,11 +18,11 @@ pub(super) struct Delimited {
 
 impl Delimited {
     /// Reads the header. An empty file has no rows.
-    pub(super) fn new(source: Source, delimiter: u8) -> Result<Self> {
+    pub(super) fn new(source: Unpacked, delimiter: u8) -> Result<Self> {
         Self::with_limit(source, delimiter, MAX_ROW_BYTES)
     }
 
-    fn with_limit(source: Source, delimiter: u8, most: usize) -> Result<Self> {
+    fn with_limit(source: Unpacked, delimiter: u8, most: usize) -> Result<Self> {
         let path = source.path;
         let quotes = Quotes::new(source.reader, delimiter, most);
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(quotes);
@@ -80,7 +81,7 @@ impl Delimited {
                     Error::new("cannot read on in the prompts file")
                         .in_file(self.path.display())
                         .at_line(self.reader.position().line() as usize, None)
-                        .hint(super::TRUNCATED)
+                        .hint(TRUNCATED)
                         .caused_by(error)
                 })),
             },
@@ -211,7 +212,7 @@ mod tests {
     const MOST: usize = 1 << 20;
 
     fn read(text: String) -> (usize, Option<String>) {
-        let source = Source::new(Box::new(std::io::Cursor::new(text)), std::path::Path::new("a.csv"));
+        let source = Unpacked::new(Box::new(std::io::Cursor::new(text)), std::path::Path::new("a.csv"));
         let rows = Delimited::with_limit(source, b',', MOST).map(|rows| rows.collect::<Vec<_>>());
         let steps = rows.unwrap_or_else(|error| vec![Err(error)]);
         let error = steps.iter().find_map(|step| step.as_ref().err()).map(|error| error.render(false));

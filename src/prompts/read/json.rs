@@ -4,7 +4,9 @@ use std::io::{BufRead, Read};
 
 use serde_json::{Map, Value};
 
-use super::{Fault, Item, MAX_ROW_BYTES, Place, Row, Source, kind, parse_object};
+use super::object::{kind, parse_object};
+use super::unpack::{TRUNCATED, Unpacked};
+use super::{Fault, Item, MAX_ROW_BYTES, Place, Row};
 use crate::{Error, Result};
 
 /// Largest object-of-rows document; arrays and JSON Lines have no such limit.
@@ -27,7 +29,7 @@ const WRAPPERS: [&str; 12] = [
 ];
 
 /// The rows of a JSON document; of an object those under `field`, if one is given.
-pub(super) fn rows(mut source: Source, field: Option<&str>) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
+pub(super) fn rows(mut source: Unpacked, field: Option<&str>) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {
     let mut line = 1;
     loop {
         let head = source
@@ -59,7 +61,7 @@ pub(super) fn is_lines(head: &[u8]) -> bool {
 /// Streams the elements of a top-level array: finds where each ends, then parses it alone,
 /// so that a fault inside one element does not lose the next.
 struct Elements {
-    source: Source,
+    source: Unpacked,
     line: usize,
     row: u64,
     state: State,
@@ -135,7 +137,7 @@ impl Elements {
     }
 
     fn broken(&self, message: &str) -> Error {
-        Error::new(message).in_file(self.source.path.display()).at_line(self.line, None).hint(super::TRUNCATED)
+        Error::new(message).in_file(self.source.path.display()).at_line(self.line, None).hint(TRUNCATED)
     }
 
     fn step(&mut self) -> Result<Option<Item>> {
@@ -183,7 +185,7 @@ impl Iterator for Elements {
 
 /// `{"data": [rows]}`, `{"id": {row}, …}`, or one row alone.
 fn whole(
-    mut source: Source,
+    mut source: Unpacked,
     line: usize,
     field: Option<&str>,
 ) -> Result<Box<dyn Iterator<Item = Result<Item>> + Send>> {

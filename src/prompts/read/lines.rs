@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, Read};
 
-use super::{Fault, Item, MAX_ROW_BYTES, Place, Row, Source, parse_object};
+use super::object::parse_object;
+use super::unpack::Unpacked;
+use super::{Fault, Item, MAX_ROW_BYTES, Place, Row};
 use crate::{Error, Result};
 
 pub(super) struct JsonLines {
-    source: Source,
+    source: Unpacked,
     line: usize,
     row: u64,
     buffer: Vec<u8>,
@@ -14,7 +16,7 @@ pub(super) struct JsonLines {
 }
 
 impl JsonLines {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: Unpacked) -> Self {
         JsonLines { source, line: 0, row: 0, buffer: Vec::new(), done: false }
     }
 

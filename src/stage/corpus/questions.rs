@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::prompts::text::Normal;
+use crate::prompts::normal::Normal;
 use crate::schema::{BatchExt, DatasetKind};
 use crate::stage::messages_at;
 use crate::store::{Dataset, hash_id};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::EvalTable;
-use super::samples::Measured;
+use super::samples::Benchmark;
 use super::table::EvalRow;
 use crate::eval::{Options, PromptResult, SampleResult, summarise};
 use crate::rule::file::RuleSet;
@@ -33,12 +33,12 @@ impl Brief {
 /// The whole first, then each slice; `judged` are the samples of each prompt.
 pub(super) fn rows(
     name: &str,
-    measured: &Measured<'_>,
+    benchmark: &Benchmark<'_>,
     table: &EvalTable,
     seed: u64,
     judged: &[Vec<Brief>],
 ) -> Vec<EvalRow> {
-    let (prompts, rules) = (measured.prompts, measured.rules);
+    let (prompts, rules) = (benchmark.prompts, benchmark.rules);
     let mut slices: Vec<(String, Vec<usize>)> = vec![("all".to_owned(), (0..prompts.len()).collect())];
     for slice in &table.slices {
         let mut found = BTreeMap::<String, Vec<usize>>::new();

@@ -21,7 +21,7 @@ use crate::seed::{content_id, sample_seed};
 use crate::stage::attend::attend;
 use crate::stage::judged::{group_rows, judge, none_answered};
 use crate::stage::layout::JOURNAL;
-use crate::stage::opening::Opening;
+use crate::stage::open_engine::OpenEngine;
 use crate::stage::{FAILED, StageContext, fitting};
 use crate::store::{
     Dataset, Journal, Location, Manifest, ShardInfo, ShardWriter, SyncPolicy, WriterOptions, sweep_unfinished,
@@ -37,14 +37,14 @@ const HOPELESS: usize = 512;
 const PIECE_BYTES: u64 = 64 << 20;
 
 /// What models are measured on.
-pub(super) struct Measured<'a> {
+pub(super) struct Benchmark<'a> {
     pub rules: &'a RuleSet,
     pub prompts: &'a [Prompt],
     /// Names both.
     digest: String,
 }
 
-impl<'a> Measured<'a> {
+impl<'a> Benchmark<'a> {
     /// These prompts, judged by these rules.
     pub fn new(rules: &'a RuleSet, prompts: &'a [Prompt]) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -52,14 +52,14 @@ impl<'a> Measured<'a> {
             hasher.update(&serde_json::to_vec(prompt).expect("a prompt is plain data"));
         }
         let digest = content_id([rules.digest().as_bytes(), hasher.finalize().as_bytes()]);
-        Measured { rules, prompts, digest }
+        Benchmark { rules, prompts, digest }
     }
 }
 
 /// The samples of one model.
 pub(super) struct Samples<'a> {
     cx: &'a StageContext<'a>,
-    measured: &'a Measured<'a>,
+    benchmark: &'a Benchmark<'a>,
     folder: Location,
     /// Samples of each prompt.
     each: u32,
@@ -76,7 +76,7 @@ impl<'a> Samples<'a> {
     /// The samples of the model that `identity` names, with how it is asked beside `sampling`, in `folder`.
     pub fn of(
         cx: &'a StageContext<'a>,
-        measured: &'a Measured<'a>,
+        benchmark: &'a Benchmark<'a>,
         folder: &Location,
         identity: &str,
         table: &EvalTable,
@@ -86,10 +86,10 @@ impl<'a> Samples<'a> {
         let asked = content_id([serde_json::to_vec(&parts).expect("plain data").as_slice()]);
         // A shard never splits a prompt's samples.
         let per_shard = (cx.shard_rows / table.samples as usize).max(1);
-        let judged = format!("{} {} {per_shard}", measured.digest, table.samples);
+        let judged = format!("{} {} {per_shard}", benchmark.digest, table.samples);
         Samples {
             cx,
-            measured,
+            benchmark,
             folder: folder.clone(),
             each: table.samples,
             sampling: Arc::new(table.sampling.clone()),
@@ -120,14 +120,14 @@ impl<'a> Samples<'a> {
     ///
     /// # Errors
     /// The engine cannot go on, or answers nothing; [`Error::interrupted`] after Ctrl-C; the disk refuses.
-    pub fn make(&self, engine: &Opening, name: &str) -> Result<Vec<Vec<Brief>>> {
+    pub fn make(&self, engine: &OpenEngine, name: &str) -> Result<Vec<Vec<Brief>>> {
         let info = engine.engine().info();
         let mut answers = Answers::open(self.cx, &self.asked, &info, &self.sampling_json)?;
         self.take_back(&mut answers)?;
         sweep_unfinished(&self.folder)?;
         let (mut journal, mut done) = self.open_journal()?;
         self.sample(engine, &mut answers, &done)?;
-        for (shard, prompts) in self.measured.prompts.chunks(self.per_shard).enumerate() {
+        for (shard, prompts) in self.benchmark.prompts.chunks(self.per_shard).enumerate() {
             if let Entry::Vacant(missing) = done.entry(shard) {
                 let info = self.write(shard, prompts, &answers, &info)?;
                 journal.append(&serde_json::to_vec(&(shard, &info)).expect("plain data"))?;
@@ -184,8 +184,8 @@ impl<'a> Samples<'a> {
     }
 
     /// Asks what is not answered yet of shards that are not done.
-    fn sample(&self, engine: &Opening, answers: &mut Answers<'_>, done: &BTreeMap<usize, ShardInfo>) -> Result<()> {
-        let (cx, prompts) = (self.cx, self.measured.prompts);
+    fn sample(&self, engine: &OpenEngine, answers: &mut Answers<'_>, done: &BTreeMap<usize, ShardInfo>) -> Result<()> {
+        let (cx, prompts) = (self.cx, self.benchmark.prompts);
         let (mut left, mut waiting) = (Vec::new(), HashMap::<&str, HashSet<u32>>::new());
         for (index, prompt) in prompts.iter().enumerate() {
             let is_done = done.contains_key(&(index / self.per_shard));
@@ -230,7 +230,7 @@ impl<'a> Samples<'a> {
 
     /// Judges and writes a shard.
     fn write(&self, shard: usize, prompts: &[Prompt], answers: &Answers<'_>, info: &EngineInfo) -> Result<ShardInfo> {
-        let rules = self.measured.rules;
+        let rules = self.benchmark.rules;
         let mut writer = ShardWriter::create(&self.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
         let mut rest = prompts;
         while !rest.is_empty() {
@@ -248,7 +248,7 @@ impl<'a> Samples<'a> {
 
     /// What figures need of shards, a list for each prompt.
     fn read(&self, shards: &[ShardInfo]) -> Result<Vec<Vec<Brief>>> {
-        let mut briefs: Vec<Vec<Brief>> = Vec::with_capacity(self.measured.prompts.len());
+        let mut briefs: Vec<Vec<Brief>> = Vec::with_capacity(self.benchmark.prompts.len());
         for shard in shards {
             for row in Dataset::open(&self.folder.join(&shard.file))?.rows_of::<GroupRow>() {
                 let row = row?;

@@ -15,8 +15,8 @@ use crate::model::Config;
 use crate::model::memory::{Limits, Load};
 use crate::recipe::{Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
-use crate::stage::opening::Opening;
-use crate::stage::served::{self, HOW_SERVED, Served, WHERE_SERVED};
+use crate::stage::open_engine::OpenEngine;
+use crate::stage::servers::{self, HOW_SERVED, ServedModel, WHERE_SERVED};
 use crate::stage::{Fault, Input, Models, StageContext, chat_template, model_name};
 use crate::store::{digest_files, local_file};
 
@@ -90,14 +90,14 @@ impl EngineConfig {
     /// Settings that cannot be used, as far as that can be told before the stage runs.
     pub fn check(&self) -> Result<(), Fault> {
         let EngineConfig::Vllm { config, policy } = self else { return Ok(()) };
-        served::check(config, policy.is_some())
+        servers::check(config, policy.is_some())
     }
 
     /// # Errors
     /// This process lacks the key of the servers.
     pub fn check_process(&self) -> Result<(), Fault> {
         let EngineConfig::Vllm { config, .. } = self else { return Ok(()) };
-        served::check_process(config)
+        servers::check_process(config)
     }
 
     /// The models it reads.
@@ -170,7 +170,7 @@ impl EngineConfig {
             EngineConfig::Replay(_) => return Ok(serde_json::Value::Null),
         };
         let ours = config.tokenizer.as_ref().filter(|_| policy.is_none());
-        served::rows_hold(config, ours.map(|_| cx.input_folder(TOKENIZER)).transpose()?)
+        servers::rows_hold(config, ours.map(|_| cx.input_folder(TOKENIZER)).transpose()?)
     }
 
     /// The chat template that is to be used instead of the model's own.
@@ -195,7 +195,7 @@ impl EngineConfig {
 
     /// # Errors
     /// A recording or a model that cannot be read; no server, or one that cannot be used.
-    pub fn open(&self, cx: &StageContext<'_>, sampling: &Sampling) -> Result<Opening> {
+    pub fn open(&self, cx: &StageContext<'_>, sampling: &Sampling) -> Result<OpenEngine> {
         let files = self.files(&|path| cx.resolve(path))?;
         let engine: Box<dyn Engine> = match self {
             EngineConfig::Replay(config) => {
@@ -216,13 +216,18 @@ impl EngineConfig {
                 }
             }
             EngineConfig::Vllm { config, policy: Some(_) } => {
-                return Ok(Opening::Policy(Box::new(Served::open(config, cx, cx.input_folder(POLICY)?, None)?)));
+                return Ok(OpenEngine::Policy(Box::new(ServedModel::open(
+                    config,
+                    cx,
+                    cx.input_folder(POLICY)?,
+                    None,
+                )?)));
             }
             EngineConfig::Vllm { config, policy: None } => {
                 let tokenizer = config.tokenizer.as_ref().map(|_| cx.input_folder(TOKENIZER)).transpose()?;
-                return Ok(Opening::Servers(Box::new(served::connect(config, cx, tokenizer)?)));
+                return Ok(OpenEngine::Servers(Box::new(servers::connect(config, cx, tokenizer)?)));
             }
         };
-        Ok(Opening::Here(engine))
+        Ok(OpenEngine::Local(engine))
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::GenerateConfig;
 use super::adaptive::Asked;
-use super::open::Open;
+use super::open_shards::OpenShards;
 use crate::engine::{Engine, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::schema::{Message, Prompt, Role};
@@ -47,7 +47,7 @@ pub(super) struct Feed<'a, 'o> {
     config: &'a GenerateConfig,
     engine: &'a dyn Engine,
     order: Order,
-    open: &'a Mutex<Open<'o>>,
+    open: &'a Mutex<OpenShards<'o>>,
     /// Shards that an earlier run wrote.
     kept: &'a BTreeMap<usize, Outcome>,
     rows: Box<dyn Iterator<Item = Result<Prompt>> + Send + 'a>,
@@ -73,7 +73,7 @@ impl<'a, 'o> Feed<'a, 'o> {
         order: Order,
         prompts: &'a Dataset,
         per_shard: usize,
-        open: &'a Mutex<Open<'o>>,
+        open: &'a Mutex<OpenShards<'o>>,
         kept: &'a BTreeMap<usize, Outcome>,
     ) -> Result<Self> {
         Ok(Feed {

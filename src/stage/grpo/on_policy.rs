@@ -68,7 +68,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             .hint("lower `training.prompts_per_rollout`, or make more prompts"));
         }
         Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
-        let opening = stage.sampler.open(cx, policy, &prompts)?;
+        let connected = stage.sampler.open(cx, policy, &prompts)?;
         // Servers get weights that have the temperature in them.
         let temperature = match &stage.sampler {
             SamplerConfig::Local(_) => stage.sampling.temperature,
@@ -85,9 +85,9 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
             sampling: stage.sampling.clone(),
             asked: Arc::new(asked),
             seed: cx.seed,
-            info: opening.info(policy),
+            info: connected.info(policy),
         });
-        let sampler = opening.start(cx, &asker, &mut rollouts.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let sampler = connected.start(cx, &asker, &mut rollouts.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok((
             OnPolicy {
                 sampler,
@@ -117,7 +117,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
                     Came::Part(_) => Err(Error::interrupted()),
                 }
             }
-            Sampler::Served(_) => {
+            Sampler::Servers(_) => {
                 let begun = self.log().go_on();
                 for Part { key: (step, ids), answered } in begun {
                     let prompts = self.asker.places(&ids)?;
@@ -133,12 +133,12 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
 
     /// Asks servers for a batch, which comes to the log.
     fn ask(&mut self, step: u64, prompts: &[usize], answered: Vec<Generated>) -> Result<()> {
-        let Sampler::Served(served) = &mut self.sampler else {
+        let Sampler::Servers(servers) = &mut self.sampler else {
             return Err(Error::usage("the policy's own engine cannot sample while its weights change")
                 .in_field("training.rollouts_ahead")
                 .hint("sample on servers: `engine = { kind = \"vllm\", … }`"));
         };
-        served.ask(step, prompts, answered)?;
+        servers.ask(step, prompts, answered)?;
         let key = self.asker.key(step, prompts);
         self.log().expect(key);
         Ok(())

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::ask::Asker;
 use super::rollouts::Rollouts;
-use super::served::{Served, ServedConfig, Servers};
+use super::servers::{ServerThread, Servers, ServersConfig};
 use crate::backend::Backend;
 use crate::engine::local::LocalEngine;
 use crate::engine::vllm::VllmConfig;
@@ -26,7 +26,7 @@ pub enum SamplerConfig {
     Local(Limits),
     /// Servers that take over the policy while they run, from the run's folder, which they must be
     /// able to read.
-    Vllm(Box<ServedConfig>),
+    Vllm(Box<ServersConfig>),
 }
 
 /// What the servers take over.
@@ -57,7 +57,7 @@ impl SamplerConfig {
             Some("vllm") => {
                 let send = engine.remove("send").map(|node| node.read()).transpose()?.unwrap_or_default();
                 let tolerance = engine.remove("tolerance");
-                let mut config = ServedConfig { send, tolerance: ServedConfig::TOLERANCE, servers: engine.read()? };
+                let mut config = ServersConfig { send, tolerance: ServersConfig::TOLERANCE, servers: engine.read()? };
                 if let Some(node) = tolerance {
                     config.tolerance = node.read()?;
                     if config.tolerance.is_nan() || config.tolerance <= 0.0 {
@@ -106,34 +106,34 @@ impl SamplerConfig {
         cx: &StageContext<'_>,
         policy: &Policy<B>,
         prompts: &[Prompt],
-    ) -> Result<Opening<B>> {
+    ) -> Result<Connected<B>> {
         match self {
-            SamplerConfig::Local(_) => Ok(Opening::Local(Arc::clone(&policy.engine))),
+            SamplerConfig::Local(_) => Ok(Connected::Local(Arc::clone(&policy.engine))),
             SamplerConfig::Vllm(config) => {
-                Ok(Opening::Served(Box::new(Servers::connect(config, cx, policy, prompts)?)))
+                Ok(Connected::Servers(Box::new(Servers::connect(config, cx, policy, prompts)?)))
             }
         }
     }
 }
 
 /// A sampler that is connected and not at work yet.
-pub enum Opening<B: Backend> {
+pub enum Connected<B: Backend> {
     Local(Arc<LocalEngine<B>>),
-    Served(Box<Servers<B>>),
+    Servers(Box<Servers<B>>),
 }
 
 /// The policy as a sampler, at whatever step it is.
 pub enum Sampler<B: Backend> {
     Local(Arc<LocalEngine<B>>),
-    Served(Served<B>),
+    Servers(ServerThread<B>),
 }
 
-impl<B: Backend> Opening<B> {
+impl<B: Backend> Connected<B> {
     /// The policy as it is now.
     pub fn info(&self, policy: &Policy<B>) -> EngineInfo {
         match self {
-            Opening::Local(engine) => engine.info(),
-            Opening::Served(servers) => {
+            Connected::Local(engine) => engine.info(),
+            Connected::Servers(servers) => {
                 let model = policy.model.read();
                 EngineInfo { model_digest: model.digest(), ..servers.info() }
             }
@@ -146,8 +146,8 @@ impl<B: Backend> Opening<B> {
     /// No thread can be started.
     pub fn start<'a>(self, cx: &StageContext<'a>, asker: &Arc<Asker>, log: &mut Rollouts<'a>) -> Result<Sampler<B>> {
         Ok(match self {
-            Opening::Local(engine) => Sampler::Local(engine),
-            Opening::Served(servers) => Sampler::Served(servers.start(cx, asker, log)?),
+            Connected::Local(engine) => Sampler::Local(engine),
+            Connected::Servers(servers) => Sampler::Servers(servers.start(cx, asker, log)?),
         })
     }
 }

@@ -1,17 +1,17 @@
-//! A bit filter that answers most misses inside the L2 cache, and maps whose keys are hashes already.
+//! A Bloom filter that answers most misses inside the L2 cache, and maps whose keys are hashes already.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// About 16 bits a key: one miss in sixteen passes.
-pub(super) struct Filter {
+/// About 16 bits a key, one of them set: one miss in sixteen passes.
+pub(super) struct Bloom {
     bits: Vec<u64>,
     mask: u64,
 }
 
-impl Filter {
-    pub fn new(keys: usize) -> Filter {
+impl Bloom {
+    pub fn new(keys: usize) -> Bloom {
         let bits = (keys as u64 * 16).next_power_of_two().clamp(1 << 10, 1 << 32);
-        Filter { bits: vec![0; (bits / 64) as usize], mask: bits - 1 }
+        Bloom { bits: vec![0; (bits / 64) as usize], mask: bits - 1 }
     }
 
     pub fn insert(&mut self, hash: u64) {

@@ -20,7 +20,7 @@ use crate::stage::record;
 use crate::store::{ShardWriter, WriterOptions};
 
 /// The shards that wait for answers.
-pub(super) struct Open<'a> {
+pub(super) struct OpenShards<'a> {
     pub cx: &'a StageContext<'a>,
     pub info: &'a EngineInfo,
     pub adaptive: Option<&'a Adaptive>,
@@ -73,7 +73,7 @@ impl Answer {
 const PIECE_ROWS: usize = 1024;
 const PIECE_BYTES: u64 = 8 << 20;
 
-impl Open<'_> {
+impl OpenShards<'_> {
     /// Registers a shard's requests, takes over what the journal has, and answers with what is left to ask.
     pub fn open_shard(
         &mut self,

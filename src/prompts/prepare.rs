@@ -12,7 +12,6 @@ use std::collections::{HashMap, HashSet};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::codec::Spill;
 use super::decontam::{DecontamConfig, Decontaminator, EvalSet, Hit, SetReport};
 use super::dedup::{Admission, DedupConfig, Deduplicator, Fingerprint};
 use super::difficulty::{PassRates, PassWindow};
@@ -20,8 +19,9 @@ use super::drops::{DropCounts, Dropped, GoldConflict};
 use super::filter::FilterConfig;
 use super::hash::hash_bytes;
 use super::import::Imported;
+use super::normal::{Normal, asked};
 use super::sample::{SampleConfig, Sampler, StratumReport};
-use super::text::{Normal, asked};
+use super::spill::Spill;
 use crate::Result;
 use crate::schema::Prompt;
 
@@ -31,7 +31,7 @@ const BATCH: usize = 4096;
 /// What is done to imported prompts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PipelineConfig {
+pub struct PrepareConfig {
     /// Length, language and gold; applied first.
     pub filter: FilterConfig,
     /// Which copies are dropped.
@@ -47,7 +47,7 @@ pub struct PipelineConfig {
 /// Where rows go.
 ///
 /// # Errors
-/// Each method fails where its list cannot be written; that stops the pipeline.
+/// Each method fails where its list cannot be written; that stops the preparation.
 pub trait Sink {
     /// A prompt that stays, in input order.
     fn keep(&mut self, prompt: Prompt) -> Result<()>;
@@ -84,8 +84,8 @@ pub struct Summary {
 }
 
 /// Prompt preparation with its evaluation sets and pass rates.
-pub struct PromptPipeline {
-    config: PipelineConfig,
+pub struct Preparation {
+    config: PrepareConfig,
     seed: u64,
     decontaminator: Option<Decontaminator>,
     pass_rates: Option<PassRates>,
@@ -108,12 +108,12 @@ struct Seat {
     replaces: Option<&'static str>,
 }
 
-impl PromptPipeline {
+impl Preparation {
     /// `evals` empty: no decontamination. `seed` decides the sample alone.
     ///
     /// # Errors
     /// A parameter is out of range or an evaluation set is empty.
-    pub fn new(config: PipelineConfig, seed: u64, evals: &[EvalSet]) -> Result<Self> {
+    pub fn new(config: PrepareConfig, seed: u64, evals: &[EvalSet]) -> Result<Self> {
         config.filter.check()?;
         config.dedup.check()?;
         if let Some(sample) = &config.sample {
@@ -123,7 +123,7 @@ impl PromptPipeline {
             [] => None,
             sets => Some(Decontaminator::new(config.decontaminate.clone(), sets)?),
         };
-        Ok(PromptPipeline { config, seed, decontaminator, pass_rates: None })
+        Ok(Preparation { config, seed, decontaminator, pass_rates: None })
     }
 
     /// Sets difficulty from measured pass rates, and applies the window if the configuration has one.

@@ -42,9 +42,9 @@ fn rows(questions: &[String]) -> Vec<Result<Imported>> {
     questions.iter().enumerate().map(imported).collect()
 }
 
-fn run(pipeline: &PromptPipeline, questions: &[String]) -> (Collect, Summary) {
+fn run(preparation: &Preparation, questions: &[String]) -> (Collect, Summary) {
     let mut sink = Collect::default();
-    let summary = pipeline.run(rows(questions), &mut sink).unwrap();
+    let summary = preparation.run(rows(questions), &mut sink).unwrap();
     assert_eq!(summary.kept, sink.kept.len() as u64);
     assert_eq!(summary.rows, summary.kept + sink.drops.len() as u64, "every row is kept or dropped");
     assert_eq!(summary.drops.values().sum::<u64>(), sink.drops.len() as u64);
@@ -75,8 +75,8 @@ fn evals() -> Vec<EvalSet> {
 #[test]
 fn every_drop_names_its_place_reason_and_cause() {
     let config =
-        PipelineConfig { filter: FilterConfig { min_words: Some(3), ..Default::default() }, ..Default::default() };
-    let (sink, summary) = run(&PromptPipeline::new(config, 0, &evals()).unwrap(), &questions());
+        PrepareConfig { filter: FilterConfig { min_words: Some(3), ..Default::default() }, ..Default::default() };
+    let (sink, summary) = run(&Preparation::new(config, 0, &evals()).unwrap(), &questions());
     let told: Vec<(u64, &str)> = sink.drops.iter().map(|drop| (drop.row, drop.reason)).collect();
     assert_eq!(told, [(1, "too_short"), (3, "exact_duplicate"), (4, "near_duplicate"), (5, "contaminated")]);
     assert_eq!(sink.drops[1].detail, format!("of {}", sink.kept[1].prompt_id));
@@ -94,7 +94,7 @@ fn conflicting_golds_are_told_and_only_equal_texts_are_dropped() {
         row.as_mut().unwrap().prompt.gold = Some(gold.to_owned());
     }
     let mut sink = Collect::default();
-    let summary = PromptPipeline::new(PipelineConfig::default(), 0, &[]).unwrap().run(rows, &mut sink).unwrap();
+    let summary = Preparation::new(PrepareConfig::default(), 0, &[]).unwrap().run(rows, &mut sink).unwrap();
     let told: Vec<(u64, &str)> = sink.drops.iter().map(|drop| (drop.row, drop.reason)).collect();
     assert_eq!(told, [(1, "gold_conflict"), (3, "exact_duplicate")]);
     assert_eq!((summary.gold_conflicts, summary.kept, summary.kept_other_gold), (2, 2, 0));
@@ -115,8 +115,8 @@ fn a_copy_with_a_gold_takes_the_place_of_one_without_whatever_samples_or_comes_b
     for sample in [None, sample] {
         let run = |rows: Vec<Result<Imported>>| {
             let mut sink = Collect::default();
-            let config = PipelineConfig { sample: sample.clone(), ..Default::default() };
-            let summary = PromptPipeline::new(config, 0, &[]).unwrap().run(rows, &mut sink).unwrap();
+            let config = PrepareConfig { sample: sample.clone(), ..Default::default() };
+            let summary = Preparation::new(config, 0, &[]).unwrap().run(rows, &mut sink).unwrap();
             assert_eq!(summary.rows, summary.kept + sink.drops.len() as u64);
             sink
         };
@@ -139,15 +139,15 @@ fn similar_questions_with_other_golds_stay_and_are_counted() {
     let mut rows = rows(&[questions[0].clone(), questions[4].clone()]);
     rows[1].as_mut().unwrap().prompt.gold = Some("another".to_owned());
     let mut sink = Collect::default();
-    let summary = PromptPipeline::new(PipelineConfig::default(), 0, &[]).unwrap().run(rows, &mut sink).unwrap();
+    let summary = Preparation::new(PrepareConfig::default(), 0, &[]).unwrap().run(rows, &mut sink).unwrap();
     assert_eq!((summary.kept, summary.kept_other_gold, summary.gold_conflicts), (2, 1, 0));
 }
 
 #[test]
 fn without_dedup_ids_still_stay_unique() {
-    let config = PipelineConfig { dedup: DedupConfig { exact: false, near: None }, ..Default::default() };
+    let config = PrepareConfig { dedup: DedupConfig { exact: false, near: None }, ..Default::default() };
     let same = vec!["Same question".to_owned(), "Same question".to_owned(), "same question".to_owned()];
-    let (sink, summary) = run(&PromptPipeline::new(config, 0, &[]).unwrap(), &same);
+    let (sink, summary) = run(&Preparation::new(config, 0, &[]).unwrap(), &same);
     assert_eq!(sink.kept.len(), 2);
     assert_eq!(summary.drops, [("duplicate_id".to_owned(), 1)].into());
 }
@@ -157,9 +157,9 @@ fn pass_rates_set_difficulty_and_the_window_drops() {
     let questions = questions();
     let rate = |i: usize, correct| (prompt(&questions[i]).prompt_id, correct, 8);
     let rates: PassRates = [rate(0, 2), rate(2, 8)].into_iter().collect();
-    let config = PipelineConfig { pass_rate: Some(PassWindow::default()), ..Default::default() };
-    let pipeline = PromptPipeline::new(config, 0, &[]).unwrap().with_pass_rates(rates);
-    let (sink, summary) = run(&pipeline, &questions);
+    let config = PrepareConfig { pass_rate: Some(PassWindow::default()), ..Default::default() };
+    let preparation = Preparation::new(config, 0, &[]).unwrap().with_pass_rates(rates);
+    let (sink, summary) = run(&preparation, &questions);
     assert_eq!(sink.kept.iter().map(|p| p.difficulty).collect::<Vec<_>>(), [Some(0.75)]);
     assert_eq!((summary.drops["pass_rate"], summary.drops["unmeasured"]), (1, 3));
 }
@@ -168,15 +168,15 @@ fn pass_rates_set_difficulty_and_the_window_drops() {
 fn sampling_keeps_input_order_and_is_the_same_in_any_batching() {
     let questions: Vec<String> = (0..9_000).map(|i| format!("Question {i} about {}", i * 7919)).collect();
     let sample = SampleConfig { by: vec![Key::Domain], total: Some(100), ..Default::default() };
-    let config = PipelineConfig { sample: Some(sample), ..Default::default() };
-    let pipeline = PromptPipeline::new(config, 42, &[]).unwrap();
-    let (sink, summary) = run(&pipeline, &questions);
+    let config = PrepareConfig { sample: Some(sample), ..Default::default() };
+    let preparation = Preparation::new(config, 42, &[]).unwrap();
+    let (sink, summary) = run(&preparation, &questions);
     assert_eq!((sink.kept.len(), summary.drops["sampled_out"]), (100, 8_900));
     let order: Vec<usize> =
         sink.kept.iter().map(|p| questions.iter().position(|q| q == p.question()).unwrap()).collect();
     assert!(order.is_sorted());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let (single, _) = pool.install(|| run(&pipeline, &questions));
+    let (single, _) = pool.install(|| run(&preparation, &questions));
     assert_eq!(single.kept, sink.kept);
 }
 
@@ -197,16 +197,16 @@ fn an_error_in_the_input_or_the_sink_stops_the_run() {
             Ok(())
         }
     }
-    let pipeline = PromptPipeline::new(PipelineConfig::default(), 0, &[]).unwrap();
-    assert_eq!(pipeline.run(rows(&questions()), &mut Full).unwrap_err().message(), "disk full");
+    let preparation = Preparation::new(PrepareConfig::default(), 0, &[]).unwrap();
+    assert_eq!(preparation.run(rows(&questions()), &mut Full).unwrap_err().message(), "disk full");
     let broken = vec![Err(crate::Error::new("bad line"))];
-    assert_eq!(pipeline.run(broken, &mut Full).unwrap_err().message(), "bad line");
+    assert_eq!(preparation.run(broken, &mut Full).unwrap_err().message(), "bad line");
 }
 
 #[test]
 fn a_configuration_is_strict() {
     let text = "[dedup.near]\nthreshold = 0.7\n[decontaminate]\nngram = 13\n[sample]\nby = ['domain']\ntotal = 10";
-    let config: PipelineConfig = toml::from_str(text).unwrap();
+    let config: PrepareConfig = toml::from_str(text).unwrap();
     assert_eq!((config.dedup.near.unwrap().threshold, config.decontaminate.ngram), (0.7, 13));
-    assert!(toml::from_str::<PipelineConfig>("[dedup]\nnear_threshold = 1").is_err());
+    assert!(toml::from_str::<PrepareConfig>("[dedup]\nnear_threshold = 1").is_err());
 }

@@ -24,14 +24,14 @@ use crate::stage::training::Policy;
 
 /// `engine = { kind = "vllm", … }` of a grpo stage.
 #[derive(Clone, Debug)]
-pub struct ServedConfig {
+pub struct ServersConfig {
     pub send: Sent,
     /// Greatest mean difference of a server's logprobs to the trainer's after a load, in nats a token.
     pub tolerance: f64,
     pub servers: VllmConfig,
 }
 
-impl ServedConfig {
+impl ServersConfig {
     /// Above what bfloat16 against f32 makes, below what other weights do.
     pub const TOLERANCE: f64 = 0.1;
 }
@@ -59,8 +59,8 @@ struct WeightSender<B: Backend> {
     tolerance: f64,
 }
 
-/// The servers at work.
-pub struct Served<B: Backend> {
+/// The thread that owns the servers at work.
+pub struct ServerThread<B: Backend> {
     sender: WeightSender<B>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -85,7 +85,7 @@ impl<B: Backend> Servers<B> {
     /// No server answers, one cannot be started, or the run is in an object store, from where servers
     /// cannot load.
     pub fn connect(
-        config: &ServedConfig,
+        config: &ServersConfig,
         cx: &StageContext<'_>,
         policy: &Policy<B>,
         prompts: &[Prompt],
@@ -123,7 +123,12 @@ impl<B: Backend> Servers<B> {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start<'a>(self, cx: &StageContext<'a>, asker: &Arc<Asker>, log: &mut Rollouts<'a>) -> Result<Served<B>> {
+    pub fn start<'a>(
+        self,
+        cx: &StageContext<'a>,
+        asker: &Arc<Asker>,
+        log: &mut Rollouts<'a>,
+    ) -> Result<ServerThread<B>> {
         let (jobs, todo) = mpsc::channel();
         let (done, batches) = mpsc::channel();
         let (servers, asker) = (self.servers, Arc::clone(asker));
@@ -140,11 +145,11 @@ impl<B: Backend> Servers<B> {
             .name("rollouts".to_owned())
             .spawn(move || work(servers, &asker, &todo, &done))
             .or_fail(|| "the thread that samples cannot start".into())?;
-        Ok(Served { sender: self.sender, jobs: Some(jobs), thread: Some(thread), cancel, written: None })
+        Ok(ServerThread { sender: self.sender, jobs: Some(jobs), thread: Some(thread), cancel, written: None })
     }
 }
 
-impl<B: Backend> Served<B> {
+impl<B: Backend> ServerThread<B> {
     /// Asks for a batch of the policy as it is now, after `step` optimizer steps; or as it was then, where a checkpoint
     /// kept that. Of the batch this is `answered` already.
     ///
@@ -192,7 +197,7 @@ fn work(mut servers: PolicyServers, asker: &Asker, todo: &mpsc::Receiver<Job>, d
     }
 }
 
-impl<B: Backend> Drop for Served<B> {
+impl<B: Backend> Drop for ServerThread<B> {
     fn drop(&mut self) {
         // What is under way when a run ends early is not waited for longer than the servers need.
         self.cancel.cancel();
@@ -282,7 +287,7 @@ impl<B: Backend> WeightSender<B> {
             }
         };
         server.env.entry(variable.0.to_owned()).or_insert_with(|| variable.1.to_owned());
-        crate::stage::served::name_server_log(servers, cx);
+        crate::stage::servers::name_server_log(servers, cx);
         Ok(())
     }
 }

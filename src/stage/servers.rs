@@ -1,4 +1,5 @@
-//! A model of this run on vLLM servers: what `generate` and `eval` ask when an earlier stage trained it.
+//! What `generate` and `eval` ask of vLLM servers: settings, servers with a model of their own, and a model of this run
+//! at servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,14 +84,14 @@ pub fn connect(config: &VllmConfig, cx: &StageContext<'_>, tokenizer: Option<&Pa
 ///
 /// Prompts go out as token ids of the model's own chat template (or as plain text with
 /// `template = "plain"`), since a running server keeps the template of the model it was started with.
-pub struct Served {
+pub struct ServedModel {
     engine: VllmEngine,
     info: EngineInfo,
     /// A copy made for the servers.
     untied: Option<PathBuf>,
 }
 
-impl Served {
+impl ServedModel {
     /// Starts a server with the model (`launch = true`), or makes the servers that run load it.
     ///
     /// # Errors
@@ -103,7 +104,7 @@ impl Served {
         chat_template: Option<&str>,
     ) -> Result<Self> {
         let resolve = |path: &str| cx.resolve(path);
-        let model_digest = Served::identity(config, cx, folder, chat_template)?;
+        let model_digest = ServedModel::identity(config, cx, folder, chat_template)?;
         let tokenizer = chat_template::tokenizer(folder, chat_template, &resolve)?;
         if config.template != Template::Plain {
             tokenizer.check_chat_template()?;
@@ -118,7 +119,7 @@ impl Served {
         let launched = config.launch;
         let engine = VllmEngine::connect_until(config, Some(chat_encoder(tokenizer)), cx.stop)?;
         let info = EngineInfo { model: model_name(folder), model_digest, ..engine.info() };
-        let mut served = Served { engine, info, untied: None };
+        let mut served = ServedModel { engine, info, untied: None };
         if !launched {
             served.load(cx, folder)?;
         }
@@ -168,14 +169,14 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for ServedModel {
     fn drop(&mut self) {
         // Weights left behind cost disk and nothing else.
         let _ = self.untied.as_ref().map(std::fs::remove_dir_all);
     }
 }
 
-impl Engine for Served {
+impl Engine for ServedModel {
     fn info(&self) -> EngineInfo {
         self.info.clone()
     }
