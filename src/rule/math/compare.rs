@@ -323,7 +323,7 @@ impl<'a> Comparison<'a> {
         }
         // "x ≡ 3 (mod 7)"
         if let [name, residue] = *ids
-            && kinds == [Rel::Other(2)]
+            && kinds == [Rel::Congruent]
             && form::is_name(self.gold, name)
         {
             return self.compare(residue, p);
@@ -376,7 +376,7 @@ impl<'a> Comparison<'a> {
         {
             return self.compare(g, set);
         }
-        if kinds.contains(&Rel::Other(2)) && kinds.iter().all(|k| matches!(k, Rel::Other(2) | Rel::Eq)) {
+        if kinds.contains(&Rel::Congruent) && kinds.iter().all(|k| matches!(k, Rel::Congruent | Rel::Eq)) {
             let name = ids.len() == 2 && form::is_name(self.pred, ids[0]);
             if name || ids[..ids.len() - 1].iter().all(|&id| self.congruent(id, last)) {
                 return self.compare(g, last);

@@ -59,8 +59,7 @@ impl Comparison<'_> {
             let forward = gk == pk && self.all_equal(gi, pi);
             let flipped: Vec<Rel> = pk.iter().rev().map(|k| k.flipped()).collect();
             let reversed: Vec<Id> = pi.iter().rev().copied().collect();
-            // An arrow and ∈ have a direction.
-            let turns = !gk.iter().any(|k| matches!(k, Rel::In | Rel::NotIn | Rel::Other(1 | 9 | 10)));
+            let turns = !gk.iter().any(|k| k.has_direction());
             if forward || (turns && gk == flipped && self.all_equal(gi, &reversed)) {
                 return Equal("relation");
             }
