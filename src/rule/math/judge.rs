@@ -127,9 +127,7 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
                 continue;
             }
         };
-        let mut comparison = Comparison::new(gold_reading, &pred, config, budget);
-        let mut finding = comparison.run();
-        budget = comparison.budget;
+        let mut finding = Comparison::new(gold_reading, &pred, config, &mut budget).run();
         if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
             finding = other_commas(gold, gold_reading, &pred, text, config, &mut budget).unwrap_or(finding);
         }
@@ -139,9 +137,7 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
         if !finding.is_equal()
             && let Some(products) = pred.with_products(gold_reading, &mut budget)
         {
-            let mut comparison = Comparison::new(gold_reading, &products, config, budget);
-            let other = comparison.run();
-            budget = comparison.budget;
+            let other = Comparison::new(gold_reading, &products, config, &mut budget).run();
             finding = if other.is_equal() { other } else { finding };
         }
         // A sentence that is no expression: look at the formulas and numbers in it.
@@ -151,8 +147,7 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
             && gold_reading.parts() == *count
             && let Ok(pred) = Reading::new(all, commas, &mut budget)
         {
-            let mut comparison = Comparison::new(gold_reading, &pred, config, budget.clone());
-            let parts = comparison.run();
+            let parts = Comparison::new(gold_reading, &pred, config, &mut budget).run();
             if parts.is_equal() {
                 return (parts, Some(show(&pred)));
             }
@@ -202,9 +197,7 @@ fn other_commas(
             if pred.commas == Commas::Decimal && gold.ambiguous_comma && gold.commas != Commas::Decimal {
                 continue;
             }
-            let mut comparison = Comparison::new(gold, pred, config, budget.clone());
-            let finding = comparison.run();
-            *budget = comparison.budget;
+            let finding = Comparison::new(gold, pred, config, budget).run();
             if finding.is_equal() {
                 return Some(finding);
             }
@@ -219,9 +212,7 @@ fn common_logarithms(gold: &Reading, pred: &Reading, config: &MathConfig, budget
         return None;
     }
     let (gold, pred) = (gold.to_base_ten(budget)?, pred.to_base_ten(budget)?);
-    let mut comparison = Comparison::new(&gold, &pred, config, budget.clone());
-    let finding = comparison.run();
-    *budget = comparison.budget;
+    let finding = Comparison::new(&gold, &pred, config, budget).run();
     finding.is_equal().then_some(finding)
 }
 
