@@ -229,9 +229,5 @@ pub(super) fn clip(text: &str) -> String {
     if text.len() <= LIMIT {
         return text.to_string();
     }
-    let mut end = LIMIT;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
+    format!("{}…", &text[..text.floor_char_boundary(LIMIT)])
 }
