@@ -11,6 +11,7 @@ use super::{Gold, MathConfig};
 /// Longest gold, in bytes, that is an answer rather than a solution.
 const SHORT_GOLD: usize = 160;
 
+/// Parses a gold answer, or a solution that ends in a box or `####`.
 pub(super) fn prepare(gold: &str, config: &MathConfig, decimal_comma: bool) -> Gold {
     // Solutions carry their answer in a box or after ####.
     let inner = if gold.contains(r"\boxed") || gold.contains(r"\fbox") || gold.contains("####") {
