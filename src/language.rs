@@ -25,8 +25,7 @@ const READ_BYTES: usize = 8_000;
 
 /// The BCP 47 primary tag of a text: `en`, `fr`, `zh`, …, or `und`.
 pub fn detect(text: &str) -> &'static str {
-    let end = (0..=READ_BYTES.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    let prose = prose::of(&text[..end]);
+    let prose = prose::of(&text[..text.floor_char_boundary(READ_BYTES)]);
     let asked = prose::without_quotations(&prose);
     // "What does « bonjour » mean?" is asked in English; a text that is one quotation is not asked at all.
     match tag_of(&asked) {

@@ -105,8 +105,7 @@ fn of_length(reasoning: &str, bytes: usize, template: Template, answer: &str) ->
         }
         text += &format!(" {n} + {n} = {}.", 2 * n);
     }
-    let end = (0..=room.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    text.truncate(end);
+    text.truncate(text.floor_char_boundary(room));
     text
 }
 

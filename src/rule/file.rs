@@ -21,6 +21,7 @@
 //! by `rules test`. Everything is checked when the file is loaded.
 
 mod example;
+mod facts;
 mod outcome;
 mod parse;
 mod print;
@@ -31,12 +32,18 @@ use std::path::Path;
 
 use super::expression::Expression;
 use super::registry::Kind;
-use super::{Rule, Sample, Verdict, text, think};
+use super::{Rule, Sample, Verdict};
 use crate::error::Result;
-use crate::schema::{FinishReason, Outcome, Score};
+use crate::schema::{Outcome, Score};
+
+use facts::Slot;
 
 pub use example::{Example, Expect};
+pub use facts::facts;
 pub use source::BUILTIN;
+
+/// Most rules of one file.
+const MAX_RULES: usize = 64;
 
 /// A loaded rule file: everything needed to judge completions, from any number of threads.
 pub struct RuleSet {
@@ -90,46 +97,6 @@ pub struct Judgement {
     pub reason: String,
     /// Every verdict in the file's order; rules that do not take the sample have none.
     pub scores: Vec<Score>,
-}
-
-/// Facts an expression may use: name and meaning.
-pub const FACTS: &[(&str, &str)] = &[
-    ("length_chars", "characters of the completion"),
-    ("length_words", "words of the completion"),
-    ("tokens", "tokens of the completion; not known for every engine"),
-    ("reasoning_chars", "characters of the chain of thought"),
-    ("answer_chars", "characters after it"),
-    ("prompt_chars", "characters of the prompt"),
-    ("truncated", "1 if the completion was cut at the token limit"),
-    ("difficulty", "0 (easiest) to 1; not known for every prompt"),
-    ("has_gold", "1 if the prompt has a gold answer"),
-    ("lang_en", "1 if the prompt's language is English"),
-    ("lang_zh", "Chinese"),
-    ("lang_fr", "French"),
-    ("lang_de", "German"),
-    ("lang_es", "Spanish"),
-    ("lang_ja", "Japanese"),
-    ("lang_ko", "Korean"),
-    ("lang_ru", "Russian"),
-    ("lang_ar", "Arabic"),
-    ("lang_hi", "Hindi"),
-];
-
-fn fact(index: usize, sample: &Sample<'_>) -> f64 {
-    let chars = |text: &str| text.chars().count() as f64;
-    let flag = |condition: bool| f64::from(u8::from(condition));
-    match FACTS[index].0 {
-        "length_chars" => chars(sample.completion),
-        "length_words" => text::words(sample.completion).count() as f64,
-        "tokens" => sample.tokens.map_or(f64::NAN, f64::from),
-        "reasoning_chars" => chars(think::split(sample.completion).reasoning.unwrap_or("")),
-        "answer_chars" => chars(think::split(sample.completion).answer),
-        "prompt_chars" => chars(sample.prompt),
-        "truncated" => flag(sample.finish_reason == FinishReason::Length),
-        "difficulty" => sample.difficulty.unwrap_or(f64::NAN),
-        "has_gold" => flag(sample.gold.is_some_and(|gold| !gold.trim().is_empty())),
-        language => flag(language.strip_prefix("lang_").is_some_and(|tag| tag == sample.language)),
-    }
 }
 
 impl RuleSet {
@@ -198,11 +165,11 @@ impl RuleSet {
         match own.map(|reward| &reward.expression) {
             None => (outcome, reason) = (Outcome::CannotTell, "no_reward_for_domain"),
             Some(expression) => {
-                let mut slots = [f64::NAN; 128];
+                let mut slots = [f64::NAN; facts::MOST_SLOTS];
                 for &slot in expression.uses() {
-                    slots[slot] = match slot.checked_sub(self.rules.len()) {
-                        None => verdicts[slot].as_ref().and_then(|v| v.score).unwrap_or(f64::NAN),
-                        Some(index) => fact(index, sample),
+                    slots[slot] = match Slot::of(slot, self.rules.len()) {
+                        Slot::Rule(index) => verdicts[index].as_ref().and_then(|v| v.score).unwrap_or(f64::NAN),
+                        Slot::Fact(index) => facts::value(index, sample),
                     };
                 }
                 let value = expression.eval(&slots);
@@ -316,6 +283,11 @@ impl RuleSet {
         self.all_rewards().map(|(domain, reward)| (domain, reward.expression.text()))
     }
 
+    /// The rules whose score an expression reads, by index.
+    fn read_by(&self, expression: &Expression) -> impl Iterator<Item = usize> {
+        Slot::rules(expression.uses(), self.rules.len())
+    }
+
     /// What is legal but hardly meant: rules whose score no expression reads, rewards that read no
     /// rule, domains without a reward, and domains with a reward and no verdict.
     pub fn warnings(&self) -> Vec<String> {
@@ -323,16 +295,16 @@ impl RuleSet {
         let decides = |index: usize| self.all_rewards().any(|(_, reward)| reward.outcome.contains(&index));
         let mut warnings = Vec::new();
         for (index, entry) in self.rules.iter().enumerate() {
-            let read = expressions.iter().any(|e| e.uses().contains(&index));
+            let read = expressions.iter().any(|e| self.read_by(e).any(|rule| rule == index));
             if !read && !decides(index) {
                 warnings.push(format!("no reward reads rule `{}`", entry.name));
             }
         }
         for expression in &expressions {
-            if !expression.uses().iter().any(|&slot| slot < self.rules.len()) {
+            if self.read_by(expression).next().is_none() {
                 warnings.push(format!("the reward `{}` reads no rule", expression.text()));
             }
-            let slots = self.rules.len() + FACTS.len();
+            let slots = facts::slots(self.rules.len());
             for score in [0.0, 1.0] {
                 if !expression.eval(&vec![score; slots]).is_finite() {
                     warnings.push(format!(
@@ -348,14 +320,13 @@ impl RuleSet {
             ));
         }
         if let Some(reward) = &self.reward {
-            for &slot in reward.expression.needs() {
-                if let Some(entry) = self.rules.get(slot).filter(|entry| !entry.domains.is_empty()) {
-                    warnings.push(format!(
-                        "`{}` takes only {}: elsewhere the default reward is not known (see first(…) and [rewards])",
-                        entry.name,
-                        entry.domains.join(", ")
-                    ));
-                }
+            let needed = Slot::rules(reward.expression.needs(), self.rules.len()).map(|index| &self.rules[index]);
+            for entry in needed.filter(|entry| !entry.domains.is_empty()) {
+                warnings.push(format!(
+                    "`{}` takes only {}: elsewhere the default reward is not known (see first(…) and [rewards])",
+                    entry.name,
+                    entry.domains.join(", ")
+                ));
             }
         }
         warnings

@@ -45,8 +45,8 @@ use std::sync::Arc;
 use self::compare::Finding;
 pub use self::config::{DOC, MathConfig, Tags, Think, Tolerance};
 use self::copied::{COPIED, Question};
-pub use self::extract::{Extracted, Place};
-use self::extract::{Region, region};
+pub use self::extract::Place;
+use self::extract::{Extracted, Region, region};
 use self::judge::{clip, judge, prepare, show};
 use self::lex::Commas;
 use self::reading::{Reading, Unread};
@@ -67,28 +67,11 @@ pub enum Equivalence {
 
 /// A gold answer, parsed once for all completions of its group.
 #[derive(Clone, Debug)]
-pub struct Gold {
+struct Gold {
     integer: Option<i64>,
     reading: Result<Reading, Unread>,
     /// Readings with its commas as separators or as decimal points, where they make sense too.
     others: Vec<Reading>,
-}
-
-impl Gold {
-    /// `text`, `number`, or `expression`: what the gold answer was read as; `unread` if it was not.
-    pub fn kind(&self) -> &'static str {
-        match &self.reading {
-            Ok(r) if r.is_text() => "text",
-            Ok(r) if r.value(r.root).is_some() => "number",
-            Ok(_) => "expression",
-            Err(_) => "unread",
-        }
-    }
-
-    /// The gold answer as it was understood, or `None` if it does not parse.
-    pub fn parsed(&self) -> Option<String> {
-        self.reading.as_ref().ok().map(show)
-    }
 }
 
 /// Checks the final answer of a completion against the gold answer.
@@ -105,16 +88,6 @@ impl MathRule {
     pub fn new(config: MathConfig) -> Result<Self, ParamError> {
         config.check()?;
         Ok(MathRule { config })
-    }
-
-    /// Parses a gold answer; also accepts a solution that ends in a box or `####`.
-    pub fn prepare(&self, gold: &str) -> Gold {
-        prepare(gold, &self.config, self.config.decimal_comma.unwrap_or(false))
-    }
-
-    /// Checks a completion against a gold answer parsed before.
-    pub fn check_prepared(&self, completion: &str, gold: &Gold, finish: FinishReason) -> Verdict {
-        self.verdict("", completion, gold, finish, self.config.decimal_comma.unwrap_or(false))
     }
 
     fn verdict(
@@ -250,11 +223,6 @@ fn writes_decimal_comma(language: &str) -> bool {
             | "ro"
             | "bg"
     )
-}
-
-/// The answer in a completion, where the configuration says to look.
-pub fn extract_answer(completion: &str, config: &MathConfig) -> Option<Extracted> {
-    MathRule { config: config.clone() }.find(region(completion, config))
 }
 
 /// Whether two answers (not completions) are the same; the first counts as gold for tolerances.

@@ -36,7 +36,7 @@ pub(super) fn run(args: &ListArgs) -> Result<()> {
         }
     }
     outln!("\nFacts a reward may use beside the rules' scores:\n");
-    for (name, meaning) in file::FACTS {
+    for (name, meaning) in file::facts() {
         outln!("  {name:<16} {meaning}");
     }
     outln!("\nFunctions, beside + - * / % ^ and the constants pi and e:\n");

@@ -34,10 +34,7 @@ impl Text {
     /// The first stop string in the text that ends after byte `from`, and where it starts.
     pub fn stop<'a>(&self, stops: &'a [String], from: usize) -> Option<(usize, &'a str)> {
         let found = stops.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| {
-            let mut start = from.saturating_sub(stop.len() - 1);
-            while !self.text.is_char_boundary(start) {
-                start -= 1;
-            }
+            let start = self.text.floor_char_boundary(from.saturating_sub(stop.len() - 1));
             self.text[start..].find(stop.as_str()).map(|at| (start + at, stop.as_str()))
         });
         found.min_by_key(|(at, _)| *at)

@@ -1,6 +1,7 @@
 //! Which rules decide the outcome.
 
 use super::Entry;
+use super::facts::Slot;
 use crate::error::nearest;
 use crate::rule::expression::Expression;
 
@@ -29,13 +30,13 @@ pub(super) fn named(rules: &[Entry], names: &[String]) -> Result<Vec<usize>, (St
 /// domain; for the default reward also those of other domains that the reward reads. Else those that are confined to
 /// this domain, or the first that the reward reads at all.
 pub(super) fn by_default(rules: &[Entry], reward: &Expression, domain: Option<&str>) -> Vec<usize> {
-    let read = || reward.uses().iter().copied().filter(|&slot| slot < rules.len());
+    let read = || Slot::rules(reward.uses(), rules.len());
     let Some(domain) = domain else {
-        let confined = |slot: &usize| !rules[0].domains.is_empty() && !rules[*slot].domains.is_empty();
-        return std::iter::once(0).chain(read().filter(|&slot| slot > 0).filter(confined)).collect();
+        let confined = |rule: &usize| !rules[0].domains.is_empty() && !rules[*rule].domains.is_empty();
+        return std::iter::once(0).chain(read().filter(|&rule| rule > 0).filter(confined)).collect();
     };
-    let taking: Vec<usize> = read().filter(|&slot| rules[slot].takes_domain(domain)).collect();
-    let own: Vec<usize> = taking.iter().copied().filter(|&slot| !rules[slot].domains.is_empty()).collect();
+    let taking: Vec<usize> = read().filter(|&rule| rules[rule].takes_domain(domain)).collect();
+    let own: Vec<usize> = taking.iter().copied().filter(|&rule| !rules[rule].domains.is_empty()).collect();
     match taking.first() {
         None | Some(0) => vec![0],
         Some(_) if !own.is_empty() => own,

@@ -8,8 +8,9 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::example::{Example, RawExample};
+use super::facts::{Slot, facts};
 use super::source::{self, Sources};
-use super::{Entry, FACTS, Reward, RuleSet, outcome, print};
+use super::{Entry, MAX_RULES, Reward, RuleSet, outcome, print};
 use crate::error::{Error, Result, nearest};
 use crate::rule::expression::{Expression, is_reserved};
 use crate::rule::params::in_a_line;
@@ -23,8 +24,6 @@ const TOP_KEYS: &[&str] =
 const META_KEYS: &[&str] = &["name", "description", "version", "authors", "url"];
 /// Keys that every rule may have beside its own parameters.
 pub(super) const COMMON_KEYS: &[&str] = &["kind", "domains", "languages", "fallback_for"];
-/// Most rules in one file.
-const MAX_RULES: usize = 64;
 
 /// What a chain of files says together; a later file wins.
 #[derive(Default)]
@@ -213,7 +212,7 @@ impl Reader<'_> {
                 .fail(format!("`{name}` cannot be a rule's name"), span)
                 .hint("letters, digits and `_`, as it is used in the reward expression"));
         }
-        if is_reserved(&name) || FACTS.iter().any(|fact| fact.0 == name) {
+        if is_reserved(&name) || facts().any(|fact| fact.0 == name) {
             return Err(self.fail(format!("the name `{name}` already means something in expressions"), span));
         }
         let own_file = |other: &Range<usize>| {
@@ -295,7 +294,7 @@ impl Reader<'_> {
             rules.push(entry);
         }
         let names: Vec<String> =
-            rules.iter().map(|rule| rule.name.clone()).chain(FACTS.iter().map(|fact| fact.0.to_owned())).collect();
+            rules.iter().map(|rule| rule.name.clone()).chain(facts().map(|fact| fact.0.to_owned())).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let named = merged.outcome.map(|(names, span)| {
             outcome::named(&rules, &names)
@@ -308,16 +307,15 @@ impl Reader<'_> {
                 let placed = self.fail(error.message, span);
                 error.hint.into_iter().fold(placed, Error::hint)
             })?;
+            let needed: Vec<&Entry> = Slot::rules(expression.needs(), rules.len()).map(|index| &rules[index]).collect();
             if let Some(domain) = domain
-                && let Some(rule) =
-                    expression.needs().iter().filter_map(|&i| rules.get(i)).find(|r| !r.takes_domain(domain))
+                && let Some(rule) = needed.iter().find(|rule| !rule.takes_domain(domain))
             {
                 let message =
                     format!("the reward of `{domain}` needs rule `{}`, which does not take that domain", rule.name);
                 return Err(self.fail(message, span).hint(format!("add \"{domain}\" to its `domains`")));
             }
             // Rules that never take the same sample are never known together.
-            let needed: Vec<&Entry> = expression.needs().iter().filter_map(|&index| rules.get(index)).collect();
             let apart =
                 |a: &[String], b: &[String]| !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name));
             for (index, one) in needed.iter().enumerate() {

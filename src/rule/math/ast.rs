@@ -98,8 +98,20 @@ pub enum Rel {
     NotIn,
     Subset,
     Superset,
-    /// Congruent, similar, perpendicular, parallel, implies, arrow …: compared by name.
-    Other(u8),
+    /// `→` and `⇒`: maps to, implies.
+    Arrow,
+    /// `≡`.
+    Congruent,
+    /// `≅`, of figures.
+    CongruentShape,
+    Similar,
+    Perpendicular,
+    Parallel,
+    Proportional,
+    Iff,
+    ProperSubset,
+    NotSubset,
+    NotCongruent,
 }
 
 impl Rel {
@@ -118,6 +130,11 @@ impl Rel {
 
     pub fn is_order(self) -> bool {
         matches!(self, Rel::Lt | Rel::Le | Rel::Gt | Rel::Ge)
+    }
+
+    /// Whether its sides may not change places, and no other relation here says the same of them turned round.
+    pub fn has_direction(self) -> bool {
+        matches!(self, Rel::In | Rel::NotIn | Rel::Arrow | Rel::ProperSubset | Rel::NotSubset)
     }
 }
 

@@ -53,10 +53,10 @@ impl Finding {
 
 /// One comparison: gold against answer.
 pub struct Comparison<'a> {
-    pub gold: &'a Reading,
-    pub pred: &'a Reading,
-    pub config: &'a MathConfig,
-    pub budget: Budget,
+    gold: &'a Reading,
+    pred: &'a Reading,
+    config: &'a MathConfig,
+    budget: &'a mut Budget,
     /// How many comparisons of parts are open inside each other.
     depth: u32,
 }
@@ -75,9 +75,14 @@ impl Val {
 }
 
 impl<'a> Comparison<'a> {
-    /// A comparison that has yet to run.
-    pub fn new(gold: &'a Reading, pred: &'a Reading, config: &'a MathConfig, budget: Budget) -> Self {
+    /// A comparison that has yet to run, and will pay out of `budget`.
+    pub fn new(gold: &'a Reading, pred: &'a Reading, config: &'a MathConfig, budget: &'a mut Budget) -> Self {
         Comparison { gold, pred, config, budget, depth: 0 }
+    }
+
+    /// The answer against itself, under the same settings and out of the same budget.
+    fn of_itself(&mut self) -> Comparison<'_> {
+        Comparison::new(self.pred, self.pred, self.config, self.budget)
     }
 
     /// Percent signs of the answer count as a hundredth even where gold has none.
@@ -323,7 +328,7 @@ impl<'a> Comparison<'a> {
         }
         // "x ≡ 3 (mod 7)"
         if let [name, residue] = *ids
-            && kinds == [Rel::Other(2)]
+            && kinds == [Rel::Congruent]
             && form::is_name(self.gold, name)
         {
             return self.compare(residue, p);
@@ -376,7 +381,7 @@ impl<'a> Comparison<'a> {
         {
             return self.compare(g, set);
         }
-        if kinds.contains(&Rel::Other(2)) && kinds.iter().all(|k| matches!(k, Rel::Other(2) | Rel::Eq)) {
+        if kinds.contains(&Rel::Congruent) && kinds.iter().all(|k| matches!(k, Rel::Congruent | Rel::Eq)) {
             let name = ids.len() == 2 && form::is_name(self.pred, ids[0]);
             if name || ids[..ids.len() - 1].iter().all(|&id| self.congruent(id, last)) {
                 return self.compare(g, last);

@@ -11,6 +11,7 @@ use super::{Gold, MathConfig};
 /// Longest gold, in bytes, that is an answer rather than a solution.
 const SHORT_GOLD: usize = 160;
 
+/// Parses a gold answer, or a solution that ends in a box or `####`.
 pub(super) fn prepare(gold: &str, config: &MathConfig, decimal_comma: bool) -> Gold {
     // Solutions carry their answer in a box or after ####.
     let inner = if gold.contains(r"\boxed") || gold.contains(r"\fbox") || gold.contains("####") {
@@ -127,9 +128,7 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
                 continue;
             }
         };
-        let mut comparison = Comparison::new(gold_reading, &pred, config, budget);
-        let mut finding = comparison.run();
-        budget = comparison.budget;
+        let mut finding = Comparison::new(gold_reading, &pred, config, &mut budget).run();
         if !finding.is_equal() && (pred.ambiguous_comma || !gold.others.is_empty()) {
             finding = other_commas(gold, gold_reading, &pred, text, config, &mut budget).unwrap_or(finding);
         }
@@ -139,9 +138,7 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
         if !finding.is_equal()
             && let Some(products) = pred.with_products(gold_reading, &mut budget)
         {
-            let mut comparison = Comparison::new(gold_reading, &products, config, budget);
-            let other = comparison.run();
-            budget = comparison.budget;
+            let other = Comparison::new(gold_reading, &products, config, &mut budget).run();
             finding = if other.is_equal() { other } else { finding };
         }
         // A sentence that is no expression: look at the formulas and numbers in it.
@@ -151,8 +148,7 @@ fn judge_said(gold: &Gold, found: &Extracted, config: &MathConfig, decimal_comma
             && gold_reading.parts() == *count
             && let Ok(pred) = Reading::new(all, commas, &mut budget)
         {
-            let mut comparison = Comparison::new(gold_reading, &pred, config, budget.clone());
-            let parts = comparison.run();
+            let parts = Comparison::new(gold_reading, &pred, config, &mut budget).run();
             if parts.is_equal() {
                 return (parts, Some(show(&pred)));
             }
@@ -202,9 +198,7 @@ fn other_commas(
             if pred.commas == Commas::Decimal && gold.ambiguous_comma && gold.commas != Commas::Decimal {
                 continue;
             }
-            let mut comparison = Comparison::new(gold, pred, config, budget.clone());
-            let finding = comparison.run();
-            *budget = comparison.budget;
+            let finding = Comparison::new(gold, pred, config, budget).run();
             if finding.is_equal() {
                 return Some(finding);
             }
@@ -219,9 +213,7 @@ fn common_logarithms(gold: &Reading, pred: &Reading, config: &MathConfig, budget
         return None;
     }
     let (gold, pred) = (gold.to_base_ten(budget)?, pred.to_base_ten(budget)?);
-    let mut comparison = Comparison::new(&gold, &pred, config, budget.clone());
-    let finding = comparison.run();
-    *budget = comparison.budget;
+    let finding = Comparison::new(&gold, &pred, config, budget).run();
     finding.is_equal().then_some(finding)
 }
 
@@ -238,9 +230,5 @@ pub(super) fn clip(text: &str) -> String {
     if text.len() <= LIMIT {
         return text.to_string();
     }
-    let mut end = LIMIT;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
+    format!("{}…", &text[..text.floor_char_boundary(LIMIT)])
 }

@@ -152,7 +152,7 @@ impl<'a> Lexer<'a, '_> {
                 b'+' => self.single(Tok::Plus),
                 b'-' if self.ahead(1) == b'>' => {
                     self.at += 2;
-                    self.push(Tok::Rel(Rel::Other(1)));
+                    self.push(Tok::Rel(Rel::Arrow));
                 }
                 b'-' => self.single(Tok::Minus),
                 b'*' if self.ahead(1) == b'*' => {
@@ -272,9 +272,9 @@ impl<'a> Lexer<'a, '_> {
 
     fn relation(&mut self) {
         let (rel, len) = match (self.peek(), self.ahead(1), self.ahead(2)) {
-            (b'=', b'=', b'>') => (Rel::Other(1), 3),
+            (b'=', b'=', b'>') => (Rel::Arrow, 3),
             (b'=', b'=', _) => (Rel::Eq, 2),
-            (b'=', b'>', _) => (Rel::Other(1), 2),
+            (b'=', b'>', _) => (Rel::Arrow, 2),
             (b'=', b'<', _) | (b'<', b'=', _) => (Rel::Le, 2),
             (b'>', b'=', _) => (Rel::Ge, 2),
             (b'<', b'>', _) => (Rel::Ne, 2),

@@ -7,6 +7,12 @@ mod properties;
 
 use super::*;
 use crate::rule::RuleSet;
+use crate::rule::testing::with_gold;
+
+/// What the rule says of a completion for a prompt that it cannot repeat.
+fn check(rule: &MathRule, completion: &str, gold: &str) -> Verdict {
+    rule.check(&Sample { prompt: "", ..with_gold(completion, gold) })
+}
 
 /// Checks every case of a table: `gold ;; = accepted ;; ! rejected`, one gold a line.
 fn table(name: &str, text: &str) {
@@ -108,7 +114,7 @@ fn what_the_audit_was_paid_for_is_wrong() {
         cases.push((gold, format!("1789 = {gold}")));
     }
     for (gold, answer) in cases {
-        let verdict = rule.check_prepared(&format!(r"\boxed{{{answer}}}"), &rule.prepare(gold), FinishReason::Stop);
+        let verdict = check(&rule, &format!(r"\boxed{{{answer}}}"), gold);
         assert_eq!(verdict.score, Some(0.0), "{gold} | {answer}: {verdict:?}");
     }
 }
@@ -116,7 +122,7 @@ fn what_the_audit_was_paid_for_is_wrong() {
 #[test]
 fn a_contradiction_is_named() {
     let rule = MathRule::default();
-    let verdict = rule.check_prepared(r"\boxed{79 = 72}", &rule.prepare("72"), FinishReason::Stop);
+    let verdict = check(&rule, r"\boxed{79 = 72}", "72");
     assert_eq!((verdict.reason, verdict.score), ("inconsistent_chain", Some(0.0)));
 }
 

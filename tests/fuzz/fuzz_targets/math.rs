@@ -2,9 +2,7 @@
 #![no_main]
 
 use gristmill_fuzz::rule::Rule;
-use gristmill_fuzz::rule::math::{
-    Equivalence, MathConfig, MathRule, Place, Think, Tolerance, equivalent, extract_answer,
-};
+use gristmill_fuzz::rule::math::{Equivalence, MathConfig, MathRule, Place, Think, Tolerance, equivalent};
 use gristmill_fuzz::{assert_sound, sample, text, watched};
 use libfuzzer_sys::fuzz_target;
 
@@ -28,11 +26,9 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(found, equivalent(gold, completion, &config), "two verdicts on {gold:?} and {completion:?}");
     // A gold solution stands for what its box holds or its words announce; an answer stands for itself.
     let announces = || {
-        extract_answer(
-            gold,
-            &MathConfig { extract: vec![Place::FinalAnswer], think: Think::Ignore, ..MathConfig::default() },
-        )
-        .is_some()
+        let config = MathConfig { extract: vec![Place::FinalAnswer], think: Think::Ignore, ..MathConfig::default() };
+        let rule = MathRule::new(config).expect("settings that make sense");
+        rule.check(&sample(gold, Some("1"))).reason != "no_answer"
     };
     let boxed = [r"\boxed", r"\fbox", "####"].iter().any(|mark| gold.contains(mark));
     let solution = boxed || (gold.len() > LONGEST_ANSWER && announces());

@@ -50,7 +50,7 @@ impl Comparison<'_> {
         let (Some(a), Some(b), Some(c)) = (r.value(parts[0]), r.value(parts[1]), other.value(id)) else {
             return self.irrational_ratio(r, parts, other, id);
         };
-        match a.div(b, &mut self.budget) {
+        match a.div(b, self.budget) {
             Ok(q) if q == *c => Equal("ratio"),
             _ => Different("ratio"),
         }
@@ -89,7 +89,7 @@ impl Comparison<'_> {
                     other => return other,
                 }
             };
-            match (a.mul(d, &mut self.budget), b.mul(c, &mut self.budget)) {
+            match (a.mul(d, self.budget), b.mul(c, self.budget)) {
                 (Ok(l), Ok(r)) if l == r => {}
                 _ => return Different("ratio"),
             }

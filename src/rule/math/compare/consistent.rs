@@ -81,9 +81,7 @@ impl Comparison<'_> {
         let (Some(&two), Some(&one)) = (ids.iter().find(signed), ids.iter().find(exact)) else { return false };
         !kinds.contains(&Rel::Approx)
             && [true, false].iter().all(|&sign| {
-                let mut own = Comparison::new(pred, pred, self.config, self.budget.clone());
-                let found = own.scalars(Val { id: one, sign }, Val { id: two, sign });
-                self.budget = own.budget;
+                let found = self.of_itself().scalars(Val { id: one, sign }, Val { id: two, sign });
                 matches!(found, Different(_))
             })
     }
@@ -103,7 +101,7 @@ impl Comparison<'_> {
     fn incongruent(&mut self, id: Id, last: Id, modulus: Id) -> bool {
         let pred = self.pred;
         let (Some(a), Some(b), Some(m)) = (pred.value(id), pred.value(last), pred.value(modulus)) else { return false };
-        let quotient = a.add(&b.neg(), &mut self.budget).and_then(|d| d.div(m, &mut self.budget));
+        let quotient = a.add(&b.neg(), self.budget).and_then(|d| d.div(m, self.budget));
         quotient.is_ok_and(|q| !q.is_integer())
     }
 
@@ -122,13 +120,7 @@ impl Comparison<'_> {
         }
         let differ = match (pred.value(a), pred.value(b)) {
             (Some(x), Some(y)) => x != y,
-            _ => {
-                // The answer against itself, under the same settings.
-                let mut own = Comparison::new(pred, pred, self.config, self.budget.clone());
-                let found = own.compare(a, b);
-                self.budget = own.budget;
-                matches!(found, Different(_))
-            }
+            _ => matches!(self.of_itself().compare(a, b), Different(_)),
         };
         differ && !self.rounds(a, b, rough)
     }

@@ -60,7 +60,7 @@ impl Comparison<'_> {
             let (Ok(a), Ok(b)) = (a, b) else { continue };
             let mut field = Balls { seed: mix(seed), sampling, sign: true, ignore_units: false, alias: &[] };
             let b = field.neg(&b);
-            let Ok(d) = field.add(&a, &b, &mut self.budget) else { continue };
+            let Ok(d) = field.add(&a, &b, self.budget) else { continue };
             if d.left || d.rad > 1e-7 * (1.0 + a.abs()) {
                 continue;
             }

@@ -68,7 +68,7 @@ impl Comparison<'_> {
             for k in -8..=8 {
                 let sampling = Sampling::At(f64::from(k));
                 let mut field = Balls { seed: 0, sampling, sign: member.sign, ignore_units: false, alias: &[] };
-                let value = eval(&mut field, &r.arena, &r.exact, member.id, &mut self.budget).ok()?;
+                let value = eval(&mut field, &r.arena, &r.exact, member.id, self.budget).ok()?;
                 if value.im != 0.0 || value.left || value.rad > NEAR * (1.0 + value.abs()) {
                     return None;
                 }

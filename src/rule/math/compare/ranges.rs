@@ -125,7 +125,7 @@ impl Comparison<'_> {
                         let parts: Option<Vec<_>> = chains.iter().map(|&id| self.simple_pieces(r, id)).collect();
                         let mut parts = parts?;
                         parts.push(self.without(r, &points)?);
-                        out.extend(intersect(parts, &mut self.budget)?);
+                        out.extend(intersect(parts, self.budget)?);
                         continue;
                     }
                     if !ids.iter().all(|&id| matches!(r.node(id), Node::Chain { .. } | Node::Interval { .. })) {
@@ -168,7 +168,7 @@ impl Comparison<'_> {
                     let parts: Option<Vec<Vec<Piece>>> =
                         r.arena.list(list).to_vec().into_iter().map(|id| self.simple_pieces(r, id)).collect();
                     let parts = parts?;
-                    let common = intersect(parts.clone(), &mut self.budget)?;
+                    let common = intersect(parts.clone(), self.budget)?;
                     // Gold that says "x < 1 and x > 3" means either.
                     let sloppy = common.is_empty() && std::ptr::eq(r, self.gold);
                     out.extend(if sloppy { merge(parts.concat()) } else { common });
@@ -177,15 +177,15 @@ impl Comparison<'_> {
                     let whole = self.simple_pieces(r, a)?;
                     let Node::Set(points) = *r.node(b) else {
                         let taken = self.simple_pieces(r, b)?;
-                        out.extend(intersect(vec![whole, complement(&taken)], &mut self.budget)?);
+                        out.extend(intersect(vec![whole, complement(&taken)], self.budget)?);
                         continue;
                     };
                     let rest = self.without(r, r.arena.list(points))?;
-                    out.extend(intersect(vec![whole, rest], &mut self.budget)?);
+                    out.extend(intersect(vec![whole, rest], self.budget)?);
                 }
                 Node::Intersection(a, b) => {
                     let parts = vec![self.simple_pieces(r, a)?, self.simple_pieces(r, b)?];
-                    out.extend(intersect(parts, &mut self.budget)?);
+                    out.extend(intersect(parts, self.budget)?);
                 }
                 _ if r.arena.is_scalar(id) => out.extend(self.points(r, id)?),
                 _ => return None,

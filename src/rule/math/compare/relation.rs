@@ -59,8 +59,7 @@ impl Comparison<'_> {
             let forward = gk == pk && self.all_equal(gi, pi);
             let flipped: Vec<Rel> = pk.iter().rev().map(|k| k.flipped()).collect();
             let reversed: Vec<Id> = pi.iter().rev().copied().collect();
-            // An arrow and ∈ have a direction.
-            let turns = !gk.iter().any(|k| matches!(k, Rel::In | Rel::NotIn | Rel::Other(1 | 9 | 10)));
+            let turns = !gk.iter().any(|k| k.has_direction());
             if forward || (turns && gk == flipped && self.all_equal(gi, &reversed)) {
                 return Equal("relation");
             }
@@ -187,10 +186,10 @@ impl Comparison<'_> {
         for (i, sampling) in samplings.enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
             let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Ball> {
-                let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
-                let y = eval(&mut field, &r.arena, &r.exact, b, &mut self.budget).ok()?;
+                let x = eval(&mut field, &r.arena, &r.exact, a, self.budget).ok()?;
+                let y = eval(&mut field, &r.arena, &r.exact, b, self.budget).ok()?;
                 let y = field.neg(&y);
-                field.add(&x, &y, &mut self.budget).ok()
+                field.add(&x, &y, self.budget).ok()
             };
             let (Some(f), Some(h)) = (difference(gold, g), difference(pred, p)) else { continue };
             if f.left || h.left {
@@ -202,8 +201,8 @@ impl Comparison<'_> {
                 (true, false) | (false, true) => return None,
                 _ => {}
             }
-            let inverse = field.inv(&h, &mut self.budget).ok()?;
-            let ratio = field.mul(&f, &inverse, &mut self.budget).ok()?;
+            let inverse = field.inv(&h, self.budget).ok()?;
+            let ratio = field.mul(&f, &inverse, self.budget).ok()?;
             match first {
                 None => first = Some((ratio, f)),
                 Some((r, _)) if r.apart(&ratio) => return None,
@@ -231,17 +230,17 @@ impl Comparison<'_> {
             let point = Balls { seed: mix(i as u64 + 101), sampling, sign: true, ignore_units, alias: &[] };
             let mut field = Precise::new(point, false);
             let mut difference = |r: &Reading, (a, b): (Id, Id)| -> Option<Fixed> {
-                let x = eval(&mut field, &r.arena, &r.exact, a, &mut self.budget).ok()?;
-                let y = eval(&mut field, &r.arena, &r.exact, b, &mut self.budget).ok()?;
+                let x = eval(&mut field, &r.arena, &r.exact, a, self.budget).ok()?;
+                let y = eval(&mut field, &r.arena, &r.exact, b, self.budget).ok()?;
                 let y = field.neg(&y);
-                field.add(&x, &y, &mut self.budget).ok()
+                field.add(&x, &y, self.budget).ok()
             };
             let (Some(f), Some(h)) = (difference(gold, g), difference(pred, p)) else { return false };
             let Some((f0, h0)) = &before else {
                 before = Some((f, h));
                 continue;
             };
-            let products = (field.mul(&f, h0, &mut self.budget), field.mul(&h, f0, &mut self.budget));
+            let products = (field.mul(&f, h0, self.budget), field.mul(&h, f0, self.budget));
             if matches!(products, (Ok(x), Ok(y)) if x.apart(&y)) {
                 return true;
             }

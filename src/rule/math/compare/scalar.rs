@@ -184,7 +184,7 @@ impl Comparison<'_> {
         for seed in 0..4u64 {
             let mut at = |r: &Reading, v: Val| {
                 let mut field = Modular { seed: mix(seed + 1), sign: v.sign };
-                eval(&mut field, &r.arena, &r.exact, v.id, &mut self.budget)
+                eval(&mut field, &r.arena, &r.exact, v.id, self.budget)
             };
             match (at(gold, g), at(pred, p)) {
                 (Ok(a), Ok(b)) if a != b => {
@@ -212,7 +212,7 @@ impl Comparison<'_> {
         alias: &[(Sym, Sym)],
     ) -> Result<Ball, Stop> {
         let mut field = Balls { seed: mix(seed), sampling, sign: v.sign, ignore_units, alias };
-        eval(&mut field, &r.arena, &r.exact, v.id, &mut self.budget)
+        eval(&mut field, &r.arena, &r.exact, v.id, self.budget)
     }
 
     /// Evaluation in doubles with error bounds. A disjoint pair of balls proves a difference;
@@ -304,13 +304,13 @@ impl Comparison<'_> {
         for (i, sampling) in POINTS.into_iter().take(6).chain(both_signs(signs)).enumerate() {
             let mut field = Balls { seed: mix(i as u64 + 1), sampling, sign: true, ignore_units, alias: &[] };
             let mut at = |r: &Reading, (factor, id): (Factor, Id)| -> Result<Ball, Stop> {
-                let mut value = eval(&mut field, &r.arena, &r.exact, id, &mut self.budget)?;
+                let mut value = eval(&mut field, &r.arena, &r.exact, id, self.budget)?;
                 if let Some(by) = factor.by {
-                    let mut by = eval(&mut field, &r.arena, &r.exact, by, &mut self.budget)?;
+                    let mut by = eval(&mut field, &r.arena, &r.exact, by, self.budget)?;
                     if factor.divides {
-                        by = field.inv(&by, &mut self.budget)?;
+                        by = field.inv(&by, self.budget)?;
                     }
-                    value = field.mul(&value, &by, &mut self.budget)?;
+                    value = field.mul(&value, &by, self.budget)?;
                 }
                 Ok(if factor.negative { field.neg(&value) } else { value })
             };
@@ -334,7 +334,7 @@ impl Comparison<'_> {
         for (i, &sampling) in POINTS.iter().enumerate().take(if symbols { 4 } else { 2 }) {
             let mut at = |r: &Reading, v: Val, alias: &[(Sym, Sym)]| {
                 let point = Balls { seed: mix(i as u64 + 1), sampling, sign: v.sign, ignore_units, alias };
-                eval(&mut Precise::new(point, large), &r.arena, &r.exact, v.id, &mut self.budget)
+                eval(&mut Precise::new(point, large), &r.arena, &r.exact, v.id, self.budget)
             };
             match (at(self.gold, g, &[]), at(self.pred, p, &alias)) {
                 (Ok(a), Ok(b)) if a.apart(&b) => return Some(Different("precise")),

@@ -289,11 +289,9 @@ impl Comparison<'_> {
     /// The answer's values are all one quantity, "30 minutes or 0.5 hours", whichever of them gold has.
     pub(super) fn restates(&mut self, vals: &[Val]) -> bool {
         let pred = self.pred;
-        let mut own = Comparison::new(pred, pred, self.config, self.budget.clone());
-        let same = vals.iter().all(|v| form::is_constant(pred, v.id))
-            && vals.windows(2).all(|pair| own.scalars(pair[0], pair[1]).is_equal());
-        self.budget = own.budget;
-        same
+        let mut own = self.of_itself();
+        vals.iter().all(|v| form::is_constant(pred, v.id))
+            && vals.windows(2).all(|pair| own.scalars(pair[0], pair[1]).is_equal())
     }
 
     fn element(&mut self, g: Val, p: Val) -> Finding {

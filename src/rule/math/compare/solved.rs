@@ -62,7 +62,7 @@ impl Comparison<'_> {
         let mut field = Balls { seed: 0, sampling: Sampling::At(x), sign: true, ignore_units: true, alias: &[] };
         let mut values = Vec::with_capacity(ids.len());
         for &id in ids {
-            match eval(&mut field, &r.arena, &r.exact, id, &mut self.budget) {
+            match eval(&mut field, &r.arena, &r.exact, id, self.budget) {
                 Ok(value) if value.left || value.im != 0.0 => return Ok(false),
                 Ok(value) => values.push(value),
                 Err(Stop::Undefined) => return Ok(false),

@@ -93,11 +93,7 @@ const TAIL: usize = 6000;
 
 /// The text after the last announcement.
 pub fn find(text: &str) -> Option<&str> {
-    let mut start = text.len().saturating_sub(TAIL);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    let tail = &text[start..];
+    let tail = &text[text.ceil_char_boundary(text.len().saturating_sub(TAIL))..];
     let bytes = tail.as_bytes();
     let ascii = tail.is_ascii();
     let mut at = bytes.len();
@@ -147,7 +143,7 @@ fn announced(tail: &str, at: usize) -> Option<&str> {
             None
         };
     }
-    let head_end = floor_boundary(line, 80);
+    let head_end = line.floor_char_boundary(80);
     let head = &line[..head_end];
     // 故选B, उत्तर 5 है: nothing stands between.
     let bare = after.trim_start_matches(' ');
@@ -273,14 +269,6 @@ pub fn only_number(sentence: &str) -> Option<&str> {
 fn nonempty(text: &str) -> Option<&str> {
     let text = text.trim();
     (!text.is_empty()).then_some(text)
-}
-
-fn floor_boundary(text: &str, limit: usize) -> usize {
-    let mut end = text.len().min(limit);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    end
 }
 
 /// Length of the prefix equal to `keyword` but for ASCII and Cyrillic case.

@@ -19,9 +19,9 @@ const NEGATED: [(&str, Rel); 15] = [
     (r"\ge", Rel::Lt),
     (r"\geq", Rel::Lt),
     (r"\geqslant", Rel::Lt),
-    (r"\subset", Rel::Other(10)),
-    (r"\subseteq", Rel::Other(10)),
-    (r"\equiv", Rel::Other(11)),
+    (r"\subset", Rel::NotSubset),
+    (r"\subseteq", Rel::NotSubset),
+    (r"\equiv", Rel::NotCongruent),
 ];
 
 impl<'a> Lexer<'a, '_> {

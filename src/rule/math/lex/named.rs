@@ -201,8 +201,9 @@ impl<'a> Lexer<'a, '_> {
     }
 
     fn points(&mut self, kind: &str, corners: &str) {
-        let matched = matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Rel(Rel::Other(3 | 4))))
-            || [r"\sim", r"\cong"].iter().any(|mark| self.rest().trim_start().starts_with(mark));
+        let matched =
+            matches!(self.out.tokens.last().map(|t| &t.tok), Some(Tok::Rel(Rel::CongruentShape | Rel::Similar)))
+                || [r"\sim", r"\cong"].iter().any(|mark| self.rest().trim_start().starts_with(mark));
         let mut letters: Vec<char> = corners.chars().collect();
         match kind {
             "triangle" if !matched => letters.sort_unstable(),

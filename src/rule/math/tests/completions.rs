@@ -1,11 +1,11 @@
 //! Whole completions: where the answer is found, and where it must not be.
 
 use super::super::*;
+use super::{check, with_gold};
 use crate::schema::Outcome;
 
 fn verdict(completion: &str, gold: &str) -> Verdict {
-    let rule = MathRule::default();
-    rule.check_prepared(completion, &rule.prepare(gold), FinishReason::Stop)
+    check(&MathRule::default(), completion, gold)
 }
 
 fn accepts(completion: &str, gold: &str) {
@@ -107,7 +107,7 @@ fn a_dash_that_touches_a_formula_is_its_sign() {
 #[test]
 fn the_last_number_stands_alone_and_behind_everything() {
     let rule = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() }).unwrap();
-    let reward = |text: &str, gold: &str| rule.check_prepared(text, &rule.prepare(gold), FinishReason::Stop).score;
+    let reward = |text: &str, gold: &str| check(&rule, text, gold).score;
     assert_eq!(reward("no, it is not 10, so it's 1,250.75m²", "1250.75"), Some(1.0));
     assert_eq!(reward("room AB7C", "7"), Some(0.0));
     assert_eq!(reward("因此一共有4 + 9 = 13只鸡和鸭子。", "13"), Some(1.0));
@@ -138,11 +138,11 @@ fn the_answer_stands_behind_the_reasoning() {
     accepts("<think>maybe 3</think> The answer is 4.", "4");
     rejects(r"<think>it is \boxed{4}</think> The answer is 3.", "4", "not_equal");
     rejects(r"<think>it is \boxed{4}", "4", "no_answer");
-    let rule = MathRule::default();
-    let cut = rule.check_prepared(r"<think>it is \boxed{4}", &rule.prepare("4"), FinishReason::Length);
+    let cut = Sample { finish_reason: FinishReason::Length, ..with_gold(r"<think>it is \boxed{4}", "4") };
+    let cut = MathRule::default().check(&cut);
     assert_eq!((cut.outcome, cut.reason), (Outcome::Wrong, "truncated"));
     let required = MathRule::new(MathConfig { think: Think::Required, ..MathConfig::default() }).unwrap();
-    assert_eq!(required.check_prepared(r"\boxed{4}", &required.prepare("4"), FinishReason::Stop).reason, "no_answer");
+    assert_eq!(check(&required, r"\boxed{4}", "4").reason, "no_answer");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_number_in_prose_is_no_answer_unless_asked_for() {
     let text = "There were 12 ducks and then 42 ducks came along to the pond with the others";
     assert_eq!(verdict(text, "42").outcome, Outcome::Wrong);
     let lenient = MathRule::new(MathConfig { last_number: true, ..MathConfig::default() }).unwrap();
-    let found = lenient.check_prepared(text, &lenient.prepare("42"), FinishReason::Stop);
+    let found = check(&lenient, text, "42");
     assert_eq!(found.outcome, Outcome::Correct);
     assert!(found.evidence.contains(&("where", "last_number".to_string())));
 }
@@ -226,7 +226,7 @@ fn no_number_is_read_out_of_a_formula_that_breaks_off() {
         r"\boxed{34\over}",
     ] {
         assert_ne!(verdict(broken, "34").outcome, Outcome::Correct, "{broken}");
-        let found = lenient.check_prepared(broken, &lenient.prepare("34"), FinishReason::Stop);
+        let found = check(&lenient, broken, "34");
         assert_ne!(found.outcome, Outcome::Correct, "last number of {broken}: {found:?}");
     }
     for whole in
