@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-use super::{Completion, CorpusRow, GroupRow, Preference, Prompt, Row, VerdictRow};
+use super::{Completion, CorpusRow, Fault, GroupRow, Preference, Prompt, Row, VerdictRow};
 
 /// The datasets that stages exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -62,7 +63,12 @@ pub struct Column {
     /// What it means, its unit, who writes it, what null means. As the doc comment
     /// has it; [`Column::doc`] is the tidy form.
     pub doc: &'static str,
+    /// [`Cell::conform`](super::Cell::conform) of its cells.
+    pub(super) conform: Conform,
 }
+
+/// Brings an array of a column's Arrow type to what readers of the column rely on.
+pub(super) type Conform = fn(ArrayRef) -> Result<ArrayRef, Fault>;
 
 impl Column {
     /// Whether files of an earlier version lack it, where it reads as null.
