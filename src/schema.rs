@@ -16,6 +16,7 @@ mod preference;
 mod prompt;
 mod row;
 mod verdict;
+mod word;
 
 pub use batch::BatchExt;
 pub use cell::{Cell, Fault};
@@ -50,7 +51,14 @@ macro_rules! words {
 }
 
 words!(Role { System = "system" | "developer", User = "user", Assistant = "assistant", Tool = "tool" });
-words!(FinishReason { Stop = "stop", Length = "length", Error = "error", Unknown = "unknown" });
+words!(FinishReason {
+    // `tool_calls` and the like: ended by the server before the limit, so nothing was cut at it.
+    Stop = "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "tool_calls" | "tool_use" | "function_call"
+        | "content_filter",
+    Length = "length" | "max_tokens" | "max_length" | "model_length",
+    Error = "error" | "abort",
+    Unknown = "unknown",
+});
 words!(Outcome { Correct = "correct", Wrong = "wrong", CannotTell = "cannot_tell" });
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::catalog::{Catalog, Class, FrameExt, Table};
 use super::verdicts::exploded;
 use crate::error::Result;
 use crate::rule::think;
+use crate::schema::Outcome;
 
 /// A group with its prompt.
 #[derive(Debug, Serialize)]
@@ -77,7 +78,7 @@ fn read(table: &Table, catalog: &Catalog) -> Result<Option<Group>> {
     };
     let step = step.alias("step");
     let right = match table.has("outcome") {
-        true => col("outcome").eq(lit("correct")),
+        true => col("outcome").eq(lit(Outcome::Correct.as_str())),
         false => col("reward").gt(lit(0.0)),
     };
     // Chosen without the texts, which may be long: of those the chosen group's alone are read.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::catalog::{Catalog, Class, FrameExt, Table};
 use crate::error::Result;
+use crate::schema::Outcome;
 
 /// The rules of one stage.
 #[derive(Debug, Serialize)]
@@ -66,8 +67,6 @@ struct Sums {
     reasons: BTreeMap<String, u64>,
 }
 
-const OUTCOMES: [&str; 3] = ["correct", "wrong", "cannot_tell"];
-
 impl Sums {
     /// Adds scores by their number, mean and population variance (Chan et al. 1979).
     fn add_scores(&mut self, n: f64, mean: f64, variance: f64) {
@@ -124,11 +123,11 @@ fn read(table: &Table) -> Result<Verdicts> {
         if let (Some(scored), Some(mean), Some(variance)) = (scored[row], means[row], variances[row]) {
             rule.add_scores(scored as f64, mean, variance);
         }
-        let outcome = outcomes[row].as_deref().unwrap_or_default();
-        if let Some(at) = OUTCOMES.iter().position(|word| *word == outcome) {
-            rule.outcomes[at] += n;
+        let outcome = outcomes[row].as_deref().and_then(Outcome::parse);
+        if let Some(outcome) = outcome {
+            rule.outcomes[outcome as usize] += n;
         }
-        if outcome != "correct" {
+        if outcome != Some(Outcome::Correct) {
             *rule.reasons.entry(reasons[row].clone().unwrap_or_default()).or_default() += n;
         }
     }

@@ -9,7 +9,8 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, UInt32Type, UInt64Type};
 
-use super::{ColumnType, FinishReason, Message, Outcome, Role, Score};
+use super::word::{field_in_our_words, parse_word};
+use super::{ColumnType, Message, Outcome, Role, Score};
 use crate::error::Error;
 
 /// A value a row may hold: its column type and the way to Arrow and back.
@@ -30,12 +31,20 @@ pub trait Cell: Sized {
     /// # Errors
     /// The first row whose value is none of the type, such as a word that nobody knows.
     fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault>;
+
+    /// An array of exactly that type as readers find it: its values are the type's, in the contract's words.
+    ///
+    /// # Errors
+    /// As [`Cell::read`].
+    fn conform(array: ArrayRef) -> Result<ArrayRef, Fault> {
+        Ok(array)
+    }
 }
 
 /// Bytes of an offset: where a text or a list ends.
 const OFFSET: usize = size_of::<i32>();
 
-fn text_bytes(text: &str) -> usize {
+pub(super) fn text_bytes(text: &str) -> usize {
     OFFSET + text.len()
 }
 
@@ -205,11 +214,12 @@ impl Cell for Vec<Message> {
         let item = list.values().as_struct();
         let (roles, contents) = (item.column(0).as_string::<i32>(), item.column(1).as_string::<i32>());
         read_list(list, |row, i| {
-            let role = Role::parse(roles.value(i)).ok_or_else(|| {
-                unknown_word(row, "role", roles.value(i), Role::ALL.iter().map(|role| role.as_str()).collect())
-            })?;
-            Ok(Message { role, content: contents.value(i).to_owned() })
+            Ok(Message { role: parse_word(row, roles.value(i))?, content: contents.value(i).to_owned() })
         })
+    }
+
+    fn conform(array: ArrayRef) -> Result<ArrayRef, Fault> {
+        field_in_our_words::<Role>(array, 0)
     }
 }
 
@@ -263,66 +273,16 @@ impl Cell for Vec<Score> {
             Ok(Score {
                 rule: rules.value(i).to_owned(),
                 score: scores.is_valid(i).then(|| scores.value(i)),
-                outcome: parse_outcome(row, outcomes.value(i))?,
+                outcome: parse_word(row, outcomes.value(i))?,
                 reason: reasons.value(i).to_owned(),
                 evidence: evidence.is_valid(i).then(|| evidence.value(i).to_owned()),
             })
         })
     }
-}
 
-impl Cell for FinishReason {
-    const TYPE: ColumnType = ColumnType::Text;
-    const NULLABLE: bool = false;
-
-    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
+    fn conform(array: ArrayRef) -> Result<ArrayRef, Fault> {
+        field_in_our_words::<Outcome>(array, 2)
     }
-
-    fn bytes(&self) -> usize {
-        text_bytes(self.as_str())
-    }
-
-    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
-        let array = array.as_string::<i32>();
-        (0..array.len())
-            .map(|row| {
-                FinishReason::parse(array.value(row)).ok_or_else(|| {
-                    let known = FinishReason::ALL.iter().map(|reason| reason.as_str()).collect();
-                    unknown_word(row, "finish reason", array.value(row), known)
-                })
-            })
-            .collect()
-    }
-}
-
-impl Cell for Outcome {
-    const TYPE: ColumnType = ColumnType::Text;
-    const NULLABLE: bool = false;
-
-    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
-    }
-
-    fn bytes(&self) -> usize {
-        text_bytes(self.as_str())
-    }
-
-    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
-        let array = array.as_string::<i32>();
-        (0..array.len()).map(|row| parse_outcome(row, array.value(row))).collect()
-    }
-}
-
-fn parse_outcome(row: usize, word: &str) -> Result<Outcome, Fault> {
-    Outcome::parse(word).ok_or_else(|| {
-        unknown_word(row, "outcome", word, Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect())
-    })
-}
-
-fn unknown_word(row: usize, what: &str, word: &str, known: Vec<&str>) -> Fault {
-    let hint = format!("one of {}", known.join(", "));
-    Fault { row, what: format!("`{word}` is no {what}"), hint: Some(hint) }
 }
 
 fn list_of_structs(column_type: ColumnType, lengths: Vec<usize>, arrays: Vec<ArrayRef>) -> ArrayRef {

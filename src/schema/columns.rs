@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-use super::{Cell, Completion, CorpusRow, GroupRow, Preference, Prompt, Row, VerdictRow};
+use super::{Cell, Completion, CorpusRow, Fault, GroupRow, Preference, Prompt, Row, VerdictRow};
 
 /// The datasets that stages exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -75,12 +76,25 @@ pub struct Column {
     /// What it means, its unit, who writes it, what null means. As the doc comment
     /// has it; [`Column::doc`] is the tidy form.
     pub doc: &'static str,
+    /// [`Cell::conform`](super::Cell::conform) of its cells.
+    pub(super) conform: Conform,
 }
+
+/// Brings an array of a column's Arrow type to what readers of the column rely on.
+pub(super) type Conform = fn(ArrayRef) -> Result<ArrayRef, Fault>;
 
 impl Column {
     /// A column with cells of that type, whose values repeat, in the contract from the start.
     pub(super) const fn of<C: Cell>(name: &'static str, doc: &'static str) -> Column {
-        Column { name, column_type: C::TYPE, nullable: C::NULLABLE, values: Values::Repeated, since: 1, doc }
+        Column {
+            name,
+            column_type: C::TYPE,
+            nullable: C::NULLABLE,
+            values: Values::Repeated,
+            since: 1,
+            doc,
+            conform: C::conform,
+        }
     }
 
     /// It holds running text.

@@ -1,5 +1,6 @@
 //! Completions: one sampled answer to a prompt.
 
+use super::Outcome;
 use super::row::dataset;
 
 /// Why a completion ended.
@@ -17,17 +18,12 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The value of a word that a server or another program has for it, ours among them, whatever its case; `None` of a
-    /// word that nobody is known to use.
+    /// The value of a word that a server has for it, ours among them, whatever its case; unknown where it says nothing,
+    /// and `None` of a word that nobody is known to use.
     pub fn from_server(word: &str) -> Option<FinishReason> {
         match word.trim().to_ascii_lowercase().as_str() {
-            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Some(FinishReason::Stop),
-            // Ended by the server before the limit: nothing was cut at it.
-            "tool_calls" | "tool_use" | "function_call" | "content_filter" => Some(FinishReason::Stop),
-            "length" | "max_tokens" | "max_length" | "model_length" => Some(FinishReason::Length),
-            "error" | "abort" => Some(FinishReason::Error),
-            "unknown" | "" => Some(FinishReason::Unknown),
-            _ => None,
+            "" => Some(FinishReason::Unknown),
+            word => FinishReason::parse(word),
         }
     }
 }
@@ -74,7 +70,7 @@ dataset! {
         /// Sampling settings as canonical JSON; of recorded completions those that are known, `{}` if none is.
         pub sampling: String,
         /// What the source of a recorded completion says of it, `correct` or `wrong`; null where it says nothing.
-        pub label: Option<String>,
+        pub label: Option<Outcome>,
         /// What went wrong; null unless `finish_reason` is `error`.
         pub error: Option<String> as prose,
     }

@@ -112,10 +112,11 @@ impl DatasetKind {
 
 impl Projection {
     /// Casts a batch to the contract's types, columns found by name; `first_row` is its first row in the file.
-    /// What is no finite number is null where null is allowed: so other programs write what they do not know.
+    /// What is no finite number is null where null is allowed: so other programs write what they do not know. Another
+    /// program's word for a value, such as a finish reason, becomes ours.
     ///
     /// # Errors
-    /// A null in a column that allows none, or a number out of the column's range, with the row.
+    /// A null in a column that allows none, a number out of the column's range, or a word that nobody knows, with the row.
     pub fn conform(&self, file: &str, first_row: u64, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut arrays = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
@@ -134,7 +135,7 @@ impl Projection {
                 (true, ColumnType::F64) => array = finite(array),
                 (true, _) => {}
             }
-            arrays.push(array);
+            arrays.push((column.conform)(array).map_err(fault)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)

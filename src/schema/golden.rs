@@ -154,8 +154,8 @@ fn preferences() -> Vec<Preference> {
         source: "golden".into(),
         chosen_completion_id: full.then(|| "a".into()),
         rejected_completion_id: full.then(|| "b".into()),
-        chosen_finish_reason: full.then(|| "stop".into()),
-        rejected_finish_reason: full.then(|| "length".into()),
+        chosen_finish_reason: full.then_some(FinishReason::Stop),
+        rejected_finish_reason: full.then_some(FinishReason::Length),
         ranked_by: "r".into(),
     };
     vec![row(true), row(false)]

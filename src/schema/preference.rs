@@ -1,7 +1,7 @@
 //! Preferences: two answers to one prompt, the better one first.
 
-use super::Message;
 use super::row::dataset;
+use super::{FinishReason, Message};
 
 dataset! {
     Preferences;
@@ -34,10 +34,10 @@ dataset! {
         pub rejected_completion_id: Option<String>,
         /// Why the chosen answer ended, as in the completions dataset; null where that is not known. One that was cut
         /// (`length`) is trained on without an end of turn.
-        pub chosen_finish_reason: Option<String> as since(2),
+        pub chosen_finish_reason: Option<FinishReason> as since(2),
         /// Why the rejected answer ended, as in the completions dataset; null where that is not known. One that was cut
         /// (`length`) is trained on without an end of turn.
-        pub rejected_finish_reason: Option<String> as since(2),
+        pub rejected_finish_reason: Option<FinishReason> as since(2),
         /// Who or what said which is better: a rules digest, a judge, a person.
         pub ranked_by: String,
     }

@@ -7,8 +7,8 @@
 
 use arrow::array::{ArrayRef, RecordBatch};
 
-use super::{Cell, Column, DatasetKind};
-use crate::error::{Error, Result};
+use super::{Column, DatasetKind};
+use crate::error::Result;
 
 /// A struct that is one row of a dataset.
 pub trait Row: Sized {
@@ -33,13 +33,6 @@ pub trait Row: Sized {
     /// A column missing or of the wrong type; a null or an unknown word (such as
     /// a finish reason nobody knows) with the row within the batch.
     fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>>;
-}
-
-/// One column of a batch as cells; the batch has been conformed already.
-pub(super) fn read_cells<C: Cell>(batch: &RecordBatch, name: &'static str) -> Result<Vec<C>> {
-    let array =
-        batch.column_by_name(name).ok_or_else(|| Error::new(format!("there is no column `{name}`")).in_field(name))?;
-    C::read(array).map_err(|fault| fault.into_error("", name, 0))
 }
 
 /// Assembles the arrays of a batch under the contract's schema.
@@ -89,7 +82,8 @@ macro_rules! dataset {
 
             fn from_batch(batch: &arrow::array::RecordBatch) -> $crate::error::Result<Vec<Self>> {
                 let batch = Self::KIND.conform("", batch)?;
-                $( let mut $field = $crate::schema::row::read_cells::<$type>(&batch, stringify!($field))?.into_iter(); )+
+                $( let mut $field =
+                    $crate::schema::BatchExt::cells::<$type>(&batch, stringify!($field))?.into_iter(); )+
                 Ok((0..batch.num_rows())
                     .map(|_| $name {
                         $( $field: $field.next().expect("every column has as many cells as the batch has rows"), )+

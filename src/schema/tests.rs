@@ -167,6 +167,96 @@ fn a_number_out_of_range_and_a_null_are_named_with_their_row() {
     assert!(error.contains("`right` is no outcome") && error.contains("row 1"), "{error}");
 }
 
+fn group_of(finish_reason: FinishReason, outcomes: [Outcome; 2]) -> GroupRow {
+    let score = |outcome| Score { rule: "r".into(), score: None, outcome, reason: "equal".into(), evidence: None };
+    GroupRow {
+        prompt_id: "p".into(),
+        policy_step: 0,
+        sample_index: 0,
+        completion_id: "c".into(),
+        domain: "math".into(),
+        language: "en".into(),
+        difficulty: None,
+        reward: None,
+        advantage: None,
+        outcome: outcomes[0],
+        reason: "equal".into(),
+        scores: outcomes.map(score).to_vec(),
+        group_size: 1,
+        reward_mean: None,
+        reward_std: None,
+        pass_rate: None,
+        finish_reason,
+        completion_tokens: None,
+        text: None,
+        prompt_token_ids: None,
+        token_ids: None,
+        logprobs: None,
+        model: "m".into(),
+        model_digest: "d".into(),
+        rules_digest: "r".into(),
+        sampling: "{}".into(),
+    }
+}
+
+/// Two groups as a file with these words in place of `stop` and `wrong`, read from its row 7 on.
+fn read_groups(finish_reasons: [&str; 2], outcomes: [&str; 2]) -> crate::Result<RecordBatch> {
+    use arrow::array::{AsArray, ListArray, StringArray, StructArray};
+    let row = group_of(FinishReason::Stop, [Outcome::Wrong; 2]);
+    let batch = GroupRow::to_batch(&[row.clone(), row]);
+    let batch = with_column(&batch, "finish_reason", Arc::new(StringArray::from(finish_reasons.to_vec())));
+    let list = batch.column_by_name("scores").unwrap().as_list::<i32>();
+    let scores = list.values().as_struct();
+    let mut columns = scores.columns().to_vec();
+    columns[2] = Arc::new(StringArray::from(vec!["wrong", outcomes[0], "wrong", outcomes[1]]));
+    let scores = StructArray::new(scores.fields().clone(), columns, None);
+    let DataType::List(item) = list.data_type() else { unreachable!() };
+    let scores = ListArray::new(item.clone(), list.offsets().clone(), Arc::new(scores), None);
+    let batch = with_column(&batch, "scores", Arc::new(scores));
+    let projection = DatasetKind::Groups.check("g.parquet", batch.schema_ref(), None)?;
+    projection.conform("g.parquet", 7, &batch)
+}
+
+#[test]
+fn another_programs_word_reads_as_ours_and_one_that_nobody_knows_is_told_with_its_row() {
+    let batch = read_groups(["max_tokens", "end_turn"], ["correct", "cannot_tell"]).unwrap();
+    let ends = [FinishReason::Length, FinishReason::Stop];
+    assert_eq!(batch.cells::<FinishReason>("finish_reason").unwrap(), ends);
+    assert_eq!(batch.text("finish_reason").unwrap().iter().flatten().collect::<Vec<_>>(), ["length", "stop"]);
+    let rows = [Outcome::Correct, Outcome::CannotTell].map(|second| [Outcome::Wrong, second]);
+    assert_eq!(batch.item_cells::<Outcome>("scores", "outcome").unwrap(), rows.concat());
+    let wanted = [0, 1].map(|i| GroupRow { outcome: Outcome::Wrong, ..group_of(ends[i], rows[i]) });
+    assert_eq!(GroupRow::from_batch(&batch).unwrap(), wanted);
+
+    let error = read_groups(["stop", "Stop!"], ["wrong"; 2]).unwrap_err().render(false);
+    for told in ["`Stop!` is no finish reason", "g.parquet, row 8, column `finish_reason`", "one of stop, length"] {
+        assert!(error.contains(told), "{told}: {error}");
+    }
+    let error = read_groups(["stop"; 2], ["wrong", "Correct"]).unwrap_err().render(false);
+    for told in ["`Correct` is no outcome", "g.parquet, row 8, column `scores`", "one of correct, wrong, cannot_tell"] {
+        assert!(error.contains(told), "{told}: {error}");
+    }
+}
+
+#[test]
+fn the_words_of_a_part_of_a_batch_are_read_alone() {
+    use arrow::array::{AsArray, ListArray, StringArray, StructArray};
+    let batch = Prompt::to_batch(&[prompt("a"), prompt("b"), prompt("c")]);
+    let list = batch.column_by_name("messages").unwrap().as_list::<i32>();
+    let contents = Arc::clone(list.values().as_struct().column(1));
+    let roles: ArrayRef = Arc::new(StringArray::from(vec!["wizard", "developer", "wizard"]));
+    let turns = StructArray::new(list.values().as_struct().fields().clone(), vec![roles, contents], None);
+    let DataType::List(item) = list.data_type() else { unreachable!() };
+    let messages = ListArray::new(item.clone(), list.offsets().clone(), Arc::new(turns), None);
+    let batch = with_column(&batch, "messages", Arc::new(messages));
+    let read = |batch: &RecordBatch| DatasetKind::Prompts.conform("p", batch);
+    let part = read(&batch.slice(1, 1)).unwrap();
+    assert_eq!(part.item_cells::<Role>("messages", "role").unwrap(), [Role::System]);
+    assert_eq!(Prompt::from_batch(&part).unwrap()[0].messages[0].content, "1 + 1?");
+    let error = read(&batch.slice(1, 2)).unwrap_err().to_string();
+    assert!(error.contains("`wizard` is no role") && error.contains("row 1"), "{error}");
+}
+
 #[test]
 fn another_kind_of_dataset_is_refused() {
     let error = DatasetKind::Prompts.check("v.parquet", &DatasetKind::Verdicts.arrow(), None).unwrap_err();

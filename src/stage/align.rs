@@ -212,14 +212,14 @@ impl Pairs {
             let at = |e: Error| e.at_row(index as u64).in_file(dataset.location());
             let shown = tokenizer.render(&row.messages, true).map_err(at)?;
             let prompt = tokenizer.encode(&shown).map_err(at)?;
-            let mut side = |reply: &str, finish_reason: Option<&str>| -> Result<Vec<u32>> {
-                let ends = finish_reason != Some(FinishReason::Length.as_str());
+            let mut side = |reply: &str, finish_reason: Option<FinishReason>| -> Result<Vec<u32>> {
+                let ends = finish_reason != Some(FinishReason::Length);
                 let Reply { tokens, closes_reasoning } = reply_tokens(tokenizer, &shown, reply, ends).map_err(at)?;
                 closed += u64::from(closes_reasoning);
                 Ok(tokens)
             };
-            let chosen = side(&row.chosen, row.chosen_finish_reason.as_deref())?;
-            let rejected = side(&row.rejected, row.rejected_finish_reason.as_deref())?;
+            let chosen = side(&row.chosen, row.chosen_finish_reason)?;
+            let rejected = side(&row.rejected, row.rejected_finish_reason)?;
             let pair = Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 };
             let length = pair.sides().iter().map(|side| side.tokens.len() as u64).sum::<u64>();
             (rows, tokens) = (rows + 1, tokens + length);

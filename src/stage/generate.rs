@@ -291,9 +291,9 @@ impl Stage for GenerateStage {
 }
 
 /// Counts one row.
-fn tally(outcome: &mut Outcome, finish: &str, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
-    outcome.count(finish, 1);
-    let failed = u64::from(finish == FinishReason::Error.as_str());
+fn tally(outcome: &mut Outcome, finish: FinishReason, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
+    outcome.count(finish.as_str(), 1);
+    let failed = u64::from(finish == FinishReason::Error);
     let sums = [
         (FAILED, failed),
         ("prompt_tokens", prompt_tokens.unwrap_or(0).into()),

@@ -10,7 +10,7 @@ use super::grouped::{self, Aligned, Batches, boundaries, require_distinct};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::eval::pass_rate;
-use crate::schema::{BatchExt, DatasetKind};
+use crate::schema::{self, BatchExt, DatasetKind};
 use crate::store::{Lookup, Shard, ShardWriter, WriterOptions};
 use crate::train::advantage::AdvantageKind;
 
@@ -69,9 +69,10 @@ impl Stage for GroupConfig {
         ]
     }
 
-    /// 2: rewards that differ by rounding alone are the same reward, as in training.
+    /// 2: rewards that differ by rounding alone are the same reward, as in training. 3: another program's word for a finish
+    /// reason is that reason.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -163,7 +164,7 @@ fn join(completions: &RecordBatch, verdicts: &RecordBatch) -> RecordBatch {
 fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outcome) -> Result<RecordBatch> {
     let rows = batch.num_rows();
     let rewards = batch.f64("reward")?;
-    let outcomes = batch.text("outcome")?;
+    let outcomes = batch.cells::<schema::Outcome>("outcome")?;
     let ids = batch.text("prompt_id")?;
     let bounds = boundaries(batch)?;
     require_distinct(batch, &bounds)?;
@@ -180,8 +181,9 @@ fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outco
         let known: Vec<Option<f64>> =
             (start..end).map(|row| rewards.is_valid(row).then(|| rewards.value(row))).collect();
         let group = AdvantageKind::GroupStd.advantages(&known);
-        let decided = |word: &str| (start..end).filter(|&row| outcomes.value(row) == word).count() as u64;
-        let (correct, wrong) = (decided("correct"), decided("wrong"));
+        let decided =
+            |of: schema::Outcome| outcomes[start..end].iter().filter(|&&outcome| outcome == of).count() as u64;
+        let (correct, wrong) = (decided(schema::Outcome::Correct), decided(schema::Outcome::Wrong));
         let pass_rate = pass_rate(correct + wrong, correct);
         let id = ids.value(start);
         let (prompt, at) = prompts.get(id)?.ok_or_else(|| {

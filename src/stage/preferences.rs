@@ -100,8 +100,8 @@ impl PreferencesStage {
             rejected_reward: worst.reward,
             chosen_completion_id: Some(best.completion_id.clone()),
             rejected_completion_id: Some(worst.completion_id.clone()),
-            chosen_finish_reason: Some(best.finish_reason.as_str().to_owned()),
-            rejected_finish_reason: Some(worst.finish_reason.as_str().to_owned()),
+            chosen_finish_reason: Some(best.finish_reason),
+            rejected_finish_reason: Some(worst.finish_reason),
             ranked_by: best.rules_digest.clone(),
             ..of_prompt(prompt)
         })

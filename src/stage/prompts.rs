@@ -16,7 +16,7 @@ use crate::prompts::{
     Imported, Importer, PassRates, PassWindow, Preparation, PrepareConfig, SampleConfig, SourceConfig, Step,
 };
 use crate::recipe::{Node, StageTable, Value};
-use crate::schema::{BatchExt, DatasetKind, Prompt};
+use crate::schema::{self, BatchExt, DatasetKind, Prompt};
 use crate::store::{FileWriter, Location, Manifest, RowWriter, ShardInfo, WriterOptions};
 
 /// The stage's table in a recipe.
@@ -341,11 +341,14 @@ fn measured(cx: &StageContext<'_>) -> Result<PassRates> {
     let mut rates = PassRates::default();
     for batch in cx.input("measured_by")?.batches(Some(DatasetKind::Groups), Some(&["prompt_id", "outcome"])) {
         let batch = batch?;
-        let (ids, outcomes) = (batch.text("prompt_id")?, batch.text("outcome")?);
-        rates.extend((0..batch.num_rows()).map(|row| {
-            let outcome = outcomes.value(row);
-            let decided = outcome == "correct" || outcome == "wrong";
-            (ids.value(row).to_owned(), u64::from(outcome == "correct"), u64::from(decided))
+        let (ids, outcomes) = (batch.text("prompt_id")?, batch.cells::<schema::Outcome>("outcome")?);
+        rates.extend(outcomes.into_iter().enumerate().map(|(row, outcome)| {
+            let (correct, decided) = match outcome {
+                schema::Outcome::Correct => (1, 1),
+                schema::Outcome::Wrong => (0, 1),
+                schema::Outcome::CannotTell => (0, 0),
+            };
+            (ids.value(row).to_owned(), correct, decided)
         }));
     }
     Ok(rates)

@@ -10,7 +10,7 @@ use super::grouped::{self, Batches, boundaries, require_distinct};
 use super::{Input, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
-use crate::schema::{BatchExt, DatasetKind};
+use crate::schema::{self, BatchExt, DatasetKind, FinishReason};
 use crate::store::{Dataset, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe. Filters apply in the order of the fields here, and the
@@ -82,6 +82,11 @@ fn default_similarity() -> f64 {
 impl Stage for SelectConfig {
     fn inputs(&self) -> Vec<Input> {
         vec![Input::new("groups", &self.groups, DatasetKind::Groups)]
+    }
+
+    /// 2: another program's word for a finish reason is that reason.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -252,14 +257,14 @@ impl SelectConfig {
                 Some(_) => {}
             }
         }
-        match view.finish.value(row) {
-            "error" => return Some("failed".to_owned()),
-            "length" if !self.truncated => return Some("truncated".to_owned()),
-            _ => {}
+        match view.finish[row] {
+            FinishReason::Error => return Some("failed".to_owned()),
+            FinishReason::Length if !self.truncated => return Some("truncated".to_owned()),
+            FinishReason::Length | FinishReason::Stop | FinishReason::Unknown => {}
         }
-        let verdict = view.outcome.value(row);
-        if self.outcome == Wanted::Correct && verdict != "correct" {
-            return Some(verdict.to_owned());
+        let verdict = view.outcome[row];
+        if self.outcome == Wanted::Correct && verdict != schema::Outcome::Correct {
+            return Some(verdict.as_str().to_owned());
         }
         if let Some(least) = self.min_reward {
             match view.reward.is_valid(row).then(|| view.reward.value(row)) {
@@ -269,7 +274,7 @@ impl SelectConfig {
             }
         }
         self.require.iter().find_map(|rule| match view.score(row, rule) {
-            Some(("correct", _)) => None,
+            Some((schema::Outcome::Correct, _)) => None,
             Some((_, reason)) => Some(format!("{rule}:{reason}")),
             None => Some(not_judged(rule)),
         })
@@ -313,14 +318,16 @@ fn jaccard(a: &HashSet<u64>, b: &HashSet<u64>) -> f64 {
 
 /// The columns that the filters read.
 struct View<'a> {
-    finish: &'a StringArray,
-    outcome: &'a StringArray,
+    finish: Vec<FinishReason>,
+    outcome: Vec<schema::Outcome>,
     reward: &'a arrow::array::Float64Array,
     pass_rate: &'a arrow::array::Float64Array,
     tokens: &'a arrow::array::UInt32Array,
     text: &'a StringArray,
     scores: &'a arrow::array::ListArray,
-    score_fields: [&'a StringArray; 3],
+    score_rules: &'a StringArray,
+    score_outcomes: Vec<schema::Outcome>,
+    score_reasons: &'a StringArray,
 }
 
 impl<'a> View<'a> {
@@ -332,23 +339,24 @@ impl<'a> View<'a> {
             column.ok_or_else(|| Error::new(format!("a score has no `{name}`")).in_field("scores"))
         };
         Ok(View {
-            finish: batch.text("finish_reason")?,
-            outcome: batch.text("outcome")?,
+            finish: batch.cells("finish_reason")?,
+            outcome: batch.cells("outcome")?,
             reward: batch.f64("reward")?,
             pass_rate: batch.f64("pass_rate")?,
             tokens: batch.u32("completion_tokens")?,
             text: batch.text("text")?,
             scores,
-            score_fields: [field("rule")?, field("outcome")?, field("reason")?],
+            score_rules: field("rule")?,
+            score_outcomes: batch.item_cells("scores", "outcome")?,
+            score_reasons: field("reason")?,
         })
     }
 
     /// Outcome and reason of a named rule.
-    fn score(&self, row: usize, rule: &str) -> Option<(&'a str, &'a str)> {
+    fn score(&self, row: usize, rule: &str) -> Option<(schema::Outcome, &'a str)> {
         let offsets = self.scores.value_offsets();
-        let [rules, outcomes, reasons] = self.score_fields;
-        let at = (offsets[row] as usize..offsets[row + 1] as usize).find(|&i| rules.value(i) == rule)?;
-        Some((outcomes.value(at), reasons.value(at)))
+        let at = (offsets[row] as usize..offsets[row + 1] as usize).find(|&i| self.score_rules.value(i) == rule)?;
+        Some((self.score_outcomes[at], self.score_reasons.value(at)))
     }
 
     /// Tokens, or characters where these are not known.

@@ -11,7 +11,7 @@ use super::{CheckContext, Fault, Input, Materials, Outcome, Stage, StageContext,
 use crate::error::{Error, Result};
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
-use crate::schema::{BatchExt, DatasetKind, FinishReason, Score, VerdictRow, question};
+use crate::schema::{self, BatchExt, DatasetKind, FinishReason, Score, VerdictRow, question};
 use crate::store::{Location, Lookup, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
@@ -50,6 +50,11 @@ impl Stage for VerifyConfig {
             Input::new("prompts", &self.prompts, DatasetKind::Prompts),
             Input::new("completions", &self.completions, DatasetKind::Completions),
         ]
+    }
+
+    /// 2: another program's word for a finish reason is that reason.
+    fn version(&self) -> u32 {
+        2
     }
 
     fn output(&self) -> Option<DatasetKind> {
@@ -169,18 +174,20 @@ fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &P
     for batch in source.batches(Some(DatasetKind::Completions), Some(COMPLETION_COLUMNS))? {
         let batch = batch?;
         cx.check_stop()?;
-        let chunks: Vec<std::ops::Range<usize>> =
-            (0..batch.num_rows()).step_by(CHUNK).map(|start| start..(start + CHUNK).min(batch.num_rows())).collect();
+        let judge = |start: usize| {
+            let chunk = batch.slice(start, CHUNK.min(batch.num_rows() - start));
+            judge_rows(&chunk, first_row + start as u64, rules, prompts)
+        };
         let judged: Vec<Result<Vec<Judged>>> =
-            chunks.into_par_iter().map(|rows| judge_rows(&batch, first_row, rows, rules, prompts)).collect();
+            (0..batch.num_rows()).into_par_iter().step_by(CHUNK).map(judge).collect();
         first_row += batch.num_rows() as u64;
         for rows in judged {
             let rows = rows.map_err(|e| e.in_file(source.location()))?;
             for row in &rows {
                 outcome.count(row.verdict.outcome.as_str(), 1);
-                if let Some(label) = &row.label {
+                if let Some(label) = row.label {
                     outcome.count("labelled", 1);
-                    if label == row.verdict.outcome.as_str() {
+                    if label == row.verdict.outcome {
                         outcome.count("label_agrees", 1);
                     } else {
                         disagreements += &row.disagreement(label);
@@ -206,14 +213,14 @@ fn disagreements_file(folder: &Location, shard: usize) -> Location {
 /// One judged row, with what a disagreement's line shows.
 struct Judged {
     verdict: VerdictRow,
-    label: Option<String>,
+    label: Option<schema::Outcome>,
     question: Arc<str>,
     gold: Option<String>,
     text_end: String,
 }
 
 impl Judged {
-    fn disagreement(&self, label: &str) -> String {
+    fn disagreement(&self, label: schema::Outcome) -> String {
         // The verdict is the deciding rule's, and so is its evidence.
         let decided = |score: &&Score| (score.outcome, &score.reason) == (self.verdict.outcome, &self.verdict.reason);
         let deciding = self.verdict.scores.iter().find(decided).or(self.verdict.scores.first());
@@ -221,7 +228,7 @@ impl Judged {
         let line = serde_json::json!({
             "completion_id": self.verdict.completion_id,
             "label": label,
-            "outcome": self.verdict.outcome.as_str(),
+            "outcome": self.verdict.outcome,
             "reason": self.verdict.reason,
             "gold": self.gold,
             "evidence": evidence.unwrap_or(serde_json::Value::Null),
@@ -238,29 +245,24 @@ fn tail(text: &str, chars: usize) -> String {
     text[start..].to_owned()
 }
 
-/// Judges some rows of a batch whose first is row `first_row` of its file.
-fn judge_rows(
-    batch: &RecordBatch,
-    first_row: u64,
-    rows: std::ops::Range<usize>,
-    rules: &RuleSet,
-    prompts: &PromptTable,
-) -> Result<Vec<Judged>> {
+/// Judges the rows of a batch whose first is row `first_row` of its file.
+fn judge_rows(batch: &RecordBatch, first_row: u64, rules: &RuleSet, prompts: &PromptTable) -> Result<Vec<Judged>> {
     let ids = batch.text("prompt_id")?;
-    let (completion_ids, texts, finishes) =
-        (batch.text("completion_id")?, batch.text("text")?, batch.text("finish_reason")?);
-    let (samples, tokens, labels) = (batch.u32("sample_index")?, batch.u32("completion_tokens")?, batch.text("label")?);
+    let (completion_ids, texts) = (batch.text("completion_id")?, batch.text("text")?);
+    let (samples, tokens) = (batch.u32("sample_index")?, batch.u32("completion_tokens")?);
+    let finishes = batch.cells::<FinishReason>("finish_reason")?;
+    let labels = batch.cells::<Option<schema::Outcome>>("label")?;
     // Samples of one prompt are neighbours: one look-up serves them all.
     let mut views: Vec<PromptView> = Vec::new();
-    let mut view_of = Vec::with_capacity(rows.len());
-    for row in rows.clone() {
-        if row == rows.start || ids.value(row) != ids.value(row - 1) {
+    let mut view_of = Vec::with_capacity(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        if row == 0 || ids.value(row) != ids.value(row - 1) {
             views.push(prompts.get(ids.value(row)).map_err(|e| e.at_row(first_row + row as u64))?);
         }
         view_of.push(views.len() - 1);
     }
-    let mut asked = Vec::with_capacity(rows.len());
-    for (row, &view) in rows.clone().zip(&view_of) {
+    let mut asked = Vec::with_capacity(batch.num_rows());
+    for (row, &view) in view_of.iter().enumerate() {
         let view = &views[view];
         asked.push(Sample {
             prompt: &view.question,
@@ -270,7 +272,7 @@ fn judge_rows(
             domain: view.text("domain")?.unwrap_or_default(),
             language: view.text("language")?.unwrap_or("und"),
             difficulty: view.difficulty()?,
-            finish_reason: FinishReason::parse(finishes.value(row)).unwrap_or(FinishReason::Unknown),
+            finish_reason: finishes[row],
             tokens: tokens.is_valid(row).then(|| tokens.value(row)),
         });
     }
@@ -278,8 +280,8 @@ fn judge_rows(
     let present: Vec<Sample<'_>> = asked.iter().copied().filter(|s| s.finish_reason != FinishReason::Error).collect();
     let mut judgements = rules.judge_batch(&present).into_iter();
     let questions: Vec<Arc<str>> = views.iter().map(|v| Arc::from(v.question.as_str())).collect();
-    let mut out = Vec::with_capacity(rows.len());
-    for ((row, sample), &view) in rows.zip(&asked).zip(&view_of) {
+    let mut out = Vec::with_capacity(batch.num_rows());
+    for (row, (sample, &view)) in asked.iter().zip(&view_of).enumerate() {
         let judgement = match sample.finish_reason {
             FinishReason::Error => failed(),
             _ => judgements.next().expect("a judgement for each sample"),
@@ -295,7 +297,7 @@ fn judge_rows(
                 scores: judgement.scores,
                 rules_digest: rules.digest().to_owned(),
             },
-            label: labels.is_valid(row).then(|| labels.value(row).to_owned()),
+            label: labels[row],
             question: Arc::clone(&questions[view]),
             gold: sample.gold.map(str::to_owned),
             text_end: tail(sample.completion, 300),
@@ -307,7 +309,7 @@ fn judge_rows(
 fn failed() -> Judgement {
     Judgement {
         reward: None,
-        outcome: crate::schema::Outcome::CannotTell,
+        outcome: schema::Outcome::CannotTell,
         reason: "request_failed".to_owned(),
         scores: Vec::new(),
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -108,6 +108,35 @@ fn a_renamed_column_is_told_with_the_name_it_has() {
     let text = Arc::clone(batch.column_by_name("finish_reason").unwrap());
     write(&file, &with_column(&batch, "finish_reason", Some(("finish_reasons", text))));
     assert_told!(refused(folder.path(), &VERIFY));
+}
+
+/// A golden dataset with these words in a column of its two rows.
+fn with_words(folder: &Path, kind: &str, column: &str, words: [&str; 2]) {
+    let file = folder.join(format!("{kind}.parquet"));
+    let words: ArrayRef = Arc::new(StringArray::from(words.to_vec()));
+    write(&file, &with_column(&read(&file), column, Some((column, words))));
+}
+
+const SELECT: [&str; 5] = ["select", "--groups", "groups.parquet", "--output", "out"];
+
+#[test]
+fn a_word_that_nobody_knows_is_told_by_whatever_stage_reads_it() {
+    let folder = golden();
+    with_words(folder.path(), "groups", "outcome", ["correct", "Correct"]);
+    assert_told!(refused(folder.path(), &SELECT));
+    let folder = golden();
+    with_words(folder.path(), "completions", "finish_reason", ["stop", "halted"]);
+    let said = refused(folder.path(), &VERIFY);
+    assert!(said.contains("`halted` is no finish reason") && said.contains("row 1"), "{said}");
+}
+
+#[test]
+fn a_cut_is_one_in_any_programs_word() {
+    let folder = golden();
+    with_words(folder.path(), "groups", "outcome", ["correct"; 2]);
+    with_words(folder.path(), "groups", "finish_reason", ["max_tokens", "stop"]);
+    gristmill(folder.path(), SELECT).succeeded();
+    assert_eq!(manifest(&folder.path().join("out/1_select"))["drops"], serde_json::json!({ "truncated": 1 }));
 }
 
 #[test]

@@ -229,20 +229,15 @@ fn whole(shard: &Shard, model_digest: &str, asked: u64) -> Result<Option<Outcome
     for batch in shard.batches(Some(DatasetKind::Completions), Some(&columns))? {
         use arrow::array::Array;
         let batch = batch?;
-        let (ids, finishes, digests) =
-            (batch.text("prompt_id")?, batch.text("finish_reason")?, batch.text("model_digest")?);
+        let (ids, digests) = (batch.text("prompt_id")?, batch.text("model_digest")?);
+        let finishes = batch.cells::<FinishReason>("finish_reason")?;
         let tokens =
             |name: &str, row: usize| batch.u32(name).map(|column| column.is_valid(row).then(|| column.value(row)));
         for row in 0..batch.num_rows() {
-            if finishes.value(row) == FinishReason::Error.as_str() || digests.value(row) != model_digest {
+            if finishes[row] == FinishReason::Error || digests.value(row) != model_digest {
                 return Ok(None);
             }
-            super::tally(
-                &mut outcome,
-                finishes.value(row),
-                tokens("prompt_tokens", row)?,
-                tokens("completion_tokens", row)?,
-            );
+            super::tally(&mut outcome, finishes[row], tokens("prompt_tokens", row)?, tokens("completion_tokens", row)?);
             // The samples of a prompt are neighbours.
             if prompts == 0 || ids.value(row) != last {
                 prompts += 1;

@@ -12,7 +12,7 @@ use super::requests::At;
 use super::{Outcome, StageContext, not_asked, tally};
 use crate::engine::{EngineInfo, Generated, Request};
 use crate::error::{Error, Result};
-use crate::schema::{Completion, DatasetKind, FinishReason};
+use crate::schema::{self, Completion, DatasetKind, FinishReason};
 use crate::seed::sample_seed;
 use crate::stage::fitting;
 use crate::stage::judged::completion_id;
@@ -210,7 +210,7 @@ impl OpenShards<'_> {
             model: self.info.model.clone(),
             model_digest: self.info.model_digest.clone(),
             sampling: self.sampling.clone(),
-            label: generated.label.map(|good| if good { "correct" } else { "wrong" }.to_owned()),
+            label: generated.label.map(|good| if good { schema::Outcome::Correct } else { schema::Outcome::Wrong }),
             ..record::completion(generated, id, 0)
         }
     }
@@ -238,7 +238,7 @@ impl OpenShards<'_> {
             };
             let piece: Vec<Completion> = piece.par_iter().map(read).collect::<Result<_>>()?;
             for row in &piece {
-                tally(&mut outcome, row.finish_reason.as_str(), row.prompt_tokens, row.completion_tokens);
+                tally(&mut outcome, row.finish_reason, row.prompt_tokens, row.completion_tokens);
                 failed = failed.or_else(|| row.error.clone());
             }
             writer.push_rows(&piece)?;
