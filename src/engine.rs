@@ -1,6 +1,6 @@
 //! Engines: prompts and sampling settings in, completions out.
 //!
-//! An engine knows nothing of Parquet. It pulls requests as it has room and
+//! An engine knows nothing of our datasets. It pulls requests as it has room and
 //! hands completions back in any order, so memory does not depend on the
 //! dataset's size.
 
@@ -52,7 +52,7 @@ impl Default for Sampling {
 /// One prompt and the samples wanted of it.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The prompt row's `id`.
+    /// The prompt row's `prompt_id`.
     pub prompt_id: Arc<str>,
     /// The conversation up to the turn that the model writes.
     pub messages: Arc<[Message]>,

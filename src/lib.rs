@@ -2,7 +2,7 @@
 //!
 //! Rooms, from the ground up: [`error`], [`seed`], [`schema`] and `store` hold
 //! what everything shares; `rule`, `engine`, `model`, `backend`, `train` and
-//! `eval` do one thing each and know nothing of Parquet; `stage` joins them to
+//! `eval` do one thing each and know nothing of our datasets; `stage` joins them to
 //! datasets, `pipeline` runs stages, `cli` prints. No room imports one above it.
 //! ARCHITECTURE.md describes the house as built.
 

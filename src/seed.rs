@@ -39,7 +39,7 @@ pub fn stream(run_seed: u64, name: &str, index: u64) -> Rng {
 /// SplitMix64 (Steele, Lea, Flood 2014): 64 bits of state, every value once a period.
 ///
 /// For shuffles, generators and initial weights. Token sampling uses the
-/// counter-based generator of `model::sampler`, which the CUDA kernels share.
+/// counter-based generator of `backend::philox`, which the CUDA kernels share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rng {
     state: u64,

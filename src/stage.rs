@@ -61,8 +61,8 @@ pub trait Stage: Send + Sync {
     /// The dataset it writes; `None` if it writes something else (a checkpoint, a report).
     fn output(&self) -> Option<DatasetKind>;
 
-    /// A dataset that it leaves beside what it writes, with the folder of its own that this lies in: a stage that wants one
-    /// of that kind may name this stage.
+    /// A second dataset that it writes, and its subfolder. A later stage that reads this kind of dataset may name this stage as
+    /// its input.
     fn beside(&self) -> Option<(DatasetKind, &'static str)> {
         None
     }
@@ -90,7 +90,7 @@ pub trait Stage: Send + Sync {
     /// inputs are, whether the files that it names are there.
     ///
     /// # Errors
-    /// That, with the key at fault.
+    /// The table is wrong; the error points at the key.
     fn check(&self, _cx: &CheckContext<'_>) -> Result<(), Fault> {
         Ok(())
     }
@@ -99,7 +99,7 @@ pub trait Stage: Send + Sync {
     /// environment. A plan may be made elsewhere: it only says so.
     ///
     /// # Errors
-    /// That, with the key of the table that asks for it.
+    /// Something is missing; the error points at the key that asks for it.
     fn check_process(&self) -> Result<(), Fault> {
         Ok(())
     }

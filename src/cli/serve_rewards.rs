@@ -48,7 +48,7 @@ struct Server {
     told: Mutex<Told>,
 }
 
-/// Rows after which a rule that could tell on none is told of.
+/// A rule is warned about once it has decided none of this many rows.
 const TOLD_AFTER: u64 = 16;
 
 impl Server {

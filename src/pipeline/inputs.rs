@@ -110,7 +110,7 @@ pub(super) fn kind_of<'s>(
 /// Fails unless an input is a stage, or something of the user's, of the kind that it has to be.
 ///
 /// # Errors
-/// That, with the place of its key in the recipe.
+/// An input that does not fit, with the place of its key in the recipe.
 pub(super) fn check_input<'s>(
     recipe: &Recipe,
     table: &StageTable,

@@ -304,7 +304,7 @@ impl Run<'_> {
             retry: matches!(state, State::Retry { .. }),
         };
         // Other parts are held off until this one's journal says that it has begun.
-        // A model is given up for one that can begin, though it was asked for anew.
+        // Even under `--from`, the old model stays until its replacement has all it needs to start.
         if part.is_some() || anew && !planned.stage.writes_model() || !planned.stage.begins_late() {
             cx.begin()?;
         }

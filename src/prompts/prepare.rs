@@ -104,7 +104,7 @@ struct Work {
 struct Seat {
     /// Its number for the deduplicator.
     slot: u32,
-    /// The reason that is the drop's of the prompt whose place it takes, if it takes one's.
+    /// If it replaces an earlier prompt: the reason recorded for dropping that one.
     replaces: Option<&'static str>,
 }
 
@@ -226,7 +226,7 @@ struct State<'a> {
     /// Hashes of the ids let through: a dataset's ids are unique even where duplicates are wanted.
     ids: HashSet<u64>,
     sampler: Option<Sampler>,
-    /// Prompts on which the last word is not spoken, and how many.
+    /// Prompts not yet decided, and their number.
     waiting: Option<Spill>,
     waiting_rows: usize,
     /// Whether duplicates are dropped at all.

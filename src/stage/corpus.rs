@@ -50,9 +50,9 @@ pub struct CorpusConfig {
 pub struct TrackConfig {
     /// `reasoning` or `other`, or the user's own word.
     pub name: String,
-    /// Selected completions; or
+    /// Selected completions. Without them the answers are the prompts' own `solution`s.
     pub groups: Option<String>,
-    /// the prompts those completions answer; without `groups`, prompts whose `solution` is the answer.
+    /// The prompts that the completions answer.
     pub prompts: String,
     /// The form of the replies, whose reasoning and answer are told apart and put together anew: of a prompt's
     /// `solution` and `gold`, or of a completion. Without it the solution or the completion is the reply.

@@ -87,12 +87,12 @@ enum Out {
 }
 
 impl Journal {
-    /// Opens or makes the journal; `replay` gets every record written so far, in order, with its place.
+    /// Opens or makes the journal; `take` gets every record written so far, in order, with its place.
     ///
     /// A tail that is no record (the process was killed while writing it) is cut off, see [`Journal::lost`].
     ///
     /// # Errors
-    /// `replay` fails; another process has the journal open; the file is no journal; the disk or store refuses.
+    /// `take` fails; another process has the journal open; the file is no journal; the disk or store refuses.
     pub fn open(
         location: &Location,
         policy: SyncPolicy,

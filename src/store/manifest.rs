@@ -93,7 +93,7 @@ impl FileInfo {
 /// A part of a stage's work that was done, and recorded, for itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unit {
-    /// Shards of the manifest that are its, from where the unit before it ends.
+    /// How many of the manifest's shards belong to this unit; they follow the previous unit's.
     pub shards: usize,
     /// Rows it dropped, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -174,7 +174,7 @@ impl Manifest {
     /// Fails if a shard that it lists is gone or was cut.
     ///
     /// # Errors
-    /// That, naming the first such file; the disk or store refuses.
+    /// Names the first file that differs; the disk or store refuses.
     pub fn check_shards(&self, folder: &Location) -> Result<()> {
         let Some((shard, bytes)) = damaged(folder, &self.shards)?.into_iter().next() else { return Ok(()) };
         let message = match bytes {

@@ -12,9 +12,9 @@
 //! a busy machine makes of the rate meanwhile. And a server that queues loses nothing by too many
 //! requests, so with a gauge the limit begins high instead of leaving a batch half empty for minutes.
 //! One look at it proves little: where completions end together, what follows them waits for a step.
-//! Nor is the queue always ours: where others fill the server, giving way to them would end in having
-//! nothing there, so a share of the batch is kept. And a gauge that is not read any more, or shows the same
-//! numbers whatever is answered (a cache before it), is none.
+//! The queue may also be other clients'. Always backing off for them would leave us no share at all, so a
+//! minimum is kept. A gauge that is stale, or that repeats itself while requests are answered (a cache stands
+//! before it), is ignored.
 
 use std::time::{Duration, Instant};
 

@@ -45,7 +45,7 @@ pub enum PolicyWeights {
 /// The samples of one prompt, all of one policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyRollout {
-    /// The prompt row's `id`.
+    /// The prompt row's `prompt_id`.
     pub prompt_id: Arc<str>,
     /// Optimizer step of the policy that wrote the samples.
     pub policy_step: u64,

@@ -114,7 +114,7 @@ impl<'a, B: Backend> Session<'a, B> {
         Session { cx, policy, checkpoints, held_out, measure_every, rollouts: None, steps: Vec::new(), total: 0 }
     }
 
-    /// Has what the trainer validates measured as often, whether or not there are held-out prompts.
+    /// Measures the validation loss every `steps` steps, with or without held-out prompts.
     pub fn measuring_every(mut self, steps: u64) -> Self {
         self.measure_every = steps;
         self
@@ -126,8 +126,8 @@ impl<'a, B: Backend> Session<'a, B> {
         self
     }
 
-    /// Begins the stage, since all that is needed is there now, and trains to the end, from the newest checkpoint if a killed run left one, and leaves the model,
-    /// the tokenizer and the metrics in the stage's folder.
+    /// Everything needed is in place, so the stage begins. Trains to the end, resuming from the newest checkpoint if there is
+    /// one, and writes the model, the tokenizer and the metrics into the stage's folder.
     ///
     /// # Errors
     /// Whatever the trainer or the disk fails with; [`Error::interrupted`] after Ctrl-C, when
