@@ -198,7 +198,7 @@ pub fn completion_id(model_digest: &str, sampling: &str, prompt_id: &str, sample
 }
 
 /// What is said of a request that failed: there is nothing to judge.
-fn request_failed() -> Judgement {
+pub fn request_failed() -> Judgement {
     Judgement { reward: None, outcome: Outcome::CannotTell, reason: "request_failed".to_owned(), scores: Vec::new() }
 }
 
