@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use gristmill::backend::{Backend, Cpu, Heads, Param};
 use gristmill::engine::local::LocalEngine;
-use gristmill::engine::{Engine, Request, Sampling};
+use gristmill::engine::{Engine, Request, SampleSeed, Sampling};
 use gristmill::model::memory::{self, Limits};
 use gristmill::model::{Config, Model, Scores, SharedModel, Tokenizer};
 use gristmill::schema::{Message, Role};
@@ -199,7 +199,7 @@ fn decode(cpu: &Cpu) -> Rates {
             Request {
                 prompt_id: i.to_string().into(),
                 messages: [Message { role: Role::User, content }].into(),
-                samples: (0..16).map(|s| (s, (i * 16) as u64 + u64::from(s))).collect(),
+                samples: (0..16).map(|s| SampleSeed { index: s, seed: (i * 16) as u64 + u64::from(s) }).collect(),
                 sampling: sampling.clone(),
                 policy_step: 0,
             }

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gristmill::engine::vllm::{Api, Template, TokenIds, VllmConfig, VllmEngine};
-use gristmill::engine::{Engine, Request, Sampling};
+use gristmill::engine::{Engine, Request, SampleSeed, Sampling};
 use gristmill::schema::{Message, Role};
 use serde_json::json;
 
@@ -161,7 +161,7 @@ fn measure(options: &Options) {
     let mut requests = (0..options.requests / SAMPLES).map(|i| Request {
         prompt_id: format!("{i}").into(),
         messages: [Message { role: Role::User, content: question(i) }].into(),
-        samples: (0..SAMPLES as u32).map(|k| (k, i as u64 * 8 + u64::from(k))).collect(),
+        samples: (0..SAMPLES as u32).map(|k| SampleSeed { index: k, seed: i as u64 * 8 + u64::from(k) }).collect(),
         sampling: sampling.clone(),
         policy_step: 0,
     });

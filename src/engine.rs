@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::schema::{FinishReason, Message};
+use crate::seed::sample_seed;
 
 /// How tokens are drawn. Serialised as canonical JSON into every completion.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -49,6 +50,22 @@ impl Default for Sampling {
     }
 }
 
+/// One sample of a prompt, and the seed that it is drawn with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleSeed {
+    /// Which of the prompt's samples it is, from 0.
+    pub index: u32,
+    /// Decides what is drawn, for engines that take seeds.
+    pub seed: u64,
+}
+
+impl SampleSeed {
+    /// That sample of a prompt in a run with that seed, under the policy of that optimizer step.
+    pub fn new(run_seed: u64, prompt_id: &str, index: u32, policy_step: u64) -> SampleSeed {
+        SampleSeed { index, seed: sample_seed(run_seed, prompt_id, index, policy_step) }
+    }
+}
+
 /// One prompt and the samples wanted of it.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -56,8 +73,8 @@ pub struct Request {
     pub prompt_id: Arc<str>,
     /// The conversation up to the turn that the model writes.
     pub messages: Arc<[Message]>,
-    /// (sample index, seed) of each completion wanted.
-    pub samples: Vec<(u32, u64)>,
+    /// One for each completion wanted.
+    pub samples: Vec<SampleSeed>,
     /// How each of them is drawn.
     pub sampling: Arc<Sampling>,
     /// Optimizer step of the policy that is asked; 0 for a fixed model.

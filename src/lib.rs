@@ -27,5 +27,6 @@ pub mod seed;
 pub mod stage;
 pub mod store;
 pub mod train;
+mod words;
 
 pub use error::{Error, Result};

@@ -30,37 +30,6 @@ pub use prompt::{Message, Prompt, REASONING_FIELDS, Role, question};
 pub use row::Row;
 pub use verdict::{Outcome, Score, VerdictRow};
 
-/// The words an enum has in text columns.
-macro_rules! words {
-    ($name:ident { $($variant:ident = $word:literal $(| $other:literal)*),+ $(,)? }) => {
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [$name] = &[$($name::$variant),+];
-
-            /// The word in datasets.
-            pub fn as_str(self) -> &'static str {
-                match self { $($name::$variant => $word),+ }
-            }
-
-            /// The value of that word, or of another that programs have for it.
-            pub fn parse(word: &str) -> Option<$name> {
-                match word { $($word $(| $other)* => Some($name::$variant),)+ _ => None }
-            }
-        }
-    };
-}
-
-words!(Role { System = "system" | "developer", User = "user", Assistant = "assistant", Tool = "tool" });
-words!(FinishReason {
-    // `tool_calls` and the like: ended by the server before the limit, so nothing was cut at it.
-    Stop = "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "tool_calls" | "tool_use" | "function_call"
-        | "content_filter",
-    Length = "length" | "max_tokens" | "max_length" | "model_length",
-    Error = "error" | "abort",
-    Unknown = "unknown",
-});
-words!(Outcome { Correct = "correct", Wrong = "wrong", CannotTell = "cannot_tell" });
-
 #[cfg(test)]
 #[path = "schema/tests.rs"]
 mod tests;

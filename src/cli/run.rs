@@ -7,6 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::pipeline::{self, Options};
 use crate::recipe::Recipe;
 use crate::report;
+use crate::stage::Part;
 use crate::store::Location;
 
 /// Recipes that the command brings along; the first runs when none is given.
@@ -76,8 +77,8 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Make this machine's part of the shards: I/N with I from 0
-    #[arg(long, value_name = "I/N", value_parser = parse_part, conflicts_with = "from")]
-    shard: Option<(usize, usize)>,
+    #[arg(long, value_name = "I/N", conflicts_with = "from")]
+    shard: Option<Part>,
     /// Threads for independent shards [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -97,13 +98,6 @@ fn write_report(out: &Location, summary: &pipeline::RunSummary) {
         Ok(path) => errln!("report: {}", path.display()),
         Err(error) => errln!("no report: {error}\n  hint: `gristmill report {}` makes it again", folder.display()),
     }
-}
-
-fn parse_part(text: &str) -> Result<(usize, usize), String> {
-    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    parts
-        .filter(|(i, n): &(usize, usize)| i < n)
-        .ok_or_else(|| "write I/N with I from 0 to N−1, such as 0/4".to_owned())
 }
 
 /// Threads for shards and for what runs within one; all cores unless told otherwise.

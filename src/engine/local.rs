@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use super::{Engine, EngineInfo, Generated, Request, Sampling};
+use super::{Engine, EngineInfo, Generated, Request, SampleSeed, Sampling};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Error, Result};
 use crate::model::memory::{Decoding, Limits};
@@ -104,7 +104,7 @@ impl<B: Backend> LocalEngine<B> {
         let request = Request {
             prompt_id: "chat".into(),
             messages: messages.into(),
-            samples: vec![(0, seed)],
+            samples: vec![SampleSeed { index: 0, seed }],
             sampling: Arc::new(sampling.clone()),
             policy_step: 0,
         };

@@ -186,8 +186,8 @@ impl Engine for Replay {
     ) -> Result<()> {
         for request in requests {
             let recordings = self.recordings(&request);
-            for &(sample_index, _) in &request.samples {
-                sink(self.serve(&request, recordings.get(sample_index as usize).copied(), sample_index)?)?;
+            for sample in &request.samples {
+                sink(self.serve(&request, recordings.get(sample.index as usize).copied(), sample.index)?)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, context, filters};
 
 use crate::error::{Error, Result};
-use crate::schema::{Message, Role};
+use crate::schema::Message;
 
 /// A parsed template and the special tokens it may name.
 #[derive(Debug)]
@@ -105,13 +105,7 @@ fn no_date(error: &jiff::Error) -> minijinja::Error {
 }
 
 fn value_of(message: &Message) -> Value {
-    let role = match message.role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-    };
-    context! { role, content => message.content.as_str() }
+    context! { role => message.role.as_str(), content => message.content.as_str() }
 }
 
 fn failed(what: &str, error: minijinja::Error, source: &str) -> Error {
@@ -160,6 +154,7 @@ fn without_html_escapes(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Role;
 
     fn user(content: &str) -> Message {
         Message { role: Role::User, content: content.into() }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{TensorInfo, View};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::parameters::ParamKind;
@@ -13,6 +12,7 @@ use super::tensor_file::{TensorFile, write_tensors};
 use super::{Config, Model, ParamInfo};
 use crate::backend::{Backend, Cpu};
 use crate::error::{Context, Error, Result};
+use crate::words::words;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -21,30 +21,21 @@ const SHARD_BYTES: usize = 5_000_000_000;
 /// A head of its own.
 const HEAD: &str = "lm_head.weight";
 
-/// The type weights are written as; they are f32 in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum Dtype {
-    /// As they are in memory; the default.
-    #[default]
-    #[serde(rename = "float32")]
-    F32,
-    /// Half the bytes: f32's range with 8 bits of precision.
-    #[serde(rename = "bfloat16")]
-    Bf16,
-    /// Half the bytes: 11 bits of precision up to 65,504; weights beyond that are refused.
-    #[serde(rename = "float16")]
-    F16,
+words! {
+    /// The type weights are written as; they are f32 in memory.
+    #[derive(Default)]
+    pub enum Dtype {
+        /// As they are in memory; the default.
+        #[default]
+        F32 = "float32",
+        /// Half the bytes: f32's range with 8 bits of precision.
+        Bf16 = "bfloat16",
+        /// Half the bytes: 11 bits of precision up to 65,504; weights beyond that are refused.
+        F16 = "float16",
+    }
 }
 
 impl Dtype {
-    fn name(self) -> &'static str {
-        match self {
-            Dtype::F32 => "float32",
-            Dtype::Bf16 => "bfloat16",
-            Dtype::F16 => "float16",
-        }
-    }
-
     fn round(self, weight: f32) -> f32 {
         match self {
             Dtype::F32 => weight,
@@ -134,7 +125,7 @@ impl<B: Backend> Model<B> {
         for info in self.layout.infos.clone() {
             let values: Vec<f32> = self.get(&info).into_iter().map(|weight| dtype.round(weight)).collect();
             if !values.iter().all(|weight| weight.is_finite()) {
-                return Err(Error::new(format!("`{}` holds weights beyond {}", info.name, dtype.name()))
+                return Err(Error::new(format!("`{}` holds weights beyond {}", info.name, dtype.as_str()))
                     .hint("write the model as `bfloat16`, or as `float32`"));
             }
             self.set(&info, &values);
@@ -173,7 +164,7 @@ impl<B: Backend> Model<B> {
         std::fs::create_dir_all(dir).or_fail(|| format!("cannot make {}", dir.display()))?;
         let untie = for_servers && self.config.tied;
         let tempered = |info: &ParamInfo| for_servers && info.param == self.layout.final_norm;
-        self.config.save(dir, dtype.name(), untie)?;
+        self.config.save(dir, dtype.as_str(), untie)?;
         let named = self.layout.infos.iter().map(|info| (info.name.as_str(), info));
         let embedding = self.layout.infos.iter().find(|info| info.kind == ParamKind::Embedding).filter(|_| untie);
         let tensors: Vec<_> = named.chain(embedding.map(|info| (HEAD, info))).collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
 use crate::stage::layout::{CHECKPOINTS, JOURNAL, MODEL, REQUESTS, ROLLOUTS, SAMPLES, SENT, SPILL, of_part};
-use crate::stage::{Outcome, finished_record};
+use crate::stage::{Outcome, Part, finished_record};
 use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, Unit, damaged};
 
 /// Which part clears a stage's folder, where there are no locks to tell.
@@ -16,13 +16,13 @@ const CLAIM: &str = "_claim";
 const CLEARING: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(200);
 
-/// The journal of finished shards; each part of a run in parts (index, of) has one of its own.
-pub(super) fn journal_file(folder: &Location, part: Option<(usize, usize)>) -> Location {
+/// The journal of finished shards; each part of a run in parts has one of its own.
+pub(super) fn journal_file(folder: &Location, part: Option<Part>) -> Location {
     folder.join(&of_part(JOURNAL, part))
 }
 
 /// Opens a journal of finished shards, and heads it with the fingerprint if it is new.
-pub(super) fn open_journal(folder: &Location, part: Option<(usize, usize)>, fingerprint: &str) -> Result<Journal> {
+pub(super) fn open_journal(folder: &Location, part: Option<Part>, fingerprint: &str) -> Result<Journal> {
     let mut is_new = true;
     let mut journal = Journal::open(&journal_file(folder, part), SyncPolicy::default(), |_, _| {
         is_new = false;
@@ -95,7 +95,7 @@ fn claim_file(fingerprint: &str) -> String {
 }
 
 /// Fails where another part of a run is at work, since what it makes is not to be cleared under it.
-pub(super) fn refuse_if_in_use(folder: &Location, part: Option<(usize, usize)>) -> Result<()> {
+pub(super) fn refuse_if_in_use(folder: &Location, part: Option<Part>) -> Result<()> {
     let own = journal_file(folder, part);
     let is_journal = |name: &str| name.starts_with(JOURNAL) || name.starts_with(REQUESTS);
     let entries = folder.list()?;
@@ -131,7 +131,7 @@ pub(super) fn units(folder: &Location, manifest: &Manifest) -> Result<Vec<Unit>>
 /// whole units are journaled as finished, and then the manifest goes.
 pub(super) fn reopen(
     folder: &Location,
-    part: Option<(usize, usize)>,
+    part: Option<Part>,
     fingerprint: &str,
     manifest: &Manifest,
 ) -> Result<BTreeMap<usize, Outcome>> {

@@ -21,7 +21,7 @@ use super::preview::{Preview, preview};
 use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
-use crate::stage::{Outcome, Progress, StageContext};
+use crate::stage::{Outcome, Part, Progress, StageContext};
 use crate::store::{Journal, Location, Manifest, sweep_unfinished};
 
 /// How to run.
@@ -31,8 +31,8 @@ pub struct Options {
     pub from: Option<String>,
     /// Run only this stage; its inputs must be there.
     pub only: Option<String>,
-    /// Make only the shards `i` with `i % of == index`: (index, of).
-    pub part: Option<(usize, usize)>,
+    /// Make only this machine's part of the shards.
+    pub part: Option<Part>,
     /// Threads for independent shards.
     pub threads: usize,
     /// Say what would be done, and do nothing.
@@ -421,7 +421,7 @@ impl Run<'_> {
 
 impl Planned {
     /// Makes the finished stage one that lacks the shards it lost; what of it stays.
-    fn reopen(&self, part: Option<(usize, usize)>, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
+    fn reopen(&self, part: Option<Part>, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
         let manifest = Manifest::load(&self.folder)?.ok_or_else(|| self.lost_manifest())?;
         reopen(&self.folder, part, fingerprint, &manifest)
     }

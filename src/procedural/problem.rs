@@ -1,5 +1,7 @@
 //! One problem, before it becomes a prompt row.
 
+use crate::words::words;
+
 /// A question with its exact answer and, where there is a method, how to get there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
@@ -21,23 +23,13 @@ pub struct Problem {
     pub rejected: Option<(PreferenceKind, String)>,
 }
 
-/// What a preference pair teaches (the two reward models of R1's last stage).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PreferenceKind {
-    /// The chosen reply serves the user better.
-    Helpful,
-    /// The chosen reply declines what would do harm.
-    Harmless,
-}
-
-impl PreferenceKind {
-    /// `helpful` or `harmless`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PreferenceKind::Helpful => "helpful",
-            PreferenceKind::Harmless => "harmless",
-        }
+words! {
+    /// What a preference pair teaches (the two reward models of R1's last stage).
+    pub enum PreferenceKind {
+        /// The chosen reply serves the user better.
+        Helpful = "helpful",
+        /// The chosen reply declines what would do harm.
+        Harmless = "harmless",
     }
 }
 

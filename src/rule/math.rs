@@ -107,7 +107,7 @@ impl MathRule {
         let Some(found) = self.find(region(completion, &self.config)) else {
             return Verdict::wrong(if truncated { "truncated" } else { "no_answer" }).with("step", "extract");
         };
-        let mut evidence = vec![("extracted", clip(&found.text)), ("where", found.place.name().to_string())];
+        let mut evidence = vec![("extracted", clip(&found.text)), ("where", found.place.as_str().to_string())];
         let (mut finding, parsed) = judge(gold, &found, &self.config, decimal_comma);
         if finding.is_equal() && self.copies(prompt, completion, gold, &found, decimal_comma) {
             finding = Finding::Different(COPIED);

@@ -159,9 +159,10 @@ macro_rules! choices {
     ($(#[doc = $doc:literal])* $vis:vis enum $name:ident {
         $( $(#[doc = $vdoc:literal])* $variant:ident = $word:literal ),* $(,)?
     }) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-        $vis enum $name { $( $(#[doc = $vdoc])* #[serde(rename = $word)] $variant ),* }
+        $crate::words::words! {
+            $(#[doc = $doc])*
+            $vis enum $name { $( $(#[doc = $vdoc])* $variant = $word ),* }
+        }
 
         impl $crate::rule::params::ParamType for $name {
             fn schema() -> serde_json::Value {

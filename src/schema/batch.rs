@@ -52,7 +52,7 @@ fn read<C: Cell>(array: &ArrayRef, name: &str) -> Result<Vec<C>> {
     if array.data_type() != &C::TYPE.arrow() {
         return Err(mistyped(array, name, &C::TYPE.to_string()));
     }
-    C::read(array).map_err(|fault| fault.into_error("", name, 0))
+    C::read(array).map_err(|fault| fault.into_error(name, 0))
 }
 
 impl BatchExt for RecordBatch {

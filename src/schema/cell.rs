@@ -65,15 +65,12 @@ impl Fault {
     }
 
     /// The error for people; `first_row` is the batch's first row in the file.
-    pub(super) fn into_error(self, file: &str, column: &str, first_row: u64) -> Error {
-        let mut error = Error::new(self.what).at_row(first_row + self.row as u64).in_field(column);
-        if !file.is_empty() {
-            error = error.in_file(file);
+    pub(super) fn into_error(self, column: &str, first_row: u64) -> Error {
+        let error = Error::new(self.what).at_row(first_row + self.row as u64).in_field(column);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
         }
-        if let Some(hint) = self.hint {
-            error = error.hint(hint);
-        }
-        error
     }
 }
 

@@ -8,23 +8,25 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 use super::{Cell, Completion, CorpusRow, Fault, GroupRow, Preference, Prompt, Row, VerdictRow};
+use crate::words::words;
 
-/// The datasets that stages exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DatasetKind {
-    /// [`Prompt`]: questions with their golds, as `prompts` writes them.
-    Prompts,
-    /// [`Completion`]: sampled answers, as `generate` writes them.
-    Completions,
-    /// [`VerdictRow`]: what rules say of each completion, as `verify` writes them.
-    Verdicts,
-    /// [`GroupRow`]: completions by prompt, with rewards and advantages, as `group` and `select` write them.
-    Groups,
-    /// [`CorpusRow`]: conversations to train on, as `corpus` and `base_text` write them.
-    Corpus,
-    /// [`Preference`]: pairs of a better and a worse answer, as `preferences` writes them.
-    Preferences,
+words! {
+    /// The datasets that stages exchange, in flow order, by the words in manifests, file metadata and recipes.
+    #[derive(PartialOrd, Ord)]
+    pub enum DatasetKind {
+        /// [`Prompt`]: questions with their golds, as `prompts` writes them.
+        Prompts = "prompts",
+        /// [`Completion`]: sampled answers, as `generate` writes them.
+        Completions = "completions",
+        /// [`VerdictRow`]: what rules say of each completion, as `verify` writes them.
+        Verdicts = "verdicts",
+        /// [`GroupRow`]: completions by prompt, with rewards and advantages, as `group` and `select` write them.
+        Groups = "groups",
+        /// [`CorpusRow`]: conversations to train on, as `corpus` and `base_text` write them.
+        Corpus = "corpus",
+        /// [`Preference`]: pairs of a better and a worse answer, as `preferences` writes them.
+        Preferences = "preferences",
+    }
 }
 
 /// The types a column may have; each maps to one Arrow type.
@@ -135,33 +137,6 @@ pub const SCHEMA_KEY: &str = "gristmill.schema";
 pub const VERSION_KEY: &str = "gristmill.version";
 
 impl DatasetKind {
-    /// Every kind, in flow order.
-    pub const ALL: [DatasetKind; 6] = [
-        DatasetKind::Prompts,
-        DatasetKind::Completions,
-        DatasetKind::Verdicts,
-        DatasetKind::Groups,
-        DatasetKind::Corpus,
-        DatasetKind::Preferences,
-    ];
-
-    /// The word in manifests, file metadata and recipes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DatasetKind::Prompts => "prompts",
-            DatasetKind::Completions => "completions",
-            DatasetKind::Verdicts => "verdicts",
-            DatasetKind::Groups => "groups",
-            DatasetKind::Corpus => "corpus",
-            DatasetKind::Preferences => "preferences",
-        }
-    }
-
-    /// The kind of that name.
-    pub fn parse(name: &str) -> Option<DatasetKind> {
-        DatasetKind::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
     /// Its columns, in file order.
     pub fn columns(self) -> &'static [Column] {
         match self {

@@ -2,19 +2,21 @@
 
 use super::Outcome;
 use super::row::dataset;
+use crate::words::words;
 
-/// Why a completion ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FinishReason {
-    /// The model ended its turn or met a stop string.
-    Stop,
-    /// Cut at the token limit: counted apart everywhere, never retried by default.
-    Length,
-    /// The request failed; `error` says why. Retried by the next run.
-    Error,
-    /// The source does not say (recorded completions).
-    Unknown,
+words! {
+    /// Why a completion ended.
+    pub enum FinishReason {
+        /// The model ended its turn or met a stop string, or the server ended it before the limit: nothing was cut at it.
+        Stop = "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "tool_calls" | "tool_use" | "function_call"
+            | "content_filter",
+        /// Cut at the token limit: counted apart everywhere, never retried by default.
+        Length = "length" | "max_tokens" | "max_length" | "model_length",
+        /// The request failed; `error` says why. Retried by the next run.
+        Error = "error" | "abort",
+        /// The source does not say (recorded completions).
+        Unknown = "unknown",
+    }
 }
 
 impl FinishReason {

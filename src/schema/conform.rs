@@ -25,7 +25,8 @@ pub struct Projection {
 }
 
 impl DatasetKind {
-    /// Checks a file's schema against the contract: all columns, or those of `projection`.
+    /// Checks a file's schema against the contract: all columns, or those of `projection`. Whoever knows the file adds its
+    /// name to the error.
     ///
     /// Columns the contract does not know are ignored. Types that hold the same
     /// values are accepted and cast by [`Projection::conform`].
@@ -34,16 +35,14 @@ impl DatasetKind {
     /// A column is missing (with the nearest name of the file as a hint), has a
     /// type that cannot hold the contract's values, or the file was written under
     /// a newer version or as another kind of dataset.
-    pub fn check(self, file: &str, schema: &Schema, projection: Option<&[&str]>) -> Result<Projection> {
-        let fail =
-            |message: String| if file.is_empty() { Error::new(message) } else { Error::new(message).in_file(file) };
+    pub fn check(self, schema: &Schema, projection: Option<&[&str]>) -> Result<Projection> {
         if let Some(kind) = schema.metadata().get(SCHEMA_KEY).filter(|kind| *kind != self.as_str()) {
-            return Err(fail(format!("this is a {kind} dataset where {self} is expected"))
+            return Err(Error::new(format!("this is a {kind} dataset where {self} is expected"))
                 .hint("check the order of the stages' inputs"));
         }
         let version = schema.metadata().get(VERSION_KEY).and_then(|text| text.parse::<u32>().ok());
         if let Some(version) = version.filter(|&version| version > self.version()) {
-            return Err(fail(format!(
+            return Err(Error::new(format!(
                 "{self} version {version} is newer than this gristmill, which reads up to {}",
                 self.version()
             ))
@@ -57,7 +56,7 @@ impl DatasetKind {
                     self.column(name).ok_or_else(|| {
                         let known = self.columns().iter().map(|column| column.name);
                         with_nearest(
-                            fail(format!("{self} datasets have no column `{name}`")).in_field(*name),
+                            Error::new(format!("{self} datasets have no column `{name}`")).in_field(*name),
                             name,
                             known,
                         )
@@ -76,12 +75,12 @@ impl DatasetKind {
                 // A column that is itself part of the contract was not renamed.
                 let others = schema.fields().iter().map(|field| field.name().as_str());
                 let others = others.filter(|name| self.column(name).is_none());
-                return Err(with_nearest(fail(message).in_field(column.name), column.name, others)
+                return Err(with_nearest(Error::new(message).in_field(column.name), column.name, others)
                     .hint(format!("it means: {}", column.doc())));
             };
             let found = schema.field(index).data_type();
             if !accepts(column.column_type, found) {
-                return Err(fail(format!(
+                return Err(Error::new(format!(
                     "column `{}` is {found} where {} is expected",
                     column.name, column.column_type
                 ))
@@ -102,11 +101,11 @@ impl DatasetKind {
     ///
     /// # Errors
     /// As [`DatasetKind::check`] and [`Projection::conform`].
-    pub fn conform(self, file: &str, batch: &RecordBatch) -> Result<RecordBatch> {
+    pub fn conform(self, batch: &RecordBatch) -> Result<RecordBatch> {
         if batch.schema_ref().fields() == self.arrow().fields() {
             return Ok(batch.clone());
         }
-        self.check(file, batch.schema_ref(), None)?.conform(file, 0, batch)
+        self.check(batch.schema_ref(), None)?.conform(0, batch)
     }
 }
 
@@ -117,7 +116,7 @@ impl Projection {
     ///
     /// # Errors
     /// A null in a column that allows none, a number out of the column's range, or a word that nobody knows, with the row.
-    pub fn conform(&self, file: &str, first_row: u64, batch: &RecordBatch) -> Result<RecordBatch> {
+    pub fn conform(&self, first_row: u64, batch: &RecordBatch) -> Result<RecordBatch> {
         let mut arrays = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let Some(array) = batch.column_by_name(column.name) else {
@@ -126,9 +125,9 @@ impl Projection {
                     continue;
                 }
                 let missing = Error::new(format!("column `{}` is missing", column.name));
-                return Err(missing.in_file(file).in_field(column.name));
+                return Err(missing.in_field(column.name));
             };
-            let fault = |fault: Fault| fault.into_error(file, column.name, first_row);
+            let fault = |fault: Fault| fault.into_error(column.name, first_row);
             let mut array = conform_array(array, column.column_type).map_err(fault)?;
             match (column.nullable, column.column_type) {
                 (false, _) => no_nulls(&array).map_err(fault)?,
@@ -139,7 +138,7 @@ impl Projection {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
-            .map_err(|e| Error::new("the columns do not fit together").in_file(file).caused_by(e))
+            .map_err(|e| Error::new("the columns do not fit together").caused_by(e))
     }
 }
 

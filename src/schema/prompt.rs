@@ -1,19 +1,20 @@
 //! Prompts: one question with its gold answer (or none), domain, language, source.
 
 use super::row::dataset;
+use crate::words::words;
 
-/// Who speaks in a [`Message`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Instructions before the conversation.
-    System,
-    /// Whoever asks.
-    User,
-    /// The model, or whoever wrote the reference.
-    Assistant,
-    /// What a tool gave back.
-    Tool,
+words! {
+    /// Who speaks in a [`Message`].
+    pub enum Role {
+        /// Instructions before the conversation.
+        System = "system" | "developer",
+        /// Whoever asks.
+        User = "user",
+        /// The model, or whoever wrote the reference.
+        Assistant = "assistant",
+        /// What a tool gave back.
+        Tool = "tool",
+    }
 }
 
 /// Where APIs and servers put an assistant's chain of thought beside its `content`: DeepSeek's API and earlier vLLM, later

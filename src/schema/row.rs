@@ -81,7 +81,7 @@ macro_rules! dataset {
             }
 
             fn from_batch(batch: &arrow::array::RecordBatch) -> $crate::error::Result<Vec<Self>> {
-                let batch = Self::KIND.conform("", batch)?;
+                let batch = Self::KIND.conform(batch)?;
                 $( let mut $field =
                     $crate::schema::BatchExt::cells::<$type>(&batch, stringify!($field))?.into_iter(); )+
                 Ok((0..batch.num_rows())

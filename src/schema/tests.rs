@@ -109,19 +109,19 @@ fn every_column_of_every_dataset_is_documented() {
 #[test]
 fn a_renamed_column_is_named_with_its_likely_new_name() {
     let batch = renamed(&Prompt::to_batch(&[prompt("a")]), "prompt_id", "prompt_ids");
-    let error = DatasetKind::Prompts.check("a.parquet", batch.schema_ref(), None).unwrap_err().render(false);
+    let error = DatasetKind::Prompts.check(batch.schema_ref(), None).unwrap_err().render(false);
     assert!(error.contains("column `prompt_id` (text) of prompts is missing"), "{error}");
-    assert!(error.contains("a.parquet") && error.contains("`prompt_ids`"), "{error}");
+    assert!(error.contains("`prompt_ids`"), "{error}");
 }
 
 #[test]
 fn a_wrongly_typed_column_is_refused_with_both_types() {
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let batch = with_column(&Prompt::to_batch(&[prompt("a")]), "domain", numbers);
-    let error = DatasetKind::Prompts.check("a.parquet", batch.schema_ref(), None).unwrap_err().to_string();
+    let error = DatasetKind::Prompts.check(batch.schema_ref(), None).unwrap_err().to_string();
     assert!(error.contains("Int64 where text is expected") && error.contains("`domain`"), "{error}");
     // A projection without it does not care.
-    DatasetKind::Prompts.check("a.parquet", batch.schema_ref(), Some(&["prompt_id"])).unwrap();
+    DatasetKind::Prompts.check(batch.schema_ref(), Some(&["prompt_id"])).unwrap();
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn read_groups(finish_reasons: [&str; 2], outcomes: [&str; 2]) -> crate::Result<
     let DataType::List(item) = list.data_type() else { unreachable!() };
     let scores = ListArray::new(item.clone(), list.offsets().clone(), Arc::new(scores), None);
     let batch = with_column(&batch, "scores", Arc::new(scores));
-    let projection = DatasetKind::Groups.check("g.parquet", batch.schema_ref(), None)?;
-    projection.conform("g.parquet", 7, &batch)
+    let projection = DatasetKind::Groups.check(batch.schema_ref(), None)?;
+    projection.conform(7, &batch)
 }
 
 #[test]
@@ -229,11 +229,11 @@ fn another_programs_word_reads_as_ours_and_one_that_nobody_knows_is_told_with_it
     assert_eq!(GroupRow::from_batch(&batch).unwrap(), wanted);
 
     let error = read_groups(["stop", "Stop!"], ["wrong"; 2]).unwrap_err().render(false);
-    for told in ["`Stop!` is no finish reason", "g.parquet, row 8, column `finish_reason`", "one of stop, length"] {
+    for told in ["`Stop!` is no finish reason", "row 8, column `finish_reason`", "one of stop, length"] {
         assert!(error.contains(told), "{told}: {error}");
     }
     let error = read_groups(["stop"; 2], ["wrong", "Correct"]).unwrap_err().render(false);
-    for told in ["`Correct` is no outcome", "g.parquet, row 8, column `scores`", "one of correct, wrong, cannot_tell"] {
+    for told in ["`Correct` is no outcome", "row 8, column `scores`", "one of correct, wrong, cannot_tell"] {
         assert!(error.contains(told), "{told}: {error}");
     }
 }
@@ -249,7 +249,7 @@ fn the_words_of_a_part_of_a_batch_are_read_alone() {
     let DataType::List(item) = list.data_type() else { unreachable!() };
     let messages = ListArray::new(item.clone(), list.offsets().clone(), Arc::new(turns), None);
     let batch = with_column(&batch, "messages", Arc::new(messages));
-    let read = |batch: &RecordBatch| DatasetKind::Prompts.conform("p", batch);
+    let read = |batch: &RecordBatch| DatasetKind::Prompts.conform(batch);
     let part = read(&batch.slice(1, 1)).unwrap();
     assert_eq!(part.item_cells::<Role>("messages", "role").unwrap(), [Role::System]);
     assert_eq!(Prompt::from_batch(&part).unwrap()[0].messages[0].content, "1 + 1?");
@@ -259,7 +259,7 @@ fn the_words_of_a_part_of_a_batch_are_read_alone() {
 
 #[test]
 fn another_kind_of_dataset_is_refused() {
-    let error = DatasetKind::Prompts.check("v.parquet", &DatasetKind::Verdicts.arrow(), None).unwrap_err();
+    let error = DatasetKind::Prompts.check(&DatasetKind::Verdicts.arrow(), None).unwrap_err();
     assert!(error.to_string().contains("this is a verdicts dataset where prompts is expected"));
 }
 
@@ -286,10 +286,20 @@ fn a_chain_of_thought_beside_the_content_is_not_lost_without_a_word() {
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
     };
     for nothing in [[None, None], [None, Some(" \n")]] {
-        assert_eq!(DatasetKind::Prompts.conform("f", &with(nothing)).unwrap().columns(), batch.columns());
+        assert_eq!(DatasetKind::Prompts.conform(&with(nothing)).unwrap().columns(), batch.columns());
     }
-    let error = DatasetKind::Prompts.conform("f", &with([None, Some("1 + 1 = 2")])).unwrap_err().render(false);
-    for told in ["beside its `content`, in `reasoning_content`", "f, row 1, column `messages`", "<think> tags"] {
+    let error = DatasetKind::Prompts.conform(&with([None, Some("1 + 1 = 2")])).unwrap_err().render(false);
+    for told in ["beside its `content`, in `reasoning_content`", "row 1, column `messages`", "<think> tags"] {
         assert!(error.contains(told), "{told}: {error}");
     }
+}
+
+#[test]
+fn who_knows_the_file_names_it() {
+    let batch = Prompt::to_batch(&[prompt("a")]);
+    let projection = DatasetKind::Prompts.check(batch.schema_ref(), None).unwrap();
+    let error = projection.conform(0, &renamed(&batch, "domain", "topic")).unwrap_err().in_file("a.parquet");
+    assert!(error.render(false).contains("a.parquet, column `domain`"), "{}", error.render(false));
+    let error = Prompt::from_batch(&renamed(&batch, "domain", "topic")).unwrap_err().in_file("a.parquet");
+    assert!(error.render(false).contains("a.parquet, column `domain`"), "{}", error.render(false));
 }

@@ -1,17 +1,18 @@
 //! Verdicts: what the rules say of one completion.
 
 use super::row::dataset;
+use crate::words::words;
 
-/// What a rule decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The rule accepts the completion.
-    Correct,
-    /// The rule rejects it.
-    Wrong,
-    /// The rule cannot decide: gold does not parse, out of budget, judge down. Never scored as 0.
-    CannotTell,
+words! {
+    /// What a rule decided.
+    pub enum Outcome {
+        /// The rule accepts the completion.
+        Correct = "correct",
+        /// The rule rejects it.
+        Wrong = "wrong",
+        /// The rule cannot decide: gold does not parse, out of budget, judge down. Never scored as 0.
+        CannotTell = "cannot_tell",
+    }
 }
 
 /// One rule's verdict inside a [`VerdictRow`].

@@ -82,7 +82,7 @@ pub(super) fn field_in_our_words<W: Word>(array: ArrayRef, field: usize) -> Resu
     Ok(Arc::new(ListArray::new(item.clone(), offsets, Arc::new(items), list.nulls().cloned())))
 }
 
-/// Makes an enum of [`words!`](super::words) what columns hold.
+/// Makes an enum of words what columns hold.
 macro_rules! word_cells {
     ($($name:ident: $noun:literal),+) => {$(
         impl Word for $name {

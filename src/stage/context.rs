@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use super::Outcome;
+use super::{Outcome, Part};
 use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::store::{Dataset, Journal, Location};
@@ -36,8 +36,8 @@ pub struct StageContext<'a> {
     pub shard_rows: usize,
     /// Threads for independent shards.
     pub threads: usize,
-    /// This machine's part of the shards: (I, N) of `--shard I/N`.
-    pub part: Option<(usize, usize)>,
+    /// This machine's part of the shards; all of them where there is none.
+    pub part: Option<Part>,
     /// Where the stage tells people how far it is; nothing it writes depends on it.
     pub progress: &'a dyn Progress,
     /// Set by Ctrl-C: finish what is in hand, commit it, and return [`Error::interrupted`].
@@ -121,7 +121,7 @@ impl StageContext<'_> {
 
     /// Whether this machine makes this shard.
     pub fn is_mine(&self, shard: usize) -> bool {
-        self.part.is_none_or(|(index, of)| shard % of == index)
+        self.part.is_none_or(|part| part.owns(shard))
     }
 
     /// Begins: what an earlier configuration left is removed, and finished shards can be recorded. Done
@@ -205,10 +205,10 @@ impl StageContext<'_> {
 
     /// This machine's shards are done, others' are not.
     pub(super) fn waits_for_others(&self, total: usize) -> Error {
-        let (index, of) = self.part.unwrap_or((0, 1));
+        let part = self.part.map_or("0/1".to_owned(), |part| part.to_string());
         let missing = (0..total).filter(|&shard| !self.is_mine(shard) && !self.done.contains_key(&shard)).count();
         Error::waiting(format!(
-            "part {index}/{of} of the stage `{}` is done; {missing} of its {total} shards are other parts' and not there yet",
+            "part {part} of the stage `{}` is done; {missing} of its {total} shards are other parts' and not there yet",
             self.name
         ))
     }

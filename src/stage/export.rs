@@ -26,6 +26,7 @@ use super::{CheckContext, Fault, Input, Outcome, Stage, StageContext, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
 use crate::store::{Dataset, Lookup, Shard, ShardInfo, Sink};
+use crate::words::words;
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,46 +56,25 @@ fn train() -> String {
     "train".to_owned()
 }
 
-/// The layout of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExportFormat {
-    /// `messages`: whole conversations of a corpus, or the turns of prompts.
-    Messages,
-    /// `prompt` and `completion`, both as turns (TRL); of a corpus.
-    PromptCompletion,
-    /// `conversations` with `from` and `value`, and `system`; of a corpus.
-    Sharegpt,
-    /// `prompt`, `chosen` and `rejected`, each as turns (TRL); of groups or preferences.
-    Preference,
-    /// `prompt` as turns and beside it what rules judge by, which TRL's GRPO hands to reward functions; of prompts.
-    PromptOnly,
-    /// verl's columns, in Parquet; of prompts, where those without gold are dropped.
-    Verl,
+words! {
+    /// The layout of a row.
+    pub enum ExportFormat {
+        /// `messages`: whole conversations of a corpus, or the turns of prompts.
+        Messages = "messages",
+        /// `prompt` and `completion`, both as turns (TRL); of a corpus.
+        PromptCompletion = "prompt_completion",
+        /// `conversations` with `from` and `value`, and `system`; of a corpus.
+        Sharegpt = "sharegpt",
+        /// `prompt`, `chosen` and `rejected`, each as turns (TRL); of groups or preferences.
+        Preference = "preference",
+        /// `prompt` as turns and beside it what rules judge by, which TRL's GRPO hands to reward functions; of prompts.
+        PromptOnly = "prompt_only",
+        /// verl's columns, in Parquet; of prompts, where those without gold are dropped.
+        Verl = "verl",
+    }
 }
 
 impl ExportFormat {
-    const ALL: [ExportFormat; 6] = [
-        ExportFormat::Messages,
-        ExportFormat::PromptCompletion,
-        ExportFormat::Sharegpt,
-        ExportFormat::Preference,
-        ExportFormat::PromptOnly,
-        ExportFormat::Verl,
-    ];
-
-    /// As it is written in a recipe.
-    fn name(self) -> &'static str {
-        match self {
-            ExportFormat::Messages => "messages",
-            ExportFormat::PromptCompletion => "prompt_completion",
-            ExportFormat::Sharegpt => "sharegpt",
-            ExportFormat::Preference => "preference",
-            ExportFormat::PromptOnly => "prompt_only",
-            ExportFormat::Verl => "verl",
-        }
-    }
-
     /// The datasets that have what its rows need.
     fn kinds(self) -> &'static [DatasetKind] {
         match self {
@@ -227,11 +207,11 @@ impl Lines {
 impl ExportConfig {
     fn unfit(&self, kind: DatasetKind) -> Error {
         let formats = ExportFormat::ALL.iter().filter(|format| format.kinds().contains(&kind));
-        let formats: Vec<String> = formats.map(|format| format!("`{}`", format.name())).collect();
+        let formats: Vec<String> = formats.map(|format| format!("`{}`", format.as_str())).collect();
         let wanted: Vec<String> = self.format.kinds().iter().map(ToString::to_string).collect();
-        let error = Error::usage(format!("{kind} cannot be exported as `{}`", self.format.name())).hint(format!(
+        let error = Error::usage(format!("{kind} cannot be exported as `{}`", self.format.as_str())).hint(format!(
             "`{}` is made of {}",
-            self.format.name(),
+            self.format.as_str(),
             wanted.join(" or ")
         ));
         match formats.is_empty() {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::engine::{Engine, EngineInfo, Generated, Request, Sampling};
+use crate::engine::{Engine, EngineInfo, Generated, Request, SampleSeed, Sampling};
 use crate::error::{Error, Result};
 use crate::eval::{SampleResult, pass_rate};
 use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
 use crate::schema::{FinishReason, GroupRow, Outcome, Prompt, Score};
-use crate::seed::{content_id, sample_seed};
+use crate::seed::content_id;
 use crate::train::advantage::AdvantageKind;
 
 /// One sample with its verdict; of a request that failed, with the judgement that nothing can be told.
@@ -114,7 +114,7 @@ impl<'a> Asked<'a> {
         let mut requests = left.map(|(prompt, samples)| Request {
             prompt_id: prompt.prompt_id.as_str().into(),
             messages: prompt.messages.clone().into(),
-            samples: samples.into_iter().map(|i| (i, sample_seed(seed, &prompt.prompt_id, i, step))).collect(),
+            samples: samples.into_iter().map(|i| SampleSeed::new(seed, &prompt.prompt_id, i, step)).collect(),
             sampling: Arc::clone(sampling),
             policy_step: step,
         });
@@ -198,7 +198,7 @@ pub fn completion_id(model_digest: &str, sampling: &str, prompt_id: &str, sample
 }
 
 /// What is said of a request that failed: there is nothing to judge.
-fn request_failed() -> Judgement {
+pub fn request_failed() -> Judgement {
     Judgement { reward: None, outcome: Outcome::CannotTell, reason: "request_failed".to_owned(), scores: Vec::new() }
 }
 
@@ -297,7 +297,7 @@ mod tests {
             sink: &mut (dyn FnMut(Generated) -> Result<()> + Send),
         ) -> Result<()> {
             for request in requests {
-                for &(sample_index, _) in &request.samples {
+                for &SampleSeed { index: sample_index, .. } in &request.samples {
                     let error = request.prompt_id.starts_with("bad").then(|| "too long".to_owned());
                     let cut = sample_index % 2 == 1;
                     sink(Generated {

@@ -1,6 +1,8 @@
 //! What a stage's folder holds, by name. Stages write it, and the pipeline keeps, clears or deletes it by the same names:
 //! what lies in a folder under another name is lost to a run that goes on.
 
+use super::Part;
+
 /// The model that the stage trained.
 pub(crate) const MODEL: &str = "model";
 /// A training stage's checkpoints.
@@ -18,7 +20,7 @@ pub(crate) const JOURNAL: &str = "_journal";
 /// Journals of finished requests: all whose name begins so.
 pub(crate) const REQUESTS: &str = "_requests";
 
-/// What a journal of a part (index, of) of a run is called; a whole run's bears the name alone.
-pub(crate) fn of_part(journal: &str, part: Option<(usize, usize)>) -> String {
-    part.map_or(journal.to_owned(), |(index, of)| format!("{journal}-{index}-of-{of}"))
+/// What a journal of a part of a run is called; a whole run's bears the name alone.
+pub(crate) fn of_part(journal: &str, part: Option<Part>) -> String {
+    part.map_or(journal.to_owned(), |part| format!("{journal}{}", part.suffix()))
 }

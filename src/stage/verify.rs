@@ -6,11 +6,12 @@ use arrow::array::{Array, RecordBatch};
 use rayon::prelude::*;
 use serde::Deserialize;
 
+use super::judged::request_failed;
 use super::unruled::Unruled;
 use super::{CheckContext, Fault, Input, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
-use crate::rule::file::{Judgement, RuleSet};
+use crate::rule::file::RuleSet;
 use crate::schema::{self, BatchExt, DatasetKind, FinishReason, Score, VerdictRow, question};
 use crate::store::{Location, Lookup, ShardWriter, WriterOptions};
 
@@ -283,7 +284,7 @@ fn judge_rows(batch: &RecordBatch, first_row: u64, rules: &RuleSet, prompts: &Pr
     let mut out = Vec::with_capacity(batch.num_rows());
     for (row, (sample, &view)) in asked.iter().zip(&view_of).enumerate() {
         let judgement = match sample.finish_reason {
-            FinishReason::Error => failed(),
+            FinishReason::Error => request_failed(),
             _ => judgements.next().expect("a judgement for each sample"),
         };
         out.push(Judged {
@@ -304,13 +305,4 @@ fn judge_rows(batch: &RecordBatch, first_row: u64, rules: &RuleSet, prompts: &Pr
         });
     }
     Ok(out)
-}
-
-fn failed() -> Judgement {
-    Judgement {
-        reward: None,
-        outcome: schema::Outcome::CannotTell,
-        reason: "request_failed".to_owned(),
-        scores: Vec::new(),
-    }
 }

@@ -152,7 +152,9 @@ impl Dataset {
     /// # Errors
     /// As [`DatasetKind::check`], naming the file.
     pub fn check(&self, kind: DatasetKind, columns: Option<&[&str]>) -> Result<()> {
-        self.shards.iter().try_for_each(|shard| kind.check(&shard.to_string(), shard.schema()?, columns).map(drop))
+        self.shards
+            .iter()
+            .try_for_each(|shard| kind.check(shard.schema()?, columns).map(drop).map_err(|e| e.in_file(shard)))
     }
 
     /// The batches of all shards, one after the other; see [`Shard::batches`].

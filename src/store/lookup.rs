@@ -83,7 +83,7 @@ impl Lookup {
             plan_blocks(index, shard, &columns, keys.len() as u32, &mut blocks)?;
             if let Some(kind) = kind {
                 let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-                kind.check(&shard.to_string(), shard.schema()?, Some(&names))?;
+                kind.check(shard.schema()?, Some(&names)).map_err(|e| e.in_file(shard))?;
             }
             for batch in shard.batches(kind, Some(&[key_column]))? {
                 let batch = batch?;

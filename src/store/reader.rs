@@ -71,7 +71,7 @@ impl Batches {
         }
         let (projection, indices) = match kind {
             Some(kind) => {
-                let projection = kind.check(&file, footer.schema(), columns)?;
+                let projection = kind.check(footer.schema(), columns).map_err(|e| e.in_file(&file))?;
                 let indices = projection.indices.clone();
                 (Some(projection), Some(indices))
             }
@@ -109,7 +109,7 @@ impl Batches {
         let first_row = self.next_row;
         self.next_row += batch.num_rows() as u64;
         match &self.projection {
-            Some(projection) => projection.conform(&self.file, first_row, &batch).map(Some),
+            Some(projection) => projection.conform(first_row, &batch).map(Some).map_err(|e| e.in_file(&self.file)),
             None => Ok(Some(batch)),
         }
     }

@@ -142,7 +142,7 @@ impl ShardWriter {
     /// # Errors
     /// The batch does not fit the contract, or the disk refuses.
     pub fn push(&mut self, batch: &RecordBatch) -> Result<()> {
-        let batch = self.kind.conform("", batch).map_err(|e| e.context(format!("writing {}", self.target)))?;
+        let batch = self.kind.conform(batch).map_err(|e| e.context(format!("writing {}", self.target)))?;
         let sizes = row_bytes(&batch);
         let mut start = 0;
         for (row, bytes) in sizes.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gristmill::backend::{Backend, Cpu, Cuda, Heads};
 use gristmill::engine::local::LocalEngine;
-use gristmill::engine::{Engine, Generated, Request, Sampling};
+use gristmill::engine::{Engine, Generated, Request, SampleSeed, Sampling};
 use gristmill::model::memory::Limits;
 use gristmill::model::{Config, Model, SharedModel, Tokenizer};
 use gristmill::schema::{Message, Role};
@@ -210,7 +210,7 @@ fn answers(cache_bytes: usize, batch: usize) -> (Vec<Generated>, u64) {
     let request = |i: usize| Request {
         prompt_id: format!("p{i}").into(),
         messages: [Message { role: Role::User, content: format!("w{i} w{}", i + 40).repeat(1 + 3 * i) }].into(),
-        samples: (0..3).map(|s| (s, 100 * i as u64 + u64::from(s))).collect(),
+        samples: (0..3).map(|s| SampleSeed { index: s, seed: 100 * i as u64 + u64::from(s) }).collect(),
         sampling: sampling.clone(),
         policy_step: 0,
     };

@@ -6,7 +6,7 @@ use std::sync::{Barrier, mpsc};
 
 use gristmill::pipeline::{self, Options, Reporter, RunSummary, StageSummary, State};
 use gristmill::recipe::Recipe;
-use gristmill::stage::Progress;
+use gristmill::stage::{Part, Progress};
 use gristmill::store::Location;
 
 use super::{recordings, run};
@@ -33,8 +33,8 @@ impl<G: Fn() + Send + Sync> Reporter for Held<G> {
 /// Runs one stage as one part of two.
 fn part(folder: &Path, index: usize, stage: &str, gate: impl Fn() + Send + Sync) -> RunSummary {
     let recipe = Recipe::load(&folder.join("recipe.toml"), &[]).unwrap();
-    let options =
-        Options { from: None, only: Some(stage.to_owned()), part: Some((index, 2)), threads: 1, dry_run: false };
+    let part = Part::new(index, 2);
+    let options = Options { from: None, only: Some(stage.to_owned()), part, threads: 1, dry_run: false };
     let out = Location::from(folder.join("out"));
     pipeline::run(&recipe, &out, &options, &Held(gate), &AtomicBool::new(false)).unwrap()
 }

@@ -14,10 +14,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gristmill::engine::vllm::{Api, ServerConfig, Template, TokenIds, VllmConfig, VllmEngine};
-use gristmill::engine::{Engine, Generated, Request, Sampling};
+use gristmill::engine::{Engine, Generated, Request, SampleSeed, Sampling};
 use gristmill::model::{Batch, Dtype, Model, SharedModel, Tokenizer};
 use gristmill::schema::{Message, Role};
-use gristmill::seed::sample_seed;
 use gristmill::train::{Schedule, Sequence, SftConfig, SftTrainer, Trainer};
 
 use crate::support::repository;
@@ -169,7 +168,7 @@ fn requests(prompts: usize, temperature: f32, max_tokens: u32) -> impl Iterator<
     (0..prompts).map(move |i| Request {
         prompt_id: format!("p{i}").into(),
         messages: [Message { role: Role::User, content: question(i) }].into(),
-        samples: (0..4).map(|k| (k, sample_seed(1, &format!("p{i}"), k, 0))).collect(),
+        samples: (0..4).map(|k| SampleSeed::new(1, &format!("p{i}"), k, 0)).collect(),
         sampling: sampling.clone(),
         policy_step: 0,
     })

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use gristmill::engine::vllm::{PolicyServers, PolicyWeights, Template};
-use gristmill::engine::{Request, Sampling};
+use gristmill::engine::{Request, SampleSeed, Sampling};
 use gristmill::error::Result;
 use gristmill::model::{Dtype, Model, SharedModel, Tokenizer};
 use gristmill::schema::{FinishReason, Message, Role};
-use gristmill::seed::sample_seed;
 use gristmill::train::objective::{Correction, GrpoConfig};
 use gristmill::train::{GrpoTrainer, GrpoTrainerConfig, Rollout, Schedule, ScoredCompletion, ScoredGroup, Trainer};
 
@@ -43,7 +42,7 @@ impl Rollout for Served {
         let ask = |&i: &usize| Request {
             prompt_id: format!("p{i}").into(),
             messages: [Message { role: Role::User, content: question(i) }].into(),
-            samples: (0..GROUP).map(|k| (k, sample_seed(3, &format!("p{i}"), k, step))).collect(),
+            samples: (0..GROUP).map(|k| SampleSeed::new(3, &format!("p{i}"), k, step)).collect(),
             sampling: sampling.clone(),
             policy_step: step,
         };

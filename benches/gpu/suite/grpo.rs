@@ -9,11 +9,10 @@ use std::time::Instant;
 
 use gristmill::backend::{Backend, Cuda};
 use gristmill::engine::local::LocalEngine;
-use gristmill::engine::{Engine, Generated, Request, Sampling};
+use gristmill::engine::{Engine, Generated, Request, SampleSeed, Sampling};
 use gristmill::model::Tokenizer;
 use gristmill::model::memory::Limits;
 use gristmill::schema::{FinishReason, Message, Role};
-use gristmill::seed::sample_seed;
 use gristmill::train::objective::GrpoConfig;
 use gristmill::train::{
     GrpoTrainer, GrpoTrainerConfig, OptimizerConfig, Rollout, Schedule, ScoredCompletion, ScoredGroup, Trainer,
@@ -117,7 +116,7 @@ impl Rollout for Sampler {
     fn rollout(&mut self, step: u64, prompts: &[usize]) -> Result<Vec<ScoredGroup>> {
         let request = |&i: &usize| {
             let prompt_id: Arc<str> = format!("prompt {i}").into();
-            let samples = (0..self.group).map(|sample| (sample, sample_seed(1, &prompt_id, sample, step))).collect();
+            let samples = (0..self.group).map(|sample| SampleSeed::new(1, &prompt_id, sample, step)).collect();
             let (messages, sampling) = (self.messages[i].clone(), self.sampling.clone());
             Request { prompt_id, messages, samples, sampling, policy_step: step }
         };

@@ -32,7 +32,7 @@ fn request(id: usize, words: usize, samples: u32, sampling: &Sampling) -> Reques
     Request {
         prompt_id: format!("p{id}").into(),
         messages: [Message { role: Role::User, content }].into(),
-        samples: (0..samples).map(|i| (i, (id * 100) as u64 + u64::from(i))).collect(),
+        samples: (0..samples).map(|i| SampleSeed { index: i, seed: (id * 100) as u64 + u64::from(i) }).collect(),
         sampling: Arc::new(sampling.clone()),
         policy_step: 0,
     }
@@ -180,7 +180,7 @@ fn stop_strings_and_tokens_end_a_completion_and_leave_the_text() {
     let word = text.split(' ').nth(2).expect("the longest of eight answers has three words").to_owned();
     let sample = |sampling: Sampling| {
         let mut again = request(0, 4, 8, &sampling);
-        again.samples.retain(|(i, _)| *i == whole.sample_index);
+        again.samples.retain(|sample| sample.index == whole.sample_index);
         answers(&engine, vec![again]).into_values().next().unwrap()
     };
     let cut = sample(Sampling { stop: vec![format!(" {word}")], ..plain(40) });

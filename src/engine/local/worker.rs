@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::text::Text;
 use crate::backend::{Backend, Draw, Drawn, KV_PAGE};
-use crate::engine::{Generated, Request};
+use crate::engine::{Generated, Request, SampleSeed};
 use crate::error::Result;
 use crate::model::memory::{Decoding, token_bytes};
 use crate::model::{Decoder, Model, Row, Tokenizer};
@@ -52,7 +52,7 @@ struct Prompt {
     tokens: Arc<[u32]>,
     /// Most tokens a completion can have here.
     limit: usize,
-    samples: VecDeque<(u32, u64)>,
+    samples: VecDeque<SampleSeed>,
 }
 
 /// A completion being written.
@@ -190,7 +190,7 @@ impl<B: Backend> Worker<B> {
                     },
                 },
             };
-            let Some(&(index, seed)) = prompt.samples.front() else {
+            let Some(&SampleSeed { index, seed }) = prompt.samples.front() else {
                 *waiting = None;
                 continue;
             };
@@ -305,7 +305,7 @@ fn prepare<B: Backend>(
     });
     let failed = |error: String| -> Vec<Generated> {
         let all = request.samples.iter();
-        all.map(|&(sample, _)| Generated::failed(request.prompt_id.clone(), sample, error.as_str())).collect()
+        all.map(|sample| Generated::failed(request.prompt_id.clone(), sample.index, error.as_str())).collect()
     };
     let tokens = tokens.map_err(failed)?;
     let limit = (request.sampling.max_tokens as usize).min(context - tokens.len());

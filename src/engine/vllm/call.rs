@@ -11,7 +11,7 @@ use super::config::seconds;
 use super::fault::Fatal;
 use super::job::{self, Job, Run};
 use super::wire::BodyWriter;
-use crate::engine::{Engine, EngineInfo, Generated, Request};
+use crate::engine::{Engine, EngineInfo, Generated, Request, SampleSeed};
 use crate::error::{Context, Error, Result};
 
 /// What a job sends to the thread that called `generate`.
@@ -131,7 +131,7 @@ impl Call<'_> {
             Err(fault) => {
                 let failed = &self.engine.shared.totals.failed_rows[fault.kind.index()];
                 failed.fetch_add(request.samples.len() as u64, Relaxed);
-                let row = |(index, _): &(u32, u64)| job::failed_row(request.prompt_id.clone(), *index, &fault);
+                let row = |sample: &SampleSeed| job::failed_row(request.prompt_id.clone(), sample.index, &fault);
                 return request.samples.iter().map(row).collect();
             }
         };

@@ -4,48 +4,52 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::seed;
+use crate::words::words;
 
-/// Everything a server or the way to it can do wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FaultKind {
-    /// No connection: refused, no route, name not found.
-    Unreachable,
-    /// The connection was closed or reset before a whole answer.
-    Reset,
-    /// No answer within the deadline.
-    Timeout,
-    /// 429.
-    Throttled,
-    /// 503 or 529: starting up, shutting down, overloaded.
-    Overloaded,
-    /// Any other 5xx.
-    ServerError,
-    /// The server ended the completion itself (`abort`).
-    Aborted,
-    /// Not JSON, or not the JSON of a completion.
-    Malformed,
-    /// Not as many choices as were asked.
-    WrongCount,
-    /// Token ids were required and did not come, or do not match the logprobs.
-    MissingTokenIds,
-    /// A logprob that is no finite number.
-    BadLogprobs,
-    /// Certificate or handshake.
-    Tls,
-    /// 401 or 403.
-    Unauthorized,
-    /// 404 that names the model.
-    UnknownModel,
-    /// 3xx, 404 or 405 on the path itself.
-    WrongAddress,
-    /// Prompt, or prompt and budget, over the model's context.
-    ContextOverflow,
-    /// Any other 4xx.
-    BadRequest,
-    /// The prompt could not be encoded on our side.
-    BadPrompt,
-    /// The server was told to load a policy and answers as another.
-    OtherPolicy,
+words! {
+    /// Everything a server or the way to it can do wrong, in the order of the metrics. Its word is a short, stable code:
+    /// what metrics and row errors start with.
+    #[derive(PartialOrd, Ord)]
+    pub enum FaultKind {
+        /// No connection: refused, no route, name not found.
+        Unreachable = "unreachable",
+        /// The connection was closed or reset before a whole answer.
+        Reset = "reset",
+        /// No answer within the deadline.
+        Timeout = "timeout",
+        /// 429.
+        Throttled = "throttled",
+        /// 503 or 529: starting up, shutting down, overloaded.
+        Overloaded = "overloaded",
+        /// Any other 5xx.
+        ServerError = "server_error",
+        /// The server ended the completion itself (`abort`).
+        Aborted = "aborted",
+        /// Not JSON, or not the JSON of a completion.
+        Malformed = "malformed",
+        /// Not as many choices as were asked.
+        WrongCount = "wrong_count",
+        /// Token ids were required and did not come, or do not match the logprobs.
+        MissingTokenIds = "missing_token_ids",
+        /// A logprob that is no finite number.
+        BadLogprobs = "bad_logprobs",
+        /// Certificate or handshake.
+        Tls = "tls",
+        /// 401 or 403.
+        Unauthorized = "unauthorized",
+        /// 404 that names the model.
+        UnknownModel = "unknown_model",
+        /// 3xx, 404 or 405 on the path itself.
+        WrongAddress = "wrong_address",
+        /// Prompt, or prompt and budget, over the model's context.
+        ContextOverflow = "context_overflow",
+        /// Any other 4xx.
+        BadRequest = "bad_request",
+        /// The prompt could not be encoded on our side.
+        BadPrompt = "bad_prompt",
+        /// The server was told to load a policy and answers as another.
+        OtherPolicy = "other_policy",
+    }
 }
 
 /// What a fault means for the request that met it.
@@ -66,54 +70,6 @@ pub enum Action {
 }
 
 impl FaultKind {
-    /// Every kind, in the order of the metrics.
-    pub const ALL: [FaultKind; 19] = [
-        FaultKind::Unreachable,
-        FaultKind::Reset,
-        FaultKind::Timeout,
-        FaultKind::Throttled,
-        FaultKind::Overloaded,
-        FaultKind::ServerError,
-        FaultKind::Aborted,
-        FaultKind::Malformed,
-        FaultKind::WrongCount,
-        FaultKind::MissingTokenIds,
-        FaultKind::BadLogprobs,
-        FaultKind::Tls,
-        FaultKind::Unauthorized,
-        FaultKind::UnknownModel,
-        FaultKind::WrongAddress,
-        FaultKind::ContextOverflow,
-        FaultKind::BadRequest,
-        FaultKind::BadPrompt,
-        FaultKind::OtherPolicy,
-    ];
-
-    /// A short, stable code: what metrics and row errors start with.
-    pub fn code(self) -> &'static str {
-        match self {
-            FaultKind::Unreachable => "unreachable",
-            FaultKind::Reset => "reset",
-            FaultKind::Timeout => "timeout",
-            FaultKind::Throttled => "throttled",
-            FaultKind::Overloaded => "overloaded",
-            FaultKind::ServerError => "server_error",
-            FaultKind::Aborted => "aborted",
-            FaultKind::Malformed => "malformed",
-            FaultKind::WrongCount => "wrong_count",
-            FaultKind::MissingTokenIds => "missing_token_ids",
-            FaultKind::BadLogprobs => "bad_logprobs",
-            FaultKind::Tls => "tls",
-            FaultKind::Unauthorized => "unauthorized",
-            FaultKind::UnknownModel => "unknown_model",
-            FaultKind::WrongAddress => "wrong_address",
-            FaultKind::ContextOverflow => "context_overflow",
-            FaultKind::BadRequest => "bad_request",
-            FaultKind::BadPrompt => "bad_prompt",
-            FaultKind::OtherPolicy => "other_policy",
-        }
-    }
-
     /// What the request does next. A request that never reached a server keeps its tries: a dead
     /// endpoint must not fail rows. One that may itself have broken the server does not. Nor does a server
     /// that has too much to do fail a row, unless it answers all others: see [`FaultKind::is_refusal`].
@@ -182,7 +138,7 @@ impl Fault {
 
     /// The text a failed row keeps.
     pub fn row_error(&self) -> String {
-        format!("{}: {}", self.kind.code(), self.message)
+        format!("{}: {}", self.kind.as_str(), self.message)
     }
 }
 

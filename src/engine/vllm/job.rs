@@ -14,7 +14,7 @@ use super::reply::{Completed, Reply, parse};
 use super::stream;
 use super::tags;
 use super::wire::{ApiPath, Group};
-use crate::engine::Generated;
+use crate::engine::{Generated, SampleSeed};
 use crate::schema::FinishReason;
 
 /// What one call of `generate` shares with its jobs.
@@ -46,8 +46,8 @@ const ALL_REFUSED: u32 = 32;
 /// Samples of one prompt that are asked together.
 pub(super) struct Job {
     pub group: Arc<Group>,
-    /// (sample index, seed), in the order of the choices asked.
-    pub samples: Vec<(u32, u64)>,
+    /// In the order of the choices asked.
+    pub samples: Vec<SampleSeed>,
     /// What was written of the only sample, if it was cut and is to be continued.
     part: Option<Part>,
 }
@@ -72,7 +72,7 @@ struct Course {
 }
 
 impl Job {
-    pub fn new(group: Arc<Group>, samples: Vec<(u32, u64)>) -> Self {
+    pub fn new(group: Arc<Group>, samples: Vec<SampleSeed>) -> Self {
         Job { group, samples, part: None }
     }
 
@@ -82,7 +82,7 @@ impl Job {
             Some(part) => (ApiPath::Completions, part.body.clone(), 1, part.deadline),
             None => {
                 let n = self.samples.len();
-                (self.group.path, self.group.body(n, self.samples[0].1), n, self.group.deadline)
+                (self.group.path, self.group.body(n, self.samples[0].seed), n, self.group.deadline)
             }
         }
     }
@@ -178,7 +178,7 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                     }
                 }
                 shared.totals.failed_rows[fault.kind.index()].fetch_add(job.samples.len() as u64, Relaxed);
-                done.extend(job.samples.iter().map(|(index, _)| failed(&job.group, *index, &fault)));
+                done.extend(job.samples.iter().map(|sample| failed(&job.group, sample.index, &fault)));
                 return Ok(done);
             }
             Action::Retry { counted } => {
@@ -195,7 +195,7 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
                 }
                 // Another server can be asked at once, the first time; later ones get a pause.
                 if course.pauses > 1 || !elsewhere {
-                    let pause = backoff(job.samples[0].1, course.pauses, &fault);
+                    let pause = backoff(job.samples[0].seed, course.pauses, &fault);
                     let _pausing = Pausing::new(&shared.totals.pausing);
                     tokio::time::sleep(pause).await;
                 }
@@ -255,7 +255,7 @@ fn go_on(shared: &Shared, run: &Run, job: &mut Job, reply: Reply) -> Option<Repl
     if budget == 0 {
         return Some(reply);
     }
-    let seed = crate::seed::stream(job.samples[0].1, "continuation", u64::from(round)).next_u64() >> 1;
+    let seed = crate::seed::stream(job.samples[0].seed, "continuation", u64::from(round)).next_u64() >> 1;
     let body = job.group.continuation(&tokens, budget, config.logprobs, seed);
     job.part = Some(Part { written: reply, round, body, deadline: config.deadline(budget) });
     None
@@ -312,7 +312,7 @@ fn deliver(job: &mut Job, reply: Reply, done: &mut Vec<Generated>) {
         done.push(Generated {
             label: None,
             prompt_id: job.group.prompt_id.clone(),
-            sample_index: job.samples[index].0,
+            sample_index: job.samples[index].index,
             text: Some(text),
             token_ids,
             logprobs,

@@ -193,7 +193,7 @@ pub fn chat_encoder(tokenizer: Arc<Tokenizer>) -> PromptEncoder {
 mod tests {
     use super::super::openai_server::{Behaviour, OpenAiServer};
     use super::*;
-    use crate::engine::Sampling;
+    use crate::engine::{SampleSeed, Sampling};
     use crate::schema::{Message, Role};
 
     fn tokenizer() -> Arc<Tokenizer> {
@@ -206,7 +206,7 @@ mod tests {
         let ask = |(id, text): (&str, &str)| Request {
             prompt_id: id.into(),
             messages: [Message { role: Role::User, content: text.into() }].into(),
-            samples: (0..3).map(|k| (k, 10 * step + u64::from(k))).collect(),
+            samples: (0..3).map(|k| SampleSeed { index: k, seed: 10 * step + u64::from(k) }).collect(),
             sampling: Arc::new(Sampling { temperature: 1.0, top_p: 1.0, max_tokens: 8, ..Sampling::default() }),
             policy_step: step,
         };

@@ -109,7 +109,7 @@ impl EndpointSnapshot {
 }
 
 pub(super) fn by_kind(counts: &[AtomicU64; KINDS]) -> Vec<(&'static str, u64)> {
-    let named = FaultKind::ALL.iter().zip(counts).map(|(kind, count)| (kind.code(), count.load(Relaxed)));
+    let named = FaultKind::ALL.iter().zip(counts).map(|(kind, count)| (kind.as_str(), count.load(Relaxed)));
     named.filter(|(_, count)| *count > 0).collect()
 }
 

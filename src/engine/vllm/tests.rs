@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::openai_server::{Behaviour, OpenAiServer, expected, special};
 use super::{Api, CancelToken, EncodedPrompt, PromptEncoder, Template, TokenIds, VllmConfig, VllmEngine};
-use crate::engine::{Engine, Generated, Request, Sampling};
+use crate::engine::{Engine, Generated, Request, SampleSeed, Sampling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{FinishReason, Message, Role};
 use crate::seed::sample_seed;
@@ -45,7 +45,7 @@ fn requests(prompts: usize) -> impl Iterator<Item = Request> + Send {
     (0..prompts).map(move |i| Request {
         prompt_id: format!("p{i}").into(),
         messages: [Message { role: Role::User, content: question(i) }].into(),
-        samples: (0..SAMPLES).map(|k| (k, sample_seed(1, &format!("p{i}"), k, 0))).collect(),
+        samples: (0..SAMPLES).map(|k| SampleSeed::new(1, &format!("p{i}"), k, 0)).collect(),
         sampling: sampling.clone(),
         policy_step: 0,
     })

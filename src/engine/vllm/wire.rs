@@ -269,12 +269,13 @@ fn short(value: f32) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::SampleSeed;
 
     fn request(messages: &[(Role, &str)]) -> Request {
         Request {
             prompt_id: "p".into(),
             messages: messages.iter().map(|(role, text)| Message { role: *role, content: (*text).into() }).collect(),
-            samples: vec![(0, 7)],
+            samples: vec![SampleSeed { index: 0, seed: 7 }],
             sampling: Arc::new(Sampling { stop: vec!["\n\"".into()], ..Sampling::default() }),
             policy_step: 0,
         }

@@ -27,20 +27,6 @@ choices! {
     }
 }
 
-impl Place {
-    /// The name in evidence and rule files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Place::Boxed => "boxed",
-            Place::Hash => "hash",
-            Place::FinalAnswer => "final_answer",
-            Place::LastMath => "last_math",
-            Place::LastLine => "last_line",
-            Place::LastNumber => "last_number",
-        }
-    }
-}
-
 /// An answer found in a completion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extracted {

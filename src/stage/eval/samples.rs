@@ -13,11 +13,11 @@ use std::sync::Arc;
 use super::EvalTable;
 use super::answers::Answers;
 use super::figures::Brief;
-use crate::engine::{EngineInfo, Generated, Request, Sampling};
+use crate::engine::{EngineInfo, Generated, Request, SampleSeed, Sampling};
 use crate::error::{Context, Error, Result};
 use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, GroupRow, Prompt};
-use crate::seed::{content_id, sample_seed};
+use crate::seed::content_id;
 use crate::stage::attend::attend;
 use crate::stage::judged::{group_rows, judge, none_answered};
 use crate::stage::layout::JOURNAL;
@@ -199,7 +199,7 @@ impl<'a> Samples<'a> {
         let mut requests = left.into_iter().take_while(|_| cx.check_stop().is_ok()).map(|(prompt, samples)| Request {
             prompt_id: prompt.prompt_id.as_str().into(),
             messages: prompt.messages.clone().into(),
-            samples: samples.into_iter().map(|i| (i, sample_seed(cx.seed, &prompt.prompt_id, i, 0))).collect(),
+            samples: samples.into_iter().map(|i| SampleSeed::new(cx.seed, &prompt.prompt_id, i, 0)).collect(),
             sampling: Arc::clone(&self.sampling),
             policy_step: 0,
         });

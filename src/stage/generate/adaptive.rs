@@ -154,7 +154,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::Sampling;
+    use crate::engine::{SampleSeed, Sampling};
 
     const RULES: &str = "reward = \"answer\"\n\n[rules.answer]\nkind = \"exact\"\n";
 
@@ -175,7 +175,7 @@ mod tests {
         let request = Request {
             prompt_id: "p".into(),
             messages: [].into(),
-            samples: (0..first).map(|i| (i, 0)).collect(),
+            samples: (0..first).map(|i| SampleSeed { index: i, seed: 0 }).collect(),
             sampling: Arc::new(Sampling::default()),
             policy_step: 0,
         };

@@ -8,10 +8,9 @@ use serde::Deserialize;
 use super::GenerateConfig;
 use super::adaptive::Asked;
 use super::open_shards::OpenShards;
-use crate::engine::{Engine, Request, Sampling};
+use crate::engine::{Engine, Request, SampleSeed, Sampling};
 use crate::error::{Error, Result};
 use crate::schema::{Message, Prompt, Role};
-use crate::seed::sample_seed;
 use crate::stage::{Outcome, StageContext};
 use crate::store::Dataset;
 
@@ -178,6 +177,6 @@ fn request(
         policy_step: 0,
     };
     let count = engine.available(&request).map_or(config.samples, |n| config.samples.min(n as u32));
-    request.samples = (0..count).map(|i| (i, sample_seed(seed, &prompt.prompt_id, i, 0))).collect();
+    request.samples = (0..count).map(|i| SampleSeed::new(seed, &prompt.prompt_id, i, 0)).collect();
     (count > 0).then_some(request)
 }

@@ -10,7 +10,7 @@ use super::answers::Answers;
 use super::failures::FIRST_FAILURE;
 use super::requests::At;
 use super::{Outcome, StageContext, not_asked, tally};
-use crate::engine::{EngineInfo, Generated, Request};
+use crate::engine::{EngineInfo, Generated, Request, SampleSeed};
 use crate::error::{Error, Result};
 use crate::schema::{self, Completion, DatasetKind, FinishReason};
 use crate::seed::sample_seed;
@@ -122,16 +122,16 @@ impl OpenShards<'_> {
         mut asked: Option<&mut Asked>,
     ) -> Result<()> {
         let mut left = Vec::new();
-        for &(sample, seed) in &request.samples {
-            let id = completion_id(&self.info.model_digest, &self.sampling, &request.prompt_id, sample, 0);
+        for &sample in &request.samples {
+            let id = completion_id(&self.info.model_digest, &self.sampling, &request.prompt_id, sample.index, 0);
             let Some(noted) = self.answers.recall(&id) else {
-                left.push((sample, seed));
+                left.push(sample);
                 continue;
             };
             if let Some(asked) = &mut asked {
                 asked.arrived(&self.answers.read(noted)?);
             }
-            open.rows.push(Answer { at: (place as u32, sample), row: Row::Noted(noted) });
+            open.rows.push(Answer { at: (place as u32, sample.index), row: Row::Noted(noted) });
             self.cx.progress.advance(1);
         }
         request.samples = left;
@@ -142,8 +142,8 @@ impl OpenShards<'_> {
         Ok(())
     }
 
-    fn seeded(&self, prompt_id: &str, samples: std::ops::Range<u32>) -> Vec<(u32, u64)> {
-        samples.map(|i| (i, sample_seed(self.cx.seed, prompt_id, i, 0))).collect()
+    fn seeded(&self, prompt_id: &str, samples: std::ops::Range<u32>) -> Vec<SampleSeed> {
+        samples.map(|i| SampleSeed::new(self.cx.seed, prompt_id, i, 0)).collect()
     }
 
     /// An answer to a prompt that is sampled adaptively has arrived: asks for its next round once this one
