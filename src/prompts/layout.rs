@@ -19,7 +19,7 @@ use self::cells::{Cells, plain, text_list};
 use super::gold::Gold;
 use super::messages;
 use super::read::{Fault, Row, kind};
-use super::source::SourceConfig;
+use super::source::{Mapping, SourceConfig};
 use crate::schema::{Message, Role};
 
 /// Where a row keeps its question and answer.
@@ -157,56 +157,16 @@ fn conversation(
 ) -> Result<(Vec<Message>, Option<String>), Fault> {
     let row = cells.row;
     let (map, chat) = (&config.columns, matches!(layout, Layout::Chat | Layout::Verl));
-    let turns = if map.messages.is_some() {
-        cells.mapped_named(&map.messages)
-    } else if map.prompt.is_some() {
-        cells.mapped_named(&map.prompt)
-    } else if layout == Layout::Chat {
-        cells.named(CHAT).or_else(|| implicit_prompt(&row.columns))
-    } else if chat {
-        cells.named(&["prompt"])
-    } else {
-        cells.named(PROMPT)
-    };
-    let Some((name, value)) = turns else {
-        let columns: Vec<&str> = row.columns.keys().map(String::as_str).take(12).collect();
-        let message = format!("no prompt in this row; its columns are {}", columns.join(", "));
-        let turns = row.columns.iter().find(|(_, value)| messages::parse(value).and_then(messages::split).is_ok());
-        // A header that was cut at the wrong sign is one long name.
-        let joined = |c: char| columns.len() == 1 && columns[0].contains(c);
-        let hint = match turns {
-            None if joined(';') || joined('\t') => {
-                "the file seems to be delimited by another sign than was taken for it: \
-                 write it with commas, or with tabs (`format = \"tsv\"`)"
-                    .to_owned()
-            }
-            Some((name, _)) => format!("`{name}` holds conversations: `columns = {{ messages = \"{name}\" }}`"),
-            None => "name the column in the source: `columns = { prompt = \"…\" }`".to_owned(),
-        };
-        return Err(Fault::new(row.place, "missing_prompt", message).hint(hint));
-    };
+    let (name, value) = prompt_column(cells, layout, map).ok_or_else(|| missing_prompt(row))?;
     let is_turns = value.is_array() || (chat && map.prompt.is_none()) || map.messages.is_some();
     let (mut messages, answered) = match value {
         Value::String(text) if !is_turns || !text.trim_start().starts_with('[') => {
-            let mut text = text.trim().to_owned();
+            let text = text.trim();
             if text.is_empty() {
                 return Err(Fault::new(row.place, "missing_prompt", "the prompt is empty").in_field(name));
             }
-            if map.prompt.is_none() && name.eq_ignore_ascii_case("question") {
-                if let Some(before) =
-                    cells.find(PREAMBLE).and_then(Value::as_str).map(str::trim).filter(|t| !t.is_empty())
-                {
-                    // SVAMP leaves the full stop out.
-                    let stop = if before.ends_with(|c: char| c.is_alphanumeric()) { "." } else { "" };
-                    text = format!("{before}{stop} {text}");
-                }
-            } else if map.prompt.is_none()
-                && name.eq_ignore_ascii_case("instruction")
-                && let Some(input) = cells.find(&["input"]).and_then(Value::as_str).filter(|t| !t.trim().is_empty())
-            {
-                text = format!("{text}\n\n{}", input.trim());
-            }
-            (vec![Message { role: Role::User, content: text }], None)
+            let content = if map.prompt.is_none() { whole_question(cells, &name, text) } else { text.to_owned() };
+            (vec![Message { role: Role::User, content }], None)
         }
         value if is_turns => {
             let split = messages::parse(value).and_then(messages::split);
@@ -229,6 +189,57 @@ fn conversation(
         }
     }
     Ok((messages, answered))
+}
+
+/// The column that holds the prompt, or the turns.
+fn prompt_column<'c, 'a: 'c>(cells: &mut Cells<'a>, layout: Layout, map: &'c Mapping) -> Option<(String, &'c Value)> {
+    if map.messages.is_some() {
+        return cells.mapped_named(&map.messages);
+    }
+    if map.prompt.is_some() {
+        return cells.mapped_named(&map.prompt);
+    }
+    match layout {
+        Layout::Chat => cells.named(CHAT).or_else(|| implicit_prompt(&cells.row.columns)),
+        Layout::Verl => cells.named(&["prompt"]),
+        _ => cells.named(PROMPT),
+    }
+}
+
+/// What is wrong with a row in which no column is known to hold a prompt, and which one may.
+fn missing_prompt(row: &Row) -> Fault {
+    let columns: Vec<&str> = row.columns.keys().map(String::as_str).take(12).collect();
+    let message = format!("no prompt in this row; its columns are {}", columns.join(", "));
+    let turns = row.columns.iter().find(|(_, value)| messages::parse(value).and_then(messages::split).is_ok());
+    // A header that was cut at the wrong sign is one long name.
+    let joined = |c: char| columns.len() == 1 && columns[0].contains(c);
+    let hint = match turns {
+        None if joined(';') || joined('\t') => "the file seems to be delimited by another sign than was taken for it: \
+                                                write it with commas, or with tabs (`format = \"tsv\"`)"
+            .to_owned(),
+        Some((name, _)) => format!("`{name}` holds conversations: `columns = {{ messages = \"{name}\" }}`"),
+        None => "name the column in the source: `columns = { prompt = \"…\" }`".to_owned(),
+    };
+    Fault::new(row.place, "missing_prompt", message).hint(hint)
+}
+
+/// A question with what other columns say before it, or an instruction with its input.
+fn whole_question(cells: &mut Cells<'_>, column: &str, text: &str) -> String {
+    let filled = |value: Option<&Value>| {
+        value.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    if column.eq_ignore_ascii_case("question") {
+        if let Some(before) = filled(cells.find(PREAMBLE)) {
+            // SVAMP leaves the full stop out.
+            let stop = if before.ends_with(|c: char| c.is_alphanumeric()) { "." } else { "" };
+            return format!("{before}{stop} {text}");
+        }
+    } else if column.eq_ignore_ascii_case("instruction")
+        && let Some(input) = filled(cells.find(&["input"]))
+    {
+        return format!("{text}\n\n{input}");
+    }
+    text.to_owned()
 }
 
 const CHOSEN: &str = "chosen";

@@ -9,11 +9,11 @@
 //! `min` and `^` would swallow it); only `if`, which looks at the branch it
 //! takes, and `first`, which takes the first known score, can drop it.
 
+mod compile;
+
 use std::ops::Range;
 
-use meval::tokenizer::{Operation, Token};
-
-use crate::error::nearest;
+use meval::tokenizer::Operation;
 
 /// Longest expression in bytes.
 pub const MAX_TEXT: usize = 4096;
@@ -120,105 +120,6 @@ pub fn functions() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl Expression {
-    /// Parses and checks `text` against the names it may use; a name's position is its slot.
-    ///
-    /// # Errors
-    /// Empty, too long or too deep text, syntax errors, unknown names and functions, wrong
-    /// numbers of arguments, and constant expressions that are not finite.
-    pub fn compile(text: &str, names: &[&str]) -> Result<Self, ExpressionError> {
-        let whole = 0..text.len();
-        let fail = |message: String, span: Range<usize>| ExpressionError { message, span, hint: None };
-        if text.trim().is_empty() {
-            return Err(fail("the expression is empty".into(), whole));
-        }
-        if text.len() > MAX_TEXT {
-            return Err(fail(format!("the expression is {} bytes long; the limit is {MAX_TEXT}", text.len()), whole));
-        }
-        if let Some((at, c)) = text.char_indices().find(|&(_, c)| !c.is_ascii() || c.is_ascii_control() && c != '\n') {
-            return Err(fail(
-                format!("`{}` has no meaning in an expression", c.escape_default()),
-                at..at + c.len_utf8(),
-            ));
-        }
-        check_nesting(text)?;
-        // meval trims nothing and panics on what it did not foresee.
-        let trimmed = text.trim();
-        let offset = text.len() - text.trim_start().len();
-        let parsed = std::panic::catch_unwind(|| trimmed.parse::<meval::Expr>())
-            .map_err(|_| fail("the expression cannot be read".into(), 0..text.len()))?;
-        let parsed = parsed.map_err(|error| syntax_error(text, offset, &error))?;
-
-        let mut ops = Vec::with_capacity(parsed.len());
-        let (mut uses, mut depth) = (Vec::new(), 0usize);
-        for token in parsed.iter() {
-            let (op, takes) = match token {
-                Token::Number(value) if !value.is_finite() => {
-                    return Err(fail("a number in the expression is out of range".into(), 0..text.len()));
-                }
-                Token::Number(value) => (Op::Number(*value), 0),
-                Token::Var(name) => {
-                    let op = match CONSTANTS.iter().find(|c| c.0 == name) {
-                        Some(constant) => Op::Number(constant.1),
-                        None => match names.iter().position(|n| n == name) {
-                            Some(slot) => {
-                                uses.push(slot);
-                                Op::Slot(slot)
-                            }
-                            None => return Err(unknown(text, name, names)),
-                        },
-                    };
-                    (op, 0)
-                }
-                Token::Binary(operation) => (Op::Binary(*operation), 2),
-                Token::Unary(Operation::Minus) => (Op::Negate, 1),
-                Token::Unary(_) => continue,
-                Token::Func(name, arguments) => {
-                    let count = arguments.unwrap_or(0);
-                    let Some(&(_, least, most, function, meaning)) = FUNCTIONS.iter().find(|f| f.0 == name) else {
-                        return Err(unknown(text, name, names));
-                    };
-                    if count < least || count > most {
-                        let span = find_name(text, name);
-                        let mut error = fail(format!("`{name}` takes {least} arguments, {count} given"), span);
-                        error.hint = Some(meaning.into());
-                        return Err(error);
-                    }
-                    let plain = |op: &Op| matches!(op, Op::Slot(_) | Op::Number(_));
-                    if matches!(function, Function::First) && !ops[ops.len() - count..].iter().all(plain) {
-                        let mut error =
-                            fail("`first` takes rule names and numbers, not expressions".into(), find_name(text, name));
-                        error.hint = Some("write first(a, b) and do the arithmetic outside".into());
-                        return Err(error);
-                    }
-                    (Op::Call(function, count), count)
-                }
-                Token::LParen | Token::RParen | Token::Comma => {
-                    return Err(fail("a bracket or comma is out of place".into(), 0..text.len()));
-                }
-            };
-            if depth < takes {
-                return Err(fail("an operand is missing".into(), 0..text.len()));
-            }
-            depth = depth - takes + 1;
-            if depth > MAX_STACK {
-                return Err(fail(format!("more than {MAX_STACK} values are open at once"), 0..text.len()));
-            }
-            ops.push(op);
-        }
-        if depth != 1 {
-            return Err(fail("the expression does not come to one value".into(), 0..text.len()));
-        }
-        uses.sort_unstable();
-        uses.dedup();
-        let needs = needed_slots(&ops);
-        let expression = Expression { ops, uses, needs, text: text.to_owned() };
-        // "1/0 * accuracy": no score makes it a number.
-        if [0.0, 1.0, 0.5].iter().all(|&score| !expression.eval(&vec![score; names.len()]).is_finite()) {
-            return Err(fail("the expression is never a finite number".into(), 0..text.len()));
-        }
-        Ok(expression)
-    }
-
     /// Evaluates over the slots; NaN is "not known". Never panics when `slots` covers every name.
     pub fn eval(&self, slots: &[f64]) -> f64 {
         let mut stack = [0.0f64; MAX_STACK];
@@ -280,90 +181,6 @@ fn call(function: Function, arguments: &[f64]) -> f64 {
         Function::Min => arguments.iter().copied().fold(f64::INFINITY, f64::min),
         Function::Clamp => arguments[0].max(arguments[1]).min(arguments[2]),
     }
-}
-
-/// Walks the program with, for each value, the slots that must be known for it.
-fn needed_slots(ops: &[Op]) -> Vec<usize> {
-    let mut stack: Vec<Vec<usize>> = Vec::new();
-    for op in ops {
-        let needs = match op {
-            Op::Number(_) => Vec::new(),
-            Op::Slot(slot) => vec![*slot],
-            Op::Negate => stack.pop().unwrap_or_default(),
-            Op::Binary(_) => stack.split_off(stack.len() - 2).concat(),
-            Op::Call(function, count) => {
-                let arguments = stack.split_off(stack.len() - count);
-                match function {
-                    Function::First if *count > 1 => Vec::new(),
-                    Function::If => arguments.into_iter().next().unwrap_or_default(),
-                    _ => arguments.concat(),
-                }
-            }
-        };
-        stack.push(needs);
-    }
-    let mut needs = stack.pop().unwrap_or_default();
-    needs.sort_unstable();
-    needs.dedup();
-    needs
-}
-
-fn check_nesting(text: &str) -> Result<(), ExpressionError> {
-    let mut depth = 0usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_NESTING {
-            let message = format!("brackets are nested deeper than {MAX_NESTING}");
-            return Err(ExpressionError { message, span: at..at + 1, hint: None });
-        }
-    }
-    Ok(())
-}
-
-fn syntax_error(text: &str, offset: usize, error: &meval::Error) -> ExpressionError {
-    use meval::{Error, ParseError};
-    let end = text.trim_end().len();
-    let (message, span) = match error {
-        Error::ParseError(ParseError::UnexpectedToken(at)) => {
-            let at = (at + offset).min(text.len());
-            let found = text[at..].trim_start().chars().next();
-            let at = text.len() - text[at..].trim_start().len();
-            match found {
-                Some(found) => (format!("unexpected `{found}` in the expression"), at..at + found.len_utf8()),
-                None => ("the expression ends too early".into(), end..end),
-            }
-        }
-        Error::ParseError(ParseError::MissingRParen(count)) => (format!("{count} closing bracket missing"), end..end),
-        Error::ParseError(ParseError::MissingArgument) => ("the expression ends where a value is due".into(), end..end),
-        other => (other.to_string(), 0..text.len()),
-    };
-    let operators = ["==", "!=", "<", ">", "&", "|"].iter().any(|op| text.contains(op));
-    let hint = operators.then(|| "comparisons are functions: ge(tokens, 100), and(a, b), not(a)".to_owned());
-    ExpressionError { message, span, hint }
-}
-
-fn unknown(text: &str, name: &str, names: &[&str]) -> ExpressionError {
-    let span = find_name(text, name);
-    let known = names.iter().copied().chain(FUNCTIONS.iter().map(|f| f.0)).chain(CONSTANTS.iter().map(|c| c.0));
-    let hint = match nearest(name, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("names here: {}", names.join(", ")),
-    };
-    ExpressionError { message: format!("unknown name `{name}` in the expression"), span, hint: Some(hint) }
-}
-
-/// The bytes of the first whole-word occurrence of `name`.
-fn find_name(text: &str, name: &str) -> Range<usize> {
-    let word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-    let bytes = text.as_bytes();
-    text.match_indices(name)
-        .map(|(at, _)| at..at + name.len())
-        .find(|span| !word(span.start.checked_sub(1).and_then(|i| bytes.get(i))) && !word(bytes.get(span.end)))
-        .unwrap_or(0..text.len())
 }
 
 #[cfg(test)]

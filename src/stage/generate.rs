@@ -257,22 +257,7 @@ impl Stage for GenerateStage {
         let total = feed.shards();
         drop(feed);
         let made = state.into_inner().expect("no holder panicked");
-        if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
-            return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
-        }
-        let mut fresh: BTreeMap<usize, Outcome> = made
-            .shards
-            .into_iter()
-            .filter_map(|(shard, state)| state.outcome.map(|outcome| (shard, outcome)))
-            .collect();
-        let (mut sum, mut first_failure) = (Outcome::default(), None);
-        for shard in 0..total {
-            let done = fresh.remove(&shard).or_else(|| kept.get(&shard).or(cx.finished(shard)).cloned());
-            let mut done = done.ok_or_else(|| cx.waits_for_others(total))?;
-            first_failure = first_failure.or(done.facts.remove(failures::FIRST_FAILURE));
-            sum.absorb(done);
-        }
-        failures::some_rows(&sum, first_failure.as_ref()).iter().for_each(|line| cx.progress.say(line));
+        let mut sum = all_shards(cx, made, &kept, total)?;
         if let Some(held) = engine.holds() {
             let served = sum.shards.iter().map(|shard| shard.rows).sum::<u64>();
             let failed = sum.counts.get(FAILED).copied().unwrap_or(0);
@@ -288,6 +273,30 @@ impl Stage for GenerateStage {
         sum.facts.extend(self.config.system.clone().map(|system| ("system".to_owned(), system.into())));
         Ok(sum)
     }
+}
+
+/// What all shards came to: those that this run made, those that an earlier one did and those of other parts of the run.
+/// The user is told of rows whose request failed.
+fn all_shards(
+    cx: &StageContext<'_>,
+    made: OpenShards<'_>,
+    kept: &BTreeMap<usize, Outcome>,
+    total: usize,
+) -> Result<Outcome> {
+    if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
+        return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
+    }
+    let mut fresh: BTreeMap<usize, Outcome> =
+        made.shards.into_iter().filter_map(|(shard, state)| Some((shard, state.outcome?))).collect();
+    let (mut sum, mut first_failure) = (Outcome::default(), None);
+    for shard in 0..total {
+        let done = fresh.remove(&shard).or_else(|| kept.get(&shard).or(cx.finished(shard)).cloned());
+        let mut done = done.ok_or_else(|| cx.waits_for_others(total))?;
+        first_failure = first_failure.or(done.facts.remove(failures::FIRST_FAILURE));
+        sum.absorb(done);
+    }
+    failures::some_rows(&sum, first_failure.as_ref()).iter().for_each(|line| cx.progress.say(line));
+    Ok(sum)
 }
 
 /// Counts one row.

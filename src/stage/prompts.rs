@@ -1,23 +1,25 @@
 //! `prompts`: sources and generators become one clean prompt set.
 
+mod output;
+
 use std::cell::RefCell;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::json;
 
+use self::output::{Lines, Shards};
 use super::{Input, Materials, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::procedural::ProceduralConfig;
-use crate::prompts::prepare::Sink;
 use crate::prompts::read::Place;
 use crate::prompts::{
-    DecontamConfig, DedupConfig, Dropped, EvalRow, EvalSet, FaultPlace, FilterConfig, GoldConflict, Hit, ImportReport,
-    Imported, Importer, PassRates, PassWindow, Preparation, PrepareConfig, SampleConfig, SourceConfig, Step,
+    DecontamConfig, DedupConfig, EvalRow, EvalSet, FaultPlace, FilterConfig, ImportReport, Imported, Importer,
+    PassRates, PassWindow, Preparation, PrepareConfig, SampleConfig, SourceConfig, Step, Summary,
 };
 use crate::recipe::{Node, StageTable, Value};
-use crate::schema::{self, BatchExt, DatasetKind, Prompt};
-use crate::store::{FileWriter, Location, Manifest, RowWriter, ShardInfo, WriterOptions};
+use crate::schema::{self, BatchExt, DatasetKind};
+use crate::store::{Location, Manifest};
 
 /// The stage's table in a recipe.
 #[derive(Clone, Debug, Deserialize)]
@@ -196,45 +198,12 @@ impl PromptsConfig {
         let base = cx.resolve("");
         let base = Path::new(&base);
         let mut importers = self.sources.iter().map(|s| Importer::open(s, base)).collect::<Result<Vec<_>>>()?;
-        let mut generated = Vec::new();
-        for config in &self.procedural {
-            generated.push(config.prompts(cx.seed)?);
-        }
-        let evals = self.evaluation.iter().map(|source| eval_set(source, base)).collect::<Result<Vec<_>>>()?;
-        let (evals, evals_read): (Vec<EvalSet>, Vec<ImportReport>) = evals.into_iter().unzip();
-        for (set, report) in evals.iter().zip(&evals_read).filter(|(_, report)| !report.skipped.is_empty()) {
-            cx.progress.say(&not_searched_for(cx.name, set, report));
-        }
-        let config = PrepareConfig {
-            filter: self.filter.clone(),
-            dedup: self.dedup.clone(),
-            decontaminate: self.decontaminate.clone(),
-            pass_rate: self.pass_rate.clone(),
-            sample: self.sample.clone(),
-        };
-        let mut preparation = Preparation::new(config, cx.seed, &evals)?;
-        if self.measured_by.is_some() {
-            preparation = preparation.with_pass_rates(measured(cx)?);
-        }
+        let generated = self.procedural.iter().map(|config| config.prompts(cx.seed)).collect::<Result<Vec<_>>>()?;
+        let (evals, evals_read) = self.evaluation_sets(cx, base)?;
+        let preparation = self.preparation(cx, &evals)?;
         cx.progress.start(0, "prompts");
         let drops = RefCell::new(Lines::new(cx.folder.join(DROPS)));
-        let imported = importers.iter_mut().flat_map(|importer| {
-            let source = importer.name().to_owned();
-            let drops = &drops;
-            std::iter::from_fn(move || {
-                loop {
-                    match importer.next_step()? {
-                        Ok(Step::Prompt(prompt)) => return Some(Ok(*prompt)),
-                        Ok(Step::Skipped(place)) => {
-                            if let Err(error) = drops.borrow_mut().push(&left_out(&source, &place)) {
-                                return Some(Err(error));
-                            }
-                        }
-                        Err(error) => return Some(Err(error)),
-                    }
-                }
-            })
-        });
+        let imported = importers.iter_mut().flat_map(|importer| imported(importer, &drops));
         let made = generated.into_iter().zip(&self.procedural).flat_map(|(prompts, config)| {
             let file: std::sync::Arc<str> = config.source.as_str().into();
             prompts.enumerate().map(move |(row, prompt)| {
@@ -247,41 +216,93 @@ impl PromptsConfig {
         let summary = preparation.run(StopOn { rows, cx }, &mut sink)?;
         let mut outcome = sink.finish()?;
         drops.into_inner().finish()?;
-        outcome.drops = summary.drops.clone();
-        outcome.count("read", summary.rows);
-        for importer in &importers {
-            for (reason, n) in &importer.report().skipped {
-                *outcome.drops.entry(format!("import:{reason}")).or_default() += n;
-                outcome.count("read", *n);
-            }
-            for (reason, n) in &importer.report().gold_missing {
-                outcome.count(&format!("gold_missing:{reason}"), *n);
-            }
-            outcome.count("duplicate_ids", importer.report().duplicate_ids);
-        }
-        outcome.count("kept", summary.kept);
-        outcome.count("contamination_hits", summary.hits);
-        outcome.count("gold_conflicts", summary.gold_conflicts);
-        outcome.count("kept_other_gold", summary.kept_other_gold);
-        outcome.counts.retain(|_, n| *n > 0);
-        if !summary.strata.is_empty() {
-            outcome.facts.insert("strata".to_owned(), serde_json::to_value(&summary.strata).expect("plain data"));
-        }
-        if !summary.evaluation.is_empty() {
-            let sets = summary.evaluation.iter().zip(&evals_read).map(|(set, read)| {
-                let mut set = serde_json::to_value(set).expect("plain data");
-                if !read.skipped.is_empty() {
-                    (set["skipped"], set["places"]) = (json!(read.skipped), json!(read.places));
-                }
-                set
-            });
-            outcome.facts.insert("evaluation".to_owned(), sets.collect());
-        }
-        let reports: Vec<_> = importers.iter().map(|i| serde_json::to_value(i.report()).expect("plain data")).collect();
-        if !reports.is_empty() {
-            outcome.facts.insert("imports".to_owned(), reports.into());
-        }
+        let imports: Vec<&ImportReport> = importers.iter().map(Importer::report).collect();
+        tell(&summary, &imports, &evals_read, &mut outcome);
         Ok(outcome)
+    }
+
+    /// The evaluation sets, each with what its import came to. The user is told of rows that are not searched for.
+    fn evaluation_sets(&self, cx: &StageContext<'_>, base: &Path) -> Result<(Vec<EvalSet>, Vec<ImportReport>)> {
+        let sets = self.evaluation.iter().map(|source| eval_set(source, base)).collect::<Result<Vec<_>>>()?;
+        for (set, report) in sets.iter().filter(|(_, report)| !report.skipped.is_empty()) {
+            cx.progress.say(&not_searched_for(cx.name, set, report));
+        }
+        Ok(sets.into_iter().unzip())
+    }
+
+    /// What is done to the prompts.
+    fn preparation(&self, cx: &StageContext<'_>, evals: &[EvalSet]) -> Result<Preparation> {
+        let config = PrepareConfig {
+            filter: self.filter.clone(),
+            dedup: self.dedup.clone(),
+            decontaminate: self.decontaminate.clone(),
+            pass_rate: self.pass_rate.clone(),
+            sample: self.sample.clone(),
+        };
+        let preparation = Preparation::new(config, cx.seed, evals)?;
+        Ok(match self.measured_by {
+            Some(_) => preparation.with_pass_rates(measured(cx)?),
+            None => preparation,
+        })
+    }
+}
+
+/// The prompts of a source; rows that cannot be read go to the list of drops.
+fn imported<'a>(
+    importer: &'a mut Importer,
+    drops: &'a RefCell<Lines>,
+) -> impl Iterator<Item = Result<Imported>> + use<'a> {
+    let source = importer.name().to_owned();
+    std::iter::from_fn(move || {
+        loop {
+            match importer.next_step()? {
+                Ok(Step::Prompt(prompt)) => return Some(Ok(*prompt)),
+                Ok(Step::Skipped(place)) => {
+                    if let Err(error) = drops.borrow_mut().push(&left_out(&source, &place)) {
+                        return Some(Err(error));
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
+}
+
+/// Adds to the outcome what was read, what was kept and why the rest was not.
+fn tell(summary: &Summary, imports: &[&ImportReport], evals_read: &[ImportReport], outcome: &mut Outcome) {
+    outcome.drops = summary.drops.clone();
+    outcome.count("read", summary.rows);
+    for report in imports {
+        for (reason, n) in &report.skipped {
+            *outcome.drops.entry(format!("import:{reason}")).or_default() += n;
+            outcome.count("read", *n);
+        }
+        for (reason, n) in &report.gold_missing {
+            outcome.count(&format!("gold_missing:{reason}"), *n);
+        }
+        outcome.count("duplicate_ids", report.duplicate_ids);
+    }
+    outcome.count("kept", summary.kept);
+    outcome.count("contamination_hits", summary.hits);
+    outcome.count("gold_conflicts", summary.gold_conflicts);
+    outcome.count("kept_other_gold", summary.kept_other_gold);
+    outcome.counts.retain(|_, n| *n > 0);
+    if !summary.strata.is_empty() {
+        outcome.facts.insert("strata".to_owned(), serde_json::to_value(&summary.strata).expect("plain data"));
+    }
+    if !summary.evaluation.is_empty() {
+        let sets = summary.evaluation.iter().zip(evals_read).map(|(set, read)| {
+            let mut set = serde_json::to_value(set).expect("plain data");
+            if !read.skipped.is_empty() {
+                (set["skipped"], set["places"]) = (json!(read.skipped), json!(read.places));
+            }
+            set
+        });
+        outcome.facts.insert("evaluation".to_owned(), sets.collect());
+    }
+    if !imports.is_empty() {
+        let reports = imports.iter().map(|report| serde_json::to_value(report).expect("plain data"));
+        outcome.facts.insert("imports".to_owned(), reports.collect());
     }
 }
 
@@ -352,95 +373,4 @@ fn measured(cx: &StageContext<'_>) -> Result<PassRates> {
         }));
     }
     Ok(rates)
-}
-
-/// Writes what stays as shards, what goes as lists.
-struct Shards<'a> {
-    cx: &'a StageContext<'a>,
-    /// The shard under way.
-    writer: Option<RowWriter<Prompt>>,
-    shards: Vec<ShardInfo>,
-    /// Rows that cannot be read are in this list too.
-    drops: &'a RefCell<Lines>,
-    hits: Lines,
-    conflicts: Lines,
-}
-
-impl<'a> Shards<'a> {
-    fn new(cx: &'a StageContext<'a>, drops: &'a RefCell<Lines>) -> Self {
-        let lines = |name| Lines::new(cx.folder.join(name));
-        let (hits, conflicts) = (lines(HITS), lines(CONFLICTS));
-        Shards { cx, writer: None, shards: Vec::new(), drops, hits, conflicts }
-    }
-
-    fn writer(&mut self) -> Result<&mut RowWriter<Prompt>> {
-        match &mut self.writer {
-            Some(writer) => Ok(writer),
-            none => Ok(none.insert(RowWriter::create(self.cx.folder, self.shards.len(), WriterOptions::default())?)),
-        }
-    }
-
-    fn end_shard(&mut self) -> Result<()> {
-        self.shards.extend(self.writer.take().map(RowWriter::finish).transpose()?);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Outcome> {
-        if self.shards.is_empty() {
-            self.writer()?;
-        }
-        self.end_shard()?;
-        for lines in [self.hits, self.conflicts] {
-            lines.finish()?;
-        }
-        Ok(Outcome { shards: self.shards, ..Outcome::default() })
-    }
-}
-
-impl Sink for Shards<'_> {
-    fn keep(&mut self, prompt: Prompt) -> Result<()> {
-        let writer = self.writer()?;
-        writer.push(prompt)?;
-        if writer.rows() == self.cx.shard_rows as u64 { self.end_shard() } else { Ok(()) }
-    }
-
-    fn drop(&mut self, drop: Dropped) -> Result<()> {
-        self.drops.borrow_mut().push(&drop)
-    }
-
-    fn hit(&mut self, hit: Hit) -> Result<()> {
-        self.hits.push(&hit)
-    }
-
-    fn conflict(&mut self, conflict: GoldConflict) -> Result<()> {
-        self.conflicts.push(&conflict)
-    }
-}
-
-/// JSON lines, written as they come; the file appears whole at the end, and not at all if there is no line.
-struct Lines {
-    file: Location,
-    writer: Option<FileWriter>,
-    line: Vec<u8>,
-}
-
-impl Lines {
-    fn new(file: Location) -> Self {
-        Lines { file, writer: None, line: Vec::new() }
-    }
-
-    fn push(&mut self, row: &impl serde::Serialize) -> Result<()> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, row).expect("plain data into memory");
-        self.line.push(b'\n');
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            none => none.insert(FileWriter::create(&self.file)?),
-        };
-        writer.write(&self.line)
-    }
-
-    fn finish(self) -> Result<()> {
-        self.writer.map_or(Ok(()), FileWriter::finish)
-    }
 }

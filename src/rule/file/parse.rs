@@ -293,72 +293,32 @@ impl Reader<'_> {
             let entry = self.entry(name, span, body, &rules)?;
             rules.push(entry);
         }
-        let names: Vec<String> =
-            rules.iter().map(|rule| rule.name.clone()).chain(facts().map(|fact| fact.0.to_owned())).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let named = merged.outcome.map(|(names, span)| {
-            outcome::named(&rules, &names)
+        let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).chain(facts().map(|fact| fact.0)).collect();
+        let named = merged.outcome.map(|(listed, span)| {
+            outcome::named(&rules, &listed)
                 .map_err(|(message, hint)| hint.into_iter().fold(self.fail(message, span), Error::hint))
         });
         let named = named.transpose()?;
-        let compile = |text: &str, span: Range<usize>, domain: Option<&str>| {
-            let expression = Expression::compile(text, &names).map_err(|error| {
-                let span = self.inside(span.clone(), text, error.span);
-                let placed = self.fail(error.message, span);
-                error.hint.into_iter().fold(placed, Error::hint)
-            })?;
-            let needed: Vec<&Entry> = Slot::rules(expression.needs(), rules.len()).map(|index| &rules[index]).collect();
-            if let Some(domain) = domain
-                && let Some(rule) = needed.iter().find(|rule| !rule.takes_domain(domain))
-            {
-                let message =
-                    format!("the reward of `{domain}` needs rule `{}`, which does not take that domain", rule.name);
-                return Err(self.fail(message, span).hint(format!("add \"{domain}\" to its `domains`")));
-            }
-            // Rules that never take the same sample are never known together.
-            let apart =
-                |a: &[String], b: &[String]| !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name));
-            for (index, one) in needed.iter().enumerate() {
-                let other = needed[index + 1..]
-                    .iter()
-                    .find(|other| apart(&one.domains, &other.domains) || apart(&one.languages, &other.languages));
-                if let Some(other) = other {
-                    let message = format!(
-                        "the reward needs `{}` and `{}` together, and no sample is taken by both",
-                        one.name, other.name
-                    );
-                    return Err(self.fail(message, span).hint(format!(
-                        "first({}, {}) takes the one that there is; [rewards] has a reward for each domain",
-                        one.name, other.name
-                    )));
-                }
-            }
+        let reward_of = |text: &str, span: Range<usize>, domain: Option<&str>| {
+            let expression = self.expression(text, span.clone(), &names)?;
+            self.check_takes(&expression, &rules, domain, span)?;
             let outcome = named.clone().unwrap_or_else(|| outcome::by_default(&rules, &expression, domain));
-            Ok(Reward { expression, outcome })
+            Ok::<_, Error>(Reward { expression, outcome })
         };
         let mut rewards = Vec::new();
         for (domain, (text, span)) in merged.rewards {
-            rewards.push((domain.clone(), compile(&text, span, Some(&domain))?));
+            rewards.push((domain.clone(), reward_of(&text, span, Some(&domain))?));
         }
         let reward = match merged.reward {
-            Some((text, span)) => Some(compile(&text, span, None)?),
-            None if rules.len() == 1 => Some(compile(&rules[0].name.clone(), 0..0, None)?),
+            Some((text, span)) => Some(reward_of(&text, span, None)?),
+            None if rules.len() == 1 => Some(reward_of(&rules[0].name, 0..0, None)?),
             None if rewards.is_empty() => {
                 let first = merged_first_span(&rules);
                 return Err(self.fail("the rule file says no `reward`", first).hint("reward = \"accuracy * format\""));
             }
             None => None,
         };
-        for example in &merged.examples {
-            if let Some(unknown) = example.scored().find(|name| !rules.iter().any(|rule| rule.name == *name)) {
-                let error =
-                    self.fail(format!("the example expects a score of `{unknown}`, which is no rule"), example.span());
-                return Err(match nearest(unknown, rules.iter().map(|rule| rule.name.as_str())) {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error,
-                });
-            }
-        }
+        self.check_examples(&merged.examples, &rules)?;
         let digest = print::digest(&resolved);
         Ok(RuleSet {
             name: merged.name.unwrap_or_else(|| file.to_owned()),
@@ -372,6 +332,68 @@ impl Reader<'_> {
             resolved,
             digest,
         })
+    }
+
+    /// A reward's expression; `names` are the rules' and the facts'.
+    fn expression(&self, text: &str, span: Range<usize>, names: &[&str]) -> Result<Expression> {
+        Expression::compile(text, names).map_err(|error| {
+            let span = self.inside(span, text, error.span);
+            let placed = self.fail(error.message, span);
+            error.hint.into_iter().fold(placed, Error::hint)
+        })
+    }
+
+    /// Checks that samples of the domain, if one is given, are taken by all rules that a reward needs, and that some
+    /// sample is.
+    fn check_takes(
+        &self,
+        expression: &Expression,
+        rules: &[Entry],
+        domain: Option<&str>,
+        span: Range<usize>,
+    ) -> Result<()> {
+        let needed: Vec<&Entry> = Slot::rules(expression.needs(), rules.len()).map(|index| &rules[index]).collect();
+        if let Some(domain) = domain
+            && let Some(rule) = needed.iter().find(|rule| !rule.takes_domain(domain))
+        {
+            let message =
+                format!("the reward of `{domain}` needs rule `{}`, which does not take that domain", rule.name);
+            return Err(self.fail(message, span).hint(format!("add \"{domain}\" to its `domains`")));
+        }
+        // Rules that never take the same sample are never known together.
+        let apart =
+            |a: &[String], b: &[String]| !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name));
+        for (index, one) in needed.iter().enumerate() {
+            let other = needed[index + 1..]
+                .iter()
+                .find(|other| apart(&one.domains, &other.domains) || apart(&one.languages, &other.languages));
+            if let Some(other) = other {
+                let message = format!(
+                    "the reward needs `{}` and `{}` together, and no sample is taken by both",
+                    one.name, other.name
+                );
+                return Err(self.fail(message, span).hint(format!(
+                    "first({}, {}) takes the one that there is; [rewards] has a reward for each domain",
+                    one.name, other.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that examples expect scores of rules that there are.
+    fn check_examples(&self, examples: &[Example], rules: &[Entry]) -> Result<()> {
+        for example in examples {
+            if let Some(unknown) = example.scored().find(|name| !rules.iter().any(|rule| rule.name == *name)) {
+                let error =
+                    self.fail(format!("the example expects a score of `{unknown}`, which is no rule"), example.span());
+                return Err(match nearest(unknown, rules.iter().map(|rule| rule.name.as_str())) {
+                    Some(near) => error.hint(format!("did you mean `{near}`?")),
+                    None => error,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Where `inner` bytes of a string value are in the file, if it is written without escapes.

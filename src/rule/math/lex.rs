@@ -111,40 +111,12 @@ impl<'a> Lexer<'a, '_> {
                 b'{' if self.rest().starts_with("{}") && self.prescript(2)? => {}
                 b'_' | b'^' if self.begins() && self.prescript(0)? => {}
                 b'{' if self.braced_unit() => {}
-                b'{' => {
-                    self.at += 1;
-                    match self.text_depth.last_mut() {
-                        Some(depth) => *depth += 1,
-                        None => self.push(Tok::Open(Delim::Group)),
-                    }
-                }
-                b'}' => {
-                    self.at += 1;
-                    match self.text_depth.last_mut() {
-                        Some(0) => {
-                            self.text_depth.pop();
-                            self.space = true;
-                        }
-                        Some(depth) => *depth -= 1,
-                        None => self.push(Tok::Close(Delim::Group)),
-                    }
-                }
-                b'(' => {
-                    self.nesting += 1;
-                    self.single(Tok::Open(Delim::Paren));
-                }
-                b')' => {
-                    self.nesting = self.nesting.saturating_sub(1);
-                    self.single(Tok::Close(Delim::Paren));
-                }
-                b'[' => {
-                    self.nesting += 1;
-                    self.single(Tok::Open(Delim::Bracket));
-                }
-                b']' => {
-                    self.nesting = self.nesting.saturating_sub(1);
-                    self.single(Tok::Close(Delim::Bracket));
-                }
+                b'{' => self.open_brace(),
+                b'}' => self.close_brace(),
+                b'(' => self.open(Delim::Paren),
+                b')' => self.close(Delim::Paren),
+                b'[' => self.open(Delim::Bracket),
+                b']' => self.close(Delim::Bracket),
                 b'+' if self.rest().starts_with("+/-") => {
                     self.at += 3;
                     self.push(Tok::PlusMinus(true));
@@ -155,14 +127,7 @@ impl<'a> Lexer<'a, '_> {
                     self.push(Tok::Rel(Rel::Arrow));
                 }
                 b'-' => self.single(Tok::Minus),
-                b'*' if self.ahead(1) == b'*' => {
-                    // Power, or Markdown bold around the whole.
-                    self.at += 2;
-                    let bold = self.out.tokens.is_empty() || self.rest().trim().is_empty();
-                    if !bold {
-                        self.push(Tok::Caret);
-                    }
-                }
+                b'*' if self.ahead(1) == b'*' => self.two_stars(),
                 b'*' => self.single(Tok::Times),
                 b'/' if self.closes_rupees() => self.at += 2,
                 b'/' => self.single(Tok::Div),
@@ -178,31 +143,15 @@ impl<'a> Lexer<'a, '_> {
                 b',' => self.single(Tok::Comma),
                 b';' => self.single(Tok::Semi),
                 b':' => self.single(Tok::Colon),
-                b'|' => {
-                    // `||x||` is a norm, and in `|x||y|` one bar closes and one opens.
-                    let double = self.ahead(1) == b'|' && self.bar != Some(false);
-                    self.bar = if self.bar.is_some() { None } else { Some(double) };
-                    self.at += if double { 2 } else { 1 };
-                    self.push(Tok::Bar);
-                }
+                b'|' => self.plain_bar(),
                 b'=' | b'<' | b'>' => self.relation(),
                 b'&' => self.single(Tok::Amp),
-                b'$' => {
-                    // `$ $`: one formula ends, another begins.
-                    if self.text[..self.at].trim_end().ends_with('$') {
-                        self.gap = self.gap.max(Gap::Line);
-                    }
-                    self.at += 1;
-                    let money = self.dollars % 2 == 1 && matches!(self.peek(), b'0'..=b'9' | b' ' | b'.');
-                    if money {
-                        self.unit("$");
-                    }
-                    self.space = true;
-                }
+                b'$' => self.dollar(),
                 // 12°34'56" and 5'7".
-                b'"' if self.out.tokens.len() > 1
-                    && matches!(self.out.tokens[self.out.tokens.len() - 1].tok, Tok::Num(_))
-                    && matches!(self.out.tokens[self.out.tokens.len() - 2].tok, Tok::Prime) =>
+                b'"' if matches!(
+                    self.out.tokens[..],
+                    [.., Token { tok: Tok::Prime, .. }, Token { tok: Tok::Num(_), .. }]
+                ) =>
                 {
                     self.at += 1;
                     self.push(Tok::Prime);
@@ -224,6 +173,67 @@ impl<'a> Lexer<'a, '_> {
             }
         }
         Ok(())
+    }
+
+    fn open(&mut self, delim: Delim) {
+        self.nesting += 1;
+        self.single(Tok::Open(delim));
+    }
+
+    fn close(&mut self, delim: Delim) {
+        self.nesting = self.nesting.saturating_sub(1);
+        self.single(Tok::Close(delim));
+    }
+
+    fn open_brace(&mut self) {
+        self.at += 1;
+        match self.text_depth.last_mut() {
+            Some(depth) => *depth += 1,
+            None => self.push(Tok::Open(Delim::Group)),
+        }
+    }
+
+    fn close_brace(&mut self) {
+        self.at += 1;
+        match self.text_depth.last_mut() {
+            Some(0) => {
+                self.text_depth.pop();
+                self.space = true;
+            }
+            Some(depth) => *depth -= 1,
+            None => self.push(Tok::Close(Delim::Group)),
+        }
+    }
+
+    /// Power, or Markdown bold around the whole.
+    fn two_stars(&mut self) {
+        self.at += 2;
+        let bold = self.out.tokens.is_empty() || self.rest().trim().is_empty();
+        if !bold {
+            self.push(Tok::Caret);
+        }
+    }
+
+    /// `||x||` is a norm, and in `|x||y|` one bar closes and one opens.
+    fn plain_bar(&mut self) {
+        let double = self.ahead(1) == b'|' && self.bar != Some(false);
+        self.bar = if self.bar.is_some() { None } else { Some(double) };
+        self.at += if double { 2 } else { 1 };
+        self.push(Tok::Bar);
+    }
+
+    /// The end of a formula, or money.
+    fn dollar(&mut self) {
+        // `$ $`: one formula ends, another begins.
+        if self.text[..self.at].trim_end().ends_with('$') {
+            self.gap = self.gap.max(Gap::Line);
+        }
+        self.at += 1;
+        let money = self.dollars % 2 == 1 && matches!(self.peek(), b'0'..=b'9' | b' ' | b'.');
+        if money {
+            self.unit("$");
+        }
+        self.space = true;
     }
 
     /// No operand stands before: what comes is the first of an item, an argument or a side.

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::CorpusConfig;
+use super::{CorpusConfig, TrackConfig};
 use crate::stage::Outcome;
 
 /// Keys of the rows that may be chosen, in reading order: 40 bytes each.
@@ -92,72 +92,23 @@ impl Choice {
 
 /// Removes rows that are twice in a track and questions that an earlier track has, applies quotas, and lays out the splits.
 pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outcome) -> Choice {
-    let Candidates { rows: candidates, domains: names, .. } = candidates;
-    // Conversations of a track, each with the id of the first row that has it.
-    let mut said: HashMap<u64, u64> = HashMap::with_capacity(candidates.len());
+    let Candidates { rows: candidates, domains, .. } = candidates;
     // What the tracks before ask; within a track a question may have several answers.
     let mut asked: HashSet<u64> = HashSet::new();
     let mut chosen: Vec<u32> = Vec::new();
     let mut quotas = Vec::new();
     for (t, track) in config.tracks.iter().enumerate() {
-        let mut rows: Vec<u32> = Vec::new();
-        // What an earlier track has of these, its questions tell; what that left may be this one's.
-        said.clear();
-        for (row, candidate) in candidates.iter().enumerate().filter(|(_, c)| usize::from(c.track) == t) {
-            if !candidate.usable {
-                outcome.drop_row("no_answer");
-                continue;
-            }
-            match said.entry(candidate.said) {
-                Entry::Occupied(first) if *first.get() == candidate.id => outcome.drop_row("duplicate"),
-                Entry::Occupied(_) => outcome.drop_row("equal_conversation"),
-                Entry::Vacant(_) if asked.contains(&candidate.question) => {
-                    outcome.drop_row("question_of_another_track");
-                }
-                Entry::Vacant(place) => {
-                    place.insert(candidate.id);
-                    rows.push(row as u32);
-                }
-            }
-        }
-        let key = |row: &u32| (candidates[*row as usize].rank, *row);
-        rows.sort_unstable_by_key(key);
+        let rows = distinct(&candidates, t, &asked, outcome);
         let before = chosen.len();
         if track.domains.is_empty() {
             let take = track.rows.map_or(rows.len(), |n| rows.len().min(n as usize));
             quotas.push(Quota { track: track.name.clone(), domain: None, wanted: track.rows, got: take as u64 });
             *outcome.drops.entry("over_quota".to_owned()).or_default() += (rows.len() - take) as u64;
             chosen.extend(&rows[..take]);
-            asked.extend(chosen[before..].iter().map(|row| candidates[*row as usize].question));
-            continue;
-        }
-        let mut left: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
-        for (domain, &wanted) in &track.domains {
-            // A domain no row has still shows up as a shortfall.
-            let index = names.get(domain.as_str()).copied().unwrap_or(u32::MAX - left.len() as u32);
-            left.insert(index, (wanted, domain));
-        }
-        for row in rows {
-            match left.get_mut(&candidates[row as usize].domain) {
-                Some((0, _)) => outcome.drop_row("over_quota"),
-                Some((n, _)) => {
-                    *n -= 1;
-                    chosen.push(row);
-                }
-                None => outcome.drop_row("domain_not_wanted"),
-            }
+        } else {
+            quotas.extend(by_domain(track, &rows, &candidates, &domains, &mut chosen, outcome));
         }
         asked.extend(chosen[before..].iter().map(|row| candidates[*row as usize].question));
-        for (rest, domain) in left.into_values() {
-            let wanted = track.domains[domain];
-            let quota = Quota {
-                track: track.name.clone(),
-                domain: Some(domain.to_owned()),
-                wanted: Some(wanted),
-                got: wanted - rest,
-            };
-            quotas.push(quota);
-        }
     }
     outcome.drops.retain(|_, n| *n > 0);
     quotas.sort_by(|a, b| (&a.track, &a.domain).cmp(&(&b.track, &b.domain)));
@@ -172,10 +123,69 @@ pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outco
     Choice { places, train: chosen.len() as u32 - validation, validation, quotas }
 }
 
+/// The rows of a track that can be used, each conversation once, by rank; without what `asked` has.
+fn distinct(candidates: &[Candidate], track: usize, asked: &HashSet<u64>, outcome: &mut Outcome) -> Vec<u32> {
+    // Conversations, each with the id of the first row that has it. What an earlier track has of these, its questions
+    // tell; what that left may be this one's.
+    let mut said: HashMap<u64, u64> = HashMap::new();
+    let mut rows: Vec<u32> = Vec::new();
+    for (row, candidate) in candidates.iter().enumerate().filter(|(_, c)| usize::from(c.track) == track) {
+        if !candidate.usable {
+            outcome.drop_row("no_answer");
+            continue;
+        }
+        match said.entry(candidate.said) {
+            Entry::Occupied(first) if *first.get() == candidate.id => outcome.drop_row("duplicate"),
+            Entry::Occupied(_) => outcome.drop_row("equal_conversation"),
+            Entry::Vacant(_) if asked.contains(&candidate.question) => {
+                outcome.drop_row("question_of_another_track");
+            }
+            Entry::Vacant(place) => {
+                place.insert(candidate.id);
+                rows.push(row as u32);
+            }
+        }
+    }
+    rows.sort_unstable_by_key(|row| (candidates[*row as usize].rank, *row));
+    rows
+}
+
+/// Adds the first rows of each domain to what is chosen, as many as the track wants; how far that went.
+fn by_domain(
+    track: &TrackConfig,
+    rows: &[u32],
+    candidates: &[Candidate],
+    domains: &BTreeMap<Box<str>, u32>,
+    chosen: &mut Vec<u32>,
+    outcome: &mut Outcome,
+) -> Vec<Quota> {
+    let mut left: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
+    for (domain, &wanted) in &track.domains {
+        // A domain no row has still shows up as a shortfall.
+        let index = domains.get(domain.as_str()).copied().unwrap_or(u32::MAX - left.len() as u32);
+        left.insert(index, (wanted, domain));
+    }
+    for &row in rows {
+        match left.get_mut(&candidates[row as usize].domain) {
+            Some((0, _)) => outcome.drop_row("over_quota"),
+            Some((n, _)) => {
+                *n -= 1;
+                chosen.push(row);
+            }
+            None => outcome.drop_row("domain_not_wanted"),
+        }
+    }
+    let quota = |(rest, domain): (u64, &str)| {
+        let wanted = track.domains[domain];
+        let (track, domain) = (track.name.clone(), Some(domain.to_owned()));
+        Quota { track, domain, wanted: Some(wanted), got: wanted - rest }
+    };
+    left.into_values().map(quota).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::corpus::TrackConfig;
 
     fn config(domains: &[(&str, u64)], rows: Option<u64>, validation: f64) -> CorpusConfig {
         let domains = domains.iter().map(|(d, n)| ((*d).to_owned(), *n)).collect();

@@ -1,6 +1,6 @@
 //! Sets of real numbers: intervals, unions, inequalities in one variable, brought to sorted pieces.
 
-use super::super::ast::{Func2, Id, Node, Numbers, Rel, Sym};
+use super::super::ast::{Func2, Id, List, Node, Numbers, Rel, Sym};
 use super::super::budget::Budget;
 use super::super::reading::Reading;
 use super::Finding::{self, Different, Equal};
@@ -93,46 +93,15 @@ impl Comparison<'_> {
     /// The intervals of a set of reals, sorted and merged; `None` where ends are symbolic, or where inequalities
     /// speak of different letters.
     fn pieces(&mut self, r: &Reading, id: Id) -> Option<Vec<Piece>> {
-        if let Node::All(list) | Node::List(list) = *r.node(id) {
-            let mut letters = r.arena.list(list).iter().filter_map(|&id| letter(r, id));
-            let first = letters.next();
-            if letters.any(|other| Some(other) != first) {
-                return None;
-            }
+        if of_different_letters(r, id) {
+            return None;
         }
         let mut out = Vec::new();
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
             match *r.node(id) {
                 Node::Union(a, b) => stack.extend([a, b]),
-                Node::List(list) => {
-                    // "x < 1 or x > 3".
-                    let ids = r.arena.list(list);
-                    // "x ∈ ℝ, x ≠ 2": the first says only of what kind the others speak.
-                    let real = |id: &&Id| {
-                        matches!(*r.node(**id), Node::Chain { operands, rels }
-                            if matches!(*r.arena.list(operands), [name, set]
-                                if *r.node(set) == Node::Numbers(Numbers::Reals) && matches!(r.node(name), Node::Sym(_)))
-                                && r.arena.chain_rels(rels, 2) == [Rel::In])
-                    };
-                    let said: Vec<Id> = ids.iter().filter(|id| !real(id)).copied().collect();
-                    let ids = if said.is_empty() { ids } else { &said[..] };
-                    let excluded = |id: &Id| form::is_excluded(r, *id);
-                    let point = |id: &Id| form::is_constant(r, *id);
-                    if ids.first().is_some_and(excluded) && ids.iter().all(|id| excluded(id) || point(id)) {
-                        // "x ≠ 1, x ≠ 2" both hold; "x ≠ 1, 2" is short for it.
-                        let (points, chains): (Vec<Id>, Vec<Id>) = ids.iter().partition(|id| point(id));
-                        let parts: Option<Vec<_>> = chains.iter().map(|&id| self.simple_pieces(r, id)).collect();
-                        let mut parts = parts?;
-                        parts.push(self.without(r, &points)?);
-                        out.extend(intersect(parts, self.budget)?);
-                        continue;
-                    }
-                    if !ids.iter().all(|&id| matches!(r.node(id), Node::Chain { .. } | Node::Interval { .. })) {
-                        return None;
-                    }
-                    stack.extend(ids);
-                }
+                Node::List(list) => self.list_pieces(r, list, &mut out, &mut stack)?,
                 Node::Interval { lo, hi, closed } => out.push(self.piece(r, lo, hi, closed)?),
                 Node::Tuple(list) => match *r.arena.list(list) {
                     [lo, hi] => out.push(self.piece(r, lo, hi, (false, false))?),
@@ -164,23 +133,13 @@ impl Comparison<'_> {
                     let kinds = r.arena.chain_rels(rels, ids.len()).to_vec();
                     self.chain_pieces(r, &ids, &kinds, &mut out, &mut stack)?;
                 }
-                Node::All(list) => {
-                    let parts: Option<Vec<Vec<Piece>>> =
-                        r.arena.list(list).to_vec().into_iter().map(|id| self.simple_pieces(r, id)).collect();
-                    let parts = parts?;
-                    let common = intersect(parts.clone(), self.budget)?;
-                    // Gold that says "x < 1 and x > 3" means either.
-                    let sloppy = common.is_empty() && std::ptr::eq(r, self.gold);
-                    out.extend(if sloppy { merge(parts.concat()) } else { common });
-                }
+                Node::All(list) => out.extend(self.common_pieces(r, list)?),
                 Node::Difference(a, b) => {
                     let whole = self.simple_pieces(r, a)?;
-                    let Node::Set(points) = *r.node(b) else {
-                        let taken = self.simple_pieces(r, b)?;
-                        out.extend(intersect(vec![whole, complement(&taken)], self.budget)?);
-                        continue;
+                    let rest = match *r.node(b) {
+                        Node::Set(points) => self.without(r, r.arena.list(points))?,
+                        _ => complement(&self.simple_pieces(r, b)?),
                     };
-                    let rest = self.without(r, r.arena.list(points))?;
                     out.extend(intersect(vec![whole, rest], self.budget)?);
                 }
                 Node::Intersection(a, b) => {
@@ -195,6 +154,47 @@ impl Comparison<'_> {
             }
         }
         Some(merge(out))
+    }
+
+    /// "x < 1 or x > 3": what the items of a list come to, or the items themselves for later.
+    fn list_pieces(&mut self, r: &Reading, list: List, out: &mut Vec<Piece>, later: &mut Vec<Id>) -> Option<()> {
+        let ids = r.arena.list(list);
+        // "x ∈ ℝ, x ≠ 2": the first says only of what kind the others speak.
+        let real = |id: &&Id| {
+            matches!(*r.node(**id), Node::Chain { operands, rels }
+                if matches!(*r.arena.list(operands), [name, set]
+                    if *r.node(set) == Node::Numbers(Numbers::Reals) && matches!(r.node(name), Node::Sym(_)))
+                    && r.arena.chain_rels(rels, 2) == [Rel::In])
+        };
+        let said: Vec<Id> = ids.iter().filter(|id| !real(id)).copied().collect();
+        let ids = if said.is_empty() { ids } else { &said[..] };
+        let excluded = |id: &Id| form::is_excluded(r, *id);
+        let point = |id: &Id| form::is_constant(r, *id);
+        if ids.first().is_some_and(excluded) && ids.iter().all(|id| excluded(id) || point(id)) {
+            // "x ≠ 1, x ≠ 2" both hold; "x ≠ 1, 2" is short for it.
+            let (points, chains): (Vec<Id>, Vec<Id>) = ids.iter().partition(|id| point(id));
+            let parts: Option<Vec<_>> = chains.iter().map(|&id| self.simple_pieces(r, id)).collect();
+            let mut parts = parts?;
+            parts.push(self.without(r, &points)?);
+            out.extend(intersect(parts, self.budget)?);
+            return Some(());
+        }
+        if !ids.iter().all(|&id| matches!(r.node(id), Node::Chain { .. } | Node::Interval { .. })) {
+            return None;
+        }
+        later.extend(ids);
+        Some(())
+    }
+
+    /// What all statements of a list allow.
+    fn common_pieces(&mut self, r: &Reading, list: List) -> Option<Vec<Piece>> {
+        let parts: Option<Vec<Vec<Piece>>> =
+            r.arena.list(list).to_vec().into_iter().map(|id| self.simple_pieces(r, id)).collect();
+        let parts = parts?;
+        let common = intersect(parts.clone(), self.budget)?;
+        // Gold that says "x < 1 and x > 3" means either.
+        let sloppy = common.is_empty() && std::ptr::eq(r, self.gold);
+        Some(if sloppy { merge(parts.concat()) } else { common })
     }
 
     /// Pieces of a part without further nesting.
@@ -310,6 +310,14 @@ impl Comparison<'_> {
         }
         Some(Piece { lo, hi, closed: (closed.0 && lo.0.is_some(), closed.1 && hi.0.is_some()) })
     }
+}
+
+/// Whether the relations of a list bound more letters than one.
+fn of_different_letters(r: &Reading, id: Id) -> bool {
+    let (Node::All(list) | Node::List(list)) = *r.node(id) else { return false };
+    let mut letters = r.arena.list(list).iter().filter_map(|&id| letter(r, id));
+    let first = letters.next();
+    letters.any(|other| Some(other) != first)
 }
 
 /// The letter that a relation bounds, or the function whose value it does.

@@ -30,108 +30,22 @@ impl<'a> Lexer<'a, '_> {
         let rest = self.rest();
         let len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         if len == 0 {
-            let c = rest.chars().next().unwrap_or(' ');
-            self.at += c.len_utf8();
-            match c {
-                '{' => {
-                    self.nesting += 1;
-                    self.push(Tok::Open(Delim::Set));
-                }
-                '}' => {
-                    self.nesting = self.nesting.saturating_sub(1);
-                    self.push(Tok::Close(Delim::Set));
-                }
-                '%' => self.push(Tok::Percent),
-                '$' => self.unit("$"),
-                '\\' => {
-                    // An optional `[2pt]` belongs to the line break.
-                    if self.peek() == b'['
-                        && let Some(end) = self.rest().bytes().take(16).position(|b| b == b']')
-                        && self.rest()[1..end].ends_with("pt")
-                    {
-                        self.at += end + 1;
-                    }
-                    self.push(Tok::Row);
-                }
-                '|' => self.push(Tok::Bar),
-                '&' => self.push(Tok::And),
-                // Spaces, accents and what delimits a formula.
-                c if c.is_whitespace() || r#",;:!>()[]'"`."#.contains(c) => self.space = true,
-                // `2\*3`, `x\_1`: escaped for Markdown.
-                _ => self.at -= c.len_utf8(),
-            }
-            return;
+            return self.escaped(rest.chars().next().unwrap_or(' '));
         }
         let name = &rest[..len];
         self.at += len;
-        // Upright constants: `\mathrm{e}`, `\mathrm{i}`.
-        if name == "mathrm" {
-            for (mark, node) in [("{e}", Node::Euler), ("{i}", Node::Imaginary)] {
-                if self.rest().starts_with(mark) && self.text_depth.is_empty() {
-                    self.at += mark.len();
-                    return self.push(Tok::Atom(node));
-                }
-            }
+        if name == "mathrm" && self.upright_constant() {
+            return;
         }
         if is_text_command(name) {
-            // `\mathrm{C}_5^2`: an upright letter is the letter.
-            for (mark, letter) in [("{C}", "C"), ("{A}", "A"), ("{P}", "P")] {
-                if self.rest().starts_with(mark) && self.text_depth.is_empty() {
-                    self.at += mark.len();
-                    if self.combination(letter) {
-                        return;
-                    }
-                    self.at -= mark.len();
-                }
-            }
-            while self.peek() == b' ' {
-                self.at += 1;
-            }
-            if self.peek() == b'{' {
-                self.at += 1;
-                self.text_depth.push(0);
-                self.space = true;
-            }
-            return;
+            return self.text_command();
         }
         match name {
             "left" | "right" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "middle"
             | "biggl" | "biggr" | "Biggl" | "Biggr" => self.sized(name),
             "begin" | "end" => self.environment(name),
-            "mathbb" => {
-                let (inner, taken) = argument(self.rest());
-                self.at += taken;
-                let set = match inner.trim() {
-                    "R" => Some(Numbers::Reals),
-                    "Z" => Some(Numbers::Integers),
-                    "N" => Some(Numbers::Naturals),
-                    "Q" => Some(Numbers::Rationals),
-                    "C" => Some(Numbers::Complex),
-                    _ => None,
-                };
-                match set {
-                    Some(set) if self.signed_numbers(set) => {}
-                    Some(set) => self.push(Tok::Atom(Node::Numbers(set))),
-                    None => {
-                        let sym = self.arena.symbol(inner.trim());
-                        self.push(Tok::Sym(sym));
-                    }
-                }
-            }
-            "not" => {
-                let next = self.rest().trim_start();
-                let skip = self.rest().len() - next.len();
-                for (mark, rel) in NEGATED {
-                    let after = next.strip_prefix(mark);
-                    let whole =
-                        |after: &str| !mark.starts_with('\\') || !after.starts_with(|c: char| c.is_ascii_alphabetic());
-                    if after.is_some_and(whole) {
-                        self.at += skip + mark.len();
-                        return self.push(Tok::Rel(rel));
-                    }
-                }
-                self.named(r"\not");
-            }
+            "mathbb" => self.number_set(),
+            "not" => self.negated(),
             "frac" | "dfrac" | "tfrac" if self.derivative() => {}
             "angle" | "measuredangle" if self.figure("angle") => {}
             "triangle" if self.figure("triangle") => {}
@@ -162,36 +76,145 @@ impl<'a> Lexer<'a, '_> {
                 self.at += taken;
                 self.space = true;
             }
-            _ => match command_token(name) {
-                Command::Token(tok) => {
-                    match tok {
-                        Tok::Open(_) => self.nesting += 1,
-                        Tok::Close(_) => self.nesting = self.nesting.saturating_sub(1),
-                        _ => {}
-                    }
-                    self.push(tok);
+            _ => self.listed(name),
+        }
+    }
+
+    /// A backslash before what is no letter.
+    fn escaped(&mut self, c: char) {
+        self.at += c.len_utf8();
+        match c {
+            '{' => {
+                self.nesting += 1;
+                self.push(Tok::Open(Delim::Set));
+            }
+            '}' => {
+                self.nesting = self.nesting.saturating_sub(1);
+                self.push(Tok::Close(Delim::Set));
+            }
+            '%' => self.push(Tok::Percent),
+            '$' => self.unit("$"),
+            '\\' => {
+                // An optional `[2pt]` belongs to the line break.
+                if self.peek() == b'['
+                    && let Some(end) = self.rest().bytes().take(16).position(|b| b == b']')
+                    && self.rest()[1..end].ends_with("pt")
+                {
+                    self.at += end + 1;
                 }
-                Command::Space => {
-                    if name.ends_with("quad") {
-                        self.gap = Gap::Quad;
-                    }
-                    self.space = true;
+                self.push(Tok::Row);
+            }
+            '|' => self.push(Tok::Bar),
+            '&' => self.push(Tok::And),
+            // Spaces, accents and what delimits a formula.
+            c if c.is_whitespace() || r#",;:!>()[]'"`."#.contains(c) => self.space = true,
+            // `2\*3`, `x\_1`: escaped for Markdown.
+            _ => self.at -= c.len_utf8(),
+        }
+    }
+
+    /// `\mathrm{e}`, `\mathrm{i}`.
+    fn upright_constant(&mut self) -> bool {
+        for (mark, node) in [("{e}", Node::Euler), ("{i}", Node::Imaginary)] {
+            if self.rest().starts_with(mark) && self.text_depth.is_empty() {
+                self.at += mark.len();
+                self.push(Tok::Atom(node));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// `\text` and its like: what is in its braces is words.
+    fn text_command(&mut self) {
+        // `\mathrm{C}_5^2`: an upright letter is the letter.
+        for (mark, letter) in [("{C}", "C"), ("{A}", "A"), ("{P}", "P")] {
+            if self.rest().starts_with(mark) && self.text_depth.is_empty() {
+                self.at += mark.len();
+                if self.combination(letter) {
+                    return;
                 }
-                // `\quadx`: the blank behind the command was lost.
-                Command::Name if name.trim_start_matches('q').starts_with("uad") => {
-                    self.at -= name.len() - name.find("uad").map_or(0, |at| at + 3);
-                    self.space = true;
+                self.at -= mark.len();
+            }
+        }
+        while self.peek() == b' ' {
+            self.at += 1;
+        }
+        if self.peek() == b'{' {
+            self.at += 1;
+            self.text_depth.push(0);
+            self.space = true;
+        }
+    }
+
+    /// The letter of a `\mathbb`.
+    fn number_set(&mut self) {
+        let (inner, taken) = argument(self.rest());
+        self.at += taken;
+        let set = match inner.trim() {
+            "R" => Some(Numbers::Reals),
+            "Z" => Some(Numbers::Integers),
+            "N" => Some(Numbers::Naturals),
+            "Q" => Some(Numbers::Rationals),
+            "C" => Some(Numbers::Complex),
+            _ => None,
+        };
+        match set {
+            Some(set) if self.signed_numbers(set) => {}
+            Some(set) => self.push(Tok::Atom(Node::Numbers(set))),
+            None => {
+                let sym = self.arena.symbol(inner.trim());
+                self.push(Tok::Sym(sym));
+            }
+        }
+    }
+
+    /// `\not` with the relation behind it.
+    fn negated(&mut self) {
+        let next = self.rest().trim_start();
+        let skip = self.rest().len() - next.len();
+        for (mark, rel) in NEGATED {
+            let after = next.strip_prefix(mark);
+            let whole = |after: &str| !mark.starts_with('\\') || !after.starts_with(|c: char| c.is_ascii_alphabetic());
+            if after.is_some_and(whole) {
+                self.at += skip + mark.len();
+                return self.push(Tok::Rel(rel));
+            }
+        }
+        self.named(r"\not");
+    }
+
+    /// A command of the table, or a name.
+    fn listed(&mut self, name: &'a str) {
+        match command_token(name) {
+            Command::Token(tok) => {
+                match tok {
+                    Tok::Open(_) => self.nesting += 1,
+                    Tok::Close(_) => self.nesting = self.nesting.saturating_sub(1),
+                    _ => {}
                 }
-                Command::Name => {
-                    if self.rest().starts_with(r"\limits") {
-                        self.at += r"\limits".len();
-                    }
-                    match is_letter(name) || is_operator(name) {
-                        true => self.named(name),
-                        false => self.named(&format!(r"\{name}")),
-                    }
+                self.push(tok);
+            }
+            Command::Space => {
+                if name.ends_with("quad") {
+                    self.gap = Gap::Quad;
                 }
-            },
+                self.space = true;
+            }
+            // `\quadx`: the blank behind the command was lost.
+            Command::Name if name.trim_start_matches('q').starts_with("uad") => {
+                self.at -= name.len() - name.find("uad").map_or(0, |at| at + 3);
+                self.space = true;
+            }
+            Command::Name => {
+                if self.rest().starts_with(r"\limits") {
+                    self.at += r"\limits".len();
+                }
+                match is_letter(name) || is_operator(name) {
+                    true => self.named(name),
+                    false => self.named(&format!(r"\{name}")),
+                }
+            }
         }
     }
 
