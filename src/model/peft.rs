@@ -21,11 +21,11 @@ impl<B: Backend> Model<B> {
     /// Writes the adapters to a folder, in f32: `adapter_config.json` and `adapter_model.safetensors`
     /// with `base_model.model.NAME.lora_A.weight` `[r, in]` and `.lora_B.weight` `[out, r]`.
     ///
-    /// They belong to the weights that the model had before it was trained.
+    /// They belong to the weights that the model had before it was trained; `base` is what the config calls these.
     ///
     /// # Errors
-    /// The model has no adapters, or the folder cannot be written.
-    pub fn save_adapters(&self, dir: &Path) -> Result<()> {
+    /// The model has no adapters, the folder cannot be written, or the device has failed.
+    pub fn save_adapters(&self, dir: &Path, base: Option<&str>) -> Result<()> {
         let Some(lora) = &self.lora else {
             return Err(Error::usage("the model has no adapters to save").hint("train it with `lora = { rank = … }`"));
         };
@@ -60,7 +60,7 @@ impl<B: Backend> Model<B> {
             "use_rslora": false,
             "use_dora": false,
             "modules_to_save": null,
-            "base_model_name_or_path": null,
+            "base_model_name_or_path": base,
         });
         let path = dir.join(CONFIG);
         std::fs::write(&path, format!("{config:#}\n")).or_fail(|| format!("cannot write {}", path.display()))?;
@@ -68,7 +68,8 @@ impl<B: Backend> Model<B> {
             let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
             (name.as_str(), view.expect("as many values as the shape says"))
         });
-        write_tensors(&dir.join(TENSORS), views, &[("format", "pt")])
+        write_tensors(&dir.join(TENSORS), views, &[("format", "pt")])?;
+        self.backend.finish()
     }
 }
 
@@ -96,7 +97,7 @@ mod tests {
             model.set_adapter(info, values);
         }
         let dir = tempfile::tempdir().unwrap();
-        model.save_adapters(dir.path()).unwrap();
+        model.save_adapters(dir.path(), Some("models/base")).unwrap();
 
         let config: serde_json::Value =
             serde_json::from_slice(&std::fs::read(dir.path().join(CONFIG)).unwrap()).unwrap();
@@ -116,6 +117,7 @@ mod tests {
         // The backend's own folding of the same adapters, matrix by matrix.
         let stored = before.params.iter().map(|p| before.backend.get_f32(&p.value, 0..p.rows * p.cols));
         let mut folded: Vec<Vec<f32>> = stored.collect();
+        assert_eq!(config["base_model_name_or_path"], "models/base");
         let lora = model.lora.as_ref().unwrap();
         for (param, place) in lora.places.iter().enumerate() {
             let Some(place) = place else { continue };
@@ -145,7 +147,7 @@ mod tests {
     fn a_model_without_adapters_says_so() {
         let config = Config::fresh(11, 8, 12, 1, Heads { query: 2, kv: 1, dim: 4 }, 32, &[1]).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let error = Model::init(config, 7).save_adapters(dir.path()).unwrap_err().render(false);
+        let error = Model::init(config, 7).save_adapters(dir.path(), None).unwrap_err().render(false);
         assert!(error.contains("no adapters"), "{error}");
     }
 }

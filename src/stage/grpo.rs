@@ -45,6 +45,8 @@ struct GrpoTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// Whether `adapter/` is left beside `model/`; by default where `lora` trains one for a `model`.
+    save_adapter: Option<bool>,
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
@@ -195,6 +197,7 @@ impl GrpoStage {
         super::in_training(table, read.training.validate())?;
         check_cispo(table, read.training.objective.surrogate)?;
         if read.training.rollouts_ahead > 0 && (sampler.is_local() || read.groups.is_some()) {
+            save_adapter: read.save_adapter,
             let error = Error::usage(
                 "rollouts are made ahead by servers only: the policy's own engine samples from the \
                                       weights that the trainer changes",

@@ -29,6 +29,8 @@ struct SftTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// Whether `adapter/` is left beside `model/`; by default where `lora` trains one for a `model`.
+    save_adapter: Option<bool>,
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
@@ -104,6 +106,7 @@ impl SftStage {
             model: read.model.clone(),
             init: read.init.clone(),
             lora: read.lora,
+            save_adapter: read.save_adapter,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
             limits: Limits::default(),
