@@ -106,6 +106,10 @@ fn the_base_with_the_adapter_is_the_model_that_is_left() {
     let sets = ["-s", "format=text", "-s", "training.steps=1", "-s", "lora={ rank = 2 }"];
     gristmill(folder.path(), [&args[..], &sets].concat()).succeeded();
     assert_eq!(config(folder.path(), "alone/1_sft/adapter")["base_model_name_or_path"], "out/2_base/model");
+
+    // An adapter in a model's place is told, with what to take instead.
+    let refused = gristmill(folder.path(), ["chat", ADAPTER, "--prompt", "one"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("3_tuned/model"), "{}", refused.story());
 }
 
 /// A run that failed between model and adapter, since a file lay in the adapter's place.
