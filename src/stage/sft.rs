@@ -13,7 +13,7 @@ use super::training::{
 use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
-use crate::model::memory::{Limits, Load};
+use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Message};
@@ -109,7 +109,7 @@ impl SftStage {
             save_adapter: read.save_adapter,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
-            limits: Limits::default(),
+            limits: read.evaluate.limits(),
         };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;

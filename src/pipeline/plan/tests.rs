@@ -79,6 +79,10 @@ fn how_the_work_is_done_is_no_part_of_what_was_done() {
         "sft.evaluate.rules=r1",
         "rl.evaluate.sampling.max_tokens=9",
         "rl.training.tokens_per_microbatch=50",
+        "sft.evaluate.batch=7",
+        "sft.evaluate={ cache_gib = 2.5, prefill_tokens = 64 }",
+        "sft.save_adapter=false",
+        "rl.evaluate.cache_gib=2.5",
         "rl.training.optimizer.max_bad_steps=9",
         "rl.checkpoints.every=3",
         "rl.engine.endpoints=[\"http://b:8000\"]",
@@ -118,6 +122,9 @@ fn a_local_engine_takes_no_key_that_it_does_not_know_nor_a_size_that_is_none() {
         ("measured.engine={ kind = \"local\", cache_gib = -1 }", "-1 GiB of KV cache"),
     ] {
         let recipe = Recipe::parse("recipe.toml", RECIPE, Path::new("."), &[set.to_owned()]).unwrap();
+        ("sft.evaluate.cache_gb=20", "unknown key `cache_gb`"),
+        ("sft.evaluate.batch=0", "it is 0, and must be from 1 to 1024"),
+        ("zero.evaluate.batch=7", "says itself how much it takes on"),
         let said = Plan::new(&recipe, &Location::parse("runs/none").unwrap()).err().expect(set).render(false);
         assert!(said.contains(part) && said.contains(set.split('=').next().unwrap()), "{set}: {said}");
         assert!(!part.contains("unknown") || said.contains("cache_gib"), "{set}: {said}");
