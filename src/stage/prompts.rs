@@ -150,7 +150,7 @@ impl Stage for PromptsConfig {
         let mut materials = Vec::new();
         for (kind, sources) in [("sources", &self.sources), ("evaluation", &self.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
-                for file in Importer::open(source, Path::new(&base))?.files() {
+                for file in Importer::open_until(source, Path::new(&base), cx.check_stop)?.files() {
                     let path = file.to_string();
                     // A source without a name is called after its first file.
                     materials.push((format!("{kind}.{i}/{}", super::file_name(&path)), (cx.digest_file)(&path)?));
@@ -195,12 +195,16 @@ impl PromptsConfig {
     fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let base = cx.resolve("");
         let base = Path::new(&base);
-        let mut importers = self.sources.iter().map(|s| Importer::open(s, base)).collect::<Result<Vec<_>>>()?;
+        let mut importers = self
+            .sources
+            .iter()
+            .map(|s| Importer::open_until(s, base, &|| cx.check_stop()))
+            .collect::<Result<Vec<_>>>()?;
         let mut generated = Vec::new();
         for config in &self.procedural {
             generated.push(config.prompts(cx.seed)?);
         }
-        let evals = self.evaluation.iter().map(|source| eval_set(source, base)).collect::<Result<Vec<_>>>()?;
+        let evals = self.evaluation.iter().map(|source| eval_set(cx, source, base)).collect::<Result<Vec<_>>>()?;
         let (evals, evals_read): (Vec<EvalSet>, Vec<ImportReport>) = evals.into_iter().unzip();
         for (set, report) in evals.iter().zip(&evals_read).filter(|(_, report)| !report.skipped.is_empty()) {
             cx.progress.say(&not_searched_for(cx.name, set, report));
@@ -315,8 +319,8 @@ fn left_out(source: &str, place: &FaultPlace) -> serde_json::Value {
     })
 }
 
-fn eval_set(source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
-    let mut importer = Importer::open(source, base)?;
+fn eval_set(cx: &StageContext<'_>, source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
+    let mut importer = Importer::open_until(source, base, &|| cx.check_stop())?;
     let row = |row: Imported| EvalRow { row: row.place.row, question: row.prompt.question().to_owned() };
     let rows = importer.by_ref().map(|imported| imported.map(row)).collect::<Result<_>>()?;
     Ok((EvalSet { name: importer.name().to_owned(), rows }, importer.report().clone()))
