@@ -25,4 +25,5 @@ mod state;
 pub use plan::{Plan, Planned};
 pub use preview::Preview;
 pub use run::{Options, Reporter, RunSummary, StageSummary, run};
+pub use stage_folder::find_model;
 pub use state::State;

@@ -273,6 +273,8 @@ pub struct Materials<'a> {
     pub resolve: &'a dyn Fn(&str) -> String,
     /// BLAKE3 of a file's bytes; unchanged files are not read again.
     pub digest_file: &'a dyn Fn(&str) -> Result<String>,
+    /// Fails once the user has asked to stop: which files there are may take long to find.
+    pub check_stop: &'a dyn Fn() -> Result<()>,
 }
 
 /// What a shard, or a whole stage, came to.

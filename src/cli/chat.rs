@@ -1,7 +1,6 @@
 //! `gristmill chat`: a model's reasoning and its answer, apart.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,17 +11,20 @@ use crate::engine::{Generated, Sampling};
 use crate::error::{Context, Error, Result};
 use crate::model::memory::Limits;
 use crate::model::{Config, Model, SharedModel, Tokenizer};
+use crate::pipeline::find_model;
 use crate::rule::think::{self, Part, Stream, Tags};
 use crate::schema::{FinishReason, Message, Role};
 use crate::seed;
+use crate::stage::model_name;
 
 /// The prompt of a model without a chat template: the text itself.
 const RAW: &str = "{{ bos_token }}{% for message in messages %}{{ message.content }}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model's folder in Hugging Face layout: config.json, safetensors, tokenizer.json
-    model: PathBuf,
+    /// The model's folder in Hugging Face layout (config.json, safetensors, tokenizer.json), or that of a stage that trained
+    /// one, or of a run with one model
+    model: String,
     /// Ask this and end; without it, every line of stdin is a turn of one conversation
     #[arg(long)]
     prompt: Option<String>,
@@ -100,16 +102,17 @@ struct Session {
 
 impl Session {
     fn open(args: &Args) -> Result<Session> {
-        let model = Model::load(&args.model)?;
-        let tokenizer = Tokenizer::load(&args.model)?.with_clock();
+        let folder = find_model(&args.model)?.local_folder()?;
+        let model = Model::load(&folder)?;
+        let tokenizer = Tokenizer::load(&folder)?.with_clock();
         let raw = args.raw || !tokenizer.has_chat_template();
         let tokenizer = if raw { tokenizer.with_chat_template(RAW)? } else { tokenizer };
         if raw && !args.raw {
             errln!("the model has no chat template: it continues plain text, each line for itself");
         }
         let sampling = sampling(args, model.config())?;
-        let name = name_of(&args.model);
-        let engine = LocalEngine::new(SharedModel::new(model), Arc::new(tokenizer), name, Limits::default())?;
+        let (model, tokenizer) = (SharedModel::new(model), Arc::new(tokenizer));
+        let engine = LocalEngine::new(model, tokenizer, model_name(&folder), Limits::default())?;
         let system = args.system.clone().map(|content| Message { role: Role::System, content });
         Ok(Session { engine, sampling, seed: args.seed, system, turns: Vec::new(), asked: 0, raw, json: args.json })
     }
@@ -236,10 +239,6 @@ fn sampling(args: &Args, config: &Config) -> Result<Sampling> {
         max_tokens: args.max_tokens,
         ..default
     })
-}
-
-fn name_of(folder: &Path) -> String {
-    folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 const PROMPT: &str = "> ";

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::json_object::{Keys, read_object};
+use super::peft;
 use super::rope::RopeScaling;
 use crate::backend::Heads;
 use crate::error::{Context, Error, Result};
@@ -155,10 +156,13 @@ impl Config {
     /// `generation_config.json` if there is one.
     ///
     /// # Errors
-    /// A file that cannot be read or is not JSON; an architecture, rope scaling,
+    /// A file that cannot be read or is not JSON; an adapter and no model; an architecture, rope scaling,
     /// activation or option the decoder does not cover; sizes that do not fit together.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(CONFIG);
+        if let Some(base) = peft::base_of(dir)? {
+            return Err(adapter_alone(dir, base.as_deref()));
+        }
         let raw = read_object(&path).map_err(|e| match hub_hint(&dir.to_string_lossy()) {
             Some(hint) if !dir.exists() => e.hint(hint),
             _ => e,
@@ -339,6 +343,20 @@ impl Config {
     /// Every key of `config.json`, as read.
     pub fn raw(&self) -> &Map<String, Value> {
         &self.raw
+    }
+}
+
+/// An adapter where a model is wanted, and what to do with it.
+fn adapter_alone(dir: &Path, base: Option<&str>) -> Error {
+    let base = base.map_or("the model it was trained from".to_owned(), |base| format!("`{base}`"));
+    let error = Error::new(format!("this is a PEFT adapter of {base} and no model: there is no {CONFIG}"))
+        .in_file(dir.display());
+    match dir.parent().map(|stage| stage.join("model")).filter(|model| model.join(CONFIG).exists()) {
+        Some(merged) => error.hint(format!("take the model that it is folded into: {}", merged.display())),
+        None => error.hint(
+            "fold it into that model first, with PEFT in Python: `AutoPeftModelForCausalLM.from_pretrained(ADAPTER)`, then \
+             `.merge_and_unload().save_pretrained(FOLDER)`, with the tokenizer's files beside it",
+        ),
     }
 }
 

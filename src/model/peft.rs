@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use super::Model;
+use super::json_object::{Keys, read_object};
 use super::tensor_file::write_tensors;
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
@@ -17,15 +18,29 @@ use crate::error::{Context, Error, Result};
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 
+/// What a folder's adapter calls the model that it belongs to, if it says; `None` where the folder is no adapter, or a model too.
+///
+/// # Errors
+/// The adapter's config cannot be read.
+pub(super) fn base_of(dir: &Path) -> Result<Option<Option<String>>> {
+    let path = dir.join(CONFIG);
+    if dir.join("config.json").exists() || !path.exists() {
+        return Ok(None);
+    }
+    let config = read_object(&path)?;
+    let base = Keys(&config).text("base_model_name_or_path").map_err(|e| e.in_file(path.display()))?;
+    Ok(Some(base.map(str::to_owned)))
+}
+
 impl<B: Backend> Model<B> {
     /// Writes the adapters to a folder, in f32: `adapter_config.json` and `adapter_model.safetensors`
     /// with `base_model.model.NAME.lora_A.weight` `[r, in]` and `.lora_B.weight` `[out, r]`.
     ///
-    /// They belong to the weights that the model had before it was trained.
+    /// They belong to the weights that the model had before it was trained; `base` is what the config calls these.
     ///
     /// # Errors
-    /// The model has no adapters, or the folder cannot be written.
-    pub fn save_adapters(&self, dir: &Path) -> Result<()> {
+    /// The model has no adapters, the folder cannot be written, or the device has failed.
+    pub fn save_adapters(&self, dir: &Path, base: Option<&str>) -> Result<()> {
         let Some(lora) = &self.lora else {
             return Err(Error::usage("the model has no adapters to save").hint("train it with `lora = { rank = … }`"));
         };
@@ -60,7 +75,7 @@ impl<B: Backend> Model<B> {
             "use_rslora": false,
             "use_dora": false,
             "modules_to_save": null,
-            "base_model_name_or_path": null,
+            "base_model_name_or_path": base,
         });
         let path = dir.join(CONFIG);
         std::fs::write(&path, format!("{config:#}\n")).or_fail(|| format!("cannot write {}", path.display()))?;
@@ -68,7 +83,8 @@ impl<B: Backend> Model<B> {
             let view = TensorView::new(safetensors::Dtype::F32, shape.clone(), bytemuck::cast_slice(values));
             (name.as_str(), view.expect("as many values as the shape says"))
         });
-        write_tensors(&dir.join(TENSORS), views, &[("format", "pt")])
+        write_tensors(&dir.join(TENSORS), views, &[("format", "pt")])?;
+        self.backend.finish()
     }
 }
 
@@ -96,11 +112,12 @@ mod tests {
             model.set_adapter(info, values);
         }
         let dir = tempfile::tempdir().unwrap();
-        model.save_adapters(dir.path()).unwrap();
+        model.save_adapters(dir.path(), Some("models/base")).unwrap();
 
         let config: serde_json::Value =
             serde_json::from_slice(&std::fs::read(dir.path().join(CONFIG)).unwrap()).unwrap();
         assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_f64()), (Some(4), Some(12.0)));
+        assert_eq!(config["base_model_name_or_path"], "models/base");
         let targets = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"];
         assert_eq!(config["target_modules"], json!(targets));
         let bytes = std::fs::read(dir.path().join(TENSORS)).unwrap();
@@ -142,10 +159,30 @@ mod tests {
     }
 
     #[test]
+    fn an_adapter_in_a_models_place_is_told_with_its_base_and_what_to_do() {
+        let stage = tempfile::tempdir().unwrap();
+        let adapter = stage.path().join("adapter");
+        let config = Config::fresh(11, 8, 12, 1, Heads { query: 2, kv: 1, dim: 4 }, 32, &[1]).unwrap();
+        let model = Model::init(config, 7).with_lora(LoraConfig::default(), 3).unwrap();
+        model.save_adapters(&adapter, Some("Qwen/Qwen2.5-0.5B")).unwrap();
+        let told = || Model::load(&adapter).err().unwrap().render(false);
+        assert!(told().contains("a PEFT adapter of `Qwen/Qwen2.5-0.5B` and no model"), "{}", told());
+        assert!(told().contains("merge_and_unload()"), "{}", told());
+        model.save(&stage.path().join("model"), crate::model::Dtype::F32).unwrap();
+        assert!(told().contains("folded into: ") && !told().contains("merge_and_unload"), "{}", told());
+        // A folder that is both is a model.
+        model.save(&adapter, crate::model::Dtype::F32).unwrap();
+        Model::load(&adapter).unwrap();
+        std::fs::remove_file(adapter.join("config.json")).unwrap();
+        std::fs::write(adapter.join(CONFIG), r#"{"base_model_name_or_path": 3}"#).unwrap();
+        assert!(told().contains("must be a string, not 3"), "{}", told());
+    }
+
+    #[test]
     fn a_model_without_adapters_says_so() {
         let config = Config::fresh(11, 8, 12, 1, Heads { query: 2, kv: 1, dim: 4 }, 32, &[1]).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let error = Model::init(config, 7).save_adapters(dir.path()).unwrap_err().render(false);
+        let error = Model::init(config, 7).save_adapters(dir.path(), None).unwrap_err().render(false);
         assert!(error.contains("no adapters"), "{error}");
     }
 }

@@ -51,7 +51,7 @@ impl Depends {
 
 impl Planned {
     /// What the output depends on.
-    pub(super) fn depends(&self, recipe: &Recipe, digests: &Digests, inputs: &Inputs) -> Result<Depends> {
+    pub(super) fn depends(&self, recipe: &Recipe, digests: &Digests<'_>, inputs: &Inputs) -> Result<Depends> {
         let mut materials = self.materials(recipe, digests)?;
         let mut input_digests = inputs.digests.clone();
         for (key, folder) in inputs.folders.iter().filter(|(key, _)| !inputs.digests.contains_key(*key)) {

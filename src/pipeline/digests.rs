@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,9 @@ use crate::store::{Location, Shard, hash_file};
 const FILE: &str = "_digests.json";
 
 /// Digests of input files, kept in the run's folder so that an unchanged file is read once.
-pub struct Digests {
+pub struct Digests<'a> {
+    /// Set once the user has asked to stop: nothing more is read then.
+    stop: &'a AtomicBool,
     known: Mutex<BTreeMap<String, Known>>,
 }
 
@@ -26,9 +29,9 @@ struct Known {
     blake3: String,
 }
 
-impl Digests {
+impl<'a> Digests<'a> {
     /// What an earlier run of this folder found; a damaged file only costs reading again.
-    pub fn load(run_folder: &Location) -> Self {
+    pub fn load(run_folder: &Location, stop: &'a AtomicBool) -> Self {
         let mut known: BTreeMap<String, Known> = run_folder
             .join(FILE)
             .read_if_exists()
@@ -38,7 +41,15 @@ impl Digests {
             .unwrap_or_default();
         // The embedded sample has another path in every run; what is gone need not be remembered.
         known.retain(|path, _| path.contains("://") || Path::new(path).exists());
-        Digests { known: Mutex::new(known) }
+        Digests { stop, known: Mutex::new(known) }
+    }
+
+    /// Asked while files are found and read.
+    ///
+    /// # Errors
+    /// [`Error::interrupted`] once the user has asked to stop.
+    pub fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
     }
 
     /// Keeps what was found for the next run. That it cannot be kept costs the next one reading again,
@@ -98,6 +109,7 @@ impl Digests {
         {
             return Ok(known.blake3.clone());
         }
+        self.check_stop()?;
         let blake3 = read()?;
         let known = Known { bytes, mark, blake3: blake3.clone() };
         self.known.lock().expect("no holder panics").insert(key, known);

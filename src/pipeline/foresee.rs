@@ -25,7 +25,7 @@ pub(super) fn foresee<'p>(
     plan: &'p Plan,
     recipe: &Recipe,
     options: &Options,
-    digests: &Digests,
+    digests: &Digests<'_>,
 ) -> Result<Vec<Foreseen<'p>>> {
     let mut found: Vec<Foreseen<'p>> = Vec::new();
     let mut forced = false;

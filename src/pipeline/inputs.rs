@@ -70,7 +70,7 @@ impl Planned {
     ///
     /// # Errors
     /// A shard has other bytes, though as many.
-    pub(super) fn check_inputs(&self, digests: &Digests, inputs: &Inputs) -> Result<()> {
+    pub(super) fn check_inputs(&self, digests: &Digests<'_>, inputs: &Inputs) -> Result<()> {
         for (key, dataset) in &inputs.datasets {
             let Some(manifest) = dataset.manifest() else { continue };
             for (shard, written) in dataset.shards().iter().zip(&manifest.shards) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
-use crate::stage::layout::{CHECKPOINTS, JOURNAL, MODEL, REQUESTS, ROLLOUTS, SAMPLES, SENT, SPILL, of_part};
+use crate::stage::layout::{ADAPTER, CHECKPOINTS, JOURNAL, MODEL, REQUESTS, ROLLOUTS, SAMPLES, SENT, SPILL, of_part};
 use crate::stage::{Outcome, Part, finished_record};
 use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, Unit, damaged};
 
@@ -224,7 +224,7 @@ pub(super) fn clear(folder: &Location, fingerprint: &str, keep_requests: bool) -
             name if name.starts_with(&claim_file(fingerprint)) => {}
             "data" | SPILL if entry.is_folder => clear(&file, fingerprint, true)?,
             SAMPLES if keep_requests => {}
-            MODEL | CHECKPOINTS | ROLLOUTS | SAMPLES if entry.is_folder => remove_folder(&file)?,
+            MODEL | ADAPTER | CHECKPOINTS | ROLLOUTS | SAMPLES if entry.is_folder => remove_folder(&file)?,
             name if name.starts_with('_') || name == "README.md" => file.delete()?,
             name if name.ends_with(".parquet") || name.ends_with(".jsonl") => file.delete()?,
             _ => {}

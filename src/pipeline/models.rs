@@ -16,7 +16,7 @@ use crate::store::{Location, Manifest};
 ///
 /// # Errors
 /// That, naming the first such stage.
-pub(super) fn refuse_losses(plan: &Plan, recipe: &Recipe, options: &Options, digests: &Digests) -> Result<()> {
+pub(super) fn refuse_losses(plan: &Plan, recipe: &Recipe, options: &Options, digests: &Digests<'_>) -> Result<()> {
     // Most runs have nothing to lose, or nothing to look at yet.
     for planned in &plan.stages {
         if !matches!(planned.loses(String::new), Ok(None)) {

@@ -91,11 +91,15 @@ impl Planned {
     }
 
     /// Digests of the files that the stage reads beside its inputs.
-    pub(super) fn materials(&self, recipe: &Recipe, digests: &Digests) -> Result<Vec<(String, String)>> {
+    pub(super) fn materials(&self, recipe: &Recipe, digests: &Digests<'_>) -> Result<Vec<(String, String)>> {
         let resolve = |path: &str| recipe.resolve(path);
         let digest_file = |path: &str| digests.of_path(path);
         self.stage
-            .materials(&Materials { resolve: &resolve, digest_file: &digest_file })
+            .materials(&Materials {
+                resolve: &resolve,
+                digest_file: &digest_file,
+                check_stop: &|| digests.check_stop(),
+            })
             .map_err(|e| e.context(format!("stage `{}`", self.name)))
     }
 }

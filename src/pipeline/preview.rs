@@ -41,7 +41,7 @@ pub(super) fn preview(
     plan: &Plan,
     recipe: &Recipe,
     options: &Options,
-    digests: &Digests,
+    digests: &Digests<'_>,
     needs: &mut Needs<'_>,
     reporter: &dyn Reporter,
 ) -> Result<Vec<Preview>> {

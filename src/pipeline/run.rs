@@ -134,7 +134,7 @@ pub fn run(
         false => Some(claim(recipe, &plan, out, options.part.is_some())?),
     };
     find_renumbered(&mut plan, out, options.dry_run || options.part.is_some())?;
-    let digests = Digests::load(out);
+    let digests = Digests::load(out, stop);
     let log = RunLog::open(out, options.dry_run)?;
     log.line("run", serde_json::json!({ "name": recipe.name, "seed": recipe.seed }))?;
     // Hours of generation are not to end at a typo in a rule file. Asked again when the stage's turn
@@ -200,7 +200,7 @@ struct Run<'a> {
     recipe: &'a Recipe,
     out: &'a Location,
     options: &'a Options,
-    digests: &'a Digests,
+    digests: &'a Digests<'a>,
     log: &'a RunLog,
     reporter: &'a dyn Reporter,
     stop: &'a AtomicBool,

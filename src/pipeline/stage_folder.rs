@@ -6,7 +6,42 @@ use crate::error::{Error, Result};
 use crate::schema::DatasetKind;
 use crate::stage::Wants;
 use crate::stage::layout::{MODEL, ROLLOUTS};
-use crate::store::{Location, Manifest};
+use crate::store::{Location, MARKER, Manifest, RunFolder};
+
+/// The model that a path of the command line means: a model's folder, that of a stage that trained one, or that of a run in
+/// which one stage did.
+///
+/// # Errors
+/// A stage that trained none, a run in which several did; the disk or store refuses.
+pub fn find_model(path: &str) -> Result<Location> {
+    let folder = part_wanted(Location::parse(path)?, Wants::Model)?;
+    // The run's marker is what a model's folder has not.
+    if !folder.join(MARKER).exists()? {
+        return Ok(folder);
+    }
+    let mut models = Vec::new();
+    for stage in RunFolder::look(&folder)?.stages {
+        let stage = folder.join(&stage);
+        if Manifest::load(&stage)?.is_some_and(|manifest| has(&manifest, MODEL)) {
+            models.push(stage);
+        }
+    }
+    match models.as_slice() {
+        [] => Err(Error::usage(format!("{folder} is a run in which no stage has trained a model to its end"))
+            .hint("give a folder with config.json, or that of a stage that trains a model")),
+        [only] => Ok(only.join(MODEL)),
+        several => {
+            let names = several.iter().map(Location::to_string).collect::<Vec<_>>().join(", ");
+            Err(Error::usage(format!("{folder} is a run with {} models", several.len()))
+                .hint(format!("give the folder of one of its stages: {names}")))
+        }
+    }
+}
+
+/// Whether a stage's manifest lists files of this part of its folder.
+fn has(manifest: &Manifest, part: &str) -> bool {
+    manifest.listed().any(|(file, ..)| file.split('/').next() == Some(part))
+}
 
 /// Where what an input wants lies in a folder that is none of the plan's: the folder itself, unless a stage wrote it and
 /// keeps that in a part of it. Naming the stage comes to the same place.
@@ -15,7 +50,7 @@ use crate::store::{Location, Manifest};
 /// A stage's folder that holds nothing of the kind; the disk or store refuses.
 pub(super) fn part_wanted(folder: Location, wants: Wants) -> Result<Location> {
     let Some(manifest) = Manifest::load(&folder)? else { return Ok(folder) };
-    let has = |part: &str| manifest.listed().any(|(file, ..)| file.split('/').next() == Some(part));
+    let has = |part: &str| has(&manifest, part);
     let wanted = match wants {
         Wants::Figures => return Ok(folder),
         Wants::Dataset(_) if manifest.has_rows() => return Ok(folder),
@@ -57,6 +92,27 @@ mod tests {
         manifest.files = files.iter().map(info).collect();
         manifest.commit(&Location::from(folder.path())).unwrap();
         folder
+    }
+
+    #[test]
+    fn a_run_stands_for_its_only_model() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().to_str().unwrap();
+        let find = || find_model(path).map(|found| found.to_string()).map_err(|error| error.render(false));
+        assert_eq!(find().unwrap(), path, "any other folder is the model's own");
+        let stage = |name: &str, file: &str| {
+            let mut manifest = Manifest::new(name, name, None, "f", Vec::new());
+            manifest.files = vec![FileInfo { file: file.to_owned(), bytes: 1, blake3: String::new() }];
+            manifest.commit(&Location::from(run.path().join(name).as_path())).unwrap();
+        };
+        std::fs::write(run.path().join(MARKER), r#"{"name": "r", "stages": ["base", "eval", "rl"]}"#).unwrap();
+        stage("2_eval", "evals.parquet");
+        assert!(find().unwrap_err().contains("no stage has trained a model"), "{:?}", find());
+        stage("1_base", "model/config.json");
+        assert_eq!(find().unwrap(), format!("{path}/1_base/model"));
+        stage("3_rl", "model/config.json");
+        let told = find().unwrap_err();
+        assert!(told.contains("a run with 2 models") && told.contains("1_base, ") && told.contains("3_rl"), "{told}");
     }
 
     #[test]

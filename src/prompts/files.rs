@@ -13,9 +13,11 @@ use crate::{Error, Result};
 /// begin with `.` or `_` are passed over unless the pattern says them. `**` follows links to folders, and looks into no
 /// folder twice.
 ///
+/// `check_stop` is asked before each folder of a pattern is looked into: a tree may be huge.
+///
 /// # Errors
-/// A folder without a data file, a pattern that matches nothing, a URL of an unknown kind.
-pub fn expand(path: &str, base: &Path) -> Result<Vec<Location>> {
+/// A folder without a data file, a pattern that matches nothing, a URL of an unknown kind; what `check_stop` fails with.
+pub fn expand(path: &str, base: &Path, check_stop: &dyn Fn() -> Result<()>) -> Result<Vec<Location>> {
     let resolve = |path: &str| match path.contains("://") {
         true => Location::parse(path),
         false => Ok(Location::from(base.join(path))),
@@ -39,7 +41,7 @@ pub fn expand(path: &str, base: &Path) -> Result<Vec<Location>> {
     let (folder, pattern) = pattern.unwrap_or_default();
     let folder = resolve(folder)?;
     let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty()).collect();
-    let mut walk = Walk::default();
+    let mut walk = Walk { files: Vec::new(), seen: HashSet::new(), links: VecDeque::new(), check_stop };
     walk.find(&folder, &parts)?;
     while let Some((folder, parts)) = walk.links.pop_front() {
         walk.find(&folder, parts)?;
@@ -88,7 +90,6 @@ fn is_hidden(name: &str) -> bool {
 }
 
 /// A search for the files of a pattern.
-#[derive(Default)]
 struct Walk<'a> {
     files: Vec<Location>,
     /// Folders that `**` has looked into, as they are called without links, and how many parts of the pattern were left.
@@ -96,10 +97,12 @@ struct Walk<'a> {
     /// Links to folders that `**` found, and what is looked for there: after all else, so that a file has the name it
     /// has without them if it lies here at all.
     links: VecDeque<(Location, &'a [&'a str])>,
+    check_stop: &'a dyn Fn() -> Result<()>,
 }
 
 impl<'a> Walk<'a> {
     fn find(&mut self, folder: &Location, parts: &'a [&'a str]) -> Result<()> {
+        (self.check_stop)()?;
         let Some((&part, rest)) = parts.split_first() else { return Ok(()) };
         if part == "**" {
             return self.find_anywhere(folder, parts, rest);
@@ -175,6 +178,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn expand(path: &str, base: &Path) -> Result<Vec<Location>> {
+        super::expand(path, base, &|| Ok(()))
+    }
+
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for name in
@@ -235,6 +242,24 @@ mod tests {
         // A name that the pattern says is found by that name.
         assert_eq!(names("a-link-before-x/c1*"), ["a-link-before-x/c1.jsonl"]);
         assert_eq!(names("far/**"), ["far/z/far.jsonl"]);
+    }
+
+    #[test]
+    fn a_search_ends_as_soon_as_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..50 {
+            std::fs::create_dir_all(dir.path().join(format!("{i}/below"))).unwrap();
+        }
+        let asked = std::cell::Cell::new(0);
+        let stop_at_the_third = || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Ok(()) } else { Err(Error::interrupted()) }
+        };
+        for pattern in ["**/*.jsonl", "*/*/*.jsonl"] {
+            asked.set(0);
+            let error = super::expand(pattern, dir.path(), &stop_at_the_third).unwrap_err();
+            assert_eq!((error.kind(), asked.get()), (crate::error::ErrorKind::Interrupted, 3), "{pattern}");
+        }
     }
 
     #[test]

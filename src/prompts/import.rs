@@ -124,10 +124,18 @@ impl Importer {
     /// # Errors
     /// A folder or pattern holds no data file, a URL is of an unknown kind, or the source's language is no tag.
     pub fn open(config: &SourceConfig, base: &Path) -> Result<Importer> {
+        Importer::open_until(config, base, &|| Ok(()))
+    }
+
+    /// The same, given up once `check_stop` fails: a pattern may lead through a huge tree.
+    ///
+    /// # Errors
+    /// As [`Importer::open`]; what `check_stop` fails with.
+    pub fn open_until(config: &SourceConfig, base: &Path, check_stop: &dyn Fn() -> Result<()>) -> Result<Importer> {
         config.check()?;
         let mut files = Vec::new();
         for path in config.path.as_slice() {
-            files.extend(expand(&path.to_string_lossy(), base)?);
+            files.extend(expand(&path.to_string_lossy(), base, check_stop)?);
         }
         let name = config.name.clone().or_else(|| files.first().map(|file| stem(file.file_name())));
         Ok(Importer {

@@ -33,6 +33,8 @@ struct AlignTable {
     /// A model from scratch instead.
     init: Option<NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// Whether `adapter/` is left beside `model/`; by default where `lora` trains one for a `model`.
+    save_adapter: Option<bool>,
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
@@ -75,6 +77,7 @@ impl AlignStage {
             model: read.model.clone(),
             init: read.init.clone(),
             lora: read.lora,
+            save_adapter: read.save_adapter,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
             limits: Limits::default(),

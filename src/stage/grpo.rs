@@ -23,7 +23,7 @@ use super::{CheckContext, Fault, Input, Materials, Models, Outcome, Stage, Stage
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
-use crate::model::memory::Load;
+use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Model, Tokenizer};
 use crate::recipe::{Node, StageTable};
 use crate::rule::file::RuleSet;
@@ -45,6 +45,8 @@ struct GrpoTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// Whether `adapter/` is left beside `model/`; by default where `lora` trains one for a `model`.
+    save_adapter: Option<bool>,
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
@@ -149,6 +151,26 @@ fn stored_temperature(table: &StageTable, own: Option<Node>) -> Result<Option<f3
     Ok(Some(temperature))
 }
 
+/// How much the engine in this process takes on at once. The one that samples is evaluated too, and its own table says it;
+/// where servers sample, or nobody does, `evaluate` does.
+///
+/// # Errors
+/// Both do, with the place of the second.
+fn limits(table: &StageTable, sampler: &SamplerConfig, read: &GrpoTable) -> Result<Limits> {
+    let evaluated = read.evaluate.limits();
+    match sampler {
+        SamplerConfig::Local(sampling) if read.groups.is_none() => match table.config.get("evaluate") {
+            Some(node) if evaluated != Limits::default() => {
+                let error =
+                    Error::usage("the engine that samples is evaluated too, and says itself how much it takes on");
+                Err(node.origin.locate(error).hint("move these keys: `engine = { kind = \"local\", batch = … }`"))
+            }
+            _ => Ok(*sampling),
+        },
+        _ => Ok(evaluated),
+    }
+}
+
 const REFERENCE: &str = "reference";
 
 /// The stage.
@@ -175,9 +197,10 @@ impl GrpoStage {
             model: read.model.clone(),
             init: read.init.clone(),
             lora: read.lora,
+            save_adapter: read.save_adapter,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
-            limits: sampler.limits(),
+            limits: limits(table, &sampler, &read)?,
         };
         let at = |e: Error| table.origin.locate(e);
         policy.validate(&table.name).map_err(at)?;

@@ -5,6 +5,8 @@ use super::Part;
 
 /// The model that the stage trained.
 pub(crate) const MODEL: &str = "model";
+/// The adapter that was trained, as PEFT writes it; the model has it folded in.
+pub(crate) const ADAPTER: &str = "adapter";
 /// A training stage's checkpoints.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// Groups that were sampled while the stage trained.

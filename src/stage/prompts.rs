@@ -152,7 +152,7 @@ impl Stage for PromptsConfig {
         let mut materials = Vec::new();
         for (kind, sources) in [("sources", &self.sources), ("evaluation", &self.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
-                for file in Importer::open(source, Path::new(&base))?.files() {
+                for file in Importer::open_until(source, Path::new(&base), cx.check_stop)?.files() {
                     let path = file.to_string();
                     // A source without a name is called after its first file.
                     materials.push((format!("{kind}.{i}/{}", super::file_name(&path)), (cx.digest_file)(&path)?));
@@ -197,7 +197,11 @@ impl PromptsConfig {
     fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let base = cx.resolve("");
         let base = Path::new(&base);
-        let mut importers = self.sources.iter().map(|s| Importer::open(s, base)).collect::<Result<Vec<_>>>()?;
+        let mut importers = self
+            .sources
+            .iter()
+            .map(|s| Importer::open_until(s, base, &|| cx.check_stop()))
+            .collect::<Result<Vec<_>>>()?;
         let generated = self.procedural.iter().map(|config| config.prompts(cx.seed)).collect::<Result<Vec<_>>>()?;
         let (evals, evals_read) = self.evaluation_sets(cx, base)?;
         let preparation = self.preparation(cx, &evals)?;
@@ -223,7 +227,7 @@ impl PromptsConfig {
 
     /// The evaluation sets, each with what its import came to. The user is told of rows that are not searched for.
     fn evaluation_sets(&self, cx: &StageContext<'_>, base: &Path) -> Result<(Vec<EvalSet>, Vec<ImportReport>)> {
-        let sets = self.evaluation.iter().map(|source| eval_set(source, base)).collect::<Result<Vec<_>>>()?;
+        let sets = self.evaluation.iter().map(|source| eval_set(cx, source, base)).collect::<Result<Vec<_>>>()?;
         for (set, report) in sets.iter().filter(|(_, report)| !report.skipped.is_empty()) {
             cx.progress.say(&not_searched_for(cx.name, set, report));
         }
@@ -336,8 +340,8 @@ fn left_out(source: &str, place: &FaultPlace) -> serde_json::Value {
     })
 }
 
-fn eval_set(source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
-    let mut importer = Importer::open(source, base)?;
+fn eval_set(cx: &StageContext<'_>, source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
+    let mut importer = Importer::open_until(source, base, &|| cx.check_stop())?;
     let row = |row: Imported| EvalRow { row: row.place.row, question: row.prompt.question().to_owned() };
     let rows = importer.by_ref().map(|imported| imported.map(row)).collect::<Result<_>>()?;
     Ok((EvalSet { name: importer.name().to_owned(), rows }, importer.report().clone()))

@@ -13,7 +13,7 @@ use super::training::{
 use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
-use crate::model::memory::{Limits, Load};
+use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
 use crate::recipe::StageTable;
 use crate::schema::{DatasetKind, Message};
@@ -29,6 +29,8 @@ struct SftTable {
     /// A model from scratch instead.
     init: Option<super::training::NewModel>,
     lora: Option<crate::model::LoraConfig>,
+    /// Whether `adapter/` is left beside `model/`; by default where `lora` trains one for a `model`.
+    save_adapter: Option<bool>,
     /// What `model/` is written as; training and its checkpoints are in float32 whatever it is.
     #[serde(default)]
     dtype: crate::model::Dtype,
@@ -104,9 +106,10 @@ impl SftStage {
             model: read.model.clone(),
             init: read.init.clone(),
             lora: read.lora,
+            save_adapter: read.save_adapter,
             dtype: read.dtype,
             chat_template: read.chat_template.clone(),
-            limits: Limits::default(),
+            limits: read.evaluate.limits(),
         };
         policy.validate(&table.name).map_err(|e| table.origin.locate(e))?;
         super::in_training(table, read.training.validate())?;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! N_name/model/             the trained model in Hugging Face form, tokenizer included
+//! N_name/adapter/           with `lora`: what was trained, as PEFT writes it; the model has it folded in
 //! N_name/metrics.parquet    a row an optimizer step
 //! N_name/times.parquet      seconds and tokens a second of each step: what differs between equal runs
 //! N_name/checkpoints/       see `train::Checkpoints`; a killed stage resumes from the newest

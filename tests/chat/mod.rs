@@ -42,6 +42,39 @@ fn json(line: &str) -> serde_json::Value {
     serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
 }
 
+/// A stage that trains a model of the mini world for a step.
+const TRAINED: &str = r#"name = "trained"
+
+[stages.base_text]
+documents = 8
+text = { tasks = [{ family = "mix", level = 1 }] }
+
+[stages.base]
+kind = "sft"
+init = { tokenizer = "mini", hidden = 8, layers = 1, heads = 1, context = 96 }
+corpus = "base_text"
+format = "text"
+training = { steps = 1, batch_size = 4 }
+"#;
+
+#[test]
+fn the_folder_of_a_stage_or_of_a_run_is_the_model_that_was_trained_there() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("recipe.toml"), TRAINED).unwrap();
+    gristmill(folder.path(), ["run", "recipe.toml", "--out", "out"]).succeeded();
+    let ask = |model: &str| {
+        let args = ["chat", model, "--prompt", "two", "--max-tokens", "5", "--temperature", "0", "--json"];
+        gristmill(folder.path(), args)
+    };
+    let answer = ask("out/2_base/model").succeeded().stdout;
+    for model in ["out/2_base", "out"] {
+        assert_eq!(ask(model).succeeded().stdout, answer, "{model}");
+    }
+    let refused = ask("out/1_base_text");
+    assert_eq!(refused.code, Some(2), "{}", refused.story());
+    assert!(refused.stderr.contains("a stage `base_text`, which holds no model"), "{}", refused.story());
+}
+
 /// Sampling that lets every word come.
 const WIDE: [&str; 8] = ["--temperature", "1", "--top-p", "1", "--max-tokens", "60", "--seed", "3"];
 

@@ -1,5 +1,6 @@
 //! The trainer as a pipeline: stages that train, measure and check, killed and resumed.
 
+mod adapter;
 mod ends;
 mod finished;
 mod left_out;

@@ -59,6 +59,30 @@ fn the_loss_on_the_validation_split_is_measured_on_the_way_and_at_the_end() {
     assert!(refused.stderr.contains("the corpus has no split `dev`"), "{}", refused.stderr);
 }
 
+#[test]
+fn how_much_an_evaluation_takes_on_is_said_in_its_table_and_changes_nothing_else() {
+    let folder = folder();
+    let held_out = RECIPE.replace(
+        "evaluate = { every = 2 }",
+        "held_out = \"chats\"\nevaluate = { every = 2, prompts = 6, sampling = { max_tokens = 8 } }",
+    );
+    std::fs::write(folder.path().join("recipe.toml"), held_out).unwrap();
+    let run =
+        |out: &str, more: &[&str]| gristmill(folder.path(), [&["run", "recipe.toml", "--out", out], more].concat());
+    let cache = |more: &[&str]| -> String {
+        let plan = run("out", &[&["--dry-run"], more].concat()).succeeded();
+        let line = plan.stderr.lines().find(|line| line.contains("KV cache")).expect("it is evaluated").to_owned();
+        line.split(", ").find(|part| part.contains("KV cache")).unwrap().to_owned()
+    };
+    let small = ["--set", "student.evaluate.cache_gib=0.001", "--set", "student.evaluate.batch=1"];
+    assert_ne!(cache(&[]), cache(&small));
+    run("out", &[]).succeeded();
+    run("small", &small).succeeded();
+    let made = |out: &str| manifest(&folder.path().join(out).join("3_student"));
+    assert_eq!(made("out"), made("small"));
+    assert!(run("out", &small).succeeded().state_of("student").starts_with("cached"));
+}
+
 /// A corpus of conversations, and one whose replies no context of the test holds.
 const TWO: &str = r#"name = "two"
 

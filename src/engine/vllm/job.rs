@@ -108,10 +108,16 @@ pub(super) async fn run(shared: &Shared, run: &Run, mut job: Job) -> Result<Vec<
         counters.requests.fetch_add(1, Relaxed);
         let started = Instant::now();
         let (path, body, n, deadline) = job.ask();
-        let fault = match exchange(shared, run, at, path, body, n, deadline).await {
+        let answer = exchange(shared, run, at, path, body, n, deadline).await;
+        let took = started.elapsed();
+        if answer.is_ok() && !permit.is_of_the_policy().await {
+            // Asked again of a server that has the policy; it was no try of this request's.
+            continue;
+        }
+        let fault = match answer {
             Ok(reply) => {
                 let tokens = count(&reply);
-                permit.succeed(started.elapsed(), tokens);
+                permit.succeed(took, tokens);
                 run.answered.fetch_add(1, Relaxed);
                 counters.answers.fetch_add(1, Relaxed);
                 counters.prompt_tokens.fetch_add(u64::from(reply.prompt_tokens.unwrap_or(0)), Relaxed);

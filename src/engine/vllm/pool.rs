@@ -10,6 +10,9 @@
 //! healthy it gets one request, and the others only once that was answered.
 //! An endpoint that refuses whatever it is asked (its key, its model, its path)
 //! is left alone while others serve.
+//!
+//! A server that holds a policy which it was told to load loses it when it is restarted. So there a single connection that
+//! breaks opens the circuit, and what answers a request that was under way then waits until the server was asked for its policy.
 
 mod permit;
 mod slot;
@@ -49,6 +52,8 @@ struct State {
     last_answer: Instant,
     /// Since when no endpoint is up.
     dark_since: Option<Instant>,
+    /// Whether servers hold weights that they were told to load, and not those that they were started with.
+    policy: bool,
     fatal: Option<Fatal>,
 }
 
@@ -81,6 +86,9 @@ impl Pool {
             refused: None,
             refusals: 0,
             suspect: false,
+            breaks: 0,
+            losses: 0,
+            gap: None,
             paused_until: None,
         });
         let state = State {
@@ -88,6 +96,7 @@ impl Pool {
             waiters: VecDeque::new(),
             last_answer: now,
             dark_since: Some(now),
+            policy: false,
             fatal: None,
         };
         let counters =
@@ -138,8 +147,9 @@ impl Pool {
     }
 
     fn grant(self: &Arc<Self>, state: &mut State, endpoint: usize) -> Permit {
-        state.slots[endpoint].in_flight += 1;
-        Permit { pool: self.clone(), endpoint, held: true }
+        let slot = &mut state.slots[endpoint];
+        slot.in_flight += 1;
+        Permit { pool: self.clone(), endpoint, breaks: slot.breaks, losses: slot.losses, held: true }
     }
 
     /// Gives free places to those who wait.
@@ -273,6 +283,30 @@ impl Pool {
     pub fn take_suspicion(&self, endpoint: usize) -> bool {
         let slot = &mut self.lock().slots[endpoint];
         slot.is_up() && std::mem::take(&mut slot.suspect)
+    }
+
+    /// Servers are told to load a policy: none has it yet.
+    pub fn begin_policy(&self) {
+        let mut state = self.lock();
+        state.policy = true;
+        state.slots.iter_mut().for_each(|slot| slot.gap = None);
+    }
+
+    /// An endpoint has loaded the policy, and is so far from it, if it was asked; or, without a figure, need not have it any more.
+    pub fn note_policy(&self, endpoint: usize, gap: Option<f64>) {
+        self.lock().slots[endpoint].gap = gap;
+    }
+
+    /// An endpoint did not have the policy any more, and has loaded it again.
+    pub fn note_loss(&self, endpoint: usize, gap: Option<f64>) {
+        let slot = &mut self.lock().slots[endpoint];
+        slot.losses += 1;
+        slot.gap = gap;
+    }
+
+    /// How far from the policy the endpoint was when it had loaded it.
+    pub fn policy_gap(&self, endpoint: usize) -> Option<f64> {
+        self.lock().slots[endpoint].gap
     }
 
     /// Whether a request that failed at these endpoints can be asked at another one.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::fault::{Fatal, Fault, FaultKind};
 use super::identity::{Identity, ProbeError, is_paused, probe};
-use super::weights::{install, refusal};
+use super::weights::{install, refusal, still_has};
 use crate::seed;
 
 /// Completions and tokens a second, smoothed over some ten seconds.
@@ -27,7 +27,12 @@ pub(super) async fn revive(shared: Weak<Shared>, at: usize) {
         let Some(shared) = shared.upgrade() else { return };
         match admit(&shared, at).await {
             Ok(()) => return,
-            Err(ProbeError::NotYet(_)) => pause = f64::min(pause * 1.5, pause.max(15.0)),
+            Err(ProbeError::NotYet(fault)) => {
+                if fault.kind == FaultKind::Unreachable {
+                    shared.pool.note_policy(at, None);
+                }
+                pause = f64::min(pause * 1.5, pause.max(15.0));
+            }
             Err(ProbeError::Refused(cause)) => {
                 shared.pool.refuse(at, cause);
                 pause = f64::min(pause * 1.5, 300.0).max(15.0);
@@ -43,17 +48,21 @@ pub(super) async fn admit(shared: &Arc<Shared>, at: usize) -> Result<(), ProbeEr
     let endpoint = &shared.pool.endpoints[at];
     let identity = probe(endpoint, &shared.wanted_model(), &shared.config.reasoning).await?;
     shared.compare(at, &identity).map_err(ProbeError::Never)?;
-    // A server that was restarted has its first weights again.
+    // A server that was restarted has its first weights again; one whose connection broke may have.
     let _loading = shared.loading.lock().await;
     resume(shared, at).await.map_err(ProbeError::NotYet)?;
     let installed = shared.installed.lock().unwrap_or_else(|e| e.into_inner()).clone();
     if let Some(weights) = installed {
         let served = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
-        // One that was started again in another way will not load them later either.
-        install(endpoint, &weights, &served).await.map_err(|fault| match refusal(endpoint, &fault) {
-            Some(fatal) => ProbeError::Never(fatal),
-            None => ProbeError::NotYet(fault),
-        })?;
+        let gap = shared.pool.policy_gap(at);
+        if !still_has(endpoint, &weights, &served, gap).await.map_err(ProbeError::NotYet)? {
+            // One that was started again in another way will not load them later either.
+            let loaded = install(endpoint, &weights, &served).await.map_err(|fault| match refusal(endpoint, &fault) {
+                Some(fatal) => ProbeError::Never(fatal),
+                None => ProbeError::NotYet(fault),
+            });
+            shared.pool.note_loss(at, loaded?);
+        }
     }
     shared.pool.close(at);
     // Requests begin at the right number at once, not only after the first look a second later.

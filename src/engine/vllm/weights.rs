@@ -69,6 +69,7 @@ impl VllmEngine {
             *shared.installed.lock().unwrap_or_else(|e| e.into_inner()) = Some(weights.clone());
             let served = shared.model.read().unwrap_or_else(|e| e.into_inner()).clone();
             let pool = &shared.pool;
+            pool.begin_policy();
             let up = (0..pool.endpoints.len()).filter(|&at| pool.is_up(at));
             let loads = up.map(|at| {
                 let (weights, served) = (&weights, &served);
@@ -79,7 +80,10 @@ impl VllmEngine {
         let mut loaded = Vec::new();
         for (at, outcome) in outcomes {
             match outcome {
-                Ok(gap) => loaded.push(gap),
+                Ok(gap) => {
+                    self.shared.pool.note_policy(at, gap);
+                    loaded.push(gap);
+                }
                 // Gone since it was last used: it is probed, and loads the weights when it is back.
                 Err(fault) if matches!(fault.kind, FaultKind::Unreachable | FaultKind::Reset) => {
                     self.shared.pool.open(at);
@@ -157,6 +161,32 @@ pub(super) async fn install(endpoint: &Endpoint, weights: &Weights, served: &str
     match &weights.probe {
         Some(probe) => verify(endpoint, served, probe).await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// How much further from the policy than right after it had loaded it a server may be that still has it: the same text is
+/// rounded otherwise in another company. What other weights add within that is less than the rounding itself.
+const STILL: (f64, f64) = (1.5, 1e-6);
+
+/// Whether a server that was `gap` from these weights when it had loaded them has them still. Without a probe that was
+/// answered then nothing tells, and it counts as one that has not.
+///
+/// # Errors
+/// The server cannot be asked now.
+pub(super) async fn still_has(
+    endpoint: &Endpoint,
+    weights: &Weights,
+    served: &str,
+    gap: Option<f64>,
+) -> Result<bool, Fault> {
+    let (Some(probe), Some(gap)) = (&weights.probe, gap) else { return Ok(false) };
+    let (times, plus) = STILL;
+    let probe = Probe { tolerance: (times * gap + plus).min(probe.tolerance), ..Probe::clone(probe) };
+    match verify(endpoint, served, &probe).await {
+        Ok(_) => Ok(true),
+        // An adapter is gone by name.
+        Err(fault) if matches!(fault.kind, FaultKind::OtherPolicy | FaultKind::UnknownModel) => Ok(false),
+        Err(fault) => Err(fault),
     }
 }
 

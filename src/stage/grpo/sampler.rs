@@ -71,14 +71,6 @@ impl SamplerConfig {
         }
     }
 
-    /// Limits of the engine in this process.
-    pub fn limits(&self) -> Limits {
-        match self {
-            SamplerConfig::Local(limits) => *limits,
-            SamplerConfig::Vllm(_) => Limits::default(),
-        }
-    }
-
     /// The servers' settings, if it is servers.
     pub fn servers(&self) -> Option<&VllmConfig> {
         match self {

@@ -249,7 +249,7 @@ impl<B: Backend> WeightSender<B> {
         let model = self.model.read();
         match self.send {
             Sent::Checkpoint => model.save_untied(folder, computed_in::<B>())?,
-            Sent::Lora => model.save_adapters(folder)?,
+            Sent::Lora => model.save_adapters(folder, None)?,
         }
         if self.probe.len() < 2 || self.tolerance.is_infinite() {
             return Ok(Vec::new());

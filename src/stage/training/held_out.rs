@@ -10,10 +10,12 @@ use crate::engine::Sampling;
 use crate::engine::local::LocalEngine;
 use crate::error::Result;
 use crate::eval::{SampleResult, counts, pass_rate};
+use crate::model::memory::Limits;
 use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::StageContext;
 use crate::stage::judged::{Judged, sample_and_judge};
+use crate::stage::local_engine::{Count, Gib, LocalTable};
 use crate::stage::unruled::Unruled;
 
 /// `evaluate = { every = …, … }`: how the prompts of `held_out` are asked.
@@ -28,15 +30,34 @@ pub struct HeldOutConfig {
     pub sampling: Sampling,
     /// A rule file, or the name of a built-in one; those the stage trains by if absent, else `r1`.
     pub rules: Option<String>,
+    /// How much the engine in this process takes on at once; see [`LocalTable`].
+    batch: Option<Count>,
+    cache_gib: Option<Gib>,
+    prefill_tokens: Option<Count>,
 }
 
 impl Default for HeldOutConfig {
     fn default() -> Self {
-        HeldOutConfig { every: 50, prompts: 200, samples: 1, sampling: Sampling::default(), rules: None }
+        HeldOutConfig {
+            every: 50,
+            prompts: 200,
+            samples: 1,
+            sampling: Sampling::default(),
+            rules: None,
+            batch: None,
+            cache_gib: None,
+            prefill_tokens: None,
+        }
     }
 }
 
 impl HeldOutConfig {
+    /// How much the engine takes on at once, as far as the table says.
+    pub(in crate::stage) fn limits(&self) -> Limits {
+        let &HeldOutConfig { batch, cache_gib, prefill_tokens, .. } = self;
+        LocalTable { batch, cache_gib, prefill_tokens }.limits()
+    }
+
     /// What judges, where a stage trains by these rules or by none.
     pub fn rules<'a>(&'a self, trained_by: Option<&'a str>) -> &'a str {
         self.rules.as_deref().or(trained_by).unwrap_or("r1")

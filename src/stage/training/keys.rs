@@ -13,7 +13,7 @@ pub(in crate::stage) fn in_training(table: &StageTable, checked: Result<()>) -> 
 }
 
 /// Keys of every training stage that decide nothing of what is computed: how memory is saved, when a checkpoint is
-/// written, when too many bad gradients end the run, what is measured on the way. A stage that was killed goes on under
+/// written, when too many bad gradients end the run, what is measured on the way, what is left beside the model. A stage that was killed goes on under
 /// other ones, and one that is finished keeps what it measured.
 ///
 /// `tokens_per_microbatch` decides the order in which gradients are added, so their last bits; somebody whose memory is
@@ -22,6 +22,7 @@ pub(in crate::stage) const TRAINING_KEYS: &[&str] = &[
     "checkpoints",
     "evaluate",
     "chat_template",
+    "save_adapter",
     "init.tokenizer",
     "training.tokens_per_microbatch",
     "training.recompute",

@@ -1,6 +1,6 @@
 //! The model a training stage starts from: another stage's, the user's, or a fresh one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::new_model::{MINI, NewModel};
@@ -23,6 +23,8 @@ pub struct PolicyConfig {
     pub init: Option<NewModel>,
     /// Adapters of low rank, trained in place of its weights.
     pub lora: Option<LoraConfig>,
+    /// Whether these are left beside the model they are folded into; by default where they are of a `model`.
+    pub save_adapter: Option<bool>,
     /// What the trained model is written as.
     pub dtype: Dtype,
     /// How it is shown conversations, instead of its own way: a file of Jinja, or a built-in template's name. The model
@@ -40,6 +42,8 @@ pub struct Policy<B: Backend> {
     pub engine: Arc<LocalEngine<B>>,
     /// What the trained model is written as.
     pub dtype: Dtype,
+    /// What the adapter that it leaves beside the trained model says that it belongs to; `None` if it leaves none.
+    pub adapter_of: Option<String>,
     /// The token that it is trained to end with, where the model that it starts from does not stop at it.
     pub new_end: Option<u32>,
 }
@@ -47,11 +51,21 @@ pub struct Policy<B: Backend> {
 const MODEL: &str = "model";
 
 impl PolicyConfig {
-    /// Checks that there is exactly one of the two.
+    /// Checks that there is exactly one of the two, and an adapter where one is to be left.
     ///
     /// # Errors
-    /// Neither or both.
+    /// Neither or both; no adapter, or one of weights that no folder holds.
     pub fn validate(&self, stage: &str) -> Result<()> {
+        if self.save_adapter == Some(true) && self.lora.is_none() {
+            return Err(Error::usage(format!("the stage `{stage}` has no adapter to save: it trains all weights"))
+                .hint("add `lora = { rank = 16, alpha = 32 }`, or leave `save_adapter` out"));
+        }
+        if self.save_adapter == Some(true) && self.init.is_some() {
+            return Err(Error::usage(format!(
+                "an adapter of the stage `{stage}` would belong to the random weights of `init`, which no folder holds"
+            ))
+            .hint("leave `save_adapter` out: `model/` has the adapter folded in"));
+        }
         match (&self.model, &self.init) {
             (Some(_), None) => Ok(()),
             (None, Some(new)) => new.validate(),
@@ -160,9 +174,13 @@ impl PolicyConfig {
             Some(lora) => model.with_lora(lora, seed::stream(cx.seed, "initial adapters", 0).next_u64())?,
             None => model,
         };
+        let adapter_of = match (&self.model, self.lora) {
+            (Some(of), Some(_)) if self.save_adapter != Some(false) => Some(name_of_base(cx, of)?),
+            _ => None,
+        };
         let (model, tokenizer) = (SharedModel::new(model), Arc::new(tokenizer));
         let engine = LocalEngine::new(model.clone(), Arc::clone(&tokenizer), cx.name, self.limits)?;
-        Ok(Policy { model, tokenizer, engine: Arc::new(engine), dtype: self.dtype, new_end })
+        Ok(Policy { model, tokenizer, engine: Arc::new(engine), dtype: self.dtype, adapter_of, new_end })
     }
 
     /// Another copy of the model as it was at the start: the reference of a KL penalty.
@@ -172,6 +190,21 @@ impl PolicyConfig {
             None => Model::load_on(backend, cx.input_folder(MODEL)?),
         }
     }
+}
+
+/// What an adapter calls the model that training began with, `of` in the recipe. Where the run lies is no part of it, or
+/// equal runs would differ: a stage's model is named by the way to it from the adapter's folder, any other as the recipe names it.
+fn name_of_base(cx: &StageContext<'_>, of: &str) -> Result<String> {
+    let folder = cx.input_folder(MODEL)?;
+    let name = match cx.run_folder.as_local().and_then(|run| folder.strip_prefix(run).ok()) {
+        Some(within) => Path::new("../..").join(within),
+        // Of another run's stage it is a part.
+        None => match folder.strip_prefix(cx.resolve(of)) {
+            Ok(part) if part != Path::new("") => Path::new(of).join(part),
+            _ => PathBuf::from(of),
+        },
+    };
+    Ok(name.display().to_string())
 }
 
 /// Says that the model will stop elsewhere than the one that it starts from.
@@ -200,5 +233,19 @@ mod tests {
         assert!(PolicyConfig { model: model.clone(), ..PolicyConfig::default() }.validate("s").is_ok());
         let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
         assert!(PolicyConfig { model, init: Some(init), ..PolicyConfig::default() }.validate("s").is_err());
+    }
+
+    #[test]
+    fn an_adapter_is_saved_only_where_there_is_one_and_a_folder_that_it_belongs_to() {
+        let init: NewModel = toml::from_str("tokenizer = 'mini'\nhidden = 8\nlayers = 1\nheads = 1").unwrap();
+        let (save_adapter, lora) = (Some(true), Some(LoraConfig::default()));
+        let full = PolicyConfig { model: Some("base".to_owned()), save_adapter, ..PolicyConfig::default() };
+        let fresh = PolicyConfig { init: Some(init), lora, save_adapter, ..PolicyConfig::default() };
+        for (wrong, told) in [(&full, "trains all weights"), (&fresh, "which no folder holds")] {
+            let error = wrong.validate("s").unwrap_err().render(false);
+            assert!(error.contains(told) && error.contains("leave `save_adapter` out"), "{error}");
+        }
+        assert!(PolicyConfig { save_adapter: None, ..fresh }.validate("s").is_ok());
+        assert!(PolicyConfig { lora, ..full }.validate("s").is_ok());
     }
 }

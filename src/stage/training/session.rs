@@ -9,7 +9,7 @@ use super::held_out::HeldOut;
 use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::stage::layout::{CHECKPOINTS, MODEL};
+use crate::stage::layout::{ADAPTER, CHECKPOINTS, MODEL};
 use crate::stage::{Outcome, StageContext};
 use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
@@ -89,15 +89,14 @@ pub(crate) fn trained_steps(folder: &Location) -> Result<Option<u64>> {
     folder.join(CHECKPOINTS).as_local().map_or(Ok(None), Checkpoints::newest_step)
 }
 
-/// The model's files and the metrics, with their digests: what others read of the stage. Wall-clock times differ
-/// between equal runs, and checkpoints go.
+/// The files of the model and of the adapter, and the metrics, with their digests: what others read of the stage.
+/// Wall-clock times differ between equal runs, and checkpoints go.
 fn left(folder: &Path) -> Result<Vec<FileInfo>> {
-    let mut files: Vec<String> = Location::from(folder.join(MODEL).as_path())
-        .list()?
-        .into_iter()
-        .filter(|entry| !entry.is_folder)
-        .map(|entry| format!("{MODEL}/{}", entry.name))
-        .collect();
+    let mut files = Vec::new();
+    for part in [ADAPTER, MODEL] {
+        let entries = Location::from(folder.join(part).as_path()).list()?.into_iter();
+        files.extend(entries.filter(|entry| !entry.is_folder).map(|entry| format!("{part}/{}", entry.name)));
+    }
     files.sort();
     files.push(metrics::METRICS.to_owned());
     files.into_iter().map(|file| FileInfo::of(folder, file)).collect()
@@ -178,6 +177,7 @@ impl<'a, B: Backend> Session<'a, B> {
         self.policy.tokenizer.save(&target)?;
         // The manifest that follows says that the model is there, after a power cut too.
         sync_files(&target)?;
+        self.leave_adapter(&folder.join(ADAPTER))?;
         metrics::write(folder, &self.steps)?;
         outcome.files = left(folder)?;
         outcome.count("steps", self.steps.len() as u64);
@@ -205,6 +205,21 @@ impl<'a, B: Backend> Session<'a, B> {
             None => Vec::new(),
         };
         Ok(Trained { outcome, rollouts })
+    }
+
+    /// Leaves the adapter that was trained beside the model, in f32, whatever that is written as; or none, where a run that was
+    /// killed here and was to leave one had.
+    fn leave_adapter(&self, target: &Path) -> Result<()> {
+        match &self.policy.adapter_of {
+            Some(base) => {
+                self.policy.model.read().save_adapters(target, Some(base))?;
+                sync_files(target)
+            }
+            None if target.is_dir() => std::fs::remove_dir_all(target)
+                .or_fail(|| "an adapter that is not wanted any more cannot be removed".into())
+                .map_err(|e| e.in_file(target.display())),
+            None => Ok(()),
+        }
     }
 
     /// One line of a step's figures, for people.

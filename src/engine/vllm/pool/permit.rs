@@ -8,14 +8,38 @@ use super::super::fault::{Fault, FaultKind};
 use super::slot::Circuit;
 use super::{Pool, RECENT, TRIP, TRIP_UNREACHABLE};
 
+/// How often an answer that waits for its endpoint looks whether that is up again.
+const TICK: Duration = Duration::from_millis(10);
+
 /// A place at an endpoint; given back when dropped.
 pub struct Permit {
     pub(super) pool: Arc<Pool>,
     pub endpoint: usize,
+    /// Of the endpoint, when the place was given.
+    pub(super) breaks: u64,
+    pub(super) losses: u64,
     pub(super) held: bool,
 }
 
 impl Permit {
+    /// Whether what was answered is of the weights that were asked. Where a connection broke meanwhile, another server may stand
+    /// behind the address: then it waits until the endpoint was asked for its policy.
+    pub async fn is_of_the_policy(&self) -> bool {
+        loop {
+            {
+                let state = self.pool.lock();
+                let slot = &state.slots[self.endpoint];
+                if slot.losses != self.losses {
+                    return false;
+                }
+                if !state.policy || slot.breaks == self.breaks || slot.is_up() {
+                    return true;
+                }
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
     /// The endpoint answered.
     pub fn succeed(mut self, latency: Duration, tokens: u64) {
         self.held = false;
@@ -52,7 +76,13 @@ impl Permit {
         slot.refusing = (1.0 - RECENT) * slot.refusing + if fault.kind.is_refusal() { RECENT } else { 0.0 };
         slot.last_fault = Some(fault.message.clone());
         // A connection that broke may mean that another server stands behind the address now.
-        slot.suspect |= matches!(fault.kind, FaultKind::Reset | FaultKind::Unreachable);
+        let broke = matches!(fault.kind, FaultKind::Reset | FaultKind::Unreachable);
+        slot.suspect |= broke;
+        slot.breaks += u64::from(broke);
+        if fault.kind == FaultKind::Unreachable {
+            // Nobody listened: whoever does so next has started since.
+            slot.gap = None;
+        }
         let latency = Duration::from_secs_f64(slot.latency);
         // One request that was turned away waits by itself, as long as it was told to; the others go on.
         if fault.kind.is_congestion() && slot.limiter.on_doubt(now, latency) {
@@ -81,6 +111,10 @@ impl Permit {
             if trial || slot.faults >= most {
                 opened = state.trip(self.endpoint);
             }
+        }
+        // The server that stands behind the address now need not have the policy.
+        if broke && state.policy {
+            opened |= state.trip(self.endpoint);
         }
         pool.serve(&mut state);
         drop(state);

@@ -25,6 +25,12 @@ pub(super) struct Slot {
     pub(super) refusals: u32,
     /// A connection broke since the server was last asked what it serves.
     pub(super) suspect: bool,
+    /// How often a connection broke in all.
+    pub(super) breaks: u64,
+    /// How often the server had to load the policy that it was thought to have.
+    pub(super) losses: u64,
+    /// How far the server was from the policy when it had loaded it, in nats a token; `None` if it has not, or was not asked.
+    pub(super) gap: Option<f64>,
     /// The server asked to be left alone until then.
     pub(super) paused_until: Option<Instant>,
 }
