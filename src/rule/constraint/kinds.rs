@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::rule::language;
+use crate::language;
 
 mod count;
 
@@ -69,7 +69,7 @@ pub(super) fn follows(id: &str, arguments: &Value, answer: &str, prompt: &str) -
         "language:response_language" => {
             let wanted = text("language")?;
             if language::LANGUAGES.contains(&wanted) {
-                language::detect(answer) == Some(wanted)
+                language::count(answer).main() == Some(wanted)
             } else {
                 let (_, code) = MORE_LANGUAGES
                     .iter()
@@ -215,7 +215,7 @@ pub(super) const IDS: &[&str] = &[
 fn cased(text: &str, wanted: fn(char) -> bool, forbidden: fn(char) -> bool) -> bool {
     text.chars().any(wanted)
         && !text.chars().any(forbidden)
-        && language::detect(&text.to_lowercase()).is_none_or(|found| found == "en")
+        && language::count(&text.to_lowercase()).main().is_none_or(|found| found == "en")
 }
 
 /// Occurrences of `word` (lower case, maybe several words) not inside a longer word.
