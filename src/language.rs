@@ -1,24 +1,30 @@
-//! The language of a text, also when it is one short question full of mathematics.
+//! The language of a text, also when it is one short question full of mathematics: [`detect`]. And the language of each
+//! word of a text that may mix several: [`count`].
 //!
-//! Scripts decide where they can, then letters and small words, then trigrams. Formulas, code, links
+//! Of a question, scripts decide where they can, then letters and small words, then trigrams. Formulas, code, links
 //! and quotations say nothing of the language that a question is asked in, and neither do single letters: they
 //! are variables. Evidence is required; without it the answer is `und`, for a wrong tag would drop or misroute
 //! the text.
 //!
-//! One idea a file: [`prose`] takes out what is no language, [`script`] counts letters by script, [`words`]
+//! One idea a file: [`prose`] takes out what is no language, [`script`] counts letters by script, [`lexicon`]
 //! knows the words of the languages that share the Latin script, [`letters`] what single letters and endings tell,
-//! [`tags`] the names of languages.
+//! [`words`] takes the words out of a question, [`tags`] has the names of languages.
 
+mod count;
 mod letters;
-pub(crate) mod prose;
-pub(crate) mod script;
+mod lexicon;
+mod prose;
+mod script;
 mod tags;
 mod words;
 
+pub use count::{Counts, LANGUAGES, count};
+pub(crate) use script::is_mark;
 pub use tags::normalise_tag;
 
+use lexicon::{LATIN, Reader};
 use script::Scripts;
-use words::{LATIN, Word};
+use words::Word;
 
 /// What is read of a text, in bytes: enough to tell, and bounded for what has no end.
 const READ_BYTES: usize = 8_000;
@@ -55,8 +61,9 @@ struct Evidence {
 impl Evidence {
     fn of(prose: &str, words: &[Word]) -> Evidence {
         let says = |word: &Word| match word.languages {
-            0 => letters::hints(word),
-            languages => words::weights(languages),
+            0 if word.is_name() => [0.0; LATIN.len()],
+            0 => letters::hints(&word.lower, Reader::Detect),
+            languages => lexicon::weights(languages),
         };
         let words: Vec<_> = std::iter::once(letters::opening_marks(prose)).chain(words.iter().map(says)).collect();
         let scores = std::array::from_fn(|language| words.iter().map(|says| says[language]).sum());

@@ -27,7 +27,7 @@ pub(super) fn of(text: &str) -> String {
 
 /// Ranges of prose, in order; the gaps between them are code, mathematics and markup. Linear time; an opening
 /// without its closing is left alone.
-pub(crate) fn ranges(text: &str) -> Vec<Range<usize>> {
+pub(super) fn ranges(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     // The next closing of each construct at or after the place last asked for.
     let mut closings: [Option<usize>; SPANS.len()] = [Some(0); SPANS.len()];
@@ -59,7 +59,7 @@ pub(crate) fn ranges(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Ranges of the prose inside a formula: the arguments of `\text` and its kin, in order.
-pub(crate) fn arguments(formula: &str) -> Vec<Range<usize>> {
+pub(super) fn arguments(formula: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut at = 0;
     while let Some(found) = formula[at..].find('\\') {

@@ -14,28 +14,33 @@ pub(super) struct Scripts {
 }
 
 /// Characters of Chinese and Japanese.
-pub(crate) fn is_cjk(c: char) -> bool {
+pub(super) fn is_cjk(c: char) -> bool {
     is_han(c) || is_kana(c)
 }
 
 /// Chinese characters, also in Japanese.
-pub(crate) fn is_han(c: char) -> bool {
+pub(super) fn is_han(c: char) -> bool {
     matches!(c as u32, 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x323af) || c == '々'
 }
 
 /// Japanese syllables.
-pub(crate) fn is_kana(c: char) -> bool {
+pub(super) fn is_kana(c: char) -> bool {
     matches!(c as u32, 0x3041..=0x3096 | 0x309d..=0x309f | 0x30a1..=0x30fa | 0x30fc..=0x30ff | 0x31f0..=0x31ff | 0xff66..=0xff9d)
 }
 
 /// Latin letters, those with marks included.
-pub(crate) fn is_latin(c: char) -> bool {
+pub(super) fn is_latin(c: char) -> bool {
     c.is_ascii_alphabetic() || matches!(c as u32, 0x00c0..=0x024f | 0x1e00..=0x1eff) && c.is_alphabetic()
+}
+
+/// Combining marks that belong to the letter before them.
+pub(crate) fn is_mark(c: char) -> bool {
+    unicode_normalization::char::is_combining_mark(c)
 }
 
 /// Letters of a script that is neither Latin, Chinese nor Japanese. Signs of mathematics, phonetics and the like are
 /// none, nor are Latin letters in another dress: `ℝ`, `𝑥`, `Ａ`.
-pub(crate) fn is_of_another_script(c: char) -> bool {
+pub(super) fn is_of_another_script(c: char) -> bool {
     let sign = matches!(c as u32, ..0x0370 | 0x1d00..=0x1dbf | 0x2000..=0x2bff | 0x2c60..=0x2c7f | 0xa700..=0xa7ff
         | 0xab30..=0xab6f | 0xff21..=0xff5a | 0x1d000..=0x1d7ff | 0x1ee00..=0x1eeff | 0x1f000..=0x1faff);
     !sign && c.is_alphabetic() && !is_latin(c) && !is_cjk(c)

@@ -1,15 +1,9 @@
 //! The language rule: is the chain of thought in the language of the question?
 
-mod detect;
-mod hints;
-mod sentence;
-mod words;
-
-pub use detect::{Counts, LANGUAGES, count, detect};
-
 use super::params::{ParamError, params};
 use super::pattern::Region;
 use super::{Rule, Sample, Verdict, think};
+use crate::language::{LANGUAGES, count};
 
 /// The reference shown by `rules list`.
 pub const DOC: &str = r#"The share of the chain of thought's words that are in the target language
@@ -65,11 +59,11 @@ impl LanguageRule {
 
     fn target<'a>(&'a self, sample: &Sample<'a>) -> Result<&'a str, &'static str> {
         match self.config.target.as_str() {
-            "prompt" => detect(sample.prompt).ok_or("language_unknown"),
+            "prompt" => count(sample.prompt).main().ok_or("language_unknown"),
             "column" => {
                 let tag = sample.language.split(['-', '_']).next().unwrap_or("");
                 match tag {
-                    "" | "und" => detect(sample.prompt).ok_or("language_unknown"),
+                    "" | "und" => count(sample.prompt).main().ok_or("language_unknown"),
                     tag if LANGUAGES.contains(&tag) => Ok(tag),
                     _ => Err("language_not_supported"),
                 }
@@ -108,4 +102,25 @@ impl Rule for LanguageRule {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::rule::testing::sample;
+
+    #[test]
+    fn the_rule_reads_the_chain_of_thought_in_the_prompts_language() {
+        let rule = LanguageRule::new(LanguageConfig::default()).unwrap();
+        let mut s = sample("<think>We add the two numbers and get four.</think>Die Antwort ist vier.");
+        assert_eq!(rule.check(&s).score, Some(1.0));
+        s.language = "de";
+        assert_eq!(rule.check(&s).score, Some(0.0));
+        s.language = "und";
+        s.prompt = "Wie viele Eier hat sie am Ende noch?";
+        assert_eq!(rule.check(&s).reason, "mixed_language");
+        s.prompt = "2+2=?";
+        assert_eq!(rule.check(&s).reason, "language_unknown");
+        s.language = "tlh";
+        assert_eq!(rule.check(&s).reason, "language_not_supported");
+        assert_eq!(rule.check(&sample("<think>2+2=4</think>4")).reason, "no_words");
+        assert_eq!(rule.check(&sample("<think> </think>4")).reason, "no_text");
+    }
+}

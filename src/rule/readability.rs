@@ -1,8 +1,8 @@
 //! The readability rule: what R1 throws out when it samples its SFT data.
 
-use super::language;
 use super::params::{ParamError, params};
 use super::{Rule, Sample, Verdict, think};
+use crate::language;
 
 /// The reference shown by `rules list`.
 pub const DOC: &str = r#"Whether a chain of thought is fit to be read and trained on

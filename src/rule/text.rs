@@ -2,6 +2,8 @@
 
 use unicode_normalization::UnicodeNormalization;
 
+use crate::language::is_mark;
+
 /// An answer for comparison: NFKC (full-width and ligatures folded), lower case, markdown and quotes
 /// taken off, white space single, final punctuation dropped.
 pub(crate) fn normalised(text: &str) -> String {
@@ -57,11 +59,6 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
         }
         None
     })
-}
-
-/// Combining marks that belong to the letter before them.
-pub(crate) fn is_mark(c: char) -> bool {
-    unicode_normalization::char::is_combining_mark(c)
 }
 
 /// The region a rule looks at.

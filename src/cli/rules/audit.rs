@@ -56,7 +56,7 @@ fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
             {
                 let (prompt, domain, verification) = (fields.prompt, fields.domain, fields.verification);
                 let language = match fields.language.as_str() {
-                    "und" => crate::rule::language::detect(&prompt).unwrap_or("en").to_owned(),
+                    "und" => crate::language::count(&prompt).main().unwrap_or("en").to_owned(),
                     tag => tag.to_owned(),
                 };
                 cases.push(Case { prompt, gold, domain, language, verification });

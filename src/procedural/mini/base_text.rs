@@ -314,7 +314,7 @@ mod tests {
         for language in [Language::En, Language::Fr].into_iter().cycle().take(1_000) {
             let chain = base.task(&mut rng).gold();
             let text = base.chain_text(&chain, language, &mut rng);
-            let counted = crate::rule::language::count(&text).share(language.code());
+            let counted = crate::language::count(&text).share(language.code());
             assert_eq!(counted, language_consistency(&text, language), "{text}");
         }
     }

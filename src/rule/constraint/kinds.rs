@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::rule::language;
+use crate::language;
 
 mod count;
 
@@ -149,7 +149,7 @@ impl<'a> Arguments<'a> {
 /// Whether an answer is in that language.
 fn is_in(answer: &str, wanted: &str) -> Result<bool, String> {
     if language::LANGUAGES.contains(&wanted) {
-        return Ok(language::detect(answer) == Some(wanted));
+        return Ok(language::count(answer).main() == Some(wanted));
     }
     let (_, code) = MORE_LANGUAGES
         .iter()
@@ -250,7 +250,7 @@ pub(super) const IDS: &[&str] = &[
 fn cased(text: &str, wanted: fn(char) -> bool, forbidden: fn(char) -> bool) -> bool {
     text.chars().any(wanted)
         && !text.chars().any(forbidden)
-        && language::detect(&text.to_lowercase()).is_none_or(|found| found == "en")
+        && language::count(&text.to_lowercase()).main().is_none_or(|found| found == "en")
 }
 
 /// Occurrences of `word` (lower case, maybe several words) not inside a longer word.

@@ -7,7 +7,7 @@ use crate::rule::text::is_unspaced;
 pub(super) fn words(text: &str) -> usize {
     let (mut count, mut inside) = (0, false);
     for c in text.chars() {
-        let word = c.is_alphanumeric() || c == '_' || inside && crate::rule::text::is_mark(c);
+        let word = c.is_alphanumeric() || c == '_' || inside && crate::language::is_mark(c);
         count += usize::from(word && (!inside || is_unspaced(c)));
         inside = word && !is_unspaced(c);
     }

@@ -1,8 +1,12 @@
 use super::*;
-use crate::rule::testing::sample;
 
 fn share(text: &str, language: &str) -> f64 {
     count(text).share(language).unwrap_or(f64::NAN)
+}
+
+#[test]
+fn the_latin_languages_are_the_first_of_the_lexicon() {
+    assert_eq!(LANGUAGES[..LATIN], crate::language::lexicon::LATIN[..LATIN]);
 }
 
 /// Short, math-heavy lines as chains of thought have them.
@@ -277,24 +281,6 @@ fn code_and_signs_alone_are_still_no_words() {
     ] {
         assert_eq!(count(text).total(), 0.0, "{text}: {:?}", count(text));
     }
-}
-
-#[test]
-fn the_rule_reads_the_chain_of_thought_in_the_prompts_language() {
-    let rule = LanguageRule::new(LanguageConfig::default()).unwrap();
-    let mut s = sample("<think>We add the two numbers and get four.</think>Die Antwort ist vier.");
-    assert_eq!(rule.check(&s).score, Some(1.0));
-    s.language = "de";
-    assert_eq!(rule.check(&s).score, Some(0.0));
-    s.language = "und";
-    s.prompt = "Wie viele Eier hat sie am Ende noch?";
-    assert_eq!(rule.check(&s).reason, "mixed_language");
-    s.prompt = "2+2=?";
-    assert_eq!(rule.check(&s).reason, "language_unknown");
-    s.language = "tlh";
-    assert_eq!(rule.check(&s).reason, "language_not_supported");
-    assert_eq!(rule.check(&sample("<think>2+2=4</think>4")).reason, "no_words");
-    assert_eq!(rule.check(&sample("<think> </think>4")).reason, "no_text");
 }
 
 #[test]

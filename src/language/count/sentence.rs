@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 
 use whatlang::Lang;
 
-use super::detect::{Counts, JA, UND, ZH};
-use super::hints::hints;
-use super::words::{LATIN, known};
+use super::{Counts, JA, LATIN, UND, ZH};
+use crate::language::letters;
+use crate::language::lexicon::{self, Reader};
 
 /// What was counted, and what waits for the rest of the text.
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Found {
         let asian = if counts[JA] > counts[ZH] { JA } else { ZH };
         counts[asian] += self.han as f64 / 2.0;
         // Where most others of the script agree.
-        let latin = (0..LATIN.len()).max_by(|&a, &b| counts[a].total_cmp(&counts[b]).then(b.cmp(&a))).unwrap_or(0);
+        let latin = (0..LATIN).max_by(|&a, &b| counts[a].total_cmp(&counts[b]).then(b.cmp(&a))).unwrap_or(0);
         let latin = if counts[latin] >= self.latin { latin } else { UND };
         counts[latin] += self.latin;
         self.counts
@@ -38,9 +38,10 @@ impl Found {
 
 /// One Latin word of a clause.
 struct Word {
-    mask: u8,
+    /// Bit `i` is language `i` of [`LANGUAGES`](super::LANGUAGES); 0 for a word that no list has.
+    languages: u32,
     /// What letters and endings say, for words no list has.
-    hints: [f64; LATIN.len()],
+    hints: [f64; LATIN],
 }
 
 /// A sentence being read.
@@ -163,46 +164,43 @@ fn meaning(word: &str, lower: &str, ascii: bool) -> Option<Word> {
     } else {
         word.chars().filter(|c| c.is_alphabetic()).count()
     };
-    let entry = known(lower);
+    let entry = lexicon::known(lower, Reader::Count);
     // "é" and "è" are words and no variables; "AB" and "ABC" are points and triangles, whatever "ab" says.
     let label = ascii && letters <= 3 && word.bytes().all(|b| b.is_ascii_uppercase());
-    if entry.neutral || label || letters < 2 && (ascii || entry.mask == 0) {
+    if entry.neutral || label || letters < 2 && (ascii || entry.languages == 0) {
         return None;
     }
-    let mask = if entry.mask != 0 {
-        entry.mask
-    } else {
-        let elided = lower.split_once('\'').and_then(|(head, tail)| elision(head, tail));
-        elided.or_else(|| lower.split_once('-').map(|(a, b)| known(a).mask & known(b).mask)).unwrap_or(0)
+    let languages = match entry.languages {
+        0 => composed(lower),
+        languages => languages,
     };
-    if mask != 0 {
-        return Some(Word { mask, hints: [0.0; LATIN.len()] });
+    if languages != 0 {
+        return Some(Word { languages, hints: [0.0; LATIN] });
     }
     let capital = word.chars().next().is_some_and(char::is_uppercase);
     let umlaut = !ascii && lower.contains(['ä', 'ö', 'ü', 'ß']);
-    (!capital || umlaut).then(|| Word { mask, hints: hints(lower) })
+    (!capital || umlaut).then(|| {
+        let says = letters::hints(lower, Reader::Count);
+        Word { languages, hints: std::array::from_fn(|language| says[language]) }
+    })
 }
 
-/// `l'aire`, `d'un`, `qu'elle`, `dell'area`: what the elided word says.
-fn elision(head: &str, tail: &str) -> Option<u8> {
-    let (fr, it, en) = (1 << 1, 1 << 4, 1);
-    match head {
-        "l" | "d" | "c" | "s" | "m" | "t" | "n" => {
-            let own = known(tail).mask & (fr | it);
-            Some(if own == 0 { fr | it } else { own })
-        }
-        "qu" | "j" | "lorsqu" | "puisqu" | "jusqu" => Some(fr),
-        "dell" | "all" | "nell" | "sull" | "un" | "quell" => Some(it),
-        _ => matches!(tail, "s" | "t" | "re" | "ve" | "ll" | "d" | "m").then_some(en),
+/// What the parts of a word say: of `l'aire` the elided one, of `peut-être` both.
+fn composed(lower: &str) -> u32 {
+    let elided = lower.split_once('\'').map_or(0, |(head, tail)| lexicon::elided(head, tail, Reader::Count));
+    let known = |part: &str| lexicon::known(part, Reader::Count).languages;
+    match elided {
+        0 => lower.split_once('-').map_or(0, |(a, b)| known(a) & known(b)),
+        languages => languages,
     }
 }
 
 fn count_clause(clause: &[Word], language: usize, counts: &mut Counts) {
-    let foreign = |word: &Word| word.mask != 0 && word.mask & (1 << language) == 0;
+    let foreign = |word: &Word| word.languages != 0 && word.languages & (1 << language) == 0;
     for (i, word) in clause.iter().enumerate() {
         let neighbour = |j: Option<usize>| j.and_then(|j| clause.get(j)).is_some_and(foreign);
         if foreign(word) && (neighbour(i.checked_sub(1)) || neighbour(Some(i + 1))) {
-            counts.0[word.mask.trailing_zeros() as usize] += 1.0;
+            counts.0[word.languages.trailing_zeros() as usize] += 1.0;
         } else {
             counts.0[language] += 1.0;
         }
@@ -210,29 +208,19 @@ fn count_clause(clause: &[Word], language: usize, counts: &mut Counts) {
 }
 
 /// What a word of these languages says for each of them.
-static WEIGHTS: LazyLock<[[f64; LATIN.len()]; 128]> = LazyLock::new(|| {
-    std::array::from_fn(|mask| {
-        let mask = mask as u8;
-        // The first four are the likelier by far: that a rarer language shares a word says little.
-        let likely = (mask & 0b1111).count_ones();
-        let all = mask.count_ones();
-        std::array::from_fn(|bit| match if bit < 4 { likely + u32::from(all > likely && likely > 1) } else { all } {
-            _ if mask & (1 << bit) == 0 => 0.0,
-            1 if all > 1 => 0.7,
-            1 => 1.0,
-            2 => 0.35,
-            3 => 0.15,
-            _ => 0.05,
-        })
+static WEIGHTS: LazyLock<[[f64; LATIN]; 1 << LATIN]> = LazyLock::new(|| {
+    std::array::from_fn(|languages| {
+        let says = lexicon::weights(languages as u32);
+        std::array::from_fn(|language| says[language])
     })
 });
 
-fn evidence(words: &[Word]) -> [f64; LATIN.len()] {
+fn evidence(words: &[Word]) -> [f64; LATIN] {
     let weights = &*WEIGHTS;
-    let mut scores = [0.0; LATIN.len()];
+    let mut scores = [0.0; LATIN];
     for word in words {
         // A word of a list has no hints, another no languages.
-        let says = if word.mask == 0 { &word.hints } else { &weights[usize::from(word.mask)] };
+        let says = if word.languages == 0 { &word.hints } else { &weights[word.languages as usize] };
         for (score, weight) in scores.iter_mut().zip(says) {
             *score += weight;
         }
@@ -241,9 +229,9 @@ fn evidence(words: &[Word]) -> [f64; LATIN.len()] {
 }
 
 /// The best language, if it has enough and the next has clearly less.
-fn decide(scores: &[f64; LATIN.len()], least: f64, margin: f64) -> Option<usize> {
-    let best = (0..LATIN.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)))?;
-    let second = (0..LATIN.len()).filter(|&i| i != best).map(|i| scores[i]).fold(0.0, f64::max);
+fn decide(scores: &[f64; LATIN], least: f64, margin: f64) -> Option<usize> {
+    let best = (0..LATIN).max_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)))?;
+    let second = (0..LATIN).filter(|&i| i != best).map(|i| scores[i]).fold(0.0, f64::max);
     (scores[best] >= least && scores[best] >= margin * second).then_some(best)
 }
 
@@ -252,7 +240,7 @@ fn profile(letters: &str) -> Option<usize> {
     if letters.len() < 30 {
         return None;
     }
-    const LANGS: [Lang; LATIN.len()] = [Lang::Eng, Lang::Fra, Lang::Deu, Lang::Spa, Lang::Ita, Lang::Por, Lang::Nld];
+    const LANGS: [Lang; LATIN] = [Lang::Eng, Lang::Fra, Lang::Deu, Lang::Spa, Lang::Ita, Lang::Por, Lang::Nld];
     static DETECTOR: LazyLock<whatlang::Detector> =
         LazyLock::new(|| whatlang::Detector::with_allowlist(LANGS.to_vec()));
     let end = letters.char_indices().nth(400).map_or(letters.len(), |(at, _)| at);

@@ -3,21 +3,25 @@
 //! Scripts decide where they can; what is Latin, Chinese or Japanese is decided sentence by sentence. Letters of a script
 //! that is none of these languages' are words of `und`.
 
-use super::sentence::{Found, Sentence};
-use crate::language::prose;
-use crate::language::script::{is_han, is_kana, is_latin, is_of_another_script};
+use super::prose;
+use super::script::{is_han, is_kana, is_latin, is_mark, is_of_another_script};
+use sentence::{Found, Sentence};
+
+mod sentence;
 
 /// Languages that can be told: the Latin ones first, `und` last.
 pub const LANGUAGES: [&str; 18] =
     ["en", "fr", "de", "es", "it", "pt", "nl", "ru", "uk", "zh", "ja", "ko", "ar", "fa", "hi", "th", "el", "und"];
-pub(super) const UND: usize = LANGUAGES.len() - 1;
+/// How many of them share the Latin script: the first ones of the lexicon's.
+pub(super) const LATIN: usize = 7;
+const UND: usize = LANGUAGES.len() - 1;
 const RU: usize = 7;
-pub(super) const ZH: usize = 9;
-pub(super) const JA: usize = 10;
+const ZH: usize = 9;
+const JA: usize = 10;
 
 /// How many words of each language a text has; characters of scripts without spaces count half.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts(pub(super) [f64; LANGUAGES.len()]);
+pub struct Counts([f64; LANGUAGES.len()]);
 
 impl Counts {
     /// Words counted.
@@ -56,11 +60,6 @@ impl Counts {
         others.sort_by(|a, b| b.1.total_cmp(&a.1));
         others
     }
-}
-
-/// The language of a text, `None` if no language has most of its words.
-pub fn detect(text: &str) -> Option<&'static str> {
-    count(text).main()
 }
 
 /// The language that a script alone decides.
@@ -188,7 +187,7 @@ fn read(text: &str, sentence: &mut Sentence, found: &mut Found) {
 fn word_end(text: &str, first: char, mut end: usize) -> (usize, bool) {
     let latin = is_latin(first);
     let same = |next: char| {
-        if latin { is_latin(next) } else { of_script(next) == of_script(first) || crate::rule::text::is_mark(next) }
+        if latin { is_latin(next) } else { of_script(next) == of_script(first) || is_mark(next) }
     };
     let mut digit = false;
     loop {
@@ -226,3 +225,6 @@ fn other_script(word: &str, first: char, found: &mut Found) {
     }
     found.counts.0[language] += if is_run_on(first) { letters as f64 / 4.0 } else { 1.0 };
 }
+
+#[cfg(test)]
+mod tests;
