@@ -68,7 +68,9 @@ pub(super) fn field_in_our_words<W: Word>(array: ArrayRef, field: usize) -> Resu
     let words = items.column(field).slice(first, last - first);
     let ours = in_our_words::<W>(words.clone()).map_err(|fault| {
         let at = first + fault.row;
-        Fault { row: offsets.partition_point(|&offset| offset as usize <= at) - 1, ..fault }
+        let row = offsets.partition_point(|&offset| offset as usize <= at) - 1;
+        let item = at - offsets[row] as usize;
+        Fault { row, what: format!("item {item}: {}", fault.what), ..fault }
     })?;
     if Arc::ptr_eq(&ours, &words) {
         return Ok(array);
