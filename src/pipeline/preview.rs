@@ -14,7 +14,7 @@ use super::stage_folder::part_wanted;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
-use crate::stage::Input;
+use crate::stage::{Input, InputRows};
 use crate::store::{Dataset, Location, Manifest};
 
 /// What a run would do.
@@ -98,7 +98,7 @@ fn stages(
                 Some(rows) => *rows,
                 None => rows_of_input(plan, recipe, input),
             };
-            let inputs: Vec<Option<u64>> = planned.inputs.iter().map(rows_of).collect();
+            let inputs = InputRows::new(planned.inputs.iter().map(|input| (input, rows_of(input))));
             (planned.stage.expected_rows(&inputs), planned.stage.expected_tokens(&inputs))
         } else {
             (Manifest::load(&planned.folder)?.map(|manifest| manifest.rows), None)

@@ -245,7 +245,6 @@ impl Run<'_> {
             _ => Stale::All { keep_requests: !anew },
         };
         let begin = || self.begin(folder, fingerprint, &stale, progress);
-        let resolve = |path: &str| self.recipe.resolve(path);
         let cx = StageContext {
             name: &planned.name,
             folder,
@@ -259,7 +258,7 @@ impl Run<'_> {
             stop: self.stop,
             inputs: inputs.datasets,
             folders: inputs.folders,
-            resolve: &resolve,
+            base: &self.recipe.base,
             begin: &begin,
             journal: OnceLock::new(),
             done: begun.unwrap_or_default(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Input, InputRows, Materials, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::procedural::ProceduralConfig;
 use crate::prompts::pipeline::Sink;
@@ -146,11 +146,10 @@ impl Stage for PromptsConfig {
             return Err(Error::usage("there is nothing to take prompts from")
                 .hint("give it `sources = [{ path = \"…\" }]` or `procedural = [{ count = …, mix = […] }]`"));
         }
-        let base = (cx.resolve)("");
         let mut materials = Vec::new();
         for (kind, sources) in [("sources", &self.sources), ("evaluation", &self.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
-                for file in Importer::open(source, Path::new(&base))?.files() {
+                for file in Importer::open(source, cx.base.folder())?.files() {
                     let path = file.to_string();
                     // A source without a name is called after its first file.
                     materials.push((format!("{kind}.{i}/{}", super::file_name(&path)), (cx.digest_file)(&path)?));
@@ -164,7 +163,7 @@ impl Stage for PromptsConfig {
         vec!["sources.*.path", "sources.*.paths", "evaluation.*.path", "evaluation.*.paths"]
     }
 
-    fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+    fn expected_rows(&self, _inputs: &InputRows<'_>) -> Option<u64> {
         // What files hold is known once they are read.
         let generated = self.sources.is_empty().then(|| self.procedural.iter().map(|config| config.count).sum());
         let wanted = self.sample.as_ref().and_then(|sample| sample.total);
@@ -193,8 +192,7 @@ impl Stage for PromptsConfig {
 
 impl PromptsConfig {
     fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let base = cx.resolve("");
-        let base = Path::new(&base);
+        let base = cx.base.folder();
         let mut importers = self.sources.iter().map(|s| Importer::open(s, base)).collect::<Result<Vec<_>>>()?;
         let mut generated = Vec::new();
         for config in &self.procedural {
