@@ -21,9 +21,10 @@ mod preview;
 mod run;
 mod stage_folder;
 mod state;
+mod visits;
 
 pub use plan::{Plan, Planned};
-pub use preview::Preview;
+pub use preview::{Preview, StagePreview, preview};
 pub use run::{Options, Reporter, RunSummary, StageSummary, run};
 pub use stage_folder::find_model;
 pub use state::State;

@@ -21,11 +21,13 @@
 //! stage which reads its own table points at the faulty line. It does not know
 //! what stages there are.
 
+mod base;
 mod de;
 mod foreign;
 mod load;
 mod node;
 
+pub use base::Base;
 pub(crate) use de::suggest;
 pub use load::{Recipe, StageTable};
 pub use node::{Node, Origin, Source, Value};

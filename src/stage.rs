@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
 use crate::model::{Config, Tokenizer};
+use crate::recipe::Base;
 use crate::schema::DatasetKind;
 use crate::store::{FileInfo, Location, Manifest, ShardInfo};
 
@@ -124,9 +125,8 @@ pub trait Stage: Send + Sync {
         Vec::new()
     }
 
-    /// Rows it will write, if that can be told from the rows of its inputs (in the order of
-    /// [`Stage::inputs`]): for `--dry-run`.
-    fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+    /// Rows it will write, if that can be told from the rows of its inputs: for `--dry-run`.
+    fn expected_rows(&self, _inputs: &InputRows<'_>) -> Option<u64> {
         None
     }
 
@@ -158,7 +158,7 @@ pub trait Stage: Send + Sync {
 
     /// Most tokens it will have sampled, if it samples any and that can be told from the rows of its
     /// inputs: for `--dry-run`.
-    fn expected_tokens(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+    fn expected_tokens(&self, _inputs: &InputRows<'_>) -> Option<u64> {
         None
     }
 
@@ -221,10 +221,25 @@ impl Input {
     }
 }
 
+/// The rows of a stage's inputs, by their keys, as far as they can be told before the stage runs.
+pub struct InputRows<'a>(BTreeMap<&'a str, u64>);
+
+impl<'a> InputRows<'a> {
+    /// Of each input its rows, where they are known.
+    pub fn new(inputs: impl IntoIterator<Item = (&'a Input, Option<u64>)>) -> Self {
+        InputRows(inputs.into_iter().filter_map(|(input, rows)| Some((input.key.as_str(), rows?))).collect())
+    }
+
+    /// The rows of the input of that key; `None` if they are not known.
+    pub fn of(&self, key: &str) -> Option<u64> {
+        self.0.get(key).copied()
+    }
+}
+
 /// What [`Stage::check`] may ask the pipeline for.
 pub struct CheckContext<'a> {
-    /// Makes a path of the recipe absolute.
-    pub resolve: &'a dyn Fn(&str) -> String,
+    /// What relative paths of the recipe are relative to.
+    pub base: &'a Base,
     /// The kind of dataset that an input is or will be, by its key; `None` if it is none of ours.
     pub kind: &'a dyn Fn(&str) -> Result<Option<DatasetKind>>,
 }
@@ -246,8 +261,8 @@ impl Fault {
 
 /// What [`Stage::memory`] may ask the pipeline for: nothing of it has to have run yet.
 pub struct Models<'a> {
-    /// Makes a path of the recipe absolute.
-    pub resolve: &'a dyn Fn(&str) -> String,
+    /// What relative paths of the recipe are relative to.
+    pub base: &'a Base,
     /// The shape of a model by what an input calls it: a stage, or a folder.
     pub config: &'a dyn Fn(&str) -> Result<Config>,
     /// Whether such a model has a chat template.
@@ -269,8 +284,8 @@ impl Models<'_> {
 
 /// What [`Stage::materials`] may ask the pipeline for.
 pub struct Materials<'a> {
-    /// Makes a path of the recipe absolute.
-    pub resolve: &'a dyn Fn(&str) -> String,
+    /// What relative paths of the recipe are relative to.
+    pub base: &'a Base,
     /// BLAKE3 of a file's bytes; unchanged files are not read again.
     pub digest_file: &'a dyn Fn(&str) -> Result<String>,
     /// Fails once the user has asked to stop: which files there are may take long to find.

@@ -115,16 +115,23 @@ pub fn run(args: Args) -> Result<()> {
     let (recipe, sample) = load(args.recipe.as_deref(), &args.set)?;
     let out = Location::parse(&args.out.unwrap_or_else(|| format!("runs/{}", recipe.name)))?;
     let threads = threads(args.threads)?;
-    let options = Options { from: args.from, only: args.only, part: args.shard, threads, dry_run: args.dry_run };
+    let options = Options { from: args.from, only: args.only, part: args.shard, threads };
+    if args.dry_run {
+        let preview = pipeline::preview(&recipe, &out, &options, &Terminal::new())?;
+        if args.json {
+            outln!("{}", serde_json::to_string_pretty(&preview).expect("a preview is plain data"));
+        }
+        return preview.refusal.map_or(Ok(()), Err);
+    }
     let stop = super::stop_on_signal()?;
     let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop)?;
     drop(sample);
-    if !options.dry_run && options.part.is_none() {
+    if options.part.is_none() {
         write_report(&out, &summary);
     }
     if args.json {
         outln!("{}", serde_json::to_string_pretty(&summary).expect("a summary is plain data"));
-    } else if !options.dry_run {
+    } else {
         match &summary.waits_for {
             None => errln!("done in {:.1} s: {}", summary.seconds, summary.out),
             Some(others) => errln!(
@@ -136,5 +143,5 @@ pub fn run(args: Args) -> Result<()> {
             outln!("{}\t{}\t{}", stage.stage, stage.folder, stage.made());
         }
     }
-    summary.refusal.map_or(Ok(()), Err)
+    Ok(())
 }

@@ -167,11 +167,15 @@ pub fn run(command: Command) -> Result<()> {
     let recipe = Recipe::of_stage(kind, args.config.as_deref(), &overrides).map_err(explained)?;
     let out = Location::parse(&args.output)?;
     let threads = super::run::threads(args.threads)?;
-    let options = Options { from: None, only: None, part: None, threads, dry_run: args.dry_run };
+    let options = Options { from: None, only: None, part: None, threads };
+    if args.dry_run {
+        let preview = pipeline::preview(&recipe, &out, &options, &Terminal::new()).map_err(explained)?;
+        return preview.refusal.map_or(Ok(()), Err);
+    }
     let stop = super::stop_on_signal()?;
     let summary = pipeline::run(&recipe, &out, &options, &Terminal::new(), stop).map_err(explained)?;
     for stage in &summary.stages {
         outln!("{}\t{}\t{}", stage.stage, stage.folder, stage.made());
     }
-    summary.refusal.map_or(Ok(()), Err)
+    Ok(())
 }

@@ -6,6 +6,7 @@ use super::digests::Digests;
 use super::plan::{Plan, Planned};
 use super::run::Options;
 use super::state::State;
+use super::visits::Visit;
 use crate::error::Result;
 use crate::recipe::Recipe;
 
@@ -28,14 +29,9 @@ pub(super) fn foresee<'p>(
     digests: &Digests<'_>,
 ) -> Result<Vec<Foreseen<'p>>> {
     let mut found: Vec<Foreseen<'p>> = Vec::new();
-    let mut forced = false;
     // Stages that run, and whether what they leave is surely another dataset or model than what is there.
     let mut running: BTreeMap<&str, bool> = BTreeMap::new();
-    for (index, planned) in plan.stages.iter().enumerate() {
-        forced |= options.from.as_deref() == Some(planned.name.as_str());
-        if options.only.as_ref().is_some_and(|only| *only != planned.name) {
-            continue;
-        }
+    for Visit { index, planned, forced } in plan.visits(options) {
         let anew = planned.inputs.iter().find(|input| running.get(input.of.as_str()) == Some(&true));
         let waits = planned.inputs.iter().any(|input| running.contains_key(input.of.as_str()));
         let state = match anew {

@@ -13,10 +13,10 @@ use crate::store::{Location, io_error};
 pub(super) struct RunLog(Option<Mutex<File>>);
 
 impl RunLog {
-    /// Opens the log of a run's folder for appending; a dry run, a run in an object store and one on a
-    /// disk that cannot be written have none.
-    pub fn open(out: &Location, dry_run: bool) -> Result<RunLog> {
-        let Some(folder) = out.as_local().filter(|_| !dry_run) else { return Ok(RunLog(None)) };
+    /// Opens the log of a run's folder for appending; a run in an object store and one on a disk that cannot be written
+    /// have none.
+    pub fn open(out: &Location) -> Result<RunLog> {
+        let Some(folder) = out.as_local() else { return Ok(RunLog(None)) };
         let path = folder.join("run.jsonl");
         match File::options().create(true).append(true).open(&path) {
             Ok(file) => Ok(RunLog(Some(Mutex::new(file)))),

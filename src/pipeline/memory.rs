@@ -177,7 +177,7 @@ impl<'a> Needs<'a> {
     /// What a stage may ask of the models of the plan.
     fn with_models<T>(&self, ask: impl FnOnce(&Models<'_>) -> Result<T>) -> Result<T> {
         ask(&Models {
-            resolve: &|path| self.recipe.resolve(path),
+            base: &self.recipe.base,
             config: &|of| self.config(of),
             has_chat_template: &|of| self.has_chat_template(of),
         })

@@ -53,8 +53,7 @@ impl Plan {
                 None => Ok(None),
                 Some(input) => kind_of(recipe, input, stage_of),
             };
-            let resolve = |path: &str| recipe.resolve(path);
-            let checked = stage.check(&CheckContext { resolve: &resolve, kind: &kind });
+            let checked = stage.check(&CheckContext { base: &recipe.base, kind: &kind });
             checked.map_err(|fault| locate(table, &fault.key, fault.error))?;
         }
         let order = running_order(recipe, &parts.iter().map(|(.., inputs)| inputs.as_slice()).collect::<Vec<_>>())?;
@@ -92,11 +91,10 @@ impl Planned {
 
     /// Digests of the files that the stage reads beside its inputs.
     pub(super) fn materials(&self, recipe: &Recipe, digests: &Digests<'_>) -> Result<Vec<(String, String)>> {
-        let resolve = |path: &str| recipe.resolve(path);
         let digest_file = |path: &str| digests.of_path(path);
         self.stage
             .materials(&Materials {
-                resolve: &resolve,
+                base: &recipe.base,
                 digest_file: &digest_file,
                 check_stop: &|| digests.check_stop(),
             })

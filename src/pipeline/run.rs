@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::depends::Depends;
 use super::digests::Digests;
-use super::folder::{begin_alone, check_owner, claim, find_renumbered};
+use super::folder::{begin_alone, claim, find_renumbered};
 use super::inputs::Inputs;
 use super::journals::{
     Clearing, clear, delete_journals, delete_stage_journals, journal_file, open_journal, read_journals,
@@ -17,8 +17,8 @@ use super::log::RunLog;
 use super::memory::Needs;
 use super::models::refuse_losses;
 use super::plan::{Plan, Planned};
-use super::preview::{Preview, preview};
 use super::state::State;
+use super::visits::Visit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
 use crate::stage::{Outcome, Part, Progress, StageContext};
@@ -35,8 +35,6 @@ pub struct Options {
     pub part: Option<Part>,
     /// Threads for independent shards.
     pub threads: usize,
-    /// Say what would be done, and do nothing.
-    pub dry_run: bool,
 }
 
 /// What the command shows while a run goes on.
@@ -91,14 +89,8 @@ pub struct RunSummary {
     pub name: String,
     /// Path or URL of the run's folder.
     pub out: String,
-    /// Those that ran or were found cached, in running order; none of a dry run.
+    /// Those that ran or were found cached, in running order.
     pub stages: Vec<StageSummary>,
-    /// Of a dry run: what each stage would do.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<Preview>,
-    /// Of a dry run: what the run would end with before anything runs, as where a finished model would be lost.
-    #[serde(skip)]
-    pub refusal: Option<Error>,
     /// Of a run with `--shard`: what other parts have to make before this one can go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
@@ -120,61 +112,35 @@ pub fn run(
 ) -> Result<RunSummary> {
     let start = Instant::now();
     let mut plan = Plan::new(recipe, out)?;
-    for (flag, name) in [("--from", &options.from), ("--only", &options.only)] {
-        if let Some(name) = name
-            && plan.find(name).is_none()
-        {
-            let names: Vec<&str> = plan.stages.iter().map(|s| s.name.as_str()).collect();
-            return Err(Error::usage(format!("{flag} {name}: the recipe has no such stage"))
-                .hint(format!("it has: {}", names.join(", "))));
-        }
-    }
-    let claimed = match options.dry_run {
-        true => check_owner(recipe, out).map(|()| None)?,
-        false => Some(claim(recipe, &plan, out, options.part.is_some())?),
-    };
-    find_renumbered(&mut plan, out, options.dry_run || options.part.is_some())?;
+    plan.check_names(options)?;
+    let claimed = claim(recipe, &plan, out, options.part.is_some())?;
+    find_renumbered(&mut plan, out, options.part.is_some())?;
     let digests = Digests::load(out, stop);
-    let log = RunLog::open(out, options.dry_run)?;
+    let log = RunLog::open(out)?;
     log.line("run", serde_json::json!({ "name": recipe.name, "seed": recipe.seed }))?;
     // Hours of generation are not to end at a typo in a rule file. Asked again when the stage's turn
     // comes: a file may change until then.
-    for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
-        planned.materials(recipe, &digests)?;
+    for visit in plan.visits(options) {
+        visit.planned.materials(recipe, &digests)?;
     }
     let mut needs = Needs::new(&plan, recipe);
-    for planned in plan.stages.iter().filter(|p| options.only.as_ref().is_none_or(|only| *only == p.name)) {
+    for Visit { planned, .. } in plan.visits(options) {
         // A stage that has run here before is asked when its turn comes: it may be cached.
-        if !options.dry_run && matches!(Manifest::load(&planned.folder), Ok(None)) {
+        if matches!(Manifest::load(&planned.folder), Ok(None)) {
             needs.check(planned)?;
             planned.check_process()?;
         }
     }
-    if !options.dry_run {
-        refuse_losses(&plan, recipe, options, &digests)?;
-    }
-    let mut summary = RunSummary {
-        name: recipe.name.clone(),
-        out: out.to_string(),
-        stages: Vec::new(),
-        plan: Vec::new(),
-        refusal: None,
-        waits_for: None,
-        seconds: 0.0,
+    refuse_losses(&plan, recipe, options, &digests)?;
+    let mut stages = Vec::new();
+    let run = Run { plan: &plan, recipe, out, options, digests: &digests, log: &log, reporter, stop };
+    let waits_for = match run.stages(&mut needs, &mut stages) {
+        Err(error) if error.kind() == ErrorKind::Waiting => Some(error.message().to_owned()),
+        result => result.map(|()| None)?,
     };
-    if options.dry_run {
-        summary.plan = preview(&plan, recipe, options, &digests, &mut needs, reporter)?;
-        summary.refusal = refuse_losses(&plan, recipe, options, &digests).err();
-    } else {
-        let run = Run { plan: &plan, recipe, out, options, digests: &digests, log: &log, reporter, stop };
-        match run.stages(&mut needs, &mut summary.stages) {
-            Err(error) if error.kind() == ErrorKind::Waiting => summary.waits_for = Some(error.message().to_owned()),
-            result => result?,
-        }
-    }
     drop(claimed);
-    summary.seconds = start.elapsed().as_secs_f64();
-    Ok(summary)
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(RunSummary { name: recipe.name.clone(), out: out.to_string(), stages, waits_for, seconds })
 }
 
 /// The state of a stage, and the finished shards that it goes on from; `None` if it does not go on.
@@ -209,22 +175,18 @@ struct Run<'a> {
 impl Run<'_> {
     /// Runs the plan's stages, or the one asked for, and adds what each came to.
     fn stages(&self, needs: &mut Needs<'_>, done: &mut Vec<StageSummary>) -> Result<()> {
-        let mut forced = false;
-        for (index, planned) in self.plan.stages.iter().enumerate() {
-            forced |= self.options.from.as_deref() == Some(planned.name.as_str());
-            if self.options.only.as_ref().is_some_and(|only| *only != planned.name) {
-                continue;
-            }
-            let summary = self.stage(index, planned, needs, forced)?;
+        for visit in self.plan.visits(self.options) {
+            let summary = self.stage(&visit, needs)?;
             let line = serde_json::to_value(&summary).expect("a summary is plain data");
-            self.log.event(&planned.name, "done", line)?;
+            self.log.event(&visit.planned.name, "done", line)?;
             self.reporter.finished(&summary);
             done.push(summary);
         }
         Ok(())
     }
 
-    fn stage(&self, index: usize, planned: &Planned, needs: &mut Needs<'_>, forced: bool) -> Result<StageSummary> {
+    fn stage(&self, visit: &Visit<'_>, needs: &mut Needs<'_>) -> Result<StageSummary> {
+        let Visit { index, planned, forced } = *visit;
         let name = &planned.name;
         let inputs = planned.open_inputs(self.plan, self.recipe)?;
         let depends = planned.depends(self.recipe, self.digests, &inputs)?;
@@ -283,7 +245,6 @@ impl Run<'_> {
             _ => Stale::All { keep_requests: !anew },
         };
         let begin = || self.begin(folder, fingerprint, &stale, progress);
-        let resolve = |path: &str| self.recipe.resolve(path);
         let cx = StageContext {
             name: &planned.name,
             folder,
@@ -297,7 +258,7 @@ impl Run<'_> {
             stop: self.stop,
             inputs: inputs.datasets,
             folders: inputs.folders,
-            resolve: &resolve,
+            base: &self.recipe.base,
             begin: &begin,
             journal: OnceLock::new(),
             done: begun.unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::base::Base;
 use super::de::suggest;
 use super::node::{Key, Node, Origin, Value};
 use crate::device::Device;
@@ -22,7 +23,7 @@ pub struct Recipe {
     /// Stages in the order of the text.
     pub stages: Vec<StageTable>,
     /// Relative paths in the recipe start here: the folder of the recipe's file.
-    pub base: PathBuf,
+    pub base: Base,
     /// Whether it is a stage run alone, whose inputs can be no other stages.
     pub is_one_stage: bool,
 }
@@ -87,7 +88,7 @@ impl Recipe {
             return Err(place.origin.locate(Error::usage("`shard_rows` must be at least 1")));
         }
         let stages = stage_tables(&root)?;
-        Ok(Recipe { name: run_name, seed, device, shard_rows, stages, base: base.to_owned(), is_one_stage: false })
+        Ok(Recipe { name: run_name, seed, device, shard_rows, stages, base: Base::new(base), is_one_stage: false })
     }
 
     /// A recipe of one stage, whose table is the whole of a file if there is one.
@@ -116,11 +117,7 @@ impl Recipe {
 
     /// A path written in the recipe, made absolute or relative to the recipe's folder. URLs stay.
     pub fn resolve(&self, path: &str) -> String {
-        if path.contains("://") || Path::new(path).is_absolute() {
-            path.to_owned()
-        } else {
-            self.base.join(path).display().to_string()
-        }
+        self.base.resolve(path)
     }
 }
 

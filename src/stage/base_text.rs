@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Outcome, Stage, StageContext};
+use super::{InputRows, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::procedural::mini::BaseText;
 use crate::procedural::mini::base_text::Document;
@@ -52,7 +52,7 @@ impl Stage for BaseTextStage {
         Some(DatasetKind::Corpus)
     }
 
-    fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+    fn expected_rows(&self, _inputs: &InputRows<'_>) -> Option<u64> {
         Some(self.0.documents)
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Context, Error, Result};
 use crate::model::{CHAT_TEMPLATES, Tokenizer};
+use crate::recipe::Base;
 use crate::store::local_file;
 
 /// The Jinja of a template.
@@ -13,8 +14,8 @@ enum Found {
 }
 
 /// The template of a name: a file of that path, or a built-in one if there is no such file.
-fn find(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<Found> {
-    let path = local_file(&resolve(template))?;
+fn find(template: &str, base: &Base) -> Result<Found> {
+    let path = local_file(&base.resolve(template))?;
     if Path::new(&path).exists() {
         let read = std::fs::read_to_string(&path).or_fail(|| "the chat template cannot be read".into());
         return read.map(Found::File).map_err(|e| e.in_file(&path));
@@ -31,8 +32,8 @@ fn find(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<Found> {
 ///
 /// # Errors
 /// Neither is there, or the file cannot be read.
-pub fn source(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<String> {
-    Ok(match find(template, resolve)? {
+pub fn source(template: &str, base: &Base) -> Result<String> {
+    Ok(match find(template, base)? {
         Found::File(source) => source,
         Found::BuiltIn(source) => source.to_owned(),
     })
@@ -42,8 +43,8 @@ pub fn source(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<String
 ///
 /// # Errors
 /// As [`source`].
-pub fn material(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<(String, String)> {
-    let source = source(template, resolve)?;
+pub fn material(template: &str, base: &Base) -> Result<(String, String)> {
+    let source = source(template, base)?;
     Ok(("chat template".to_owned(), blake3::hash(source.as_bytes()).to_hex().to_string()))
 }
 
@@ -51,22 +52,18 @@ pub fn material(template: &str, resolve: &dyn Fn(&str) -> String) -> Result<(Str
 ///
 /// # Errors
 /// No tokenizer, or a template that cannot be read or does not parse.
-pub fn tokenizer(folder: &Path, template: Option<&str>, resolve: &dyn Fn(&str) -> String) -> Result<Tokenizer> {
-    with_template(Tokenizer::load(folder)?, template, resolve)
+pub fn tokenizer(folder: &Path, template: Option<&str>, base: &Base) -> Result<Tokenizer> {
+    with_template(Tokenizer::load(folder)?, template, base)
 }
 
 /// The tokenizer with this chat template if one is given.
 ///
 /// # Errors
 /// A template that cannot be read or does not parse.
-pub fn with_template(
-    tokenizer: Tokenizer,
-    template: Option<&str>,
-    resolve: &dyn Fn(&str) -> String,
-) -> Result<Tokenizer> {
+pub fn with_template(tokenizer: Tokenizer, template: Option<&str>, base: &Base) -> Result<Tokenizer> {
     let Some(template) = template else { return Ok(tokenizer) };
     let context = |e: Error| e.context(format!("the chat template `{template}`"));
-    match find(template, resolve)? {
+    match find(template, base)? {
         Found::File(source) => tokenizer.with_chat_template(&source).map_err(context),
         Found::BuiltIn(source) => tokenizer.with_built_in_template(source).map_err(context),
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use super::{Outcome, Part};
 use crate::backend::Device;
 use crate::error::{Error, Result};
+use crate::recipe::Base;
 use crate::store::{Dataset, Journal, Location};
 
 /// Reports how far a stage is; printing is the command's business.
@@ -45,7 +46,8 @@ pub struct StageContext<'a> {
     pub(crate) inputs: BTreeMap<String, Dataset>,
     /// Folders of models and of stages whose figures are read, by key.
     pub(crate) folders: BTreeMap<String, Location>,
-    pub(crate) resolve: &'a (dyn Fn(&str) -> String + Sync),
+    /// What relative paths of the recipe are relative to.
+    pub(crate) base: &'a Base,
     /// Removes what is stale and opens the journal; see [`StageContext::begin`].
     pub(crate) begin: &'a (dyn Fn() -> Result<Journal> + Sync),
     pub(crate) journal: OnceLock<Mutex<Journal>>,
@@ -103,7 +105,7 @@ impl StageContext<'_> {
 
     /// Makes a path of the recipe absolute.
     pub fn resolve(&self, path: &str) -> String {
-        (self.resolve)(path)
+        self.base.resolve(path)
     }
 
     /// Asked between pieces of work, so that Ctrl-C ends a stage soon.

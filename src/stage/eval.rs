@@ -22,7 +22,8 @@ use super::open_engine::OpenEngine;
 use super::servers::{self, HOW_SERVED, ServedModel, WHERE_SERVED};
 use super::unruled::Unruled;
 use super::{
-    CheckContext, FAILED, FIGURES, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template,
+    CheckContext, FAILED, FIGURES, Fault, Input, InputRows, Materials, Models, Outcome, Stage, StageContext,
+    chat_template,
 };
 use crate::backend::Opened;
 use crate::engine::Sampling;
@@ -167,8 +168,7 @@ impl EvalStage {
         if let Some(config) = &self.servers {
             return ServedModel::identity(config, cx, folder, entry.chat_template()).map(Some);
         }
-        let template =
-            entry.chat_template().map(|of| chat_template::source(of, &|path| cx.resolve(path))).transpose()?;
+        let template = entry.chat_template().map(|of| chat_template::source(of, cx.base)).transpose()?;
         let parts = [servers::digest(folder)?, cx.device.make().to_owned(), template.unwrap_or_default()];
         Ok(Some(content_id(parts.iter().map(String::as_bytes))))
     }
@@ -176,7 +176,7 @@ impl EvalStage {
     /// What shows a model of this process its prompts.
     fn tokenizer(&self, cx: &StageContext<'_>, index: usize) -> Result<Tokenizer> {
         let (entry, folder) = (&self.table.models[index], cx.input_folder(&Self::key(index))?);
-        let tokenizer = chat_template::tokenizer(folder, entry.chat_template(), &|path| cx.resolve(path))?;
+        let tokenizer = chat_template::tokenizer(folder, entry.chat_template(), cx.base)?;
         tokenizer.check_chat_template().map_err(|e| e.context(format!("the model `{}`", entry.name())))?;
         Ok(tokenizer)
     }
@@ -278,11 +278,11 @@ impl Stage for EvalStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.resolve)?)?;
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.base)?)?;
         let mut materials = vec![("rules".to_owned(), rules.digest().to_owned())];
         for entry in &self.table.models {
             if let Some(template) = entry.chat_template() {
-                let (what, digest) = chat_template::material(template, cx.resolve)?;
+                let (what, digest) = chat_template::material(template, cx.base)?;
                 materials.push((format!("{what} of {}", entry.name()), digest));
             }
         }
@@ -312,15 +312,17 @@ impl Stage for EvalStage {
         Ok(loads)
     }
 
-    fn expected_tokens(&self, inputs: &[Option<u64>]) -> Option<u64> {
-        let samples =
-            inputs[0]?.checked_mul(self.table.models.len() as u64)?.checked_mul(u64::from(self.table.samples))?;
+    fn expected_tokens(&self, inputs: &InputRows<'_>) -> Option<u64> {
+        let samples = inputs
+            .of("prompts")?
+            .checked_mul(self.table.models.len() as u64)?
+            .checked_mul(u64::from(self.table.samples))?;
         samples.checked_mul(u64::from(self.table.sampling.max_tokens))
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let folder = cx.local_folder()?;
-        let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path))?)?;
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.base)?)?;
         rules.ensure_ready()?;
         cx.input("prompts")?.require_unique(DatasetKind::Prompts, "prompt_id")?;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;

@@ -26,8 +26,8 @@ use self::open_shards::OpenShards;
 use self::replaced::ASKED_AS;
 use super::attend::attend;
 use super::{
-    CheckContext, FAILED, Fault, Input, Materials, Models, Outcome, Stage, StageContext, chat_template, check_rules,
-    rules_path,
+    CheckContext, FAILED, Fault, Input, InputRows, Materials, Models, Outcome, Stage, StageContext, chat_template,
+    check_rules, rules_path,
 };
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
@@ -154,16 +154,16 @@ impl Stage for GenerateStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let files = self.engine.files(cx.resolve)?.into_iter();
+        let files = self.engine.files(cx.base)?.into_iter();
         let mut materials: Vec<(String, String)> = files
             // The file's name, not its folder: completions may be named after it.
             .map(|file| Ok((format!("engine/{}", super::file_name(&file)), (cx.digest_file)(&file)?)))
             .collect::<Result<_>>()?;
         if let Some(template) = self.engine.chat_template() {
-            materials.push(chat_template::material(template, cx.resolve)?);
+            materials.push(chat_template::material(template, cx.base)?);
         }
         if let Some(until) = &self.config.until {
-            let rules = RuleSet::load(&rules_path(&until.rules, cx.resolve)?)?;
+            let rules = RuleSet::load(&rules_path(&until.rules, cx.base)?)?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
         Ok(materials)
@@ -173,14 +173,14 @@ impl Stage for GenerateStage {
         [&["order"], self.engine.unfingerprinted_keys().as_slice()].concat()
     }
 
-    fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
+    fn expected_rows(&self, inputs: &InputRows<'_>) -> Option<u64> {
         if self.config.until.is_some() {
             return None;
         }
-        inputs[0]?.checked_mul(u64::from(self.config.samples))
+        inputs.of("prompts")?.checked_mul(u64::from(self.config.samples))
     }
 
-    fn expected_tokens(&self, inputs: &[Option<u64>]) -> Option<u64> {
+    fn expected_tokens(&self, inputs: &InputRows<'_>) -> Option<u64> {
         let of_each = u64::from(self.config.sampling.max_tokens);
         let of_each = match &self.engine {
             EngineConfig::Replay(_) => return None,
@@ -189,7 +189,7 @@ impl Stage for GenerateStage {
                 of_each + u64::from(config.continue_rounds) * u64::from(config.continue_tokens)
             }
         };
-        inputs[0]?.checked_mul(u64::from(self.config.most_samples()))?.checked_mul(of_each)
+        inputs.of("prompts")?.checked_mul(u64::from(self.config.most_samples()))?.checked_mul(of_each)
     }
 
     fn memory(&self, models: &Models<'_>) -> Result<Vec<(Config, Load)>> {
@@ -220,7 +220,7 @@ impl Stage for GenerateStage {
         let expected = if self.config.until.is_some() { 0 } else { prompts.rows()? * u64::from(self.config.samples) };
         cx.progress.start(expected, "completions");
         let until = self.config.until.as_ref();
-        let rules = |until: &Until| rules_path(&until.rules, &|path| cx.resolve(path));
+        let rules = |until: &Until| rules_path(&until.rules, cx.base);
         let adaptive = until.map(|until| Adaptive::new(until, self.config.samples, &rules(until)?)).transpose()?;
 
         let settings =

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use serde::Deserialize;
 
 use super::grouped::{self, Aligned, Batches, boundaries, require_distinct};
-use super::{Input, Outcome, Stage, StageContext};
+use super::{Input, InputRows, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::eval::pass_rate;
 use crate::schema::{self, BatchExt, DatasetKind};
@@ -79,8 +79,8 @@ impl Stage for GroupConfig {
         Some(DatasetKind::Groups)
     }
 
-    fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
-        inputs[1]
+    fn expected_rows(&self, inputs: &InputRows<'_>) -> Option<u64> {
+        inputs.of("completions")
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {

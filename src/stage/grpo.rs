@@ -315,7 +315,7 @@ impl GrpoStage {
         config: GrpoTrainerConfig,
         held_out: Option<HeldOut<B>>,
     ) -> Result<Outcome> {
-        let rules = RuleSet::load(&super::rules_path(&self.table.rules, &|path| cx.resolve(path))?)?;
+        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.base)?)?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
         let folder = cx.folder.join(ROLLOUTS);
@@ -393,7 +393,7 @@ impl Stage for GrpoStage {
         let evaluation = table.held_out.as_ref().map(|_| table.evaluate.rules(Some(&table.rules)));
         let mut materials = super::training_materials(cx, &self.policy, evaluation)?;
         if self.on_policy() {
-            let rules = RuleSet::load(&super::rules_path(&table.rules, cx.resolve)?)?;
+            let rules = RuleSet::load(&super::rules_path(&table.rules, cx.base)?)?;
             materials.push(("rules".to_owned(), rules.digest().to_owned()));
         }
         Ok(materials)

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::output::{Lines, Shards};
-use super::{Input, Materials, Outcome, Stage, StageContext};
+use super::{Input, InputRows, Materials, Outcome, Stage, StageContext};
 use crate::error::{Error, Result};
 use crate::procedural::ProceduralConfig;
 use crate::prompts::read::Place;
@@ -148,11 +148,10 @@ impl Stage for PromptsConfig {
             return Err(Error::usage("there is nothing to take prompts from")
                 .hint("give it `sources = [{ path = \"…\" }]` or `procedural = [{ count = …, mix = […] }]`"));
         }
-        let base = (cx.resolve)("");
         let mut materials = Vec::new();
         for (kind, sources) in [("sources", &self.sources), ("evaluation", &self.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
-                for file in Importer::open_until(source, Path::new(&base), cx.check_stop)?.files() {
+                for file in Importer::open_until(source, cx.base.folder(), cx.check_stop)?.files() {
                     let path = file.to_string();
                     // A source without a name is called after its first file.
                     materials.push((format!("{kind}.{i}/{}", super::file_name(&path)), (cx.digest_file)(&path)?));
@@ -166,7 +165,7 @@ impl Stage for PromptsConfig {
         vec!["sources.*.path", "sources.*.paths", "evaluation.*.path", "evaluation.*.paths"]
     }
 
-    fn expected_rows(&self, _inputs: &[Option<u64>]) -> Option<u64> {
+    fn expected_rows(&self, _inputs: &InputRows<'_>) -> Option<u64> {
         // What files hold is known once they are read.
         let generated = self.sources.is_empty().then(|| self.procedural.iter().map(|config| config.count).sum());
         let wanted = self.sample.as_ref().and_then(|sample| sample.total);
@@ -195,8 +194,7 @@ impl Stage for PromptsConfig {
 
 impl PromptsConfig {
     fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let base = cx.resolve("");
-        let base = Path::new(&base);
+        let base = cx.base.folder();
         let mut importers = self
             .sources
             .iter()

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{CheckContext, Fault};
 use crate::error::{Error, Result, nearest};
+use crate::recipe::Base;
 use crate::rule::file::BUILTIN;
 use crate::store::local_file;
 
@@ -11,14 +12,14 @@ use crate::store::local_file;
 ///
 /// # Errors
 /// A URL whose object cannot be fetched.
-pub(super) fn rules_path(rules: &str, resolve: &dyn Fn(&str) -> String) -> Result<String> {
-    let path = local_file(&resolve(rules))?;
+pub(super) fn rules_path(rules: &str, base: &Base) -> Result<String> {
+    let path = local_file(&base.resolve(rules))?;
     Ok(if Path::new(&path).exists() { path } else { rules.to_owned() })
 }
 
 /// Finds a slip in the name of a rule file before anything runs.
 pub(super) fn check_rules(key: &str, rules: &str, cx: &CheckContext<'_>) -> Result<(), Fault> {
-    let path = (cx.resolve)(rules);
+    let path = cx.base.resolve(rules);
     let names = || BUILTIN.iter().map(|(name, _)| *name);
     if path.contains("://") || Path::new(&path).exists() || names().any(|name| name == rules) {
         return Ok(());

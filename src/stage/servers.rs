@@ -103,9 +103,8 @@ impl ServedModel {
         folder: &Path,
         chat_template: Option<&str>,
     ) -> Result<Self> {
-        let resolve = |path: &str| cx.resolve(path);
         let model_digest = ServedModel::identity(config, cx, folder, chat_template)?;
-        let tokenizer = chat_template::tokenizer(folder, chat_template, &resolve)?;
+        let tokenizer = chat_template::tokenizer(folder, chat_template, cx.base)?;
         if config.template != Template::Plain {
             tokenizer.check_chat_template()?;
         }
@@ -147,7 +146,7 @@ impl ServedModel {
         }
         settings.extend(config.other_keys().map(|keys| keys.to_string()));
         if let Some(template) = chat_template {
-            settings += &chat_template::source(template, &|path| cx.resolve(path))?;
+            settings += &chat_template::source(template, cx.base)?;
         }
         Ok(content_id([digest(folder)?.as_bytes(), settings.as_bytes()]))
     }

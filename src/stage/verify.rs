@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::judged::request_failed;
 use super::unruled::Unruled;
-use super::{CheckContext, Fault, Input, Materials, Outcome, Stage, StageContext, check_rules};
+use super::{CheckContext, Fault, Input, InputRows, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
 use crate::rule::file::RuleSet;
@@ -67,7 +67,7 @@ impl Stage for VerifyConfig {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.resolve)?)?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.base)?)?;
         Ok(vec![("rules".to_owned(), rules.digest().to_owned())])
     }
 
@@ -75,12 +75,12 @@ impl Stage for VerifyConfig {
         vec!["rules"]
     }
 
-    fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
-        inputs[1]
+    fn expected_rows(&self, inputs: &InputRows<'_>) -> Option<u64> {
+        inputs.of("completions")
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
-        let rules = RuleSet::load(&super::rules_path(&self.rules, &|path| cx.resolve(path))?)?;
+        let rules = RuleSet::load(&super::rules_path(&self.rules, cx.base)?)?;
         let completions = cx.input("completions")?;
         completions.require_unique(DatasetKind::Completions, "completion_id")?;
         let prompts = PromptTable::build(cx)?;

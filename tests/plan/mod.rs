@@ -215,6 +215,35 @@ fn a_stage_put_in_before_others_costs_them_nothing() {
 }
 
 #[test]
+fn a_dry_run_comes_to_the_stages_that_the_run_then_comes_to() {
+    let folder = recordings(50);
+    run(folder.path(), "out", &[]).succeeded();
+    let json = |options: &[&str]| -> serde_json::Value {
+        let ended = run(folder.path(), "out", &[options, &["--json"]].concat()).succeeded();
+        serde_json::from_str(&ended.stdout).unwrap()
+    };
+    for options in
+        [&["--from", "select"][..], &["--only", "verify"], &["--only", "group", "--set", "select.per_prompt=1"]]
+    {
+        let preview = json(&[options, &["--dry-run"]].concat());
+        let keys: Vec<&String> = preview.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["name", "out", "plan", "seconds", "stages"]);
+        assert_eq!(preview["stages"], serde_json::json!([]), "nothing ran");
+        let foreseen = preview["plan"].as_array().unwrap().iter();
+        let foreseen = foreseen.map(|stage| (&stage["stage"], stage["state"].as_str().unwrap().starts_with("cached")));
+        let done = json(options);
+        let done = done["stages"].as_array().unwrap().iter();
+        let done = done.map(|stage| (&stage["stage"], stage["cached"].as_bool().unwrap()));
+        assert!(
+            foreseen.clone().eq(done.clone()),
+            "{options:?}: {:?}, {:?}",
+            foreseen.collect::<Vec<_>>(),
+            done.collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
 fn a_dry_run_knows_the_rows_of_stages_that_wait_for_others() {
     let folder = tempfile::tempdir().unwrap();
     let model = "engine = { kind = \"local\", model = \"made\" }\nsampling = { max_tokens = 100 }";

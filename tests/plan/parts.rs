@@ -33,8 +33,7 @@ impl<G: Fn() + Send + Sync> Reporter for Held<G> {
 /// Runs one stage as one part of two.
 fn part(folder: &Path, index: usize, stage: &str, gate: impl Fn() + Send + Sync) -> RunSummary {
     let recipe = Recipe::load(&folder.join("recipe.toml"), &[]).unwrap();
-    let part = Part::new(index, 2);
-    let options = Options { from: None, only: Some(stage.to_owned()), part, threads: 1, dry_run: false };
+    let options = Options { from: None, only: Some(stage.to_owned()), part: Part::new(index, 2), threads: 1 };
     let out = Location::from(folder.join("out"));
     pipeline::run(&recipe, &out, &options, &Held(gate), &AtomicBool::new(false)).unwrap()
 }

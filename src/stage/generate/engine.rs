@@ -13,7 +13,7 @@ use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::{Limits, Load};
-use crate::recipe::{Node, StageTable};
+use crate::recipe::{Base, Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::open_engine::OpenEngine;
 use crate::stage::servers::{self, HOW_SERVED, ServedModel, WHERE_SERVED};
@@ -160,9 +160,8 @@ impl EngineConfig {
         let (config, policy) = match self {
             EngineConfig::Vllm { config, policy } => (config, policy),
             EngineConfig::Local(local) => {
-                let resolve = |path: &str| cx.resolve(path);
                 let template = local.chat_template.as_deref();
-                let source = template.map(|template| chat_template::source(template, &resolve)).transpose()?;
+                let source = template.map(|template| chat_template::source(template, cx.base)).transpose()?;
                 let source = source.map_or(serde_json::Value::Null, Into::into);
                 // A GPU rounds differently than the CPU.
                 return Ok(if cx.device == Device::Cpu { source } else { serde_json::json!([source, "gpu"]) });
@@ -185,9 +184,9 @@ impl EngineConfig {
     ///
     /// # Errors
     /// An object that cannot be fetched.
-    pub fn files(&self, resolve: &dyn Fn(&str) -> String) -> Result<Vec<String>> {
+    pub fn files(&self, base: &Base) -> Result<Vec<String>> {
         match self {
-            EngineConfig::Replay(config) => config.files.iter().map(|file| local_file(&resolve(file))).collect(),
+            EngineConfig::Replay(config) => config.files.iter().map(|file| local_file(&base.resolve(file))).collect(),
             // The model is an input; a server's identifies itself when the stage runs.
             EngineConfig::Local(_) | EngineConfig::Vllm { .. } => Ok(Vec::new()),
         }
@@ -196,7 +195,7 @@ impl EngineConfig {
     /// # Errors
     /// A recording or a model that cannot be read; no server, or one that cannot be used.
     pub fn open(&self, cx: &StageContext<'_>, sampling: &Sampling) -> Result<OpenEngine> {
-        let files = self.files(&|path| cx.resolve(path))?;
+        let files = self.files(cx.base)?;
         let engine: Box<dyn Engine> = match self {
             EngineConfig::Replay(config) => {
                 let digest = digest_files("the recordings", &files)?;
@@ -206,7 +205,7 @@ impl EngineConfig {
             EngineConfig::Local(config) => {
                 let folder = cx.input_folder(MODEL)?;
                 let template = config.chat_template.as_deref();
-                let tokenizer = chat_template::tokenizer(folder, template, &|path| cx.resolve(path))?;
+                let tokenizer = chat_template::tokenizer(folder, template, cx.base)?;
                 tokenizer.check_chat_template()?;
                 let (tokenizer, name, temperature) = (Arc::new(tokenizer), model_name(folder), sampling.temperature);
                 let limits = config.limits();

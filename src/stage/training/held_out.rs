@@ -83,7 +83,7 @@ impl<B: Backend> HeldOut<B> {
         config: &HeldOutConfig,
         trained_by: Option<&str>,
     ) -> Result<Self> {
-        let rules = RuleSet::load(&crate::stage::rules_path(config.rules(trained_by), &|path| cx.resolve(path))?)?;
+        let rules = RuleSet::load(&crate::stage::rules_path(config.rules(trained_by), cx.base)?)?;
         rules.ensure_ready()?;
         policy.tokenizer.check_chat_template()?;
         let prompts: Vec<Prompt> =

@@ -42,16 +42,16 @@ pub(in crate::stage) fn training_materials(
     evaluation_rules: Option<&str>,
 ) -> Result<Vec<(String, String)>> {
     let mut materials = Vec::new();
-    for file in policy.tokenizer_files(cx.resolve) {
+    for file in policy.tokenizer_files(cx.base) {
         let file = file.display().to_string();
         materials.push((format!("tokenizer/{}", file_name(&file)), (cx.digest_file)(&file)?));
     }
     if let Some(template) = &policy.chat_template {
-        materials.push(chat_template::material(template, cx.resolve)?);
+        materials.push(chat_template::material(template, cx.base)?);
     }
     if let Some(rules) = evaluation_rules {
         // They decide nothing of what is trained; but a typo in them is to be told before anything runs.
-        RuleSet::load(&rules_path(rules, cx.resolve)?)?;
+        RuleSet::load(&rules_path(rules, cx.base)?)?;
     }
     Ok(materials)
 }

@@ -8,6 +8,7 @@ use crate::backend::{Backend, Heads};
 use crate::error::{Error, Result};
 use crate::model::{Config, Model, Tokenizer};
 use crate::procedural::mini;
+use crate::recipe::Base;
 use crate::seed;
 use crate::stage::StageContext;
 
@@ -62,11 +63,11 @@ impl NewModel {
     }
 
     /// The model's shape and its tokenizer.
-    pub(super) fn config(&self, resolve: &dyn Fn(&str) -> String) -> Result<(Config, Tokenizer)> {
+    pub(super) fn config(&self, base: &Base) -> Result<(Config, Tokenizer)> {
         let tokenizer = if self.tokenizer == MINI {
             mini_tokenizer()?
         } else {
-            Tokenizer::load(Path::new(&resolve(&self.tokenizer)))?
+            Tokenizer::load(Path::new(&base.resolve(&self.tokenizer)))?
         };
         let end = tokenizer.end_of_text().ok_or_else(|| {
             Error::usage("the tokenizer names no `eos_token`, which ends a turn")
@@ -82,7 +83,7 @@ impl NewModel {
 
     /// The model with random weights, and its tokenizer.
     pub(super) fn make<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<(Model<B>, Tokenizer)> {
-        let (config, tokenizer) = self.config(&|path| cx.resolve(path))?;
+        let (config, tokenizer) = self.config(cx.base)?;
         let mut rng = seed::stream(cx.seed, "initial weights", 0);
         Ok((Model::init_on(backend, config, rng.next_u64()), tokenizer))
     }

@@ -9,6 +9,7 @@ use crate::engine::local::LocalEngine;
 use crate::error::{Error, Result};
 use crate::model::memory::{Limits, Load};
 use crate::model::{Config, Dtype, LoraConfig, Model, SharedModel, Tokenizer};
+use crate::recipe::Base;
 use crate::seed;
 use crate::stage::{Input, Models, StageContext, chat_template};
 use crate::store::Location;
@@ -83,9 +84,9 @@ impl PolicyConfig {
 
     /// The files beside the inputs that decide the start: of a tokenizer that is not the mini world's, with its chat
     /// template.
-    pub fn tokenizer_files(&self, resolve: &dyn Fn(&str) -> String) -> Vec<PathBuf> {
+    pub fn tokenizer_files(&self, base: &Base) -> Vec<PathBuf> {
         let Some(new) = self.init.as_ref().filter(|new| new.tokenizer != MINI) else { return Vec::new() };
-        let folder = PathBuf::from(resolve(&new.tokenizer));
+        let folder = PathBuf::from(base.resolve(&new.tokenizer));
         Tokenizer::FILES.map(|name| folder.join(name)).into_iter().filter(|file| file.exists()).collect()
     }
 
@@ -95,7 +96,7 @@ impl PolicyConfig {
     /// A tokenizer or a config that cannot be read, sizes that do not fit together.
     pub fn config(&self, models: &Models<'_>) -> Result<Config> {
         match (&self.init, &self.model) {
-            (Some(new), _) => Ok(new.config(models.resolve)?.0),
+            (Some(new), _) => Ok(new.config(models.base)?.0),
             (None, Some(of)) => (models.config)(of),
             (None, None) => Err(Error::usage("there is no model to train")),
         }
@@ -108,7 +109,7 @@ impl PolicyConfig {
     pub fn has_chat_template(&self, models: &Models<'_>) -> Result<bool> {
         match (&self.chat_template, &self.init, &self.model) {
             (None, Some(new), _) if new.tokenizer != MINI => {
-                Tokenizer::has_chat_template_in(&Location::parse(&(models.resolve)(&new.tokenizer))?)
+                Tokenizer::has_chat_template_in(&Location::parse(&models.base.resolve(&new.tokenizer))?)
             }
             (None, None, Some(of)) => (models.has_chat_template)(of),
             _ => Ok(true),
@@ -164,8 +165,7 @@ impl PolicyConfig {
         };
         tokenizer.check(model.config().vocab_size)?;
         let tokenizer = tokenizer.ending_with(&model.config().eos_token_ids)?;
-        let tokenizer =
-            chat_template::with_template(tokenizer, self.chat_template.as_deref(), &|path| cx.resolve(path))?;
+        let tokenizer = chat_template::with_template(tokenizer, self.chat_template.as_deref(), cx.base)?;
         let end = end(&tokenizer);
         let new_end = end.filter(|end| !model.config().eos_token_ids.contains(end));
         new_end.iter().for_each(|&end| tell_new_end(cx, &tokenizer, end));
