@@ -1,5 +1,6 @@
 //! Who answers: the engine's table of a `generate` stage, what it reads, and how it opens.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::{Limits, Load};
+use crate::prompts::files::expand;
 use crate::recipe::{Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::opening::Opening;
@@ -187,7 +189,16 @@ impl EngineConfig {
     /// An object that cannot be fetched.
     pub fn files(&self, resolve: &dyn Fn(&str) -> String) -> Result<Vec<String>> {
         match self {
-            EngineConfig::Replay(config) => config.files.iter().map(|file| local_file(&resolve(file))).collect(),
+            EngineConfig::Replay(config) => {
+                let base = resolve("");
+                let mut files = Vec::new();
+                for file in &config.files {
+                    for found in expand(file, Path::new(&base))? {
+                        files.push(local_file(&found.to_string())?);
+                    }
+                }
+                Ok(files)
+            }
             // The model is an input; a server's identifies itself when the stage runs.
             EngineConfig::Local(_) | EngineConfig::Vllm { .. } => Ok(Vec::new()),
         }
