@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::about::{difficulty, domain, language, source};
-pub use self::answer::{GOLD, SOLUTION};
+pub use self::answer::{GOLD, RESPONSE, SOLUTION, VERIFICATION};
 use self::answer::{add_choices, gold, response};
 pub use self::cells::find;
 use self::cells::{Cells, plain, text_list};
@@ -121,7 +121,7 @@ pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, 
     };
     let mut gold = gold(&mut cells, layout, config, &mut solution, &mut verification);
     if verification.is_none() && map.verification.is_none() {
-        verification = programs::tests(&mut cells);
+        verification = answer::verification(&mut cells).or_else(|| programs::tests(&mut cells));
     }
     if gold == Gold::Missing("absent") && solution.is_none() && map.solution.is_none() && layout == Layout::Columns {
         (messages, solution) = response(&mut cells, messages)?;
