@@ -128,8 +128,8 @@ fn node_at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
 impl Stage for PromptsConfig {
     /// 2: rows for which nobody names a domain are of the one that what they are checked by tells, and the copy of a prompt
     /// that can be graded is the one that stays. 3: of sources, columns of a program's tests become the verification, and
-    /// chains of thought beside an assistant's `content` are kept. 4: of sources, a column `verification` is one, and a
-    /// `generation` is an answer.
+    /// chains of thought beside an assistant's `content` are kept. 4: of sources, a column `verification` is one, IFEval's,
+    /// GPQA's and LiveCodeBench's columns are read, and a `generation` is an answer.
     fn version(&self) -> u32 {
         if self.sources.is_empty() { 2 } else { 4 }
     }

@@ -181,6 +181,7 @@ fn prompts_that_were_exported_for_trl_come_back_as_they_were() {
         r#"{"prompt": "What is 3 + 4, all in all?", "answer": "7", "difficulty": 0.25}"#,
         r#"{"prompt": "Which of these is red?", "answer": "A", "choices": ["blood", "grass"]}"#,
         r#"{"prompt": "Write f, which doubles.", "verification": {"tests": ["assert f(1) == 2"]}}"#,
+        r#"{"prompt": "Say it in three words.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}"#,
     ];
     std::fs::write(folder.path().join("mixed.jsonl"), rows.join("\n")).unwrap();
     gristmill(folder.path(), RUN).succeeded();
@@ -191,7 +192,7 @@ fn prompts_that_were_exported_for_trl_come_back_as_they_were() {
         let dataset = Dataset::open(&Location::from(folder.path().join(out).join("1_prompts"))).unwrap();
         dataset.rows_of::<Prompt>().map(|prompt| prompt.unwrap().prompt_id).collect::<Vec<_>>()
     };
-    assert_eq!(ids("out").len(), 3);
+    assert_eq!(ids("out").len(), 4);
     assert_eq!(ids("again"), ids("out"), "messages, gold, verification and domain are the same");
 }
 

@@ -180,6 +180,18 @@ pub(super) fn verification_info(cells: &mut Cells<'_>) -> Option<Value> {
     Some(info)
 }
 
+/// The name of an option: `A` is the first's.
+pub(super) fn letter(index: usize) -> String {
+    char::from(b'A' + index as u8).to_string()
+}
+
+/// Shows options behind a question, a line each.
+pub(super) fn offer(question: &mut Message, options: &[&str]) {
+    for (index, option) in options.iter().enumerate() {
+        question.content += &format!("\n{}. {}", letter(index), option.trim());
+    }
+}
+
 /// Multiple choice: the options join the question as `A. …` lines and the gold becomes a letter.
 pub(super) fn add_choices(
     cells: &mut Cells<'_>,
@@ -203,10 +215,7 @@ pub(super) fn add_choices(
     };
     let Some(question) = messages.iter_mut().rev().find(|m| m.role == Role::User) else { return };
     cells.used.push(name.to_owned());
-    let letter = |index: usize| char::from(b'A' + index as u8).to_string();
-    for (index, option) in options.iter().enumerate() {
-        question.content += &format!("\n{}. {}", letter(index), option.trim());
-    }
+    offer(question, &options);
     let numeric = find(&cells.row.columns, GOLD).is_some_and(|(_, value)| value.is_number());
     if let Gold::Answer(answer) = gold {
         let labelled = labels.iter().position(|label| label.trim().eq_ignore_ascii_case(answer));
