@@ -6,7 +6,7 @@ use arrow::array::{Array, RecordBatch};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::unruled::Unruled;
+use super::unruled::{Undecided, Unruled};
 use super::{CheckContext, Fault, Input, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
@@ -69,6 +69,11 @@ impl Stage for VerifyConfig {
         vec!["rules"]
     }
 
+    /// 2: the manifest counts why completions have no verdict.
+    fn version(&self) -> u32 {
+        2
+    }
+
     fn expected_rows(&self, inputs: &[Option<u64>]) -> Option<u64> {
         inputs[1]
     }
@@ -84,6 +89,7 @@ impl Stage for VerifyConfig {
             cx.each_shard(completions.shards().len(), |shard| judge_shard(cx, shard, &rules, &prompts))?;
         outcome.facts.insert("rules".to_owned(), rules.name().into());
         outcome.facts.insert("rules_digest".to_owned(), rules.digest().into());
+        tell_verdicts(cx, &rules, &outcome);
         let (agree, labelled) = (outcome.counts.get("label_agrees"), outcome.counts.get("labelled"));
         if let Some(&labelled) = labelled.filter(|&&n| n > 0) {
             let agree = agree.copied().unwrap_or(0);
@@ -115,6 +121,19 @@ fn tell_unruled(cx: &StageContext<'_>, rules: &RuleSet) -> Result<()> {
     }
     seen.warning("prompts").iter().for_each(|line| cx.progress.say(line));
     Ok(())
+}
+
+/// Says what was decided, why some was not, and so much more where that is most of it.
+fn tell_verdicts(cx: &StageContext<'_>, rules: &RuleSet, outcome: &Outcome) {
+    let count = |what: &str| outcome.counts.get(what).copied().unwrap_or(0);
+    let (correct, wrong, undecided) = (count("correct"), count("wrong"), count("cannot_tell"));
+    let seen = Undecided::of(correct + wrong + undecided, &outcome.counts);
+    let reasons = match undecided {
+        0 => String::new(),
+        _ => format!(" ({})", seen.reasons()),
+    };
+    cx.progress.say(&format!("{}: {correct} correct, {wrong} wrong, {undecided} cannot tell{reasons}", cx.name));
+    seen.warning(rules).iter().for_each(|line| cx.progress.say(line));
 }
 
 /// Prompts by id; holds one decoded row group or a few, not all prompts.
@@ -178,6 +197,9 @@ fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &P
             let rows = rows.map_err(|e| e.in_file(source.location()))?;
             for row in &rows {
                 outcome.count(row.verdict.outcome.as_str(), 1);
+                if row.verdict.outcome == crate::schema::Outcome::CannotTell {
+                    outcome.count(&format!("cannot_tell:{}", row.verdict.reason), 1);
+                }
                 if let Some(label) = &row.label {
                     outcome.count("labelled", 1);
                     if label == row.verdict.outcome.as_str() {
