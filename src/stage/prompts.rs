@@ -76,6 +76,11 @@ impl PromptsConfig {
         for (key, sources) in [("sources", &config.sources), ("evaluation", &config.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
                 source.check().map_err(|error| at(&[key, &i.to_string()], error))?;
+                if key == "evaluation" && source.ask.is_some() {
+                    let error = Error::usage("what is searched for is the bare question of an evaluation set");
+                    let error = error.hint("leave `ask` out here: what models are asked comes from `sources`");
+                    return Err(at(&[key, &i.to_string(), "ask"], error));
+                }
             }
         }
         for (i, procedural) in config.procedural.iter().enumerate() {
@@ -318,7 +323,10 @@ fn left_out(source: &str, place: &FaultPlace) -> serde_json::Value {
 
 fn eval_set(source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
     let mut importer = Importer::open(source, base)?;
-    let row = |row: Imported| EvalRow { row: row.place.row, question: row.prompt.question().to_owned() };
+    let row = |row: Imported| {
+        let question = row.prompt.bare_question().unwrap_or_else(|| row.prompt.question().to_owned());
+        EvalRow { row: row.place.row, question }
+    };
     let rows = importer.by_ref().map(|imported| imported.map(row)).collect::<Result<_>>()?;
     Ok((EvalSet { name: importer.name().to_owned(), rows }, importer.report().clone()))
 }

@@ -7,6 +7,8 @@ use gristmill::store::{Dataset, Location};
 
 use crate::support::{gristmill, manifest};
 
+mod ask;
+
 const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
 
 /// A folder with a recipe of this text and a small prompt file.

@@ -3,6 +3,7 @@ use crate::prompts::read::tests::write;
 use crate::prompts::source::ColumnRef;
 use crate::schema::Role;
 
+mod ask;
 mod published;
 
 fn import(config: &SourceConfig) -> (Vec<Prompt>, ImportReport) {
