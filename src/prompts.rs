@@ -10,6 +10,7 @@
 //!
 //! [`Prompt`]: crate::schema::Prompt
 
+pub mod ask;
 pub mod decontam;
 pub mod dedup;
 pub mod difficulty;
@@ -30,6 +31,7 @@ pub mod sample;
 pub mod source;
 mod spill;
 
+pub use ask::Ask;
 pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit, SetReport};
 pub use dedup::{DedupConfig, Deduplicator, NearConfig};
 pub use difficulty::{PassRates, PassWindow};

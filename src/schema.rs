@@ -26,7 +26,7 @@ pub use conform::Projection;
 pub use corpus::CorpusRow;
 pub use group::GroupRow;
 pub use preference::Preference;
-pub use prompt::{Message, Prompt, REASONING_FIELDS, Role, question};
+pub use prompt::{BARE_QUESTION, Message, Prompt, REASONING_FIELDS, Role, question, set_question};
 pub use row::Row;
 pub use verdict::{Outcome, Score, VerdictRow};
 

@@ -9,7 +9,7 @@ pub mod raw;
 
 use crate::error::{Context, Error, Result};
 use crate::prompts::gold::last_boxed;
-use crate::prompts::layout::{self, find};
+use crate::prompts::layout::{self, RESPONSE, VERIFICATION, find};
 use crate::prompts::messages;
 use crate::prompts::source::json_text;
 use crate::rule::{Sample, domain_of};
@@ -21,9 +21,9 @@ pub type Row = Map<String, Value>;
 /// Longest line in bytes.
 const MAX_LINE: usize = 64 << 20;
 
-const COMPLETION: &[&str] = &["completion", "response", "output", "generation", "solution_str", "text"];
+/// Columns of completions beside those that prompts are imported with.
+const COMPLETION: &[&str] = &["solution_str", "text"];
 const PROMPT: &[&str] = &["prompt", "question", "problem", "instruction", "messages", "query"];
-const VERIFICATION: &[&str] = &["verification", "verification_info"];
 const REWARD_MODEL: &str = "reward_model";
 const DOMAIN: &[&str] = &["domain", "ability"];
 const LANGUAGE: &[&str] = &["language", "lang"];
@@ -38,8 +38,17 @@ pub fn gold_columns() -> impl Iterator<Item = &'static str> {
 
 /// Whether rules may read a column of this name, however it is written.
 pub fn is_read(name: &str) -> bool {
-    let columns =
-        [COMPLETION, PROMPT, VERIFICATION, &[REWARD_MODEL], DOMAIN, LANGUAGE, TOKENS, &["difficulty", "finish_reason"]];
+    let columns = [
+        RESPONSE,
+        COMPLETION,
+        PROMPT,
+        VERIFICATION,
+        &[REWARD_MODEL],
+        DOMAIN,
+        LANGUAGE,
+        TOKENS,
+        &["difficulty", "finish_reason"],
+    ];
     let columns = columns.into_iter().chain([layout::SOLUTION]).flatten().copied();
     columns.chain(gold_columns()).any(|column| column.eq_ignore_ascii_case(name))
 }
@@ -83,11 +92,14 @@ impl Fields {
     /// completion that was cut.
     pub fn of(row: &Row) -> std::result::Result<Self, Unfit> {
         let find = |names: &[&str]| find(row, names).map(|(_, value)| value);
-        let completion = find(COMPLETION).and_then(|value| last_text(value, "assistant")).ok_or_else(|| Unfit {
-            reason: "no_completion",
-            column: "completion",
-            message: "a row has no completion".to_owned(),
-        })?;
+        let completion = find(RESPONSE)
+            .or_else(|| find(COMPLETION))
+            .and_then(|value| last_text(value, "assistant"))
+            .ok_or_else(|| Unfit {
+                reason: "no_completion",
+                column: "completion",
+                message: "a row has no completion".to_owned(),
+            })?;
         let gold = gold_columns().find_map(|name| find(&[name])).and_then(plain);
         let truth = find(&[REWARD_MODEL]).and_then(ground_truth);
         let gold = gold.or_else(|| truth.as_ref().and_then(plain));

@@ -26,7 +26,8 @@ use crate::store::io_error;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayConfig {
-    /// JSONL, JSON, CSV or Parquet files, plain or compressed; relative to the recipe.
+    /// JSONL, JSON, CSV or Parquet files, plain or compressed, or their folders or patterns, as sources name them; relative
+    /// to the recipe.
     pub files: Vec<String>,
     /// The column with the question, as the prompts have it: a text, or turns whose last user's it is.
     #[serde(default = "default_question")]

@@ -14,6 +14,7 @@ pub use prompts::{Prompts, prompt_row};
 
 use super::{GENERATORS, Generator, Language, Problem};
 use crate::error::{Error, Result};
+use crate::prompts::Ask;
 use crate::recipe::suggest;
 use crate::seed::stream;
 
@@ -43,6 +44,9 @@ pub struct ProceduralConfig {
     /// What to do when a cell has no more distinct questions.
     #[serde(default)]
     pub when_exhausted: Exhausted,
+    /// The user's turn, with a place for the question and for nothing else.
+    #[serde(default)]
+    pub ask: Option<Ask>,
 }
 
 /// One generator, or a group of them, and its weight.
@@ -225,6 +229,10 @@ impl ProceduralConfig {
             // Alone it fails for what is wrong with itself.
             let alone = ProceduralConfig { mix: vec![share.clone()], holdout: 0.0, ..self.clone() };
             alone.cells().map_err(|error| (place(None), error))?;
+        }
+        if let Some(column) = self.ask.iter().flat_map(Ask::columns).next() {
+            let error = Error::usage(format!("`ask` names `{column}`, and what is generated has no columns"));
+            return Err((vec!["ask".to_owned()], error.hint("`{prompt}` is the question; `{{` is a brace")));
         }
         let key = if self.mix.is_empty() { "mix" } else { "holdout" };
         self.cells().map(drop).map_err(|error| (vec![key.to_owned()], error))

@@ -1,10 +1,10 @@
 //! Which files a source names: a file, a folder's data files, or those a pattern matches, local or in an object store.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::path::Path;
 
 use super::read;
-use crate::store::{Location, hub_hint};
+use crate::store::{Entry, Location, hub_hint};
 use crate::{Error, Result};
 
 /// A file itself, a folder's data files, or the files that match a pattern: in name order.
@@ -59,16 +59,27 @@ pub fn expand(path: &str, base: &Path, check_stop: &dyn Fn() -> Result<()>) -> R
     Ok(files)
 }
 
-/// A folder's data files.
+/// A folder's data files; where it has none, those of the `data` in it: there the Hugging Face hub keeps them, and a corpus
+/// of ours.
+///
+/// # Errors
+/// There are none, or `data` holds several splits.
 fn data_files(folder: Location) -> Result<Vec<Location>> {
     let entries = folder.list()?;
     if entries.is_empty() && !folder.as_local().is_some_and(Path::is_dir) {
         // Not there: whoever opens it says so.
         return Ok(vec![folder]);
     }
-    let wanted = |name: &str| read::is_data_file(Path::new(name)) && !is_hidden(name);
-    let files: Vec<_> =
-        entries.iter().filter(|e| !e.is_folder && wanted(&e.name)).map(|e| folder.join(&e.name)).collect();
+    let wanted = |name: &str| read::is_data_file(Path::new(name)) && !is_hidden(name) && !ABOUT.contains(&name);
+    let files_in = |folder: &Location, entries: &[Entry]| -> Vec<Location> {
+        entries.iter().filter(|e| !e.is_folder && wanted(&e.name)).map(|e| folder.join(&e.name)).collect()
+    };
+    let mut files = files_in(&folder, &entries);
+    if files.is_empty() {
+        let data = folder.join("data");
+        files = files_in(&data, &data.list()?);
+        one_split(&data, &files)?;
+    }
     match files.is_empty() {
         false => Ok(files),
         true => Err(Error::new("no data file is in this folder").in_file(&folder).hint(
@@ -77,6 +88,25 @@ fn data_files(folder: Location) -> Result<Vec<Location>> {
         )),
     }
 }
+
+/// What older data sets of the hub say of themselves.
+const ABOUT: &[&str] = &["dataset_infos.json"];
+
+/// # Errors
+/// Files of several splits (`train-00000-of-00004.parquet`): nobody means to train on the test split beside the others.
+fn one_split(folder: &Location, files: &[Location]) -> Result<()> {
+    let split = |file: &Location| file.file_name().split(['-', '.']).next().unwrap_or_default().to_owned();
+    let splits: BTreeSet<String> = files.iter().map(split).filter(|name| SPLITS.contains(&name.as_str())).collect();
+    if splits.len() < 2 {
+        return Ok(());
+    }
+    let names: Vec<&str> = splits.iter().map(String::as_str).collect();
+    let meant = if splits.contains("train") { "train" } else { names[0] };
+    let error = Error::new(format!("this folder has several splits: {}", names.join(", "))).in_file(folder);
+    Err(error.hint(format!("name the one that is meant, as `{folder}/{meant}*`")))
+}
+
+const SPLITS: &[&str] = &["train", "test", "validation", "valid", "dev", "eval"];
 
 /// The folder before the first part with a wildcard, and the rest; `None` where there is no wildcard.
 fn split_pattern(path: &str) -> Option<(&str, &str)> {
@@ -217,6 +247,28 @@ mod tests {
         ] {
             assert_eq!(names(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_folder_as_the_hub_has_it_is_read_where_its_data_lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        ["README.md", "dataset_infos.json", ".cache/x.jsonl", "data/train-00000-of-00002.parquet"]
+            .iter()
+            .for_each(|name| put(name));
+        put("data/train-00001-of-00002.parquet");
+        let names =
+            || expand(".", dir.path()).map(|files| files.iter().map(|f| f.file_name().to_owned()).collect::<Vec<_>>());
+        assert_eq!(names().unwrap(), ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]);
+        put("data/test-00000-of-00001.parquet");
+        let told = names().unwrap_err().render(false);
+        assert!(told.contains("several splits: test, train") && told.contains("data/train*`"), "{told}");
+        put("own.jsonl");
+        assert_eq!(names().unwrap(), ["own.jsonl"], "its own files come first");
     }
 
     #[cfg(unix)]

@@ -62,7 +62,8 @@ impl FilterConfig {
         if !self.languages.is_empty() && !unknown && !self.languages.contains(&prompt.language) {
             return Some(("language", prompt.language.clone()));
         }
-        let turns = || prompt.messages.iter().filter(|m| m.role == Role::User).map(|m| m.content.as_str());
+        let messages = prompt.bare_messages();
+        let turns = || messages.iter().filter(|m| m.role == Role::User).map(|m| m.content.as_str());
         if self.min_chars.is_some() || self.max_chars.is_some() {
             let chars = turns().map(|text| text.chars().count() as u64).sum();
             if let Some(reason) = outside(chars, self.min_chars, self.max_chars, "characters") {

@@ -18,7 +18,7 @@ use super::read::{self, Fault, Item, Place, Row, Rows};
 use super::source::{Extra, Format, OnError, SourceConfig};
 use crate::language;
 use crate::rule::domain_of;
-use crate::schema::Prompt;
+use crate::schema::{BARE_QUESTION, Prompt, set_question};
 use crate::store::Location;
 use crate::{Error, Result};
 
@@ -201,7 +201,7 @@ impl Importer {
                 if rows.is_prompts {
                     config.columns = config.columns.or_of_prompts();
                 }
-                let mapped = Mapped::new(&config.columns);
+                let mapped = Mapped::new(&config);
                 self.current = Some(OpenFile { location, file, rows, layout: config.layout, config, mapped });
                 continue;
             };
@@ -262,12 +262,20 @@ impl Importer {
                 None
             }
         };
-        let earlier = if is_prompts { earlier_extra(&mut row.columns, &self.config.extra) } else { None };
+        let mut messages = draft.messages;
+        let asks_for = self.config.ask.as_ref().map(|ask| ask.values(&row.columns));
+        let mut earlier = if is_prompts { earlier_extra(&mut row.columns, &self.config.extra) } else { None };
+        // Other words take the place of those that an earlier import put around the question.
+        if self.config.ask.is_some()
+            && let Some(Value::String(bare)) = earlier.as_mut().and_then(|earlier| earlier.remove(BARE_QUESTION))
+        {
+            set_question(&mut messages, bare);
+        }
         let domain =
             draft.domain.unwrap_or_else(|| domain_of(gold.as_deref(), draft.verification.as_deref()).to_owned());
         let mut prompt = Prompt {
             prompt_id: String::new(),
-            messages: draft.messages,
+            messages,
             gold,
             solution: draft.solution,
             verification: draft.verification,
@@ -284,7 +292,11 @@ impl Importer {
             let last = language::detect(prompt.question());
             if last == "und" { language::detect(&asked(&prompt.messages)) } else { last }.to_owned()
         });
-        Imported { prompt: mint(prompt), file, place: row.place }
+        let mut prompt = mint(prompt);
+        if let (Some(ask), Some(values)) = (&self.config.ask, asks_for) {
+            prompt = ask.around(prompt, &values);
+        }
+        Imported { prompt, file, place: row.place }
     }
 }
 
@@ -320,9 +332,14 @@ fn note(report: &mut ImportReport, file: &str, fault: Fault) -> FaultPlace {
 /// What the import that made a dataset of prompts kept, taken out of its row; the id is made anew.
 fn earlier_extra(columns: &mut Map<String, Value>, keep: &Extra) -> Option<Map<String, Value>> {
     columns.remove("prompt_id");
-    let text = columns.remove("extra")?;
-    let mut kept: Map<String, Value> = serde_json::from_str(text.as_str()?).ok()?;
+    let mut kept = match columns.remove("extra")? {
+        Value::String(text) => serde_json::from_str::<Map<String, Value>>(&text).ok()?,
+        // Parsed already, on the way to a column that the recipe names in it.
+        Value::Object(kept) => kept,
+        _ => return None,
+    };
     kept.retain(|name, _| match keep {
+        _ if name == BARE_QUESTION => true,
         Extra::All(all) => *all,
         Extra::Only(names) => names.contains(name),
     });

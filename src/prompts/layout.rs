@@ -7,12 +7,13 @@ mod about;
 mod answer;
 mod cells;
 mod programs;
+mod published;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::about::{difficulty, domain, language, source};
-pub use self::answer::{GOLD, SOLUTION};
+pub use self::answer::{GOLD, RESPONSE, SOLUTION, VERIFICATION};
 use self::answer::{add_choices, gold, response};
 pub use self::cells::find;
 use self::cells::{Cells, plain, text_list};
@@ -71,7 +72,7 @@ pub struct Draft {
     pub used: Vec<String>,
 }
 
-const PROMPT: &[&str] = &["problem", "question", "prompt", "query", "instruction", "input"];
+const PROMPT: &[&str] = &["problem", "question", "prompt", "query", "instruction", "input", "question_content"];
 /// Text that a `question` column leans on (SVAMP, ASDiv, OlympiadBench).
 const PREAMBLE: &[&str] = &["body", "context", "passage"];
 const CHAT: &[&str] = &["messages", "conversations", "conversation"];
@@ -121,13 +122,21 @@ pub fn draft(row: &Row, layout: Layout, config: &SourceConfig) -> Result<Draft, 
     };
     let mut gold = gold(&mut cells, layout, config, &mut solution, &mut verification);
     if verification.is_none() && map.verification.is_none() {
-        verification = programs::tests(&mut cells);
+        verification = answer::verification(&mut cells)
+            .or_else(|| published::instructions(&mut cells))
+            .or_else(|| programs::tests(&mut cells));
     }
     if gold == Gold::Missing("absent") && solution.is_none() && map.solution.is_none() && layout == Layout::Columns {
         (messages, solution) = response(&mut cells, messages)?;
     }
     if map.prompt.is_none() && map.messages.is_none() {
         add_choices(&mut cells, &mut messages, &mut gold, &mut verification);
+        if map.gold.is_none() {
+            published::answers(&mut cells, &mut messages, &mut gold, &mut verification);
+        }
+        if verification.as_deref().is_some_and(programs::is_tests) {
+            published::starter_code(&mut cells, &mut messages);
+        }
     }
     Ok(Draft {
         gold,

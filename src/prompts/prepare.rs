@@ -175,11 +175,14 @@ impl Preparation {
         let work: Vec<Work> = passed
             .into_par_iter()
             .map(|row| {
-                let text = asked(&row.prompt.messages);
+                // Words that an `ask` put around the question say nothing of what is asked.
+                let messages = row.prompt.bare_messages();
+                let text = asked(&messages);
                 let normal = Normal::of(&text);
                 let mut print = state.dedup.fingerprint(&text, &normal, row.prompt.gold.as_deref());
                 print.graded |= row.prompt.verification.is_some();
                 drop(text);
+                drop(messages);
                 Work { row, normal, print, seat: Seat::default() }
             })
             .collect();

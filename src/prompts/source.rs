@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ask::Ask;
 use super::layout::Layout;
 use crate::language::normalise_tag;
 use crate::{Error, Result};
@@ -34,6 +35,9 @@ pub struct SourceConfig {
     /// A system turn put before conversations that have none.
     #[serde(default)]
     pub system: Option<String>,
+    /// The last user turn, with a place for the question; see [`Ask`].
+    #[serde(default)]
+    pub ask: Option<Ask>,
     /// By default told from the file's content, then its name.
     #[serde(default)]
     pub format: Format,
@@ -67,6 +71,7 @@ impl SourceConfig {
             domain: None,
             language: None,
             system: None,
+            ask: None,
             format: Format::Auto,
             field: None,
             layout: Layout::Auto,

@@ -1,5 +1,7 @@
 //! Prompts: one question with its gold answer (or none), domain, language, source.
 
+use std::borrow::Cow;
+
 use super::row::dataset;
 use crate::words::words;
 
@@ -64,6 +66,39 @@ impl Prompt {
     /// What a person asked: see [`question`].
     pub fn question(&self) -> &str {
         question(&self.messages)
+    }
+
+    /// The question without the words that an `ask` put around it; `None` where none did.
+    pub fn bare_question(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Kept {
+            bare_question: Option<String>,
+        }
+        // Most rows have none, and what else is kept may be long.
+        let extra = self.extra.as_deref().filter(|extra| extra.contains(BARE_QUESTION))?;
+        serde_json::from_str::<Kept>(extra).ok()?.bare_question
+    }
+
+    /// The conversation with [`Prompt::bare_question`] as its last user turn: what tells whether two prompts ask the same.
+    pub fn bare_messages(&self) -> Cow<'_, [Message]> {
+        match self.bare_question() {
+            Some(question) => {
+                let mut messages = self.messages.clone();
+                set_question(&mut messages, question);
+                Cow::Owned(messages)
+            }
+            None => Cow::Borrowed(&self.messages),
+        }
+    }
+}
+
+/// The key of [`Prompt::extra`] under which a question stands as it was before an `ask` put words around it.
+pub const BARE_QUESTION: &str = "bare_question";
+
+/// Puts a text in place of the last user turn's.
+pub fn set_question(messages: &mut [Message], text: String) {
+    if let Some(turn) = messages.iter_mut().rev().find(|m| m.role == Role::User) {
+        turn.content = text;
     }
 }
 

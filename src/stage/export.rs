@@ -69,7 +69,7 @@ words! {
         Preference = "preference",
         /// `prompt` as turns and beside it what rules judge by, which TRL's GRPO hands to reward functions; of prompts.
         PromptOnly = "prompt_only",
-        /// verl's columns, in Parquet; of prompts, where those without gold are dropped.
+        /// verl's columns, in Parquet; of prompts, where those with neither gold nor verification are dropped.
         Verl = "verl",
     }
 }
@@ -97,9 +97,9 @@ impl Stage for ExportConfig {
         None
     }
 
-    /// 4: verl's `extra_info` has the domain.
+    /// 4: verl's `extra_info` has the domain. 5: its `ground_truth` is the verification where there is no gold.
     fn version(&self) -> u32 {
-        if self.format == ExportFormat::Verl { 4 } else { 3 }
+        if self.format == ExportFormat::Verl { 5 } else { 3 }
     }
 
     fn check(&self, cx: &CheckContext<'_>) -> Result<(), Fault> {

@@ -78,6 +78,11 @@ impl PromptsConfig {
         for (key, sources) in [("sources", &config.sources), ("evaluation", &config.evaluation)] {
             for (i, source) in sources.iter().enumerate() {
                 source.check().map_err(|error| at(&[key, &i.to_string()], error))?;
+                if key == "evaluation" && source.ask.is_some() {
+                    let error = Error::usage("what is searched for is the bare question of an evaluation set");
+                    let error = error.hint("leave `ask` out here: what models are asked comes from `sources`");
+                    return Err(at(&[key, &i.to_string(), "ask"], error));
+                }
             }
         }
         for (i, procedural) in config.procedural.iter().enumerate() {
@@ -130,9 +135,10 @@ fn node_at<'a>(node: &'a Node, path: &[&str]) -> &'a Node {
 impl Stage for PromptsConfig {
     /// 2: rows for which nobody names a domain are of the one that what they are checked by tells, and the copy of a prompt
     /// that can be graded is the one that stays. 3: of sources, columns of a program's tests become the verification, and
-    /// chains of thought beside an assistant's `content` are kept.
+    /// chains of thought beside an assistant's `content` are kept. 4: of sources, a column `verification` is one, IFEval's,
+    /// GPQA's and LiveCodeBench's columns are read, and a `generation` is an answer.
     fn version(&self) -> u32 {
-        if self.sources.is_empty() { 2 } else { 3 }
+        if self.sources.is_empty() { 2 } else { 4 }
     }
 
     fn inputs(&self) -> Vec<Input> {
@@ -340,7 +346,10 @@ fn left_out(source: &str, place: &FaultPlace) -> serde_json::Value {
 
 fn eval_set(cx: &StageContext<'_>, source: &SourceConfig, base: &Path) -> Result<(EvalSet, ImportReport)> {
     let mut importer = Importer::open_until(source, base, &|| cx.check_stop())?;
-    let row = |row: Imported| EvalRow { row: row.place.row, question: row.prompt.question().to_owned() };
+    let row = |row: Imported| {
+        let question = row.prompt.bare_question().unwrap_or_else(|| row.prompt.question().to_owned());
+        EvalRow { row: row.place.row, question }
+    };
     let rows = importer.by_ref().map(|imported| imported.map(row)).collect::<Result<_>>()?;
     Ok((EvalSet { name: importer.name().to_owned(), rows }, importer.report().clone()))
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::judged::request_failed;
-use super::unruled::Unruled;
+use super::unruled::{Undecided, Unruled};
 use super::{CheckContext, Fault, Input, InputRows, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::Sample;
@@ -53,7 +53,7 @@ impl Stage for VerifyConfig {
         ]
     }
 
-    /// 2: another program's word for a finish reason is that reason.
+    /// 2: another program's word for a finish reason is that reason; the manifest counts why completions have no verdict.
     fn version(&self) -> u32 {
         2
     }
@@ -90,6 +90,7 @@ impl Stage for VerifyConfig {
             cx.each_shard(completions.shards().len(), |shard| judge_shard(cx, shard, &rules, &prompts))?;
         outcome.facts.insert("rules".to_owned(), rules.name().into());
         outcome.facts.insert("rules_digest".to_owned(), rules.digest().into());
+        tell_verdicts(cx, &rules, &outcome);
         let (agree, labelled) = (outcome.counts.get("label_agrees"), outcome.counts.get("labelled"));
         if let Some(&labelled) = labelled.filter(|&&n| n > 0) {
             let agree = agree.copied().unwrap_or(0);
@@ -121,6 +122,19 @@ fn tell_unruled(cx: &StageContext<'_>, rules: &RuleSet) -> Result<()> {
     }
     seen.warning("prompts").iter().for_each(|line| cx.progress.say(line));
     Ok(())
+}
+
+/// Says what was decided, why some was not, and so much more where that is most of it.
+fn tell_verdicts(cx: &StageContext<'_>, rules: &RuleSet, outcome: &Outcome) {
+    let count = |what: &str| outcome.counts.get(what).copied().unwrap_or(0);
+    let (correct, wrong, undecided) = (count("correct"), count("wrong"), count("cannot_tell"));
+    let seen = Undecided::of(correct + wrong + undecided, &outcome.counts);
+    let reasons = match undecided {
+        0 => String::new(),
+        _ => format!(" ({})", seen.reasons()),
+    };
+    cx.progress.say(&format!("{}: {correct} correct, {wrong} wrong, {undecided} cannot tell{reasons}", cx.name));
+    seen.warning(rules).iter().for_each(|line| cx.progress.say(line));
 }
 
 /// Prompts by id; holds one decoded row group or a few, not all prompts.
@@ -186,6 +200,9 @@ fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &P
             let rows = rows.map_err(|e| e.in_file(source.location()))?;
             for row in &rows {
                 outcome.count(row.verdict.outcome.as_str(), 1);
+                if row.verdict.outcome == schema::Outcome::CannotTell {
+                    outcome.count(&format!("cannot_tell:{}", row.verdict.reason), 1);
+                }
                 if let Some(label) = row.label {
                     outcome.count("labelled", 1);
                     if label == row.verdict.outcome {

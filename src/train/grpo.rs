@@ -190,9 +190,11 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             .hint("raise the `max_tokens` that completions are sampled with, or leave `mask_truncated` out"));
         }
         let context = self.learner.context();
+        let why =
+            self.rollouts.without_reward().map_or_else(String::new, |why| format!("; no reward because of: {why}"));
         Err(Error::new(format!(
             "there is nothing to learn from in {prompts} groups, which is all: none has two completions with a reward \
-             that fit the model's context of {context} tokens"
+             that fit the model's context of {context} tokens{why}"
         ))
         .hint(
             "look at the groups' rewards (`reason` says why one is missing) and at how many completions they have; stale and failed groups do not count",

@@ -76,6 +76,37 @@ sampling = { max_tokens = 20 }
 }
 
 #[test]
+fn verdicts_that_are_missing_are_told_with_their_reasons() {
+    let folder = folder_with(
+        r#"[stages.prompts]
+sources = [{ path = "questions.jsonl", domain = "math" }]
+
+[stages.generate]
+engine = { kind = "replay", files = ["questions.jsonl"], completions = ["answer"] }
+
+[stages.verify]
+rules = "instruction_following"
+
+[stages.rl]
+kind = "grpo"
+model = "base"
+prompts = "prompts"
+rules = "instruction_following"
+group_size = 2
+sampling = { max_tokens = 20 }
+training = { steps = 9, prompts_per_rollout = 10, minibatches = 1 }
+"#,
+    );
+    let run = gristmill(folder.path(), RUN);
+    let said = run.story();
+    assert!(said.contains("verify: 0 correct, 0 wrong, 20 cannot tell (constraints_missing 20)"), "{said}");
+    assert!(said.contains("decided nothing on 20 of 20 completions (constraints_missing 20)"), "{said}");
+    assert!(said.contains("nothing to learn from in 20 groups") && said.contains("constraints_missing 40"), "{said}");
+    let counts = &manifest(&folder.path().join("out/5_verify"))["counts"];
+    assert_eq!(counts["cannot_tell:constraints_missing"], 20, "{counts}");
+}
+
+#[test]
 fn a_finished_model_and_evaluation_outlive_what_cannot_replace_them() {
     let folder = folder_with(
         r#"[stages.prompts]

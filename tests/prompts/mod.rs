@@ -7,6 +7,8 @@ use gristmill::store::{Dataset, Location};
 
 use crate::support::{gristmill, manifest};
 
+mod ask;
+
 const RUN: [&str; 4] = ["run", "recipe.toml", "--out", "out"];
 
 /// A folder with a recipe of this text and a small prompt file.
@@ -169,6 +171,31 @@ fn a_dataset_of_prompts_that_is_read_again_is_the_same_dataset() {
     assert!(first[0].extra.as_deref().is_some_and(|extra| extra.contains("rejected")), "{first:#?}");
     assert!(first[2].verification.is_some(), "{first:#?}");
     assert_eq!(again, first);
+}
+
+#[test]
+fn prompts_that_were_exported_for_trl_come_back_as_they_were() {
+    let folder = folder(
+        "[stages.prompts]\nsources = [{ path = \"mixed.jsonl\" }]\n\n[stages.export]\ninput = \"prompts\"\n\
+         format = \"prompt_only\"\n",
+    );
+    let rows = [
+        r#"{"prompt": "What is 3 + 4, all in all?", "answer": "7", "difficulty": 0.25}"#,
+        r#"{"prompt": "Which of these is red?", "answer": "A", "choices": ["blood", "grass"]}"#,
+        r#"{"prompt": "Write f, which doubles.", "verification": {"tests": ["assert f(1) == 2"]}}"#,
+        r#"{"prompt": "Say it in three words.", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}"#,
+    ];
+    std::fs::write(folder.path().join("mixed.jsonl"), rows.join("\n")).unwrap();
+    gristmill(folder.path(), RUN).succeeded();
+    std::fs::write(folder.path().join("again.toml"), "[stages.prompts]\nsources = [{ path = \"out/2_export\" }]\n")
+        .unwrap();
+    gristmill(folder.path(), ["run", "again.toml", "--out", "again"]).succeeded();
+    let ids = |out: &str| {
+        let dataset = Dataset::open(&Location::from(folder.path().join(out).join("1_prompts"))).unwrap();
+        dataset.rows_of::<Prompt>().map(|prompt| prompt.unwrap().prompt_id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("out").len(), 4);
+    assert_eq!(ids("again"), ids("out"), "messages, gold, verification and domain are the same");
 }
 
 fn questions(folder: &Path) -> Vec<String> {

@@ -221,7 +221,7 @@ fn no_turn_of_a_conversation_is_lost_on_its_way_to_sharegpt() {
 }
 
 #[test]
-fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
+fn verl_gets_parquet_with_its_nesting_and_no_row_that_nothing_checks() {
     use arrow::array::{Array, AsArray};
     use arrow::datatypes::Int64Type;
     let folder = tempfile::tempdir().unwrap();
@@ -229,6 +229,7 @@ fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
         r#"{"question": "What is 1 + 1?", "answer": "2"}"#,
         r#"{"question": "How are you today, my friend?"}"#,
         r#"{"question": "What is the product of 7 and 6?", "answer": "42"}"#,
+        r#"{"question": "Write f, which doubles a number.", "verification": {"tests": ["assert f(1) == 2"]}, "domain": "code"}"#,
     ];
     std::fs::write(folder.path().join("q.jsonl"), lines.join("\n")).unwrap();
     let recipe = "[stages.prompts]\nsources = [{ path = \"q.jsonl\", domain = \"math\", name = \"mine\" }]\n\
@@ -242,7 +243,7 @@ fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
     let batch = reader.build().unwrap().next().unwrap().unwrap();
     let text = |array: &arrow::array::ArrayRef, row: usize| array.as_string::<i32>().value(row).to_owned();
     let field = |of: &str, name: &str| batch[of].as_struct().column_by_name(name).unwrap().clone();
-    assert_eq!(batch.num_rows(), 2);
+    assert_eq!(batch.num_rows(), 3);
     let told = ["data_source", "ability"].map(|name| text(&batch[name], 1));
     assert_eq!(told, ["mine", "math"]);
     let reward = ["style", "ground_truth"].map(|name| text(&field("reward_model", name), 1));
@@ -251,7 +252,11 @@ fn verl_gets_parquet_with_its_nesting_and_no_row_without_gold() {
     let said = ["role", "content"].map(|name| text(turn.as_struct().column_by_name(name).unwrap(), 0));
     assert_eq!(said, ["user", "What is the product of 7 and 6?"]);
     // The index is the row's in the dataset.
-    assert_eq!(field("extra_info", "index").as_primitive::<Int64Type>().values(), &[0, 2]);
+    assert_eq!(field("extra_info", "index").as_primitive::<Int64Type>().values(), &[0, 2, 3]);
+    // A program's tests are what there is to compare to.
+    let tests = r#"{"tests":["assert f(1) == 2"]}"#;
+    assert_eq!(text(&field("reward_model", "ground_truth"), 2), tests);
+    assert_eq!(text(&field("extra_info", "verification"), 2), tests);
     assert_eq!(text(&field("extra_info", "split"), 0), "test");
     assert_eq!(field("extra_info", "prompt_id").null_count(), 0);
     assert_eq!(text(&field("extra_info", "domain"), 1), "math", "a reward function is given nothing of a row but this");

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Cell, Exhausted, Part, ProceduralConfig, fingerprint, is_held_out, patience};
 use crate::error::{Error, Result};
 use crate::procedural::Problem;
+use crate::prompts::ask::{Ask, Values};
 use crate::schema::{Message, Prompt, Role};
 use crate::seed::content_id;
 
@@ -18,6 +19,7 @@ pub struct Prompts {
     part: Part,
     holdout: f64,
     when_exhausted: Exhausted,
+    ask: Option<Ask>,
     left: u64,
     streams: Vec<Stream>,
     /// The stream whose next prompt is due first.
@@ -70,6 +72,7 @@ impl Prompts {
             part: config.part,
             holdout: config.holdout,
             when_exhausted: config.when_exhausted,
+            ask: config.ask.clone(),
             left: config.count,
             streams,
             due,
@@ -146,7 +149,11 @@ impl Iterator for Prompts {
                 let Stream { cell, weight, emitted, .. } = self.streams[stream];
                 self.due.push(Due { time: (emitted as f64 + 0.5) / weight, stream });
                 self.left -= 1;
-                return Some(Ok(prompt_row(&cell, &self.source, k, problem)));
+                let prompt = prompt_row(&cell, &self.source, k, problem);
+                return Some(Ok(match &self.ask {
+                    Some(ask) => ask.around(prompt, &Values::default()),
+                    None => prompt,
+                }));
             }
             if self.when_exhausted == Exhausted::Error {
                 self.failed = true;

@@ -17,7 +17,26 @@ fn config(count: u64, names: &[&str]) -> ProceduralConfig {
         part: Part::Train,
         holdout: 0.1,
         when_exhausted: Exhausted::Error,
+        ask: None,
     }
+}
+
+#[test]
+fn words_around_generated_questions_change_what_is_written_and_not_what_is_drawn() {
+    let plain = collect(&config(20, &["arithmetic"]), 7);
+    let asking = ProceduralConfig {
+        ask: Some(Ask::parse("{prompt}\n\nPut it in \\boxed{}.").unwrap()),
+        ..config(20, &["arithmetic"])
+    };
+    for (plain, asked) in plain.iter().zip(collect(&asking, 7)) {
+        assert_eq!(asked.question(), format!("{}\n\nPut it in \\boxed{{}}.", plain.question()));
+        assert_eq!(asked.bare_question().as_deref(), Some(plain.question()));
+        assert_ne!(asked.prompt_id, plain.prompt_id);
+        assert_eq!((&asked.gold, &asked.solution), (&plain.gold, &plain.solution));
+    }
+    let columns = ProceduralConfig { ask: Some(Ask::parse("{prompt} {hint}").unwrap()), ..config(1, &["arithmetic"]) };
+    let (place, error) = columns.check().unwrap_err();
+    assert!(place == ["ask"] && error.to_string().contains("names `hint`"), "{error}");
 }
 
 fn collect(config: &ProceduralConfig, seed: u64) -> Vec<Prompt> {

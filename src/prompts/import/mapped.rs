@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::prompts::source::{ColumnRef, Mapping};
+use crate::prompts::source::{ColumnRef, SourceConfig};
 use crate::recipe::suggest;
 use crate::store::Location;
 use crate::{Error, Result};
@@ -21,8 +21,9 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    pub(super) fn new(mapping: &Mapping) -> Mapped {
-        let columns = mapping.entries().map(|(key, column)| (key, column.clone(), false)).collect();
+    pub(super) fn new(config: &SourceConfig) -> Mapped {
+        let asked = config.ask.iter().flat_map(|ask| ask.columns().map(|column| ("ask", column)));
+        let columns = config.columns.entries().chain(asked).map(|(key, column)| (key, column.clone(), false)).collect();
         Mapped { columns, rows: 0, names: BTreeSet::new() }
     }
 
@@ -53,8 +54,9 @@ impl Mapped {
             return Ok(());
         };
         let name = column.to_string();
+        let key = if *key == "ask" { (*key).to_owned() } else { format!("columns.{key}") };
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        Err(Error::usage(format!("no row of this file has the column `{name}` that `columns.{key}` names"))
+        Err(Error::usage(format!("no row of this file has the column `{name}` that `{key}` names"))
             .in_file(file)
             .hint(suggest(&name, &names)))
     }

@@ -3,6 +3,9 @@ use crate::prompts::read::tests::write;
 use crate::prompts::source::ColumnRef;
 use crate::schema::Role;
 
+mod ask;
+mod published;
+
 fn import(config: &SourceConfig) -> (Vec<Prompt>, ImportReport) {
     let mut importer = Importer::open(config, Path::new(".")).unwrap();
     let prompts = importer.by_ref().map(|row| row.unwrap().prompt).collect();

@@ -37,10 +37,13 @@ pub const SOLUTION: &[&str] = &[
     "rationale",
     "explanation",
 ];
-/// Read as the solution only where the row has no gold: elsewhere they hold a model's attempts.
-const RESPONSE: &[&str] = &["output", "response", "completion"];
-/// What a rule checks by, with the gold among it (SYNTHETIC-1).
-const VERIFICATION: &[&str] = &["verification_info"];
+/// Columns of an answer, the likeliest first. Read as the solution only where the row has no gold: elsewhere they hold a
+/// model's attempts.
+pub const RESPONSE: &[&str] = &["completion", "response", "output", "generation"];
+/// Columns of what a rule checks by, ours first.
+pub const VERIFICATION: &[&str] = &["verification", INFO];
+/// SYNTHETIC-1's, with the gold among it.
+const INFO: &str = "verification_info";
 const CHOICES: &[&str] = &["choices", "options"];
 
 /// The answer beside a prompt: a text, or the turns that follow the prompt's (TRL's prompt–completion).
@@ -143,15 +146,50 @@ pub(super) fn gold(
     }
 }
 
+/// What the row is checked by, where it says so in one column that nothing has read yet: JSON, or a text that holds it.
+pub(super) fn verification(cells: &mut Cells<'_>) -> Option<String> {
+    let (name, value) = find(&cells.row.columns, VERIFICATION)?;
+    if cells.used.iter().any(|used| used == name) {
+        return None;
+    }
+    let text = match value {
+        Value::String(text)
+            if serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object() || value.is_array()) =>
+        {
+            text.clone()
+        }
+        Value::String(text) => json_text(text)?.to_string(),
+        Value::Object(_) | Value::Array(_) => value.to_string(),
+        _ => return None,
+    };
+    cells.used.push(name.to_owned());
+    Some(text)
+}
+
 /// What the row's verification says, if it holds an object.
 pub(super) fn verification_info(cells: &mut Cells<'_>) -> Option<Value> {
-    let (name, value) = find(&cells.row.columns, VERIFICATION)?;
+    let (name, value) = find(&cells.row.columns, &[INFO])?;
     let info = match value {
         Value::String(text) => json_text(text)?,
         value => value.clone(),
     };
+    if !info.is_object() {
+        return None;
+    }
     cells.used.push(name.to_owned());
-    info.is_object().then_some(info)
+    Some(info)
+}
+
+/// The name of an option: `A` is the first's.
+pub(super) fn letter(index: usize) -> String {
+    char::from(b'A' + index as u8).to_string()
+}
+
+/// Shows options behind a question, a line each.
+pub(super) fn offer(question: &mut Message, options: &[&str]) {
+    for (index, option) in options.iter().enumerate() {
+        question.content += &format!("\n{}. {}", letter(index), option.trim());
+    }
 }
 
 /// Multiple choice: the options join the question as `A. …` lines and the gold becomes a letter.
@@ -177,10 +215,7 @@ pub(super) fn add_choices(
     };
     let Some(question) = messages.iter_mut().rev().find(|m| m.role == Role::User) else { return };
     cells.used.push(name.to_owned());
-    let letter = |index: usize| char::from(b'A' + index as u8).to_string();
-    for (index, option) in options.iter().enumerate() {
-        question.content += &format!("\n{}. {}", letter(index), option.trim());
-    }
+    offer(question, &options);
     let numeric = find(&cells.row.columns, GOLD).is_some_and(|(_, value)| value.is_number());
     if let Gold::Answer(answer) = gold {
         let labelled = labels.iter().position(|label| label.trim().eq_ignore_ascii_case(answer));

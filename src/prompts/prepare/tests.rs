@@ -1,4 +1,5 @@
 use super::*;
+use crate::prompts::ask::{Ask, Values};
 use crate::prompts::decontam::EvalRow;
 use crate::prompts::filter::tests::prompt;
 use crate::prompts::read::Place;
@@ -84,6 +85,27 @@ fn every_drop_names_its_place_reason_and_cause() {
     assert!(sink.drops[3].detail.starts_with("aime24 row 3: what is the least"), "{}", sink.drops[3].detail);
     assert_eq!((sink.hits.len(), summary.hits, sink.hits[0].eval_row), (1, 1, 3));
     assert_eq!(summary.gold_conflicts, 0);
+}
+
+#[test]
+fn words_around_questions_are_no_part_of_what_is_compared() {
+    let config =
+        PrepareConfig { filter: FilterConfig { min_words: Some(3), ..Default::default() }, ..Default::default() };
+    let pipeline = Preparation::new(config, 0, &evals()).unwrap();
+    let places = |drops: &[Dropped]| drops.iter().map(|drop| (drop.row, drop.reason)).collect::<Vec<_>>();
+    let (plain, _) = run(&pipeline, &questions());
+    let ask = Ask::parse("What is the least positive integer? No: {prompt}\n\nPlease reason step by step, at length.")
+        .unwrap();
+    let rows = rows(&questions())
+        .into_iter()
+        .map(|row| row.map(|row| Imported { prompt: ask.around(row.prompt, &Values::default()), ..row }));
+    let mut sink = Collect::default();
+    pipeline.run(rows, &mut sink).unwrap();
+    assert_eq!(places(&sink.drops), places(&plain.drops));
+    for (asked, plain) in sink.kept.iter().zip(&plain.kept) {
+        assert!(asked.question().ends_with("at length.") && asked.question().contains(plain.question()));
+        assert_eq!(asked.bare_question().as_deref(), Some(plain.question()));
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("rejection_zero", include_str!("../../../rules/rejection_zero.toml")),
     ("general", include_str!("../../../rules/general.toml")),
     ("code", include_str!("../../../rules/code.toml")),
+    ("math", include_str!("../../../rules/math.toml")),
     ("strict_math", include_str!("../../../rules/strict_math.toml")),
     ("instruction_following", include_str!("../../../rules/instruction_following.toml")),
     ("r1_mini", include_str!("../../../rules/r1_mini.toml")),

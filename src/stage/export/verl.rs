@@ -1,6 +1,7 @@
 //! Prompts as verl's RL rows, in Parquet: its datasets read nothing else.
 //!
-//! A rule-based reward compares to `reward_model.ground_truth`, so prompts without a gold answer are left out.
+//! A rule-based reward compares to `reward_model.ground_truth`: the gold answer, or where there is none what the prompt is
+//! checked by, as a program's tests. Prompts with neither are left out.
 
 use std::sync::Arc;
 
@@ -52,18 +53,22 @@ pub fn write(cx: &StageContext<'_>, prompts: &Dataset, split: &str) -> Result<Ou
     })
 }
 
-/// verl's rows of a batch of prompts that begins at `first`, and how many prompts have no gold answer.
+/// verl's rows of a batch of prompts that begins at `first`, and how many prompts have nothing to compare to.
 fn rows(batch: &RecordBatch, first: i64, split: &str) -> Result<(RecordBatch, usize)> {
     let failed = |e| Error::new("rows cannot be filtered").caused_by(e);
-    let gold = batch.text("gold")?;
-    let keep: BooleanArray = (0..gold.len()).map(|row| Some(gold.is_valid(row))).collect();
+    let (gold, checks) = (batch.text("gold")?, batch.text("verification")?);
+    let truth =
+        |row: usize| [gold, checks].into_iter().find(|column| column.is_valid(row)).map(|column| column.value(row));
+    let truths: Vec<Option<&str>> = (0..batch.num_rows()).map(truth).collect();
+    let keep: BooleanArray = truths.iter().map(|truth| Some(truth.is_some())).collect();
+    let truths: ArrayRef = Arc::new(StringArray::from_iter_values(truths.into_iter().flatten()));
     let index = Int64Array::from_iter_values((first..).take(batch.num_rows()));
     let index = arrow::compute::filter(&index, &keep).map_err(failed)?;
     let kept = filter_record_batch(batch, &keep).map_err(failed)?;
     let column = |name: &str| kept.column_by_name(name).cloned().expect("all columns were asked for");
     let all =
         |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, kept.num_rows()))) as ArrayRef;
-    let reward = [("style", all("rule")), ("ground_truth", column("gold"))];
+    let reward = [("style", all("rule")), ("ground_truth", truths)];
     let mut extra = vec![("split", all(split)), ("index", index)];
     extra.extend(["prompt_id", "domain", "language", "difficulty", "verification"].map(|name| (name, column(name))));
     let columns = [

@@ -13,6 +13,7 @@ use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::model::memory::{Limits, Load};
+use crate::prompts::files::expand;
 use crate::recipe::{Base, Node, StageTable};
 use crate::stage::local_engine::{Count, Gib, HOW_LOCAL, LocalTable};
 use crate::stage::open_engine::OpenEngine;
@@ -186,7 +187,15 @@ impl EngineConfig {
     /// An object that cannot be fetched.
     pub fn files(&self, base: &Base) -> Result<Vec<String>> {
         match self {
-            EngineConfig::Replay(config) => config.files.iter().map(|file| local_file(&base.resolve(file))).collect(),
+            EngineConfig::Replay(config) => {
+                let mut files = Vec::new();
+                for file in &config.files {
+                    for found in expand(file, base.folder(), &|| Ok(()))? {
+                        files.push(local_file(&found.to_string())?);
+                    }
+                }
+                Ok(files)
+            }
             // The model is an input; a server's identifies itself when the stage runs.
             EngineConfig::Local(_) | EngineConfig::Vllm { .. } => Ok(Vec::new()),
         }

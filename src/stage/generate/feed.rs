@@ -10,7 +10,7 @@ use super::adaptive::Asked;
 use super::open_shards::OpenShards;
 use crate::engine::{Engine, Request, SampleSeed, Sampling};
 use crate::error::{Error, Result};
-use crate::schema::{Message, Prompt, Role};
+use crate::schema::{Message, Prompt, Role, set_question};
 use crate::stage::{Outcome, StageContext};
 use crate::store::Dataset;
 
@@ -176,6 +176,14 @@ fn request(
         sampling: Arc::clone(sampling),
         policy_step: 0,
     };
+    // Recordings may be of the question alone, without the words that an `ask` put around it.
+    if engine.available(&request) == Some(0)
+        && let Some(bare) = prompt.bare_question()
+    {
+        let mut messages = request.messages.to_vec();
+        set_question(&mut messages, bare);
+        request.messages = messages.into();
+    }
     let count = engine.available(&request).map_or(config.samples, |n| config.samples.min(n as u32));
     request.samples = (0..count).map(|i| SampleSeed::new(seed, &prompt.prompt_id, i, 0)).collect();
     (count > 0).then_some(request)

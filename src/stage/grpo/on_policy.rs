@@ -18,7 +18,7 @@ use crate::rule::file::RuleSet;
 use crate::schema::Prompt;
 use crate::stage::stoppable::Stoppable;
 use crate::stage::training::{Drops, Policy};
-use crate::stage::unruled::Unruled;
+use crate::stage::unruled::{Undecided, Unruled};
 use crate::stage::{Progress, StageContext};
 use crate::train::{Rollout, ScoredGroup};
 
@@ -28,6 +28,8 @@ pub struct OnPolicy<'a, B: Backend> {
     asker: Arc<Asker>,
     rollouts: Arc<Mutex<Rollouts<'a>>>,
     reload_seconds: Option<f64>,
+    /// Of the completions that were asked for since the process began.
+    undecided: Undecided,
     /// Tokens of the longest prompt.
     longest_prompt: usize,
     /// Set by Ctrl-C.
@@ -94,6 +96,7 @@ impl<'a, B: Backend> OnPolicy<'a, B> {
                 asker,
                 rollouts,
                 reload_seconds: None,
+                undecided: Undecided::default(),
                 longest_prompt,
                 stop: cx.stop,
                 progress: cx.progress,
@@ -213,6 +216,9 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
         batch.news.iter().for_each(|line| self.progress.say(line));
         self.reload_seconds = batch.reload_seconds;
         let groups = batch.scored();
+        for row in batch.groups.iter().flatten() {
+            self.undecided.see(row.reward.is_none().then_some(&row.reason));
+        }
         self.log().keep(batch);
         Ok(groups)
     }
@@ -228,6 +234,10 @@ impl<B: Backend> Rollout for OnPolicy<'_, B> {
 
     fn begin(&mut self, step: u64, prompts: &[usize]) -> Result<()> {
         self.ask(step, prompts, Vec::new())
+    }
+
+    fn without_reward(&self) -> Option<String> {
+        Some(self.undecided.reasons()).filter(|reasons| !reasons.is_empty())
     }
 
     fn reload_seconds(&self) -> Option<f64> {

@@ -83,6 +83,12 @@ pub trait Rollout {
         Ok(())
     }
 
+    /// Why completions that were asked for have no reward, the commonest reasons with their numbers; `None` where all have
+    /// one, or it is not known.
+    fn without_reward(&self) -> Option<String> {
+        None
+    }
+
     /// Seconds in which a remote sampler took over the policy for the last rollout; `None` where
     /// there is nothing to take over.
     fn reload_seconds(&self) -> Option<f64> {
