@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! N_name/model/             the trained model in Hugging Face form, tokenizer included
-//! N_name/metrics.parquet    a row an optimizer step
+//! N_name/metrics.parquet    a row an optimizer step: from the first checkpoint, or minute, on as far as the run is
 //! N_name/times.parquet      seconds and tokens a second of each step: what differs between equal runs
 //! N_name/checkpoints/       see `train::Checkpoints`; a killed stage resumes from the newest
 //! N_name/rollouts/          grpo: every group it sampled, as a groups dataset
@@ -17,6 +17,7 @@ mod new_model;
 mod policy;
 mod session;
 mod tokens;
+mod told;
 
 pub(super) use drops::Drops;
 pub(super) use held_out::HeldOut;
@@ -27,6 +28,6 @@ pub use new_model::NewModel;
 pub(super) use policy::Policy;
 pub use policy::PolicyConfig;
 pub use session::CheckpointConfig;
-pub(crate) use session::trained_steps;
 pub(super) use session::{RolloutLog, Session, Trained};
+pub(crate) use session::{pending_rollouts, trained_steps};
 pub(super) use tokens::{Reply, TokenStore, completion_tokens, in_order, reply_tokens, tell_closed};

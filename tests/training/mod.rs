@@ -3,6 +3,7 @@
 mod ends;
 mod finished;
 mod left_out;
+mod live;
 mod stored;
 mod validation;
 
