@@ -353,7 +353,7 @@ impl SftStage {
         drops.tell(cx)?;
         tell_closed(closed, rows as u64, "rows of the corpus").iter().for_each(|line| cx.progress.say(line));
         let session = Session::new(cx, &policy, self.table.checkpoints, held_out);
-        let session = session.measuring_every(self.table.evaluate.every);
+        let session = session.measuring(&self.table.evaluate);
         let mut outcome = session.train(&mut trainer)?.outcome;
         outcome.drops = drops.counts;
         outcome.count("corpus_rows", rows as u64);

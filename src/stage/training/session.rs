@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::held_out::HeldOut;
+use super::held_out::{HeldOut, HeldOutConfig};
 use super::told::{describe, idle, in_short};
 use super::{Policy, metrics};
 use crate::backend::Backend;
@@ -60,8 +60,8 @@ pub struct Session<'a, B: Backend> {
     policy: &'a Policy<B>,
     checkpoints: CheckpointConfig,
     held_out: Option<HeldOut<B>>,
-    /// Optimizer steps between measurements.
-    measure_every: u64,
+    /// Optimizer steps between measurements, and whether one comes before the first.
+    measure: (u64, bool),
     rollouts: Option<Arc<Mutex<dyn RolloutLog + 'a>>>,
     steps: Vec<StepMetrics>,
     total: u64,
@@ -84,6 +84,11 @@ pub struct Trained {
 struct Stored {
     steps: Vec<StepMetrics>,
     rollouts: Vec<ShardInfo>,
+}
+
+/// Steps between measurements, and whether one comes before the first.
+fn when(config: &HeldOutConfig) -> (u64, bool) {
+    (config.every, config.before)
 }
 
 const STORED: &str = "session.json";
@@ -145,13 +150,13 @@ impl<'a, B: Backend> Session<'a, B> {
         checkpoints: CheckpointConfig,
         held_out: Option<HeldOut<B>>,
     ) -> Self {
-        let measure_every = held_out.as_ref().map_or(0, HeldOut::every);
+        let measure = held_out.as_ref().map_or((0, false), |held_out| when(held_out.config()));
         Session {
             cx,
             policy,
             checkpoints,
             held_out,
-            measure_every,
+            measure,
             rollouts: None,
             steps: Vec::new(),
             total: 0,
@@ -159,9 +164,9 @@ impl<'a, B: Backend> Session<'a, B> {
         }
     }
 
-    /// Has what the trainer validates measured as often, whether or not there are held-out prompts.
-    pub fn measuring_every(mut self, steps: u64) -> Self {
-        self.measure_every = steps;
+    /// Has what the trainer validates measured as `config` says, whether or not there are held-out prompts.
+    pub fn measuring(mut self, config: &HeldOutConfig) -> Self {
+        self.measure = when(config);
         self
     }
 
@@ -190,7 +195,8 @@ impl<'a, B: Backend> Session<'a, B> {
         self.total = trainer.total_steps();
         self.cx.progress.start(self.total, "steps");
         self.cx.progress.advance(trainer.step());
-        let cadence = Cadence { evaluate_every: self.measure_every, checkpoint_every: self.checkpoints.every };
+        let (evaluate_every, evaluate_before) = self.measure;
+        let cadence = Cadence { evaluate_every, checkpoint_every: self.checkpoints.every, evaluate_before };
         train::run(trainer, Some(&checkpoints), cadence, &mut self)?;
         self.leave(folder)
     }
@@ -238,7 +244,9 @@ impl<'a, B: Backend> Session<'a, B> {
         let mut figures = serde_json::Map::new();
         let named = [
             ("loss", last(|s| s.loss)),
+            ("validation_loss_before", last(|s| s.validation_loss_before)),
             ("validation_loss", last(|s| s.validation_loss)),
+            ("held_out_before", last(|s| s.evaluation_before)),
             ("held_out", last(|s| s.evaluation)),
         ];
         for (name, value) in named {

@@ -32,7 +32,9 @@ fn figures(step: &StepMetrics, earlier: &[StepMetrics]) -> Vec<(&'static str, f6
         ("length", of_rollout(|s| s.completion_tokens_mean)),
         ("gradient norm", step.grad_norm),
         ("tokens/s", step.tokens_per_second),
+        ("validation loss before", step.validation_loss_before),
         ("validation loss", step.validation_loss),
+        ("held-out accuracy before", step.evaluation_before),
         ("held-out accuracy", step.evaluation),
     ];
     figures.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
