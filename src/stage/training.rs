@@ -30,4 +30,4 @@ pub use policy::PolicyConfig;
 pub use session::CheckpointConfig;
 pub(super) use session::{RolloutLog, Session, Trained};
 pub(crate) use session::{pending_rollouts, trained_steps};
-pub(super) use tokens::{Reply, TokenStore, completion_tokens, in_order, reply_tokens, tell_closed};
+pub(super) use tokens::{Reply, TokenStore, completion_tokens, in_order, longest_row, reply_tokens, tell_closed};
