@@ -20,7 +20,7 @@ pub use verify::{Verified, verify};
 
 use crate::error::{Error, Result};
 use crate::schema::{DatasetKind, VERSION_KEY};
-use crate::store::{Dataset, Location, Manifest, RunFolder, cell_text};
+use crate::store::{Dataset, Location, Manifest, RunFolder, cell_text, metrics_so_far};
 
 /// Rows shown.
 const SAMPLE_ROWS: usize = 3;
@@ -140,7 +140,8 @@ impl StageReport {
     }
 }
 
-/// Looks at a Parquet file, a stage's folder, a folder of Parquet files, or a run's folder.
+/// Looks at a Parquet file, a stage's folder, a folder of Parquet files, or a run's folder; of a stage that trains and is
+/// not finished, at its metrics so far.
 ///
 /// # Errors
 /// There is none of these at the location, or a file cannot be read.
@@ -155,6 +156,9 @@ pub fn inspect(location: &Location) -> Result<Inspection> {
                 let run = inspect_run(location)?;
                 if !run.stages.is_empty() || !run.unfinished.is_empty() {
                     return Ok(Inspection::Run(run));
+                }
+                if let Some(metrics) = metrics_so_far(location)? {
+                    return Ok(Inspection::Dataset(Box::new(inspect_dataset(&metrics)?)));
                 }
             }
         }

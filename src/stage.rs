@@ -53,8 +53,8 @@ pub use kinds::{Alone, KINDS, StageKind, build};
 pub(crate) use model_folder::{model_files, model_name};
 pub use part::Part;
 use rule_files::{check_rules, rules_path};
-pub(crate) use training::trained_steps;
 use training::{TRAINING_KEYS, in_training, training_materials, training_seed};
+pub(crate) use training::{pending_rollouts, trained_steps};
 
 /// One stage, configured.
 pub trait Stage: Send + Sync {

@@ -36,7 +36,7 @@ const ANOTHER_RUN: &str = "is another run at work in this folder? In an object s
 
 pub(crate) use cell_json::cell_json;
 pub(crate) use cells::cell_text;
-pub use dataset::{Dataset, Shard};
+pub use dataset::{Dataset, METRICS, Shard, metrics_so_far};
 pub(crate) use faults::io_error;
 pub(crate) use fetch::local_file;
 pub(crate) use guard::guarded;

@@ -81,6 +81,10 @@ impl Progress for Bar {
     fn say(&self, line: &str) {
         self.0.suspend(|| errln!("    {line}"));
     }
+
+    fn latest(&self, figures: String) {
+        self.0.set_message(figures);
+    }
 }
 
 impl Drop for Bar {
@@ -99,16 +103,33 @@ struct Count {
     total: u64,
     unit: &'static str,
     done: u64,
+    /// The newest figures, or nothing.
+    latest: String,
     started: Instant,
     said: Instant,
 }
 
 const EVERY: Duration = Duration::from_secs(10);
 
+impl Count {
+    /// How far the work is after so many `seconds`.
+    fn line(&self, seconds: f64) -> String {
+        let rate = self.done as f64 / seconds.max(1e-9);
+        let left = match self.total.saturating_sub(self.done) {
+            0 => String::new(),
+            rest => format!(" of {}, {:.0} s left", self.total, rest as f64 / rate.max(1e-9)),
+        };
+        let pace = if rate >= 1.0 { format!("{rate:.0}/s") } else { format!("{:.1} s each", 1.0 / rate.max(1e-9)) };
+        let latest = if self.latest.is_empty() { String::new() } else { format!("  {}", self.latest) };
+        format!("{} {}{left}, {pace}{latest}", self.done, self.unit)
+    }
+}
+
 impl Progress for Lines {
     fn start(&self, total: u64, unit: &'static str) {
         let now = Instant::now();
-        *self.state.lock().expect("no holder panics") = Some(Count { total, unit, done: 0, started: now, said: now });
+        let count = Count { total, unit, done: 0, latest: String::new(), started: now, said: now };
+        *self.state.lock().expect("no holder panics") = Some(count);
     }
 
     fn advance(&self, n: u64) {
@@ -119,15 +140,31 @@ impl Progress for Lines {
             return;
         }
         count.said = Instant::now();
-        let rate = count.done as f64 / count.started.elapsed().as_secs_f64();
-        let left = match count.total.saturating_sub(count.done) {
-            0 => String::new(),
-            rest => format!(" of {}, {:.0} s left", count.total, rest as f64 / rate.max(1e-9)),
-        };
-        errln!("{}: {} {}{left}, {rate:.0}/s", self.title, count.done, count.unit);
+        errln!("{}: {}", self.title, count.line(count.started.elapsed().as_secs_f64()));
     }
 
     fn say(&self, line: &str) {
         errln!("    {line}");
+    }
+
+    fn latest(&self, figures: String) {
+        if let Some(count) = self.state.lock().expect("no holder panics").as_mut() {
+            count.latest = figures;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_log_says_how_far_how_fast_and_what_was_measured_last() {
+        let now = Instant::now();
+        let mut count = Count { total: 10_400, unit: "steps", done: 0, latest: String::new(), started: now, said: now };
+        count.done = 100;
+        assert_eq!(count.line(50.0), "100 steps of 10400, 5150 s left, 2/s");
+        count.latest = "reward 0.250  KL 0.013".to_owned();
+        assert_eq!(count.line(1250.0), "100 steps of 10400, 128750 s left, 12.5 s each  reward 0.250  KL 0.013");
     }
 }

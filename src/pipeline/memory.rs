@@ -269,6 +269,10 @@ engine = { kind = "local", model = "rl" }
         let activations = |line: &str| line.split("activations ").nth(1).unwrap().split(',').next().unwrap().to_owned();
         assert!(activations(&lines[1]).ends_with("MiB") && activations(&lines[3]).ends_with("GiB"), "{lines:#?}");
         assert!(!described(RECIPE, || Place::Cpu)[4].contains("with a row"), "it does not train");
+        let bounded =
+            recipe.replacen("tokens_per_microbatch = 256", "tokens_per_microbatch = 256, max_tokens = 1025", 1);
+        let lines = described(&bounded, || Place::NoGpu(Error::new("no NVIDIA driver")));
+        assert!(lines[1].contains("; with a row of 1024 tokens, "), "{lines:#?}");
     }
 
     #[test]

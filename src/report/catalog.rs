@@ -9,6 +9,7 @@ use polars::prelude::{
 
 use super::run::Run;
 use crate::error::{Error, Result};
+use crate::stage::pending_rollouts;
 use crate::store::{Dataset, Location};
 
 /// What the rows of a table are.
@@ -57,6 +58,12 @@ impl Catalog {
             for entry in entries.into_iter().filter(|entry| entry.is_folder && !entry.name.starts_with('_')) {
                 catalog.add(&stage.path.join(entry.name), &stage.name, stage.kind(), notes)?;
             }
+            // Shards are written when they are full, which may be hours after the first rollouts.
+            let pending = if stage.manifest.is_none() { pending_rollouts(&stage.path) } else { Ok(None) };
+            if let Some(Some(file)) = super::noted(pending, notes) {
+                let first = catalog.tables.iter().position(|table| table.stage == stage.name);
+                catalog.add_file(file, first, &stage.name, stage.kind(), notes);
+            }
         }
         Ok(catalog)
     }
@@ -65,21 +72,26 @@ impl Catalog {
         let first = self.tables.len();
         let entries = Location::from(folder).list()?;
         for entry in entries.into_iter().filter(|entry| !entry.is_folder && entry.name.ends_with(".parquet")) {
-            let file = folder.join(entry.name);
-            let Some(columns) = super::noted(columns_of(&file), notes) else { continue };
-            let Some(class) = class_of(&columns) else { continue };
-            match self.tables[first..].iter_mut().find(|table| table.class == class && table.columns == columns) {
-                Some(table) => table.files.push(file),
-                None => self.tables.push(Table {
-                    stage: stage.to_owned(),
-                    kind: kind.to_owned(),
-                    class,
-                    files: vec![file],
-                    columns,
-                }),
-            }
+            self.add_file(folder.join(entry.name), Some(first), stage, kind, notes);
         }
         Ok(())
+    }
+
+    /// Adds a file to the table of the same columns from the `first` on, or as a table of its own.
+    fn add_file(&mut self, file: PathBuf, first: Option<usize>, stage: &str, kind: &str, notes: &mut Vec<String>) {
+        let Some(columns) = super::noted(columns_of(&file), notes) else { return };
+        let Some(class) = class_of(&columns) else { return };
+        let first = first.unwrap_or(self.tables.len());
+        match self.tables[first..].iter_mut().find(|table| table.class == class && table.columns == columns) {
+            Some(table) => table.files.push(file),
+            None => self.tables.push(Table {
+                stage: stage.to_owned(),
+                kind: kind.to_owned(),
+                class,
+                files: vec![file],
+                columns,
+            }),
+        }
     }
 
     /// The tables of a class.

@@ -154,10 +154,20 @@ fn constant(lines: &[Curve]) -> Option<f64> {
     values.all(|value| value == first).then_some(first)
 }
 
+/// What ends the name of a column of what was measured before a step, where there is one of what was measured after it.
+const BEFORE: &str = "_before";
+
 /// A line for each column of numbers; steps where it is null or not finite are skipped.
 fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Curve)>> {
-    let columns: Vec<&str> = table.numbers().filter(|name| *name != "step").collect();
-    let wanted: Vec<_> = std::iter::once("step").chain(columns.iter().copied()).map(col).collect();
+    let numbers: Vec<&str> = table.numbers().filter(|name| *name != "step").collect();
+    let wanted: Vec<_> = std::iter::once("step").chain(numbers.iter().copied()).map(col).collect();
+    // What was measured before the first step begins the line of what was measured after later ones.
+    let mut columns: Vec<&str> = Vec::new();
+    for name in numbers.into_iter().map(|name| name.strip_suffix(BEFORE).unwrap_or(name)) {
+        if !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
     // A stage that was killed after a step and resumed may have written the step twice.
     let order = SortMultipleOptions::default().with_maintain_order(true);
     let frame = table.query(|frame| frame.select(wanted).sort(["step"], order))?;
@@ -165,9 +175,11 @@ fn read(table: &Table, run: Option<&str>) -> Result<Vec<(String, Curve)>> {
     let label = [run.unwrap_or_default(), table.stage.as_str()];
     let label = label.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ");
     let line = |name: &str| {
-        let values = frame.floats(name);
-        let points = steps.iter().zip(values).filter_map(|(step, value)| Some(((*step)?, value?)));
-        Line { label: label.clone(), points: points.collect() }
+        let points = |name: &str, shift: f64| {
+            let values = steps.iter().zip(frame.floats(name));
+            values.filter_map(|(step, value)| Some(((*step)? + shift, value?))).collect::<Vec<_>>()
+        };
+        Line { label: label.clone(), points: [points(&format!("{name}{BEFORE}"), -1.0), points(name, 0.0)].concat() }
     };
     // Distilling is fine-tuning on another's completions.
     let kind = if table.kind == "distill" { "sft" } else { &table.kind };

@@ -11,7 +11,8 @@ use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use serde::Deserialize;
 
 use super::training::{
-    CheckpointConfig, Drops, NewModel, Policy, PolicyConfig, Reply, Session, reply_tokens, tell_closed, write_table,
+    CheckpointConfig, Drops, NewModel, Policy, PolicyConfig, Reply, Session, longest_row, reply_tokens, tell_closed,
+    write_table,
 };
 use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
 use crate::backend::{Backend, Opened};
@@ -146,7 +147,7 @@ impl Stage for AlignStage {
         self.policy.check_chat_template(models)?;
         let load = Load {
             rows: training.tokens_per_microbatch,
-            longest_possible: 2 * config.context,
+            longest_possible: 2 * longest_row(&config, training.max_tokens),
             recompute: training.recompute,
             reference: true,
             ..self.policy.load(&training.optimizer)
@@ -163,10 +164,14 @@ impl Stage for AlignStage {
 }
 
 impl AlignStage {
+    fn pairs<B: Backend>(&self, cx: &StageContext<'_>, policy: &Policy<B>, input: &str) -> Result<Pairs> {
+        Pairs::read(cx, policy, input, self.table.training.max_tokens)
+    }
+
     fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
-        let Pairs { pairs, groups, closed, replies, mut drops } = Pairs::read(cx, &policy, PREFERENCES)?;
-        let mut held_out = self.table.held_out.as_ref().map(|_| Pairs::read(cx, &policy, HELD_OUT)).transpose()?;
+        let Pairs { pairs, groups, closed, replies, mut drops } = self.pairs(cx, &policy, PREFERENCES)?;
+        let mut held_out = self.table.held_out.as_ref().map(|_| self.pairs(cx, &policy, HELD_OUT)).transpose()?;
         held_out.iter_mut().for_each(|held_out| drops.absorb(std::mem::take(&mut held_out.drops)));
         let mut config = self.table.training.clone();
         config.seed = super::training_seed(config.seed, cx);
@@ -202,8 +207,9 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Reads all pairs of an input into memory: 4 bytes a token. What is left out of the held-out pairs has its own reasons.
-    fn read<B: Backend>(cx: &StageContext<'_>, policy: &Policy<B>, input: &str) -> Result<Self> {
+    /// Reads all pairs of an input into memory, 4 bytes a token, whose sides have at most `most` tokens. What is left out of
+    /// the held-out pairs has its own reasons.
+    fn read<B: Backend>(cx: &StageContext<'_>, policy: &Policy<B>, input: &str, most: Option<usize>) -> Result<Self> {
         let (dataset, tokenizer) = (cx.input(input)?, &*policy.tokenizer);
         let context = policy.model.read().config().context;
         let (prefix, what) = if input == HELD_OUT { ("held_out_", "held-out pairs") } else { ("", "pairs") };
@@ -226,7 +232,7 @@ impl Pairs {
             let pair = Pair { prompt_id: row.prompt_id, prompt, chosen, rejected, group: 0 };
             let length = pair.sides().iter().map(|side| side.tokens.len() as u64).sum::<u64>();
             (rows, tokens) = (rows + 1, tokens + length);
-            match pair.fault(context) {
+            match pair.fault_within(context, most) {
                 None => named.push((row.group, pair)),
                 Some((reason, detail)) => {
                     let place = [("input", input.into()), ("row", index.into()), ("prompt_id", pair.prompt_id.into())];

@@ -19,6 +19,8 @@ pub trait Progress: Send + Sync {
     fn advance(&self, n: u64);
     /// A line for people, such as a step's metrics.
     fn say(&self, line: &str);
+    /// The newest of figures that change all the time, in few words: shown with how far the work is.
+    fn latest(&self, figures: String);
 }
 
 /// A running stage's surroundings.

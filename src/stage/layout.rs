@@ -11,6 +11,9 @@ pub(crate) const ADAPTER: &str = "adapter";
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// Groups that were sampled while the stage trained.
 pub(crate) const ROLLOUTS: &str = "rollouts";
+/// In a checkpoint, groups that are in no shard of [`ROLLOUTS`] yet. Files of rows are Parquet, and not called so: once the
+/// stage has finished the rows are in its shards too, and whoever looks for `**/*.parquet` must not find them twice.
+pub(crate) const PENDING: &str = "pending.rows";
 /// Samples of an evaluation, a folder a model.
 pub(crate) const SAMPLES: &str = "samples";
 /// Weights for servers to load.

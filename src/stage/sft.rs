@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::training::{
     CheckpointConfig, Drops, HeldOut, HeldOutConfig, Policy, PolicyConfig, Reply, Session, TokenStore,
-    completion_tokens, in_order, tell_closed,
+    completion_tokens, in_order, longest_row, tell_closed,
 };
 use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
 use crate::backend::{Backend, Opened};
@@ -116,8 +116,8 @@ impl SftStage {
         Ok(SftStage { table: read, policy })
     }
 
-    /// Of the first `most` rows of a split, those that a model with this context can be trained on; what is left out has
-    /// reasons that begin with `prefix`.
+    /// Of the first `most` rows of a split, those that are not longer than this context or `training.max_tokens`; what is
+    /// left out has reasons that begin with `prefix`.
     fn tokenise(
         &self,
         cx: &StageContext<'_>,
@@ -141,7 +141,7 @@ impl SftStage {
             rows += 1;
             closed += u64::from(closes_reasoning);
             tokens += sequence.tokens.len() as u64;
-            match sequence.fault(context) {
+            match sequence.fault_within(context, self.table.training.max_tokens) {
                 None => Some(Ok(sequence)),
                 Some((reason, detail)) => {
                     drops.add([("row", (rows - 1).into())], &format!("{prefix}{reason}"), &detail);
@@ -271,7 +271,7 @@ impl Stage for SftStage {
         }
         let load = Load {
             rows: training.tokens_per_microbatch,
-            longest_possible: config.context,
+            longest_possible: longest_row(&config, training.max_tokens),
             recompute: training.recompute,
             decoding: self.table.held_out.as_ref().map(|_| self.policy.limits),
             ..self.policy.load(&training.optimizer)
@@ -356,7 +356,7 @@ impl SftStage {
         drops.tell(cx)?;
         tell_closed(closed, rows as u64, "rows of the corpus").iter().for_each(|line| cx.progress.say(line));
         let session = Session::new(cx, &policy, self.table.checkpoints, held_out);
-        let session = session.measuring_every(self.table.evaluate.every);
+        let session = session.measuring(&self.table.evaluate);
         let mut outcome = session.train(&mut trainer)?.outcome;
         outcome.drops = drops.counts;
         outcome.count("corpus_rows", rows as u64);

@@ -4,7 +4,7 @@
 //! ```text
 //! N_name/model/             the trained model in Hugging Face form, tokenizer included
 //! N_name/adapter/           with `lora`: what was trained, as PEFT writes it; the model has it folded in
-//! N_name/metrics.parquet    a row an optimizer step
+//! N_name/metrics.parquet    a row an optimizer step: from the first checkpoint, or minute, on as far as the run is
 //! N_name/times.parquet      seconds and tokens a second of each step: what differs between equal runs
 //! N_name/checkpoints/       see `train::Checkpoints`; a killed stage resumes from the newest
 //! N_name/rollouts/          grpo: every group it sampled, as a groups dataset
@@ -18,6 +18,7 @@ mod new_model;
 mod policy;
 mod session;
 mod tokens;
+mod told;
 
 pub(super) use drops::Drops;
 pub(super) use held_out::HeldOut;
@@ -28,6 +29,6 @@ pub use new_model::NewModel;
 pub(super) use policy::Policy;
 pub use policy::PolicyConfig;
 pub use session::CheckpointConfig;
-pub(crate) use session::trained_steps;
 pub(super) use session::{RolloutLog, Session, Trained};
-pub(super) use tokens::{Reply, TokenStore, completion_tokens, in_order, reply_tokens, tell_closed};
+pub(crate) use session::{pending_rollouts, trained_steps};
+pub(super) use tokens::{Reply, TokenStore, completion_tokens, in_order, longest_row, reply_tokens, tell_closed};

@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::reader::{self, Batches, Rows};
-use super::{Entry, Location, Manifest};
+use super::{Entry, Location, MANIFEST_FILE, Manifest};
 use crate::error::{Error, Result};
 use crate::schema::{DatasetKind, Row, SCHEMA_KEY};
 
@@ -34,6 +34,25 @@ struct ShardInner {
     footer: OnceLock<ArrowReaderMetadata>,
 }
 
+/// What a training stage measured: a table of all that equal runs have in common, with a row an optimizer step.
+pub const METRICS: &str = "metrics.parquet";
+
+/// Whether entries of a folder without a manifest are of a stage that has trained some steps and is not finished.
+fn is_training(entries: &[Entry]) -> bool {
+    let has = |name: &str, is_folder: bool| entries.iter().any(|e| e.name == name && e.is_folder == is_folder);
+    has("checkpoints", true) && has(METRICS, false)
+}
+
+/// The metrics so far of a training stage that is not finished; `None` of any other folder.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn metrics_so_far(folder: &Location) -> Result<Option<Location>> {
+    let entries = folder.list()?;
+    let finished = entries.iter().any(|entry| entry.name == MANIFEST_FILE);
+    Ok((!finished && is_training(&entries)).then(|| folder.join(METRICS)))
+}
+
 impl Dataset {
     /// Opens one Parquet file, a stage's folder (its manifest says which files), a Hugging Face
     /// layout (`data/*.parquet`, every split; see [`Dataset::split`]), or any folder of Parquet files. Files
@@ -52,6 +71,13 @@ impl Dataset {
         }
         let mut shards = Vec::new();
         let entries = location.list()?;
+        if is_training(&entries) {
+            return Err(Error::new(
+                "the stage that trains a model here is not finished: it has no rows for others yet",
+            )
+            .in_file(location)
+            .hint(format!("run it again to go on; `{METRICS}` in the folder says how far it is")));
+        }
         let has_data = entries.iter().any(|entry| entry.is_folder && entry.name == "data");
         for (prefix, folder) in [("data/", location.join("data")), ("", location.clone())] {
             if !shards.is_empty() || (prefix == "data/" && !has_data) {

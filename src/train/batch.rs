@@ -98,6 +98,17 @@ impl Sequence {
         }
     }
 
+    /// The same where a sequence may have no more than `most` tokens, whatever fits the context.
+    pub fn fault_within(&self, context: usize, most: Option<usize>) -> Option<(&'static str, String)> {
+        let tokens = self.tokens.len();
+        match most.filter(|&most| tokens > most) {
+            Some(most) => {
+                Some(("too_long", format!("{tokens} tokens are more than `max_tokens` allows, which is {most}")))
+            }
+            None => self.fault(context),
+        }
+    }
+
     /// Whether a model with this context can be trained on it.
     pub fn is_usable(&self, context: usize) -> bool {
         self.fault(context).is_none()

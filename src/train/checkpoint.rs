@@ -169,16 +169,15 @@ impl Checkpoints {
         Ok(best_of(&self.list()?).cloned())
     }
 
-    /// The step of the newest checkpoint in a folder that somebody else may have opened; `None` if there is none.
+    /// The newest checkpoint in a folder that somebody else may have opened; `None` if there is none.
     ///
     /// # Errors
     /// As [`Checkpoints::list`].
-    pub fn newest_step(root: &Path) -> Result<Option<u64>> {
+    pub fn newest(root: &Path) -> Result<Option<Checkpoint>> {
         if !root.is_dir() {
             return Ok(None);
         }
-        let newest = Checkpoints { root: root.to_owned(), keep_last: 1 }.latest()?;
-        Ok(newest.map(|checkpoint| checkpoint.step))
+        Checkpoints { root: root.to_owned(), keep_last: 1 }.latest()
     }
 
     fn prune(&self) -> Result<()> {
@@ -337,7 +336,7 @@ mod tests {
         // Half of one is gone, another was not begun with.
         fs::rename(dir.path().join("step-00000001"), dir.path().join(".step-00000001.old")).unwrap();
         fs::remove_file(dir.path().join(".step-00000001.old").join(MANIFEST)).unwrap();
-        assert_eq!(Checkpoints::newest_step(dir.path()).unwrap(), Some(4));
+        assert_eq!(Checkpoints::newest(dir.path()).unwrap().map(|newest| newest.step), Some(4));
         let two = Checkpoints::open(dir.path(), 2).unwrap();
         assert_eq!(two.list().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [3, 4]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);

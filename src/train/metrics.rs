@@ -179,8 +179,12 @@ step_metrics! {
     update_seconds: wall_clock,
     /// Packed tokens (prompts included) a second of this update.
     tokens_per_second: wall_clock,
+    /// What the held-out evaluation before the first step gave; with that step alone.
+    evaluation_before,
     /// What the held-out evaluation after this step gave.
     evaluation,
+    /// Mean −log π(o_t) in nats, per trained token, of the validation rows before the first step; with that step alone.
+    validation_loss_before,
     /// Mean −log π(o_t) in nats, per trained token, of the validation rows after this step.
     validation_loss,
 }

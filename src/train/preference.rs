@@ -33,6 +33,8 @@ pub struct PreferenceTrainerConfig {
     pub steps: u64,
     /// Pairs an optimizer step.
     pub batch_size: usize,
+    /// Most tokens of a side of a pair, its prompt included; what is longer is left out. The model's context alone if absent.
+    pub max_tokens: Option<usize>,
     /// Most tokens of a micro-batch: bounds memory, and decides nothing but the order in which gradients are added. A
     /// sequence that is longer has one of its own.
     pub tokens_per_microbatch: usize,
@@ -57,6 +59,7 @@ impl Default for PreferenceTrainerConfig {
             epochs: 1,
             steps: 0,
             batch_size: 64,
+            max_tokens: None,
             tokens_per_microbatch: 16_384,
             recompute: false,
             schedule: Schedule { learning_rate: 5e-7, ..Schedule::default() },
@@ -78,6 +81,7 @@ impl PreferenceTrainerConfig {
         super::some_steps(self.epochs, self.steps)?;
         super::at_least_one(&[
             ("batch_size", self.batch_size as u64),
+            ("max_tokens", self.max_tokens.unwrap_or(1) as u64),
             ("tokens_per_microbatch", self.tokens_per_microbatch as u64),
         ])?;
         self.objective.validate()?;
@@ -110,8 +114,13 @@ impl Pair {
 
     /// Why a model with this context cannot be trained on it, as [`Sequence::fault`] tells it of one of its sides.
     pub fn fault(&self, context: usize) -> Option<(&'static str, String)> {
+        self.fault_within(context, None)
+    }
+
+    /// The same where a side may have no more than `most` tokens, as [`Sequence::fault_within`].
+    pub fn fault_within(&self, context: usize, most: Option<usize>) -> Option<(&'static str, String)> {
         let faults = ["chosen", "rejected"].into_iter().zip(self.sides());
-        let mut faults = faults.filter_map(|(side, sequence)| Some((side, sequence.fault(context)?)));
+        let mut faults = faults.filter_map(|(side, sequence)| Some((side, sequence.fault_within(context, most)?)));
         faults.next().map(|(side, (code, fault))| (code, format!("{side}: {fault}")))
     }
 }

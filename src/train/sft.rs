@@ -29,6 +29,8 @@ pub struct SftConfig {
     pub steps: u64,
     /// Sequences an optimizer step.
     pub batch_size: usize,
+    /// Most tokens of a sequence, its prompt included; what is longer is left out. The model's context alone if absent.
+    pub max_tokens: Option<usize>,
     /// Most tokens of a micro-batch: bounds memory, and decides nothing but the order in which gradients are added. A
     /// sequence that is longer has one of its own.
     pub tokens_per_microbatch: usize,
@@ -52,6 +54,7 @@ impl Default for SftConfig {
             epochs: 2,
             steps: 0,
             batch_size: 64,
+            max_tokens: None,
             tokens_per_microbatch: 16_384,
             recompute: false,
             aggregation: Aggregation::TokenMean,
@@ -70,6 +73,7 @@ impl SftConfig {
         super::some_steps(self.epochs, self.steps)?;
         super::at_least_one(&[
             ("batch_size", self.batch_size as u64),
+            ("max_tokens", self.max_tokens.unwrap_or(1) as u64),
             ("tokens_per_microbatch", self.tokens_per_microbatch as u64),
         ])?;
         self.aggregation.validate()?;

@@ -112,11 +112,13 @@ pub struct Cadence {
     pub evaluate_every: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// Whether what the run starts from is evaluated too.
+    pub evaluate_before: bool,
 }
 
 impl Default for Cadence {
     fn default() -> Self {
-        Cadence { evaluate_every: 50, checkpoint_every: 100 }
+        Cadence { evaluate_every: 50, checkpoint_every: 100, evaluate_before: false }
     }
 }
 
@@ -145,6 +147,11 @@ pub fn run<B: Backend>(
     cadence: Cadence,
     observer: &mut dyn Observer,
 ) -> Result<()> {
+    let mut start = None;
+    // A run that goes on from a checkpoint has it from there, or has made no step and measures the same.
+    if cadence.evaluate_before && trainer.step() == 0 && trainer.total_steps() > 0 {
+        start = Some((observer.evaluate(0)?, trainer.validate()?));
+    }
     while trainer.step() < trainer.total_steps() {
         let before = trainer.step();
         let mut steps = match trainer.advance() {
@@ -168,6 +175,9 @@ pub fn run<B: Backend>(
         }
         let last = after >= trainer.total_steps();
         let due = |every: u64| last || (every > 0 && after / every > before / every);
+        if let (Some((evaluation, loss)), Some(first)) = (start.take(), steps.first_mut()) {
+            (first.evaluation_before, first.validation_loss_before) = (evaluation, loss);
+        }
         let mut evaluation = None;
         if due(cadence.evaluate_every) {
             evaluation = observer.evaluate(after)?;

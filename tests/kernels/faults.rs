@@ -102,7 +102,7 @@ impl Observer for Arming<'_> {
     }
 }
 
-const EVERY_STEP: Cadence = Cadence { evaluate_every: 0, checkpoint_every: 1 };
+const EVERY_STEP: Cadence = Cadence { evaluate_every: 0, checkpoint_every: 1, evaluate_before: false };
 
 /// Runs into a fault, and again from the last checkpoint on a device that works. The error, the step of that
 /// checkpoint, and whether the run ended in the bits of one without a fault.

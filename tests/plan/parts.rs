@@ -21,6 +21,7 @@ impl<G: Fn() + Send + Sync> Progress for Held<&G> {
     }
     fn advance(&self, _n: u64) {}
     fn say(&self, _line: &str) {}
+    fn latest(&self, _figures: String) {}
 }
 
 impl<G: Fn() + Send + Sync> Reporter for Held<G> {

@@ -105,6 +105,21 @@ fn the_funnel_counts_what_came_and_what_was_dropped_and_why() {
     assert_told!(seen(section(&page, "verdicts")));
 }
 
+#[test]
+fn a_line_of_what_was_measured_after_steps_begins_with_what_was_measured_before_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = vec![
+        ("step", counts(0..3)),
+        ("evaluation_before", floats([Some(0.125), None, None])),
+        ("evaluation", floats([None, None, Some(0.75)])),
+    ];
+    write_columns(&folder.path().join("run/1_rl/metrics.parquet"), metrics);
+    let page = report(folder.path(), "run", &[]);
+    let curves = seen(section(&page, "curves"));
+    assert!(curves.contains("Held-out accuracy") && curves.contains("0.125"), "{curves}");
+    assert!(!curves.contains("before"), "one line: {curves}");
+}
+
 /// A run of three training stages, two of them finished, with evaluations and claims.
 fn write_training(folder: &Path) {
     let n = 100u64;

@@ -86,6 +86,23 @@ fn rows_that_are_too_long_are_counted_listed_and_told_and_make_no_batch_smaller(
 }
 
 #[test]
+fn a_recipe_may_allow_fewer_tokens_than_the_context_holds() {
+    let folder = folder(|i| i % 4 == 1);
+    let sets = ["base.init.context=96", "base.training.max_tokens=24", "align.training.max_tokens=24"];
+    let sets = sets.into_iter().flat_map(|set| ["--set", set]);
+    gristmill(folder.path(), RUN.into_iter().chain(sets)).succeeded();
+    let stage = |name: &str| folder.path().join("out").join(name);
+    assert_eq!(manifest(&stage("3_base"))["drops"], serde_json::json!({ "too_long": 4 }));
+    let both = serde_json::json!({ "held_out_too_long": 4, "too_long": 4 });
+    assert_eq!(manifest(&stage("6_align"))["drops"], both);
+    for (name, rows) in [("3_base", 4), ("6_align", 8)] {
+        let list = std::fs::read_to_string(stage(name).join("_drops.jsonl")).unwrap();
+        let told = "tokens are more than `max_tokens` allows, which is 24";
+        assert_eq!(list.lines().filter(|line| line.contains(told)).count(), rows, "{list}");
+    }
+}
+
+#[test]
 fn a_turn_of_nobody_is_told_with_file_and_row_and_a_developer_is_the_system() {
     use arrow::array::{ListBuilder, RecordBatch, StringBuilder, StructBuilder};
     use arrow::datatypes::{DataType, Field};

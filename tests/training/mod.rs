@@ -4,6 +4,7 @@ mod adapter;
 mod ends;
 mod finished;
 mod left_out;
+mod live;
 mod stored;
 mod validation;
 

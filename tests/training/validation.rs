@@ -46,11 +46,17 @@ fn the_loss_on_the_validation_split_is_measured_on_the_way_and_at_the_end() {
     let measured: Vec<bool> = losses.iter().map(Option::is_some).collect();
     assert_eq!(measured, [false, true, false, true, true]);
     assert!(losses[4] < losses[1], "{losses:?}");
+    let before = column(&student.join("metrics.parquet"), "validation_loss_before");
+    assert!(before[0] > losses[1] && before[1..] == [None; 4], "{before:?}");
     let first = manifest(&student);
     assert_eq!(first["facts"]["figures"]["validation_loss"].as_f64(), losses[4], "{first:#}");
+    assert_eq!(first["facts"]["figures"]["validation_loss_before"].as_f64(), before[0], "{first:#}");
     // Only what is measured differs, so what is trained stays.
     let again = run(&["--set", "student.validation={ rows = 3 }", "--dry-run"]).succeeded();
     assert!(again.state_of("student").starts_with("cached"), "{}", again.stderr);
+    let other = run(&["--set", "student.evaluate.before=false", "--from", "student"]).succeeded();
+    assert!(other.stderr.contains("validation loss ") && !other.stderr.contains("validation loss before"));
+    assert_eq!(manifest(&student)["facts"]["model_digest"], first["facts"]["model_digest"]);
     let other = run(&["--set", "student.validation={ rows = 0 }", "--from", "student"]).succeeded();
     assert!(!other.stderr.contains("validation loss"), "{}", other.stderr);
     assert_eq!(manifest(&student)["facts"]["model_digest"], first["facts"]["model_digest"]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::ask::{Came, Key, Part, RolloutBatch};
 use crate::error::{Context, Error, Result};
 use crate::schema::{DatasetKind, GroupRow, Row};
+use crate::stage::layout::PENDING;
 use crate::stage::training::RolloutLog;
 use crate::store::{Dataset, Location, ShardInfo, ShardWriter, WriterOptions};
 
@@ -189,10 +190,6 @@ const SHARD_BYTES: usize = 1 << 30;
 
 /// How often whoever waits for a batch looks up.
 const TICK: Duration = Duration::from_millis(50);
-
-/// File of the pending rows within a checkpoint. Files of rows are Parquet, and not called so: once the stage has finished
-/// the rows are in its shards too, and whoever looks for `**/*.parquet` must not find them twice.
-const PENDING: &str = "pending.rows";
 
 /// File of a batch that came and was not trained on, in the order they came.
 fn ahead(index: usize) -> String {

@@ -56,7 +56,9 @@ impl Drops {
         let dropped = self.total();
         if dropped > 0 && dropped == total as u64 {
             let message = format!("none of the {total} {what} can be trained on ({self}); the first: {}", self.first);
-            return Err(Error::new(message).hint("take a model with a longer context, or keep shorter ones"));
+            return Err(Error::new(message).hint(
+                "take a model with a longer context, raise `training.max_tokens` if it is set, or keep shorter ones",
+            ));
         }
         if dropped > 0 {
             let share = 100.0 * left_out as f64 / tokens.max(1) as f64;

@@ -24,6 +24,8 @@ use crate::stage::unruled::Unruled;
 pub struct HeldOutConfig {
     /// Optimizer steps between evaluations; the end of the run always has one.
     pub every: u64,
+    /// Whether the model is evaluated before the first step too: what later figures are compared with.
+    pub before: bool,
     /// The first so many prompts.
     pub prompts: usize,
     pub samples: u32,
@@ -40,6 +42,7 @@ impl Default for HeldOutConfig {
     fn default() -> Self {
         HeldOutConfig {
             every: 50,
+            before: true,
             prompts: 200,
             samples: 1,
             sampling: Sampling::default(),
@@ -92,8 +95,8 @@ impl<B: Backend> HeldOut<B> {
         Ok(HeldOut { engine: Arc::clone(&policy.engine), prompts, rules, config: config.clone() })
     }
 
-    pub fn every(&self) -> u64 {
-        self.config.every
+    pub fn config(&self) -> &HeldOutConfig {
+        &self.config
     }
 
     /// Share of correct samples among the decided ones, as `eval` counts: requests that failed do not count. `None` if none is decided.

@@ -10,11 +10,9 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{Context, Result};
+pub use crate::store::METRICS;
 use crate::store::PendingFile;
 use crate::train::StepMetrics;
-
-/// The table of what equal runs have in common.
-pub const METRICS: &str = "metrics.parquet";
 
 /// Writes both files into the stage's folder: what a clock measured has one of its own.
 ///

@@ -1,15 +1,17 @@
 //! One training run inside a stage: progress, metrics, checkpoints, resume, the model it leaves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::held_out::HeldOut;
+use super::held_out::{HeldOut, HeldOutConfig};
+use super::told::{describe, idle, in_short};
 use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
-use crate::stage::layout::{ADAPTER, CHECKPOINTS, MODEL};
+use crate::stage::layout::{ADAPTER, CHECKPOINTS, MODEL, PENDING, ROLLOUTS};
 use crate::stage::{Outcome, StageContext};
 use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
@@ -58,12 +60,17 @@ pub struct Session<'a, B: Backend> {
     policy: &'a Policy<B>,
     checkpoints: CheckpointConfig,
     held_out: Option<HeldOut<B>>,
-    /// Optimizer steps between measurements.
-    measure_every: u64,
+    /// Optimizer steps between measurements, and whether one comes before the first.
+    measure: (u64, bool),
     rollouts: Option<Arc<Mutex<dyn RolloutLog + 'a>>>,
     steps: Vec<StepMetrics>,
     total: u64,
+    /// When the metrics on disk were last brought up to date.
+    written: Instant,
 }
+
+/// Longest that whoever watches a run waits for its newest metrics, where steps are not longer.
+const WRITTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 pub struct Trained {
@@ -79,14 +86,47 @@ struct Stored {
     rollouts: Vec<ShardInfo>,
 }
 
+/// Steps between measurements, and whether one comes before the first.
+fn when(config: &HeldOutConfig) -> (u64, bool) {
+    (config.every, config.before)
+}
+
 const STORED: &str = "session.json";
+
+impl Stored {
+    fn read(checkpoint: &Path) -> Result<Self> {
+        let path = checkpoint.join(STORED);
+        let bytes = std::fs::read(&path).or_fail(|| "cannot read the session of a checkpoint".into());
+        let stored =
+            bytes.and_then(|bytes| serde_json::from_slice(&bytes).or_fail(|| "the session is malformed".into()));
+        stored
+            .map_err(|e: Error| e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one"))
+    }
+}
 
 /// Steps that a training stage would go on from; `None` if it has no checkpoint.
 ///
 /// # Errors
 /// The folder cannot be read, or is of another version of this program.
 pub(crate) fn trained_steps(folder: &Location) -> Result<Option<u64>> {
-    folder.join(CHECKPOINTS).as_local().map_or(Ok(None), Checkpoints::newest_step)
+    let newest = folder.join(CHECKPOINTS).as_local().map_or(Ok(None), Checkpoints::newest)?;
+    Ok(newest.map(|checkpoint| checkpoint.step))
+}
+
+/// Rollouts of an unfinished training stage that are in no shard yet: a Parquet file of its newest checkpoint, unless a
+/// shard that was written after the checkpoint has its rows.
+///
+/// # Errors
+/// As [`trained_steps`]; the checkpoint is damaged.
+pub(crate) fn pending_rollouts(folder: &Path) -> Result<Option<PathBuf>> {
+    let Some(newest) = Checkpoints::newest(&folder.join(CHECKPOINTS))? else { return Ok(None) };
+    let file = newest.path.join(PENDING);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let shards = Location::from(folder.join(ROLLOUTS)).list()?;
+    let shards = shards.iter().filter(|entry| entry.name.ends_with(".parquet")).count();
+    Ok((shards <= Stored::read(&newest.path)?.rollouts.len()).then_some(file))
 }
 
 /// The files of the model and of the adapter, and the metrics, with their digests: what others read of the stage.
@@ -109,13 +149,23 @@ impl<'a, B: Backend> Session<'a, B> {
         checkpoints: CheckpointConfig,
         held_out: Option<HeldOut<B>>,
     ) -> Self {
-        let measure_every = held_out.as_ref().map_or(0, HeldOut::every);
-        Session { cx, policy, checkpoints, held_out, measure_every, rollouts: None, steps: Vec::new(), total: 0 }
+        let measure = held_out.as_ref().map_or((0, false), |held_out| when(held_out.config()));
+        Session {
+            cx,
+            policy,
+            checkpoints,
+            held_out,
+            measure,
+            rollouts: None,
+            steps: Vec::new(),
+            total: 0,
+            written: Instant::now(),
+        }
     }
 
-    /// Measures the validation loss every `steps` steps, with or without held-out prompts.
-    pub fn measuring_every(mut self, steps: u64) -> Self {
-        self.measure_every = steps;
+    /// Measures the validation loss when `config` says, with or without held-out prompts.
+    pub fn measuring(mut self, config: &HeldOutConfig) -> Self {
+        self.measure = when(config);
         self
     }
 
@@ -126,7 +176,8 @@ impl<'a, B: Backend> Session<'a, B> {
     }
 
     /// Everything needed is in place, so the stage begins. Trains to the end, resuming from the newest checkpoint if there is
-    /// one, and writes the model, the tokenizer and the metrics into the stage's folder.
+    /// one, and writes the model, the tokenizer and the metrics into the stage's folder. The metrics so far
+    /// are there from the first checkpoint on, for whoever watches: nothing reads them back.
     ///
     /// # Errors
     /// Whatever the trainer or the disk fails with; [`Error::interrupted`] after Ctrl-C, when
@@ -143,24 +194,25 @@ impl<'a, B: Backend> Session<'a, B> {
         self.total = trainer.total_steps();
         self.cx.progress.start(self.total, "steps");
         self.cx.progress.advance(trainer.step());
-        let cadence = Cadence { evaluate_every: self.measure_every, checkpoint_every: self.checkpoints.every };
+        let (evaluate_every, evaluate_before) = self.measure;
+        let cadence = Cadence { evaluate_every, checkpoint_every: self.checkpoints.every, evaluate_before };
         train::run(trainer, Some(&checkpoints), cadence, &mut self)?;
         self.leave(folder)
     }
 
     fn restore(&mut self, checkpoint: &Path) -> Result<()> {
-        let path = checkpoint.join(STORED);
-        let bytes = std::fs::read(&path).or_fail(|| "cannot read the session of a checkpoint".into());
-        let stored: Stored = bytes
-            .and_then(|bytes| serde_json::from_slice(&bytes).or_fail(|| "the session is malformed".into()))
-            .map_err(|e: Error| {
-                e.in_file(path.display()).hint("remove this checkpoint to resume from an earlier one")
-            })?;
+        let stored = Stored::read(checkpoint)?;
         self.steps = stored.steps;
         if let Some(log) = &self.rollouts {
             log.lock().unwrap_or_else(PoisonError::into_inner).resume(checkpoint, stored.rollouts)?;
         }
         Ok(())
+    }
+
+    /// Brings the metrics in the stage's folder up to date.
+    fn write_metrics(&mut self) -> Result<()> {
+        self.written = Instant::now();
+        metrics::write(self.cx.local_folder()?, &self.steps)
     }
 
     fn leave(self, folder: &Path) -> Result<Trained> {
@@ -192,7 +244,9 @@ impl<'a, B: Backend> Session<'a, B> {
         let mut figures = serde_json::Map::new();
         let named = [
             ("loss", last(|s| s.loss)),
+            ("validation_loss_before", last(|s| s.validation_loss_before)),
             ("validation_loss", last(|s| s.validation_loss)),
+            ("held_out_before", last(|s| s.evaluation_before)),
             ("held_out", last(|s| s.evaluation)),
         ];
         for (name, value) in named {
@@ -221,84 +275,20 @@ impl<'a, B: Backend> Session<'a, B> {
             None => Ok(()),
         }
     }
-
-    /// One line of a step's figures, for people.
-    fn describe(&self, m: &StepMetrics) -> String {
-        let mut line = format!("step {}/{}", m.step + 1, self.total);
-        // What describes a whole rollout batch is given with its first update only.
-        let of_rollout = |of: fn(&StepMetrics) -> Option<f64>| of(m).or_else(|| self.steps.iter().rev().find_map(of));
-        let figures = [
-            ("loss", m.loss),
-            ("reward", of_rollout(|m| m.reward_mean)),
-            ("groups of one reward", of_rollout(|m| m.groups_without_variance).filter(|share| *share > 0.0)),
-            ("pairs right", m.pair_accuracy),
-            ("worst group loss", m.worst_group_loss),
-            ("KL", m.kl_reference),
-            ("entropy", m.entropy),
-            ("length", of_rollout(|m| m.completion_tokens_mean)),
-            ("gradient norm", m.grad_norm),
-            ("tokens/s", m.tokens_per_second),
-            ("validation loss", m.validation_loss),
-            ("held-out accuracy", m.evaluation),
-        ];
-        for (name, value) in figures {
-            if let Some(value) = value {
-                let text = if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.3}") };
-                line += &format!("  {name} {text}");
-            }
-        }
-        line
-    }
-}
-
-/// A line for people if most steps changed nothing, with what is known of why.
-fn idle(steps: &[StepMetrics]) -> Option<String> {
-    let skipped: Vec<&StepMetrics> = steps.iter().filter(|s| s.skipped == Some(1.0)).collect();
-    if 2 * skipped.len() <= steps.len() {
-        return None;
-    }
-    let broken = skipped.iter().filter(|s| s.grad_norm.is_some_and(|norm| !norm.is_finite())).count();
-    let shares: Vec<f64> = steps.iter().filter_map(|s| s.groups_without_variance).collect();
-    // Ratios are measured over tokens with an advantage alone.
-    let flat = match shares.is_empty() {
-        true => 0,
-        false => skipped.iter().filter(|s| s.grad_norm == Some(0.0) && s.ratio_mean.is_none()).count(),
-    };
-    let still = skipped.len() - broken - flat;
-    let mut reasons = Vec::new();
-    if flat > 0 {
-        let share = 100.0 * shares.iter().sum::<f64>() / shares.len() as f64;
-        reasons.push(format!(
-            "{flat} had no completion with an advantage: in {share:.0}% of the groups all completions had the same reward, which \
-             leaves nothing to compare. Look at their rewards and reasons; harder or easier prompts, larger groups, other rules \
-             or a model that can do some of it make rewards differ"
-        ));
-    }
-    if still > 0 {
-        let advantages = if shares.is_empty() { "" } else { ", though there were advantages" };
-        reasons.push(format!(
-            "{still} had a gradient of exactly 0{advantages}: the model is sure of every token it is trained on, or each was \
-             clipped"
-        ));
-    }
-    if broken > 0 {
-        reasons.push(format!("{broken} had a gradient that is not finite: lower the learning rate"));
-    }
-    let (steps, skipped) = (steps.len(), skipped.len());
-    let reasons = reasons.join("; ");
-    Some(format!("warning: {skipped} of {steps} optimizer steps were skipped and changed nothing: {reasons}"))
 }
 
 impl<B: Backend> Observer for Session<'_, B> {
     fn on_step(&mut self, metrics: &StepMetrics) -> Result<()> {
+        self.cx.progress.latest(in_short(metrics, &self.steps));
         self.cx.progress.advance(1);
         let tenth = (self.total / 10).max(1);
         let measured = metrics.evaluation.is_some() || metrics.validation_loss.is_some();
-        if measured || (metrics.step + 1).is_multiple_of(tenth) {
-            self.cx.progress.say(&self.describe(metrics));
+        // The first says at once whether the run is what it was meant to be.
+        if measured || metrics.step == 0 || (metrics.step + 1).is_multiple_of(tenth) {
+            self.cx.progress.say(&describe(metrics, &self.steps, self.total));
         }
         self.steps.push(metrics.clone());
-        Ok(())
+        if self.written.elapsed() >= WRITTEN_EVERY { self.write_metrics() } else { Ok(()) }
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Option<f64>> {
@@ -322,7 +312,8 @@ impl<B: Backend> Observer for Session<'_, B> {
         // Wall-clock times would make equal checkpoints differ.
         let stored = Stored { steps: self.steps.iter().map(StepMetrics::timeless).collect(), rollouts };
         let bytes = serde_json::to_vec(&stored).or_fail(|| "cannot encode the session".into())?;
-        std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())
+        std::fs::write(dir.join(STORED), bytes).or_fail(|| "cannot write the session".into())?;
+        self.write_metrics()
     }
 }
 
@@ -330,36 +321,22 @@ impl<B: Backend> Observer for Session<'_, B> {
 mod tests {
     use super::*;
 
-    fn skipped(grad_norm: f64, ratio_mean: Option<f64>, flat: Option<f64>) -> StepMetrics {
-        StepMetrics {
-            skipped: Some(1.0),
-            grad_norm: Some(grad_norm),
-            ratio_mean,
-            groups_without_variance: flat,
-            ..StepMetrics::default()
-        }
-    }
-
     #[test]
-    fn steps_that_changed_nothing_are_told_with_their_own_reasons() {
-        let flat = skipped(0.0, None, Some(1.0));
-        let sure = skipped(0.0, Some(1.0), Some(0.0));
-        let broken = skipped(f64::NAN, Some(1.0), Some(0.0));
-        let done = StepMetrics { skipped: Some(0.0), groups_without_variance: Some(0.0), ..StepMetrics::default() };
-        assert_eq!(idle(&[flat.clone(), done.clone()]), None, "half of them taught");
-        let line = idle(&[flat.clone(), flat, done.clone()]).unwrap();
-        assert!(
-            line.contains("2 of 3 ") && line.contains("2 had no completion with an advantage: in 67% of"),
-            "{line}"
-        );
-        assert!(!line.contains("exactly 0") && !line.contains("not finite"), "{line}");
-        let line = idle(&[sure.clone(), sure, broken, done]).unwrap();
-        assert!(
-            line.contains("2 had a gradient of exactly 0, though") && line.contains("1 had a gradient that"),
-            "{line}"
-        );
-        assert!(!line.contains("same reward"), "{line}");
-        let line = idle(&[skipped(0.0, None, None)]).unwrap();
-        assert!(line.contains("1 had a gradient of exactly 0: the model"), "no groups, no advantages: {line}");
+    fn pending_rollouts_are_those_that_no_shard_has() {
+        let stage = tempfile::tempdir().unwrap();
+        let pending = || pending_rollouts(stage.path()).unwrap();
+        assert_eq!(pending(), None);
+        let checkpoints = Checkpoints::open(stage.path().join(CHECKPOINTS), 1).unwrap();
+        let newest = checkpoints.commit(3, None, |dir| {
+            let stored = Stored { steps: Vec::new(), rollouts: Vec::new() };
+            std::fs::write(dir.join(STORED), serde_json::to_vec(&stored).unwrap()).unwrap();
+            std::fs::write(dir.join(PENDING), "rows").unwrap();
+            Ok(())
+        });
+        assert_eq!(pending(), Some(newest.unwrap().path.join(PENDING)));
+        // The run went on for a while, and was killed.
+        std::fs::create_dir(stage.path().join(ROLLOUTS)).unwrap();
+        std::fs::write(stage.path().join(ROLLOUTS).join("part-00000.parquet"), "the same rows, and more").unwrap();
+        assert_eq!(pending(), None);
     }
 }

@@ -8,7 +8,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 
 use crate::error::{Context, Error, Result};
-use crate::model::Tokenizer;
+use crate::model::{Config, Tokenizer};
 use crate::schema::{Message, Role};
 use crate::train::{Sequence, Source};
 
@@ -85,6 +85,12 @@ pub fn in_order<T: Send, R: Send>(
         (!chunk.is_empty()).then(|| chunk.into_par_iter().map(&map).collect::<Vec<R>>())
     });
     chunks.flatten()
+}
+
+/// Packed tokens of the longest row that a model of this shape can be trained on, where none has more than `most` tokens.
+pub fn longest_row(config: &Config, most: Option<usize>) -> usize {
+    // The last token is only a target.
+    most.map_or(config.context, |most| config.context.min(most.saturating_sub(1)))
 }
 
 /// A reply as tokens.

@@ -52,10 +52,13 @@ pub fn untimed(steps: &[StepMetrics]) -> Vec<StepMetrics> {
     steps.iter().map(|m| StepMetrics { evaluation: None, ..m.timeless() }).collect()
 }
 
+/// Nothing on the way.
+const CADENCE: Cadence = Cadence { evaluate_every: 0, checkpoint_every: 0, evaluate_before: false };
+
 /// Trains to the end.
 pub fn train(trainer: &mut dyn Trainer<Cpu>) -> Vec<StepMetrics> {
     let mut recorder = Recorder::default();
-    run(trainer, None, Cadence { evaluate_every: 0, checkpoint_every: 0 }, &mut recorder).unwrap();
+    run(trainer, None, CADENCE, &mut recorder).unwrap();
     recorder.steps
 }
 
@@ -111,12 +114,39 @@ fn a_run_evaluates_and_saves_at_its_cadence_and_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::open(dir.path(), 10).unwrap();
     let mut recorder = Recorder::default();
-    run(&mut trainer, Some(&checkpoints), Cadence { evaluate_every: 3, checkpoint_every: 2 }, &mut recorder).unwrap();
+    let cadence = Cadence { evaluate_every: 3, checkpoint_every: 2, ..CADENCE };
+    run(&mut trainer, Some(&checkpoints), cadence, &mut recorder).unwrap();
     let evaluated: Vec<u64> = recorder.steps.iter().filter(|m| m.evaluation.is_some()).map(|m| m.step).collect();
     assert_eq!(evaluated, [2, 5, 6]);
     let saved: Vec<u64> = checkpoints.list().unwrap().iter().map(|c| c.step).collect();
     assert_eq!(saved, [2, 3, 4, 6, 7], "3 is no multiple of 2, and the best so far");
     assert_eq!(checkpoints.best().unwrap().unwrap().step, 7);
+}
+
+#[test]
+fn what_a_run_starts_from_is_measured_once() {
+    use super::super::batch::Sequence;
+    use super::super::sft::{SftConfig, SftTrainer};
+    let data = vec![Sequence::completion(&[1], &[2, 3])];
+    let config = SftConfig { steps: 4, ..SftConfig::default() };
+    let make = || SftTrainer::with_validation(shared(1), data.clone(), data.clone(), config.clone()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::open(dir.path(), 10).unwrap();
+    let cadence = Cadence { checkpoint_every: 2, evaluate_before: true, ..CADENCE };
+    let mut recorder = Recorder::default();
+    let mut trainer = make();
+    let untrained = trainer.validate().unwrap();
+    run(&mut trainer, Some(&checkpoints), cadence, &mut recorder).unwrap();
+    let before: Vec<_> = recorder.steps.iter().map(|m| (m.evaluation_before, m.validation_loss_before)).collect();
+    assert_eq!(before, [(Some(1.0), untrained), (None, None), (None, None), (None, None)]);
+    assert!(recorder.steps[3].validation_loss < untrained, "{:?}", recorder.steps[3]);
+    let last = checkpoints.latest().unwrap().unwrap().path;
+    std::fs::remove_dir_all(last).unwrap();
+    let mut resumed = make();
+    resume(&mut resumed, &checkpoints).unwrap().unwrap();
+    let mut recorder = Recorder::default();
+    run(&mut resumed, Some(&checkpoints), cadence, &mut recorder).unwrap();
+    assert_eq!((recorder.steps.len(), recorder.evaluations), (2, 1), "it goes on: the end alone is measured");
 }
 
 #[test]
@@ -135,8 +165,7 @@ fn weights_that_overflow_in_the_last_step_are_not_kept() {
     let mut trainer = SftTrainer::new(shared(1), data, config).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::open(dir.path(), 10).unwrap();
-    let cadence = Cadence { evaluate_every: 0, checkpoint_every: 0 };
-    let error = run(&mut trainer, Some(&checkpoints), cadence, &mut Recorder::default()).unwrap_err().to_string();
+    let error = run(&mut trainer, Some(&checkpoints), CADENCE, &mut Recorder::default()).unwrap_err().to_string();
     assert!(error.contains("not finite after step 1"), "{error}");
     assert!(checkpoints.latest().unwrap().is_none());
 }
