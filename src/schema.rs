@@ -27,6 +27,7 @@ pub use group::GroupRow;
 pub use preference::Preference;
 pub use prompt::{Message, Prompt, REASONING_FIELDS, Role, question};
 pub use row::Row;
+pub(crate) use row::read_cells;
 pub use verdict::{Outcome, Score, VerdictRow};
 
 /// The words an enum has in text columns.

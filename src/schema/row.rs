@@ -35,8 +35,9 @@ pub trait Row: Sized {
     fn from_batch(batch: &RecordBatch) -> Result<Vec<Self>>;
 }
 
-/// One column of a batch as cells; the batch has been conformed already.
-pub(super) fn read_cells<C: Cell>(batch: &RecordBatch, name: &'static str) -> Result<Vec<C>> {
+/// One column of a batch as cells; the batch has been conformed already. For stages that read a few columns as they are in
+/// rows, and not whole rows.
+pub(crate) fn read_cells<C: Cell>(batch: &RecordBatch, name: &'static str) -> Result<Vec<C>> {
     let array =
         batch.column_by_name(name).ok_or_else(|| Error::new(format!("there is no column `{name}`")).in_field(name))?;
     C::read(array).map_err(|fault| fault.into_error("", name, 0))

@@ -16,7 +16,7 @@ pub struct EvalRow {
     /// `all`, or `domain=…`, `language=…`, `difficulty=…`.
     pub slice: String,
     pub prompts: u64,
-    /// Samples of each prompt.
+    /// Samples of each prompt; of groups of different sizes, the most.
     pub samples: u64,
     /// Mean over prompts of the share of correct samples, with its 95% bootstrap interval.
     pub pass_at_1: Option<f64>,
@@ -91,8 +91,16 @@ pub fn write(folder: &Path, rows: &[EvalRow]) -> Result<()> {
         ("failed".to_owned(), each(|r| Some(r.failed))),
         ("mean_tokens".to_owned(), each(|r| r.mean_tokens)),
     ]);
-    for (index, (rule, _)) in rows.first().map_or(&[][..], |r| &r.scores).iter().enumerate() {
-        columns.push((format!("score/{rule}"), number(rows.iter().map(|r| r.scores[index].1).collect())));
+    // Groups that were judged by other rules have other scores.
+    let mut rules: Vec<&str> = Vec::new();
+    for (rule, _) in rows.iter().flat_map(|row| &row.scores) {
+        if !rules.contains(&rule.as_str()) {
+            rules.push(rule);
+        }
+    }
+    for rule in rules {
+        let of = |row: &EvalRow| row.scores.iter().find(|(known, _)| known == rule)?.1;
+        columns.push((format!("score/{rule}"), number(rows.iter().map(of).collect())));
     }
     write_table(&folder.join("evals.parquet"), columns)
 }
