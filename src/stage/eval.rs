@@ -456,6 +456,7 @@ impl Stage for EvalStage {
                 .map_err(|e| Error::new("the journal's figures cannot be read").caused_by(e))?;
             rows.extend(read);
         }
+        table::told(&rows).iter().for_each(|line| cx.progress.say(line));
         table::write(folder, &rows)?;
         samples::prune(&cx.folder.join(SAMPLES), |folder| {
             self.table.keep_samples && self.table.models.iter().any(|entry| entry.folder() == folder)
