@@ -74,7 +74,7 @@ fn render(folder: &Path, compare: &[PathBuf]) -> Result<String> {
     let run = Run::load(folder)?;
     let mut notes = Vec::new();
     if !run.left_over.is_empty() {
-        notes.push(format!("not shown, since the recipe no longer has these stages: {}", run.left_over.join(", ")));
+        notes.push(format!("stages that are no longer in the recipe: {}", run.left_over.join(", ")));
     }
     let catalog = Catalog::of(&run, &mut notes)?;
     let mut curves = curves::Collector::default();

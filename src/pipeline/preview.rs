@@ -109,6 +109,7 @@ fn stages(
         let progress = reporter.stage(index + 1, plan.stages.len(), &planned.name, &state);
         match (runs, rows, tokens) {
             (false, ..) | (true, None, None) => {}
+            (true, None, Some(0)) => progress.say("no tokens: nothing is sampled"),
             (true, Some(rows), None) => progress.say(&format!("about {rows} rows")),
             (true, None, Some(tokens)) => progress.say(&format!("at most {tokens} tokens")),
             (true, Some(rows), Some(tokens)) => progress.say(&format!("about {rows} rows, at most {tokens} tokens")),

@@ -9,9 +9,41 @@ use crate::error::Result;
 #[derive(Debug, Serialize)]
 pub struct Claims {
     claims: Vec<Claim>,
+    /// Models by evaluation; none of a run with fewer than two.
+    overview: Option<Overview>,
+    evaluations: Vec<Evaluation>,
+}
+
+/// pass@1 on all prompts: a line a model, a column an evaluation.
+#[derive(Debug, Serialize)]
+struct Overview {
+    stages: Vec<String>,
+    models: Vec<OverviewLine>,
+}
+
+/// In the order of the evaluations; null where the model is not in one.
+#[derive(Debug, Serialize)]
+struct OverviewLine {
+    model: String,
+    figures: Vec<Option<Pass>>,
+}
+
+/// A pass@1 with its interval.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Pass {
+    at_1: f64,
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+/// What one stage measured.
+#[derive(Debug, Serialize)]
+struct Evaluation {
+    /// Empty if no stage of the run did.
+    stage: String,
     /// Every model over all prompts.
-    models: Vec<Evaluation>,
-    /// Models by slice, one table a slice: domain, difficulty, language.
+    models: Vec<Measured>,
+    /// Models by slice, one table a slice: domain, difficulty, language, source.
     slices: Vec<Slice>,
     /// Headings of the models' other figures.
     columns: Vec<String>,
@@ -31,14 +63,14 @@ struct Claim {
 
 /// One model on one slice.
 #[derive(Debug, Serialize)]
-struct Evaluation {
+struct Measured {
     model: Option<String>,
     prompts: Option<u64>,
     samples: Option<u64>,
     pass_at_1: Option<f64>,
     low: Option<f64>,
     high: Option<f64>,
-    /// In the order of [`Claims::columns`].
+    /// In the order of [`Evaluation::columns`].
     figures: Vec<Figure>,
 }
 
@@ -52,14 +84,14 @@ struct Figure {
 /// A row of a table: slice, figures by heading.
 struct Row {
     slice: String,
-    evaluation: Evaluation,
+    measured: Measured,
     figures: Vec<(String, Figure)>,
 }
 
 #[derive(Debug, Serialize)]
 struct Slice {
     name: String,
-    models: Vec<Evaluation>,
+    models: Vec<Measured>,
 }
 
 /// The slice of all prompts.
@@ -69,11 +101,24 @@ const ALL: &str = "all";
 pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Option<Claims> {
     let claims: Vec<Claim> =
         catalog.of_class(Class::Claims).filter_map(|t| super::noted(read_claims(t), notes)).flatten().collect();
-    let rows: Vec<Row> =
-        catalog.of_class(Class::Evaluations).filter_map(|t| super::noted(read_models(t), notes)).flatten().collect();
-    if claims.is_empty() && rows.is_empty() {
+    let mut stages: Vec<(&str, Vec<Row>)> = Vec::new();
+    for table in catalog.of_class(Class::Evaluations) {
+        let Some(rows) = super::noted(read_models(table), notes) else { continue };
+        match stages.iter_mut().find(|(stage, _)| *stage == table.stage) {
+            Some((_, known)) => known.extend(rows),
+            None => stages.push((&table.stage, rows)),
+        }
+    }
+    let evaluations: Vec<Evaluation> = stages.into_iter().map(|(stage, rows)| evaluation(stage, rows)).collect();
+    if claims.is_empty() && evaluations.is_empty() {
         return None;
     }
+    let overview = (evaluations.len() > 1).then(|| overview(&evaluations));
+    Some(Claims { claims, overview, evaluations })
+}
+
+/// The rows of one stage, by slice.
+fn evaluation(stage: &str, rows: Vec<Row>) -> Evaluation {
     let mut columns: Vec<String> = Vec::new();
     for (heading, _) in rows.iter().flat_map(|row| &row.figures) {
         if !columns.contains(heading) {
@@ -81,18 +126,40 @@ pub fn collect(catalog: &Catalog, notes: &mut Vec<String>) -> Option<Claims> {
         }
     }
     let (mut models, mut slices) = (Vec::new(), Vec::<Slice>::new());
-    for Row { slice, mut evaluation, figures } in rows {
+    for Row { slice, mut measured, figures } in rows {
         let of = |heading: &String| figures.iter().find(|(known, _)| known == heading).map(|(_, figure)| *figure);
-        evaluation.figures = columns.iter().map(|heading| of(heading).unwrap_or_default()).collect();
+        measured.figures = columns.iter().map(|heading| of(heading).unwrap_or_default()).collect();
         if slice == ALL {
-            models.push(evaluation);
+            models.push(measured);
         } else if let Some(known) = slices.iter_mut().find(|known| known.name == slice) {
-            known.models.push(evaluation);
+            known.models.push(measured);
         } else {
-            slices.push(Slice { name: slice, models: vec![evaluation] });
+            slices.push(Slice { name: slice, models: vec![measured] });
         }
     }
-    Some(Claims { claims, models, slices, columns })
+    Evaluation { stage: stage.to_owned(), models, slices, columns }
+}
+
+/// Each model's pass@1 in each evaluation; models in the order in which they come first.
+fn overview(evaluations: &[Evaluation]) -> Overview {
+    let mut names: Vec<&str> = Vec::new();
+    for name in evaluations.iter().flat_map(|of| &of.models).filter_map(|model| model.model.as_deref()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let figure = |name: &str, of: &Evaluation| {
+        let model = of.models.iter().find(|model| model.model.as_deref() == Some(name))?;
+        Some(Pass { at_1: model.pass_at_1?, low: model.low, high: model.high })
+    };
+    let line = |name: &str| OverviewLine {
+        model: name.to_owned(),
+        figures: evaluations.iter().map(|of| figure(name, of)).collect(),
+    };
+    Overview {
+        stages: evaluations.iter().map(|of| of.stage.clone()).collect(),
+        models: names.into_iter().map(line).collect(),
+    }
 }
 
 fn read_claims(table: &Table) -> Result<Vec<Claim>> {
@@ -125,13 +192,15 @@ fn read_models(table: &Table) -> Result<Vec<Row>> {
         // What nobody measured, and what nobody failed at, need no column.
         .filter(|(name, values)| values.iter().flatten().any(|x| *name != "undecided" || *x != 0.0))
         .map(|(name, values)| {
-            let is_share = !name.contains("tokens") && values.iter().flatten().all(|x| (0.0..=1.0).contains(x));
+            // A vote can lose to one sample.
+            let is_share = name == "vote_gain"
+                || !name.contains("tokens") && values.iter().flatten().all(|x| (0.0..=1.0).contains(x));
             (heading(name, k.copied()), is_share, values)
         })
         .collect();
     let row = |i: usize| Row {
         slice: slices[i].clone().unwrap_or_else(|| ALL.to_owned()),
-        evaluation: Evaluation {
+        measured: Measured {
             model: models[i].clone(),
             prompts: prompts[i],
             samples: samples[i],
@@ -150,11 +219,6 @@ fn read_models(table: &Table) -> Result<Vec<Row>> {
 
 /// A column's name for people; `k` is how many samples each prompt has.
 fn heading(column: &str, k: Option<u64>) -> String {
-    match column {
-        "truncated" => return "cut".to_owned(),
-        "mean_tokens" => return "tokens".to_owned(),
-        _ => {}
-    }
     if let Some((what, at)) = column.split_once("_at_") {
         let at = k.filter(|_| at == "k").map_or_else(|| at.to_owned(), |k| k.to_string());
         return format!("{what}@{at}");

@@ -87,7 +87,7 @@ fn number(value: Value) -> String {
 
 /// A share as percent.
 fn percent(value: Value) -> String {
-    known(&value, |x| format!("{:.1}%", 100.0 * x))
+    known(&value, |x| format!("{:.1}%", 100.0 * x).replace('-', "−"))
 }
 
 /// Thousands apart.

@@ -2,11 +2,13 @@
 //!
 //! pass@1 is the mean over k samples at the paper's temperature 0.6 and top-p 0.95
 //! (DeepSeek-R1, section 3). Every sample is kept as a groups dataset in `samples/MODEL/`, and figures are
-//! computed from there: another figure asked for does not cost the samples, nor does a kill.
+//! computed from there: another figure asked for does not cost the samples, nor does a kill. Samples that were made
+//! and judged elsewhere, such as recordings, are measured as they are: `{ name = "…", groups = "…" }`.
 
 mod answers;
 mod entry;
 mod figures;
+mod recorded;
 mod samples;
 mod slice;
 mod table;
@@ -37,6 +39,8 @@ use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, Prompt};
 use crate::seed::content_id;
 use entry::Entry;
+use figures::Judged;
+use recorded::{Reading, Recorded};
 use samples::{Benchmark, Samples};
 use slice::Slice;
 use table::EvalRow;
@@ -49,12 +53,10 @@ struct EvalTable {
     prompts: String,
     /// Stages that train a model, or folders; a table where there is more to say of one.
     models: Vec<Entry>,
-    /// A rule file, or the name of a built-in one.
-    #[serde(default = "default_rules")]
-    rules: String,
-    /// Samples of each prompt.
-    #[serde(default = "default_samples")]
-    samples: u32,
+    /// A rule file, or the name of a built-in one; [`RULES`] if left out. Groups are then measured by their own verdicts.
+    rules: Option<String>,
+    /// Samples of each prompt; [`SAMPLES_EACH`] if left out, and of groups all.
+    samples: Option<u32>,
     /// The ks of pass@k, each from 1 to `samples`; pass@1 is always there.
     #[serde(default)]
     ks: Vec<u64>,
@@ -71,12 +73,6 @@ struct EvalTable {
 fn default_prompts() -> String {
     "prompts".to_owned()
 }
-fn default_rules() -> String {
-    "r1".to_owned()
-}
-fn default_samples() -> u32 {
-    16
-}
 fn default_slices() -> Vec<Slice> {
     vec![Slice::Domain, Slice::Language, Slice::Difficulty]
 }
@@ -84,10 +80,32 @@ fn yes() -> bool {
     true
 }
 
+/// The rules of models that are sampled, where the table names none.
+const RULES: &str = "r1";
+/// Samples of each prompt, where the table does not say how many.
+const SAMPLES_EACH: u32 = 16;
+
+impl EvalTable {
+    fn rules(&self) -> &str {
+        self.rules.as_deref().unwrap_or(RULES)
+    }
+
+    fn samples(&self) -> u32 {
+        self.samples.unwrap_or(SAMPLES_EACH)
+    }
+
+    /// How many models are sampled from; the others are measured by groups that are there.
+    fn sampled(&self) -> usize {
+        self.models.iter().filter(|entry| entry.groups().is_none()).count()
+    }
+}
+
 /// What the folder of `template = "ours"` is called among the inputs.
 const TOKENIZER: &str = "engine.tokenizer";
 /// Facts of one model's outcome that carry its table rows.
 const ROWS: &str = "evals";
+/// The fact that names the rules; of groups with verdicts of others, `rules_digest/MODEL`.
+const RULES_DIGEST: &str = "rules_digest";
 
 /// The stage.
 pub struct EvalStage {
@@ -111,19 +129,29 @@ impl EvalStage {
         if read.models.is_empty() {
             return at(Error::usage("`models` is empty").hint("name the stages that train, or folders of models"));
         }
-        if read.samples == 0 {
+        if read.samples() == 0 {
             return at(Error::usage("`samples` must be at least 1"));
         }
-        let samples = u64::from(read.samples);
+        let sampled = read.sampled();
+        if sampled == 0 && table.config.get("engine").is_some() {
+            let error = Error::usage("`engine` where every item of `models` has `groups`: nothing is sampled");
+            return at(error.hint("leave it out"));
+        }
+        // How many samples groups have is seen when they are read.
+        let samples = match (sampled, read.samples) {
+            (0, None) => u64::MAX,
+            _ => u64::from(read.samples()),
+        };
         if let Some(k) = read.ks.iter().find(|k| !(1..=samples).contains(k)) {
-            let error = Error::usage(format!("pass@{k} cannot be told from {samples} samples of each prompt"));
+            let from = if samples == u64::MAX { "any".to_owned() } else { samples.to_string() };
+            let error = Error::usage(format!("pass@{k} cannot be told from {from} samples of each prompt"));
             let origin = node.get("ks").map_or(&table.origin, |ks| &ks.origin);
             return Err(origin.locate(error).hint("`ks` are from 1 to `samples`: raise `samples`, or leave it out"));
         }
         // A column each, beside that of pass@1.
         let mut columns = HashSet::from([1]);
         read.ks.retain(|&k| columns.insert(k));
-        let others = read.models.len() - 1;
+        let others = sampled.saturating_sub(1);
         let checked = read.models.iter().try_for_each(|entry| entry.check(others, servers.is_some()));
         checked.map_err(|e| table.config.get("models").map_or(&table.origin, |node| &node.origin).locate(e))?;
         let mut names: Vec<String> = read.models.iter().map(Entry::name).collect();
@@ -181,10 +209,9 @@ impl EvalStage {
         Ok(tokenizer)
     }
 
-    /// Samples what is not there yet of a model's samples, and measures it by them.
-    fn evaluate(&self, cx: &StageContext<'_>, index: usize, benchmark: &Benchmark<'_>) -> Result<Outcome> {
+    /// Samples what is not there yet of a model's samples.
+    fn sample(&self, cx: &StageContext<'_>, index: usize, benchmark: &Benchmark<'_>) -> Result<Judged> {
         let (entry, table) = (&self.table.models[index], &self.table);
-        let name = entry.name();
         let (engine, identity) = match self.identity(cx, index)? {
             Some(identity) => (None, identity),
             None => {
@@ -202,23 +229,69 @@ impl EvalStage {
             }
         };
         let samples = Samples::of(cx, benchmark, &cx.folder.join(SAMPLES).join(&entry.folder()), &asked, table);
-        let judged = match samples.whole()? {
-            Some(judged) => judged,
+        match samples.whole()? {
+            Some(judged) => Ok(judged),
             None => {
                 let engine = engine.map_or_else(|| self.open_engine(cx, index), Ok)?;
                 cx.begin()?;
-                samples.make(&engine, &name)?
+                samples.make(&engine, &entry.name())
             }
+        }
+    }
+
+    /// Reads a model's samples from its groups; `outcome` notes what is left out, and whose verdicts they have.
+    fn read_groups(
+        &self,
+        cx: &StageContext<'_>,
+        index: usize,
+        benchmark: &Benchmark<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<Judged> {
+        let (table, groups) = (&self.table, cx.input(&Self::key(index))?);
+        let reading = Reading { benchmark, by_these_rules: table.rules.is_some(), first: table.samples };
+        let Recorded { judged, rules_digest, others } = reading.read(cx, groups)?;
+        let name = table.models[index].name();
+        if others > 0 {
+            outcome.drops.insert("prompt_not_measured".to_owned(), others);
+        }
+        let (of, without) =
+            (benchmark.prompts.len(), judged.samples.iter().filter(|samples| samples.is_empty()).count());
+        if without > 0 {
+            outcome.count("prompts_without_samples", without as u64);
+            cx.progress
+                .say(&format!("{name}: the groups have no sample of {without} of {of} prompts: they do not count"));
+        }
+        if rules_digest != benchmark.rules.digest() {
+            cx.progress.say(&format!(
+                "{name}: the groups' own verdicts count. Votes compare answers as the rules `{}` do; if the groups' rules \
+                 compare otherwise, name those as `rules`",
+                benchmark.rules.name()
+            ));
+            outcome.facts.insert(format!("{RULES_DIGEST}/{name}"), rules_digest.into());
+        }
+        Ok(judged)
+    }
+
+    /// Measures a model by its samples.
+    fn evaluate(&self, cx: &StageContext<'_>, index: usize, benchmark: &Benchmark<'_>) -> Result<Outcome> {
+        let (entry, table) = (&self.table.models[index], &self.table);
+        let (name, mut outcome) = (entry.name(), Outcome::default());
+        let judged = match entry.groups() {
+            Some(_) => self.read_groups(cx, index, benchmark, &mut outcome)?,
+            None => self.sample(cx, index, benchmark)?,
         };
         let rows = figures::rows(&name, benchmark, table, cx.seed, &judged);
-        let mut outcome = Outcome::default();
-        outcome.count("samples", (benchmark.prompts.len() * table.samples as usize) as u64);
+        outcome.count("samples", judged.samples.iter().map(|samples| samples.len() as u64).sum());
         outcome.facts.insert(format!("{ROWS}/{name}"), serde_json::to_value(&rows).expect("rows are plain data"));
-        let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count();
+        let failed = judged.failed();
         if failed > 0 {
-            outcome.count(FAILED, failed as u64);
+            // Those of groups are not asked again: they are as they are.
+            if entry.groups().is_none() {
+                outcome.count(FAILED, failed);
+            }
             cx.progress.say(&format!("{name}: {failed} samples could not be had and do not count"));
         }
+        judged.too_few(&table.ks).iter().for_each(|line| cx.progress.say(&format!("{name}: {line}")));
         cx.progress.say(&format!("{name}: {}", rows[0].describe()));
         Ok(outcome)
     }
@@ -240,8 +313,10 @@ fn engine(table: &StageTable, mut engine: Node) -> Result<(Option<Box<VllmConfig
 impl Stage for EvalStage {
     fn inputs(&self) -> Vec<Input> {
         let mut inputs = vec![Input::new("prompts", &self.table.prompts, DatasetKind::Prompts)];
-        let models = self.table.models.iter().enumerate();
-        inputs.extend(models.filter_map(|(index, entry)| Some(Input::model(Self::key(index), entry.model()?))));
+        for (index, entry) in self.table.models.iter().enumerate() {
+            inputs.extend(entry.model().map(|model| Input::model(Self::key(index), model)));
+            inputs.extend(entry.groups().map(|groups| Input::new(Self::key(index), groups, DatasetKind::Groups)));
+        }
         if self.table.models.iter().any(Entry::is_served) {
             let tokenizer = self.servers.as_ref().and_then(|config| config.tokenizer.as_ref());
             inputs.extend(tokenizer.map(|of| Input::model(TOKENIZER, of)));
@@ -269,7 +344,7 @@ impl Stage for EvalStage {
     }
 
     fn uses_device(&self) -> bool {
-        true
+        self.table.sampled() > 0
     }
 
     /// A finished evaluation is not given up for one that cannot begin.
@@ -278,8 +353,11 @@ impl Stage for EvalStage {
     }
 
     fn materials(&self, cx: &Materials<'_>) -> Result<Vec<(String, String)>> {
-        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.base)?)?;
+        let rules = RuleSet::load(&super::rules_path(self.table.rules(), cx.base)?)?;
         let mut materials = vec![("rules".to_owned(), rules.digest().to_owned())];
+        if self.table.rules.is_some() && self.table.sampled() < self.table.models.len() {
+            materials.push(("whose verdicts of the groups".to_owned(), "rules".to_owned()));
+        }
         for entry in &self.table.models {
             if let Some(template) = entry.chat_template() {
                 let (what, digest) = chat_template::material(template, cx.base)?;
@@ -313,29 +391,40 @@ impl Stage for EvalStage {
     }
 
     fn expected_tokens(&self, inputs: &InputRows<'_>) -> Option<u64> {
-        let samples = inputs
-            .of("prompts")?
-            .checked_mul(self.table.models.len() as u64)?
-            .checked_mul(u64::from(self.table.samples))?;
+        let models = self.table.sampled() as u64;
+        if models == 0 {
+            return Some(0);
+        }
+        let samples = inputs.of("prompts")?.checked_mul(models)?.checked_mul(u64::from(self.table.samples()))?;
         samples.checked_mul(u64::from(self.table.sampling.max_tokens))
     }
 
     fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
         let folder = cx.local_folder()?;
-        let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.base)?)?;
-        rules.ensure_ready()?;
+        let rules = RuleSet::load(&super::rules_path(self.table.rules(), cx.base)?)?;
+        let sampled = self.table.sampled();
+        if sampled > 0 {
+            rules.ensure_ready()?;
+        }
         cx.input("prompts")?.require_unique(DatasetKind::Prompts, "prompt_id")?;
         let prompts: Vec<Prompt> = cx.input("prompts")?.rows_of::<Prompt>().collect::<Result<_>>()?;
         if prompts.is_empty() {
             return Err(Error::new("there are no prompts to evaluate on").in_file(cx.input("prompts")?.location()));
         }
-        Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
-        let models = self.table.models.len();
-        if self.servers.is_none() {
-            // Before any of them is measured.
-            (0..models).try_for_each(|index| self.tokenizer(cx, index).map(drop))?;
+        if sampled > 0 || self.table.rules.is_some() {
+            Unruled::of(&rules, &prompts).warning("prompts").iter().for_each(|line| cx.progress.say(line));
         }
-        cx.progress.start((models * prompts.len()) as u64 * u64::from(self.table.samples), "samples");
+        let models = self.table.models.len();
+        let mut samples = (sampled * prompts.len()) as u64 * u64::from(self.table.samples());
+        for (index, entry) in self.table.models.iter().enumerate() {
+            if entry.groups().is_some() {
+                samples += cx.input(&Self::key(index))?.rows()?;
+            } else if self.servers.is_none() {
+                // Before any of them is measured.
+                self.tokenizer(cx, index)?;
+            }
+        }
+        cx.progress.start(samples, "samples");
         let benchmark = Benchmark::new(&rules, &prompts);
         let mut done: BTreeMap<usize, Outcome> = BTreeMap::new();
         // Not in the journal yet: a finished evaluation is not given up before something is sampled for the next.
@@ -367,13 +456,17 @@ impl Stage for EvalStage {
                 .map_err(|e| Error::new("the journal's figures cannot be read").caused_by(e))?;
             rows.extend(read);
         }
+        table::told(&rows).iter().for_each(|line| cx.progress.say(line));
         table::write(folder, &rows)?;
         samples::prune(&cx.folder.join(SAMPLES), |folder| {
             self.table.keep_samples && self.table.models.iter().any(|entry| entry.folder() == folder)
         })?;
         sum.facts.insert(FIGURES.to_owned(), table::figures(&rows).into());
-        sum.facts.insert("rules".to_owned(), rules.name().into());
-        sum.facts.insert("rules_digest".to_owned(), rules.digest().into());
+        let by_others = |entry: &Entry| sum.facts.contains_key(&format!("{RULES_DIGEST}/{}", entry.name()));
+        if !self.table.models.iter().all(by_others) {
+            sum.facts.insert("rules".to_owned(), rules.name().into());
+            sum.facts.insert(RULES_DIGEST.to_owned(), rules.digest().into());
+        }
         Ok(sum)
     }
 }
@@ -393,6 +486,35 @@ mod tests {
             &[],
         )?;
         EvalStage::read(&recipe.stages[0])
+    }
+
+    #[test]
+    fn groups_are_measured_without_an_engine_and_with_any_k() {
+        let read = |models: &str, keys: &str| {
+            let recipe = Recipe::parse(
+                "recipe.toml",
+                &format!("name = \"t\"\n[stages.eval]\nmodels = [{models}]\n{keys}"),
+                Path::new(""),
+                &[],
+            );
+            EvalStage::read(&recipe.unwrap().stages[0]).map_err(|e| e.render(false))
+        };
+        let groups = "{ name = \"g\", groups = \"group\" }";
+        let stage = read(groups, "ks = [1, 64]").unwrap();
+        assert!(!stage.uses_device() && stage.expected_tokens(&InputRows::new([])) == Some(0));
+        assert!(read(groups, "samples = 4\nks = [64]").is_err());
+        let mixed = read(&format!("\"base\", {groups}"), "ks = [16]").unwrap();
+        let inputs = mixed.inputs();
+        let rows = InputRows::new(inputs.iter().map(|input| (input, (input.key == "prompts").then_some(2))));
+        assert!(mixed.uses_device() && mixed.expected_tokens(&rows).unwrap() > 0);
+        for (models, keys, told) in [
+            (groups, "engine = { kind = \"local\" }", "nothing is sampled"),
+            ("{ groups = \"g\", model = \"m\" }", "", "names one of `model`, `groups` and `served = true`"),
+            ("{ groups = \"g\", chat_template = \"plain\" }", "", "whose samples are there already"),
+        ] {
+            let error = read(models, keys).err().unwrap();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

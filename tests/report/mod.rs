@@ -246,6 +246,38 @@ fn claims_and_models_are_tables() {
 }
 
 #[test]
+fn several_evaluations_are_told_apart_and_stand_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    write_training(&folder.path().join("run"));
+    let aime = vec![
+        ("model", texts(&["R1", "R1"])),
+        ("slice", texts(&["all", "source=aime24"])),
+        ("prompts", counts([30, 15])),
+        ("samples", counts([64, 64])),
+        ("pass_at_1", floats([Some(0.75), Some(0.8)])),
+        ("pass_at_1_low", floats([Some(0.6), None])),
+        ("pass_at_1_high", floats([Some(0.875), None])),
+        ("cons_at_k", floats([Some(0.8), Some(0.8)])),
+        ("vote_gain", floats([Some(-0.05), Some(0.0)])),
+    ];
+    write_columns(&folder.path().join("run/5_aime/evals.parquet"), aime);
+    let told = seen(section(&report(folder.path(), "run", &[]), "claims"));
+    let lines: Vec<&str> = told.lines().collect();
+    let at = |line: &str| lines.iter().position(|l| *l == line).unwrap_or_else(|| panic!("no `{line}` in\n{told}"));
+    let side_by_side = at("pass@1 by model and evaluation with 95% intervals");
+    assert_eq!(
+        lines[side_by_side + 1..side_by_side + 4],
+        ["model eval aime", "base 41.2% 40.0% to 43.0% –", "R1 90.0% 88.0% to 92.0% 75.0% 60.0% to 87.5%"]
+    );
+    let (first, second) = (at("eval: all prompts"), at("aime: all prompts"));
+    assert!(side_by_side < first && first < second, "{told}");
+    // Each with its own columns: how many samples vote is the evaluation's.
+    assert!(lines[first + 1].contains("cons@16") && !lines[first + 1].contains("vote gain"), "{told}");
+    assert_eq!(lines[second + 1], "model prompts samples pass@1 95% interval cons@64 vote gain");
+    assert!(told.contains("60.0% to 87.5% 80.0% −5.0%") && at("source=aime24") > second, "{told}");
+}
+
+#[test]
 fn the_same_metric_of_stages_of_one_kind_shares_a_plot() {
     let folder = tempfile::tempdir().unwrap();
     write_training(&folder.path().join("run"));

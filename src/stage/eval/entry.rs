@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(
     untagged,
-    expecting = "a stage or a folder, or a table `{ name = …, model = …, chat_template = …, served = … }`"
+    expecting = "a stage or a folder, or a table `{ name = …, model = …, chat_template = …, served = …, groups = … }`"
 )]
 pub(super) enum Entry {
     Model(String),
@@ -28,13 +28,18 @@ pub(super) struct Told {
     chat_template: Option<String>,
     /// The model that the servers have already: nothing is loaded.
     served: bool,
+    /// Its samples, judged already, as a groups dataset: nothing is sampled.
+    groups: Option<String>,
 }
 
 impl Entry {
     pub(super) fn name(&self) -> String {
         match self {
             Entry::Told(Told { name: Some(name), .. }) => name.clone(),
-            other => other.model().map_or("served".to_owned(), |model| crate::stage::model_name(Path::new(model))),
+            other => {
+                let of = other.model().or(other.groups());
+                of.map_or("served".to_owned(), |of| crate::stage::model_name(Path::new(of)))
+            }
         }
     }
 
@@ -66,21 +71,34 @@ impl Entry {
         }
     }
 
+    pub(super) fn groups(&self) -> Option<&str> {
+        match self {
+            Entry::Model(_) => None,
+            Entry::Told(told) => told.groups.as_deref(),
+        }
+    }
+
     pub(super) fn is_served(&self) -> bool {
         matches!(self, Entry::Told(told) if told.served)
     }
 
-    /// Whether its keys go together.
+    /// Whether its keys go together; `others` are the items that are sampled beside it.
     pub(super) fn check(&self, others: usize, servers: bool) -> Result<()> {
         if self.name().is_empty() {
             return Err(
                 Error::usage("an item of `models` has an empty `name`").hint("leave it out, or call it something")
             );
         }
-        if self.is_served() == self.model().is_some() {
-            return Err(Error::usage("an item of `models` names either `model` or `served = true`").hint(
-                "`model` is a stage that trains or a folder; `served = true` is the model that servers have already",
+        let named = [self.model().is_some(), self.groups().is_some(), self.is_served()];
+        if named.into_iter().filter(|&is_named| is_named).count() != 1 {
+            return Err(Error::usage("an item of `models` names one of `model`, `groups` and `served = true`").hint(
+                "`model` is a stage that trains or a folder; `groups`, samples that are judged already; `served = true` is \
+                 the model that servers have already",
             ));
+        }
+        if self.groups().is_some() && self.chat_template().is_some() {
+            return Err(Error::usage("`chat_template` beside `groups`, whose samples are there already")
+                .hint("leave it out: nothing is sampled"));
         }
         if !self.is_served() {
             return Ok(());

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::EvalTable;
 use super::samples::Benchmark;
 use super::table::EvalRow;
-use crate::eval::{Options, PromptResult, SampleResult, summarise};
+use crate::eval::{Options, PromptResult, SampleResult, counts, summarise};
 use crate::rule::file::RuleSet;
 use crate::rule::math::{Equivalence, MathConfig, equivalent};
-use crate::schema::GroupRow;
+use crate::schema::{FinishReason, Outcome, Score};
 use crate::stage::judged::sample_result;
 
 /// What the figures need of one sample.
@@ -20,25 +20,56 @@ pub(super) struct Brief {
 }
 
 impl Brief {
-    /// Of a sample as it was kept.
-    pub fn of(row: &GroupRow) -> Self {
+    /// Of a sample's columns in a groups dataset.
+    pub fn of(outcome: Outcome, scores: &[Score], finish_reason: FinishReason, tokens: Option<u32>) -> Self {
         Brief {
-            result: sample_result(row.outcome, &row.scores, row.finish_reason),
-            scores: row.scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
-            tokens: row.completion_tokens,
+            result: sample_result(outcome, scores, finish_reason),
+            scores: scores.iter().map(|s| (s.rule.clone(), s.score)).collect(),
+            tokens,
         }
     }
 }
 
-/// The whole first, then each slice; `judged` are the samples of each prompt.
+/// The judged samples of one model.
+pub(super) struct Judged {
+    /// Of each prompt, in the order of samples.
+    pub samples: Vec<Vec<Brief>>,
+    /// Samples of each prompt; where prompts have different numbers, the most.
+    pub each: u64,
+    /// The rules whose mean scores are told, by name.
+    pub rules: Vec<String>,
+}
+
+impl Judged {
+    /// Samples whose request failed.
+    pub fn failed(&self) -> u64 {
+        self.samples.iter().flatten().filter(|sample| sample.result.is_none()).count() as u64
+    }
+
+    /// Lines for people about prompts with too few samples that are correct or wrong for one of the `ks`: those are not in
+    /// its figure.
+    pub fn too_few(&self, ks: &[u64]) -> Vec<String> {
+        let decided = |samples: &Vec<Brief>| counts(samples.iter().filter_map(|sample| sample.result.as_ref())).0;
+        let decided: Vec<u64> = self.samples.iter().map(decided).filter(|&n| n > 0).collect();
+        let line = |k: &u64| {
+            let few = decided.iter().filter(|n| *n < k).count();
+            let of = decided.len();
+            (few > 0).then(|| format!("pass@{k}: {few} of {of} prompts have fewer judged samples and are not in it"))
+        };
+        ks.iter().filter_map(line).collect()
+    }
+}
+
+/// The whole first, then each slice.
 pub(super) fn rows(
     name: &str,
     benchmark: &Benchmark<'_>,
     table: &EvalTable,
     seed: u64,
-    judged: &[Vec<Brief>],
+    judged: &Judged,
 ) -> Vec<EvalRow> {
     let (prompts, rules) = (benchmark.prompts, benchmark.rules);
+    let Judged { samples: judged, each, rules: scored } = judged;
     let mut slices: Vec<(String, Vec<usize>)> = vec![("all".to_owned(), (0..prompts.len()).collect())];
     for slice in &table.slices {
         let mut found = BTreeMap::<String, Vec<usize>>::new();
@@ -61,9 +92,9 @@ pub(super) fn rows(
     let rows = slices.into_iter().map(|(slice, members)| {
         let summary = summarise(members.iter().map(|&i| &results[i]), &options, equal);
         let samples = || members.iter().flat_map(|&i| &judged[i]);
-        let scores = rules.rules().map(|(rule, _)| {
+        let scores = scored.iter().map(|rule| {
             let scores: Vec<f64> = samples().filter_map(|s| s.scores.iter().find(|(r, _)| r == rule)?.1).collect();
-            (rule.to_owned(), mean(&scores))
+            (rule.clone(), mean(&scores))
         });
         let failed = samples().filter(|s| s.result.is_none()).count();
         let tokens: Vec<f64> = samples().filter_map(|s| s.tokens.map(f64::from)).collect();
@@ -71,7 +102,7 @@ pub(super) fn rows(
             model: name.to_owned(),
             slice,
             prompts: summary.prompts,
-            samples: u64::from(table.samples),
+            samples: *each,
             pass_at_1: summary.pass_at_1.map(|i| i.mean),
             pass_at_1_low: summary.pass_at_1.map(|i| i.low),
             pass_at_1_high: summary.pass_at_1.map(|i| i.high),
@@ -113,6 +144,24 @@ fn mean(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prompts_with_too_few_judged_samples_for_a_k_are_told() {
+        let brief = |outcome| Brief::of(outcome, &[], FinishReason::Stop, None);
+        let failed = || Brief::of(Outcome::CannotTell, &[], FinishReason::Error, None);
+        let judged = Judged {
+            samples: vec![
+                vec![brief(Outcome::Correct), brief(Outcome::Wrong), brief(Outcome::Wrong)],
+                vec![brief(Outcome::Wrong), brief(Outcome::Correct), brief(Outcome::CannotTell), failed()],
+                vec![brief(Outcome::CannotTell)],
+            ],
+            each: 4,
+            rules: Vec::new(),
+        };
+        assert_eq!(judged.failed(), 1);
+        assert_eq!(judged.too_few(&[2]), [""; 0]);
+        assert_eq!(judged.too_few(&[2, 3]), ["pass@3: 1 of 2 prompts have fewer judged samples and are not in it"]);
+    }
 
     #[test]
     fn votes_compare_answers_as_the_rule_file_does() {

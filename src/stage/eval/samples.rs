@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::EvalTable;
 use super::answers::Answers;
-use super::figures::Brief;
+use super::figures::{Brief, Judged};
 use crate::engine::{EngineInfo, Generated, Request, SampleSeed, Sampling};
 use crate::error::{Context, Error, Result};
 use crate::rule::file::RuleSet;
@@ -85,13 +85,13 @@ impl<'a> Samples<'a> {
         let parts = (SAMPLING, cx.seed, identity, &sampling_json);
         let asked = content_id([serde_json::to_vec(&parts).expect("plain data").as_slice()]);
         // A shard never splits a prompt's samples.
-        let per_shard = (cx.shard_rows / table.samples as usize).max(1);
-        let judged = format!("{} {} {per_shard}", benchmark.digest, table.samples);
+        let per_shard = (cx.shard_rows / table.samples() as usize).max(1);
+        let judged = format!("{} {} {per_shard}", benchmark.digest, table.samples());
         Samples {
             cx,
             benchmark,
             folder: folder.clone(),
-            each: table.samples,
+            each: table.samples(),
             sampling: Arc::new(table.sampling.clone()),
             sampling_json,
             fingerprint: content_id([asked.as_bytes(), judged.as_bytes()]),
@@ -104,7 +104,7 @@ impl<'a> Samples<'a> {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn whole(&self) -> Result<Option<Vec<Vec<Brief>>>> {
+    pub fn whole(&self) -> Result<Option<Judged>> {
         let Some(manifest) = Manifest::load(&self.folder)? else { return Ok(None) };
         let failed = manifest.counts.contains_key(FAILED);
         if manifest.fingerprint != self.fingerprint || failed || !manifest.altered(&self.folder)?.is_empty() {
@@ -120,7 +120,7 @@ impl<'a> Samples<'a> {
     ///
     /// # Errors
     /// The engine cannot go on, or answers nothing; [`Error::interrupted`] after Ctrl-C; the disk refuses.
-    pub fn make(&self, engine: &OpenEngine, name: &str) -> Result<Vec<Vec<Brief>>> {
+    pub fn make(&self, engine: &OpenEngine, name: &str) -> Result<Judged> {
         let info = engine.engine().info();
         let mut answers = Answers::open(self.cx, &self.asked, &info, &self.sampling_json)?;
         self.take_back(&mut answers)?;
@@ -137,7 +137,7 @@ impl<'a> Samples<'a> {
         let shards: Vec<ShardInfo> = done.into_values().collect();
         let judged = self.read(&shards)?;
         let mut manifest = Manifest::new(name, "samples", Some(DatasetKind::Groups), self.fingerprint.clone(), shards);
-        let failed = judged.iter().flatten().filter(|sample| sample.result.is_none()).count() as u64;
+        let failed = judged.failed();
         manifest.counts.extend((failed > 0).then(|| (FAILED.to_owned(), failed)));
         manifest.facts.insert(ASKED.to_owned(), self.asked.clone().into());
         manifest.commit(&self.folder)?;
@@ -247,7 +247,7 @@ impl<'a> Samples<'a> {
     }
 
     /// What figures need of shards, a list for each prompt.
-    fn read(&self, shards: &[ShardInfo]) -> Result<Vec<Vec<Brief>>> {
+    fn read(&self, shards: &[ShardInfo]) -> Result<Judged> {
         let mut briefs: Vec<Vec<Brief>> = Vec::with_capacity(self.benchmark.prompts.len());
         for shard in shards {
             for row in Dataset::open(&self.folder.join(&shard.file))?.rows_of::<GroupRow>() {
@@ -256,11 +256,12 @@ impl<'a> Samples<'a> {
                     briefs.push(Vec::with_capacity(self.each as usize));
                 }
                 if let Some(last) = briefs.last_mut() {
-                    last.push(Brief::of(&row));
+                    last.push(Brief::of(row.outcome, &row.scores, row.finish_reason, row.completion_tokens));
                 }
             }
         }
-        Ok(briefs)
+        let rules = self.benchmark.rules.rules().map(|(rule, _)| rule.to_owned()).collect();
+        Ok(Judged { samples: briefs, each: u64::from(self.each), rules })
     }
 }
 

@@ -1,11 +1,13 @@
 //! `evals.parquet`: a row for each model and slice; and the figures that claims refer to.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use serde::{Deserialize, Serialize};
 
+use super::slice::SOURCE;
 use crate::error::Result;
 use crate::stage::training::write_table;
 
@@ -13,10 +15,10 @@ use crate::stage::training::write_table;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalRow {
     pub model: String,
-    /// `all`, or `domain=…`, `language=…`, `difficulty=…`.
+    /// `all`, or `domain=…`, `language=…`, `difficulty=…`, `source=…`.
     pub slice: String,
     pub prompts: u64,
-    /// Samples of each prompt.
+    /// Samples of each prompt; of groups of different sizes, the most.
     pub samples: u64,
     /// Mean over prompts of the share of correct samples, with its 95% bootstrap interval.
     pub pass_at_1: Option<f64>,
@@ -91,10 +93,69 @@ pub fn write(folder: &Path, rows: &[EvalRow]) -> Result<()> {
         ("failed".to_owned(), each(|r| Some(r.failed))),
         ("mean_tokens".to_owned(), each(|r| r.mean_tokens)),
     ]);
-    for (index, (rule, _)) in rows.first().map_or(&[][..], |r| &r.scores).iter().enumerate() {
-        columns.push((format!("score/{rule}"), number(rows.iter().map(|r| r.scores[index].1).collect())));
+    // Groups that were judged by other rules have other scores.
+    let mut rules: Vec<&str> = Vec::new();
+    for (rule, _) in rows.iter().flat_map(|row| &row.scores) {
+        if !rules.contains(&rule.as_str()) {
+            rules.push(rule);
+        }
+    }
+    for rule in rules {
+        let of = |row: &EvalRow| row.scores.iter().find(|(known, _)| known == rule)?.1;
+        columns.push((format!("score/{rule}"), number(rows.iter().map(of).collect())));
     }
     write_table(&folder.join("evals.parquet"), columns)
+}
+
+/// The table that the stage ends with, line by line: each model on all prompts, and by source where that is asked for.
+pub fn told(rows: &[EvalRow]) -> Vec<String> {
+    let rows: Vec<&EvalRow> = rows.iter().filter(|r| r.slice == "all" || r.slice.starts_with(SOURCE)).collect();
+    let percent = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{:.1}%", 100.0 * value));
+    let interval = |row: &EvalRow| match (row.pass_at_1_low, row.pass_at_1_high) {
+        (Some(low), Some(high)) => format!("{:.1} to {:.1}%", 100.0 * low, 100.0 * high),
+        _ => "–".to_owned(),
+    };
+    let name = |row: &EvalRow| match row.slice.as_str() {
+        "all" => row.model.clone(),
+        slice => format!("{}, {slice}", row.model),
+    };
+    let column = |heading: String, cell: &dyn Fn(&EvalRow) -> String| -> Vec<String> {
+        std::iter::once(heading).chain(rows.iter().map(|row| cell(row))).collect()
+    };
+    let samples: HashSet<u64> = rows.iter().map(|row| row.samples).collect();
+    let votes = match samples.iter().next() {
+        Some(k) if samples.len() == 1 => format!("cons@{k}"),
+        _ => "cons@k".to_owned(),
+    };
+    let mut columns = vec![
+        column("model".to_owned(), &name),
+        column("prompts".to_owned(), &|row| row.prompts.to_string()),
+        column("pass@1".to_owned(), &|row| percent(row.pass_at_1)),
+        column("95% interval".to_owned(), &interval),
+    ];
+    for (at, (k, _)) in rows.first().map_or(&[][..], |row| &row.pass_at_k).iter().enumerate() {
+        columns.push(column(format!("pass@{k}"), &|row| percent(row.pass_at_k[at].1)));
+    }
+    columns.push(column(votes, &|row| percent(row.majority)));
+    columns.push(column("truncated".to_owned(), &|row| percent(Some(row.truncated))));
+    let shares: [(&str, fn(&EvalRow) -> f64); 2] = [("undecided", |row| row.undecided), ("failed", |row| row.failed)];
+    for (heading, share) in shares.into_iter().filter(|(_, share)| rows.iter().any(|row| share(row) > 0.0)) {
+        columns.push(column(heading.to_owned(), &|row| percent(Some(share(row)))));
+    }
+    let tokens = |row: &EvalRow| row.mean_tokens.map_or_else(|| "–".to_owned(), |tokens| format!("{tokens:.1}"));
+    columns.push(column("mean tokens".to_owned(), &tokens));
+    let line = |at: usize| {
+        let mut line = String::new();
+        for (index, cells) in columns.iter().enumerate() {
+            let width = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+            line += &match index {
+                0 => format!("{:<width$}", cells[at]),
+                _ => format!("  {:>width$}", cells[at]),
+            };
+        }
+        line
+    };
+    (0..=rows.len()).map(line).collect()
 }
 
 /// Figures of the whole of each model: `MODEL.pass_at_1`, `MODEL.cons_at_k`, `MODEL.vote_gain_low`, `MODEL.RULE` …
@@ -143,6 +204,36 @@ mod tests {
             mean_tokens: None,
             scores: Vec::new(),
         }
+    }
+
+    #[test]
+    fn the_stage_ends_with_a_table_of_models() {
+        let r1 = EvalRow {
+            model: "r1".into(),
+            pass_at_1_low: Some(0.4),
+            pass_at_1_high: Some(0.625),
+            pass_at_k: vec![(2, Some(0.75))],
+            truncated: 0.25,
+            mean_tokens: Some(31.25),
+            ..row(Some(0.5), 0.0)
+        };
+        let base = EvalRow { model: "base model".into(), pass_at_k: vec![(2, None)], ..row(None, 0.0) };
+        let by_source = EvalRow { slice: "source=aime".into(), ..r1.clone() };
+        let by_domain = EvalRow { slice: "domain=math".into(), ..r1.clone() };
+        assert_eq!(
+            told(&[r1, by_domain, by_source, base]),
+            [
+                "model            prompts  pass@1   95% interval  pass@2  cons@2  truncated  mean tokens",
+                "r1                     4   50.0%  40.0 to 62.5%   75.0%   50.0%      25.0%         31.2",
+                "r1, source=aime        4   50.0%  40.0 to 62.5%   75.0%   50.0%      25.0%         31.2",
+                "base model             4       –              –       –       –       0.0%            –",
+            ]
+        );
+        let other = EvalRow { samples: 4, failed: 0.5, ..row(Some(1.0), 0.125) };
+        assert_eq!(
+            told(&[row(Some(1.0), 0.0), other])[0],
+            "model  prompts  pass@1  95% interval  cons@k  truncated  undecided  failed  mean tokens"
+        );
     }
 
     #[test]
