@@ -216,7 +216,7 @@ impl Cell for Vec<Message> {
     }
 
     fn conform(array: ArrayRef) -> Result<ArrayRef, Fault> {
-        field_in_our_words::<Role>(array, 0)
+        field_in_our_words::<Role>(array, 0, "turn")
     }
 }
 
@@ -278,7 +278,7 @@ impl Cell for Vec<Score> {
     }
 
     fn conform(array: ArrayRef) -> Result<ArrayRef, Fault> {
-        field_in_our_words::<Outcome>(array, 2)
+        field_in_our_words::<Outcome>(array, 2, "score")
     }
 }
 

@@ -233,7 +233,7 @@ fn another_programs_word_reads_as_ours_and_one_that_nobody_knows_is_told_with_it
         assert!(error.contains(told), "{told}: {error}");
     }
     let error = read_groups(["stop"; 2], ["wrong", "Correct"]).unwrap_err().render(false);
-    for told in ["`Correct` is no outcome", "row 8, column `scores`", "one of correct, wrong, cannot_tell"] {
+    for told in ["score 1: `Correct` is no outcome", "row 8, column `scores`", "one of correct, wrong, cannot_tell"] {
         assert!(error.contains(told), "{told}: {error}");
     }
 }

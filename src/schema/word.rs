@@ -56,11 +56,11 @@ fn in_our_words<W: Word>(array: ArrayRef) -> Result<ArrayRef, Fault> {
     Ok(Arc::new(words.iter().map(ours).collect::<StringArray>()))
 }
 
-/// A list of structs whose field of that number is in our words.
+/// A list of structs whose field of that number is in our words; `item` is what people call one of them.
 ///
 /// # Errors
 /// The first row of the list with a word that nobody knows.
-pub(super) fn field_in_our_words<W: Word>(array: ArrayRef, field: usize) -> Result<ArrayRef, Fault> {
+pub(super) fn field_in_our_words<W: Word>(array: ArrayRef, field: usize, item: &str) -> Result<ArrayRef, Fault> {
     let list = array.as_list::<i32>();
     let (offsets, items) = (list.value_offsets(), list.values().as_struct());
     // What lies before and behind belongs to no row of this list.
@@ -69,8 +69,7 @@ pub(super) fn field_in_our_words<W: Word>(array: ArrayRef, field: usize) -> Resu
     let ours = in_our_words::<W>(words.clone()).map_err(|fault| {
         let at = first + fault.row;
         let row = offsets.partition_point(|&offset| offset as usize <= at) - 1;
-        let item = at - offsets[row] as usize;
-        Fault { row, what: format!("item {item}: {}", fault.what), ..fault }
+        Fault { row, what: format!("{item} {}: {}", at - offsets[row] as usize, fault.what), ..fault }
     })?;
     if Arc::ptr_eq(&ours, &words) {
         return Ok(array);

@@ -227,7 +227,7 @@ fn a_dry_run_comes_to_the_stages_that_the_run_then_comes_to() {
     {
         let preview = json(&[options, &["--dry-run"]].concat());
         let keys: Vec<&String> = preview.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["name", "out", "plan", "seconds", "stages"]);
+        assert_eq!(keys, ["name", "out", "stages", "plan", "seconds"]);
         assert_eq!(preview["stages"], serde_json::json!([]), "nothing ran");
         let foreseen = preview["plan"].as_array().unwrap().iter();
         let foreseen = foreseen.map(|stage| (&stage["stage"], stage["state"].as_str().unwrap().starts_with("cached")));

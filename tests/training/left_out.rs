@@ -138,7 +138,7 @@ fn a_turn_of_nobody_is_told_with_file_and_row_and_a_developer_is_the_system() {
     write("b.parquet", &[chat, chat, &["user", "critic"]]);
     let refused = train("second");
     assert_eq!(refused.code, Some(1), "{}", refused.story());
-    for part in ["item 1: `critic` is no role", "chats/b.parquet, row 2, column `messages`", "one of system, user"] {
+    for part in ["turn 1: `critic` is no role", "chats/b.parquet, row 2, column `messages`", "one of system, user"] {
         assert!(refused.stderr.contains(part), "`{part}` is not in\n{}", refused.story());
     }
 }

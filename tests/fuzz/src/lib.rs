@@ -1,5 +1,5 @@
 //! The rule room of gristmill and what it stands on, without Arrow, engines and models, and the
-//! watch that the targets keep on it. `rule`, `language`, `error` and `seed` are links to the files in `src/`.
+//! watch that the targets keep on it. `rule`, `language`, `error`, `seed` and `words` are links to the files in `src/`.
 
 // What the command alone uses of it goes unused here.
 #[allow(dead_code, unused_imports)]
@@ -8,6 +8,7 @@ pub mod language;
 pub mod rule;
 pub mod schema;
 pub mod seed;
+pub mod words;
 
 use std::time::{Duration, Instant};
 
