@@ -15,7 +15,6 @@ use serde::Serialize;
 
 pub use column::ColumnReport;
 use column::ColumnStatistics;
-pub(crate) use show::size;
 pub use verify::{Verified, verify};
 
 use crate::error::{Error, Result};

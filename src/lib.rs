@@ -7,6 +7,7 @@
 //! ARCHITECTURE.md describes the house as built.
 
 pub mod backend;
+pub mod bytes;
 pub mod cli;
 pub mod device;
 pub mod doctor;

@@ -46,8 +46,8 @@ impl Reporter for Terminal {
         let dropped = if drops > 0 { format!(", {drops} dropped") } else { String::new() };
         let shards = match summary.shards {
             0 => String::new(),
-            1 => format!(" in 1 shard ({})", crate::inspect::size(summary.bytes)),
-            shards => format!(" in {shards} shards ({})", crate::inspect::size(summary.bytes)),
+            1 => format!(" in 1 shard ({})", crate::bytes::size(summary.bytes)),
+            shards => format!(" in {shards} shards ({})", crate::bytes::size(summary.bytes)),
         };
         errln!("    {}: {}{shards}{dropped}, {:.1} s", summary.stage, summary.made(), summary.seconds);
         for (reason, n) in &summary.drops {

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{ColumnReport, DatasetReport, Inspection, OtherReport, RunReport, StageReport};
+use crate::bytes::size;
 
 /// Characters of a value that are shown.
 const SHOWN: usize = 160;
@@ -165,16 +166,4 @@ fn grouped(value: u64) -> String {
 
 fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value}") } else { format!("{value:.4}") }
-}
-
-/// A number of bytes for people: `14.8 KiB`.
-pub(crate) fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }

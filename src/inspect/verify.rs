@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::size;
+use crate::bytes::size;
 use crate::error::{Error, Result};
 use crate::store::{Altered, Location, Manifest, RunFolder};
 

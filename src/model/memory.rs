@@ -24,6 +24,7 @@ use super::Config;
 use super::parameters::{Layout, ParamKind};
 use super::replicas::owners;
 use crate::backend::{Backend, StepShape};
+use crate::bytes::size;
 use crate::error::{Error, Result};
 pub use decoding::{Decoding, Limits};
 
@@ -114,17 +115,6 @@ impl fmt::Display for Estimate {
             bytes => write!(f, "; and {} of the host's for the optimizer", size(bytes)),
         }
     }
-}
-
-/// Bytes for people.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        (value, unit) = (value / 1024.0, unit + 1);
-    }
-    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.decimals$} {}", UNITS[unit])
 }
 
 /// What a model of this config takes on a backend, of a device that does not tell how much it has.

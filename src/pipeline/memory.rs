@@ -5,6 +5,7 @@ use std::path::Path;
 use super::plan::{Plan, Planned};
 use super::stage_folder::part_wanted;
 use crate::backend::{Backend, Cpu, Cuda, Device};
+use crate::bytes::size;
 use crate::error::{Error, Result};
 use crate::model::memory::{self, Estimate, Limits, Load};
 use crate::model::{Config, Tokenizer};
@@ -60,7 +61,7 @@ impl Place {
             rows if rows <= load.most_rows() => String::new(),
             rows => {
                 let whole = self.estimate(config, &Load { longest: rows, ..*load });
-                format!("; with a row of {rows} tokens, {}", memory::size(whole.total()))
+                format!("; with a row of {rows} tokens, {}", size(whole.total()))
             }
         }
     }
@@ -122,8 +123,8 @@ impl<'a> Needs<'a> {
         let largest = estimated.max_by_key(|(estimate, ..)| estimate.total());
         let of = match place {
             Place::Cpu => "memory on the CPU".to_owned(),
-            Place::Cuda { free, devices: 1 } => format!("memory on the GPU ({} free)", memory::size(*free)),
-            Place::Cuda { free, devices } => format!("memory on each of {devices} GPUs ({} free)", memory::size(*free)),
+            Place::Cuda { free, devices: 1 } => format!("memory on the GPU ({} free)", size(*free)),
+            Place::Cuda { free, devices } => format!("memory on each of {devices} GPUs ({} free)", size(*free)),
             Place::NoGpu(error) => format!("memory on a GPU (none here: {})", error.message()),
         };
         Ok(largest.map(|(estimate, config, load)| {

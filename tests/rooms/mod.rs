@@ -6,7 +6,7 @@ use crate::support::repository;
 
 /// The rooms, floor by floor, as ARCHITECTURE.md says: from the ground up.
 const FLOORS: &[&[&str]] = &[
-    &["error", "seed", "words", "schema", "store", "recipe", "device", "language"],
+    &["error", "seed", "words", "schema", "store", "recipe", "device", "language", "bytes"],
     &["backend"],
     &["model"],
     &["rule", "engine", "train", "eval", "prompts", "procedural", "inspect", "doctor"],

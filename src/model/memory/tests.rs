@@ -204,16 +204,3 @@ fn logits_are_kept_in_a_quarter_of_what_is_left() {
     assert_eq!(of(8 << 30), 0);
     assert!((700 << 20..1 << 30).contains(&of(12 << 30)), "{}", of(12 << 30));
 }
-
-#[test]
-fn sizes_are_written_for_people() {
-    for (bytes, text) in [
-        (0, "0.00 KiB"),
-        (1536, "1.50 KiB"),
-        (80 << 20, "80.0 MiB"),
-        (1000 << 20, "0.98 GiB"),
-        (u64::MAX, "16777216 TiB"),
-    ] {
-        assert_eq!(size(bytes), text);
-    }
-}
