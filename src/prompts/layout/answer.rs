@@ -1,6 +1,6 @@
 //! What a row says of its answer: gold, solution, options to choose from.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Layout;
 use super::cells::{Cells, find, plain, text_list};
@@ -109,7 +109,7 @@ pub(super) fn gold(
         },
         Some(Value::Object(object)) => match find(object, GOLD).and_then(|(_, value)| Gold::of_value(value)) {
             Some(gold) => {
-                if object.keys().any(|key| !GOLD.iter().chain(SOLUTION).any(|name| key.eq_ignore_ascii_case(name))) {
+                if !is_gold_alone(object) {
                     verification.get_or_insert_with(|| Value::Object(object.clone()).to_string());
                 }
                 if solution.is_none() {
@@ -152,6 +152,12 @@ pub(super) fn verification(cells: &mut Cells<'_>) -> Option<String> {
     if cells.used.iter().any(|used| used == name) {
         return None;
     }
+    if name.eq_ignore_ascii_case(INFO) {
+        let text = value.as_str().and_then(json_text);
+        if text.as_ref().unwrap_or(value).as_object().is_some_and(is_gold_alone) {
+            return None;
+        }
+    }
     let text = match value {
         Value::String(text)
             if serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object() || value.is_array()) =>
@@ -164,6 +170,11 @@ pub(super) fn verification(cells: &mut Cells<'_>) -> Option<String> {
     };
     cells.used.push(name.to_owned());
     Some(text)
+}
+
+/// Whether an object holds a gold answer and its solution, and nothing more to check by.
+fn is_gold_alone(object: &Map<String, Value>) -> bool {
+    object.keys().all(|key| GOLD.iter().chain(SOLUTION).any(|name| key.eq_ignore_ascii_case(name)))
 }
 
 /// What the row's verification says, if it holds an object.
