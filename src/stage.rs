@@ -119,6 +119,12 @@ pub trait Stage: Send + Sync {
         false
     }
 
+    /// Whether a stage of this table that trained so many steps, with all but `training.steps` as it is now, is the beginning
+    /// of what it would train: it goes on from its last checkpoint then, to the same bytes.
+    fn goes_on_after(&self, _steps: u64) -> bool {
+        false
+    }
+
     /// Keys of its table that the fingerprint leaves out, dotted, `*` for every item of a list: where the files of
     /// [`Stage::materials`] lie, how the work is done and not what is computed. Changing them makes nothing anew.
     fn unfingerprinted_keys(&self) -> Vec<&'static str> {
@@ -347,6 +353,9 @@ impl Outcome {
 fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
+
+/// The fact of a training stage that its end left updates out: a longer run does not go on from it.
+pub(crate) const CUT: &str = "last_rollout_batch_cut";
 
 /// The key, among its manifest's counts, of rows whose request failed: a finished stage that has some asks those again.
 pub(crate) const FAILED: &str = "failed";

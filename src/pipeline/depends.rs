@@ -1,6 +1,6 @@
 //! What a stage's output depends on, as one fingerprint, and by parts that can be told apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::digests::Digests;
 use super::inputs::Inputs;
@@ -30,12 +30,16 @@ impl Depends {
         Depends { fingerprint: digest(all.to_string().as_bytes()), parts }
     }
 
+    /// Names of the parts that are not as they were when a manifest said what its stage was made of.
+    pub fn other_parts<'a>(&'a self, made_of: &'a BTreeMap<String, String>) -> BTreeSet<&'a str> {
+        let names = self.parts.keys().chain(made_of.keys());
+        names.filter(|&name| self.parts.get(name) != made_of.get(name)).map(String::as_str).collect()
+    }
+
     /// What is not as it was when a manifest said what its stage was made of: a list for people, with nothing in it
     /// that could be told of a manifest that does not say.
     pub fn changed(&self, made_of: &BTreeMap<String, String>) -> String {
-        let names: std::collections::BTreeSet<&String> = self.parts.keys().chain(made_of.keys()).collect();
-        let changed = names.into_iter().filter(|&name| self.parts.get(name) != made_of.get(name));
-        let mut told: Vec<String> = changed.map(|name| in_words(name)).collect();
+        let mut told: Vec<String> = self.other_parts(made_of).into_iter().map(in_words).collect();
         if made_of.is_empty() || told.is_empty() {
             return "configuration, input or file".to_owned();
         }

@@ -47,7 +47,8 @@ pub(super) fn foresee<'p>(
             }
         };
         if state != State::Cached {
-            let is_other = anew.is_some() || matches!(state, State::Changed | State::Replaces { .. });
+            let is_other =
+                anew.is_some() || matches!(state, State::Changed | State::Replaces { .. } | State::Extends { .. });
             running.insert(&planned.name, is_other);
         }
         found.push(Foreseen { planned, index, state });

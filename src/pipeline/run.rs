@@ -21,8 +21,9 @@ use super::state::State;
 use super::visits::Visit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
+use crate::stage::layout::ROLLOUTS;
 use crate::stage::{Outcome, Part, Progress, StageContext};
-use crate::store::{Journal, Location, Manifest, sweep_unfinished};
+use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, sweep_unfinished};
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -153,6 +154,8 @@ enum Stale {
     /// Of a stage whose failed rows are asked again. The manifest vouches for the shards; a journal that a kill after
     /// the commit left would vouch for them still when they have been replaced.
     Journals,
+    /// Of a stage that trains on from its end: what says that it is whole.
+    End,
     /// What an earlier configuration left.
     All {
         /// Whether the answers of servers stay.
@@ -240,6 +243,7 @@ impl Run<'_> {
         // Whoever asks for a stage from its beginning does not want its old answers.
         let anew = state == State::Forced && self.options.from.as_ref() == Some(&planned.name);
         let stale = match state {
+            State::Extends { .. } => Stale::End,
             _ if begun.is_some() => Stale::Nothing,
             State::Retry { .. } => Stale::Journals,
             _ => Stale::All { keep_requests: !anew },
@@ -315,6 +319,7 @@ impl Run<'_> {
                 read_journals(folder, &depends.fingerprint)?
             }
             State::Damaged { .. } => Some(planned.reopen(part, &depends.fingerprint)?),
+            State::Extends { .. } => Some(BTreeMap::new()),
             State::Cached | State::Changed | State::Forced | State::Retry { .. } => None,
             State::Replaces { .. } | State::Discards { .. } | State::Broken { .. } => unreachable!("it was refused"),
         };
@@ -331,7 +336,7 @@ impl Run<'_> {
         let mut clearing = None;
         match *stale {
             Stale::Nothing => {}
-            Stale::Journals => delete_stage_journals(folder)?,
+            Stale::Journals | Stale::End => delete_stage_journals(folder)?,
             Stale::All { keep_requests } => {
                 if part.is_some() {
                     refuse_if_in_use(folder, part)?;
@@ -344,6 +349,10 @@ impl Run<'_> {
             }
         }
         let journal = open_journal(folder, part, fingerprint)?;
+        if let Stale::End = stale {
+            // After the journal, so that a kill in between leaves what says whose the checkpoints are.
+            [folder.clone(), folder.join(ROLLOUTS)].iter().try_for_each(|of| of.join(MANIFEST_FILE).delete())?;
+        }
         journal.lost().told(&journal_file(folder, part)).iter().for_each(|line| progress.say(line));
         clearing.map_or(Ok(()), Clearing::done)?;
         Ok(journal)

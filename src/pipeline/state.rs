@@ -4,7 +4,7 @@ use super::depends::Depends;
 use super::journals::read_journals;
 use super::plan::Planned;
 use crate::error::Result;
-use crate::stage::{FAILED, trained_steps};
+use crate::stage::{CUT, FAILED, trained_steps};
 use crate::store::Manifest;
 
 /// Why a stage will, or will not, run.
@@ -43,6 +43,11 @@ pub enum State {
         /// Optimizer steps that it has done.
         step: u64,
     },
+    /// It is complete, and its recipe asks for more steps of the same training: it goes on from its last checkpoint.
+    Extends {
+        /// Optimizer steps that it has done.
+        step: u64,
+    },
     /// A kill left checkpoints, but what they were trained with has changed since: so many steps would be lost.
     Discards {
         /// Optimizer steps of the newest checkpoint.
@@ -74,6 +79,7 @@ impl std::fmt::Display for State {
             }
             State::Partial { shards } => write!(f, "will continue: {shards} shards are there"),
             State::Resumes { step } => write!(f, "will continue: from the checkpoint of step {step}"),
+            State::Extends { step } => write!(f, "will go on: more than its {step} steps are asked for"),
             State::Discards { steps } => {
                 write!(
                     f,
@@ -103,6 +109,7 @@ impl Planned {
                     files if self.stage.writes_model() => State::Broken { files },
                     shards => State::Damaged { shards },
                 },
+                false if self.goes_on(&manifest, depends)? => State::Extends { step: steps(&manifest) },
                 false if self.stage.writes_model() => State::Replaces { changed: depends.changed(&manifest.made_of) },
                 false => State::Changed,
             });
@@ -116,4 +123,18 @@ impl Planned {
             _ => State::New,
         })
     }
+
+    /// Whether what was trained to its end is the beginning of what is asked for now.
+    fn goes_on(&self, manifest: &Manifest, depends: &Depends) -> Result<bool> {
+        let others = depends.other_parts(&manifest.made_of);
+        let is_beginning = others.into_iter().eq(["config.training.steps"])
+            && self.stage.goes_on_after(steps(manifest))
+            && !manifest.facts.contains_key(CUT);
+        Ok(is_beginning && trained_steps(&self.folder)? == Some(steps(manifest)))
+    }
+}
+
+/// Optimizer steps of a finished training stage.
+fn steps(manifest: &Manifest) -> u64 {
+    manifest.counts.get("steps").copied().unwrap_or(0)
 }

@@ -120,6 +120,10 @@ impl Stage for AlignStage {
         4
     }
 
+    fn goes_on_after(&self, steps: u64) -> bool {
+        self.table.training.goes_on_after(steps)
+    }
+
     /// A finished model is not given up for one that cannot begin.
     fn begins_late(&self) -> bool {
         true

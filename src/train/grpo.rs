@@ -44,6 +44,8 @@ pub struct GrpoTrainer<'a, B: Backend = Cpu> {
     /// Prompts asked of the policy as it is: the same seeds would give the same completions.
     asked: HashSet<usize>,
     step: u64,
+    /// Whether the end of the run left updates of the last rollout batch out.
+    cut: bool,
     /// Rollout batches in a row of which no group could be compared.
     rollouts_without_signal: u64,
 }
@@ -98,6 +100,7 @@ impl<'a, B: Backend> GrpoTrainer<'a, B> {
             ahead: VecDeque::new(),
             asked: HashSet::new(),
             step: 0,
+            cut: false,
             rollouts_without_signal: 0,
         })
     }
@@ -374,7 +377,9 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             let start = Instant::now();
             let mut batch = self.freeze(trainees, &updates[0], updates.len())?;
             let frozen = start.elapsed().as_secs_f64();
-            for (i, chosen) in updates.iter().enumerate().take((self.config.steps - first_step) as usize) {
+            let room = (self.config.steps - first_step) as usize;
+            self.cut = updates.len() > room;
+            for (i, chosen) in updates.iter().enumerate().take(room) {
                 let mut metrics = self.update(&mut batch, chosen, i == 0)?;
                 if i == 0 {
                     metrics.update_seconds = metrics.update_seconds.map(|s| s + frozen);
@@ -397,6 +402,10 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         Ok(steps)
     }
 
+    fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     fn write(&self, dir: &Path) -> Result<()> {
         self.learner.write(dir)?;
         let reference = match &self.reference {
@@ -415,6 +424,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
             ahead: self.ahead.iter().cloned().collect(),
             learner: self.learner.state(),
             reference,
+            cut: self.cut,
             log_weights: Vec::new(),
         }
         .write(dir)
@@ -434,7 +444,7 @@ impl<B: Backend> Trainer<B> for GrpoTrainer<'_, B> {
         self.refreshed = state.reference == ReferencePlace::Saved;
         self.order.seek(state.position);
         self.ahead = state.ahead.into();
-        self.step = state.step;
+        (self.step, self.cut) = (state.step, state.cut);
         Ok(())
     }
 }

@@ -89,6 +89,11 @@ impl PreferenceTrainerConfig {
         self.schedule.validate()?;
         self.optimizer.validate()
     }
+
+    /// Whether a run of so many steps is the beginning of this one.
+    pub fn goes_on_after(&self, steps: u64) -> bool {
+        self.steps > steps && self.schedule.is_of_any_length()
+    }
 }
 
 /// Two answers to one prompt, as token ids.
@@ -318,6 +323,7 @@ impl<B: Backend> Trainer<B> for PreferenceTrainer<'_, B> {
             ahead: Vec::new(),
             learner: self.learner.state(),
             reference: ReferencePlace::Initial,
+            cut: false,
             log_weights: self.weigher.log_weights().iter().map(|w| w.to_bits()).collect(),
         }
         .write(dir)

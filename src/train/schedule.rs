@@ -47,6 +47,11 @@ impl Schedule {
         Schedule { learning_rate, decay: Decay::Constant, ..Schedule::default() }
     }
 
+    /// Whether no step's rate depends on how many there are.
+    pub fn is_of_any_length(&self) -> bool {
+        self.decay == Decay::Constant && self.warmup_ratio == 0.0
+    }
+
     /// Reads a schedule of which some keys may be left out: those are this one's. A trainer whose schedule is not
     /// [`Schedule::default`] reads its own so, else a recipe that names one key would get the rest of SFT's.
     ///

@@ -80,6 +80,11 @@ impl SftConfig {
         self.schedule.validate()?;
         self.optimizer.validate()
     }
+
+    /// Whether a run of so many steps is the beginning of this one.
+    pub fn goes_on_after(&self, steps: u64) -> bool {
+        self.steps > steps && self.schedule.is_of_any_length()
+    }
 }
 
 /// Cross-entropy on the trained tokens of each sequence.
@@ -216,6 +221,7 @@ impl<B: Backend> Trainer<B> for SftTrainer<'_, B> {
             ahead: Vec::new(),
             learner: self.learner.state(),
             reference: ReferencePlace::None,
+            cut: false,
             log_weights: Vec::new(),
         }
         .write(dir)

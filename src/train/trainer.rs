@@ -53,6 +53,11 @@ pub trait Trainer<B: Backend> {
         Ok(None)
     }
 
+    /// Whether the run's end left out updates that a longer run makes, so that this one is not its beginning.
+    fn is_cut(&self) -> bool {
+        false
+    }
+
     /// Writes all that [`Trainer::read`] needs to an empty folder.
     ///
     /// # Errors
@@ -252,6 +257,9 @@ pub(super) struct TrainerState {
     pub learner: LearnerState,
     /// Where the reference policy is: in the checkpoint if it was refreshed, else what the run began with.
     pub reference: ReferencePlace,
+    /// GRPO: whether the end of the run left updates of the last rollout batch out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// Bits of log α_g of the group-robust objective (JSON does not promise to keep f64 exact).
     #[serde(default)]
     pub log_weights: Vec<u64>,

@@ -49,6 +49,57 @@ fn a_finished_model_is_trained_anew_only_where_that_is_asked_for() {
     assert_ne!(digests(&out)[file], made[file], "trained anew, as asked for");
 }
 
+/// On policy, in rollout batches of two updates, at a constant rate.
+const RL: &str = r#"
+[stages.prompts]
+procedural = [{ count = 32, mix = [{ name = "mini_mix" }], levels = [1] }]
+
+[stages.rl]
+kind = "grpo"
+model = "base"
+prompts = "prompts"
+rules = "r1_mini"
+group_size = 4
+sampling = { max_tokens = 20 }
+training = { steps = 4, prompts_per_rollout = 8, minibatches = 2, schedule = { learning_rate = 1e-3 } }
+checkpoints = { every = 2, keep = 1 }
+"#;
+
+#[test]
+fn more_steps_at_a_constant_rate_go_on_from_a_finished_model_to_the_bytes_of_a_longer_run() {
+    let recipe = format!("{BASE}{RL}");
+    let run = |folder: &tempfile::TempDir, steps: u64, more: &[&str]| {
+        let steps = format!("rl.training.steps={steps}");
+        gristmill(folder.path(), [&RUN[..], &["--set", &steps], more].concat())
+    };
+    let (folder, whole) = (folder_with(&recipe), folder_with(&recipe));
+    run(&folder, 4, &[]).succeeded();
+    let plan = run(&folder, 8, &["--dry-run"]).succeeded();
+    assert_eq!(plan.state_of("rl"), "will go on: more than its 4 steps are asked for");
+    let longer = run(&folder, 8, &[]).succeeded();
+    assert!(!longer.stderr.contains("step 2/8") && longer.stderr.contains("step 5/8"), "{}", longer.story());
+    run(&whole, 8, &[]).succeeded();
+    let out = folder.path().join("out");
+    assert_eq!(digests(&out), digests(&whole.path().join("out")));
+    assert!(run(&folder, 8, &[]).succeeded().state_of("rl").starts_with("cached"));
+
+    let fewer = run(&folder, 6, &[]);
+    assert_eq!(fewer.code, Some(1), "{}", fewer.story());
+    assert!(fewer.stderr.contains("another `training.steps`"), "{}", fewer.story());
+    let falls = run(&folder, 10, &["--set", "rl.training.schedule.decay=cosine"]);
+    assert_eq!(falls.code, Some(1), "{}", falls.story());
+}
+
+#[test]
+fn a_run_whose_end_cut_a_rollout_batch_is_no_beginning_of_a_longer_one() {
+    let folder = folder_with(&format!("{BASE}{RL}"));
+    let run = |steps: &str| gristmill(folder.path(), [&RUN[..], &["--set", steps]].concat());
+    run("rl.training.steps=3").succeeded();
+    let refused = run("rl.training.steps=8");
+    assert_eq!(refused.code, Some(1), "{}", refused.story());
+    assert!(refused.stderr.contains("another `training.steps`"), "{}", refused.story());
+}
+
 #[test]
 fn a_damaged_model_is_found_and_not_measured() {
     let folder = folder_with(&format!("{BASE}{EVAL}"));

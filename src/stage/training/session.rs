@@ -12,7 +12,7 @@ use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 use crate::stage::layout::{ADAPTER, CHECKPOINTS, MODEL, PENDING, ROLLOUTS};
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{CUT, Outcome, StageContext};
 use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
@@ -86,11 +86,6 @@ struct Stored {
     rollouts: Vec<ShardInfo>,
 }
 
-/// Steps between measurements, and whether one comes before the first.
-fn when(config: &HeldOutConfig) -> (u64, bool) {
-    (config.every, config.before)
-}
-
 const STORED: &str = "session.json";
 
 impl Stored {
@@ -140,6 +135,11 @@ fn left(folder: &Path) -> Result<Vec<FileInfo>> {
     files.sort();
     files.push(metrics::METRICS.to_owned());
     files.into_iter().map(|file| FileInfo::of(folder, file)).collect()
+}
+
+/// Steps between measurements, and whether one comes before the first.
+fn when(config: &HeldOutConfig) -> (u64, bool) {
+    (config.every, config.before)
 }
 
 impl<'a, B: Backend> Session<'a, B> {
@@ -197,7 +197,12 @@ impl<'a, B: Backend> Session<'a, B> {
         let (evaluate_every, evaluate_before) = self.measure;
         let cadence = Cadence { evaluate_every, checkpoint_every: self.checkpoints.every, evaluate_before };
         train::run(trainer, Some(&checkpoints), cadence, &mut self)?;
-        self.leave(folder)
+        let cut = trainer.is_cut();
+        let mut trained = self.leave(folder)?;
+        if cut {
+            trained.outcome.facts.insert(CUT.to_owned(), true.into());
+        }
+        Ok(trained)
     }
 
     fn restore(&mut self, checkpoint: &Path) -> Result<()> {

@@ -163,6 +163,12 @@ impl GrpoTrainerConfig {
         Ok(())
     }
 
+    /// Whether a run of so many steps is the beginning of this one, unless its trainer `is_cut`. Rollouts made ahead are
+    /// not begun beyond the end of the run, so those of a longer one would have been of an older policy.
+    pub fn goes_on_after(&self, steps: u64) -> bool {
+        self.steps > steps && self.schedule.is_of_any_length() && self.rollouts_ahead == 0
+    }
+
     /// Optimizer steps on a rollout batch.
     pub(super) fn updates_per_rollout(&self) -> u64 {
         (self.minibatches as u64).saturating_mul(self.epochs as u64)
