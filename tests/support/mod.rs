@@ -34,6 +34,15 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The README's blocks of a language in its guide to rules.
+pub fn readme_blocks(language: &str) -> Vec<String> {
+    let readme = include_str!("../../README.md");
+    let guide = &readme[readme.find("## Writing rules").expect("the guide")..];
+    let guide = &guide[..guide[3..].find("\n## ").map_or(guide.len(), |end| end + 3)];
+    let fence = format!("```{language}\n");
+    guide.split(&fence).skip(1).map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
 /// The command, to be run in a folder, so that messages name short relative paths.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
