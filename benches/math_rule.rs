@@ -25,6 +25,7 @@ fn sample<'a>(completion: &'a str, gold: &'a str) -> Sample<'a> {
         difficulty: None,
         finish_reason: FinishReason::Stop,
         tokens: None,
+        origin: Default::default(),
     }
 }
 

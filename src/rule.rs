@@ -14,6 +14,7 @@ pub mod exact;
 pub mod expression;
 pub mod file;
 pub mod format;
+pub mod http;
 pub mod json_schema;
 pub mod judge;
 pub mod language;
@@ -23,6 +24,7 @@ pub mod params;
 pub mod pattern;
 pub mod readability;
 pub mod registry;
+mod remote;
 pub mod repetition;
 mod text;
 pub mod think;
@@ -32,9 +34,10 @@ pub(crate) mod testing;
 
 pub use domain::domain_of;
 pub use file::{Judgement, RuleSet};
+pub use remote::{Unreached, unreached};
 pub mod math;
 
-use crate::schema::{FinishReason, Outcome};
+use crate::schema::{FinishReason, Message, Outcome};
 
 /// What a rule sees of one completion.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,20 @@ pub struct Sample<'a> {
     pub finish_reason: FinishReason,
     /// Tokens of the completion, where the engine tells.
     pub tokens: Option<u32>,
+    /// What else is known of the prompt.
+    pub origin: Origin<'a>,
+}
+
+/// What is known of a sample's prompt that only a rule which hands samples on to others reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin<'a> {
+    /// The prompt's id; `None` where rows have none.
+    pub prompt_id: Option<&'a str>,
+    /// The conversation that was answered; empty where only its question is known.
+    pub messages: &'a [Message],
+    /// Further columns of the prompt as the text of one JSON object. Where they would have to be read for the purpose,
+    /// they are there only if a rule names some ([`Rule::columns`]).
+    pub extra: Option<&'a str>,
 }
 
 /// What a rule says of a [`Sample`].
@@ -110,5 +127,10 @@ pub trait Rule: Send + Sync {
     /// override this to overlap the waiting.
     fn check_batch(&self, samples: &[Sample<'_>]) -> Vec<Verdict> {
         samples.iter().map(|sample| self.check(sample)).collect()
+    }
+
+    /// Further columns of prompts that the rule reads, out of [`Origin::extra`].
+    fn columns(&self) -> &[String] {
+        &[]
     }
 }

@@ -28,6 +28,7 @@ mod quickstart;
 mod repair;
 mod report;
 mod retry;
+mod reward_servers;
 mod rewards;
 mod rooms;
 mod s3;

@@ -12,8 +12,8 @@ use crate::prompts::gold::last_boxed;
 use crate::prompts::layout::{self, RESPONSE, VERIFICATION, find};
 use crate::prompts::messages;
 use crate::prompts::source::json_text;
-use crate::rule::{Sample, domain_of};
-use crate::schema::FinishReason;
+use crate::rule::{Origin, Sample, domain_of};
+use crate::schema::{FinishReason, Message};
 
 /// One row as it was read: columns in their order.
 pub type Row = Map<String, Value>;
@@ -28,6 +28,9 @@ const REWARD_MODEL: &str = "reward_model";
 const DOMAIN: &[&str] = &["domain", "ability"];
 const LANGUAGE: &[&str] = &["language", "lang"];
 const TOKENS: &[&str] = &["tokens", "completion_tokens"];
+const PROMPT_ID: &str = "prompt_id";
+/// Where prompts keep their further columns.
+const EXTRA: &str = "extra";
 
 /// Columns of the gold answer: ours, and those that imported prompts have it in. A `label` beside a completion says how
 /// good that is.
@@ -36,8 +39,11 @@ pub fn gold_columns() -> impl Iterator<Item = &'static str> {
     ["gold"].into_iter().chain(imported).chain(["reference"])
 }
 
-/// Whether rules may read a column of this name, however it is written.
-pub fn is_read(name: &str) -> bool {
+/// Whether rules may read a column of this name, however it is written, or read it as one of `more`.
+pub fn is_read(name: &str, more: &[String]) -> bool {
+    if !more.is_empty() && (name == EXTRA || more.iter().any(|other| other == name)) {
+        return true;
+    }
     let columns = [
         RESPONSE,
         COMPLETION,
@@ -47,7 +53,7 @@ pub fn is_read(name: &str) -> bool {
         DOMAIN,
         LANGUAGE,
         TOKENS,
-        &["difficulty", "finish_reason"],
+        &["difficulty", "finish_reason", PROMPT_ID],
     ];
     let columns = columns.into_iter().chain([layout::SOLUTION]).flatten().copied();
     columns.chain(gold_columns()).any(|column| column.eq_ignore_ascii_case(name))
@@ -65,6 +71,11 @@ pub struct Fields {
     pub difficulty: Option<f64>,
     pub finish_reason: FinishReason,
     pub tokens: Option<u32>,
+    pub prompt_id: Option<String>,
+    /// Empty where the prompt is a text.
+    pub messages: Vec<Message>,
+    /// See [`Fields::with`].
+    pub extra: Option<String>,
 }
 
 /// Why a row cannot be judged.
@@ -121,6 +132,7 @@ impl Fields {
         });
         // Tests that are no text are nothing to compare with, but something to check by.
         let verification = verification.or_else(|| truth.filter(Value::is_object).map(|truth| truth.to_string()));
+        let turns = find(&["messages"]).or_else(|| find(PROMPT)).filter(|value| value.is_array());
         let domain = word(DOMAIN).unwrap_or_else(|| domain_of(gold.as_deref(), verification.as_deref()).to_owned());
         Ok(Fields {
             prompt: find(PROMPT).and_then(|value| last_text(value, "user")).unwrap_or_default(),
@@ -132,7 +144,27 @@ impl Fields {
             difficulty: find(&["difficulty"]).and_then(number).filter(|value| value.is_finite()),
             finish_reason,
             tokens: find(TOKENS).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()),
+            prompt_id: find(&[PROMPT_ID]).and_then(plain),
+            messages: turns.and_then(|turns| messages::parse(turns).ok()).unwrap_or_default(),
+            extra: None,
         })
+    }
+
+    /// Adds the row's columns of these names, its own or those in `extra`, as prompts have them: see [`RuleSet::columns`].
+    ///
+    /// [`RuleSet::columns`]: crate::rule::RuleSet::columns
+    pub fn with(mut self, row: &Row, columns: &[String]) -> Self {
+        if !columns.is_empty() {
+            let extra = match row.get(EXTRA) {
+                Some(Value::String(text)) => json_text(text),
+                other => other.cloned(),
+            };
+            let inner = |name: &String| extra.as_ref().and_then(|extra| extra.get(name));
+            let found =
+                |name: &String| row.get(name).or_else(|| inner(name)).map(|value| (name.clone(), value.clone()));
+            self.extra = Some(Value::Object(columns.iter().filter_map(found).collect()).to_string());
+        }
+        self
     }
 
     /// The sample the rules see.
@@ -147,6 +179,11 @@ impl Fields {
             difficulty: self.difficulty,
             finish_reason: self.finish_reason,
             tokens: self.tokens,
+            origin: Origin {
+                prompt_id: self.prompt_id.as_deref(),
+                messages: &self.messages,
+                extra: self.extra.as_deref(),
+            },
         }
     }
 }
@@ -206,13 +243,13 @@ pub fn open(path: &str) -> Result<Box<dyn Read + Send>> {
 }
 
 /// Hands rows on in chunks of at most `size`, in order: of JSONL (`-` is standard input), of a Parquet file, or of the
-/// shards of a folder. Of Parquet only what rules read.
+/// shards of a folder. Of Parquet only what rules read, and columns of the names in `more`.
 ///
 /// # Errors
 /// Input that cannot be read, or what `each` fails with.
-pub fn read(path: &str, size: usize, each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
+pub fn read(path: &str, size: usize, more: &[String], each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
     match parquet::files(path)? {
-        Some(files) => parquet::read(&files, size, each),
+        Some(files) => parquet::read(&files, size, more, each),
         None => read_jsonl(open(path)?, path, size, each).map(drop),
     }
 }
@@ -359,6 +396,18 @@ mod tests {
         let unfit = |value: Value| Fields::of(value.as_object().unwrap()).unwrap_err().reason;
         assert_eq!(unfit(json!({"gold": "1"})), "no_completion");
         assert_eq!(unfit(json!({"completion": "1", "finish_reason": "because"})), "unknown_finish_reason");
+    }
+
+    #[test]
+    fn columns_that_a_rule_names_are_the_rows_own_or_in_its_extra() {
+        let row = json!({"prompt": [{"role": "user", "content": "q"}], "completion": "a", "prompt_id": "p", "level": 3,
+            "extra": "{\"level\": 4, \"topic\": \"sums\"}"});
+        let row = row.as_object().unwrap();
+        let fields = fields(json!(row));
+        assert_eq!((fields.prompt_id.as_deref(), fields.messages.len(), &fields.extra), (Some("p"), 1, &None));
+        let named = ["level", "topic", "missing"].map(str::to_owned);
+        assert_eq!(fields.with(row, &named).extra.as_deref(), Some(r#"{"level":3,"topic":"sums"}"#));
+        assert!(is_read("extra", &named) && is_read("topic", &named) && !is_read("topic", &[]));
     }
 
     #[test]

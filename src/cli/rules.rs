@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::error::{Context, Error, Result};
-use crate::rule::{RuleSet, Sample};
+use crate::rule::{Origin, RuleSet, Sample};
 use crate::schema::FinishReason;
 
 /// Write, test and probe rule files.
@@ -254,6 +254,7 @@ fn try_one(args: &TryArgs) -> Result<()> {
         difficulty: args.difficulty,
         finish_reason: if args.truncated { FinishReason::Length } else { FinishReason::Stop },
         tokens: args.tokens,
+        origin: Origin::default(),
     };
     let judgement = rules.judge(&sample);
     if args.json {

@@ -184,12 +184,14 @@ pub fn score(
     handling: BadRows,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
+    let more = rules.columns();
     rows::read_lines(source, name, CHUNK, |lines| {
         if tally.columns.is_empty() {
             let first = lines.first().and_then(|line| line.row().ok());
             tally.columns = first.into_iter().flatten().map(|(name, _)| name).collect();
         }
-        let read: Vec<std::result::Result<Fields, Bad>> = lines.par_iter().map(|line| fields(line, name)).collect();
+        let read: Vec<std::result::Result<Fields, Bad>> =
+            lines.par_iter().map(|line| fields(line, name, &more)).collect();
         let (mut good, mut verdicts) = (Vec::new(), Vec::with_capacity(lines.len()));
         for read in read {
             match read {
@@ -219,9 +221,10 @@ pub fn score(
     Ok(tally)
 }
 
-fn fields(line: &Line, name: &str) -> std::result::Result<Fields, Bad> {
+fn fields(line: &Line, name: &str, more: &[String]) -> std::result::Result<Fields, Bad> {
     let row = line.row().map_err(|fault| Bad { reason: "not_json", error: line.fault(name, fault) })?;
     Fields::of(&row)
+        .map(|fields| fields.with(&row, more))
         .map_err(|unfit| Bad { reason: unfit.reason, error: unfit.error().in_file(name).at_line(line.number, None) })
 }
 

@@ -43,6 +43,8 @@ pub struct ServeRewardsArgs {
 
 struct Server {
     rules: RuleSet,
+    /// Columns that rules read beside the usual ones.
+    columns: Vec<String>,
     /// Places in the queue.
     places: Arc<Semaphore>,
     told: Mutex<Told>,
@@ -53,7 +55,8 @@ const TOLD_AFTER: u64 = 16;
 
 impl Server {
     fn new(rules: RuleSet, queue: usize) -> Self {
-        Server { rules, places: Arc::new(Semaphore::new(queue)), told: Mutex::default() }
+        let columns = rules.columns();
+        Server { rules, columns, places: Arc::new(Semaphore::new(queue)), told: Mutex::default() }
     }
 
     /// Says once which rules decide nothing on what trainers send.
@@ -189,7 +192,8 @@ fn judge(server: &Server, body: &[u8]) -> std::result::Result<Value, String> {
             serde_json::from_str(&cleaned).map_err(|_| format!("the body is not JSON: {error}"))?
         }
     };
-    let read: Vec<std::result::Result<Fields, Unfit>> = asked.rows.iter().map(|row| fields(row.get())).collect();
+    let read: Vec<std::result::Result<Fields, Unfit>> =
+        asked.rows.iter().map(|row| fields(row.get(), &server.columns)).collect();
     let (mut good, mut results) = (Vec::new(), Vec::with_capacity(read.len()));
     for (index, row) in read.into_iter().enumerate() {
         match row {
@@ -209,13 +213,13 @@ fn judge(server: &Server, body: &[u8]) -> std::result::Result<Value, String> {
     Ok(json!({"rewards": rewards, "results": results}))
 }
 
-fn fields(text: &str) -> std::result::Result<Fields, Unfit> {
+fn fields(text: &str, columns: &[String]) -> std::result::Result<Fields, Unfit> {
     let row = rows::row(text.as_bytes()).map_err(|error| Unfit {
         reason: "not_json",
         column: "",
         message: format!("a row is no JSON object: {error}"),
     })?;
-    Fields::of(&row)
+    Ok(Fields::of(&row)?.with(&row, columns))
 }
 
 fn judged_row(judgement: Judgement) -> Value {

@@ -45,6 +45,9 @@ impl Told {
                     "tokens_unknown" => "; rows have no `tokens`",
                     "gold_missing" | "no_gold" => "; rows have no `gold`",
                     "constraints_missing" | "tests_missing" | "schema_missing" => "; rows have no `verification`",
+                    "judge_unavailable" | "judge_down" | "server_unavailable" | "server_down" => {
+                        "; no server answers at its `endpoint`"
+                    }
                     _ => "",
                 };
                 format!("rule `{name}` could tell on none of {} rows: {reason}{missing}", rule.rows)

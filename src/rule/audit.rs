@@ -11,7 +11,7 @@
 
 use rayon::prelude::*;
 
-use super::{RuleSet, Sample};
+use super::{Origin, RuleSet, Sample};
 use crate::schema::FinishReason;
 
 mod honest;
@@ -47,6 +47,7 @@ impl Case {
             difficulty: None,
             finish_reason: FinishReason::Stop,
             tokens: Some(completion.len() as u32 / 4),
+            origin: Origin::default(),
         }
     }
 }

@@ -242,6 +242,14 @@ impl RuleSet {
         self.rules.iter().map(|entry| (entry.name.as_str(), entry.kind.name))
     }
 
+    /// Further columns of prompts that rules read ([`Rule::columns`]), each once, in order.
+    pub fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = self.rules.iter().flat_map(|entry| entry.rule.columns()).cloned().collect();
+        columns.sort();
+        columns.dedup();
+        columns
+    }
+
     /// Whether a deciding rule and a reward take samples of this domain and language. Of others there is no verdict,
     /// whatever the completion.
     pub fn decides_on(&self, domain: &str, language: &str) -> bool {

@@ -1,16 +1,12 @@
 //! The judge rule: a language model says whether an answer means what gold says.
 
-mod cache;
-mod client;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cache::Cache;
-use client::{Client, Failure};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::params::{ParamError, params};
-use super::text::shorten;
+use super::remote::{Cache, Client, Failure, Settings, runtime, unanswered};
 use super::{Rule, Sample, Verdict, think};
 
 /// The reference shown by `rules list`.
@@ -50,6 +46,9 @@ Is the answer correct, meaning the same as the reference answer? Think briefly, 
 VERDICT: correct
 or
 VERDICT: incorrect";
+
+/// Largest reply that is read, in bytes.
+const MAX_REPLY: usize = 4 << 20;
 
 params! {
     /// Parameters of the judge rule.
@@ -101,16 +100,18 @@ impl JudgeRule {
         if !config.template.contains("{answer}") {
             return Err(ParamError::new("template", "the template does not contain `{answer}`"));
         }
-        if !(config.timeout_seconds > 0.0 && config.timeout_seconds <= 3600.0) {
-            return Err(ParamError::new("timeout_seconds", "`timeout_seconds` must be above 0 and at most 3600"));
-        }
         if !(0.0..=2.0).contains(&config.temperature) {
             return Err(ParamError::new("temperature", "`temperature` must be between 0 and 2"));
         }
-        if config.retries > 20 || !(1..=1024).contains(&config.parallel) {
-            return Err(ParamError::new("parallel", "`parallel` must be between 1 and 1024, `retries` at most 20"));
-        }
-        let client = Client::new(&config)?;
+        let client = Client::new(&Settings {
+            url: &format!("{}/chat/completions", config.endpoint.trim_end_matches('/')),
+            example: "http://127.0.0.1:8000/v1",
+            api_key_env: config.api_key_env.as_deref(),
+            timeout_seconds: config.timeout_seconds,
+            retries: config.retries,
+            parallel: config.parallel,
+            most_bytes: MAX_REPLY,
+        })?;
         let cache = Cache::new(config.cache.as_deref());
         let places = Semaphore::new(config.parallel);
         Ok(JudgeRule { config, client, cache, calls: AtomicU64::new(0), places })
@@ -134,6 +135,16 @@ impl JudgeRule {
         Ok(filled(&self.config.template, sample.prompt, gold.unwrap_or(""), answer, &mark))
     }
 
+    fn body(&self, question: &str) -> String {
+        let body = json!({
+            "model": self.config.model,
+            "temperature": self.config.temperature,
+            "max_tokens": self.config.max_tokens,
+            "messages": [{"role": "user", "content": question}],
+        });
+        body.to_string()
+    }
+
     /// The judge's verdict: from the cache, or asked for.
     async fn ask(&self, question: String) -> Verdict {
         let key = self.cache.key(&[
@@ -152,7 +163,7 @@ impl JudgeRule {
                 if self.config.budget > 0 && spent >= self.config.budget {
                     return Verdict::cannot_tell("judge_budget_spent");
                 }
-                match self.client.ask(&question).await {
+                match self.client.post(&self.body(&question), content).await {
                     Ok(reply) => {
                         // Only what decides is worth remembering: an unclear reply may be clear next time.
                         if verdict_of(&reply).is_some() {
@@ -160,12 +171,9 @@ impl JudgeRule {
                         }
                         (reply, "call")
                     }
-                    Err(Failure::Refused(why)) => {
-                        return Verdict::cannot_tell("judge_refused").with("error", shorten(&why, 200));
-                    }
-                    Err(Failure::Unavailable(why)) => {
-                        return Verdict::cannot_tell("judge_unavailable").with("error", shorten(&why, 200));
-                    }
+                    Err(Failure::Refused(why)) => return unanswered("judge_refused", &why),
+                    Err(Failure::Unavailable(why)) => return unanswered("judge_unavailable", &why),
+                    Err(Failure::Down(why)) => return unanswered("judge_down", &why),
                 }
             }
         };
@@ -177,6 +185,13 @@ impl JudgeRule {
         let tail: String = reply.trim().chars().rev().take(300).collect::<Vec<_>>().into_iter().rev().collect();
         verdict.with("judge", tail).with("from", how)
     }
+}
+
+/// The text of a reply.
+fn content(reply: &[u8]) -> Result<String, String> {
+    let value: Value = serde_json::from_slice(reply).map_err(|error| format!("not JSON: {error}"))?;
+    let content = value.pointer("/choices/0/message/content").and_then(Value::as_str);
+    content.map(str::to_owned).ok_or_else(|| "a reply without content".to_owned())
 }
 
 /// One pass, so that what is filled in is never taken for a placeholder.
@@ -233,9 +248,9 @@ impl Rule for JudgeRule {
                 .collect::<Vec<_>>()
                 .await
         };
-        let answers = match client::runtime() {
+        let answers = match runtime() {
             Ok(runtime) => runtime.block_on(asked),
-            Err(error) => vec![Verdict::cannot_tell("judge_unavailable").with("error", error); distinct.len()],
+            Err(error) => vec![unanswered("judge_unavailable", &error); distinct.len()],
         };
         let found = |question: &String| match distinct.binary_search(&question) {
             Ok(index) => answers[index].clone(),

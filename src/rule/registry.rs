@@ -5,7 +5,7 @@ use toml::de::{DeValue, ValueDeserializer};
 
 use super::params::{Field, ParamError, Params};
 use super::{
-    Rule, choice, code, constraint, exact, format, json_schema, judge, language, length, math, overlap, pattern,
+    Rule, choice, code, constraint, exact, format, http, json_schema, judge, language, length, math, overlap, pattern,
     readability, repetition,
 };
 
@@ -84,6 +84,7 @@ static KINDS: &[Kind] = &[
     kind!("json_schema", json_schema::JsonSchemaConfig, json_schema::JsonSchemaRule::new, json_schema::DOC),
     kind!("code", code::CodeConfig, code::CodeRule::new, code::DOC),
     kind!("judge", judge::JudgeConfig, judge::JudgeRule::new, judge::DOC),
+    kind!("http", http::HttpConfig, http::HttpRule::new, http::DOC),
 ];
 
 /// Every kind, in the order of the reference.

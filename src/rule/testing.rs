@@ -1,6 +1,6 @@
 //! Samples for the tests of rules.
 
-use super::Sample;
+use super::{Origin, Sample};
 use crate::schema::FinishReason;
 
 /// A finished English maths completion without gold.
@@ -15,6 +15,7 @@ pub(crate) fn sample(completion: &str) -> Sample<'_> {
         difficulty: None,
         finish_reason: FinishReason::Stop,
         tokens: None,
+        origin: Origin::default(),
     }
 }
 

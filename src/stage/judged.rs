@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use crate::engine::{Engine, EngineInfo, Generated, Request, SampleSeed, Sampling};
 use crate::error::{Error, Result};
 use crate::eval::{SampleResult, pass_rate};
-use crate::rule::Sample;
 use crate::rule::file::{Judgement, RuleSet};
+use crate::rule::{Origin, Sample, Unreached, unreached};
 use crate::schema::{FinishReason, GroupRow, Outcome, Prompt, Score};
 use crate::seed::content_id;
 use crate::train::advantage::AdvantageKind;
@@ -51,7 +51,7 @@ pub fn sample_result(outcome: Outcome, scores: &[Score], finish_reason: FinishRe
 /// Samples every prompt and judges the samples; the result is in the order of prompts and samples.
 ///
 /// # Errors
-/// The engine cannot go on. A request that fails is a sample without a completion.
+/// The engine cannot go on, or no server of the rules does. A request that fails is a sample without a completion.
 pub fn sample_and_judge(
     engine: &dyn Engine,
     rules: &RuleSet,
@@ -63,7 +63,9 @@ pub fn sample_and_judge(
 ) -> Result<Vec<Vec<Judged>>> {
     let mut asked = Asked::new(prompts, samples)?;
     asked.ask(engine, sampling, seed, step)?;
-    Ok(judge(rules, prompts, asked.whole()?))
+    let judged = judge(rules, prompts, asked.whole()?);
+    ensure_judged(judged.iter().flatten())?;
+    Ok(judged)
 }
 
 /// The samples of some prompts, as far as they are there.
@@ -176,6 +178,37 @@ pub fn ensure_some_answer<'a>(samples: impl Iterator<Item = &'a Judged> + Clone)
     }
 }
 
+/// Refuses to go on where not one sample has a reward because no server of the rules answered.
+///
+/// # Errors
+/// See [`ensure_reached`].
+pub fn ensure_judged<'a>(samples: impl Iterator<Item = &'a Judged>) -> Result<()> {
+    ensure_reached(Unreached::Call, samples.map(|sample| (sample.judgement.reward, &*sample.judgement.scores)))
+}
+
+/// Refuses to go on where not one completion has a reward because no server of the rules answered: what is written down
+/// as not known would stay so, and a trainer would go on without rewards. Completions that no rule took are no matter.
+/// Of a few completions it may be themselves that a server fails on: for those, `least` is that it is down.
+///
+/// # Errors
+/// Which rule got no answer, and why.
+pub fn ensure_reached<'a>(least: Unreached, verdicts: impl Iterator<Item = (Option<f64>, &'a [Score])>) -> Result<()> {
+    let (mut count, mut lost) = (0, None);
+    for (reward, scores) in verdicts.filter(|(_, scores)| !scores.is_empty()) {
+        let Some((how, score)) = unreached(reward, scores) else { return Ok(()) };
+        if how == Unreached::Down || least == Unreached::Call {
+            lost.get_or_insert(score);
+        }
+        count += 1;
+    }
+    let Some(score) = lost else { return Ok(()) };
+    let evidence: serde_json::Value =
+        score.evidence.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let why = evidence["error"].as_str().unwrap_or(&score.reason);
+    Err(Error::new(format!("rule `{}` could judge none of {count} completions: {why}", score.rule))
+        .hint("mend the server and run again: what was finished before is kept"))
+}
+
 /// What is said where all of so many requests failed.
 pub fn none_answered(count: usize, first: &str) -> Error {
     let error = Error::new(format!("not one of {count} requests was answered; the first: {first}"));
@@ -224,6 +257,11 @@ pub fn sample<'a>(
         difficulty: prompt.difficulty,
         finish_reason,
         tokens,
+        origin: Origin {
+            prompt_id: Some(&prompt.prompt_id),
+            messages: &prompt.messages,
+            extra: prompt.extra.as_deref(),
+        },
     }
 }
 

@@ -1,18 +1,18 @@
 //! `verify`: every completion is judged by a rule file.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, RecordBatch};
 use rayon::prelude::*;
 use serde::Deserialize;
 
-use super::judged::request_failed;
+use super::judged::{ensure_reached, request_failed};
 use super::unruled::{Undecided, Unruled};
 use super::{CheckContext, Fault, Input, InputRows, Materials, Outcome, Stage, StageContext, check_rules};
 use crate::error::{Error, Result};
-use crate::rule::Sample;
-use crate::rule::file::RuleSet;
-use crate::schema::{self, BatchExt, DatasetKind, FinishReason, Score, VerdictRow, question};
+use crate::rule::{Origin, RuleSet, Sample, Unreached};
+use crate::schema::{self, BatchExt, DatasetKind, FinishReason, Message, Score, VerdictRow, question};
 use crate::store::{Location, Lookup, ShardWriter, WriterOptions};
 
 /// The stage's table in a recipe.
@@ -83,7 +83,7 @@ impl Stage for VerifyConfig {
         let rules = RuleSet::load(&super::rules_path(&self.rules, cx.base)?)?;
         let completions = cx.input("completions")?;
         completions.require_unique(DatasetKind::Completions, "completion_id")?;
-        let prompts = PromptTable::build(cx)?;
+        let prompts = PromptTable::build(cx, &rules)?;
         tell_unruled(cx, &rules)?;
         cx.progress.start(completions.rows()?, "completions");
         let mut outcome =
@@ -144,17 +144,16 @@ struct PromptTable(Lookup);
 struct PromptView {
     batch: RecordBatch,
     row: usize,
-    question: String,
+    messages: Vec<Message>,
 }
 
 impl PromptTable {
-    fn build(cx: &StageContext<'_>) -> Result<Self> {
-        Ok(PromptTable(Lookup::build(
-            cx.input("prompts")?,
-            Some(DatasetKind::Prompts),
-            "prompt_id",
-            Some(PROMPT_COLUMNS),
-        )?))
+    fn build(cx: &StageContext<'_>, rules: &RuleSet) -> Result<Self> {
+        // It may be long, and most rules have no use for it.
+        let extra = if rules.columns().is_empty() { &[][..] } else { &["extra"] };
+        let columns = [PROMPT_COLUMNS, extra].concat();
+        let prompts = cx.input("prompts")?;
+        Ok(PromptTable(Lookup::build(prompts, Some(DatasetKind::Prompts), "prompt_id", Some(&columns))?))
     }
 
     fn get(&self, id: &str) -> Result<PromptView> {
@@ -164,7 +163,7 @@ impl PromptTable {
                 .hint("give the prompts that the completions were made from")
         })?;
         let messages = super::messages_at(&batch, "messages", row).map_err(|e| self.0.locate(id, e))?;
-        Ok(PromptView { batch, row, question: question(&messages).to_owned() })
+        Ok(PromptView { batch, row, messages })
     }
 }
 
@@ -172,6 +171,11 @@ impl PromptView {
     fn text(&self, column: &str) -> Result<Option<&str>> {
         let array = self.batch.text(column)?;
         Ok(array.is_valid(self.row).then(|| array.value(self.row)))
+    }
+
+    /// A column that is not read for all rules.
+    fn text_if_read(&self, column: &str) -> Result<Option<&str>> {
+        self.batch.column_by_name(column).map_or(Ok(None), |_| self.text(column))
     }
 
     fn difficulty(&self) -> Result<Option<f64>> {
@@ -186,18 +190,31 @@ fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &P
     let mut outcome = Outcome::default();
     let mut disagreements = String::new();
     let mut first_row = 0;
+    // Whether some row was reached by the rules' servers, and the first fault where one was not.
+    let (mut some, mut lost) = (false, None);
     for batch in source.batches(Some(DatasetKind::Completions), Some(COMPLETION_COLUMNS))? {
         let batch = batch?;
         cx.check_stop()?;
+        // Where a server is gone, the chunks that are left do not wait for it too.
+        let gone = AtomicBool::new(false);
         let judge = |start: usize| {
+            if gone.load(Ordering::Relaxed) {
+                return Ok(Vec::new());
+            }
             let chunk = batch.slice(start, CHUNK.min(batch.num_rows() - start));
-            judge_rows(&chunk, first_row + start as u64, rules, prompts)
+            let judged = judge_rows(&chunk, first_row + start as u64, rules, prompts)?;
+            reached(Unreached::Down, &judged).inspect_err(|_| gone.store(true, Ordering::Relaxed))?;
+            Ok(judged)
         };
         let judged: Vec<Result<Vec<Judged>>> =
             (0..batch.num_rows()).into_par_iter().step_by(CHUNK).map(judge).collect();
         first_row += batch.num_rows() as u64;
         for rows in judged {
             let rows = rows.map_err(|e| e.in_file(source.location()))?;
+            match reached(Unreached::Call, &rows) {
+                Ok(()) => some = true,
+                Err(error) => _ = lost.get_or_insert(error),
+            }
             for row in &rows {
                 outcome.count(row.verdict.outcome.as_str(), 1);
                 if row.verdict.outcome == schema::Outcome::CannotTell {
@@ -217,11 +234,19 @@ fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &P
             writer.push_rows(&verdicts)?;
         }
     }
+    if let Some(error) = lost.filter(|_| !some) {
+        return Err(error);
+    }
     if !disagreements.is_empty() {
         disagreements_file(cx.folder, shard).write(disagreements.into_bytes())?;
     }
     outcome.shards.push(writer.finish()?);
     Ok(outcome)
+}
+
+/// See [`ensure_reached`].
+fn reached(least: Unreached, rows: &[Judged]) -> Result<()> {
+    ensure_reached(least, rows.iter().map(|row| (row.verdict.reward, &*row.verdict.scores)))
 }
 
 fn disagreements_file(folder: &Location, shard: usize) -> Location {
@@ -283,7 +308,7 @@ fn judge_rows(batch: &RecordBatch, first_row: u64, rules: &RuleSet, prompts: &Pr
     for (row, &view) in view_of.iter().enumerate() {
         let view = &views[view];
         asked.push(Sample {
-            prompt: &view.question,
+            prompt: question(&view.messages),
             completion: if texts.is_valid(row) { texts.value(row) } else { "" },
             gold: view.text("gold")?,
             verification: view.text("verification")?,
@@ -292,12 +317,17 @@ fn judge_rows(batch: &RecordBatch, first_row: u64, rules: &RuleSet, prompts: &Pr
             difficulty: view.difficulty()?,
             finish_reason: finishes[row],
             tokens: tokens.is_valid(row).then(|| tokens.value(row)),
+            origin: Origin {
+                prompt_id: Some(ids.value(row)),
+                messages: &view.messages,
+                extra: view.text_if_read("extra")?,
+            },
         });
     }
     // A request that failed has nothing to judge.
     let present: Vec<Sample<'_>> = asked.iter().copied().filter(|s| s.finish_reason != FinishReason::Error).collect();
     let mut judgements = rules.judge_batch(&present).into_iter();
-    let questions: Vec<Arc<str>> = views.iter().map(|v| Arc::from(v.question.as_str())).collect();
+    let questions: Vec<Arc<str>> = views.iter().map(|v| Arc::from(question(&v.messages))).collect();
     let mut out = Vec::with_capacity(batch.num_rows());
     for (row, (sample, &view)) in asked.iter().zip(&view_of).enumerate() {
         let judgement = match sample.finish_reason {

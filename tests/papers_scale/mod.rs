@@ -205,6 +205,7 @@ fn each_rule_file_accepts_what_the_one_before_it_rewards() {
             difficulty: None,
             finish_reason: FinishReason::Stop,
             tokens: None,
+            origin: Default::default(),
         };
         (RuleSet::load(rules).unwrap().judge(&sample), completion)
     };

@@ -34,6 +34,13 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// The blocks of a language in the guide to rules.
+pub fn guide_blocks(language: &str) -> Vec<String> {
+    let guide = include_str!("../../rules/README.md");
+    let fence = format!("```{language}\n");
+    guide.split(&fence).skip(1).map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
 /// The command, to be run in a folder, so that messages name short relative paths.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));

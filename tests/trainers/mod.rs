@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::command;
+use crate::support::{command, guide_blocks};
 
 /// What stands in for the packages that a trainer's environment has; the server is real.
 const PACKAGES: &str = r#"
@@ -52,12 +52,6 @@ impl Drop for Server {
     }
 }
 
-fn blocks(language: &str) -> Vec<String> {
-    let guide = include_str!("../../rules/README.md");
-    let fence = format!("```{language}\n");
-    guide.split(&fence).skip(1).map(|part| part.split("```").next().unwrap_or_default().to_owned()).collect()
-}
-
 #[test]
 fn the_functions_of_the_guide_punish_what_its_rules_punish() {
     if Command::new("python3").arg("--version").output().is_err() {
@@ -65,7 +59,7 @@ fn the_functions_of_the_guide_punish_what_its_rules_punish() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("my_rules.toml"), &blocks("toml")[0]).unwrap();
+    std::fs::write(folder.path().join("my_rules.toml"), &guide_blocks("toml")[0]).unwrap();
     let arguments = ["serve-rewards", "--rules", "my_rules.toml", "--listen", "127.0.0.1:0"];
     let server = command(folder.path()).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut server = Server(server);
@@ -74,7 +68,8 @@ fn the_functions_of_the_guide_punish_what_its_rules_punish() {
     told.read_line(&mut line).unwrap();
     let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect(&line).to_owned();
 
-    let functions = format!("{}{CALLS}", blocks("python").concat()).replace("127.0.0.1:8090", &address);
+    let clients: Vec<String> = guide_blocks("python").into_iter().filter(|b| b.contains("session")).collect();
+    let functions = format!("{}{CALLS}", clients.concat()).replace("127.0.0.1:8090", &address);
     let mut python = Command::new("python3").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     python.stdin.take().unwrap().write_all(format!("{PACKAGES}{functions}").as_bytes()).unwrap();
     let output = python.wait_with_output().unwrap();
@@ -85,7 +80,7 @@ fn the_functions_of_the_guide_punish_what_its_rules_punish() {
 #[test]
 fn a_rule_that_can_tell_on_no_row_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("my_rules.toml"), &blocks("toml")[0]).unwrap();
+    std::fs::write(folder.path().join("my_rules.toml"), &guide_blocks("toml")[0]).unwrap();
     std::fs::write(
         folder.path().join("rows.jsonl"),
         "{\"completion\": \"<think>x</think>9\", \"gold\": \"9\"}\n".repeat(3),

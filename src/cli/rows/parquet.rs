@@ -44,15 +44,15 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// All columns, or those that rules may read.
+    /// All columns, or those that rules may read and those of these names.
     ///
     /// # Errors
     /// The file is not there, or is not Parquet.
-    pub fn open(file: &Path, size: usize, only_read: bool) -> Result<Tables> {
+    pub fn open(file: &Path, size: usize, only_read: Option<&[String]>) -> Result<Tables> {
         let shard = shard(file)?;
         let names: Vec<&str> = shard.schema()?.fields().iter().map(|field| field.name().as_str()).collect();
-        let read: Vec<&str> = names.into_iter().filter(|name| is_read(name)).collect();
-        let batches = shard.batches(None, only_read.then_some(&read[..]))?;
+        let read = only_read.map(|more| names.into_iter().filter(|name| is_read(name, more)).collect::<Vec<_>>());
+        let batches = shard.batches(None, read.as_deref())?;
         Ok(Tables { file: shard.to_string(), size, batches, rest: None })
     }
 }
@@ -88,10 +88,10 @@ fn whole(file: &str, batch: RecordBatch) -> Result<RecordBatch> {
 pub struct Columns(Vec<(String, ArrayRef)>);
 
 impl Columns {
-    /// Of all the batch has.
-    pub fn of(batch: &RecordBatch) -> Columns {
+    /// Of all the batch has, with those of the names in `more`.
+    pub fn of(batch: &RecordBatch, more: &[String]) -> Columns {
         let schema = batch.schema();
-        let read = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| is_read(field.name()));
+        let read = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| is_read(field.name(), more));
         Columns(read.map(|(field, column)| (field.name().clone(), column.clone())).collect())
     }
 
@@ -105,11 +105,16 @@ impl Columns {
 ///
 /// # Errors
 /// A file that cannot be read, or what `each` fails with.
-pub(super) fn read(files: &[PathBuf], size: usize, mut each: impl FnMut(Vec<Row>) -> Result<()>) -> Result<()> {
+pub(super) fn read(
+    files: &[PathBuf],
+    size: usize,
+    more: &[String],
+    mut each: impl FnMut(Vec<Row>) -> Result<()>,
+) -> Result<()> {
     for file in files {
-        for batch in Tables::open(file, size, true)? {
+        for batch in Tables::open(file, size, Some(more))? {
             let batch = batch?;
-            let columns = Columns::of(&batch);
+            let columns = Columns::of(&batch, more);
             each((0..batch.num_rows()).map(|i| columns.row(i)).collect())?;
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
 
 fn read(path: &str, limit: usize) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    rows::read(path, 256, |chunk| {
+    rows::read(path, 256, &[], |chunk| {
         for mut row in chunk {
             // Prompts have no completion; the probes are the completions.
             row.insert("completion".into(), "".into());

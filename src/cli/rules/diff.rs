@@ -18,11 +18,15 @@ pub(super) fn run(args: &DiffArgs) -> Result<()> {
     after.ensure_ready()?;
     let (mut row, mut changed) = (0u64, 0u64);
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    rows::read(&args.on, CHUNK, |chunk| {
+    let more = [before.columns(), after.columns()].concat();
+    rows::read(&args.on, CHUNK, &more, |chunk| {
         let fields: Vec<Fields> = chunk
             .iter()
             .enumerate()
-            .map(|(i, r)| Fields::of(r).map_err(|unfit| unfit.error().in_file(&args.on).at_row(row + i as u64)))
+            .map(|(i, r)| match Fields::of(r) {
+                Ok(fields) => Ok(fields.with(r, &more)),
+                Err(unfit) => Err(unfit.error().in_file(&args.on).at_row(row + i as u64)),
+            })
             .collect::<Result<_>>()?;
         let judged: Vec<(Judgement, Judgement)> =
             fields.par_iter().map(|f| (before.judge(&f.sample()), after.judge(&f.sample()))).collect();

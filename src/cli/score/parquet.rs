@@ -39,7 +39,7 @@ pub(super) fn score(rules: &RuleSet, inputs: &[PathBuf], output: &str, handling:
     for input in inputs {
         let name = input.display().to_string();
         let mut first = 0;
-        for batch in Tables::open(input, CHUNK, false)? {
+        for batch in Tables::open(input, CHUNK, None)? {
             let batch = batch?;
             let scored = scored(rules, &batch, &scored_schema, handling, &mut tally, |row, error| {
                 error.in_file(&name).at_row(first + row)
@@ -92,12 +92,14 @@ fn scored(
     tally: &mut Tally,
     place: impl Fn(u64, Error) -> Error,
 ) -> Result<RecordBatch> {
-    let columns = Columns::of(batch);
+    let more = rules.columns();
+    let columns = Columns::of(batch, &more);
     let (mut good, mut verdicts, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..batch.num_rows() {
-        let bad = match Fields::of(&columns.row(i)) {
+        let row = columns.row(i);
+        let bad = match Fields::of(&row) {
             Ok(fields) => {
-                good.push(fields);
+                good.push(fields.with(&row, &more));
                 None
             }
             Err(unfit) => {
@@ -229,7 +231,7 @@ mod tests {
             ("logprobs", Arc::new(logprobs) as ArrayRef),
         ])
         .unwrap();
-        assert_eq!(Columns::of(&batch).row(0).keys().collect::<Vec<_>>(), ["completion", "Gold"]);
+        assert_eq!(Columns::of(&batch, &[]).row(0).keys().collect::<Vec<_>>(), ["completion", "Gold"]);
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in.parquet"), folder.path().join("out.parquet"));
         write(&input, &batch);

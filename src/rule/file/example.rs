@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{Judgement, RuleSet};
-use crate::rule::Sample;
+use crate::rule::{Origin, Sample};
 use crate::schema::{FinishReason, Outcome};
 
 /// One example of a rule file.
@@ -116,6 +116,7 @@ impl Example {
             difficulty: raw.difficulty,
             finish_reason: if raw.truncated { FinishReason::Length } else { FinishReason::Stop },
             tokens: raw.tokens,
+            origin: Origin::default(),
         }
     }
 

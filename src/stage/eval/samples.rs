@@ -19,7 +19,7 @@ use crate::rule::file::RuleSet;
 use crate::schema::{DatasetKind, GroupRow, Prompt};
 use crate::seed::content_id;
 use crate::stage::attend::attend;
-use crate::stage::judged::{group_rows, judge, none_answered};
+use crate::stage::judged::{ensure_judged, group_rows, judge, none_answered};
 use crate::stage::layout::JOURNAL;
 use crate::stage::open_engine::OpenEngine;
 use crate::stage::{FAILED, StageContext, fitting};
@@ -239,7 +239,9 @@ impl<'a> Samples<'a> {
             let (piece, behind) = rest.split_at(fitting(sizes, PIECE_BYTES));
             rest = behind;
             let read = piece.iter().map(|prompt| answers.of(prompt, self.each)).collect::<Result<_>>()?;
-            for (prompt, judged) in piece.iter().zip(judge(rules, piece, read)) {
+            let judged = judge(rules, piece, read);
+            ensure_judged(judged.iter().flatten())?;
+            for (prompt, judged) in piece.iter().zip(judged) {
                 writer.push_rows(&group_rows(prompt, judged, info, rules.digest(), &self.sampling_json, 0))?;
             }
         }

@@ -11,10 +11,9 @@ use serde::Deserialize;
 use crate::engine::Request;
 use crate::error::{Error, Result};
 use crate::eval::wilson;
-use crate::rule::Sample;
-use crate::rule::file::RuleSet;
+use crate::rule::{RuleSet, Sample, Unreached};
 use crate::schema::{Completion, FinishReason, Outcome, Prompt};
-use crate::stage::judged::sample;
+use crate::stage::judged::{ensure_reached, sample};
 
 /// `until = { … }` of a generate stage: when a prompt has enough samples.
 #[derive(Clone, Debug, Deserialize)]
@@ -130,14 +129,19 @@ impl Asked {
     }
 
     /// The samples to ask now: none while the round is not whole, or once there are enough.
-    pub fn next_round(&mut self, adaptive: &Adaptive) -> Range<u32> {
+    ///
+    /// # Errors
+    /// A server of the rules is down: how many samples are enough cannot be known.
+    pub fn next_round(&mut self, adaptive: &Adaptive) -> Result<Range<u32>> {
         if self.waiting > 0 {
-            return self.asked..self.asked;
+            return Ok(self.asked..self.asked);
         }
         let fresh = std::mem::take(&mut self.fresh);
         let samples: Vec<Sample<'_>> =
             fresh.iter().map(|(text, reason, tokens)| sample(&self.prompt, text, *reason, *tokens)).collect();
-        let outcomes: Vec<Outcome> = adaptive.rules.judge_batch(&samples).into_iter().map(|j| j.outcome).collect();
+        let judged = adaptive.rules.judge_batch(&samples);
+        ensure_reached(Unreached::Down, judged.iter().map(|judgement| (judgement.reward, &*judgement.scores)))?;
+        let outcomes: Vec<Outcome> = judged.into_iter().map(|judgement| judgement.outcome).collect();
         self.correct += outcomes.iter().filter(|o| **o == Outcome::Correct).count() as u64;
         self.decided += outcomes.iter().filter(|o| **o != Outcome::CannotTell).count() as u64;
         if adaptive.enough(self) {
@@ -145,7 +149,7 @@ impl Asked {
         }
         let round = self.asked..self.limit.min(self.asked.saturating_add(adaptive.round));
         self.asked = round.end;
-        round
+        Ok(round)
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
                 .rev()
                 .map(|i| (if correct(i) { "yes" } else { "no" }.into(), FinishReason::Stop, None))
                 .collect();
-            round = asked.next_round(&adaptive);
+            round = asked.next_round(&adaptive).unwrap();
         }
         asked.asked
     }

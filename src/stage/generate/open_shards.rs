@@ -94,7 +94,7 @@ impl OpenShards<'_> {
         for (place, (mut request, mut asked)) in wanted.into_iter().enumerate() {
             self.recall(&mut open, place, &mut request, asked.as_mut())?;
             while let (true, Some(prompt), Some(adaptive)) = (request.samples.is_empty(), &mut asked, self.adaptive) {
-                request.samples = self.seeded(&request.prompt_id, prompt.next_round(adaptive));
+                request.samples = self.seeded(&request.prompt_id, prompt.next_round(adaptive)?);
                 if request.samples.is_empty() {
                     break;
                 }
@@ -155,7 +155,7 @@ impl OpenShards<'_> {
         let asked = &mut prompts[place];
         asked.waiting -= 1;
         while asked.waiting == 0 {
-            let round = asked.next_round(adaptive);
+            let round = asked.next_round(adaptive)?;
             let samples = self.seeded(&asked.request.prompt_id, round);
             if samples.is_empty() {
                 break;

@@ -6,7 +6,7 @@ use crate::engine::{Engine, EngineInfo, Generated, Sampling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rule::file::RuleSet;
 use crate::schema::{FinishReason, GroupRow, Prompt};
-use crate::stage::judged::{Asked, ensure_some_answer, group_rows, judge};
+use crate::stage::judged::{Asked, ensure_judged, ensure_some_answer, group_rows, judge};
 use crate::train::{ScoredCompletion, ScoredGroup};
 
 /// What is asked, and how it is judged.
@@ -65,7 +65,7 @@ impl Asker {
     /// Samples what is not answered yet, and judges.
     ///
     /// # Errors
-    /// The engine cannot go on; a whole batch of which nothing was answered.
+    /// The engine cannot go on; a whole batch of which nothing was answered, or judged for want of a server.
     pub fn ask(&self, engine: &dyn Engine, step: u64, prompts: &[usize], answered: Vec<Generated>) -> Result<Came> {
         let chosen = self.chosen(prompts);
         let mut asked = Asked::new(&chosen, self.group_size)?;
@@ -79,6 +79,7 @@ impl Asker {
         let judged = judge(&self.rules, &chosen, asked.whole()?);
         if prompts.len() >= self.per_rollout {
             ensure_some_answer(judged.iter().flatten())?;
+            ensure_judged(judged.iter().flatten())?;
         }
         let sampling = serde_json::to_string(&self.sampling).expect("settings are plain data");
         let rows = |(prompt, samples): (&&Prompt, _)| {

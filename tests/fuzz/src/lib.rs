@@ -61,5 +61,6 @@ pub fn sample<'a>(completion: &'a str, gold: Option<&'a str>) -> rule::Sample<'a
         difficulty: None,
         finish_reason: schema::FinishReason::Stop,
         tokens: None,
+        origin: Default::default(),
     }
 }

@@ -18,7 +18,9 @@ mod row {
 }
 
 mod completion;
+mod prompt;
 mod verdict;
 
 pub use completion::{Completion, FinishReason};
+pub use prompt::{Message, Prompt, Role};
 pub use verdict::{Outcome, Score, VerdictRow};

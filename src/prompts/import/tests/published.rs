@@ -46,6 +46,7 @@ fn ifeval_says_its_instructions_in_two_columns() {
             difficulty: None,
             finish_reason: crate::schema::FinishReason::Stop,
             tokens: None,
+            origin: crate::rule::Origin::default(),
         };
         rules.judge_batch(&[sample])[0].outcome.as_str()
     };

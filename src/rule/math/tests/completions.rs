@@ -330,6 +330,7 @@ fn a_missing_gold_is_not_scored() {
         difficulty: None,
         finish_reason: FinishReason::Stop,
         tokens: None,
+        origin: crate::rule::Origin::default(),
     };
     let rule = MathRule::default();
     assert_eq!(rule.check(&sample).reason, "no_gold");
@@ -350,6 +351,7 @@ fn decimal_commas_follow_the_language() {
         difficulty: None,
         finish_reason: FinishReason::Stop,
         tokens: None,
+        origin: crate::rule::Origin::default(),
     };
     assert_eq!(rule.check(&sample).outcome, Outcome::Correct);
     assert_eq!(rule.check(&Sample { language: "en", ..sample }).outcome, Outcome::Wrong);

@@ -1,4 +1,4 @@
-//! Replies of the judge, by what was asked: in memory, and on disk where a folder is given.
+//! Replies of a server, by what was asked: in memory, and on disk where a folder is given.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,14 @@ use std::sync::{Mutex, PoisonError};
 /// Most replies kept in memory.
 const MOST: usize = 100_000;
 
-pub(super) struct Cache {
+/// What was answered.
+pub(in crate::rule) struct Cache {
     folder: Option<PathBuf>,
     memory: Mutex<HashMap<String, String>>,
 }
 
 impl Cache {
+    /// Without a folder, what is kept is gone with the process.
     pub fn new(folder: Option<&str>) -> Self {
         Cache { folder: folder.map(PathBuf::from), memory: Mutex::default() }
     }
@@ -22,6 +24,7 @@ impl Cache {
         crate::seed::content_id(parts.iter().map(|part| part.as_bytes()))
     }
 
+    /// What was answered to the question of this key.
     pub fn get(&self, key: &str) -> Option<String> {
         if let Some(reply) = self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
             return Some(reply.clone());
