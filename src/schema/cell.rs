@@ -263,7 +263,7 @@ impl Cell for Vec<Score> {
             Ok(Score {
                 rule: rules.value(i).to_owned(),
                 score: scores.is_valid(i).then(|| scores.value(i)),
-                outcome: parse_outcome(row, outcomes.value(i))?,
+                outcome: Outcome::in_row(row, outcomes.value(i))?,
                 reason: reasons.value(i).to_owned(),
                 evidence: evidence.is_valid(i).then(|| evidence.value(i).to_owned()),
             })
@@ -271,54 +271,39 @@ impl Cell for Vec<Score> {
     }
 }
 
-impl Cell for FinishReason {
-    const TYPE: ColumnType = ColumnType::Text;
-    const NULLABLE: bool = false;
+/// The cells of an enum whose values are words.
+macro_rules! word_cell {
+    ($name:ident, $what:literal) => {
+        impl $name {
+            /// The value of a word in that row, or what is wrong with it.
+            fn in_row(row: usize, word: &str) -> Result<Self, Fault> {
+                let known = || $name::ALL.iter().map(|value| value.as_str()).collect();
+                $name::parse(word).ok_or_else(|| unknown_word(row, $what, word, known()))
+            }
+        }
 
-    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
-    }
+        impl Cell for $name {
+            const TYPE: ColumnType = ColumnType::Text;
+            const NULLABLE: bool = false;
 
-    fn bytes(&self) -> usize {
-        text_bytes(self.as_str())
-    }
+            fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
+                Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
+            }
 
-    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
-        let array = array.as_string::<i32>();
-        (0..array.len())
-            .map(|row| {
-                FinishReason::parse(array.value(row)).ok_or_else(|| {
-                    let known = FinishReason::ALL.iter().map(|reason| reason.as_str()).collect();
-                    unknown_word(row, "finish reason", array.value(row), known)
-                })
-            })
-            .collect()
-    }
+            fn bytes(&self) -> usize {
+                text_bytes(self.as_str())
+            }
+
+            fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
+                let array = array.as_string::<i32>();
+                (0..array.len()).map(|row| $name::in_row(row, array.value(row))).collect()
+            }
+        }
+    };
 }
 
-impl Cell for Outcome {
-    const TYPE: ColumnType = ColumnType::Text;
-    const NULLABLE: bool = false;
-
-    fn array(cells: &mut dyn Iterator<Item = &Self>) -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(cells.map(|cell| cell.as_str())))
-    }
-
-    fn bytes(&self) -> usize {
-        text_bytes(self.as_str())
-    }
-
-    fn read(array: &ArrayRef) -> Result<Vec<Self>, Fault> {
-        let array = array.as_string::<i32>();
-        (0..array.len()).map(|row| parse_outcome(row, array.value(row))).collect()
-    }
-}
-
-fn parse_outcome(row: usize, word: &str) -> Result<Outcome, Fault> {
-    Outcome::parse(word).ok_or_else(|| {
-        unknown_word(row, "outcome", word, Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect())
-    })
-}
+word_cell!(FinishReason, "finish reason");
+word_cell!(Outcome, "outcome");
 
 fn unknown_word(row: usize, what: &str, word: &str, known: Vec<&str>) -> Fault {
     let hint = format!("one of {}", known.join(", "));
