@@ -10,6 +10,7 @@
 //!
 //! [`Prompt`]: crate::schema::Prompt
 
+pub mod column_ref;
 pub mod decontam;
 pub mod dedup;
 pub mod difficulty;
@@ -30,6 +31,7 @@ pub mod sample;
 pub mod source;
 mod spill;
 
+pub use column_ref::ColumnRef;
 pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit, SetReport};
 pub use dedup::{DedupConfig, Deduplicator, NearConfig};
 pub use difficulty::{PassRates, PassWindow};
@@ -40,4 +42,4 @@ pub use import::{FaultPlace, ImportReport, Imported, Importer, Step};
 pub use layout::Layout;
 pub use prepare::{Preparation, PrepareConfig, Summary};
 pub use sample::SampleConfig;
-pub use source::{ColumnRef, Extra, Format, Mapping, OnError, SourceConfig};
+pub use source::{Extra, Format, Mapping, OnError, SourceConfig};
