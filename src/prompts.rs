@@ -11,6 +11,7 @@
 //! [`Prompt`]: crate::schema::Prompt
 
 pub mod ask;
+pub mod column_ref;
 pub mod decontam;
 pub mod dedup;
 pub mod difficulty;
@@ -32,6 +33,7 @@ pub mod source;
 mod spill;
 
 pub use ask::Ask;
+pub use column_ref::ColumnRef;
 pub use decontam::{DecontamConfig, Decontaminator, EvalRow, EvalSet, Hit, SetReport};
 pub use dedup::{DedupConfig, Deduplicator, NearConfig};
 pub use difficulty::{PassRates, PassWindow};
@@ -42,4 +44,4 @@ pub use import::{FaultPlace, ImportReport, Imported, Importer, Step};
 pub use layout::Layout;
 pub use prepare::{Preparation, PrepareConfig, Summary};
 pub use sample::SampleConfig;
-pub use source::{ColumnRef, Extra, Format, Mapping, OnError, SourceConfig};
+pub use source::{Extra, Format, Mapping, OnError, SourceConfig};

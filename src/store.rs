@@ -6,6 +6,8 @@
 //! The calls block; those that reach an object store run on a small runtime of
 //! their own and may be made from any thread.
 
+#[cfg(test)]
+mod broken_copies;
 mod cell_json;
 mod cells;
 mod dataset;
@@ -34,6 +36,8 @@ mod writer;
 const ANOTHER_RUN: &str = "is another run at work in this folder? In an object store nothing holds it off: give each run a \
                            folder of its own, or let one end before the next";
 
+#[cfg(test)]
+pub(crate) use broken_copies::broken_copies;
 pub(crate) use cell_json::cell_json;
 pub(crate) use cells::cell_text;
 pub use dataset::{Dataset, METRICS, Shard, metrics_so_far};

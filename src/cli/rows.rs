@@ -8,10 +8,10 @@ pub mod parquet;
 pub mod raw;
 
 use crate::error::{Context, Error, Result};
+use crate::prompts::column_ref::json_text;
 use crate::prompts::gold::last_boxed;
 use crate::prompts::layout::{self, RESPONSE, VERIFICATION, find};
 use crate::prompts::messages;
-use crate::prompts::source::json_text;
 use crate::rule::{Origin, Sample, domain_of};
 use crate::schema::{FinishReason, Message};
 

@@ -88,6 +88,23 @@ const ASK: Phrases = Phrases::three(
 /// Kinds of constraint, each at most once in a prompt.
 const KINDS: u64 = 6;
 
+/// What a prompt asks of the form of its answer.
+#[derive(Default)]
+struct Constraints {
+    /// IFEval's names.
+    ids: Vec<&'static str>,
+    kwargs: Vec<Value>,
+    /// In words, as the prompt has them.
+    told: Vec<String>,
+    /// Points to write, as bullets or sentences.
+    count: usize,
+    bullets: bool,
+    keyword: Option<&'static str>,
+    forbidden: Option<&'static str>,
+    ending: Option<&'static str>,
+    quoted: bool,
+}
+
 /// Generator `constrained`.
 pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let say = |texts: [&'static str; 3]| language.of3(texts[0], texts[1], texts[2]);
@@ -100,99 +117,14 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     rng.shuffle(&mut kinds);
     kinds.truncate(level as usize);
 
-    let (mut ids, mut kwargs, mut told): (Vec<&str>, Vec<Value>, Vec<String>) = Default::default();
-    let (mut count, mut bullets) = (rng.between(2, 4) as usize, false);
-    let (mut first_word, mut forbidden, mut ending, mut quoted) = (None, None, None, false);
+    let mut asked = Constraints { count: rng.between(2, 4) as usize, ..Constraints::default() };
     for kind in &kinds {
-        match kind {
-            0 => {
-                (count, bullets) = (rng.between(2, 5) as usize, true);
-                ids.push("detectable_format:number_bullet_lists");
-                kwargs.push(json!({ "num_bullets": count }));
-                told.push(language.of3(
-                    format!("Use exactly {count} bullet points that start with \"* \"."),
-                    format!("Utilise exactement {count} puces qui commencent par « * »."),
-                    format!("正好使用{count}个以“* ”开头的要点。"),
-                ));
-            }
-            1 => {
-                let word = rng.pick(&topic.points);
-                let keyword = language.of3(
-                    word[0].split(' ').next_back().unwrap_or_default(),
-                    word[1].split(' ').next_back().unwrap_or_default(),
-                    word[2],
-                );
-                let keyword = keyword.rsplit('\'').next().unwrap_or(keyword);
-                // The point that holds the keyword comes first, so that it is always written.
-                let place = points.iter().position(|point| *point == say(*word)).unwrap_or(0);
-                points.swap(0, place);
-                first_word = Some(keyword);
-                ids.push("keywords:existence");
-                kwargs.push(json!({ "keywords": [keyword] }));
-                told.push(language.of3(
-                    format!("Use the word \"{keyword}\"."),
-                    format!("Emploie le mot « {keyword} »."),
-                    format!("文中要出现“{keyword}”。"),
-                ));
-            }
-            2 => {
-                let word = say(*rng.pick(&[
-                    ["beautiful", "beau", "美丽"],
-                    ["very", "très", "非常"],
-                    ["always", "toujours", "总是"],
-                ]));
-                forbidden = Some(word);
-                ids.push("keywords:forbidden_words");
-                kwargs.push(json!({ "forbidden_words": [word] }));
-                told.push(language.of3(
-                    format!("Do not use the word \"{word}\"."),
-                    format!("N'emploie pas le mot « {word} »."),
-                    format!("不要使用“{word}”这个词。"),
-                ));
-            }
-            3 => {
-                ids.push("punctuation:no_comma");
-                kwargs.push(json!({}));
-                told.push(
-                    say(["Do not use any commas.", "N'utilise aucune virgule.", "全文不要使用逗号。"]).to_owned(),
-                );
-            }
-            4 => {
-                let phrase = say(*rng.pick(&[
-                    ["That is all for today.", "C'est tout pour aujourd'hui.", "今天就说到这里。"],
-                    ["Come and see it.", "Viens voir par toi-même.", "欢迎你来看看。"],
-                    ["What do you think?", "Et toi, qu'en penses-tu ?", "你觉得怎么样？"],
-                ]));
-                ending = Some(phrase);
-                ids.push("startend:end_checker");
-                kwargs.push(json!({ "end_phrase": phrase }));
-                told.push(language.of3(
-                    format!("End with exactly this sentence: {phrase}"),
-                    format!("Termine exactement par cette phrase : {phrase}"),
-                    format!("最后以这句话结尾：{phrase}"),
-                ));
-            }
-            _ => {
-                quoted = true;
-                ids.push("startend:quotation");
-                kwargs.push(json!({}));
-                told.push(
-                    say([
-                        "Put your whole answer in straight double quotation marks.",
-                        "Mets toute ta réponse entre guillemets droits doubles.",
-                        "把整个回答放在英文双引号里。",
-                    ])
-                    .to_owned(),
-                );
-            }
-        }
+        asked.add(*kind, rng, language, topic, &mut points);
     }
-    if ending.is_some_and(|phrase| phrase.contains(',')) && ids.contains(&"punctuation:no_comma")
-        || quoted && ending.is_some()
-    {
-        // The two cannot hold together (a quotation ends in its mark): draw again.
+    if !asked.can_hold() {
         return draw(rng, level, language);
     }
+    let Constraints { ids, kwargs, told, count, bullets, keyword, forbidden, ending, quoted } = asked;
     let reply = write(&points[..count.min(points.len())], bullets, ending, quoted, chinese);
     // Break the first constraint, whatever it is.
     let worse = match kinds[0] {
@@ -206,11 +138,101 @@ pub(super) fn draw(rng: &mut Rng, level: u32, language: Language) -> Problem {
     let gap = if chinese { "" } else { " " };
     let question = ASK.say(rng, language, &[("t", &say(topic.name)), ("c", &told.join(gap))]);
     let key = format!("constrained:{index}:{}", ids.join(","));
-    let key = format!("{key}:{count}:{}:{}", first_word.unwrap_or_default(), forbidden.unwrap_or_default());
+    let key = format!("{key}:{count}:{}:{}", keyword.unwrap_or_default(), forbidden.unwrap_or_default());
     Problem::open(key, question, reply)
         .with_verification(&json!({ "instruction_id_list": ids, "kwargs": kwargs }))
         .worse(PreferenceKind::Helpful, worse)
 }
+
+impl Constraints {
+    /// Adds one of the [`KINDS`].
+    fn add(&mut self, kind: u64, rng: &mut Rng, language: Language, topic: &Topic, points: &mut [&str]) {
+        let say = |texts: [&'static str; 3]| language.of3(texts[0], texts[1], texts[2]);
+        let (id, kwargs, told) = match kind {
+            0 => {
+                let count = rng.between(2, 5) as usize;
+                (self.count, self.bullets) = (count, true);
+                let told = language.of3(
+                    format!("Use exactly {count} bullet points that start with \"* \"."),
+                    format!("Utilise exactement {count} puces qui commencent par « * »."),
+                    format!("正好使用{count}个以“* ”开头的要点。"),
+                );
+                ("detectable_format:number_bullet_lists", json!({ "num_bullets": count }), told)
+            }
+            1 => {
+                let word = rng.pick(&topic.points);
+                let keyword = language.of3(
+                    word[0].split(' ').next_back().unwrap_or_default(),
+                    word[1].split(' ').next_back().unwrap_or_default(),
+                    word[2],
+                );
+                let keyword = keyword.rsplit('\'').next().unwrap_or(keyword);
+                // The point that holds the keyword comes first, so that it is always written.
+                let place = points.iter().position(|point| *point == say(*word)).unwrap_or(0);
+                points.swap(0, place);
+                self.keyword = Some(keyword);
+                let told = language.of3(
+                    format!("Use the word \"{keyword}\"."),
+                    format!("Emploie le mot « {keyword} »."),
+                    format!("文中要出现“{keyword}”。"),
+                );
+                ("keywords:existence", json!({ "keywords": [keyword] }), told)
+            }
+            2 => {
+                let word = say(*rng.pick(&[
+                    ["beautiful", "beau", "美丽"],
+                    ["very", "très", "非常"],
+                    ["always", "toujours", "总是"],
+                ]));
+                self.forbidden = Some(word);
+                let told = language.of3(
+                    format!("Do not use the word \"{word}\"."),
+                    format!("N'emploie pas le mot « {word} »."),
+                    format!("不要使用“{word}”这个词。"),
+                );
+                ("keywords:forbidden_words", json!({ "forbidden_words": [word] }), told)
+            }
+            3 => {
+                let told = say(["Do not use any commas.", "N'utilise aucune virgule.", "全文不要使用逗号。"]);
+                (NO_COMMA, json!({}), told.to_owned())
+            }
+            4 => {
+                let phrase = say(*rng.pick(&[
+                    ["That is all for today.", "C'est tout pour aujourd'hui.", "今天就说到这里。"],
+                    ["Come and see it.", "Viens voir par toi-même.", "欢迎你来看看。"],
+                    ["What do you think?", "Et toi, qu'en penses-tu ?", "你觉得怎么样？"],
+                ]));
+                self.ending = Some(phrase);
+                let told = language.of3(
+                    format!("End with exactly this sentence: {phrase}"),
+                    format!("Termine exactement par cette phrase : {phrase}"),
+                    format!("最后以这句话结尾：{phrase}"),
+                );
+                ("startend:end_checker", json!({ "end_phrase": phrase }), told)
+            }
+            _ => {
+                self.quoted = true;
+                let told = say([
+                    "Put your whole answer in straight double quotation marks.",
+                    "Mets toute ta réponse entre guillemets droits doubles.",
+                    "把整个回答放在英文双引号里。",
+                ]);
+                ("startend:quotation", json!({}), told.to_owned())
+            }
+        };
+        self.ids.push(id);
+        self.kwargs.push(kwargs);
+        self.told.push(told);
+    }
+
+    /// Whether one answer can follow all of them: an ending may have a comma, and a quotation ends in its mark.
+    fn can_hold(&self) -> bool {
+        let comma = self.ending.is_some_and(|phrase| phrase.contains(',')) && self.ids.contains(&NO_COMMA);
+        !comma && !(self.quoted && self.ending.is_some())
+    }
+}
+
+const NO_COMMA: &str = "punctuation:no_comma";
 
 /// The points as sentences or bullets, with their ending, in quotation marks or not.
 fn write(points: &[&str], bullets: bool, ending: Option<&str>, quoted: bool, chinese: bool) -> String {

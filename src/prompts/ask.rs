@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::column_ref::ColumnRef;
 use super::identity::mint;
-use super::source::ColumnRef;
 use crate::schema::{BARE_QUESTION, Prompt, set_question};
 use crate::{Error, Result};
 

@@ -268,14 +268,8 @@ pub(crate) mod tests {
         let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        let mut rng = crate::seed::Rng::new(3);
         let mut errors = 0;
-        for _ in 0..400 {
-            let mut broken = bytes.clone();
-            for _ in 0..rng.between(1, 4) {
-                let at = rng.below(broken.len() as u64) as usize;
-                broken[at] = rng.below(256) as u8;
-            }
+        for broken in crate::store::broken_copies(&bytes) {
             let path = write(&dir, "a.parquet", &broken);
             let read = open(&path, Format::Auto).and_then(|rows| rows.collect::<Result<Vec<_>>>());
             if let Err(error) = read {

@@ -331,14 +331,8 @@ mod tests {
         .unwrap();
         write(&input, &batch);
         let bytes = std::fs::read(&input).unwrap();
-        let mut rng = crate::seed::Rng::new(3);
         let mut errors = 0;
-        for _ in 0..400 {
-            let mut broken = bytes.clone();
-            for _ in 0..rng.between(1, 4) {
-                let at = rng.below(broken.len() as u64) as usize;
-                broken[at] = rng.below(256) as u8;
-            }
+        for broken in crate::store::broken_copies(&bytes) {
             std::fs::write(&input, &broken).unwrap();
             if let Err(error) = score(&rules(), from_ref(&input), output.to_str().unwrap(), BadRows::Skip) {
                 errors += 1;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::prompts::source::{ColumnRef, SourceConfig};
+use crate::prompts::column_ref::ColumnRef;
+use crate::prompts::source::SourceConfig;
 use crate::recipe::suggest;
 use crate::store::Location;
 use crate::{Error, Result};

@@ -1,6 +1,6 @@
 use super::*;
+use crate::prompts::column_ref::ColumnRef;
 use crate::prompts::read::tests::write;
-use crate::prompts::source::ColumnRef;
 use crate::schema::Role;
 
 mod ask;

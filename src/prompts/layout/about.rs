@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::Layout;
 use super::cells::{Cells, find, plain};
 use crate::language::normalise_tag;
+use crate::prompts::column_ref::ColumnRef;
 use crate::prompts::read::Fault;
-use crate::prompts::source::{ColumnRef, SourceConfig};
+use crate::prompts::source::SourceConfig;
 use crate::rule::code::is_language;
 
 const LANGUAGE: &[&str] = &["language", "lang", "locale"];

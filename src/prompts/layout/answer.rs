@@ -5,10 +5,11 @@ use serde_json::{Map, Value, json};
 use super::Layout;
 use super::cells::{Cells, find, plain, text_list};
 use super::programs::is_tests;
+use crate::prompts::column_ref::json_text;
 use crate::prompts::gold::{Gold, last_boxed, split_marked, strip_calculator};
 use crate::prompts::messages;
 use crate::prompts::read::Fault;
-use crate::prompts::source::{SourceConfig, json_text};
+use crate::prompts::source::SourceConfig;
 use crate::schema::{Message, Role};
 
 /// Columns of the gold answer, the likeliest first.

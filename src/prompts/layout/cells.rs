@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::prompts::column_ref::ColumnRef;
 use crate::prompts::read::Row;
-use crate::prompts::source::ColumnRef;
 
 /// A row's columns, and which of them were read.
 pub(super) struct Cells<'a> {

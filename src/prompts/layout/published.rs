@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{letter, offer};
 use super::cells::{Cells, find};
+use crate::prompts::column_ref::json_text;
 use crate::prompts::gold::Gold;
-use crate::prompts::source::json_text;
 use crate::schema::{Message, Role};
 use crate::seed::content_id;
 

@@ -1,5 +1,20 @@
 use super::*;
 
+/// What a program of a few lines needs.
+const LIMITS: Limits = Limits {
+    wall: Duration::from_secs(5),
+    memory: 256 << 20,
+    processes: 16,
+    file: 1 << 20,
+    output: 4096,
+    stack: None,
+    address_space: true,
+};
+
+fn job<'a>(command: &'a [String], folder: &'a Path, limits: Limits) -> Job<'a> {
+    Job { command, folder, out: None, toolchain: &[], stdin: b"", limits, own_user: false }
+}
+
 /// Ways out, each with the line it prints when it got out.
 const ESCAPES: &[(&str, &str)] = &[
     (
@@ -88,25 +103,9 @@ fn escapes_fail() {
             .replace("NAME", &outlives);
         std::fs::write(folder.path().join("main.py"), code).unwrap();
         let command = ["/usr/bin/python3", "-I", "/box/main.py"].map(str::to_owned);
-        let limits = Limits {
-            wall: Duration::from_secs(10),
-            memory: 256 << 20,
-            processes: 24,
-            file: 32 << 20,
-            output: 1 << 16,
-            stack: None,
-            address_space: true,
-        };
+        let limits = Limits { wall: Duration::from_secs(10), processes: 24, file: 32 << 20, output: 1 << 16, ..LIMITS };
         let started = Instant::now();
-        let job = Job {
-            command: &command,
-            folder: folder.path(),
-            out: None,
-            toolchain: &[],
-            stdin: b"",
-            limits,
-            own_user: false,
-        };
+        let job = job(&command, folder.path(), limits);
         let ran = run(&job).unwrap();
         let printed = String::from_utf8_lossy(&ran.stdout);
         assert!(!printed.contains("OUT"), "{name}: {printed}");
@@ -157,24 +156,8 @@ fn the_whole_tree_dies_at_the_wall() {
     );
     std::fs::write(folder.path().join("main.py"), code).unwrap();
     let command = ["/usr/bin/python3", "-I", "/box/main.py"].map(str::to_owned);
-    let limits = Limits {
-        wall: Duration::from_secs(2),
-        memory: 1 << 30,
-        processes: 64,
-        file: 1 << 20,
-        output: 4096,
-        stack: None,
-        address_space: true,
-    };
-    let job = Job {
-        command: &command,
-        folder: folder.path(),
-        out: None,
-        toolchain: &[],
-        stdin: b"",
-        limits,
-        own_user: false,
-    };
+    let limits = Limits { wall: Duration::from_secs(2), memory: 1 << 30, processes: 64, ..LIMITS };
+    let job = job(&command, folder.path(), limits);
     assert_eq!(run(&job).unwrap().ended, Ended::WallLimit);
     assert!(is_gone(&name), "a process outlived the wall");
 }
@@ -188,24 +171,8 @@ fn no_more_programs_run_at_once_than_there_are_cores() {
     let folder = tempfile::tempdir().unwrap();
     open_to_all(folder.path()).unwrap();
     let command = ["/bin/sh", "-c", "date +%s%N; sleep 0.2; date +%s%N"].map(str::to_owned);
-    let limits = Limits {
-        wall: Duration::from_secs(5),
-        memory: 256 << 20,
-        processes: 16,
-        file: 1 << 20,
-        output: 4096,
-        stack: None,
-        address_space: true,
-    };
-    let job = Job {
-        command: &command,
-        folder: folder.path(),
-        out: None,
-        toolchain: &[],
-        stdin: b"",
-        limits,
-        own_user: false,
-    };
+    let limits = LIMITS;
+    let job = job(&command, folder.path(), limits);
     let spans: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let run = || {
             let text = String::from_utf8(run(&job).unwrap().stdout).unwrap();
@@ -230,26 +197,10 @@ fn no_dead_process_is_left_behind() {
     assert!(child::adopt(), "orphans come to us, so that what is left can be seen");
     let folder = tempfile::tempdir().unwrap();
     open_to_all(folder.path()).unwrap();
-    let limits = Limits {
-        wall: Duration::from_millis(300),
-        memory: 256 << 20,
-        processes: 16,
-        file: 1 << 20,
-        output: 4096,
-        stack: None,
-        address_space: true,
-    };
+    let limits = Limits { wall: Duration::from_millis(300), ..LIMITS };
     for (program, ends) in [("true", Ended::Exit(0)), ("sleep 60", Ended::WallLimit)] {
         let command = ["/bin/sh", "-c", program].map(str::to_owned);
-        let job = Job {
-            command: &command,
-            folder: folder.path(),
-            out: None,
-            toolchain: &[],
-            stdin: b"",
-            limits,
-            own_user: false,
-        };
+        let job = job(&command, folder.path(), limits);
         assert_eq!(run(&job).unwrap().ended, ends);
     }
     // Other tests' sandboxes end meanwhile, and each is dead for a moment.

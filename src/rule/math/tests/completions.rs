@@ -1,7 +1,8 @@
 //! Whole completions: where the answer is found, and where it must not be.
 
 use super::super::*;
-use super::{check, with_gold};
+use super::check;
+use crate::rule::testing::{sample, with_gold};
 use crate::schema::Outcome;
 
 fn verdict(completion: &str, gold: &str) -> Verdict {
@@ -320,18 +321,7 @@ fn a_sentence_put_equal_to_a_name_is_no_answer() {
 
 #[test]
 fn a_missing_gold_is_not_scored() {
-    let sample = Sample {
-        prompt: "",
-        completion: r"\boxed{4}",
-        gold: None,
-        verification: None,
-        domain: "math",
-        language: "en",
-        difficulty: None,
-        finish_reason: FinishReason::Stop,
-        tokens: None,
-        origin: crate::rule::Origin::default(),
-    };
+    let sample = Sample { prompt: "", ..sample(r"\boxed{4}") };
     let rule = MathRule::default();
     assert_eq!(rule.check(&sample).reason, "no_gold");
     assert_eq!(rule.check(&Sample { gold: Some(r"\frac{1}{"), ..sample }).reason, "gold_unparsed");
@@ -341,18 +331,7 @@ fn a_missing_gold_is_not_scored() {
 #[test]
 fn decimal_commas_follow_the_language() {
     let rule = MathRule::default();
-    let sample = Sample {
-        prompt: "",
-        completion: r"\boxed{3.5}",
-        gold: Some("3,5"),
-        verification: None,
-        domain: "math",
-        language: "de",
-        difficulty: None,
-        finish_reason: FinishReason::Stop,
-        tokens: None,
-        origin: crate::rule::Origin::default(),
-    };
+    let sample = Sample { prompt: "", language: "de", ..with_gold(r"\boxed{3.5}", "3,5") };
     assert_eq!(rule.check(&sample).outcome, Outcome::Correct);
     assert_eq!(rule.check(&Sample { language: "en", ..sample }).outcome, Outcome::Wrong);
 }
