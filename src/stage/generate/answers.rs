@@ -233,11 +233,11 @@ fn whole(shard: &Shard, model_digest: &str, asked: u64) -> Result<Option<Outcome
         let finishes = batch.cells::<FinishReason>("finish_reason")?;
         let tokens =
             |name: &str, row: usize| batch.u32(name).map(|column| column.is_valid(row).then(|| column.value(row)));
-        for row in 0..batch.num_rows() {
-            if finishes[row] == FinishReason::Error || digests.value(row) != model_digest {
+        for (row, &finish) in finishes.iter().enumerate() {
+            if finish == FinishReason::Error || digests.value(row) != model_digest {
                 return Ok(None);
             }
-            super::tally(&mut outcome, finishes[row], tokens("prompt_tokens", row)?, tokens("completion_tokens", row)?);
+            super::tally(&mut outcome, finish, tokens("prompt_tokens", row)?, tokens("completion_tokens", row)?);
             // The samples of a prompt are neighbours.
             if prompts == 0 || ids.value(row) != last {
                 prompts += 1;
