@@ -190,7 +190,7 @@ pub trait Stage: Send + Sync {
     }
 
     /// Does the work. Called again with the same configuration after a kill, it continues.
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome>;
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome>;
 }
 
 /// What a stage reads of another stage, or of the user's.
@@ -300,7 +300,7 @@ pub struct Materials<'a> {
 
 /// What a shard, or a whole stage, came to.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct StageOutcome {
     /// Shards written, in order.
     pub shards: Vec<ShardInfo>,
     /// Other files that the manifest vouches for.
@@ -314,9 +314,9 @@ pub struct Outcome {
     pub facts: serde_json::Map<String, serde_json::Value>,
 }
 
-impl Outcome {
+impl StageOutcome {
     /// Adds another shard's outcome behind this one's.
-    pub fn absorb(&mut self, other: Outcome) {
+    pub fn absorb(&mut self, other: StageOutcome) {
         self.shards.extend(other.shards);
         self.files.extend(other.files);
         for (reason, n) in other.drops {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
 use crate::stage::layout::{ADAPTER, CHECKPOINTS, JOURNAL, MODEL, REQUESTS, ROLLOUTS, SAMPLES, SENT, SPILL, of_part};
-use crate::stage::{Outcome, Part, finished_record};
+use crate::stage::{Part, StageOutcome, finished_record};
 use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, SyncPolicy, Unit, damaged};
 
 /// Which part clears a stage's folder, where there are no locks to tell.
@@ -118,7 +118,7 @@ pub(super) fn units(folder: &Location, manifest: &Manifest) -> Result<Vec<Unit>>
     if done.len() < 2 || !are_all {
         return Ok(Vec::new());
     }
-    let unit = |outcome: Outcome| Unit {
+    let unit = |outcome: StageOutcome| Unit {
         shards: outcome.shards.len(),
         drops: outcome.drops,
         counts: outcome.counts,
@@ -134,7 +134,7 @@ pub(super) fn reopen(
     part: Option<Part>,
     fingerprint: &str,
     manifest: &Manifest,
-) -> Result<BTreeMap<usize, Outcome>> {
+) -> Result<BTreeMap<usize, StageOutcome>> {
     delete_stage_journals(folder)?;
     let lost: Vec<&str> =
         damaged(folder, &manifest.shards)?.into_iter().map(|(shard, _)| shard.file.as_str()).collect();
@@ -148,7 +148,7 @@ pub(super) fn reopen(
             continue;
         }
         let (drops, counts, facts) = (unit.drops.clone(), unit.counts.clone(), unit.facts.clone());
-        let outcome = Outcome { shards: shards.to_vec(), drops, counts, facts, ..Outcome::default() };
+        let outcome = StageOutcome { shards: shards.to_vec(), drops, counts, facts, ..StageOutcome::default() };
         journal.append(&finished_record(index, &outcome))?;
         done.insert(index, outcome);
     }
@@ -179,8 +179,8 @@ fn delete(folder: &Location, is_one: impl Fn(&str) -> bool) -> Result<()> {
 /// is in the folder is not of this configuration.
 ///
 /// A shard that a journal vouches for and that is gone, or was cut, counts as not made.
-pub(super) fn read_journals(folder: &Location, fingerprint: &str) -> Result<Option<BTreeMap<usize, Outcome>>> {
-    let mut done: BTreeMap<usize, Outcome> = BTreeMap::new();
+pub(super) fn read_journals(folder: &Location, fingerprint: &str) -> Result<Option<BTreeMap<usize, StageOutcome>>> {
+    let mut done: BTreeMap<usize, StageOutcome> = BTreeMap::new();
     let mut begun = false;
     for entry in folder.list()?.iter().filter(|entry| entry.name.starts_with(JOURNAL)) {
         let mut is_ours = None;
@@ -189,7 +189,7 @@ pub(super) fn read_journals(folder: &Location, fingerprint: &str) -> Result<Opti
                 None => is_ours = Some(record == fingerprint.as_bytes()),
                 Some(false) => {}
                 Some(true) => {
-                    if let Ok((shard, outcome)) = serde_json::from_slice::<(usize, Outcome)>(record) {
+                    if let Ok((shard, outcome)) = serde_json::from_slice::<(usize, StageOutcome)>(record) {
                         done.insert(shard, outcome);
                     }
                 }

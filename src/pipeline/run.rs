@@ -22,7 +22,7 @@ use super::visits::Visit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::recipe::Recipe;
 use crate::stage::layout::ROLLOUTS;
-use crate::stage::{Outcome, Part, Progress, StageContext};
+use crate::stage::{Part, Progress, StageContext, StageOutcome};
 use crate::store::{Journal, Location, MANIFEST_FILE, Manifest, sweep_unfinished};
 
 /// How to run.
@@ -145,7 +145,7 @@ pub fn run(
 }
 
 /// The state of a stage, and the finished shards that it goes on from; `None` if it does not go on.
-type Begun = (State, Option<BTreeMap<usize, Outcome>>);
+type Begun = (State, Option<BTreeMap<usize, StageOutcome>>);
 
 /// What of a stage's folder goes when the stage begins.
 enum Stale {
@@ -274,7 +274,7 @@ impl Run<'_> {
             cx.begin()?;
         }
         drop(alone);
-        let outcome: Outcome = match planned.stage.run(&cx) {
+        let outcome: StageOutcome = match planned.stage.run(&cx) {
             // What was finished stays finished while nobody is there to do the rest again.
             Err(error) if error.kind() == ErrorKind::Unavailable && !cx.has_begun() => {
                 let (State::Retry { failed }, Some(manifest)) = (&state, Manifest::load(folder)?) else {
@@ -391,7 +391,7 @@ impl Run<'_> {
 
 impl Planned {
     /// Makes the finished stage one that lacks the shards it lost; what of it stays.
-    fn reopen(&self, part: Option<Part>, fingerprint: &str) -> Result<BTreeMap<usize, Outcome>> {
+    fn reopen(&self, part: Option<Part>, fingerprint: &str) -> Result<BTreeMap<usize, StageOutcome>> {
         let manifest = Manifest::load(&self.folder)?.ok_or_else(|| self.lost_manifest())?;
         reopen(&self.folder, part, fingerprint, &manifest)
     }

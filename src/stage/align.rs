@@ -14,7 +14,7 @@ use super::training::{
     CheckpointConfig, Drops, NewModel, Policy, PolicyConfig, Reply, Session, longest_row, reply_tokens, tell_closed,
     write_table,
 };
-use super::{FIGURES, Input, Materials, Models, Outcome, Stage, StageContext};
+use super::{FIGURES, Input, Materials, Models, Stage, StageContext, StageOutcome};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
 use crate::model::memory::{Limits, Load};
@@ -159,7 +159,7 @@ impl Stage for AlignStage {
         Ok(vec![(config, load)])
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         match cx.device.open()? {
             Opened::Cpu(backend) => self.train(cx, backend),
             Opened::Cuda(backend) => self.train(cx, backend),
@@ -172,7 +172,7 @@ impl AlignStage {
         Pairs::read(cx, policy, input, self.table.training.max_tokens)
     }
 
-    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<StageOutcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
         let Pairs { pairs, groups, closed, replies, mut drops } = self.pairs(cx, &policy, PREFERENCES)?;
         let mut held_out = self.table.held_out.as_ref().map(|_| self.pairs(cx, &policy, HELD_OUT)).transpose()?;
@@ -318,7 +318,7 @@ fn measure<B: Backend>(
         .collect())
 }
 
-fn report(cx: &StageContext<'_>, measured: &[HeldOutGroup], outcome: &mut Outcome) -> Result<()> {
+fn report(cx: &StageContext<'_>, measured: &[HeldOutGroup], outcome: &mut StageOutcome) -> Result<()> {
     let numbers =
         |of: fn(&HeldOutGroup) -> f64| Arc::new(Float64Array::from_iter_values(measured.iter().map(of))) as ArrayRef;
     let columns: Vec<(String, ArrayRef)> = vec![

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{InputRows, Outcome, Stage, StageContext};
+use super::{InputRows, Stage, StageContext, StageOutcome};
 use crate::error::{Error, Result};
 use crate::procedural::mini::BaseText;
 use crate::procedural::mini::base_text::Document;
@@ -56,12 +56,12 @@ impl Stage for BaseTextStage {
         Some(self.0.documents)
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let per_shard = cx.shard_rows as u64;
         cx.progress.start(self.0.documents, "documents");
         cx.each_shard(self.0.documents.div_ceil(per_shard) as usize, |shard| {
             let first = shard as u64 * per_shard;
-            let mut outcome = Outcome::default();
+            let mut outcome = StageOutcome::default();
             let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Corpus, WriterOptions::default())?;
             // A document depends on its index alone, so shards can be made in any order.
             let last = (first + per_shard).min(self.0.documents);

@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray};
 use serde::Deserialize;
 
 use super::training::write_table;
-use super::{FIGURES, Input, Outcome, Stage, StageContext, Wants};
+use super::{FIGURES, Input, Stage, StageContext, StageOutcome, Wants};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::store::{Location, Manifest};
@@ -103,12 +103,12 @@ impl Stage for ClaimsStage {
         None
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let value = |term: &Term| match term {
             Term::Number(value) => Ok(*value),
             Term::Figure(name) => self.figure(cx, name),
         };
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let (mut lefts, mut rights, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         cx.progress.start(self.0.claims.len() as u64, "claims");
         for claim in &self.0.claims {

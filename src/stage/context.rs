@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use super::{Outcome, Part};
+use super::{Part, StageOutcome};
 use crate::backend::Device;
 use crate::error::{Error, Result};
 use crate::recipe::Base;
@@ -54,13 +54,13 @@ pub struct StageContext<'a> {
     pub(crate) begin: &'a (dyn Fn() -> Result<Journal> + Sync),
     pub(crate) journal: OnceLock<Mutex<Journal>>,
     /// Shards that an earlier run (or another machine) finished.
-    pub(crate) done: BTreeMap<usize, Outcome>,
+    pub(crate) done: BTreeMap<usize, StageOutcome>,
     /// The folder holds the stage as it was finished, and rows of it failed that are to be asked again.
     pub(crate) retry: bool,
 }
 
 /// What a journal says of a finished shard.
-pub(crate) fn finished_record(shard: usize, outcome: &Outcome) -> Vec<u8> {
+pub(crate) fn finished_record(shard: usize, outcome: &StageOutcome) -> Vec<u8> {
     serde_json::to_vec(&(shard, outcome)).expect("an outcome is plain data")
 }
 
@@ -119,7 +119,7 @@ impl StageContext<'_> {
     }
 
     /// The outcome of a shard that is already there, if it is.
-    pub fn finished(&self, shard: usize) -> Option<&Outcome> {
+    pub fn finished(&self, shard: usize) -> Option<&StageOutcome> {
         self.done.get(&shard)
     }
 
@@ -151,7 +151,7 @@ impl StageContext<'_> {
     ///
     /// # Errors
     /// The disk or store refuses the record.
-    pub fn finish_shard(&self, shard: usize, outcome: &Outcome) -> Result<()> {
+    pub fn finish_shard(&self, shard: usize, outcome: &StageOutcome) -> Result<()> {
         self.journal().append(&finished_record(shard, outcome)).map(drop)
     }
 
@@ -168,11 +168,15 @@ impl StageContext<'_> {
     /// # Errors
     /// The error of the lowest shard that failed; what others finished stays finished.
     /// [`Error::interrupted`] if the user stopped the run.
-    pub fn each_shard(&self, total: usize, make: impl Fn(usize) -> Result<Outcome> + Sync) -> Result<Outcome> {
+    pub fn each_shard(
+        &self,
+        total: usize,
+        make: impl Fn(usize) -> Result<StageOutcome> + Sync,
+    ) -> Result<StageOutcome> {
         let todo: Vec<usize> = (0..total).filter(|i| self.is_mine(*i) && !self.done.contains_key(i)).collect();
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
-        let results: Mutex<BTreeMap<usize, Result<Outcome>>> = Mutex::new(BTreeMap::new());
+        let results: Mutex<BTreeMap<usize, Result<StageOutcome>>> = Mutex::new(BTreeMap::new());
         std::thread::scope(|scope| {
             for _ in 0..self.threads.clamp(1, todo.len().max(1)) {
                 scope.spawn(|| {
@@ -193,7 +197,7 @@ impl StageContext<'_> {
             return Err(made.remove(&shard).and_then(Result::err).expect("just found"));
         }
         self.check_stop()?;
-        let mut sum = Outcome::default();
+        let mut sum = StageOutcome::default();
         for shard in 0..total {
             let outcome = match made.remove(&shard) {
                 Some(outcome) => outcome?,

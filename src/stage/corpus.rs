@@ -20,7 +20,7 @@ use self::card::CARD;
 use self::choose::{Candidates, Choice, choose};
 use self::questions::Questions;
 use super::external_sort::ExternalSort;
-use super::{Input, Outcome, Stage, StageContext};
+use super::{Input, Stage, StageContext, StageOutcome};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{BatchExt, DatasetKind};
@@ -156,7 +156,7 @@ impl Stage for CorpusStage {
         Ok(folder.join(CARD).size()?.is_some())
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         cx.each_shard(1, |_| self.make(cx))
     }
 }
@@ -181,9 +181,9 @@ impl CorpusStage {
         Ok(candidates)
     }
 
-    fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn make(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let candidates = self.candidates(cx)?;
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let choice = choose(&self.0, candidates, &mut outcome);
         for quota in choice.quotas.iter().filter(|quota| quota.wanted.is_some_and(|wanted| quota.got < wanted)) {
             let of = quota.domain.as_ref().map_or(quota.track.clone(), |domain| format!("{}/{domain}", quota.track));

@@ -24,7 +24,7 @@ use super::open_engine::OpenEngine;
 use super::servers::{self, HOW_SERVED, ServedModel, WHERE_SERVED};
 use super::unruled::Unruled;
 use super::{
-    CheckContext, FAILED, FIGURES, Fault, Input, InputRows, Materials, Models, Outcome, Stage, StageContext,
+    CheckContext, FAILED, FIGURES, Fault, Input, InputRows, Materials, Models, Stage, StageContext, StageOutcome,
     chat_template,
 };
 use crate::backend::Opened;
@@ -245,7 +245,7 @@ impl EvalStage {
         cx: &StageContext<'_>,
         index: usize,
         benchmark: &Benchmark<'_>,
-        outcome: &mut Outcome,
+        outcome: &mut StageOutcome,
     ) -> Result<Judged> {
         let (table, groups) = (&self.table, cx.input(&Self::key(index))?);
         let reading = Reading { benchmark, by_these_rules: table.rules.is_some(), first: table.samples };
@@ -273,9 +273,9 @@ impl EvalStage {
     }
 
     /// Measures a model by its samples.
-    fn evaluate(&self, cx: &StageContext<'_>, index: usize, benchmark: &Benchmark<'_>) -> Result<Outcome> {
+    fn evaluate(&self, cx: &StageContext<'_>, index: usize, benchmark: &Benchmark<'_>) -> Result<StageOutcome> {
         let (entry, table) = (&self.table.models[index], &self.table);
-        let (name, mut outcome) = (entry.name(), Outcome::default());
+        let (name, mut outcome) = (entry.name(), StageOutcome::default());
         let judged = match entry.groups() {
             Some(_) => self.read_groups(cx, index, benchmark, &mut outcome)?,
             None => self.sample(cx, index, benchmark)?,
@@ -399,7 +399,7 @@ impl Stage for EvalStage {
         samples.checked_mul(u64::from(self.table.sampling.max_tokens))
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let folder = cx.local_folder()?;
         let rules = RuleSet::load(&super::rules_path(self.table.rules(), cx.base)?)?;
         let sampled = self.table.sampled();
@@ -426,7 +426,7 @@ impl Stage for EvalStage {
         }
         cx.progress.start(samples, "samples");
         let benchmark = Benchmark::new(&rules, &prompts);
-        let mut done: BTreeMap<usize, Outcome> = BTreeMap::new();
+        let mut done: BTreeMap<usize, StageOutcome> = BTreeMap::new();
         // Not in the journal yet: a finished evaluation is not given up before something is sampled for the next.
         let mut new = Vec::new();
         for index in 0..models {
@@ -447,7 +447,7 @@ impl Stage for EvalStage {
         if done.len() < models {
             return Err(cx.waits_for_others(models));
         }
-        let mut sum = Outcome::default();
+        let mut sum = StageOutcome::default();
         done.into_values().for_each(|outcome| sum.absorb(outcome));
         let mut rows: Vec<EvalRow> = Vec::new();
         for entry in &self.table.models {

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::grouped::{self, Batches, best_and_worst, boundaries};
-use super::{CheckContext, Fault, Input, Outcome, Stage, StageContext, Wants};
+use super::{CheckContext, Fault, Input, Stage, StageContext, StageOutcome, Wants};
 use crate::error::{Error, Result};
 use crate::schema::{CorpusRow, DatasetKind, GroupRow, Message, Preference, Prompt, Role, Row};
 use crate::store::{Dataset, Lookup, Shard, ShardInfo, Sink};
@@ -117,7 +117,7 @@ impl Stage for ExportConfig {
         }
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let input = cx.input("input")?;
         let kind = self.kind_of(input)?;
         cx.progress.start(input.rows()?, "rows");
@@ -139,7 +139,7 @@ impl Stage for ExportConfig {
                     _ => return Err(self.unfit(kind)),
                 }
                 cx.progress.advance(source.rows()?);
-                Ok(Outcome { shards: vec![out.finish()?], ..Outcome::default() })
+                Ok(StageOutcome { shards: vec![out.finish()?], ..StageOutcome::default() })
             }),
         }
     }
@@ -270,7 +270,7 @@ impl ExportConfig {
     }
 
     /// Of each group the best against the worst completion, where their rewards differ enough.
-    fn pairs(&self, cx: &StageContext<'_>, groups: &Dataset) -> Result<Outcome> {
+    fn pairs(&self, cx: &StageContext<'_>, groups: &Dataset) -> Result<StageOutcome> {
         if self.prompts.is_none() {
             return Err(without_prompts());
         }
@@ -280,7 +280,7 @@ impl ExportConfig {
             Ok(Box::new(groups.shards()[shard].batches(Some(DatasetKind::Groups), None)?))
         };
         grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |shard, groups| {
-            let mut outcome = Outcome::default();
+            let mut outcome = StageOutcome::default();
             let mut out = Lines::create(cx, &numbered("train", shard))?;
             for batch in groups {
                 let batch = batch?;

@@ -26,7 +26,7 @@ use self::open_shards::OpenShards;
 use self::replaced::ASKED_AS;
 use super::attend::attend;
 use super::{
-    CheckContext, FAILED, Fault, Input, InputRows, Materials, Models, Outcome, Stage, StageContext, chat_template,
+    CheckContext, FAILED, Fault, Input, InputRows, Materials, Models, Stage, StageContext, StageOutcome, chat_template,
     check_rules, rules_path,
 };
 use crate::engine::{Engine, Sampling};
@@ -208,7 +208,7 @@ impl Stage for GenerateStage {
         if failed == 0 || failed < made.rows { Ok(()) } else { Err(failures::every_row(folder)?) }
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let open = self.engine.open(cx, &self.config.sampling)?;
         let (engine, servers) = (open.engine(), open.servers());
         let info = engine.info();
@@ -280,15 +280,15 @@ impl Stage for GenerateStage {
 fn all_shards(
     cx: &StageContext<'_>,
     made: OpenShards<'_>,
-    kept: &BTreeMap<usize, Outcome>,
+    kept: &BTreeMap<usize, StageOutcome>,
     total: usize,
-) -> Result<Outcome> {
+) -> Result<StageOutcome> {
     if let Some((shard, _)) = made.shards.iter().find(|(_, s)| s.outcome.is_none()) {
         return Err(Error::new(format!("the engine ended before shard {shard} was complete")));
     }
-    let mut fresh: BTreeMap<usize, Outcome> =
+    let mut fresh: BTreeMap<usize, StageOutcome> =
         made.shards.into_iter().filter_map(|(shard, state)| Some((shard, state.outcome?))).collect();
-    let (mut sum, mut first_failure) = (Outcome::default(), None);
+    let (mut sum, mut first_failure) = (StageOutcome::default(), None);
     for shard in 0..total {
         let done = fresh.remove(&shard).or_else(|| kept.get(&shard).or(cx.finished(shard)).cloned());
         let mut done = done.ok_or_else(|| cx.waits_for_others(total))?;
@@ -300,7 +300,7 @@ fn all_shards(
 }
 
 /// Counts one row.
-fn tally(outcome: &mut Outcome, finish: FinishReason, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
+fn tally(outcome: &mut StageOutcome, finish: FinishReason, prompt_tokens: Option<u32>, completion_tokens: Option<u32>) {
     outcome.count(finish.as_str(), 1);
     let failed = u64::from(finish == FinishReason::Error);
     let sums = [
@@ -314,7 +314,7 @@ fn tally(outcome: &mut Outcome, finish: FinishReason, prompt_tokens: Option<u32>
 }
 
 /// Counts the prompts that the engine has nothing for.
-fn not_asked(outcome: &mut Outcome, prompts: u64) {
+fn not_asked(outcome: &mut StageOutcome, prompts: u64) {
     if prompts > 0 {
         outcome.drops.insert("prompt_without_recording".to_owned(), prompts);
     }

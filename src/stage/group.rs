@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use serde::Deserialize;
 
 use super::grouped::{self, Aligned, Batches, boundaries, require_distinct};
-use super::{Input, InputRows, Outcome, Stage, StageContext};
+use super::{Input, InputRows, Stage, StageContext, StageOutcome};
 use crate::error::{Error, Result};
 use crate::eval::pass_rate;
 use crate::schema::{self, BatchExt, DatasetKind};
@@ -83,7 +83,7 @@ impl Stage for GroupConfig {
         inputs.of("completions")
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let completions = cx.input("completions")?;
         let verdicts = cx.input("verdicts")?;
         if completions.shards().len() != verdicts.shards().len() {
@@ -105,7 +105,7 @@ impl Stage for GroupConfig {
             |batch| group_rows(&batch, Vec::new()),
             |(shard, _), groups| {
                 let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
-                let mut outcome = Outcome::default();
+                let mut outcome = StageOutcome::default();
                 for batch in groups {
                     let grouped = with_group_columns(&batch?, &prompts, &mut outcome)
                         .map_err(|e| e.in_file(completions.location()))?;
@@ -161,7 +161,7 @@ fn join(completions: &RecordBatch, verdicts: &RecordBatch) -> RecordBatch {
 }
 
 /// Adds the columns that a group has and its completions do not.
-fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut Outcome) -> Result<RecordBatch> {
+fn with_group_columns(batch: &RecordBatch, prompts: &Lookup, outcome: &mut StageOutcome) -> Result<RecordBatch> {
     let rows = batch.num_rows();
     let rewards = batch.f64("reward")?;
     let outcomes = batch.cells::<schema::Outcome>("outcome")?;

@@ -19,7 +19,7 @@ use serde::de::IgnoredAny;
 use super::layout::ROLLOUTS;
 use super::servers::{HOW_SERVED, WHERE_SERVED, check as check_servers, check_process as check_key};
 use super::training::{CheckpointConfig, HeldOut, HeldOutConfig, Policy, PolicyConfig, Session, Trained};
-use super::{CheckContext, Fault, Input, Materials, Models, Outcome, Stage, StageContext};
+use super::{CheckContext, Fault, Input, Materials, Models, Stage, StageContext, StageOutcome};
 use crate::backend::{Backend, Opened};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
@@ -245,7 +245,7 @@ impl GrpoStage {
         }))
     }
 
-    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<StageOutcome> {
         let policy: Policy<B> = self.policy.open(cx, backend.clone(), Tokenizer::end_of_turn)?;
         let held_out = match &self.table.held_out {
             Some(_) => Some(HeldOut::open(cx, &policy, &self.table.evaluate, Some(&self.table.rules))?),
@@ -314,7 +314,7 @@ impl GrpoStage {
         reference: Option<Model<B>>,
         config: GrpoTrainerConfig,
         held_out: Option<HeldOut<B>>,
-    ) -> Result<Outcome> {
+    ) -> Result<StageOutcome> {
         let rules = RuleSet::load(&super::rules_path(&self.table.rules, cx.base)?)?;
         rules.ensure_ready()?;
         let (rules_name, rules_digest) = (rules.name().to_owned(), rules.digest().to_owned());
@@ -441,7 +441,7 @@ impl Stage for GrpoStage {
         Ok(vec![(config, load)])
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         match cx.device.open()? {
             Opened::Cpu(backend) => self.train(cx, backend),
             Opened::Cuda(backend) => self.train(cx, backend),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::grouped::{self, Batches, best_and_worst, boundaries};
-use super::{Input, Outcome, Stage, StageContext};
+use super::{Input, Stage, StageContext, StageOutcome};
 use crate::error::{Error, Result};
 use crate::prompts::messages;
 use crate::recipe::StageTable;
@@ -164,7 +164,7 @@ impl Stage for PreferencesStage {
         if self.0.groups.is_some() { 2 } else { 3 }
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let prompts = cx.input("prompts")?;
         if self.0.groups.is_none() {
             cx.progress.start(prompts.rows()?, "prompts");
@@ -208,13 +208,13 @@ impl Stage for PreferencesStage {
 struct Pairs<'a> {
     cx: &'a StageContext<'a>,
     writer: RowWriter<Preference>,
-    outcome: Outcome,
+    outcome: StageOutcome,
 }
 
 impl<'a> Pairs<'a> {
     fn create(cx: &'a StageContext<'_>, shard: usize) -> Result<Pairs<'a>> {
         let writer = RowWriter::create(cx.folder, shard, WriterOptions::default())?;
-        Ok(Pairs { cx, writer, outcome: Outcome::default() })
+        Ok(Pairs { cx, writer, outcome: StageOutcome::default() })
     }
 
     fn push(&mut self, pair: std::result::Result<Preference, &'static str>) -> Result<()> {
@@ -230,7 +230,7 @@ impl<'a> Pairs<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Outcome> {
+    fn finish(mut self) -> Result<StageOutcome> {
         self.outcome.shards.push(self.writer.finish()?);
         Ok(self.outcome)
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use self::output::{Lines, Shards};
-use super::{Input, InputRows, Materials, Outcome, Stage, StageContext};
+use super::{Input, InputRows, Materials, Stage, StageContext, StageOutcome};
 use crate::error::{Error, Result};
 use crate::procedural::ProceduralConfig;
 use crate::prompts::read::Place;
@@ -192,14 +192,14 @@ impl Stage for PromptsConfig {
         Ok(listed.iter().all(|(list, rows)| *rows == 0 || files.iter().any(|file| file.name == *list)))
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         // One shard's worth of journal: deduplication and sampling decide over all prompts.
         cx.each_shard(1, |_| self.make(cx))
     }
 }
 
 impl PromptsConfig {
-    fn make(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn make(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let base = cx.base.folder();
         let mut importers = self
             .sources
@@ -277,7 +277,7 @@ fn imported<'a>(
 }
 
 /// Adds to the outcome what was read, what was kept and why the rest was not.
-fn tell(summary: &Summary, imports: &[&ImportReport], evals_read: &[ImportReport], outcome: &mut Outcome) {
+fn tell(summary: &Summary, imports: &[&ImportReport], evals_read: &[ImportReport], outcome: &mut StageOutcome) {
     outcome.drops = summary.drops.clone();
     outcome.count("read", summary.rows);
     for report in imports {

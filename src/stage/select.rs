@@ -7,7 +7,7 @@ use arrow::compute::filter_record_batch;
 use serde::Deserialize;
 
 use super::grouped::{self, Batches, boundaries, require_distinct};
-use super::{Input, Outcome, Stage, StageContext};
+use super::{Input, Stage, StageContext, StageOutcome};
 use crate::error::{Error, Result};
 use crate::recipe::StageTable;
 use crate::schema::{self, BatchExt, DatasetKind, FinishReason};
@@ -93,7 +93,7 @@ impl Stage for SelectConfig {
         Some(DatasetKind::Groups)
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let groups = cx.input("groups")?;
         if self.per_prompt.is_some() && has_several_steps(groups)? {
             cx.progress.say(&format!(
@@ -110,7 +110,7 @@ impl Stage for SelectConfig {
         let mut outcome =
             grouped::each_shard(cx, groups, DatasetKind::Groups, rows, Ok, |(shard, _), groups_of_shard| {
                 let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Groups, WriterOptions::default())?;
-                let mut outcome = Outcome::default();
+                let mut outcome = StageOutcome::default();
                 for batch in groups_of_shard {
                     let batch = batch?;
                     let keep = self.keep(&batch, &mut outcome).map_err(|e| e.in_file(groups.location()))?;
@@ -185,7 +185,7 @@ impl SelectConfig {
     }
 
     /// A required rule that no completion was judged by is a slip in its name.
-    fn check_required(&self, outcome: &mut Outcome) -> Result<()> {
+    fn check_required(&self, outcome: &mut StageOutcome) -> Result<()> {
         for rule in &self.require {
             let judged = outcome.counts.remove(&judged_by(rule)).unwrap_or(0);
             if judged == 0 && outcome.drops.contains_key(&not_judged(rule)) {
@@ -199,7 +199,7 @@ impl SelectConfig {
     }
 
     /// Which rows of a batch of whole groups are kept.
-    fn keep(&self, batch: &RecordBatch, outcome: &mut Outcome) -> Result<BooleanArray> {
+    fn keep(&self, batch: &RecordBatch, outcome: &mut StageOutcome) -> Result<BooleanArray> {
         let view = View::of(batch)?;
         let without_text = batch.num_rows() > 0 && view.text.null_count() == batch.num_rows();
         if without_text && self.policy == Policy::Diverse {
@@ -241,7 +241,7 @@ impl SelectConfig {
         Ok(BooleanArray::from(keep))
     }
 
-    fn count_judged(&self, view: &View<'_>, row: usize, outcome: &mut Outcome) {
+    fn count_judged(&self, view: &View<'_>, row: usize, outcome: &mut StageOutcome) {
         for rule in self.require.iter().filter(|rule| view.score(row, rule).is_some()) {
             outcome.count(&judged_by(rule), 1);
         }
@@ -281,7 +281,7 @@ impl SelectConfig {
     }
 
     /// Orders the candidates by the policy and keeps at most `per_prompt`.
-    fn choose(&self, view: &View<'_>, mut candidates: Vec<usize>, outcome: &mut Outcome) -> Vec<usize> {
+    fn choose(&self, view: &View<'_>, mut candidates: Vec<usize>, outcome: &mut StageOutcome) -> Vec<usize> {
         let reward = |row: usize| if view.reward.is_valid(row) { view.reward.value(row) } else { f64::NEG_INFINITY };
         match self.policy {
             Policy::All => {}
@@ -352,7 +352,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Outcome and reason of a named rule.
+    /// StageOutcome and reason of a named rule.
     fn score(&self, row: usize, rule: &str) -> Option<(schema::Outcome, &'a str)> {
         let offsets = self.scores.value_offsets();
         let at = (offsets[row] as usize..offsets[row + 1] as usize).find(|&i| self.score_rules.value(i) == rule)?;

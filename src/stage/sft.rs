@@ -10,7 +10,7 @@ use super::training::{
     CheckpointConfig, Drops, HeldOut, HeldOutConfig, Policy, PolicyConfig, Reply, Session, TokenStore,
     completion_tokens, in_order, longest_row, tell_closed,
 };
-use super::{Input, Materials, Models, Outcome, Stage, StageContext, messages_at};
+use super::{Input, Materials, Models, Stage, StageContext, StageOutcome, messages_at};
 use crate::backend::{Backend, Opened};
 use crate::error::{Error, Result};
 use crate::model::memory::Load;
@@ -283,7 +283,7 @@ impl Stage for SftStage {
         Ok(vec![(config, load)])
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         match cx.device.open()? {
             Opened::Cpu(backend) => self.train(cx, backend),
             Opened::Cuda(backend) => self.train(cx, backend),
@@ -326,7 +326,7 @@ impl SftStage {
         Ok(Some((store, drops)))
     }
 
-    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<Outcome> {
+    fn train<B: Backend>(&self, cx: &StageContext<'_>, backend: B) -> Result<StageOutcome> {
         let format = self.table.format;
         let policy: Policy<B> = self.policy.open(cx, backend, |tokenizer| format.end(tokenizer))?;
         let context = policy.model.read().config().context;

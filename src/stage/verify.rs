@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::judged::{ensure_reached, request_failed};
 use super::unruled::{Undecided, Unruled};
-use super::{CheckContext, Fault, Input, InputRows, Materials, Outcome, Stage, StageContext, check_rules};
+use super::{CheckContext, Fault, Input, InputRows, Materials, Stage, StageContext, StageOutcome, check_rules};
 use crate::error::{Error, Result};
 use crate::rule::{Origin, RuleSet, Sample, Unreached};
 use crate::schema::{self, BatchExt, DatasetKind, FinishReason, Message, Score, VerdictRow, question};
@@ -79,7 +79,7 @@ impl Stage for VerifyConfig {
         inputs.of("completions")
     }
 
-    fn run(&self, cx: &StageContext<'_>) -> Result<Outcome> {
+    fn run(&self, cx: &StageContext<'_>) -> Result<StageOutcome> {
         let rules = RuleSet::load(&super::rules_path(&self.rules, cx.base)?)?;
         let completions = cx.input("completions")?;
         completions.require_unique(DatasetKind::Completions, "completion_id")?;
@@ -125,7 +125,7 @@ fn tell_unruled(cx: &StageContext<'_>, rules: &RuleSet) -> Result<()> {
 }
 
 /// Says what was decided, why some was not, and so much more where that is most of it.
-fn tell_verdicts(cx: &StageContext<'_>, rules: &RuleSet, outcome: &Outcome) {
+fn tell_verdicts(cx: &StageContext<'_>, rules: &RuleSet, outcome: &StageOutcome) {
     let count = |what: &str| outcome.counts.get(what).copied().unwrap_or(0);
     let (correct, wrong, undecided) = (count("correct"), count("wrong"), count("cannot_tell"));
     let seen = Undecided::of(correct + wrong + undecided, &outcome.counts);
@@ -184,10 +184,10 @@ impl PromptView {
     }
 }
 
-fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &PromptTable) -> Result<Outcome> {
+fn judge_shard(cx: &StageContext<'_>, shard: usize, rules: &RuleSet, prompts: &PromptTable) -> Result<StageOutcome> {
     let source = &cx.input("completions")?.shards()[shard];
     let mut writer = ShardWriter::create(cx.folder, shard, DatasetKind::Verdicts, WriterOptions::default())?;
-    let mut outcome = Outcome::default();
+    let mut outcome = StageOutcome::default();
     let mut disagreements = String::new();
     let mut first_row = 0;
     // Whether some row was reached by the rules' servers, and the first fault where one was not.

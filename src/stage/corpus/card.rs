@@ -9,7 +9,7 @@ use super::CorpusConfig;
 use super::choose::Choice;
 use crate::error::Result;
 use crate::schema::{BatchExt, ColumnType, DatasetKind};
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{StageContext, StageOutcome};
 
 /// Sums over the rows of a corpus.
 #[derive(Default)]
@@ -91,7 +91,7 @@ pub fn write(
     config: &CorpusConfig,
     choice: &Choice,
     statistics: &Statistics,
-    outcome: &Outcome,
+    outcome: &StageOutcome,
 ) -> Result<()> {
     let text = render(cx.name, cx.seed, config, choice, statistics, outcome);
     cx.folder.join(CARD).write(text.into_bytes())
@@ -103,7 +103,7 @@ fn render(
     config: &CorpusConfig,
     choice: &Choice,
     statistics: &Statistics,
-    outcome: &Outcome,
+    outcome: &StageOutcome,
 ) -> String {
     let title = config.title.as_deref().unwrap_or(name);
     let mut out = front_matter(choice, statistics, outcome);
@@ -179,7 +179,7 @@ fn yaml(text: &str) -> String {
 }
 
 /// The YAML that the hub and `datasets` read: files of each split, and the features.
-fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &Outcome) -> String {
+fn front_matter(choice: &Choice, statistics: &Statistics, outcome: &StageOutcome) -> String {
     let mut out = String::from("---\n");
     let licenses: BTreeSet<String> = statistics.sources.keys().map(|(_, license)| license.to_lowercase()).collect();
     let mut single = licenses.iter();

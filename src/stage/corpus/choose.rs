@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{CorpusConfig, TrackConfig};
-use crate::stage::Outcome;
+use crate::stage::StageOutcome;
 
 /// Keys of the rows that may be chosen, in reading order: 40 bytes each.
 pub struct Candidates {
@@ -91,7 +91,7 @@ impl Choice {
 }
 
 /// Removes rows that are twice in a track and questions that an earlier track has, applies quotas, and lays out the splits.
-pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outcome) -> Choice {
+pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut StageOutcome) -> Choice {
     let Candidates { rows: candidates, domains, .. } = candidates;
     // What the tracks before ask; within a track a question may have several answers.
     let mut asked: HashSet<u64> = HashSet::new();
@@ -124,7 +124,7 @@ pub fn choose(config: &CorpusConfig, candidates: Candidates, outcome: &mut Outco
 }
 
 /// The rows of a track that can be used, each conversation once, by rank; without what `asked` has.
-fn distinct(candidates: &[Candidate], track: usize, asked: &HashSet<u64>, outcome: &mut Outcome) -> Vec<u32> {
+fn distinct(candidates: &[Candidate], track: usize, asked: &HashSet<u64>, outcome: &mut StageOutcome) -> Vec<u32> {
     // Conversations, each with the id of the first row that has it. What an earlier track has of these, its questions
     // tell; what that left may be this one's.
     let mut said: HashMap<u64, u64> = HashMap::new();
@@ -157,7 +157,7 @@ fn by_domain(
     candidates: &[Candidate],
     domains: &BTreeMap<Box<str>, u32>,
     chosen: &mut Vec<u32>,
-    outcome: &mut Outcome,
+    outcome: &mut StageOutcome,
 ) -> Vec<Quota> {
     let mut left: BTreeMap<u32, (u64, &str)> = BTreeMap::new();
     for (domain, &wanted) in &track.domains {
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn quotas_are_met_and_a_shortfall_is_told() {
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let choice = choose(&config(&[("math", 10), ("stem", 5)], None, 0.0), candidates(90, 1, 0.0), &mut outcome);
         assert_eq!((choice.train, choice.validation), (10, 0));
         let got: Vec<_> = choice.quotas.iter().map(|q| (q.domain.as_deref(), q.wanted, q.got)).collect();
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn no_question_is_in_both_splits_and_every_row_has_its_own_place() {
-        let choice = choose(&config(&[], None, 0.3), candidates(400, 1, 0.3), &mut Outcome::default());
+        let choice = choose(&config(&[], None, 0.3), candidates(400, 1, 0.3), &mut StageOutcome::default());
         assert!(choice.validation > 60 && choice.train > 200);
         for pair in choice.places.chunks(2) {
             assert_eq!(pair[0] < choice.train, pair[1] < choice.train);
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_same_completion_is_taken_once() {
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let choice = choose(&config(&[], Some(100), 0.0), candidates(10, 2, 0.0), &mut outcome);
         assert_eq!((choice.chosen(), outcome.drops["duplicate"]), (10, 10));
     }
@@ -247,7 +247,7 @@ mod tests {
         for (id, said) in [("a", Some(1)), ("b", Some(1)), ("c", Some(2)), ("a", Some(1)), ("d", None), ("e", None)] {
             candidates.push(0, "math", 0, id, said, true);
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let choice = choose(&config(&[], None, 0.0), candidates, &mut outcome);
         let taken: Vec<bool> = choice.places.iter().map(|place| *place != Choice::OUT).collect();
         assert_eq!(taken, [true, false, true, false, true, true]);
@@ -269,7 +269,7 @@ mod tests {
                 candidates.push(track, domain, i, &format!("c{i}"), Some(i), true);
             }
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let choice = choose(&parted, candidates, &mut outcome);
         assert_eq!(choice.quotas.iter().map(|quota| quota.got).collect::<Vec<_>>(), [10, 10]);
         assert_eq!(outcome.drops["question_of_another_track"], 10);
@@ -288,7 +288,7 @@ mod tests {
         let questions = |choice: &Choice, track: usize| -> HashSet<usize> {
             (0..40).filter(|i| choice.places[track * 40 + i] != Choice::OUT).map(|i| i / 2).collect()
         };
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let choice = choose(&two, candidates, &mut outcome);
         let (first, second) = (questions(&choice, 0), questions(&choice, 1));
         assert!(first.is_disjoint(&second), "{first:?} {second:?}");

@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use super::names;
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{StageContext, StageOutcome};
 use crate::store::{Dataset, ShardInfo, Sink};
 
 const COLUMNS: &[&str] =
@@ -25,7 +25,7 @@ const COLUMNS: &[&str] =
 const GROUP_BYTES: usize = 64 << 20;
 
 /// Writes a file for each shard; `split` is what every row says it is of.
-pub fn write(cx: &StageContext<'_>, prompts: &Dataset, split: &str) -> Result<Outcome> {
+pub fn write(cx: &StageContext<'_>, prompts: &Dataset, split: &str) -> Result<StageOutcome> {
     // A row's index is its place in the dataset, whatever is left out before it.
     let mut first_rows = vec![0];
     for shard in prompts.shards() {
@@ -36,7 +36,7 @@ pub fn write(cx: &StageContext<'_>, prompts: &Dataset, split: &str) -> Result<Ou
     let names = names(prompts, if is_word { split } else { "train" });
     cx.each_shard(prompts.shards().len(), |index| {
         let source = &prompts.shards()[index];
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         let mut out = File::create(cx, &format!("{}.parquet", names[index]))?;
         let mut first = first_rows[index];
         for batch in source.batches(Some(DatasetKind::Prompts), Some(COLUMNS))? {

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::schema::{BatchExt, Completion, DatasetKind, FinishReason};
 use crate::stage::layout::REQUESTS;
 use crate::stage::record::{self, FORMAT, key};
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{StageContext, StageOutcome};
 use crate::store::{Dataset, Journal, MANIFEST_FILE, Manifest, Shard};
 
 /// What need not be asked. Answers lie in journals; memory holds where.
@@ -32,7 +32,7 @@ pub struct Answers {
     /// Answers to requests of this machine's unfinished shards, by the completion's key.
     answered: HashMap<u128, At>,
     /// Shards of a finished run in which nothing is to be asked again.
-    pub kept: BTreeMap<usize, Outcome>,
+    pub kept: BTreeMap<usize, StageOutcome>,
 }
 
 impl Answers {
@@ -191,7 +191,7 @@ fn reopen(
     answers: &mut Answers,
     model_digest: &str,
     per_shard: usize,
-) -> Result<BTreeMap<usize, Outcome>> {
+) -> Result<BTreeMap<usize, StageOutcome>> {
     let prompts = cx.input("prompts")?.rows()?;
     let mut kept = BTreeMap::new();
     for (index, shard) in Dataset::open(cx.folder)?.shards().iter().enumerate() {
@@ -222,9 +222,9 @@ fn reopen(
 
 /// What a shard came to when it was made, without its file; `None` if a row of it failed or is
 /// another model's. `asked` prompts were its share.
-fn whole(shard: &Shard, model_digest: &str, asked: u64) -> Result<Option<Outcome>> {
+fn whole(shard: &Shard, model_digest: &str, asked: u64) -> Result<Option<StageOutcome>> {
     let columns = ["prompt_id", "finish_reason", "prompt_tokens", "completion_tokens", "model_digest"];
-    let mut outcome = Outcome::default();
+    let mut outcome = StageOutcome::default();
     let (mut prompts, mut last) = (0, String::new());
     for batch in shard.batches(Some(DatasetKind::Completions), Some(&columns))? {
         use arrow::array::Array;

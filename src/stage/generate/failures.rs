@@ -6,14 +6,14 @@ use arrow::array::Array;
 
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
-use crate::stage::Outcome;
+use crate::stage::StageOutcome;
 use crate::store::{Dataset, Location};
 
 /// The fact of a shard that says why the first of its requests failed that did.
 pub(super) const FIRST_FAILURE: &str = "first_failure";
 
 /// A line for people if some of the stage's requests failed; where all did, [`every_row`] says so.
-pub(super) fn some_rows(made: &Outcome, first: Option<&serde_json::Value>) -> Option<String> {
+pub(super) fn some_rows(made: &StageOutcome, first: Option<&serde_json::Value>) -> Option<String> {
     let rows: u64 = made.shards.iter().map(|shard| shard.rows).sum();
     let failed = made.counts.get("failed").copied().filter(|&failed| failed < rows)?;
     let first = first.and_then(|first| first.as_str()).map(|first| format!("; first: {first}")).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::open_shards::OpenShards;
 use crate::engine::{Engine, Request, SampleSeed, Sampling};
 use crate::error::{Error, Result};
 use crate::schema::{Message, Prompt, Role, set_question};
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{StageContext, StageOutcome};
 use crate::store::Dataset;
 
 /// In which order the prompts of a shard are asked. What is written does not depend on it.
@@ -48,7 +48,7 @@ pub(super) struct Feed<'a, 'o> {
     order: Order,
     open: &'a Mutex<OpenShards<'o>>,
     /// Shards that an earlier run wrote.
-    kept: &'a BTreeMap<usize, Outcome>,
+    kept: &'a BTreeMap<usize, StageOutcome>,
     rows: Box<dyn Iterator<Item = Result<Prompt>> + Send + 'a>,
     sampling: Arc<Sampling>,
     /// Prompts of a shard.
@@ -73,7 +73,7 @@ impl<'a, 'o> Feed<'a, 'o> {
         prompts: &'a Dataset,
         per_shard: usize,
         open: &'a Mutex<OpenShards<'o>>,
-        kept: &'a BTreeMap<usize, Outcome>,
+        kept: &'a BTreeMap<usize, StageOutcome>,
     ) -> Result<Self> {
         Ok(Feed {
             cx,

@@ -9,7 +9,7 @@ use super::adaptive::{Adaptive, Asked};
 use super::answers::Answers;
 use super::failures::FIRST_FAILURE;
 use super::requests::At;
-use super::{Outcome, StageContext, not_asked, tally};
+use super::{StageContext, StageOutcome, not_asked, tally};
 use crate::engine::{EngineInfo, Generated, Request, SampleSeed};
 use crate::error::{Error, Result};
 use crate::schema::{self, Completion, DatasetKind, FinishReason};
@@ -43,7 +43,7 @@ pub(super) struct OpenShard {
     asked: Vec<Asked>,
     missing: usize,
     not_available: u64,
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<StageOutcome>,
 }
 
 /// A row of a shard, in the order that it is written in.
@@ -222,7 +222,7 @@ impl OpenShards<'_> {
         open.order = HashMap::new();
         open.asked = Vec::new();
         rows.sort_unstable_by_key(|answer| answer.at);
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         not_asked(&mut outcome, open.not_available);
         let mut writer =
             ShardWriter::create(self.cx.folder, shard, DatasetKind::Completions, WriterOptions::default())?;

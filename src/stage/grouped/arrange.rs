@@ -14,7 +14,7 @@ use super::{Keys, WholeGroups};
 use crate::error::{Error, Result};
 use crate::schema::{BatchExt, DatasetKind};
 use crate::stage::external_sort::ExternalSort;
-use crate::stage::{Outcome, StageContext};
+use crate::stage::{StageContext, StageOutcome};
 use crate::store::{Dataset, Shard, hash_id};
 
 /// Batches of rows, one after the other.
@@ -35,8 +35,8 @@ pub fn each_shard<'a>(
     kind: DatasetKind,
     rows: impl Fn(usize) -> Result<Batches<'a>> + Sync,
     widen: impl Fn(RecordBatch) -> Result<RecordBatch> + Sync,
-    make: impl Fn((usize, usize), &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<Outcome> + Sync,
-) -> Result<Outcome> {
+    make: impl Fn((usize, usize), &mut dyn Iterator<Item = Result<RecordBatch>>) -> Result<StageOutcome> + Sync,
+) -> Result<StageOutcome> {
     if are_neighbours(dataset, kind)? {
         let of = dataset.shards().len();
         return cx.each_shard(of, |shard| make((shard, of), &mut WholeGroups::new(rows(shard)?)));
@@ -58,7 +58,7 @@ pub fn each_shard<'a>(
         }
         let shards = shards_of(&groups, cx.shard_rows);
         let made = sort.drain(cx, &shards, |shard, rows| make((shard, shards.len()), &mut WholeGroups::new(rows)))?;
-        let mut sum = Outcome::default();
+        let mut sum = StageOutcome::default();
         made.into_iter().for_each(|outcome| sum.absorb(outcome));
         Ok(sum)
     })

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{CONFLICTS, HITS, Outcome, StageContext};
+use super::{CONFLICTS, HITS, StageContext, StageOutcome};
 use crate::error::Result;
 use crate::prompts::prepare::Sink;
 use crate::prompts::{Dropped, GoldConflict, Hit};
@@ -40,7 +40,7 @@ impl<'a> Shards<'a> {
         Ok(())
     }
 
-    pub fn finish(mut self) -> Result<Outcome> {
+    pub fn finish(mut self) -> Result<StageOutcome> {
         if self.shards.is_empty() {
             self.writer()?;
         }
@@ -48,7 +48,7 @@ impl<'a> Shards<'a> {
         for lines in [self.hits, self.conflicts] {
             lines.finish()?;
         }
-        Ok(Outcome { shards: self.shards, ..Outcome::default() })
+        Ok(StageOutcome { shards: self.shards, ..StageOutcome::default() })
     }
 }
 

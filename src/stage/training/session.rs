@@ -12,7 +12,7 @@ use super::{Policy, metrics};
 use crate::backend::Backend;
 use crate::error::{Context, Error, Result};
 use crate::stage::layout::{ADAPTER, CHECKPOINTS, MODEL, PENDING, ROLLOUTS};
-use crate::stage::{CUT, Outcome, StageContext};
+use crate::stage::{CUT, StageContext, StageOutcome};
 use crate::store::{FileInfo, Location, ShardInfo, sync_files};
 use crate::train::{self, Cadence, Checkpoints, Observer, StepMetrics, Trainer};
 
@@ -74,7 +74,7 @@ const WRITTEN_EVERY: Duration = Duration::from_secs(60);
 
 /// What a run came to.
 pub struct Trained {
-    pub outcome: Outcome,
+    pub outcome: StageOutcome,
     /// Shards of the rollouts, if there were any.
     pub rollouts: Vec<ShardInfo>,
 }
@@ -222,7 +222,7 @@ impl<'a, B: Backend> Session<'a, B> {
 
     fn leave(self, folder: &Path) -> Result<Trained> {
         let target = folder.join(MODEL);
-        let mut outcome = Outcome::default();
+        let mut outcome = StageOutcome::default();
         {
             let mut model = self.policy.model.write();
             // So that what the stage says and measures of the model is of the one that others load.
