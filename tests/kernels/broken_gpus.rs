@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::shim::build_stand_in;
+use crate::compile::build_stand_in;
 use crate::stand_in::{RECIPE, command, libraries};
 
 /// The folder of the libraries, variables that make them fail, and what is said.

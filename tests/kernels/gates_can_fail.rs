@@ -4,7 +4,7 @@ use gristmill::backend::cuda::kernels;
 
 use crate::host::pass_with;
 use crate::shim::{Act, Device, on_host};
-use crate::{args, backend, r1_mini};
+use crate::{args, backend, kv_cache, r1_mini};
 
 /// Runs `kernel` of this text over 64 threads with a buffer of 64 f32; what the shim says.
 fn fault(body: &str) -> String {
@@ -119,7 +119,7 @@ type Seeded = (&'static str, &'static str, &'static str, &'static [fn()]);
 const SEEDED: &[Seeded] = &[
     ("attention.cu", "at + KEYS - 1 > row + 16 * m", "at > row + 16 * m", &[backend::attention_over_packed_sequences]),
     ("attention.cu", "key <= row; key++", "key < row + 2; key++", &[backend::attention_over_packed_sequences]),
-    ("attention.cu", "+ row + r % PAGE", "+ row + r", &[backend::prompts_that_go_into_the_cache_in_pieces]),
+    ("attention.cu", "+ row + r % PAGE", "+ row + r", &[kv_cache::prompts_that_go_into_the_cache_in_pieces]),
     (
         "attention_backward.cu",
         "from < own + 16 * m + 15",
@@ -177,7 +177,7 @@ const SEEDED: &[Seeded] = &[
     ("swiglu.cu", "fmaf(g[j], 1.0f - sigma, 1.0f)", "fmaf(g[j], 1.0f - sigma, 0.5f)", &[backend::swiglu_both_ways]),
 ];
 
-const CACHE: fn() = backend::a_cache_that_is_filled_lent_and_written_in_three_layers;
+const CACHE: fn() = kv_cache::a_cache_that_is_filled_lent_and_written_in_three_layers;
 
 #[test]
 fn a_slip_in_any_file_of_kernels_fails_the_comparison_with_the_cpu() {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::shim::{build_library, on_host};
+use crate::compile::build_library;
+use crate::shim::on_host;
 
 /// What `gristmill doctor` says with these variables and no others that name folders of libraries.
 fn doctor(home: &Path, vars: &[(&str, &Path)]) -> String {

@@ -10,7 +10,8 @@ use gristmill::backend::cuda::device::Device;
 use gristmill::backend::cuda::driver::{Arg, Driver, Grid, Kind, Pointer};
 use gristmill::backend::{Backend, Cuda};
 
-use crate::shim::{build_stand_in, on_host};
+use crate::compile::{build_stand_in, compiler};
+use crate::shim::on_host;
 
 /// The folder of the stand-ins, built once; `None`, said aloud, where they cannot be.
 pub fn libraries() -> Option<&'static Path> {
@@ -55,7 +56,7 @@ fn shim_digest() -> String {
     let mut all = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/shim"));
     all.sort();
     let mut hash = blake3::Hasher::new();
-    hash.update(crate::shim::compiler().unwrap_or_default().as_bytes());
+    hash.update(compiler().unwrap_or_default().as_bytes());
     for path in all {
         hash.update(path.to_string_lossy().as_bytes()).update(&std::fs::read(path).unwrap());
     }
@@ -69,7 +70,7 @@ pub fn command(program: &str, libraries: &Path) -> Command {
         command.env_remove(name);
     }
     command.env("LD_LIBRARY_PATH", libraries).env("GRISTMILL_CACHE", libraries.join("cache"));
-    if let Some(compiler) = crate::shim::compiler() {
+    if let Some(compiler) = compiler() {
         command.env("STANDIN_CXX", compiler);
     }
     command
