@@ -227,8 +227,10 @@ impl Constraints {
 
     /// Whether one answer can follow all of them: an ending may have a comma, and a quotation ends in its mark.
     fn can_hold(&self) -> bool {
-        let comma = self.ending.is_some_and(|phrase| phrase.contains(',')) && self.ids.contains(&NO_COMMA);
-        !comma && !(self.quoted && self.ending.is_some())
+        self.ending.is_none_or(|phrase| {
+            let forbidden_comma = phrase.contains(',') && self.ids.contains(&NO_COMMA);
+            !forbidden_comma && !self.quoted
+        })
     }
 }
 

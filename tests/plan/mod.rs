@@ -297,7 +297,7 @@ fn stages_that_the_recipe_no_longer_has_are_named_and_not_shown() {
         "{shown}"
     );
     let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
-    assert!(page.contains("the recipe no longer has these stages: 6_corpus, 7_export"), "{page}");
+    assert!(page.contains("stages that are no longer in the recipe: 6_corpus, 7_export"), "{page}");
     assert!(!page.contains("corpus rows"), "the funnel goes on to a stage that is no more");
 }
 

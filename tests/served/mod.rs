@@ -119,9 +119,11 @@ engine = {{ kind = "vllm", endpoints = ["{}"] }}
         run(r#"[{ name = "theirs", served = true }, "out"]"#).refusal(),
         run(r#"[{ served = true, chat_template = "plain" }]"#).refusal(),
     ];
-    for (refused, told) in
-        refused.iter().zip(["either `model` or `served = true`", "beside other models", "`engine.template`"])
-    {
+    for (refused, told) in refused.iter().zip([
+        "names one of `model`, `groups` and `served = true`",
+        "beside other models",
+        "`engine.template`",
+    ]) {
         assert!(refused.starts_with("exit 2") && refused.contains(told), "{refused}");
     }
 }

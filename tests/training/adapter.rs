@@ -142,6 +142,7 @@ fn whether_an_adapter_is_left_is_no_part_of_what_is_trained() {
     let run = |more: &[&str]| gristmill(folder.path(), [&RUN[..], more].concat());
     let stage = folder.path().join("out/3_tuned");
     // It dies once more, behind the adapter.
+    std::fs::remove_file(stage.join("metrics.parquet")).unwrap();
     std::fs::create_dir(stage.join("metrics.parquet")).unwrap();
     assert_eq!(run(&[]).code, Some(1));
     assert!(stage.join("adapter/adapter_config.json").exists());

@@ -138,9 +138,11 @@ pub fn told(rows: &[EvalRow]) -> Vec<String> {
     }
     columns.push(column(votes, &|row| percent(row.majority)));
     columns.push(column("truncated".to_owned(), &|row| percent(Some(row.truncated))));
-    let shares: [(&str, fn(&EvalRow) -> f64); 2] = [("undecided", |row| row.undecided), ("failed", |row| row.failed)];
-    for (heading, share) in shares.into_iter().filter(|(_, share)| rows.iter().any(|row| share(row) > 0.0)) {
-        columns.push(column(heading.to_owned(), &|row| percent(Some(share(row)))));
+    if rows.iter().any(|row| row.undecided > 0.0) {
+        columns.push(column("undecided".to_owned(), &|row| percent(Some(row.undecided))));
+    }
+    if rows.iter().any(|row| row.failed > 0.0) {
+        columns.push(column("failed".to_owned(), &|row| percent(Some(row.failed))));
     }
     let tokens = |row: &EvalRow| row.mean_tokens.map_or_else(|| "–".to_owned(), |tokens| format!("{tokens:.1}"));
     columns.push(column("mean tokens".to_owned(), &tokens));
