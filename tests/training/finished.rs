@@ -1,6 +1,6 @@
 //! Models that were trained to their end: they are not lost to a change, and not used when they are damaged.
 
-use super::{BASE, RUN, folder_with};
+use super::{BASE, RL, RUN, folder_with};
 use crate::support::{digests, gristmill, manifest};
 
 const EVAL: &str = r#"
@@ -48,22 +48,6 @@ fn a_finished_model_is_trained_anew_only_where_that_is_asked_for() {
     let file = "2_base/model/model.safetensors";
     assert_ne!(digests(&out)[file], made[file], "trained anew, as asked for");
 }
-
-/// On policy, in rollout batches of two updates, at a constant rate.
-const RL: &str = r#"
-[stages.prompts]
-procedural = [{ count = 32, mix = [{ name = "mini_mix" }], levels = [1] }]
-
-[stages.rl]
-kind = "grpo"
-model = "base"
-prompts = "prompts"
-rules = "r1_mini"
-group_size = 4
-sampling = { max_tokens = 20 }
-training = { steps = 4, prompts_per_rollout = 8, minibatches = 2, schedule = { learning_rate = 1e-3 } }
-checkpoints = { every = 2, keep = 1 }
-"#;
 
 #[test]
 fn more_steps_at_a_constant_rate_go_on_from_a_finished_model_to_the_bytes_of_a_longer_run() {

@@ -1,22 +1,7 @@
 //! What can be seen of a training stage before it is finished: its metrics, its rollouts, its lines.
 
-use super::{RUN, folder_with};
+use super::{RL, RUN, folder_with};
 use crate::support::{TINY_MODEL, column, digests, gristmill};
-
-/// Every shard of rollouts is longer than the run, so they lie in the checkpoints until the end.
-const RL: &str = r#"[stages.prompts]
-procedural = [{ count = 32, mix = [{ name = "mini_mix" }], levels = [1] }]
-
-[stages.rl]
-kind = "grpo"
-model = "base"
-prompts = "prompts"
-rules = "r1_mini"
-group_size = 4
-sampling = { max_tokens = 20 }
-training = { steps = 6, prompts_per_rollout = 8, minibatches = 2, schedule = { learning_rate = 1e-3 } }
-checkpoints = { every = 2, keep = 1 }
-"#;
 
 #[test]
 fn an_unfinished_stage_shows_its_metrics_and_rollouts_and_is_no_dataset() {

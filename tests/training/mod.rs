@@ -216,6 +216,23 @@ training = { steps = 8, batch_size = 8 }
 checkpoints = { every = 4, keep = 2 }
 "#;
 
+/// On policy, in rollout batches of two updates, at a constant rate. Every shard of rollouts is longer than the run, so they lie in
+/// the checkpoints until its end.
+const RL: &str = r#"
+[stages.prompts]
+procedural = [{ count = 32, mix = [{ name = "mini_mix" }], levels = [1] }]
+
+[stages.rl]
+kind = "grpo"
+model = "base"
+prompts = "prompts"
+rules = "r1_mini"
+group_size = 4
+sampling = { max_tokens = 20 }
+training = { steps = 6, prompts_per_rollout = 8, minibatches = 2, schedule = { learning_rate = 1e-3 } }
+checkpoints = { every = 2, keep = 1 }
+"#;
+
 #[test]
 fn what_was_trained_outlives_a_change_of_how_and_is_not_lost_to_one_of_what() {
     let folder = folder_with(BASE);
