@@ -1,4 +1,4 @@
-//! The Markdown pages against what they speak of: links lead somewhere, and columns are the schema's.
+//! The Markdown pages against what they speak of: links lead somewhere, a recipe is the file's, and columns are the schema's.
 
 use gristmill::schema::{ColumnType, DatasetKind};
 
@@ -61,6 +61,16 @@ fn every_link_between_the_pages_leads_somewhere() {
         }
     }
     assert!(followed > 40, "only {followed} links were seen");
+}
+
+#[test]
+fn the_recipe_of_the_readme_is_the_whole_quickstart() {
+    let page = std::fs::read_to_string(repository("README.md")).unwrap();
+    let (_, shown) = page.split_once("comments aside:\n\n```toml\n").unwrap();
+    let shown = shown.split_once("```").unwrap().0;
+    let file = std::fs::read_to_string(repository("datasets/quickstart.toml")).unwrap();
+    let kept: String = file.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    assert_eq!(shown, kept);
 }
 
 #[test]
