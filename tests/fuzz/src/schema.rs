@@ -7,7 +7,9 @@ mod row {
         (
             $kind:ident;
             $(#[doc = $struct_doc:literal])*
-            pub struct $name:ident { $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty, )+ }
+            pub struct $name:ident {
+                $( $(#[doc = $doc:literal])+ pub $field:ident: $type:ty $(as $is:ident $(($argument:literal))?)?, )+
+            }
         ) => {
             $(#[doc = $struct_doc])*
             #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,8 @@ mod row {
 }
 
 mod completion;
+// What imports alone use of it goes unused here.
+#[allow(dead_code)]
 mod prompt;
 mod verdict;
 
